@@ -1,0 +1,67 @@
+package balance
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+)
+
+// candidate is one server of the set as order sees it.
+type candidate struct {
+	addr     netip.AddrPort
+	balancer bool // a load balancer's address, which stands for the whole control plane
+	load     int  // connections open or being opened
+	suspect  bool // a dial failed moments ago
+}
+
+// order returns the addresses in the order to dial them, given the candidates
+// in the order of the set.
+//
+// The set's order is its preference, but only between groups: neighbours that
+// are all servers, or all load balancers, are equals and share the load. So a
+// load balancer is dialled after every server that the set puts before it,
+// however busy they are, and new connections come back to the servers as soon
+// as there is one (k3s#11319). Equals with the same load keep their order,
+// which differs from node to node.
+//
+// Suspects come after everybody else but are never left out (k3s#10240).
+func order(candidates []candidate) []netip.AddrPort {
+	type ranked struct {
+		candidate
+		group int
+	}
+	ranks := make([]ranked, len(candidates))
+	for i, c := range candidates {
+		ranks[i] = ranked{candidate: c}
+		if i > 0 {
+			ranks[i].group = ranks[i-1].group
+			if c.balancer != ranks[i-1].balancer {
+				ranks[i].group++
+			}
+		}
+	}
+	slices.SortStableFunc(ranks, func(a, b ranked) int {
+		return cmp.Or(
+			compareBool(a.suspect, b.suspect),
+			cmp.Compare(a.group, b.group),
+			cmp.Compare(a.load, b.load),
+		)
+	})
+	addrs := make([]netip.AddrPort, len(ranks))
+	for i, r := range ranks {
+		addrs[i] = r.addr
+	}
+	return addrs
+}
+
+// compareBool orders false before true.
+func compareBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	default:
+		return 1
+	}
+}

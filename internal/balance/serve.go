@@ -1,0 +1,119 @@
+package balance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// Run accepts clients on ln until ctx ends. It then closes ln, gives up dials,
+// lets open connections go on for DrainTimeout, closes them and returns nil,
+// all its goroutines ended. If ln is closed by somebody else it ends in the
+// same way with an error; no other failure to accept ends it. Several listeners
+// of one balancer, such as 127.0.0.1 and ::1, are one Run each.
+func (b *Balancer) Run(ctx context.Context, ln net.Listener) error {
+	if tcp, ok := ln.Addr().(*net.TCPAddr); ok {
+		addr := netip.AddrPortFrom(tcp.AddrPort().Addr().Unmap(), tcp.AddrPort().Port())
+		b.setOwn(addr, true)
+		defer b.setOwn(addr, false)
+	}
+	stopClosing := context.AfterFunc(ctx, func() { ln.Close() })
+	defer stopClosing()
+	dials, giveUp := context.WithCancel(ctx)
+	defer giveUp()
+	drained, cut := context.WithCancel(context.WithoutCancel(ctx))
+	defer cut()
+
+	var clients sync.WaitGroup
+	err := b.accept(ctx, ln, func(client net.Conn) {
+		clients.Go(func() { b.handle(dials, drained, client) })
+	})
+	ln.Close()
+	giveUp()
+	grace := time.AfterFunc(b.cfg.DrainTimeout, cut)
+	defer grace.Stop()
+	clients.Wait()
+	return err
+}
+
+func (b *Balancer) setOwn(addr netip.AddrPort, listening bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if listening {
+		b.own[addr] = true
+	} else {
+		delete(b.own, addr)
+	}
+}
+
+// accept hands each client to handle. Lack of file descriptors or memory passes:
+// it waits and tries again.
+func (b *Balancer) accept(ctx context.Context, ln net.Listener, handle func(net.Conn)) error {
+	const shortest, longest = 5 * time.Millisecond, time.Second
+	var wait time.Duration
+	for {
+		client, err := ln.Accept()
+		if err == nil {
+			wait = 0
+			handle(client)
+			continue
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		if errors.Is(err, net.ErrClosed) {
+			return fmt.Errorf("balancer %q: listener %s: %w", b.cfg.Name, ln.Addr(), err)
+		}
+		if wait == 0 {
+			b.cfg.Logger.Warn("cannot accept, trying again", "listener", ln.Addr(), "error", err)
+		}
+		wait = min(max(2*wait, shortest), longest)
+		pause(ctx, wait)
+	}
+}
+
+// handle serves one client: searches while dials lives, relays while drained
+// does.
+func (b *Balancer) handle(dials, drained context.Context, client net.Conn) {
+	b.mu.Lock()
+	b.accepted++
+	b.mu.Unlock()
+	s, l, err := b.connect(dials, client)
+	if dials.Err() == nil {
+		b.noteSearch(err)
+	}
+	if err != nil {
+		b.cfg.Logger.Debug("client reset", "client", client.RemoteAddr(), "reason", err)
+		reset(client)
+		return
+	}
+	defer b.release(s, l)
+	b.cfg.Logger.Debug("client joined", "client", client.RemoteAddr(), "server", s.addr)
+	stop := context.AfterFunc(drained, func() { l.end(false) })
+	defer stop()
+	l.relay(func(in uint64) { b.bytesIn.Add(in); s.bytesIn.Add(in) },
+		func(out uint64) { b.bytesOut.Add(out); s.bytesOut.Add(out) })
+}
+
+// noteSearch counts a search for a server that failed, and logs when the
+// answer differs from the last one.
+func (b *Balancer) noteSearch(err error) {
+	b.mu.Lock()
+	was := b.cut
+	b.cut = err != nil
+	if err != nil {
+		b.failed++
+	}
+	set := b.set
+	b.mu.Unlock()
+	switch {
+	case err != nil && !was:
+		b.cfg.Logger.Error("no server can be reached; clients are reset", "servers", set, "reason", err)
+	case err == nil && was:
+		b.cfg.Logger.Info("a server can be reached again")
+	}
+}

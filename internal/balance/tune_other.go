@@ -1,0 +1,18 @@
+//go:build !linux
+
+package balance
+
+import (
+	"net"
+	"time"
+)
+
+// tune makes the kernel break an idle connection to a server that has gone
+// silent for userTimeout. Data without acknowledgement is left to the kernel.
+func tune(conn net.Conn, userTimeout time.Duration) error {
+	tcp, ok := conn.(*net.TCPConn)
+	if !ok {
+		return nil
+	}
+	return tcp.SetKeepAliveConfig(keepAlive(userTimeout))
+}

@@ -1,0 +1,186 @@
+// Package cli is the command line of muster: it reads flags, calls the packages
+// that do the work, prints, and turns errors into exit codes. It decides nothing
+// about clusters.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/muster-dev/muster/internal/cluster"
+	"github.com/muster-dev/muster/internal/daemon"
+	"github.com/muster-dev/muster/internal/lab"
+	"github.com/muster-dev/muster/internal/lab/netns"
+	"github.com/muster-dev/muster/internal/node"
+)
+
+// The exit codes of muster.
+const (
+	ExitOK          = 0
+	ExitFailed      = 1
+	ExitUsage       = 2
+	ExitFindings    = 3
+	ExitRefused     = 4
+	ExitLocked      = 5
+	ExitInterrupted = 130
+)
+
+const exitCodes = "exit codes: 0 done, 1 failed, 2 usage or bad input, 3 findings or drift, 4 refused as unsafe, 5 lock held by another, 130 interrupted"
+
+// refusal is an error that means: asked for something that is not safe.
+type refusal struct{ error }
+
+// usageError is an error that the person at the keyboard can mend.
+type usageError struct{ error }
+
+func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+// streams are where a command reads and writes.
+type streams struct {
+	in       io.Reader
+	out, err io.Writer
+}
+
+// Main runs muster and returns its exit code.
+func Main(args []string, in io.Reader, out, errw io.Writer) int {
+	// The lab's own processes come first: they are no commands, and stopping
+	// them is their supervisor's business.
+	if len(args) > 0 {
+		if code, ok := hidden(args, errw); ok {
+			return code
+		}
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	return Run(ctx, streams{in, out, errw}, args)
+}
+
+// Run runs one command until it is done or ctx ends.
+func Run(ctx context.Context, s streams, args []string) int {
+	root := newRoot(s)
+	root.SetArgs(args)
+	root.SetIn(s.in)
+	root.SetOut(s.out)
+	root.SetErr(s.err)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return ExitOK
+	}
+	if ctx.Err() != nil {
+		fmt.Fprintln(s.err, "muster: interrupted")
+		return ExitInterrupted
+	}
+	if text := err.Error(); text != "" {
+		fmt.Fprintln(s.err, "muster: "+strings.TrimPrefix(text, "muster: "))
+	}
+	return exitCode(err)
+}
+
+// exitCode is the one place where errors become numbers.
+func exitCode(err error) int {
+	var (
+		usage    usageError
+		refused  refusal
+		spec     *cluster.SpecError
+		config   *node.ConfigError
+		labUsage *lab.UsageError
+	)
+	switch {
+	case errors.As(err, &refused):
+		return ExitRefused
+	case errors.As(err, &usage), errors.As(err, &spec), errors.As(err, &config), errors.As(err, &labUsage):
+		return ExitUsage
+	default:
+		return ExitFailed
+	}
+}
+
+func newRoot(s streams) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "muster",
+		Short: "Find a Kubernetes control plane without DNS, and take clusters off gossip",
+		Long: `muster finds a Kubernetes control plane without DNS, and takes clusters off gossip
+without losing a node.
+
+Start with a rehearsal: it runs your cluster's spec on this machine as real
+processes, moves it off gossip step by step, and shows whether any node lost its
+way. It touches no cluster.
+
+  muster rehearse -f cluster.yaml --to none
+
+` + exitCodes,
+		Version:       daemon.Version(),
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usagef("unknown command %q; see muster --help", args[0])
+			}
+			return nil
+		},
+	}
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usagef("%v; see %s --help", err, cmd.CommandPath())
+	})
+	root.AddCommand(newRehearse(s), newLab(s), newInit(s), newToken(s))
+	return root
+}
+
+// noArgs refuses arguments in one line.
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usagef("%s takes no argument %q; see %s --help", cmd.CommandPath(), args[0], cmd.CommandPath())
+	}
+	return nil
+}
+
+// readSpecs reads and checks manifests.
+func readSpecs(files []string) ([]*cluster.Cluster, error) {
+	var specs []*cluster.Cluster
+	for _, f := range files {
+		data, err := os.ReadFile(f)
+		if err != nil {
+			return nil, usagef("cannot read the cluster's manifest: %w", err)
+		}
+		c, err := cluster.Parse(f, data)
+		if err != nil {
+			return nil, err
+		}
+		specs = append(specs, c)
+	}
+	return specs, nil
+}
+
+// hidden runs the lab's own processes.
+func hidden(args []string, errw io.Writer) (code int, ok bool) {
+	var err error
+	switch args[0] {
+	case lab.ProcessVerb:
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		defer stop()
+		err = lab.ProcessMain(ctx, args[1:], slog.New(slog.NewTextHandler(errw, nil)))
+	case superviseVerb:
+		err = supervise(args[1:], slog.New(slog.NewTextHandler(errw, nil)))
+	case netns.HoldVerb:
+		err = netns.HoldMain(args[1:])
+	case netns.EnterVerb:
+		err = netns.EnterMain(args[1:])
+	default:
+		return 0, false
+	}
+	if err != nil {
+		fmt.Fprintf(errw, "muster %s: %v\n", args[0], err)
+		return ExitFailed, true
+	}
+	return ExitOK, true
+}

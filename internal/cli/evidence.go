@@ -1,0 +1,85 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/muster-dev/muster/internal/report"
+)
+
+// verdict shows the evidence: the verdict first, then why, then the figures.
+func (p *printer) verdict(r report.Rehearsal) {
+	w := p.out
+	if r.Refused != "" {
+		fmt.Fprintf(w, "\nREFUSED  %s   %s\n\n", r.Cluster, r.Refused)
+		return
+	}
+	fmt.Fprintf(w, "\n%s  %s   %s -> %s   %d probes, %d failed   %d of %d workers lost their last path   %.0f s\n",
+		strings.ToUpper(string(r.Verdict)), r.Cluster, r.From, r.To, r.Probes.Sent, r.Probes.Failed, r.Lost, r.Workers, r.Took.Seconds())
+	if f := r.Fault; f != nil {
+		fmt.Fprintf(w, "\nFAULT    %s (%s), during %s\n", f.What, orNone(f.Target), f.During)
+	}
+	fmt.Fprintln(w, "\nRULES")
+	for _, rule := range r.Rules {
+		mark := "held  "
+		if !rule.Held {
+			mark = "BROKEN"
+		}
+		fmt.Fprintf(w, "  %s  %s  (%s)\n", mark, rule.Name, rule.Detail)
+	}
+	p.figures(r)
+	fmt.Fprintln(w, "\nPROGRAMS")
+	for _, prog := range r.Programs {
+		fmt.Fprintf(w, "  %-13s %5.1f MiB  %d modules  overlays: %s  cloud SDKs: %s  (%s)\n", prog.Program, float64(prog.Bytes)/(1<<20),
+			len(prog.Modules), orDash(prog.Overlays), orDash(prog.Clouds), prog.Role)
+	}
+	fmt.Fprintln(w, "\nSTEPS")
+	for i, s := range r.Steps {
+		gates := 0
+		for _, a := range s.Actions {
+			gates += len(a.Gates)
+		}
+		fmt.Fprintf(w, "  %2d  %5.1f s  %2d gates  %s\n", i+1, s.Took.Seconds(), gates, s.Title)
+	}
+	if r.Dir != "" {
+		fmt.Fprintf(w, "\nlogs, configurations and every sample: %s\n", r.Dir)
+	}
+}
+
+// figures shows what was measured on each worker and path.
+func (p *printer) figures(r report.Rehearsal) {
+	fmt.Fprintln(p.out, "\nWORKERS")
+	tab := tabwriter.NewWriter(p.out, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(tab, "  worker\tpath\tsent\tfailed\tlongest gap\tgossip before\tafter")
+	for _, w := range r.PerNode {
+		name, before, after := w.Name, gossip(w.GossipBefore), gossip(w.GossipAfter)
+		for _, f := range w.Paths {
+			fmt.Fprintf(tab, "  %s\t%s\t%d\t%d\t%s\t%s\t%s\n", name, f.Path, f.Sent, f.Failed, gap(f.Longest), before, after)
+			name, before, after = "", "", ""
+		}
+	}
+	tab.Flush()
+}
+
+func gap(d time.Duration) string {
+	if d == 0 {
+		return "none"
+	}
+	return milliseconds(d)
+}
+
+func gossip(g report.Gossip) string {
+	if !g.Any() {
+		return "none"
+	}
+	return fmt.Sprintf("%d process, %d ports", len(g.Processes), len(g.Ports))
+}
+
+func orDash(list []string) string {
+	if len(list) == 0 {
+		return "none"
+	}
+	return strings.Join(list, ", ")
+}

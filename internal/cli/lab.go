@@ -1,0 +1,240 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/muster-dev/muster/internal/cluster"
+	"github.com/muster-dev/muster/internal/lab"
+	"github.com/muster-dev/muster/internal/lab/netns"
+	"github.com/muster-dev/muster/internal/labctl"
+	"github.com/muster-dev/muster/internal/rehearse"
+)
+
+func newLab(s streams) *cobra.Command {
+	var dir string
+	cmd := &cobra.Command{
+		Use:   "lab",
+		Short: "A local cluster of real processes: up, status, fault, down",
+		Args:  noArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.PersistentFlags().StringVar(&dir, "dir", filepath.Join(os.TempDir(), "muster-lab"), "the lab's `directory`")
+	cmd.AddCommand(newLabUp(s, &dir), newLabStatus(s, &dir), newLabFault(s, &dir), newLabDown(s, &dir))
+	return cmd
+}
+
+type labUpOptions struct {
+	file     string
+	topology string
+	netns    bool
+}
+
+func newLabUp(s streams, dir *string) *cobra.Command {
+	var o labUpOptions
+	cmd := &cobra.Command{
+		Use:     "up -f MANIFEST",
+		Short:   "Start a lab and leave it running",
+		Example: "  muster lab up -f examples/atlas.k8s.local.yaml\n  muster lab status\n  muster lab down",
+		Args:    noArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return labUp(cmd.Context(), s, *dir, o) },
+	}
+	f := cmd.Flags()
+	f.StringVarP(&o.file, "filename", "f", "", "kOps `manifest`")
+	f.StringVar(&o.topology, "topology", "", "gossip or none (default: what the manifest says)")
+	f.BoolVar(&o.netns, "netns", false, "give each node a network namespace and its own /etc/hosts (Linux, root)")
+	return cmd
+}
+
+// upTimeout bounds how long `lab up` waits for the lab.
+const upTimeout = 90 * time.Second
+
+func labUp(ctx context.Context, s streams, dir string, o labUpOptions) error {
+	if o.file == "" {
+		return usagef("no manifest; give one with -f (try examples/atlas.k8s.local.yaml)")
+	}
+	if o.topology != "" && o.topology != string(cluster.Gossip) && o.topology != string(cluster.None) {
+		return usagef("--topology %q; want gossip or none", o.topology)
+	}
+	if _, err := readSpecs([]string{o.file}); err != nil {
+		return err
+	}
+	if o.netns {
+		if err := netns.Check(); err != nil {
+			return usagef("--netns: %w", err)
+		}
+	}
+	if _, err := (labctl.Client{Dir: dir}).Status(ctx); err == nil {
+		return usagef("a lab is running in %s already; muster lab down ends it", dir)
+	}
+	programs, err := lab.FindPrograms()
+	if err != nil {
+		return err
+	}
+	file, err := filepath.Abs(o.file)
+	if err != nil {
+		return err
+	}
+	base, err := newLabDir(dir)
+	if err != nil {
+		return err
+	}
+	log, err := os.Create(filepath.Join(base, "lab.log"))
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	// Not bound to ctx: the supervisor is to outlive this command. It ends by
+	// `muster lab down`, by SIGTERM, or by itself if the lab does not come up.
+	supervisor := exec.Command(programs.Muster, superviseVerb, base, file, o.topology, fmt.Sprint(o.netns))
+	supervisor.Stdout, supervisor.Stderr = log, log
+	detach(supervisor)
+	if err := supervisor.Start(); err != nil {
+		return err
+	}
+	if err := awaitLab(ctx, base, supervisor); err != nil {
+		return fmt.Errorf("%w; see %s", err, log.Name())
+	}
+	if err := labStatus(ctx, s, base, ""); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(s.out, "\nnext: muster lab fault KIND, muster lab status, muster lab down\n")
+	return err
+}
+
+// newLabDir makes the lab's directory, and refuses one that holds anything but
+// the remains of an earlier lab.
+func newLabDir(dir string) (string, error) {
+	base, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	if len(base) > 50 {
+		return "", usagef("--dir %s: %d characters; a lab keeps Unix sockets in it, which need a path of at most 50", base, len(base))
+	}
+	entries, err := os.ReadDir(base)
+	if err == nil && len(entries) > 0 {
+		ours := slices.ContainsFunc(entries, func(e os.DirEntry) bool { return e.Name() == "lab.log" })
+		if !ours {
+			return "", usagef("--dir %s is not empty and holds no lab", base)
+		}
+		if err := os.RemoveAll(base); err != nil {
+			return "", err
+		}
+	}
+	return base, os.MkdirAll(base, 0o755)
+}
+
+// awaitLab waits until the lab answers or its supervisor gives up.
+func awaitLab(ctx context.Context, dir string, supervisor *exec.Cmd) error {
+	ctx, cancel := context.WithTimeout(ctx, upTimeout)
+	defer cancel()
+	gone := make(chan error, 1)
+	go func() { gone <- supervisor.Wait() }() // ends with the supervisor, or with this program
+	for {
+		if _, err := (labctl.Client{Dir: dir}).Status(ctx); err == nil {
+			return nil
+		}
+		select {
+		case err := <-gone:
+			return fmt.Errorf("the lab did not come up: %w", err)
+		case <-ctx.Done():
+			return errors.Join(fmt.Errorf("no lab after %v", upTimeout), supervisor.Process.Kill())
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+func newLabStatus(s streams, dir *string) *cobra.Command {
+	var output string
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Show what runs on each node of the lab, and which paths work",
+		Args:  noArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return labStatus(cmd.Context(), s, *dir, output) },
+	}
+	cmd.Flags().StringVarP(&output, "output", "o", "", "json")
+	return cmd
+}
+
+func labStatus(ctx context.Context, s streams, dir, output string) error {
+	if output != "" && output != "json" {
+		return usagef("-o %q; want json", output)
+	}
+	st, err := labctl.Client{Dir: dir}.Status(ctx)
+	if err != nil {
+		return err
+	}
+	if output == "json" {
+		enc := json.NewEncoder(s.out)
+		enc.SetIndent("", "  ")
+		return enc.Encode(st)
+	}
+	fmt.Fprintf(s.out, "%s   lab in %s   up %s\n\n", st.Cluster, st.Dir, time.Since(st.Since).Round(time.Second))
+	tab := tabwriter.NewWriter(s.out, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(tab, "node\trole\taddress\tprograms (pid, MiB)\tpaths that work")
+	for _, n := range st.Nodes {
+		var programs []string
+		for p, process := range n.Programs {
+			programs = append(programs, fmt.Sprintf("%s (%d, %d)", p, process.PID, process.RSS>>20))
+		}
+		slices.Sort(programs)
+		var working []string
+		for _, p := range n.Working {
+			working = append(working, string(p))
+		}
+		fmt.Fprintf(tab, "%s\t%s\t%s\t%s\t%s\n", n.Name, n.Role, n.Addr, strings.Join(programs, ", "), strings.Join(working, ", "))
+	}
+	return tab.Flush()
+}
+
+func newLabFault(s streams, dir *string) *cobra.Command {
+	var node string
+	cmd := &cobra.Command{
+		Use:   "fault KIND",
+		Short: "Disturb the lab",
+		Long:  "Fault does to the lab what the world may do to a cluster, and mends it after a while.\n" + faultHelp(),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return usagef("want one kind of fault; see muster lab fault --help")
+			}
+			return rehearse.CheckFault(args[0])
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			what, err := labctl.Client{Dir: *dir}.Fault(cmd.Context(), args[0], node)
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(s.out, "%s\nnext: muster lab status\n", what)
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&node, "node", "", "`node` to hit (default: the first that fits)")
+	return cmd
+}
+
+func newLabDown(s streams, dir *string) *cobra.Command {
+	return &cobra.Command{
+		Use:   "down",
+		Short: "Stop the lab; nothing of it keeps running",
+		Args:  noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := (labctl.Client{Dir: *dir}).Down(cmd.Context()); err != nil {
+				return err
+			}
+			_, err := fmt.Fprintf(s.out, "the lab is down; its logs are in %s\n", *dir)
+			return err
+		},
+	}
+}

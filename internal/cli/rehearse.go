@@ -1,0 +1,226 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/muster-dev/muster/internal/cluster"
+	"github.com/muster-dev/muster/internal/lab"
+	"github.com/muster-dev/muster/internal/rehearse"
+	"github.com/muster-dev/muster/internal/report"
+)
+
+type rehearseOptions struct {
+	files     []string
+	to        string
+	endpoints string
+	fault     string
+	netns     bool
+	output    string
+	dir       string
+	verbose   bool
+}
+
+func newRehearse(s streams) *cobra.Command {
+	var o rehearseOptions
+	cmd := &cobra.Command{
+		Use:   "rehearse -f MANIFEST [MANIFEST...] [--to hybrid|none]",
+		Short: "Move a cluster's spec off gossip, on real processes on this machine",
+		Long: `Rehearse reads a kOps manifest, starts the whole cluster on this machine as real
+processes, and moves it off gossip step by step, while a prober on every worker
+calls the API all the time. It touches no cluster and needs no credentials.
+
+It ends with a verdict and evidence, and exits 0 only if every rule held.
+` + faultHelp() + "\n" + exitCodes,
+		Example: `  muster rehearse -f cluster.yaml --to none
+  muster rehearse -f cluster.yaml --fault control-plane-killed
+  muster rehearse -f cluster.yaml -o json > evidence.json`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			// A shell turns -f *.yaml into one flag and the rest as arguments.
+			o.files = append(o.files, args...)
+			return runRehearse(cmd.Context(), s, o)
+		},
+	}
+	f := cmd.Flags()
+	f.StringSliceVarP(&o.files, "filename", "f", nil, "kOps `manifest` with Cluster and InstanceGroups; further files may follow as arguments")
+	f.StringVar(&o.to, "to", "none", "topology to reach: hybrid or none")
+	f.StringVar(&o.endpoints, "endpoints", "load-balancer", "what workers boot with: load-balancer, or list (the control plane's addresses behind the worker's own balancer)")
+	f.StringVar(&o.fault, "fault", "", "`kind` of fault to inject half-way")
+	f.BoolVar(&o.netns, "netns", false, "give each node a network namespace and its own /etc/hosts (Linux, root)")
+	f.StringVarP(&o.output, "output", "o", "", "json: end with one JSON object on standard output")
+	f.StringVar(&o.dir, "dir", "", "keep logs, configurations and samples in this `directory` (default: a temporary one, removed)")
+	f.BoolVarP(&o.verbose, "verbose", "v", false, "every gate gets a line")
+	return cmd
+}
+
+func faultHelp() string {
+	var b strings.Builder
+	b.WriteString("\n--fault KIND disturbs the cluster while the first worker is on its way:\n")
+	for _, k := range rehearse.FaultKinds() {
+		fmt.Fprintf(&b, "  %-22s %s\n", k[0], k[1])
+	}
+	return b.String()
+}
+
+func (o rehearseOptions) validate() (cluster.Topology, error) {
+	if len(o.files) == 0 {
+		return "", usagef("no manifest; give one with -f (try examples/atlas.k8s.local.yaml)")
+	}
+	if o.to != string(cluster.Hybrid) && o.to != string(cluster.None) {
+		return "", usagef("--to %q; want hybrid or none", o.to)
+	}
+	if o.endpoints != "load-balancer" && o.endpoints != "list" {
+		return "", usagef("--endpoints %q; want load-balancer or list", o.endpoints)
+	}
+	if o.output != "" && o.output != "json" {
+		return "", usagef("-o %q; want json", o.output)
+	}
+	return cluster.Topology(o.to), rehearse.CheckFault(o.fault)
+}
+
+func runRehearse(ctx context.Context, s streams, o rehearseOptions) error {
+	to, err := o.validate()
+	if err != nil {
+		return usageError{err}
+	}
+	specs, err := readSpecs(o.files)
+	if err != nil {
+		return err
+	}
+	programs, err := lab.FindPrograms()
+	if err != nil {
+		return err
+	}
+	base, keep, err := workDir(o.dir)
+	if err != nil {
+		return err
+	}
+	if !keep {
+		defer os.RemoveAll(base)
+	}
+	evidence := s.out
+	if o.output == "json" {
+		evidence = s.err
+	}
+	var all []report.Rehearsal
+	refused := 0
+	for i, c := range specs {
+		printer := newPrinter(evidence, s.err, o.verbose)
+		r, err := rehearseOne(ctx, o, to, o.files[i], c, programs, filepath.Join(base, fmt.Sprint(i+1)), printer)
+		printer.finish()
+		if errors.As(err, new(refusal)) {
+			refused++
+			r.Refused = err.Error()
+			err = nil
+		}
+		if err != nil {
+			return err
+		}
+		if !keep {
+			r.Dir = ""
+		}
+		printer.verdict(r)
+		all = append(all, r)
+	}
+	result := report.Combine(all)
+	if o.output == "json" {
+		enc := json.NewEncoder(s.out)
+		enc.SetIndent("", "  ")
+		if err := enc.Encode(result); err != nil {
+			return err
+		}
+	}
+	switch {
+	case anyFailed(all):
+		return errors.New("the rehearsal failed: " + whatBroke(all))
+	case refused > 0:
+		return refusal{fmt.Errorf("%d of %d refused", refused, len(all))}
+	}
+	return nil
+}
+
+// rehearseOne rehearses one spec, or refuses it.
+func rehearseOne(ctx context.Context, o rehearseOptions, to cluster.Topology, file string, c *cluster.Cluster, programs lab.Programs, dir string, p *printer) (report.Rehearsal, error) {
+	p.audit(file, c, to)
+	if o.endpoints == "list" {
+		// The lab builds what the workers are given, and no more.
+		c.API.LoadBalancer = nil
+	}
+	none := report.Rehearsal{File: file, Cluster: c.Name, To: string(to), Verdict: report.Fail}
+	if reasons := rehearse.Refusals(c, to, o.endpoints == "list"); len(reasons) > 0 {
+		return none, refusal{errors.New(strings.Join(reasons, "; "))}
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return none, err
+	}
+	level := slog.LevelWarn
+	if o.verbose {
+		level = slog.LevelInfo
+	}
+	log, err := os.OpenFile(filepath.Join(dir, "lab.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	if err != nil {
+		return none, err
+	}
+	defer log.Close()
+	return rehearse.Run(ctx, rehearse.Config{
+		File:     file,
+		Cluster:  c,
+		To:       to,
+		Fault:    o.fault,
+		Dir:      filepath.Join(dir, "lab"),
+		Programs: programs,
+		Netns:    o.netns,
+		Log:      slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: level})),
+		Progress: p,
+	})
+}
+
+// workDir returns where the lab lives, and whether it stays. Unix sockets bind
+// the length of the path.
+func workDir(dir string) (base string, keep bool, err error) {
+	if dir == "" {
+		base, err = os.MkdirTemp("", "muster-")
+		return base, false, err
+	}
+	if base, err = filepath.Abs(dir); err != nil {
+		return "", true, err
+	}
+	if len(base) > 50 {
+		return "", true, usagef("--dir %s: %d characters; a lab keeps Unix sockets in it, which need a path of at most 50", base, len(base))
+	}
+	if entries, err := os.ReadDir(base); err == nil && len(entries) > 0 {
+		return "", true, usagef("--dir %s is not empty", base)
+	}
+	return base, true, os.MkdirAll(base, 0o755)
+}
+
+func anyFailed(all []report.Rehearsal) bool {
+	for _, r := range all {
+		if r.Refused == "" && r.Verdict != report.Pass {
+			return true
+		}
+	}
+	return false
+}
+
+// whatBroke names the rules that did not hold.
+func whatBroke(all []report.Rehearsal) string {
+	var names []string
+	for _, r := range all {
+		for _, rule := range r.Rules {
+			if !rule.Held {
+				name, _, _ := strings.Cut(rule.Name, ":")
+				names = append(names, r.Cluster+" "+name)
+			}
+		}
+	}
+	return strings.Join(names, ", ")
+}

@@ -1,0 +1,202 @@
+// Package daemon is the command line of the two node programs. They differ in
+// one value: what makes their gossip overlay.
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"syscall"
+	"time"
+
+	sd "github.com/coreos/go-systemd/v22/daemon"
+
+	"github.com/muster-dev/muster/internal/hosts"
+	"github.com/muster-dev/muster/internal/node"
+)
+
+// Exit codes, as every program of Muster has them.
+const (
+	exitOK     = 0
+	exitFailed = 1
+	exitUsage  = 2
+	exitDrift  = 3
+)
+
+const usage = `%[1]s finds the control plane of a Kubernetes cluster without DNS.
+
+  %[1]s [--config FILE]                     run the node daemon
+  %[1]s check [--config FILE]               check the configuration, change nothing
+  %[1]s status [--config FILE] [-o json]    what the running daemon knows; exit 3 if it has problems
+  %[1]s cleanup [--config FILE] --yes       take the block out of the hosts file (stop the daemon first)
+  %[1]s version
+
+--config defaults to /etc/muster/node.yaml.
+exit codes: 0 done, 1 failed, 2 usage or bad input, 3 the node has problems
+`
+
+// Main runs a node program and returns its exit code. It stops on SIGTERM and
+// SIGINT, within two seconds.
+func Main(name string, newOverlay node.OverlayFactory, args []string, stdout, stderr io.Writer) int {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	p := program{name: name, newOverlay: newOverlay, stdout: stdout, stderr: stderr}
+	return p.run(ctx, args)
+}
+
+type program struct {
+	name           string
+	newOverlay     node.OverlayFactory
+	stdout, stderr io.Writer
+}
+
+func (p program) run(ctx context.Context, args []string) int {
+	verb := "run"
+	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
+		verb, args = args[0], args[1:]
+	}
+	flags := flag.NewFlagSet(p.name, flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	config := flags.String("config", "/etc/muster/node.yaml", "")
+	output := flags.String("o", "", "")
+	yes := flags.Bool("yes", false, "")
+	err := flags.Parse(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp) || verb == "help":
+		fmt.Fprintf(p.stdout, usage, p.name)
+		return exitOK
+	case err != nil:
+		return p.badUsage("%v", err)
+	case flags.NArg() > 0:
+		return p.badUsage("unexpected argument %q", flags.Arg(0))
+	case *output != "" && *output != "json":
+		return p.badUsage("-o %q; only json", *output)
+	}
+	switch verb {
+	case "version":
+		fmt.Fprintln(p.stdout, p.name, Version())
+		return exitOK
+	case "run", "check", "status", "cleanup":
+	default:
+		return p.badUsage("unknown command %q", verb)
+	}
+	cfg, err := node.LoadConfig(*config)
+	if err != nil {
+		return p.fail(exitUsage, err)
+	}
+	switch verb {
+	case "check":
+		return p.check(cfg, *config)
+	case "status":
+		return p.status(ctx, cfg, *output)
+	case "cleanup":
+		return p.cleanup(ctx, cfg, *yes)
+	}
+	return p.daemon(ctx, cfg, *config)
+}
+
+func (p program) badUsage(format string, args ...any) int {
+	return p.fail(exitUsage, fmt.Errorf(format+"; see "+p.name+" --help", args...))
+}
+
+func (p program) fail(code int, err error) int {
+	fmt.Fprintf(p.stderr, "%s: %v\n", p.name, err)
+	return code
+}
+
+func (p program) options(log *slog.Logger) node.Options {
+	return node.Options{Program: p.name, NewOverlay: p.newOverlay, Log: log, Notify: func(state string) {
+		// Outside systemd there is nobody to tell, which is no error.
+		_, _ = sd.SdNotify(false, state)
+	}}
+}
+
+func (p program) daemon(ctx context.Context, cfg node.Config, path string) int {
+	n, err := node.New(cfg, p.options(p.logger(cfg.Log)))
+	if err != nil {
+		return p.fail(exitUsage, &node.ConfigError{File: path, Err: err})
+	}
+	if err := n.Run(ctx); err != nil {
+		if errors.Is(err, syscall.EADDRINUSE) {
+			return p.fail(exitUsage, &node.ConfigError{File: path, Err: fmt.Errorf("%w; stop the other program or choose another port", err)})
+		}
+		return p.fail(exitFailed, err)
+	}
+	return exitOK
+}
+
+func (p program) check(cfg node.Config, path string) int {
+	if err := cfg.CheckFiles(); err != nil {
+		return p.fail(exitUsage, &node.ConfigError{File: path, Err: err})
+	}
+	if cfg.Overlay != nil && p.newOverlay == nil {
+		return p.fail(exitUsage, &node.ConfigError{File: path, Err: fmt.Errorf("overlay: %s speaks no gossip; run muster-peer", p.name)})
+	}
+	fmt.Fprintf(p.stdout, "%s: %s node %s of %s\n", path, cfg.Role, cfg.Node, cfg.Cluster)
+	return exitOK
+}
+
+func (p program) cleanup(ctx context.Context, cfg node.Config, yes bool) int {
+	if !yes {
+		return p.fail(exitUsage, fmt.Errorf("cleanup takes the block out of %s, and programs that use its names lose the API; add --yes", cfg.Hosts.Path))
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	file, err := hosts.Open(ctx, hosts.Config{Path: cfg.Hosts.Path, StateDir: cfg.StateDir})
+	if err != nil {
+		return p.fail(exitFailed, fmt.Errorf("%w (is the daemon still running?)", err))
+	}
+	defer file.Close()
+	if err := file.Remove(ctx); err != nil {
+		return p.fail(exitFailed, err)
+	}
+	fmt.Fprintln(p.stdout, "removed the block from", cfg.Hosts.Path)
+	return exitOK
+}
+
+// status asks the running daemon.
+func (p program) status(ctx context.Context, cfg node.Config, output string) int {
+	report, err := node.Ask(ctx, cfg.Status)
+	if err != nil {
+		return p.fail(exitFailed, fmt.Errorf("no answer from the daemon: %w; is %s running?", err, p.name))
+	}
+	if output == "json" {
+		enc := json.NewEncoder(p.stdout)
+		enc.SetIndent("", "  ")
+		if err := enc.Encode(report); err != nil {
+			return p.fail(exitFailed, err)
+		}
+	} else {
+		printReport(p.stdout, report)
+	}
+	if len(report.Problems) > 0 {
+		return exitDrift
+	}
+	return exitOK
+}
+
+func (p program) logger(cfg node.Log) *slog.Logger {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(cfg.Level)) // validated
+	opts := &slog.HandlerOptions{Level: level}
+	if cfg.Format == "json" {
+		return slog.New(slog.NewJSONHandler(p.stderr, opts))
+	}
+	return slog.New(slog.NewTextHandler(p.stderr, opts))
+}
+
+// Version returns the module's version as the build recorded it.
+func Version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok || info.Main.Version == "" {
+		return "(devel)"
+	}
+	return info.Main.Version
+}

@@ -1,0 +1,373 @@
+// Package endpoint decides which addresses serve a name now.
+//
+// A [Table] collects what every source says about one name and how healthy
+// each address looks; [Table.Serving] turns that into a [Set], the ordered
+// addresses that the hosts block lists and the local balancer dials. A Set is
+// never empty: what would empty it is refused with [ErrEmpty] and the last good
+// answer stays, because a node without an endpoint can never learn a new one.
+//
+// The package is pure: no I/O and no clock.
+package endpoint
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// ErrEmpty is returned for an answer without a single address.
+var ErrEmpty = errors.New("no address left; the last good endpoint set stays")
+
+// Source says where an address is known from.
+type Source uint8
+
+// The sources, most trustworthy first. Overlay to Self are live: they change
+// when the control plane does. Balancer is an address that stands for the whole
+// control plane. Boot and Disk are memories.
+const (
+	Overlay  Source = iota // records of the gossip overlay
+	Stream                 // the stream of a control-plane node
+	Slice                  // the kubernetes EndpointSlice
+	Self                   // this node's own API server
+	Balancer               // a load balancer from the configuration
+	Boot                   // the configuration the node was born with
+	Disk                   // the last good set, kept across restarts
+)
+
+var sourceNames = [...]string{"overlay", "stream", "endpointslice", "self", "load-balancer", "boot", "disk"}
+
+// String returns the source's name as it stands in status output.
+func (s Source) String() string {
+	if int(s) < len(sourceNames) {
+		return sourceNames[s]
+	}
+	return fmt.Sprintf("source(%d)", uint8(s))
+}
+
+// MarshalText lets sources stand in JSON by name.
+func (s Source) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// UnmarshalText reads what MarshalText wrote.
+func (s *Source) UnmarshalText(b []byte) error {
+	i := slices.Index(sourceNames[:], string(b))
+	if i < 0 {
+		return fmt.Errorf("unknown endpoint source %q", b)
+	}
+	*s = Source(i)
+	return nil
+}
+
+// tier groups sources by how they are preferred.
+type tier uint8
+
+const (
+	tierLive tier = iota
+	tierBalancer
+	tierMemory
+)
+
+func (s Source) tier() tier {
+	switch s {
+	case Balancer:
+		return tierBalancer
+	case Boot, Disk:
+		return tierMemory
+	default:
+		return tierLive
+	}
+}
+
+// Health is what checks and connections have shown of one address.
+type Health uint8
+
+// Unknown counts as usable: a fresh node has checked nothing yet.
+const (
+	Unknown Health = iota
+	Up
+	Down
+)
+
+// String returns the health as it stands in status output.
+func (h Health) String() string {
+	switch h {
+	case Up:
+		return "up"
+	case Down:
+		return "down"
+	default:
+		return "unknown"
+	}
+}
+
+// MarshalText lets health stand in JSON by name.
+func (h Health) MarshalText() ([]byte, error) { return []byte(h.String()), nil }
+
+// UnmarshalText reads what MarshalText wrote.
+func (h *Health) UnmarshalText(b []byte) error {
+	for _, v := range []Health{Unknown, Up, Down} {
+		if v.String() == string(b) {
+			*h = v
+			return nil
+		}
+	}
+	return fmt.Errorf("unknown health %q", b)
+}
+
+// Endpoint is one address with where it came from and how healthy it is.
+type Endpoint struct {
+	Addr    netip.AddrPort `json:"addr"`
+	Sources []Source       `json:"sources"` // at least one, in Source order
+	Health  Health         `json:"health"`
+}
+
+// tier is the best tier of any of e's sources.
+func (e Endpoint) tier() tier {
+	best := tierMemory
+	for _, s := range e.Sources {
+		best = min(best, s.tier())
+	}
+	return best
+}
+
+// Live reports whether a source that changes with the control plane names e.
+func (e Endpoint) Live() bool { return e.tier() == tierLive }
+
+// IsBalancer reports whether e is known only as a load balancer's address.
+func (e Endpoint) IsBalancer() bool { return e.tier() == tierBalancer }
+
+// String renders e for logs: address, health and provenance.
+func (e Endpoint) String() string {
+	names := make([]string, len(e.Sources))
+	for i, s := range e.Sources {
+		names[i] = s.String()
+	}
+	return fmt.Sprintf("%s (%s, %s)", e.Addr, e.Health, strings.Join(names, "+"))
+}
+
+// Set is what serves a name now, in the order in which to try. It is immutable
+// and holds at least one endpoint; the zero value exists only as "none yet".
+type Set struct {
+	endpoints []Endpoint
+	isolated  bool
+}
+
+// Endpoints returns a copy of the set's members in order.
+func (s Set) Endpoints() []Endpoint { return slices.Clone(s.endpoints) }
+
+// Addrs returns the addresses in order.
+func (s Set) Addrs() []netip.AddrPort {
+	addrs := make([]netip.AddrPort, len(s.endpoints))
+	for i, e := range s.endpoints {
+		addrs[i] = e.Addr
+	}
+	return addrs
+}
+
+// Len returns the number of members: zero only for the zero value.
+func (s Set) Len() int { return len(s.endpoints) }
+
+// Isolated reports that every known address looks down. The fault is then more
+// likely here than there, so readers change nothing that outlives the fault.
+func (s Set) Isolated() bool { return s.isolated }
+
+// SameAddrs reports whether both sets hold the same addresses in the same order.
+func (s Set) SameAddrs(o Set) bool { return slices.Equal(s.Addrs(), o.Addrs()) }
+
+// String renders the addresses for logs.
+func (s Set) String() string {
+	parts := make([]string, len(s.endpoints))
+	for i, e := range s.endpoints {
+		parts[i] = e.Addr.String()
+	}
+	return strings.Join(parts, " ")
+}
+
+// Table is everything known about one name. Not safe for concurrent use.
+type Table struct {
+	node string     // orders equals differently on each node
+	self netip.Addr // tried first where it is a member
+
+	said   map[Source][]netip.AddrPort
+	health map[netip.AddrPort]Health
+	last   []netip.AddrPort // the order last served
+}
+
+// NewTable returns an empty table for the node of that name. Where the node
+// itself serves the name, self is its address; otherwise the zero Addr.
+func NewTable(node string, self netip.Addr) *Table {
+	return &Table{
+		node:   node,
+		self:   self.Unmap(),
+		said:   make(map[Source][]netip.AddrPort),
+		health: make(map[netip.AddrPort]Health),
+	}
+}
+
+// Replace notes what a source says now and reports whether that is news. An
+// empty or wholly invalid list is refused with ErrEmpty and what the source
+// said before stays.
+func (t *Table) Replace(src Source, addrs []netip.AddrPort) (changed bool, err error) {
+	var clean []netip.AddrPort
+	for _, a := range addrs {
+		if a = unmap(a); a.IsValid() && a.Port() != 0 {
+			clean = append(clean, a)
+		}
+	}
+	if len(clean) == 0 {
+		return false, fmt.Errorf("source %s: %w", src, ErrEmpty)
+	}
+	slices.SortFunc(clean, netip.AddrPort.Compare)
+	clean = slices.Compact(clean)
+	if slices.Equal(clean, t.said[src]) {
+		return false, nil
+	}
+	t.said[src] = clean
+	t.forgetStrangers()
+	return true, nil
+}
+
+// unmap gives an IPv4 address that came in IPv6 dress its one form, so that it
+// compares equal however it was learnt.
+func unmap(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()) }
+
+// Retract forgets what a source said, unless nobody else says anything: then it
+// stays and ErrEmpty is returned. It is for sources that were configured away
+// or replaced by a better one, not for sources that fell silent.
+func (t *Table) Retract(src Source) error {
+	if _, ok := t.said[src]; !ok {
+		return nil
+	}
+	if len(t.said) == 1 {
+		return fmt.Errorf("retract source %s: %w", src, ErrEmpty)
+	}
+	delete(t.said, src)
+	t.forgetStrangers()
+	return nil
+}
+
+// forgetStrangers drops the health of addresses that no source names any more,
+// so that one that comes back is judged afresh.
+func (t *Table) forgetStrangers() {
+	for a := range t.health {
+		if !t.knows(a) {
+			delete(t.health, a)
+		}
+	}
+}
+
+func (t *Table) knows(a netip.AddrPort) bool {
+	for _, addrs := range t.said {
+		if slices.Contains(addrs, a) {
+			return true
+		}
+	}
+	return false
+}
+
+// Observe notes the health of an address and reports whether that is news.
+// Addresses that no source names are ignored.
+func (t *Table) Observe(a netip.AddrPort, h Health) (changed bool) {
+	if a = unmap(a); !t.knows(a) || t.health[a] == h {
+		return false
+	}
+	t.health[a] = h
+	return true
+}
+
+// All returns every known endpoint, healthy or not, in the order of preference.
+func (t *Table) All() []Endpoint {
+	byAddr := make(map[netip.AddrPort]*Endpoint)
+	for src := Overlay; src <= Disk; src++ {
+		for _, a := range t.said[src] {
+			e := byAddr[a]
+			if e == nil {
+				e = &Endpoint{Addr: a, Health: t.health[a]}
+				byAddr[a] = e
+			}
+			e.Sources = append(e.Sources, src)
+		}
+	}
+	all := make([]Endpoint, 0, len(byAddr))
+	for _, e := range byAddr {
+		all = append(all, *e)
+	}
+	slices.SortFunc(all, t.prefer)
+	return all
+}
+
+// prefer orders by tier, then this node's own address, then a hash of node and
+// address: every node has an order of its own, so the first server is not the
+// same everywhere, and one that comes or goes moves no other.
+func (t *Table) prefer(a, b Endpoint) int {
+	return cmp.Or(
+		cmp.Compare(a.tier(), b.tier()),
+		cmp.Compare(t.rank(a.Addr), t.rank(b.Addr)),
+		a.Addr.Compare(b.Addr),
+	)
+}
+
+func (t *Table) rank(a netip.AddrPort) uint64 {
+	if t.self.IsValid() && a.Addr() == t.self {
+		return 0
+	}
+	h := fnv.New64a()
+	h.Write([]byte(t.node))
+	h.Write([]byte{0})
+	b := a.Addr().As16()
+	h.Write(b[:])
+	// FNV changes the low bits most; spread them so that the order of two
+	// neighbouring addresses depends on the node as well.
+	return mix(h.Sum64()) | 1
+}
+
+// mix is the finaliser of splitmix64.
+func mix(x uint64) uint64 {
+	x ^= x >> 30
+	x *= 0xbf58476d1ce4e5b9
+	x ^= x >> 27
+	x *= 0x94d049bb133111eb
+	return x ^ x>>31
+}
+
+// Serving returns what serves now, in order of preference:
+//
+//   - live servers that are not down, followed by load balancers that are not;
+//   - without any live one, balancers and then memories that are not down;
+//   - with everything down, what served last and then everything else, marked
+//     [Set.Isolated]: health is ignored, since a wrong verdict on all of them
+//     must not cut the node off (k3s#10240).
+//
+// It fails with ErrEmpty only if no source has ever named an address.
+func (t *Table) Serving() (Set, error) {
+	all := t.All()
+	if len(all) == 0 {
+		return Set{}, ErrEmpty
+	}
+	usable := slices.DeleteFunc(slices.Clone(all), func(e Endpoint) bool { return e.Health == Down })
+	if len(usable) == 0 {
+		return Set{endpoints: t.lastFirst(all), isolated: true}, nil
+	}
+	if usable[0].tier() == tierLive {
+		usable = slices.DeleteFunc(usable, func(e Endpoint) bool { return e.tier() == tierMemory })
+	}
+	s := Set{endpoints: usable}
+	t.last = s.Addrs()
+	return s, nil
+}
+
+// lastFirst orders all by their place in what served last; newcomers follow in
+// their own order.
+func (t *Table) lastFirst(all []Endpoint) []Endpoint {
+	place := func(e Endpoint) int {
+		if i := slices.Index(t.last, e.Addr); i >= 0 {
+			return i
+		}
+		return len(t.last)
+	}
+	slices.SortStableFunc(all, func(a, b Endpoint) int { return cmp.Compare(place(a), place(b)) })
+	return all
+}

@@ -1,0 +1,68 @@
+//go:build !windows
+
+package enrol
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/google/renameio/v2"
+	"golang.org/x/sys/unix"
+)
+
+func checkSecretMode(path string, mode fs.FileMode) error {
+	if mode.Perm()&0o077 != 0 {
+		return fmt.Errorf("%s: mode %#o lets others at this secret; run: chmod 600 %s", path, mode.Perm(), path)
+	}
+	return nil
+}
+
+func replaceFile(path string, data []byte, perm fs.FileMode) error {
+	// Left to itself renameio may stage the file in $TMPDIR, which is no place
+	// for a key, and keep the mode of the file it replaces, which may be wrong.
+	f, err := renameio.NewPendingFile(path,
+		renameio.WithTempDir(filepath.Dir(path)), renameio.WithStaticPermissions(perm))
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.CloseAtomicallyReplace()
+	}
+	if err != nil {
+		return errors.Join(err, f.Cleanup())
+	}
+	return nil
+}
+
+// syncDir makes a rename in dir survive a crash of the machine.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if err := d.Sync(); err != nil && !errors.Is(err, unix.EINVAL) { // some file systems cannot
+		return fmt.Errorf("sync %s: %w", dir, err)
+	}
+	return nil
+}
+
+// tryLock takes an exclusive lock on f without waiting. The lock belongs to the
+// open file and goes with it, however the process ends.
+func tryLock(f *os.File) (bool, error) {
+	for {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		switch {
+		case err == nil:
+			return true, nil
+		case errors.Is(err, unix.EWOULDBLOCK):
+			return false, nil
+		case !errors.Is(err, unix.EINTR):
+			return false, err
+		}
+	}
+}

@@ -1,0 +1,37 @@
+package enrol
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+func checkSecretMode(string, fs.FileMode) error { return nil }
+
+func replaceFile(path string, data []byte, _ fs.FileMode) error {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path))
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	err = errors.Join(err, f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return nil
+}
+
+// syncDir does nothing: Windows has no such call for directories.
+func syncDir(string) error { return nil }
+
+func tryLock(f *os.File) (bool, error) {
+	return false, fmt.Errorf("lock %s on windows: %w; keep tokens on a control-plane node", f.Name(), errors.ErrUnsupported)
+}

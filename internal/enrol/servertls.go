@@ -1,0 +1,77 @@
+package enrol
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/muster-dev/muster/internal/identity"
+)
+
+// Reasons for not serving a request; they map to 401 and 403.
+var (
+	ErrUnauthenticated = errors.New("no client certificate")
+	ErrForbidden       = errors.New("client certificate does not permit this")
+)
+
+// ServerTLS returns the TLS side of the worker-facing API: TLS 1.3, the node's
+// own certificate as it is now (a renewed one is used from the next connection
+// on), and client certificates of the cluster's authority. Clients may come
+// without one, because a new worker has none: handlers that need one call
+// [RequireIdentity]. The credentials must be those of a control-plane node.
+func ServerTLS(c *Credentials) (*tls.Config, error) {
+	if c.id.Role != identity.ControlPlane {
+		return nil, fmt.Errorf("%s may not serve: only control-plane certificates authenticate a server", c.id)
+	}
+	return &tls.Config{
+		MinVersion: tls.VersionTLS13,
+		ClientAuth: tls.VerifyClientCertIfGiven,
+		ClientCAs:  c.verifier.Roots,
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			cert := c.Current()
+			// A worker that knows only the authority's pin takes the authority
+			// from here.
+			cert.Certificate = [][]byte{cert.Leaf.Raw, c.ca.Raw}
+			return &cert, nil
+		},
+		// A resumed session would stand on a certificate seen long ago.
+		SessionTicketsDisabled: true,
+	}, nil
+}
+
+// RequireIdentity returns who sent a request, if the connection proved it with
+// a certificate that v accepts now (a connection may outlive its certificate)
+// and that names one of the roles; with no roles, any. The error wraps
+// ErrUnauthenticated or ErrForbidden.
+func RequireIdentity(r *http.Request, v identity.Verifier, roles ...identity.Role) (identity.Identity, error) {
+	// Without a verified chain the handshake proved nothing, whatever certificates
+	// came along.
+	if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 || len(r.TLS.PeerCertificates) == 0 {
+		return identity.Identity{}, ErrUnauthenticated
+	}
+	id, err := v.Verify(r.TLS.PeerCertificates[0], time.Now())
+	if err != nil {
+		return identity.Identity{}, fmt.Errorf("%w: %w", ErrForbidden, err)
+	}
+	if len(roles) > 0 && !slices.Contains(roles, id.Role) {
+		return identity.Identity{}, fmt.Errorf("%w: %s is none of %v", ErrForbidden, id, roles)
+	}
+	return id, nil
+}
+
+// verifyServer checks a server's certificate against the authority alone.
+func verifyServer(leaf, ca *x509.Certificate, serverName string) error {
+	roots := x509.NewCertPool()
+	roots.AddCert(ca)
+	_, err := leaf.Verify(x509.VerifyOptions{
+		DNSName:       serverName,
+		Roots:         roots,
+		Intermediates: x509.NewCertPool(),
+		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	})
+	return err
+}

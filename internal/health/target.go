@@ -1,0 +1,106 @@
+package health
+
+import (
+	"context"
+	"math/rand/v2"
+	"net/netip"
+	"time"
+
+	"github.com/muster-dev/muster/internal/endpoint"
+)
+
+// recheckPause is the least time between the starts of two probes of one server
+// when the first one left a doubt or somebody reported a failed connection.
+const recheckPause = 150 * time.Millisecond
+
+// target checks one server. All but reported belongs to the goroutine in run.
+type target struct {
+	addr     netip.AddrPort
+	reported chan struct{} // holds one report that no probe has answered yet
+
+	judge judge
+	kept  *link
+}
+
+func newTarget(addr netip.AddrPort, fall, rise int) *target {
+	return &target{
+		addr:     addr,
+		reported: make(chan struct{}, 1),
+		judge:    judge{fall: fall, rise: rise},
+	}
+}
+
+// run checks until ctx ends and publishes every verdict to c.
+func (t *target) run(ctx context.Context, c *Checker) {
+	defer t.forget()
+	for {
+		select {
+		case <-t.reported:
+			t.forget()
+		default:
+		}
+		began := time.Now()
+		o, kept, rtt := c.prober.probe(ctx, t.addr, t.kept, t.judge.patience(t.kept != nil, c.cfg.Timeout))
+		t.kept = kept
+		if ctx.Err() != nil {
+			return
+		}
+		switch t.judge.note(o) {
+		case stale:
+			t.forget()
+		case doubtful:
+			sleep(ctx, recheckPause-time.Since(began))
+		case settled:
+			c.publish(t, t.judge.health, t.judge.reason, rtt)
+			if t.rest(ctx, jittered(c.cfg.Interval)) {
+				sleep(ctx, recheckPause-time.Since(began))
+			}
+		}
+	}
+}
+
+// forget drops the kept connection, so that the next probe opens a new one.
+func (t *target) forget() {
+	if t.kept != nil {
+		t.kept.close()
+		t.kept = nil
+	}
+}
+
+// rest waits for d to pass or ctx to end. It returns early, with true, when a
+// connection to a server that is not down is reported as failed; the kept
+// connection is then no witness. What is down already keeps its pace: reports
+// come with every client that knocks, and a server that is struggling back up
+// must not be asked more often for that.
+func (t *target) rest(ctx context.Context, d time.Duration) (reported bool) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	reports := t.reported
+	if t.judge.health == endpoint.Down {
+		reports = nil
+	}
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	case <-reports:
+		t.forget()
+		return true
+	}
+	return false
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}
+
+// jittered shortens d by up to a tenth, so that the checks of a thousand nodes
+// that started together drift apart. It never lengthens: the promise of how
+// soon a dead server is found counts on that.
+func jittered(d time.Duration) time.Duration {
+	return d - rand.N(d/10+1)
+}

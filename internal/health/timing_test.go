@@ -1,0 +1,316 @@
+package health_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/muster-dev/muster/internal/endpoint"
+	"github.com/muster-dev/muster/internal/health"
+)
+
+var first = netip.MustParseAddrPort("172.20.0.4:443")
+
+// bubble runs f with a checker of one server that has just been found up.
+func bubble(t *testing.T, f func(*testing.T, *network, *health.Checker)) {
+	synctest.Test(t, func(t *testing.T) {
+		ca := newAuthority(t)
+		n := newNetwork(ca.good(), first)
+		c, err := health.New(health.Config{ServerName: serverName, Roots: ca.pool(), Dial: n.dial})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- c.Run(ctx) }()
+		c.SetTargets([]netip.AddrPort{first})
+		synctest.Wait()
+		if got := c.Results()[first]; got.Health != endpoint.Up {
+			t.Errorf("at the start: got %s (%s), want up", got.Health, got.Reason)
+		}
+		drain(c)
+		f(t, n, c)
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+}
+
+func drain(c *health.Checker) {
+	select {
+	case <-c.Changed():
+	default:
+	}
+}
+
+// becomes waits for the one change to want and returns how long it took.
+func becomes(t *testing.T, c *health.Checker, want endpoint.Health) time.Duration {
+	t.Helper()
+	began := time.Now()
+	select {
+	case <-c.Changed():
+	case <-time.After(time.Minute):
+		t.Fatalf("still %s after a minute, want %s", c.Results()[first].Health, want)
+	}
+	if got := c.Results()[first]; got.Health != want {
+		t.Fatalf("got %s (%s), want %s", got.Health, got.Reason, want)
+	}
+	return time.Since(began)
+}
+
+// The promise of the package comment, for faults at every moment between two
+// checks and a server that leaves no connection to ask over. The jitter differs
+// from run to run; the bounds must hold for all.
+func TestVerdictComesInTime(t *testing.T) {
+	tests := []struct {
+		name   string
+		fault  func(*server)
+		within time.Duration
+		reason string
+	}{
+		{"a server that vanishes is down within 2.5 s", func(s *server) { s.vanished = true },
+			2500 * time.Millisecond, "connect: no answer in 1s"},
+		{"a server that refuses connections is down within 1.5 s", func(s *server) { s.refuses = true },
+			1500 * time.Millisecond, "connect: connection refused"},
+		{"a server that is not ready is down at the next check", func(s *server) { s.status = http.StatusServiceUnavailable },
+			time.Second, "/readyz says 503"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var longest time.Duration
+			for offset := time.Duration(0); offset < time.Second; offset += 50 * time.Millisecond {
+				bubble(t, func(t *testing.T, n *network, c *health.Checker) {
+					n.change(first, func(s *server) { s.closes = true })
+					time.Sleep(2*time.Second + offset) // past the check under way when closes was set
+					synctest.Wait()
+					n.change(first, tt.fault)
+					took := becomes(t, c, endpoint.Down)
+					longest = max(longest, took)
+					if got := c.Results()[first].Reason; got != tt.reason {
+						t.Errorf("got reason %q, want %q", got, tt.reason)
+					}
+				})
+			}
+			if longest > tt.within {
+				t.Errorf("took up to %s, want at most %s", longest, tt.within)
+			}
+			t.Logf("took up to %s", longest)
+		})
+	}
+}
+
+func TestServerThatVanishesUnderAKeptConnectionIsDownInTime(t *testing.T) {
+	var longest time.Duration
+	for offset := time.Duration(0); offset < time.Second; offset += 25 * time.Millisecond {
+		bubble(t, func(t *testing.T, n *network, c *health.Checker) {
+			time.Sleep(offset)
+			synctest.Wait()
+			n.change(first, func(s *server) { s.vanished = true })
+			longest = max(longest, becomes(t, c, endpoint.Down))
+		})
+	}
+	if want := 2500 * time.Millisecond; longest > want {
+		t.Errorf("took up to %s, want at most %s", longest, want)
+	}
+	// A bound so loose that nothing could break it would prove nothing.
+	if floor := 2 * time.Second; longest < floor {
+		t.Errorf("took %s at most; that cannot include the interval and both probes", longest)
+	}
+}
+
+func TestServerIsUpAgainAtTheNextCheck(t *testing.T) {
+	bubble(t, func(t *testing.T, n *network, c *health.Checker) {
+		n.change(first, func(s *server) { s.status = http.StatusServiceUnavailable })
+		becomes(t, c, endpoint.Down)
+		n.change(first, func(s *server) { s.status = http.StatusOK })
+		if took := becomes(t, c, endpoint.Up); took > time.Second {
+			t.Errorf("took %s, want at most 1s", took)
+		}
+	})
+}
+
+// k3s#10240: checks lost under load took every server out.
+func TestOneLostProbeMakesNothingDown(t *testing.T) {
+	bubble(t, func(t *testing.T, n *network, c *health.Checker) {
+		n.change(first, func(s *server) { s.swallow = 1 })
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		n.change(first, func(s *server) {
+			if s.swallow != 0 || s.dials != 2 {
+				t.Errorf("%d requests left to lose and %d connections; want 0 and 2", s.swallow, s.dials)
+			}
+		})
+		select {
+		case <-c.Changed():
+			t.Errorf("changed to %+v", c.Results()[first])
+		default:
+		}
+	})
+}
+
+func TestConnectionIsKeptBetweenChecks(t *testing.T) {
+	bubble(t, func(t *testing.T, n *network, c *health.Checker) {
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		n.change(first, func(s *server) {
+			if s.dials != 1 || s.requests < 60 || s.requests > 70 {
+				t.Errorf("%d requests over %d connections in a minute; want 60 to 70 over 1", s.requests, s.dials)
+			}
+		})
+	})
+}
+
+func TestServerThatClosesIdleConnectionsIsNotDown(t *testing.T) {
+	bubble(t, func(t *testing.T, n *network, c *health.Checker) {
+		n.change(first, func(s *server) { s.closes = true })
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		n.change(first, func(s *server) {
+			if s.dials < 50 {
+				t.Errorf("%d connections in a minute, want a new one for each check", s.dials)
+			}
+		})
+		select {
+		case <-c.Changed():
+			t.Errorf("changed to %+v", c.Results()[first])
+		default:
+		}
+	})
+}
+
+func TestReportsLeadToChecksNotToAVerdict(t *testing.T) {
+	bubble(t, func(t *testing.T, n *network, c *health.Checker) {
+		for range 100 {
+			c.Report(first, errors.New("connection refused"))
+			c.Report(first, errors.New("connection refused"))
+			time.Sleep(10 * time.Millisecond)
+		}
+		synctest.Wait()
+		// Every 150 ms, and one connection from before.
+		n.change(first, func(s *server) {
+			if s.dials < 6 || s.dials > 9 {
+				t.Errorf("%d connections after a second of reports, want 6 to 9", s.dials)
+			}
+		})
+		if got := c.Results()[first].Health; got != endpoint.Up {
+			t.Errorf("got %s, want up", got)
+		}
+	})
+}
+
+func TestReportedServerIsDownWithoutWaitingForTheInterval(t *testing.T) {
+	bubble(t, func(t *testing.T, n *network, c *health.Checker) {
+		time.Sleep(300 * time.Millisecond)
+		synctest.Wait()
+		n.change(first, func(s *server) { s.refuses = true })
+		c.Report(first, errors.New("connection refused"))
+		if took, want := becomes(t, c, endpoint.Down), 200*time.Millisecond; took > want {
+			t.Errorf("took %s, want at most %s", took, want)
+		}
+	})
+}
+
+// Every client that knocks at a dead control plane causes a report. They must
+// not add up to a storm on servers that are coming back.
+func TestReportsDoNotHastenChecksOfWhatIsDown(t *testing.T) {
+	bubble(t, func(t *testing.T, n *network, c *health.Checker) {
+		n.change(first, func(s *server) { s.refuses = true })
+		c.Report(first, errors.New("connection refused"))
+		becomes(t, c, endpoint.Down)
+		var before int
+		n.change(first, func(s *server) { before = s.dials })
+		for range 1000 {
+			c.Report(first, errors.New("connection refused"))
+			time.Sleep(10 * time.Millisecond)
+		}
+		synctest.Wait()
+		n.change(first, func(s *server) {
+			if got := s.dials - before; got < 9 || got > 12 {
+				t.Errorf("%d checks in 10 s, want 9 to 12", got)
+			}
+		})
+	})
+}
+
+func TestLastingFaultIsLoggedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ca := newAuthority(t)
+		// What Go says about an ended certificate holds the time of day.
+		n := newNetwork(ca.server(serverName, time.Now().Add(-time.Hour)), first)
+		var log bytes.Buffer
+		c, err := health.New(health.Config{
+			ServerName: serverName, Roots: ca.pool(), Dial: n.dial,
+			Logger: slog.New(slog.NewTextHandler(&log, nil)),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		c.SetTargets([]netip.AddrPort{first})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := c.Run(ctx); err != nil {
+			t.Error(err)
+		}
+		n.change(first, func(s *server) {
+			if s.dials < 60 {
+				t.Errorf("checked %d times in a minute", s.dials)
+			}
+		})
+		if got := strings.Count(log.String(), "\n"); got != 1 {
+			t.Errorf("logged %d lines about one change:\n%s", got, log.String())
+		}
+		for _, want := range []string{"level=WARN", "server=" + first.String(), "from=unknown", "to=down", `reason="certificate: valid from`} {
+			if !strings.Contains(log.String(), want) {
+				t.Errorf("the log lacks %q:\n%s", want, log.String())
+			}
+		}
+		if got := c.Results()[first].Since; got != began {
+			t.Errorf("down since %s, want %s", got, began)
+		}
+	})
+}
+
+func TestTargetsComeAndGo(t *testing.T) {
+	bubble(t, func(t *testing.T, n *network, c *health.Checker) {
+		second := netip.MustParseAddrPort("[2001:db8::5]:443")
+		n.mu.Lock()
+		n.servers[second] = &server{status: http.StatusOK}
+		n.mu.Unlock()
+		since := c.Results()[first].Since
+
+		mapped := netip.MustParseAddrPort("[::ffff:172.20.0.4]:443")
+		c.SetTargets([]netip.AddrPort{second, mapped, {}, second})
+		if got := c.Results(); len(got) != 2 || got[second].Health != endpoint.Unknown || got[first].Since != since {
+			t.Errorf("at once: got %v; want the first as before and the second unknown", got)
+		}
+		synctest.Wait()
+		if got := c.Results()[second].Health; got != endpoint.Up {
+			t.Errorf("new target: got %s, want up without waiting", got)
+		}
+
+		c.SetTargets([]netip.AddrPort{second})
+		synctest.Wait()
+		if got := c.Results(); len(got) != 1 {
+			t.Errorf("after one went: got %v", got)
+		}
+		var before int
+		n.change(first, func(s *server) { before = s.requests })
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		n.change(first, func(s *server) {
+			if s.requests != before {
+				t.Errorf("a server that is no target was asked %d times", s.requests-before)
+			}
+		})
+		c.Report(first, errors.New("late news of a stranger"))
+	})
+}

@@ -1,0 +1,251 @@
+package hosts
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// Config says which hosts file a File writes and where it keeps its state.
+type Config struct {
+	// Path is the hosts file, absolute. Default /etc/hosts.
+	Path string
+	// StateDir is an absolute directory for the lock, the journal and the record of the last write. It is
+	// made with mode 0750 if it is missing. Default /var/lib/muster. All writers of one hosts file must be
+	// given the same directory: the lock in it is what keeps them apart, and the record is how one program
+	// takes the block over from another.
+	StateDir string
+	// Create allows Write to create a hosts file that does not exist, mode 0644, with nothing but the block.
+	// By default that is an error: a node without a hosts file also lacks localhost, and a file made
+	// silently would hide that.
+	Create bool
+	// Logger is told about changes of the block and about repairs. Nil discards.
+	Logger *slog.Logger
+}
+
+func (c Config) withDefaults() Config {
+	if c.Path == "" {
+		c.Path = "/etc/hosts"
+	}
+	if c.StateDir == "" {
+		c.StateDir = "/var/lib/muster"
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+// validate returns all faults of a Config that has its defaults.
+func (c Config) validate() error {
+	var faults []error
+	if !filepath.IsAbs(c.Path) {
+		faults = append(faults, fmt.Errorf("hosts file %q is not an absolute path", c.Path))
+	}
+	if !filepath.IsAbs(c.StateDir) {
+		faults = append(faults, fmt.Errorf("state directory %q is not an absolute path", c.StateDir))
+	}
+	return errors.Join(faults...)
+}
+
+func (c Config) lockPath() string    { return filepath.Join(c.StateDir, "hosts.lock") }
+func (c Config) journalPath() string { return filepath.Join(c.StateDir, "hosts.journal") }
+func (c Config) recordPath() string  { return filepath.Join(c.StateDir, "hosts.last") }
+
+// File is the one writer of the block of one hosts file. Its methods may be called concurrently.
+type File struct {
+	cfg  Config
+	fsys fileSystem
+	lock io.Closer
+
+	// mu guards what follows and keeps reads and writes of the hosts file apart.
+	mu sync.Mutex
+	// last is the block as it was written last, by this process or one before it; nil if there is none.
+	last *written
+	// unsettled says that a journal was left by a write that failed half-way. It is dealt with before
+	// anything else is done.
+	unsettled bool
+	closed    bool
+}
+
+// written is a block as this package wrote it.
+type written struct {
+	raw   []byte          // with the guards
+	lines []string        // between the guards
+	names map[string]bool // of the lines, folded
+}
+
+// blockOf returns the block of a content that this package has rendered, or nil if it has none.
+func blockOf(content []byte) *written {
+	lay := survey(content, nil)
+	raw := lay.raw(content)
+	if raw == nil {
+		return nil
+	}
+	return &written{raw: slices.Clone(raw), lines: lay.lines, names: namesOf(Parse(raw).Entries)}
+}
+
+// Result is what a Write found and did.
+type Result struct {
+	// Changed says that the file was written. It is not when its content is already what it should be.
+	Changed bool
+	// Foreign is what somebody else has done inside the block since it was written last, by this process or
+	// one before it. The write has undone it.
+	Foreign ForeignEdit
+	// Adopted are the lines of the block found by the first write ever: those of kOps, as a rule.
+	Adopted []string
+	// Shadowed are lines outside the block that give one of our names another address than the entries do.
+	// They are not ours to remove, and resolvers use them too.
+	Shadowed []string
+	// Repaired says what was broken about the block ("" if nothing).
+	Repaired string
+}
+
+// Open takes the lock of the state directory, waiting for it until ctx ends, finishes or discards what a killed
+// writer has left behind, and returns the writer. When ctx ends first, the error is both ErrLocked, with the
+// process that holds the lock, and the cause of ctx.
+//
+// The hosts file itself is only touched if a write to it was interrupted; it need not exist yet.
+func Open(ctx context.Context, cfg Config) (*File, error) {
+	return open(cfg, osFS{}, func(cfg Config) (io.Closer, error) {
+		return waitLock(ctx, cfg.lockPath(), cfg.Logger)
+	})
+}
+
+// TryOpen is Open without waiting: if another writer holds the lock it returns ErrLocked at once.
+func TryOpen(cfg Config) (*File, error) {
+	return open(cfg, osFS{}, func(cfg Config) (io.Closer, error) {
+		return tryLock(cfg.lockPath())
+	})
+}
+
+// open is Open with the file system and the way to take the lock given. take gets a Config that is complete and
+// valid.
+func open(cfg Config, fsys fileSystem, take func(Config) (io.Closer, error)) (*File, error) {
+	if !lockSupported {
+		return nil, fmt.Errorf("own the hosts block: %w on this platform", errors.ErrUnsupported)
+	}
+	cfg = cfg.withDefaults()
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	l, err := take(cfg)
+	if err != nil {
+		return nil, err
+	}
+	f := &File{cfg: cfg, fsys: fsys, lock: l}
+	if err := f.resume(); err != nil {
+		return nil, errors.Join(fmt.Errorf("finish the interrupted write of %s: %w", cfg.Path, err), l.Close())
+	}
+	if err := f.loadRecord(); err != nil {
+		return nil, errors.Join(fmt.Errorf("read the record of the hosts block: %w", err), l.Close())
+	}
+	return f, nil
+}
+
+// Close gives the lock back. The block stays in the file, so that the node keeps resolving its names until the
+// next writer takes over. Closing again does nothing.
+func (f *File) Close() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return nil
+	}
+	f.closed = true
+	return f.lock.Close()
+}
+
+// Write makes entries the content of the block, in the order given (see Render), and reports what it found. A
+// file that already has them is not written. When Write returns nil the block is durable.
+//
+// Faults of the entries, and an empty list (ErrEmpty), leave the file alone. So does a file that is missing
+// (unless Config.Create is set), larger than MaxSize, or not a regular file. When writing fails, the old content
+// is put back; if not even that works, the next call tries to finish. An error with Result.Changed set means that
+// the file has the new block and only the record of it could not be kept. ctx is looked at before the file is
+// touched: a change that has begun is finished.
+func (f *File) Write(ctx context.Context, entries []Entry) (Result, error) {
+	lines, err := blockLines(entries)
+	if err != nil {
+		return Result{}, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	res, err := f.update(ctx, lines, entries)
+	if err != nil {
+		return res, fmt.Errorf("write the hosts block: %w", err)
+	}
+	return res, nil
+}
+
+// Remove takes the block out of the file, and the record of it out of the state directory. Every other byte
+// stays. It is not an error if there is no block, or no hosts file.
+func (f *File) Remove(ctx context.Context) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	_, err := f.update(ctx, nil, nil)
+	if isMissing(err) {
+		err = f.forget()
+	}
+	if err != nil {
+		return fmt.Errorf("remove the hosts block: %w", err)
+	}
+	return nil
+}
+
+// Check reports whether the block in the file is no longer, byte for byte, what was written last by this
+// process or one before it: cloud-init has rewritten the file, somebody has edited the block or removed the
+// file. A Write then puts it right. Before the first Write, and after Remove, nothing can have drifted.
+//
+// Lines outside the block are not looked at.
+func (f *File) Check() (drifted bool, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case f.closed:
+		return false, fmt.Errorf("check the hosts block: %w", os.ErrClosed)
+	case f.unsettled:
+		return true, nil
+	case f.last == nil:
+		return false, nil
+	}
+	content, err := f.read()
+	if isMissing(err) {
+		return true, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("check the hosts block: %w", err)
+	}
+	return !bytes.Equal(rawBlock(content), f.last.raw), nil
+}
+
+// logChange tells about a finished write. It is not called for a file that was left as it is.
+func (f *File) logChange(res Result, last *written, lines []string) {
+	var from []string
+	if last != nil {
+		from = last.lines
+	}
+	log := f.cfg.Logger.With("path", f.cfg.Path)
+	if res.Repaired != "" {
+		log.Warn("hosts block was broken and has been repaired", "reason", res.Repaired)
+	}
+	if res.Foreign.Any() {
+		log.Warn("hosts block was edited by somebody else; the edit has been undone",
+			"added", res.Foreign.Added, "removed", res.Foreign.Removed, "reordered", res.Foreign.Reordered)
+	}
+	if len(res.Adopted) > 0 {
+		log.Info("hosts block taken over from another program", "lines", res.Adopted)
+	}
+	if len(res.Shadowed) > 0 {
+		log.Warn("lines outside the hosts block give its names other addresses; remove them if they are stale",
+			"lines", res.Shadowed)
+	}
+	log.Info("hosts block changed", "from", strings.Join(from, ", "), "to", strings.Join(lines, ", "))
+}

@@ -1,0 +1,16 @@
+//go:build !linux && !darwin
+
+package apiserver
+
+import (
+	"errors"
+	"os"
+)
+
+type lockMode int
+
+const shared, exclusive lockMode = 0, 1
+
+// tryLock fails: without locks that end with their process the servers could
+// not share a directory.
+func tryLock(*os.File, lockMode) (bool, error) { return false, errors.ErrUnsupported }

@@ -1,0 +1,362 @@
+// Package lab runs a cluster on one machine: every node of a spec as real
+// processes with an address of its own, a load balancer, and an API server on
+// each control-plane node. It is what rehearsals rehearse on.
+//
+// The node programs are the real ones, unchanged and configured by files as on a
+// real node. The API server and what calls it (the "kubelet stand-in") are built
+// in and small, and say so. Without network namespaces every node is an address
+// of 127.0.0.0/8; with them (Linux, root) each node also has a network and an
+// /etc/hosts of its own.
+//
+// Nothing outlives a lab: [Run] owns every process, and the kernel ends them
+// with it even if it is killed.
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/muster-dev/muster/internal/cluster"
+	"github.com/muster-dev/muster/internal/enrol"
+	"github.com/muster-dev/muster/internal/identity"
+	"github.com/muster-dev/muster/internal/lab/netns"
+	"github.com/muster-dev/muster/internal/lab/proc"
+)
+
+// Programs are the paths of the programs that a lab runs.
+type Programs struct{ Muster, Peer, Agent string }
+
+// FindPrograms looks for the node programs beside the running muster.
+func FindPrograms() (Programs, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return Programs{}, fmt.Errorf("find own program: %w", err)
+	}
+	return ProgramsIn(filepath.Dir(self))
+}
+
+// ProgramsIn returns the programs in a directory, or says which is missing.
+func ProgramsIn(dir string) (Programs, error) {
+	p := Programs{
+		Muster: filepath.Join(dir, "muster"),
+		Peer:   filepath.Join(dir, "muster-peer"),
+		Agent:  filepath.Join(dir, "muster-agent"),
+	}
+	for _, path := range []string{p.Muster, p.Peer, p.Agent} {
+		if _, err := os.Stat(path); err != nil {
+			return Programs{}, fmt.Errorf("a lab runs muster, muster-peer and muster-agent from one directory: %w; make build puts them into bin/", err)
+		}
+	}
+	return p, nil
+}
+
+// Config says what lab to run.
+type Config struct {
+	// Cluster is the spec to build. Required.
+	Cluster *cluster.Cluster
+	// Start is the topology to start in: gossip or none. Required.
+	Start cluster.Topology
+	// Dir receives configuration, state and logs. It must exist and be empty.
+	Dir string
+	// Programs to run. Required.
+	Programs Programs
+	// Netns gives every node a network namespace. Needs root on Linux.
+	Netns bool
+	// Log receives what happens to processes; nil discards.
+	Log *slog.Logger
+}
+
+// Lab is a running lab. Its methods are safe for concurrent use.
+type Lab struct {
+	cfg   Config
+	log   *slog.Logger
+	sup   *proc.Supervisor
+	net   *netns.Network // nil without namespaces
+	ca    *enrol.CA
+	claim net.Listener // holds the lab's addresses against other labs
+
+	balancerSpace *netns.Node // set before anything runs; nil without namespaces
+
+	mu       sync.Mutex // guards what follows; never held while waiting
+	layout   Layout
+	machines map[string]*machine
+	balancer *proc.Process // nil while it is gone
+	exposed  bool          // whether the balancer has a discovery listener
+	revision int           // of the balancer's settings
+}
+
+// startTimeout bounds how long a lab takes to come up, on a busy machine.
+const startTimeout = 60 * time.Second
+
+// Run starts a lab, calls use with it once every node works, and takes it down
+// again when use returns or ctx ends.
+func Run(ctx context.Context, cfg Config, use func(context.Context, *Lab) error) error {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	l, err := newLab(cfg)
+	if err != nil {
+		return err
+	}
+	if l.claim != nil {
+		defer l.claim.Close()
+	}
+	// What the lab is built on ends after everything that runs on it.
+	base, endBase := context.WithCancel(context.WithoutCancel(ctx))
+	defer endBase()
+	var ground errgroup.Group
+	ground.Go(func() error { return l.sup.Run(base) })
+	if l.net != nil {
+		ground.Go(func() error { return l.net.Run(base) })
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	done, finish := context.WithCancel(ctx)
+	g.Go(func() error { return l.collect(done) })
+	g.Go(func() error {
+		defer finish()
+		if err := l.up(ctx); err != nil {
+			return fmt.Errorf("start the lab: %w", err)
+		}
+		return use(ctx, l)
+	})
+	err = g.Wait()
+	endBase()
+	return errors.Join(err, ground.Wait())
+}
+
+func newLab(cfg Config) (*Lab, error) {
+	l := &Lab{cfg: cfg, log: cfg.Log, sup: proc.New(cfg.Log), machines: make(map[string]*machine)}
+	network := netip.MustParsePrefix("10.213.0.0/16")
+	var err error
+	if cfg.Netns {
+		if err := netns.Check(); err != nil {
+			return nil, &UsageError{fmt.Errorf("--netns: %w", err)}
+		}
+		l.net, err = netns.New(netns.Config{Supervisor: l.sup, Self: cfg.Programs.Muster, LogDir: cfg.Dir, IPv4: network, Log: cfg.Log})
+	} else {
+		network, l.claim, err = claimLoopback()
+	}
+	if err != nil {
+		return nil, err
+	}
+	if l.layout, err = NewLayout(cfg.Cluster, network); err != nil {
+		return nil, err
+	}
+	for _, n := range l.layout.Nodes {
+		l.machines[n.Name] = newMachine(n, filepath.Join(cfg.Dir, n.Name))
+	}
+	return l, nil
+}
+
+// UsageError is a fault of what the lab was asked to be.
+type UsageError struct{ Err error }
+
+func (e *UsageError) Error() string { return e.Err.Error() }
+func (e *UsageError) Unwrap() error { return e.Err }
+
+// claimLoopback picks a /16 of 127.0.0.0/8 that no other lab uses, and holds a
+// port in it so that none will.
+func claimLoopback() (netip.Prefix, net.Listener, error) {
+	var last error
+	for _, second := range rand.Perm(160) {
+		b := byte(80 + second)
+		ln, err := net.Listen("tcp", netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, b, 255, 254}), 7900).String())
+		if err == nil {
+			return netip.PrefixFrom(netip.AddrFrom4([4]byte{127, b, 0, 0}), 16), ln, nil
+		}
+		last = err
+	}
+	return netip.Prefix{}, nil, &UsageError{fmt.Errorf("no free loopback network for a lab: %w; end other labs (muster lab down), or use Linux", last)}
+}
+
+// Layout returns the nodes with their present addresses.
+func (l *Lab) Layout() Layout {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	layout := l.layout
+	layout.Nodes = slices.Clone(layout.Nodes)
+	return layout
+}
+
+// Dir returns where the lab keeps its files.
+func (l *Lab) Dir() string { return l.cfg.Dir }
+
+// machine returns a node's machine.
+func (l *Lab) machine(name string) (*machine, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	m, ok := l.machines[name]
+	if !ok {
+		return nil, fmt.Errorf("the lab has no node %q", name)
+	}
+	return m, nil
+}
+
+// up starts everything, control plane first, and returns once every worker has
+// called the API by name.
+func (l *Lab) up(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	if err := l.writeSecrets(); err != nil {
+		return err
+	}
+	layout := l.Layout()
+	if err := l.wire(ctx, layout); err != nil {
+		return err
+	}
+	first := Peer
+	if l.cfg.Start == cluster.None {
+		first = Agent
+		l.exposed = true
+	}
+	if err := l.StartLoadBalancer(ctx); err != nil {
+		return err
+	}
+	var starts errgroup.Group
+	for _, n := range layout.ControlPlane() {
+		starts.Go(func() error {
+			m, err := l.machine(n.Name)
+			if err != nil {
+				return err
+			}
+			m.want(APIServer, first)
+			m.discovery = first == Agent // nothing of the node runs yet
+			return l.PowerOn(ctx, n.Name)
+		})
+	}
+	if err := starts.Wait(); err != nil {
+		return err
+	}
+	for _, n := range layout.Workers() {
+		starts.Go(func() error {
+			m, err := l.machine(n.Name)
+			if err != nil {
+				return err
+			}
+			m.want(first, Kubelet)
+			if first == Agent {
+				if err := l.writeToken(m); err != nil {
+					return err
+				}
+			}
+			return l.PowerOn(ctx, n.Name)
+		})
+	}
+	if err := starts.Wait(); err != nil {
+		return err
+	}
+	return l.awaitWorkers(ctx)
+}
+
+// awaitWorkers returns once every worker's by-name path works.
+func (l *Lab) awaitWorkers(ctx context.Context) error {
+	for _, n := range l.Layout().Workers() {
+		err := poll(ctx, func() (bool, error) {
+			o, err := l.Observe(n.Name)
+			return err == nil && o.Streak["name"] >= 3, err
+		})
+		if err != nil {
+			m, _ := l.machine(n.Name)
+			return fmt.Errorf("worker %s has no path to the API after %v: %w%s", n.Name, startTimeout, err, m.tail())
+		}
+	}
+	return nil
+}
+
+// pollEvery is how often the lab looks whether something has come true.
+const pollEvery = 50 * time.Millisecond
+
+// poll asks until the answer is yes, the question fails for good, or ctx ends.
+func poll(ctx context.Context, ask func() (bool, error)) error {
+	for {
+		ok, err := ask()
+		if ok {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(ctx.Err(), err)
+		case <-time.After(pollEvery):
+		}
+	}
+}
+
+// writeSecrets makes the CA, every control-plane node's identity, the API
+// servers' certificates and the overlay's keyring.
+func (l *Lab) writeSecrets() error {
+	var nodes []enrol.ControlPlaneNode
+	for _, n := range l.layout.ControlPlane() {
+		nodes = append(nodes, enrol.ControlPlaneNode{Name: n.Name})
+	}
+	var err error
+	if l.ca, err = enrol.InitControlPlane(l.path("pki"), l.cfg.Cluster.Name, nodes, time.Now()); err != nil {
+		return err
+	}
+	if err := os.Mkdir(l.path("etcd"), 0o755); err != nil {
+		return err
+	}
+	key, err := newOverlayKey()
+	if err != nil {
+		return err
+	}
+	for _, m := range l.machines {
+		if err := m.prepare(l, key); err != nil {
+			return fmt.Errorf("prepare node %s: %w", m.Name, err)
+		}
+	}
+	return l.writeSeeds()
+}
+
+// wire gives every node its network namespace.
+func (l *Lab) wire(ctx context.Context, layout Layout) error {
+	if l.net == nil {
+		return nil
+	}
+	for _, n := range layout.Nodes {
+		m, err := l.machine(n.Name)
+		if err != nil {
+			return err
+		}
+		if m.space, err = l.addSpace(ctx, n.Name, n.Addr, m.path("hosts")); err != nil {
+			return err
+		}
+	}
+	if layout.LoadBalancer.IsValid() {
+		var err error
+		if l.balancerSpace, err = l.addSpace(ctx, "load-balancer", layout.LoadBalancer, l.path("load-balancer.hosts")); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *Lab) addSpace(ctx context.Context, name string, addr netip.Addr, hosts string) (*netns.Node, error) {
+	return l.net.AddNode(ctx, netns.NodeSpec{Name: name, HostsFile: hosts, IPv4: addr})
+}
+
+// writeSeeds writes what a cloud's instance list would say: where the overlay's
+// control-plane members are.
+func (l *Lab) writeSeeds() error {
+	var seeds []byte
+	for _, a := range l.Layout().addrs(overlayPort) {
+		seeds = fmt.Appendln(seeds, a)
+	}
+	return replaceFile(l.path("seeds"), seeds, 0o644)
+}
+
+func (l *Lab) path(name string) string { return filepath.Join(l.cfg.Dir, name) }
+
+// isWorker reports the role of a node that exists.
+func (m *machine) isWorker() bool { return m.Role == identity.Worker }

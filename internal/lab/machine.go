@@ -1,0 +1,357 @@
+package lab
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/renameio/v2"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/muster-dev/muster/internal/identity"
+	"github.com/muster-dev/muster/internal/lab/netns"
+	"github.com/muster-dev/muster/internal/lab/proc"
+	"github.com/muster-dev/muster/internal/node"
+	"github.com/muster-dev/muster/internal/probe"
+)
+
+const overlayPort = node.OverlayPort
+
+// machine is one node: its files, what should run on it, and what does.
+type machine struct {
+	Node
+	dir   string
+	space *netns.Node // nil without namespaces
+
+	mu        sync.Mutex                // guards what follows
+	wanted    map[Program]bool          // what a boot starts: the node's template
+	running   map[Program]*proc.Process // what was started; it may have died since
+	discovery bool                      // serves the worker-facing API
+	off       bool
+	probes    tally
+}
+
+// tally is what the node's prober has measured so far.
+type tally struct {
+	probe.Tally
+	offset int64 // how much of the samples file has been read
+}
+
+func newMachine(n Node, dir string) *machine {
+	return &machine{Node: n, dir: dir, wanted: make(map[Program]bool), running: make(map[Program]*proc.Process), off: true}
+}
+
+func (m *machine) path(name string) string { return filepath.Join(m.dir, name) }
+
+// want sets what a boot of the node starts.
+func (m *machine) want(programs ...Program) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	clear(m.wanted)
+	for _, p := range programs {
+		m.wanted[p] = true
+	}
+}
+
+// stateDir is where the node programs keep state. Both share it, as they do on a
+// real node: whoever holds its lock owns the hosts block.
+func (m *machine) stateDir(l *Lab) string {
+	if m.Role == identity.ControlPlane {
+		return l.path(filepath.Join("pki", "nodes", m.Name))
+	}
+	return m.path("state")
+}
+
+// prepare writes what a node has before anything runs on it.
+func (m *machine) prepare(l *Lab, overlayKey string) error {
+	if err := os.MkdirAll(m.stateDir(l), 0o755); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(m.dir, 0o755); err != nil {
+		return err
+	}
+	if l.net == nil {
+		// A node's hosts file begins with somebody else's lines, which have to
+		// survive.
+		if err := os.WriteFile(m.path("hosts"), []byte("127.0.0.1\tlocalhost\n::1\tlocalhost\n"), 0o644); err != nil {
+			return err
+		}
+	}
+	if err := os.WriteFile(m.path("overlay.keys"), []byte(overlayKey), 0o600); err != nil {
+		return err
+	}
+	if m.Role == identity.ControlPlane {
+		return l.issueServer(m)
+	}
+	return l.issueKubelet(m)
+}
+
+func newOverlayKey() (string, error) {
+	key := make([]byte, 32)
+	if _, err := rand.Read(key); err != nil {
+		return "", err
+	}
+	return base64.StdEncoding.EncodeToString(key) + "\n", nil
+}
+
+// nodeConfig is the configuration of a node program on m. The caller holds m.mu.
+func (l *Lab) nodeConfig(m *machine, p Program) node.Config {
+	layout := l.Layout()
+	cfg := node.Config{
+		Cluster:  l.cfg.Cluster.Name,
+		Node:     m.Name,
+		Role:     m.Role,
+		StateDir: m.stateDir(l),
+		CA:       l.path(filepath.Join("pki", "ca.crt")),
+		Services: layout.services(m.Node, p, m.discovery),
+		Hosts:    node.Hosts{Path: m.hostsFile()},
+		Status:   node.Status{Socket: m.socket(p)},
+	}
+	if p == Peer {
+		cfg.Overlay = &node.Overlay{
+			Listen:    node.AddrPort{AddrPort: netip.AddrPortFrom(m.Addr, overlayPort)},
+			Keyring:   m.path("overlay.keys"),
+			SeedsFile: l.path("seeds"),
+			Networks:  []netip.Prefix{layout.Network},
+		}
+	}
+	switch {
+	case m.Role == identity.ControlPlane && m.discovery:
+		cfg.Discovery = &node.Discovery{
+			Listen: node.AddrPort{AddrPort: netip.AddrPortFrom(m.Addr, node.DiscoveryPort)},
+			CAKey:  l.path(filepath.Join("pki", "ca.key")),
+			Tokens: l.path("tokens.json"),
+		}
+	case m.Role == identity.Worker && p == Agent:
+		cfg.CA, cfg.CAPin = "", l.pin()
+		cfg.Discovery = &node.Discovery{
+			Servers:   slices.Concat(layout.balancer(node.DiscoveryPort), layout.addrs(node.DiscoveryPort)),
+			TokenFile: m.path("token"),
+		}
+		cfg.Services[0].Balance = node.AddrPort{AddrPort: m.balancerAddr(l)}
+	}
+	if m.Role == identity.ControlPlane && m.discovery {
+		// From here on a fellow may have left the overlay and still serve.
+		cfg.Slice = &node.Slice{}
+	}
+	return cfg
+}
+
+// hostsFile is the path under which the node's programs know the hosts file.
+func (m *machine) hostsFile() string {
+	if m.space != nil {
+		return "/etc/hosts"
+	}
+	return m.path("hosts")
+}
+
+func (m *machine) balancerAddr(l *Lab) netip.AddrPort {
+	if l.net != nil {
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), balancerPort)
+	}
+	return netip.AddrPortFrom(m.Addr, balancerPort)
+}
+
+func (m *machine) socket(p Program) string {
+	if p == Peer {
+		return m.path("peer.sock")
+	}
+	return m.path("agent.sock")
+}
+
+// boot starts everything that the node's template asks for, in the order of a
+// real boot: the API server before what publishes it, and what uses names only
+// once the node daemon says it is ready, as its systemd unit would have it.
+func (m *machine) boot(ctx context.Context, l *Lab) error {
+	m.mu.Lock()
+	m.off = false
+	m.mu.Unlock()
+	for _, p := range []Program{APIServer, Peer, Agent, Kubelet} {
+		if err := m.startWanted(ctx, l, p); err != nil {
+			return err
+		}
+		if p == Agent {
+			if err := m.awaitDaemons(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// startWanted starts a program that the template asks for and that is not up.
+func (m *machine) startWanted(ctx context.Context, l *Lab, p Program) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.off || !m.wanted[p] || m.alive(p) {
+		return nil
+	}
+	return m.start(ctx, l, p)
+}
+
+// readyTimeout bounds how long a node daemon takes to know an endpoint.
+const readyTimeout = 20 * time.Second
+
+// awaitDaemons waits until the node daemons of the template serve something.
+func (m *machine) awaitDaemons(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	for _, p := range []Program{Peer, Agent} {
+		err := poll(ctx, func() (bool, error) {
+			m.mu.Lock()
+			skip := m.off || !m.wanted[p]
+			process := m.running[p]
+			m.mu.Unlock()
+			if skip || process == nil {
+				return true, nil
+			}
+			if process.State() != nil {
+				return false, fmt.Errorf("%s ended: %s", p, strings.TrimSpace(process.Tail(2)))
+			}
+			report, err := node.Ask(ctx, node.Status{Socket: m.socket(p)})
+			return err == nil && len(report.Services[0].Serving) > 0 && m.hostsReady(report), err
+		})
+		if err != nil {
+			return fmt.Errorf("%s on %s is not ready: %w", p, m.Name, err)
+		}
+	}
+	return nil
+}
+
+// hostsReady reports whether the block is written, or in another program's hands.
+func (m *machine) hostsReady(r node.Report) bool {
+	return r.Hosts == "ok" || strings.HasPrefix(r.Hosts, "waiting")
+}
+
+// start starts one program. The caller holds m.mu.
+func (m *machine) start(ctx context.Context, l *Lab, p Program) error {
+	spec, err := m.spec(l, p)
+	if err != nil {
+		return fmt.Errorf("configure %s on %s: %w", p, m.Name, err)
+	}
+	if m.space != nil {
+		spec.Wrap = m.space.Wrap
+	}
+	process, err := l.sup.Start(ctx, spec)
+	if err != nil {
+		return err
+	}
+	m.running[p] = process
+	return nil
+}
+
+// spec writes a program's configuration and returns how to start it.
+func (m *machine) spec(l *Lab, p Program) (proc.Spec, error) {
+	name := strings.Fields(string(p))[0]
+	spec := proc.Spec{Name: m.Name + " " + string(p), Path: l.cfg.Programs.Muster, LogFile: m.path(name + ".log")}
+	config := m.path(name + ".yaml")
+	switch p {
+	case Peer, Agent:
+		spec.Path = l.cfg.Programs.Peer
+		if p == Agent {
+			spec.Path = l.cfg.Programs.Agent
+		}
+		spec.Args = []string{"--config", config}
+		data, err := yaml.Marshal(l.nodeConfig(m, p))
+		if err != nil {
+			return spec, err
+		}
+		return spec, replaceFile(config, data, 0o644)
+	case APIServer:
+		spec.Args = []string{ProcessVerb, "apiserver", config}
+		return spec, writeJSON(config, l.apiServerConfig(m))
+	default:
+		spec.Args = []string{ProcessVerb, "kubelet", config}
+		return spec, writeJSON(config, l.kubeletConfig(m))
+	}
+}
+
+// alive reports whether a program runs. The caller holds m.mu.
+func (m *machine) alive(p Program) bool {
+	process := m.running[p]
+	if process == nil {
+		return false
+	}
+	select {
+	case <-process.Exited():
+		return false
+	default:
+		return true
+	}
+}
+
+// stopGrace is how long a program has to stop: the two seconds that the node
+// programs promise, and some for a busy machine.
+const stopGrace = 4 * time.Second
+
+// stop ends one program in an orderly way and takes it out of the template.
+func (m *machine) stop(ctx context.Context, p Program) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.wanted, p)
+	process := m.running[p]
+	if process == nil {
+		return nil
+	}
+	delete(m.running, p)
+	return process.Stop(ctx, stopGrace)
+}
+
+// cut ends everything on the node at once, as a power failure does.
+func (m *machine) cut(ctx context.Context) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.off = true
+	var errs []error
+	for _, process := range m.running {
+		errs = append(errs, process.Kill())
+	}
+	for _, process := range m.running {
+		select {
+		case <-process.Exited():
+		case <-ctx.Done():
+			errs = append(errs, ctx.Err())
+		}
+	}
+	clear(m.running)
+	return errors.Join(errs...)
+}
+
+// tail returns the ends of the node's logs, for error messages.
+func (m *machine) tail() string {
+	if m == nil {
+		return ""
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var b strings.Builder
+	for _, p := range slices.Sorted(maps.Keys(m.running)) {
+		if end := m.running[p].Tail(3); end != "" {
+			fmt.Fprintf(&b, "\n  %s: %s", p, strings.ReplaceAll(strings.TrimSpace(end), "\n", "\n    "))
+		}
+	}
+	return b.String()
+}
+
+func replaceFile(path string, data []byte, mode os.FileMode) error {
+	return renameio.WriteFile(path, data, mode)
+}
+
+func writeJSON(path string, v any) error {
+	data, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	return replaceFile(path, append(data, '\n'), 0o644)
+}

@@ -1,0 +1,45 @@
+package netns
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+)
+
+// Dial connects from the node: a socket belongs to the network namespace of the
+// thread that made it, for ever, so the calling goroutine's thread visits the
+// node's and comes back. Addresses only; no name is resolved.
+func (node *Node) Dial(ctx context.Context, network, address string) (net.Conn, error) {
+	namespace, err := node.holder.open()
+	if err != nil {
+		return nil, fmt.Errorf("dial from %s: %w", node.Name, err)
+	}
+	defer namespace.Close()
+	type result struct {
+		conn net.Conn
+		err  error
+	}
+	done := make(chan result, 1)
+	go func() {
+		// Never unlocked: the thread ends with the goroutine instead of going
+		// back to the scheduler with somebody else's network.
+		runtime.LockOSThread()
+		if err := unix.Setns(int(namespace.Fd()), unix.CLONE_NEWNET); err != nil {
+			done <- result{err: err}
+			return
+		}
+		// With one address and no name, the dialer makes its socket on this
+		// goroutine.
+		var dialer net.Dialer
+		conn, err := dialer.DialContext(ctx, network, address)
+		done <- result{conn, err}
+	}()
+	r := <-done
+	if r.err != nil {
+		return nil, fmt.Errorf("dial from %s: %w", node.Name, r.err)
+	}
+	return r.conn, nil
+}

@@ -1,0 +1,184 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/muster-dev/muster/internal/lab/proc"
+	"github.com/muster-dev/muster/internal/node"
+	"github.com/muster-dev/muster/internal/probe"
+)
+
+// Observation is what a worker's prober has measured up to now.
+type Observation struct {
+	Working  []probe.Path       // paths whose last probe was answered
+	Streak   map[probe.Path]int // probes answered in a row, by path
+	Figures  []probe.Figures
+	Losses   []probe.Loss
+	Failures []probe.Sample
+}
+
+// Observe returns what a worker's prober has measured.
+func (l *Lab) Observe(name string) (Observation, error) {
+	m, err := l.machine(name)
+	if err != nil {
+		return Observation{}, err
+	}
+	if err := m.readSamples(); err != nil {
+		return Observation{}, fmt.Errorf("samples of %s: %w", name, err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	o := Observation{
+		Working:  m.probes.Working(),
+		Streak:   make(map[probe.Path]int),
+		Figures:  m.probes.Figures(),
+		Losses:   m.probes.Losses(),
+		Failures: m.probes.Failures(),
+	}
+	for _, p := range o.Working {
+		o.Streak[p] = m.probes.Streak(p)
+	}
+	return o, nil
+}
+
+// collect keeps the tallies current, so that gates see the present and a
+// node that is about to be cut has nothing unread.
+func (l *Lab) collect(ctx context.Context) error {
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		for _, n := range l.Layout().Workers() {
+			if _, err := l.Observe(n.Name); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (m *machine) samplesFile() string { return m.path("probes.ndjson") }
+
+// readSamples takes in what the prober has written since the last call.
+func (m *machine) readSamples() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	f, err := os.Open(m.samplesFile())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // the prober has not started yet
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := f.Seek(m.probes.offset, io.SeekStart); err != nil {
+		return err
+	}
+	counted := &countingReader{r: f}
+	unread, err := m.probes.Read(counted)
+	if err != nil {
+		return err
+	}
+	m.probes.offset += counted.n - int64(len(unread))
+	return nil
+}
+
+type countingReader struct {
+	r io.Reader
+	n int64
+}
+
+func (c *countingReader) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += int64(n)
+	return n, err
+}
+
+// restartTally notes that the node was off. Its prober died with it, perhaps in
+// the middle of a line, which is finished here so that the next one stands alone.
+func (m *machine) restartTally(*Lab) {
+	_ = m.readSamples() // what cannot be read now is reported by collect
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if info, err := os.Stat(m.samplesFile()); err == nil {
+		_ = os.Truncate(m.samplesFile(), min(info.Size(), m.probes.offset))
+	}
+	m.probes.Restart()
+}
+
+// Running is one program on a node, as the kernel has it.
+type Running struct {
+	Node    string
+	Program Program
+	PID     int
+	Usage   proc.Usage
+	Sockets []proc.Socket
+}
+
+// Running returns the programs that run on a node now.
+func (l *Lab) Running(name string) ([]Running, error) {
+	m, err := l.machine(name)
+	if err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	processes := make(map[Program]*proc.Process, len(m.running))
+	for p, process := range m.running {
+		if m.alive(p) {
+			processes[p] = process
+		}
+	}
+	m.mu.Unlock()
+	var all []Running
+	for p, process := range processes {
+		usage, err := process.Usage()
+		if errors.Is(err, os.ErrProcessDone) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		sockets, err := proc.Listeners(process.PID())
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, Running{Node: name, Program: p, PID: process.PID(), Usage: usage, Sockets: sockets})
+	}
+	slices.SortFunc(all, func(a, b Running) int { return a.PID - b.PID })
+	return all, nil
+}
+
+// gossipPorts are where overlays listen: Muster's own and kOps's four.
+var gossipPorts = []uint16{node.OverlayPort, 3993, 3998, 3999, 4000}
+
+// Gossips reports whether r is a gossip program or listens on a gossip port.
+func (r Running) Gossips() bool { return r.Program == Peer || len(r.GossipSockets()) > 0 }
+
+// GossipSockets returns the sockets of r on gossip ports.
+func (r Running) GossipSockets() (sockets []proc.Socket) {
+	for _, s := range r.Sockets {
+		if slices.Contains(gossipPorts, s.Local.Port()) {
+			sockets = append(sockets, s)
+		}
+	}
+	return sockets
+}
+
+// Report asks a node program for its status.
+func (l *Lab) Report(ctx context.Context, name string, p Program) (node.Report, error) {
+	at, err := l.Socket(name, p)
+	if err != nil {
+		return node.Report{}, err
+	}
+	return node.Ask(ctx, at)
+}

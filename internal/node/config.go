@@ -1,0 +1,426 @@
+package node
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/muster-dev/muster/internal/enrol"
+	"github.com/muster-dev/muster/internal/identity"
+)
+
+// The ports Muster listens on unless told otherwise. None is one of kOps's, so
+// both can run on a node at once.
+const (
+	OverlayPort   = 7946 // gossip among peers
+	DiscoveryPort = 7947 // worker-facing API on control-plane nodes
+	StatusPort    = 7948 // metrics, health and status, on loopback
+)
+
+// Config is one node's configuration, normally /etc/muster/node.yaml. Paths in
+// it may be relative to the file.
+type Config struct {
+	// Cluster is the cluster's name, such as "atlas.k8s.local". Required.
+	Cluster string `yaml:"cluster"`
+	// Node is this node's name, unique in the cluster. Required.
+	Node string `yaml:"node"`
+	// Role is control-plane or worker. Required.
+	Role identity.Role `yaml:"role"`
+	// StateDir keeps what must survive a restart: the node's identity
+	// (node.key, node.crt, ca.crt), the last good endpoints, the hosts journal
+	// and its lock. A control-plane node is given its identity there; a worker
+	// enrols. Default /var/lib/muster.
+	StateDir string `yaml:"stateDir,omitempty"`
+	// CA is the file with the cluster's Muster CA certificate. Default: ca.crt
+	// in StateDir, where there is one.
+	CA string `yaml:"ca,omitempty"`
+	// CAPin is the hash of the CA's public key, sha256:HEX. It lets a worker
+	// boot without the CA's file: it learns the certificate when it enrols.
+	CAPin string `yaml:"caPin,omitempty"`
+
+	// Services are the names that this node resolves, at least one.
+	Services []Service `yaml:"services"`
+
+	Hosts     Hosts      `yaml:"hosts,omitempty"`
+	Overlay   *Overlay   `yaml:"overlay,omitempty"`
+	Discovery *Discovery `yaml:"discovery,omitempty"`
+	Slice     *Slice     `yaml:"endpointSlice,omitempty"`
+	Status    Status     `yaml:"status,omitempty"`
+	Log       Log        `yaml:"log,omitempty"`
+}
+
+// AddrPort is a netip.AddrPort that YAML leaves out when it is not set.
+type AddrPort struct{ netip.AddrPort }
+
+// IsZero reports whether a is not set.
+func (a AddrPort) IsZero() bool { return a == AddrPort{} }
+
+// Service is one of the cluster's names and how its servers are known.
+type Service struct {
+	// Name is the part before the cluster's name: "api.internal" or
+	// "kops-controller.internal". Required.
+	Name string `yaml:"name"`
+	// Aliases are further names for the same servers, such as "api".
+	Aliases []string `yaml:"aliases,omitempty"`
+	// Check is the path whose answer over HTTPS says that a server is ready.
+	// Default /readyz.
+	Check string `yaml:"check,omitempty"`
+	// ServerName is what a server's certificate must carry. Default: the
+	// service's full name.
+	ServerName string `yaml:"serverName,omitempty"`
+	// CA is the file with the CA that the servers' certificates chain to.
+	// Default: the node's CA.
+	CA string `yaml:"ca,omitempty"`
+	// LoadBalancer are addresses of a load balancer before the servers.
+	LoadBalancer []netip.AddrPort `yaml:"loadBalancer,omitempty"`
+	// Addresses are the servers known when the node was configured.
+	Addresses []netip.AddrPort `yaml:"addresses,omitempty"`
+	// Publish is this node's own server. Control plane only. It is published
+	// while Check answers there, and withdrawn as soon as it does not.
+	Publish AddrPort `yaml:"publish,omitempty"`
+	// Balance is where the local balancer listens; unset means none. It must
+	// be a loopback address.
+	Balance AddrPort `yaml:"balance,omitempty"`
+}
+
+// Hosts says where the hosts block goes.
+type Hosts struct {
+	// Path is the hosts file. Default /etc/hosts.
+	Path string `yaml:"path,omitempty"`
+	// Disabled leaves the file alone.
+	Disabled bool `yaml:"disabled,omitempty"`
+}
+
+// Overlay configures the gossip overlay. Only muster-peer has one.
+type Overlay struct {
+	// Listen is the address for TCP and UDP. Required; port default 7946.
+	Listen AddrPort `yaml:"listen"`
+	// Keyring is the file with the overlay's keys, one base64 line each, the
+	// first for sending. It is re-read when it changes. Required.
+	Keyring string `yaml:"keyring"`
+	// Seeds are peers to join through.
+	Seeds []netip.AddrPort `yaml:"seeds,omitempty"`
+	// SeedsFile holds further seeds, one ADDRESS:PORT a line, re-read on
+	// every round.
+	SeedsFile string `yaml:"seedsFile,omitempty"`
+	// Networks bound the addresses that records may carry. Empty means any.
+	Networks []netip.Prefix `yaml:"networks,omitempty"`
+}
+
+// Discovery configures the worker-facing API: who serves it, who reads it.
+type Discovery struct {
+	// Listen makes a control-plane node serve enrolment and endpoints here.
+	Listen AddrPort `yaml:"listen,omitempty"`
+	// CAKey is the CA's key file. A server without one does not enrol.
+	CAKey string `yaml:"caKey,omitempty"`
+	// Tokens is the file of enrolment tokens.
+	Tokens string `yaml:"tokens,omitempty"`
+	// Servers are where a worker finds the API when it boots: a load
+	// balancer, control-plane nodes, or both.
+	Servers []netip.AddrPort `yaml:"servers,omitempty"`
+	// TokenFile is where a worker's one-time token lies.
+	TokenFile string `yaml:"tokenFile,omitempty"`
+}
+
+// Slice makes the node follow the kubernetes EndpointSlice, which is how a
+// control-plane node knows its fellows without an overlay.
+type Slice struct {
+	// Service is the name of the service whose servers are API servers and
+	// whose endpoints the slice lists. Default api.internal.
+	Service string `yaml:"service,omitempty"`
+	// Certificate and Key are files that authenticate to the API server.
+	// Default: the node's identity.
+	Certificate string `yaml:"certificate,omitempty"`
+	Key         string `yaml:"key,omitempty"`
+	// TokenFile holds a bearer token instead.
+	TokenFile string `yaml:"tokenFile,omitempty"`
+}
+
+// Status says where metrics, health and status are served.
+type Status struct {
+	// Listen is a TCP address. Default 127.0.0.1:7948, unless Socket is set.
+	Listen AddrPort `yaml:"listen,omitempty"`
+	// Socket is the path of a Unix socket, which only its owner may open.
+	Socket string `yaml:"socket,omitempty"`
+}
+
+// Log configures the daemon's own log.
+type Log struct {
+	// Format is text (default) or json.
+	Format string `yaml:"format,omitempty"`
+	// Level is debug, info (default), warn or error.
+	Level string `yaml:"level,omitempty"`
+}
+
+// A ConfigError is bad input: one line that says what, where and what to do.
+type ConfigError struct {
+	File string
+	Err  error
+}
+
+func (e *ConfigError) Error() string { return e.File + ": " + oneLine(e.Err) }
+func (e *ConfigError) Unwrap() error { return e.Err }
+
+// oneLine renders joined errors on one line.
+func oneLine(err error) string {
+	return strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' }), "; ")
+}
+
+// maxConfig bounds a configuration file; the largest sensible one is a few KiB.
+const maxConfig = 1 << 20
+
+// LoadConfig reads and checks a configuration file. Every fault comes back as a
+// [ConfigError], all of them at once.
+func LoadConfig(path string) (Config, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return Config{}, &ConfigError{path, fmt.Errorf("cannot read the node's configuration: %w", pathless(err))}
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxConfig+1))
+	if err != nil {
+		return Config{}, &ConfigError{path, err}
+	}
+	if len(data) > maxConfig {
+		return Config{}, &ConfigError{path, fmt.Errorf("larger than %d bytes; is this a node's configuration?", maxConfig)}
+	}
+	cfg, err := ParseConfig(data)
+	if err != nil {
+		return Config{}, &ConfigError{path, err}
+	}
+	if path, err = filepath.Abs(path); err != nil {
+		return Config{}, err
+	}
+	cfg.resolve(filepath.Dir(path))
+	return cfg, nil
+}
+
+// resolve makes relative paths relative to the configuration's directory, so
+// that a directory made on one machine can be copied to another.
+func (c *Config) resolve(dir string) {
+	paths := []*string{&c.StateDir, &c.CA, &c.Hosts.Path, &c.Status.Socket}
+	for i := range c.Services {
+		paths = append(paths, &c.Services[i].CA)
+	}
+	if o := c.Overlay; o != nil {
+		paths = append(paths, &o.Keyring, &o.SeedsFile)
+	}
+	if d := c.Discovery; d != nil {
+		paths = append(paths, &d.CAKey, &d.Tokens, &d.TokenFile)
+	}
+	if s := c.Slice; s != nil {
+		paths = append(paths, &s.Certificate, &s.Key, &s.TokenFile)
+	}
+	for _, p := range paths {
+		if *p != "" && !filepath.IsAbs(*p) {
+			*p = filepath.Join(dir, *p)
+		}
+	}
+}
+
+// pathless drops the path from a file error that will be prefixed with it.
+func pathless(err error) error {
+	if pe := (*os.PathError)(nil); errors.As(err, &pe) {
+		return pe.Err
+	}
+	return err
+}
+
+// ParseConfig reads a configuration, fills in defaults and checks it. Unknown
+// fields are faults: a misspelt one must not silently mean its default.
+func ParseConfig(data []byte) (Config, error) {
+	dec := yaml.NewDecoder(bytes.NewReader(data))
+	dec.KnownFields(true)
+	var cfg Config
+	if err := dec.Decode(&cfg); err != nil {
+		if errors.Is(err, io.EOF) {
+			return Config{}, errors.New("empty; a node needs at least cluster, node, role and services")
+		}
+		return Config{}, fmt.Errorf("%s", strings.TrimPrefix(oneLine(err), "yaml: "))
+	}
+	cfg.setDefaults()
+	return cfg, cfg.validate()
+}
+
+func (c *Config) setDefaults() {
+	c.StateDir = cmp.Or(c.StateDir, "/var/lib/muster")
+	c.Hosts.Path = cmp.Or(c.Hosts.Path, "/etc/hosts")
+	if c.Status.Listen.IsZero() && c.Status.Socket == "" {
+		c.Status.Listen = AddrPort{netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), StatusPort)}
+	}
+	c.Log.Format = cmp.Or(c.Log.Format, "text")
+	c.Log.Level = cmp.Or(c.Log.Level, "info")
+	for i := range c.Services {
+		s := &c.Services[i]
+		s.Check = cmp.Or(s.Check, "/readyz")
+		s.ServerName = cmp.Or(s.ServerName, s.Name+"."+c.Cluster)
+	}
+	if c.Slice != nil {
+		c.Slice.Service = cmp.Or(c.Slice.Service, "api.internal")
+	}
+}
+
+// Identity returns who the node is.
+func (c Config) Identity() identity.Identity {
+	return identity.Identity{Cluster: c.Cluster, Role: c.Role, Node: c.Node}
+}
+
+// FullName returns a service's or alias's name under the cluster's.
+func (c Config) FullName(name string) string { return name + "." + c.Cluster }
+
+// names of the cluster that may reach a hosts file, without the cluster's own.
+// kOps publishes these three and no rule of ours lets a fourth in.
+var clusterNames = []string{"api", "api.internal", "kops-controller.internal"}
+
+func (c Config) validate() error {
+	var errs []error
+	fault := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+
+	if err := c.Identity().Validate(); err != nil {
+		errs = append(errs, err)
+	}
+	if len(c.Services) == 0 {
+		fault("services: none; list at least api.internal")
+	}
+	seen := make(map[string]bool)
+	for i, s := range c.Services {
+		at := fmt.Sprintf("services[%d] %q", i, s.Name)
+		for _, n := range append([]string{s.Name}, s.Aliases...) {
+			if !slices.Contains(clusterNames, n) {
+				fault("%s: name %q; only %s belong to the cluster", at, n, strings.Join(clusterNames, ", "))
+			}
+			if seen[n] {
+				fault("%s: name %q stands twice", at, n)
+			}
+			seen[n] = true
+		}
+		errs = append(errs, c.validateService(at, s)...)
+	}
+	if _, err := c.pin(); err != nil {
+		fault("caPin: %w", err)
+	}
+	if !slices.Contains([]string{"text", "json"}, c.Log.Format) {
+		fault("log.format %q; want text or json", c.Log.Format)
+	}
+	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.Log.Level) {
+		fault("log.level %q; want debug, info, warn or error", c.Log.Level)
+	}
+	if o := c.Overlay; o != nil {
+		if !o.Listen.IsValid() {
+			fault("overlay.listen: not set; give this node's ADDRESS:%d", OverlayPort)
+		}
+		if o.Keyring == "" {
+			fault("overlay.keyring: not set; the overlay is always encrypted (muster init writes a keyring)")
+		}
+	}
+	errs = append(errs, c.validateDiscovery()...)
+	if c.Slice != nil && !slices.ContainsFunc(c.Services, func(s Service) bool { return s.Name == c.Slice.Service }) {
+		fault("endpointSlice.service %q is not among the services", c.Slice.Service)
+	}
+	return errors.Join(errs...)
+}
+
+func (c Config) validateService(at string, s Service) (errs []error) {
+	if !strings.HasPrefix(s.Check, "/") {
+		errs = append(errs, fmt.Errorf("%s: check %q; want a path such as /readyz", at, s.Check))
+	}
+	if s.Publish.IsValid() && c.Role != identity.ControlPlane {
+		errs = append(errs, fmt.Errorf("%s: publish: only control-plane nodes publish", at))
+	}
+	if s.Balance.IsValid() && !s.Balance.Addr().IsLoopback() {
+		errs = append(errs, fmt.Errorf("%s: balance %s: the local balancer listens on loopback only", at, s.Balance))
+	}
+	known := len(s.LoadBalancer)+len(s.Addresses) > 0 || s.Publish.IsValid()
+	if !known && c.Overlay == nil && (c.Discovery == nil || len(c.Discovery.Servers) == 0) {
+		errs = append(errs, fmt.Errorf("%s: no way to find a server: give loadBalancer, addresses, discovery.servers or an overlay", at))
+	}
+	for _, a := range slices.Concat(s.LoadBalancer, s.Addresses) {
+		if !a.IsValid() || a.Port() == 0 || a.Addr().IsUnspecified() || a.Addr().IsMulticast() {
+			errs = append(errs, fmt.Errorf("%s: %q is not an ADDRESS:PORT that a server can have", at, a))
+		}
+	}
+	return errs
+}
+
+func (c Config) validateDiscovery() (errs []error) {
+	d := c.Discovery
+	if d == nil {
+		return nil
+	}
+	if d.Listen.IsValid() && c.Role != identity.ControlPlane {
+		errs = append(errs, errors.New("discovery.listen: only control-plane nodes serve it"))
+	}
+	if (d.CAKey == "") != (d.Tokens == "") {
+		errs = append(errs, errors.New("discovery.caKey, discovery.tokens: enrolment needs both"))
+	}
+	if c.Role == identity.Worker && len(d.Servers) == 0 {
+		errs = append(errs, errors.New("discovery.servers: none; a worker needs somewhere to enrol and listen"))
+	}
+	return errs
+}
+
+// pin returns the parsed CAPin; zero if there is none.
+func (c Config) pin() (enrol.Pin, error) {
+	if c.CAPin == "" {
+		return enrol.Pin{}, nil
+	}
+	return enrol.ParsePin(c.CAPin)
+}
+
+// caFile returns the file that holds the CA's certificate, or "" where the node
+// has yet to learn it.
+func (c Config) caFile() string {
+	if c.CA != "" {
+		return c.CA
+	}
+	if path := filepath.Join(c.StateDir, "ca.crt"); fileExists(path) {
+		return path
+	}
+	return ""
+}
+
+func fileExists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// CheckFiles reports files that the configuration names and that cannot be
+// used, so that a daemon refuses to start rather than limp.
+func (c Config) CheckFiles() error {
+	var errs []error
+	for what, path := range map[string]string{"ca": c.CA, "hosts.path": c.hostsPath()} {
+		if path == "" {
+			continue
+		}
+		if info, err := os.Stat(path); err != nil {
+			errs = append(errs, fmt.Errorf("%s %s: %w", what, path, pathless(err)))
+		} else if !info.Mode().IsRegular() {
+			errs = append(errs, fmt.Errorf("%s %s: not a regular file", what, path))
+		}
+	}
+	if c.caFile() == "" {
+		if c.Role == identity.ControlPlane || c.Overlay != nil {
+			errs = append(errs, fmt.Errorf("ca: no certificate at %s; copy the node's state directory from muster init", filepath.Join(c.StateDir, "ca.crt")))
+		} else if c.CAPin == "" {
+			errs = append(errs, errors.New("ca: none; give the CA's file or caPin"))
+		}
+	}
+	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+	return errors.Join(errs...)
+}
+
+func (c Config) hostsPath() string {
+	if c.Hosts.Disabled {
+		return ""
+	}
+	return c.Hosts.Path
+}

@@ -1,0 +1,94 @@
+package node
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	"github.com/google/renameio/v2"
+
+	"github.com/muster-dev/muster/internal/endpoint"
+)
+
+// memory is what a node keeps across restarts, so that it can start with every
+// server of its configuration replaced since. It only ever grows better: lists
+// that came from live sources replace older ones, nothing empties them.
+// Safe for concurrent use.
+type memory struct {
+	path string
+
+	mu   sync.Mutex
+	kept map[string][]netip.AddrPort // by service; guarded by mu
+}
+
+// openMemory reads what an earlier life left behind. A damaged file is reported
+// but not fatal: the configuration still holds the addresses of the first boot.
+func openMemory(stateDir string) (*memory, error) {
+	m := &memory{path: filepath.Join(stateDir, "endpoints.json"), kept: make(map[string][]netip.AddrPort)}
+	data, err := os.ReadFile(m.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return m, nil
+	}
+	if err != nil {
+		return m, fmt.Errorf("read the last good endpoints: %w", err)
+	}
+	var kept map[string][]netip.AddrPort
+	if err := json.Unmarshal(data, &kept); err != nil {
+		return m, fmt.Errorf("read the last good endpoints %s: %w", m.path, err)
+	}
+	if kept != nil {
+		m.kept = kept
+	}
+	return m, nil
+}
+
+// recall returns the last good addresses of a service; it may be empty.
+func (m *memory) recall(service string) []netip.AddrPort {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.kept[service])
+}
+
+// keep notes the live servers of every serving set.
+func (m *memory) keep(sets map[string]endpoint.Set) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	changed := false
+	for name, set := range sets {
+		if set.Isolated() {
+			continue
+		}
+		var live []netip.AddrPort
+		for _, e := range set.Endpoints() {
+			if e.Live() {
+				live = append(live, e.Addr)
+			}
+		}
+		if len(live) > 0 && !slices.Equal(live, m.kept[name]) {
+			m.kept[name] = live
+			changed = true
+		}
+	}
+	if !changed {
+		return nil
+	}
+	return m.save()
+}
+
+// save is called with mu held.
+func (m *memory) save() error {
+	data, err := json.MarshalIndent(m.kept, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := renameio.WriteFile(m.path, append(data, '\n'), 0o644); err != nil {
+		return fmt.Errorf("keep the last good endpoints: %w", err)
+	}
+	return nil
+}

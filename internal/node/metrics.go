@@ -1,0 +1,102 @@
+package node
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/muster-dev/muster/internal/endpoint"
+)
+
+// registry returns the node's metrics, read from the same state as the status.
+func (n *Node) registry() *prometheus.Registry {
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		&metrics{node: n},
+	)
+	return reg
+}
+
+// metrics turns a Report into samples when it is scraped, so that no counter
+// is kept twice.
+type metrics struct{ node *Node }
+
+var (
+	descEndpoints = prometheus.NewDesc("muster_endpoints", "Known endpoints by health.", []string{"service", "health"}, nil)
+	descServing   = prometheus.NewDesc("muster_serving_endpoints", "Endpoints that serve now; never 0 once known.", []string{"service"}, nil)
+	descIsolated  = prometheus.NewDesc("muster_isolated", "1 while every known server looks down from here.", []string{"service"}, nil)
+	descStream    = prometheus.NewDesc("muster_stream_connected", "1 while an endpoint stream is open.", nil, nil)
+	descProblems  = prometheus.NewDesc("muster_problems", "Problems that /healthz lists.", nil, nil)
+	descWrites    = prometheus.NewDesc("muster_hosts_writes_total", "Hosts blocks written.", nil, nil)
+	descRepairs   = prometheus.NewDesc("muster_hosts_repairs_total", "Foreign edits of the hosts block overwritten.", nil, nil)
+	descExpiry    = prometheus.NewDesc("muster_identity_expiry_timestamp_seconds", "When the node's certificate expires.", nil, nil)
+	descMembers   = prometheus.NewDesc("muster_overlay_members", "Overlay members believed alive.", nil, nil)
+	descRecords   = prometheus.NewDesc("muster_overlay_records", "Records held, withdrawals included.", nil, nil)
+	descDropped   = prometheus.NewDesc("muster_overlay_dropped_total", "Records not believed, by reason.", []string{"reason"}, nil)
+	descDialFails = prometheus.NewDesc("muster_balancer_dial_failures_total", "Failed dials of the local balancer.", []string{"service", "server"}, nil)
+	descConns     = prometheus.NewDesc("muster_balancer_connections_total", "Connections through the local balancer.", []string{"service", "server"}, nil)
+	descActive    = prometheus.NewDesc("muster_balancer_connections", "Open connections through the local balancer.", []string{"service", "server"}, nil)
+)
+
+// Describe implements prometheus.Collector. The set of series depends on the
+// configuration, so the collector is unchecked.
+func (m *metrics) Describe(chan<- *prometheus.Desc) {}
+
+// Collect implements prometheus.Collector.
+func (m *metrics) Collect(ch chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	counter := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v, labels...)
+	}
+	n, r := m.node, m.node.Report()
+	for _, s := range r.Services {
+		byHealth := make(map[endpoint.Health]int)
+		for _, e := range s.Known {
+			byHealth[e.Health]++
+		}
+		for _, h := range []endpoint.Health{endpoint.Unknown, endpoint.Up, endpoint.Down} {
+			gauge(descEndpoints, float64(byHealth[h]), s.Name, h.String())
+		}
+		gauge(descServing, float64(len(s.Serving)), s.Name)
+		gauge(descIsolated, indicator(s.Isolated), s.Name)
+	}
+	gauge(descProblems, float64(len(r.Problems)))
+	if n.stream != nil {
+		gauge(descStream, indicator(r.Stream != ""))
+	}
+	if n.hosts != nil {
+		_, written, repairs := n.hosts.status()
+		counter(descWrites, float64(written))
+		counter(descRepairs, float64(repairs))
+	}
+	if r.Expires != nil {
+		gauge(descExpiry, float64(r.Expires.Unix()))
+	}
+	if o := r.Overlay; o != nil {
+		gauge(descMembers, float64(len(o.Members)))
+		gauge(descRecords, float64(o.Records))
+		for reason, count := range o.Dropped {
+			counter(descDropped, float64(count), reason)
+		}
+	}
+	for _, s := range n.services {
+		if s.balancer == nil {
+			continue
+		}
+		for _, st := range s.balancer.Stats().Servers {
+			counter(descConns, float64(st.Total), s.cfg.Name, st.Addr.String())
+			counter(descDialFails, float64(st.DialFailures), s.cfg.Name, st.Addr.String())
+			gauge(descActive, float64(st.Active), s.cfg.Name, st.Addr.String())
+		}
+	}
+}
+
+func indicator(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}

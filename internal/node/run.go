@@ -1,0 +1,512 @@
+package node
+
+import (
+	"context"
+	"crypto"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"strconv"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/muster-dev/muster/internal/balance"
+	"github.com/muster-dev/muster/internal/endpoint"
+	"github.com/muster-dev/muster/internal/enrol"
+	"github.com/muster-dev/muster/internal/health"
+	"github.com/muster-dev/muster/internal/identity"
+	"github.com/muster-dev/muster/internal/record"
+)
+
+// listeners are every socket that a node opens, taken before anything starts:
+// a port that is in use must stop the daemon, not half of it.
+type listeners struct {
+	status    []net.Listener
+	discovery net.Listener
+	balance   map[string]net.Listener // by service
+}
+
+func (n *Node) listen() (l *listeners, err error) {
+	l = &listeners{balance: make(map[string]net.Listener)}
+	defer func() {
+		if err != nil {
+			l.close()
+		}
+	}()
+	tcp := func(what string, addr AddrPort) (net.Listener, error) {
+		ln, err := net.Listen("tcp", addr.String())
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", what, err)
+		}
+		return ln, nil
+	}
+	if a := n.cfg.Status.Listen; !a.IsZero() {
+		ln, err := tcp("status.listen", a)
+		if err != nil {
+			return l, err
+		}
+		l.status = append(l.status, ln)
+	}
+	if path := n.cfg.Status.Socket; path != "" {
+		ln, err := listenUnix(path)
+		if err != nil {
+			return l, fmt.Errorf("status.socket: %w", err)
+		}
+		l.status = append(l.status, ln)
+	}
+	if d := n.cfg.Discovery; d != nil && !d.Listen.IsZero() {
+		if l.discovery, err = tcp("discovery.listen", d.Listen); err != nil {
+			return l, err
+		}
+	}
+	for _, s := range n.cfg.Services {
+		if s.Balance.IsZero() {
+			continue
+		}
+		if l.balance[s.Name], err = tcp("balance of "+s.Name, s.Balance); err != nil {
+			return l, err
+		}
+	}
+	return l, nil
+}
+
+// listenUnix takes the path from a predecessor that died without removing it,
+// but not from one that still answers.
+func listenUnix(path string) (net.Listener, error) {
+	if conn, err := net.DialTimeout("unix", path, time.Second); err == nil {
+		conn.Close()
+		return nil, fmt.Errorf("%s: another program answers there", path)
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	ln, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, err
+	}
+	return ln, os.Chmod(path, 0o600)
+}
+
+func (l *listeners) close() {
+	for _, ln := range l.status {
+		ln.Close()
+	}
+	if l.discovery != nil {
+		l.discovery.Close()
+	}
+	for _, ln := range l.balance {
+		ln.Close()
+	}
+}
+
+// prepareOverlay makes the overlay that the configuration asks for.
+func (n *Node) prepareOverlay() error {
+	if n.cfg.Overlay == nil {
+		return nil
+	}
+	roots, err := n.loadRoots()
+	if err != nil {
+		return err
+	}
+	verifier := record.Verifier{
+		Identity: identity.Verifier{Roots: roots, Cluster: n.cfg.Cluster},
+		Networks: n.cfg.Overlay.Networks,
+	}
+	for _, s := range n.cfg.Services {
+		verifier.Names = append(verifier.Names, fullNames(n.cfg, s)...)
+	}
+	n.overlay, err = n.opts.NewOverlay(n.cfg, verifier, n.log)
+	return err
+}
+
+// loadRoots reads the CA's certificate from its file.
+func (n *Node) loadRoots() (*x509.CertPool, error) { return readRoots(n.cfg.caFile()) }
+
+func readRoots(path string) (*x509.CertPool, error) {
+	pem, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read CA: %w", err)
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("%s: no PEM certificate in it", path)
+	}
+	return roots, nil
+}
+
+// authenticate takes up the identity that is on disk. A control-plane node must
+// have one; a worker without enrols while it runs.
+func (n *Node) authenticate() error {
+	creds, err := enrol.LoadCredentials(n.cfg.StateDir, n.cfg.Identity(), n.log)
+	if err == nil {
+		n.credentials.Store(creds)
+		n.trustOnce()
+		return nil
+	}
+	if n.cfg.Role == identity.ControlPlane {
+		return fmt.Errorf("%w; a control-plane node's identity comes from muster init", err)
+	}
+	if n.cfg.caFile() != "" {
+		n.trustOnce()
+	}
+	return nil
+}
+
+// trustOnce lets the checks start: the CA's certificate is on disk.
+func (n *Node) trustOnce() { n.trustable.Do(func() { close(n.trusted) }) }
+
+// followOverlay feeds the overlay's records into the view. Time passes too: a
+// record that nobody refreshes stops counting when it expires.
+func (n *Node) followOverlay(ctx context.Context) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		set := n.overlay.Records()
+		now := time.Now()
+		for _, s := range n.cfg.Services {
+			n.view.learn(s.Name, endpoint.Overlay, set.Resolve(n.cfg.FullName(s.Name), now))
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-n.overlay.Changed():
+		case <-tick.C:
+		}
+	}
+}
+
+// keepMemory writes down every good answer.
+func (n *Node) keepMemory(ctx context.Context) error {
+	n.view.follow(ctx, func(sets map[string]endpoint.Set) {
+		if err := n.memory.keep(sets); err != nil {
+			n.log.Error("keep endpoints", "err", err)
+		}
+	})
+	return nil
+}
+
+// runService keeps one service known and, where asked for, balanced.
+func (n *Node) runService(ctx context.Context, s *service, ln net.Listener) error {
+	g, ctx := errgroup.WithContext(ctx)
+	if s.balancer != nil {
+		g.Go(func() error { return s.balancer.Run(ctx, ln) })
+	}
+	g.Go(func() error {
+		// Until the CA is known nothing can be checked, and everything that
+		// the node was configured with serves unchecked.
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-n.trusted:
+		}
+		return n.check(ctx, s)
+	})
+	if s.balancer != nil {
+		g.Go(func() error {
+			n.view.follow(ctx, func(sets map[string]endpoint.Set) {
+				if set, ok := sets[s.cfg.Name]; ok {
+					if err := s.balancer.Update(set); err != nil {
+						n.log.Error("update balancer", "service", s.cfg.Name, "err", err)
+					}
+				}
+			})
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+// check runs the health checks of one service and feeds the view.
+func (n *Node) check(ctx context.Context, s *service) error {
+	cfg, err := n.checkConfig(s.cfg)
+	if err != nil {
+		return err
+	}
+	checker, err := health.New(cfg)
+	if err != nil {
+		return err
+	}
+	s.checker.Store(checker)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return checker.Run(ctx) })
+	g.Go(func() error {
+		// Targets follow everything known, not only what serves: a server
+		// that is down must be seen to come back.
+		for {
+			_, _, changed := n.view.snapshot()
+			var addrs []netip.AddrPort
+			for _, e := range n.view.known(s.cfg.Name) {
+				addrs = append(addrs, e.Addr)
+			}
+			checker.SetTargets(addrs)
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-changed:
+			}
+		}
+	})
+	g.Go(func() error {
+		for {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-checker.Changed():
+				n.view.observe(s.cfg.Name, checker.Results())
+			}
+		}
+	})
+	if !s.cfg.Publish.IsZero() {
+		g.Go(func() error { return n.publish(ctx, s.cfg, cfg) })
+	}
+	return g.Wait()
+}
+
+func (n *Node) checkConfig(s Service) (health.Config, error) {
+	path := s.CA
+	if path == "" {
+		path = n.cfg.caFile()
+	}
+	roots, err := readRoots(path)
+	if err != nil {
+		return health.Config{}, fmt.Errorf("service %s: %w", s.Name, err)
+	}
+	return health.Config{
+		ServerName: s.ServerName,
+		Roots:      roots,
+		Path:       s.Check,
+		Logger:     n.log.With("service", s.Name),
+	}, nil
+}
+
+// publish states this node's own server while it answers. Its own check is
+// quicker than those of others: nobody should hear of a dead server from afar
+// first.
+func (n *Node) publish(ctx context.Context, s Service, cfg health.Config) error {
+	cfg.Interval = 500 * time.Millisecond
+	checker, err := health.New(cfg)
+	if err != nil {
+		return err
+	}
+	checker.SetTargets([]netip.AddrPort{s.Publish.AddrPort})
+	current := n.credentials.Load().Current()
+	key, ok := current.PrivateKey.(crypto.Signer)
+	if !ok {
+		return fmt.Errorf("the key of %s cannot sign", n.cfg.Identity())
+	}
+	p := &publisher{
+		service: s.Name,
+		names:   fullNames(n.cfg, s),
+		addr:    s.Publish.AddrPort,
+		checker: checker,
+		view:    n.view,
+		log:     n.log,
+		overlay: n.overlay,
+		node:    n.cfg.Node,
+		cert:    current.Leaf.Raw,
+		key:     key,
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return checker.Run(ctx) })
+	g.Go(func() error { return p.run(ctx) })
+	return g.Wait()
+}
+
+// serveDiscovery serves the worker-facing API: enrolment and the endpoint
+// stream, on control-plane nodes.
+func (n *Node) serveDiscovery(ctx context.Context, ln net.Listener) error {
+	creds := n.credentials.Load()
+	tlsConfig, err := enrol.ServerTLS(creds)
+	if err != nil {
+		return err
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	if d := n.cfg.Discovery; d.CAKey != "" {
+		ca, err := enrol.LoadCA(n.cfg.caFile(), d.CAKey, n.cfg.Cluster)
+		if err != nil {
+			return fmt.Errorf("discovery.caKey: %w", err)
+		}
+		server, err := enrol.NewServer(enrol.ServerConfig{CA: ca, Tokens: &enrol.TokenStore{Path: d.Tokens}, Log: n.log})
+		if err != nil {
+			return err
+		}
+		mux.Handle(enrol.EnrolPath, server)
+		mux.Handle(enrol.RenewPath, server)
+	}
+	port := n.cfg.Discovery.Listen.Port()
+	mux.HandleFunc("GET "+streamPath, func(w http.ResponseWriter, r *http.Request) {
+		id, err := enrol.RequireIdentity(r, creds.Verifier())
+		if err != nil {
+			status := http.StatusForbidden
+			if errors.Is(err, enrol.ErrUnauthenticated) {
+				status = http.StatusUnauthorized
+			}
+			http.Error(w, err.Error(), status)
+			return
+		}
+		n.log.Debug("endpoint stream opened", "reader", id.Node)
+		serveStream(w, r, n.view, port)
+	})
+	return serve(ctx, &http.Server{Handler: mux, TLSConfig: tlsConfig}, ln)
+}
+
+// followDiscovery gets the node an identity, if it has none, and then follows
+// the endpoint stream and keeps the identity from expiring.
+func (n *Node) followDiscovery(ctx context.Context) error {
+	client, err := n.enrolClient()
+	if err != nil {
+		return err
+	}
+	creds := n.credentials.Load()
+	if creds == nil {
+		if creds = n.enrol(ctx, client); creds == nil {
+			return nil
+		}
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	n.stream.client = &http.Client{Transport: streamTransport(creds.TLSClientConfig(enrol.ServerName(n.cfg.Cluster)))}
+	g.Go(func() error { return n.stream.run(ctx) })
+	g.Go(func() error { return creds.RunRenewal(ctx, client) })
+	return g.Wait()
+}
+
+// enrol returns credentials, or nil when ctx ended first. A refusal does not
+// stop the daemon: the endpoints that it was configured with still serve, and
+// an operator can put a new token in place.
+func (n *Node) enrol(ctx context.Context, client *enrol.Client) *enrol.Credentials {
+	for {
+		creds, err := enrol.LoadOrEnrol(ctx, n.cfg.StateDir, client, n.cfg.Discovery.TokenFile, n.cfg.Identity())
+		if err == nil {
+			n.credentials.Store(creds)
+			n.trustOnce()
+			return creds
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		n.log.Error("no identity", "err", err, "retry", enrolPause.String())
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(enrolPause):
+		}
+	}
+}
+
+// enrolPause is how long a refused node waits before it looks for a new token.
+const enrolPause = 10 * time.Second
+
+func (n *Node) enrolClient() (*enrol.Client, error) {
+	pin, err := n.cfg.pin()
+	if err != nil {
+		return nil, err
+	}
+	cfg := enrol.ClientConfig{
+		ServerName: enrol.ServerName(n.cfg.Cluster),
+		Pin:        pin,
+		CAFile:     n.cfg.caFile(),
+		PerServer:  dialTimeout,
+		Discovered: func() []string {
+			var servers []string
+			for _, e := range n.view.known(discoveryService) {
+				servers = append(servers, e.Addr.String())
+			}
+			return servers
+		},
+		Log: n.log,
+	}
+	return enrol.NewClient(cfg)
+}
+
+// followSlice follows the kubernetes EndpointSlice.
+func (n *Node) followSlice(ctx context.Context) error {
+	cfg := n.cfg.Slice
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-n.trusted:
+	}
+	var target Service
+	for _, s := range n.cfg.Services {
+		if s.Name == cfg.Service {
+			target = s
+		}
+	}
+	checks, err := n.checkConfig(target)
+	if err != nil {
+		return err
+	}
+	r := &sliceReader{
+		service:   cfg.Service,
+		tokenFile: cfg.TokenFile,
+		view:      n.view,
+		log:       n.log,
+	}
+	tlsConfig := &tls.Config{ServerName: target.ServerName, RootCAs: checks.Roots, MinVersion: tls.VersionTLS12}
+	if cfg.Certificate != "" {
+		pair, err := tls.LoadX509KeyPair(cfg.Certificate, cfg.Key)
+		if err != nil {
+			return fmt.Errorf("endpointSlice.certificate: %w", err)
+		}
+		tlsConfig.Certificates = []tls.Certificate{pair}
+	} else if creds := n.credentials.Load(); creds != nil && cfg.TokenFile == "" {
+		tlsConfig.GetClientCertificate = creds.TLSClientConfig("").GetClientCertificate
+	}
+	r.client = &http.Client{Transport: streamTransport(tlsConfig)}
+	return r.run(ctx)
+}
+
+// notify tells the service manager that the node is ready once every service
+// has endpoints, and keeps its watchdog quiet.
+func (n *Node) notify(ctx context.Context) error {
+	defer n.opts.Notify("STOPPING=1")
+	ready := false
+	var watchdog <-chan time.Time
+	if usec, err := strconv.ParseInt(os.Getenv("WATCHDOG_USEC"), 10, 64); err == nil && usec > 0 {
+		tick := time.NewTicker(time.Duration(usec) * time.Microsecond / 2)
+		defer tick.Stop()
+		watchdog = tick.C
+	}
+	for {
+		sets, _, changed := n.view.snapshot()
+		if _, ok := sets[n.cfg.Services[0].Name]; ok && !ready {
+			ready = true
+			n.log.Info("ready", "service", n.cfg.Services[0].Name)
+			n.opts.Notify("READY=1")
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		case <-watchdog:
+			n.opts.Notify("WATCHDOG=1")
+		}
+	}
+}
+
+// newServices makes what each service needs; nothing runs yet.
+func (n *Node) newServices() {
+	for _, cfg := range n.cfg.Services {
+		s := &service{cfg: cfg}
+		if !cfg.Balance.IsZero() {
+			s.balancer = balance.New(balance.Config{
+				Name:   cfg.Name,
+				Logger: n.log,
+				OnDialFailure: func(addr netip.AddrPort, err error) {
+					if c := s.checker.Load(); c != nil {
+						c.Report(addr, err)
+					}
+				},
+			})
+		}
+		n.services = append(n.services, s)
+	}
+}

@@ -1,0 +1,155 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/muster-dev/muster/internal/endpoint"
+)
+
+// Report is what a node says about itself: the body of /status.
+type Report struct {
+	Program  string        `json:"program"`
+	Cluster  string        `json:"cluster"`
+	Node     string        `json:"node"`
+	Role     string        `json:"role"`
+	Uptime   float64       `json:"uptimeSeconds"`
+	Problems []string      `json:"problems"`           // empty when all is well
+	Identity string        `json:"identity,omitempty"` // none yet, or the URI
+	Expires  *time.Time    `json:"identityExpires,omitempty"`
+	Services []ServiceView `json:"services"`
+	Hosts    string        `json:"hosts"`
+	Stream   string        `json:"stream,omitempty"` // the server that the endpoint stream comes from
+	Overlay  *OverlayView  `json:"overlay,omitempty"`
+}
+
+// ServiceView is one service as the node sees it.
+type ServiceView struct {
+	Name     string              `json:"name"`
+	Serving  []endpoint.Endpoint `json:"serving"`
+	Isolated bool                `json:"isolated,omitempty"`
+	Known    []endpoint.Endpoint `json:"known"`
+	Balancer string              `json:"balancer,omitempty"`
+}
+
+// OverlayView is the overlay as the node sees it.
+type OverlayView struct {
+	Members []string          `json:"members"`
+	Records int               `json:"records"`
+	Dropped map[string]uint64 `json:"dropped,omitempty"` // by reason
+}
+
+// Report returns the node's present state.
+func (n *Node) Report() Report {
+	r := Report{
+		Program: n.opts.Program,
+		Cluster: n.cfg.Cluster,
+		Node:    n.cfg.Node,
+		Role:    string(n.cfg.Role),
+		Uptime:  time.Since(n.started).Seconds(),
+		Hosts:   "disabled",
+	}
+	for _, s := range n.cfg.Services {
+		set, ok := n.view.get(s.Name)
+		v := ServiceView{
+			Name:     n.cfg.FullName(s.Name),
+			Serving:  set.Endpoints(),
+			Isolated: set.Isolated(),
+			Known:    n.view.known(s.Name),
+		}
+		if !s.Balance.IsZero() {
+			v.Balancer = s.Balance.String()
+		}
+		if !ok {
+			r.Problems = append(r.Problems, "no endpoint known for "+v.Name)
+		} else if set.Isolated() {
+			r.Problems = append(r.Problems, "every known server of "+v.Name+" looks down from here; keeping the last good ones")
+		}
+		r.Services = append(r.Services, v)
+	}
+	if n.hosts != nil {
+		r.Hosts, _, _ = n.hosts.status()
+		if r.Hosts != "ok" {
+			r.Problems = append(r.Problems, "hosts block: "+r.Hosts)
+		}
+	}
+	if n.stream != nil {
+		if addr := n.stream.connected.Load(); addr != nil {
+			r.Stream = addr.String()
+		} else {
+			r.Problems = append(r.Problems, "no endpoint stream from any control-plane node")
+		}
+	}
+	if id := n.credentials.Load(); id != nil {
+		expires := id.Current().Leaf.NotAfter
+		r.Identity, r.Expires = id.Identity().String(), &expires
+	} else if n.stream != nil {
+		r.Problems = append(r.Problems, "not enrolled yet")
+	}
+	if n.overlay != nil {
+		r.Overlay = n.overlay.View()
+	}
+	return r
+}
+
+// serveStatus serves /metrics, /healthz, /livez and /status until ctx ends.
+func (n *Node) serveStatus(ctx context.Context, ln net.Listener) error {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(n.registry(), promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		problems := n.Report().Problems
+		if len(problems) > 0 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		for _, p := range problems {
+			fmt.Fprintln(w, p)
+		}
+		if len(problems) == 0 {
+			fmt.Fprintln(w, "ok")
+		}
+	})
+	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		enc := json.NewEncoder(w)
+		enc.SetIndent("", "  ")
+		_ = enc.Encode(n.Report()) // the reader went away
+	})
+	return serve(ctx, &http.Server{Handler: mux}, ln)
+}
+
+// serve runs an HTTP server until ctx ends, with limits that every listener of
+// a node shares.
+func serve(ctx context.Context, srv *http.Server, ln net.Listener) error {
+	srv.ReadHeaderTimeout = 5 * time.Second
+	srv.IdleTimeout = time.Minute
+	srv.MaxHeaderBytes = 16 << 10
+	srv.BaseContext = func(net.Listener) context.Context { return ctx }
+	stop := context.AfterFunc(ctx, func() {
+		// Handlers see ctx end by themselves; what still talks after this
+		// is cut, since the node has two seconds to stop in all.
+		grace, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+		defer cancel()
+		if srv.Shutdown(grace) != nil {
+			srv.Close()
+		}
+	})
+	defer stop()
+	var err error
+	if srv.TLSConfig != nil {
+		err = srv.ServeTLS(ln, "", "")
+	} else {
+		err = srv.Serve(ln)
+	}
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,173 @@
+package memberlist
+
+import (
+	"bytes"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"slices"
+
+	hashicorp "github.com/hashicorp/memberlist"
+)
+
+const (
+	maxKeys    = 8       // each costs a decryption of what no key fits
+	maxKeyFile = 4 << 10 // bytes
+)
+
+// keyring is the key file and the keys in use. One goroutine at a time calls
+// follow; the ring itself is safe for concurrent use.
+type keyring struct {
+	path  string
+	ring  *hashicorp.Keyring
+	read  []byte // the file's content last seen, good or bad
+	fault string // why that content is not in use; "" if it is
+}
+
+// openKeyring reads the key file. Its errors name the file and the line, never
+// what stands there.
+func openKeyring(path string) (*keyring, error) {
+	content, err := readSecret(path)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := parseKeys(path, content)
+	if err != nil {
+		return nil, err
+	}
+	ring, err := hashicorp.NewKeyring(keys, keys[0])
+	if err != nil {
+		return nil, fmt.Errorf("keyring %q: %w", path, err)
+	}
+	return &keyring{path: path, ring: ring, read: content}, nil
+}
+
+// readSecret reads a small file that only its owner can read.
+func readSecret(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("keyring: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("keyring: %w", err)
+	}
+	if mode := info.Mode().Perm(); mode&0o077 != 0 {
+		return nil, fmt.Errorf("keyring %q is open to others than its owner (mode %04o); chmod 600 it", path, mode)
+	}
+	content, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
+	if err != nil {
+		return nil, fmt.Errorf("keyring: %w", err)
+	}
+	if len(content) > maxKeyFile {
+		return nil, fmt.Errorf("keyring %q is larger than %d bytes; want one base64 key a line", path, maxKeyFile)
+	}
+	return content, nil
+}
+
+// parseKeys reads one base64 key a line.
+func parseKeys(path string, content []byte) ([][]byte, error) {
+	var keys [][]byte
+	var errs []error
+	number := 0
+	for line := range bytes.Lines(content) {
+		number++
+		text, _, _ := bytes.Cut(line, []byte("#"))
+		text = bytes.TrimSpace(text)
+		if len(text) == 0 {
+			continue
+		}
+		key, err := base64.StdEncoding.DecodeString(string(text))
+		if err != nil || hashicorp.ValidateKey(key) != nil {
+			errs = append(errs, fmt.Errorf("keyring %s:%d: want base64 of 16, 24 or 32 bytes", path, number))
+			continue
+		}
+		keys = append(keys, key)
+	}
+	switch {
+	case len(errs) > 0:
+		return nil, errors.Join(errs...)
+	case len(keys) == 0:
+		return nil, fmt.Errorf("keyring %q holds no key; write base64 of 32 random bytes on a line of its own", path)
+	case len(keys) > maxKeys:
+		return nil, fmt.Errorf("keyring %q holds %d keys; at most %d", path, len(keys), maxKeys)
+	}
+	return keys, nil
+}
+
+// follow takes over what the file says now. A file that is gone, empty or bad
+// changes nothing but the log, once for each fault. The file is small, so its
+// content is compared: times and sizes can stay the same when keys trade places.
+func (k *keyring) follow(log *slog.Logger) {
+	content, err := readSecret(k.path)
+	if err == nil && bytes.Equal(content, k.read) && k.fault == "" {
+		return
+	}
+	var keys [][]byte
+	if err == nil {
+		keys, err = parseKeys(k.path, content)
+	}
+	if err != nil {
+		if err.Error() != k.fault {
+			log.Error("keyring not usable; the keys in use stay", "error", err)
+		}
+		k.fault = err.Error()
+		return
+	}
+	recovered := k.fault != ""
+	changed := !bytes.Equal(content, k.read)
+	k.read, k.fault = content, ""
+	if changed {
+		before := k.ring.GetPrimaryKey()
+		if err := k.use(keys); err != nil {
+			log.Error("keyring not usable; the keys in use stay", "error", err)
+			k.fault = err.Error()
+			return
+		}
+		log.Info("keyring changed", "keys", len(keys), "encrypts with another", !bytes.Equal(before, keys[0]))
+	} else if recovered {
+		log.Info("keyring usable again, unchanged", "keys", len(keys))
+	}
+}
+
+// use makes the ring hold exactly keys, the first one primary.
+//
+// Upstream's RemoveKey shifts the array that a packet in decryption may be
+// walking, unless the key is the last one. So keys that stay are brought to the
+// front first, which makes each primary for a moment: the peers know them, as
+// they were in the file before.
+func (k *keyring) use(keys [][]byte) error {
+	in := func(list [][]byte, key []byte) bool {
+		return slices.ContainsFunc(list, func(x []byte) bool { return bytes.Equal(x, key) })
+	}
+	if err := k.ring.AddKey(keys[0]); err != nil {
+		return err
+	}
+	if err := k.ring.UseKey(keys[0]); err != nil {
+		return err
+	}
+	held := k.ring.GetKeys()
+	stay := slices.DeleteFunc(slices.Clone(held), func(key []byte) bool { return !in(keys, key) })
+	if len(stay) < len(held) {
+		for _, key := range slices.Backward(stay) {
+			if err := k.ring.UseKey(key); err != nil {
+				return err
+			}
+		}
+		for _, key := range slices.Backward(k.ring.GetKeys()[len(stay):]) {
+			if err := k.ring.RemoveKey(key); err != nil {
+				return err
+			}
+		}
+	}
+	for _, key := range keys[1:] {
+		if err := k.ring.AddKey(key); err != nil {
+			return err
+		}
+	}
+	return nil
+}

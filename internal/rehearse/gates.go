@@ -1,0 +1,279 @@
+package rehearse
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/muster-dev/muster/internal/enrol"
+	"github.com/muster-dev/muster/internal/lab"
+	"github.com/muster-dev/muster/internal/node"
+	"github.com/muster-dev/muster/internal/probe"
+	"github.com/muster-dev/muster/internal/report"
+)
+
+// World is what gates look at. It is read-only.
+type World interface {
+	Layout() lab.Layout
+	// Observe returns what a worker's prober has measured.
+	Observe(node string) (lab.Observation, error)
+	// Running returns what the kernel has running on a node.
+	Running(node string) ([]lab.Running, error)
+	// Report asks a node program for its status.
+	Report(ctx context.Context, node string, p lab.Program) (node.Report, error)
+	// Call makes one HTTPS request from a node, verified by server name
+	// whatever the address.
+	Call(ctx context.Context, from string, to netip.AddrPort, serverName, path string) error
+	// NodesReady returns the names of the nodes that the API calls ready.
+	NodesReady(ctx context.Context) ([]string, error)
+}
+
+// gates makes the gates of a rehearsal.
+type gates struct {
+	world   World
+	cluster string
+}
+
+// provenProbes is how many probes in a row a path must answer: at ten a second
+// and path, two seconds without a failure.
+const provenProbes = 20
+
+// Gates wait this long. A fault that heals after ten seconds has to fit in.
+const (
+	gateTime  = 30 * time.Second
+	quickTime = 10 * time.Second
+)
+
+func pass(format string, args ...any) (report.Verdict, string) {
+	return report.Pass, fmt.Sprintf(format, args...)
+}
+
+func fail(format string, args ...any) (report.Verdict, string) {
+	return report.Fail, fmt.Sprintf(format, args...)
+}
+
+// unknown is for what could not be looked at.
+func unknown(err error) (report.Verdict, string) { return report.Unknown, err.Error() }
+
+// daemonOf returns which node program answers on a node: the agent where both
+// do, since it is the one that is to stay.
+func (g gates) daemonOf(ctx context.Context, name string) (node.Report, error) {
+	r, err := g.world.Report(ctx, name, lab.Agent)
+	if err != nil {
+		return g.world.Report(ctx, name, lab.Peer)
+	}
+	return r, nil
+}
+
+// serves: a control-plane node's worker-facing service answers and its daemon
+// knows of nothing wrong.
+func (g gates) serves(n lab.Node) gate {
+	return gate{"worker-facing service answers on " + n.Name, gateTime, func(ctx context.Context) (report.Verdict, string) {
+		at := netip.AddrPortFrom(g.present(n).Addr, node.DiscoveryPort)
+		if err := g.world.Call(ctx, n.Name, at, enrol.ServerName(g.cluster), "/healthz"); err != nil {
+			return fail("%v", err)
+		}
+		r, err := g.daemonOf(ctx, n.Name)
+		if err != nil {
+			return unknown(err)
+		}
+		if len(r.Problems) > 0 {
+			return fail("%s", strings.Join(r.Problems, "; "))
+		}
+		return pass("%s on %s", r.Program, at)
+	}}
+}
+
+// present returns a node as it is now: its address may have changed.
+func (g gates) present(n lab.Node) lab.Node {
+	for _, now := range g.world.Layout().Nodes {
+		if now.Name == n.Name {
+			return now
+		}
+	}
+	return n
+}
+
+// healthy: every API server is ready and every control-plane node knows every
+// other. It bounds how many are away to none before the next is touched.
+func (g gates) healthy() gate {
+	return gate{"control plane healthy and agreed", gateTime, func(ctx context.Context) (report.Verdict, string) {
+		nodes := g.world.Layout().ControlPlane()
+		for _, n := range nodes {
+			if err := g.world.Call(ctx, n.Name, netip.AddrPortFrom(n.Addr, lab.APIPort), g.apiName(), "/readyz"); err != nil {
+				return fail("API server on %s: %v", n.Name, err)
+			}
+		}
+		for _, n := range nodes {
+			r, err := g.daemonOf(ctx, n.Name)
+			if err != nil {
+				return unknown(err)
+			}
+			for _, other := range nodes {
+				if !serving(r, netip.AddrPortFrom(other.Addr, lab.APIPort)) {
+					return fail("%s does not know the API server on %s", n.Name, other.Name)
+				}
+			}
+		}
+		return pass("%d of %d ready, each knows all", len(nodes), len(nodes))
+	}}
+}
+
+func (g gates) apiName() string { return "api.internal." + g.cluster }
+
+func serving(r node.Report, addr netip.AddrPort) bool {
+	for _, e := range r.Services[0].Serving {
+		if e.Addr == addr {
+			return true
+		}
+	}
+	return false
+}
+
+// proven: the API and the worker-facing service answer a worker on every
+// address that it is going to be given, one by one.
+func (g gates) proven(n lab.Node) gate {
+	return gate{"every endpoint answers from " + n.Name, gateTime, func(ctx context.Context) (report.Verdict, string) {
+		layout := g.world.Layout()
+		hosts := []netip.Addr{}
+		if layout.LoadBalancer.IsValid() {
+			hosts = append(hosts, layout.LoadBalancer)
+		}
+		for _, c := range layout.ControlPlane() {
+			hosts = append(hosts, c.Addr)
+		}
+		for _, h := range hosts {
+			api, discovery := netip.AddrPortFrom(h, lab.APIPort), netip.AddrPortFrom(h, node.DiscoveryPort)
+			if err := g.world.Call(ctx, n.Name, api, g.apiName(), "/readyz"); err != nil {
+				return fail("API at %s: %v", api, err)
+			}
+			if err := g.world.Call(ctx, n.Name, discovery, enrol.ServerName(g.cluster), "/healthz"); err != nil {
+				return fail("worker-facing service at %s: %v", discovery, err)
+			}
+		}
+		return pass("%d addresses, two services each", len(hosts))
+	}}
+}
+
+// agentReady: the worker's agent is enrolled, hears of changes, and serves every
+// control-plane node. That another program still owns the hosts block is no
+// fault yet.
+func (g gates) agentReady(n lab.Node) gate {
+	return gate{"muster-agent ready on " + n.Name, gateTime, func(ctx context.Context) (report.Verdict, string) {
+		r, err := g.world.Report(ctx, n.Name, lab.Agent)
+		if err != nil {
+			return unknown(err)
+		}
+		for _, p := range r.Problems {
+			if !strings.Contains(p, "waiting for the lock") {
+				return fail("%s", p)
+			}
+		}
+		for _, c := range g.world.Layout().ControlPlane() {
+			if !serving(r, netip.AddrPortFrom(c.Addr, lab.APIPort)) {
+				return fail("it does not serve %s yet", c.Name)
+			}
+		}
+		return pass("enrolled, streaming from %s, %d endpoints", r.Stream, len(r.Services[0].Serving))
+	}}
+}
+
+// ownsHosts: the agent has taken over the hosts block.
+func (g gates) ownsHosts(n lab.Node) gate {
+	return gate{"hosts block handed over on " + n.Name, quickTime, func(ctx context.Context) (report.Verdict, string) {
+		r, err := g.world.Report(ctx, n.Name, lab.Agent)
+		if err != nil {
+			return unknown(err)
+		}
+		if r.Hosts != "ok" {
+			return fail("%s", r.Hosts)
+		}
+		return pass("written by %s", r.Program)
+	}}
+}
+
+// pathsWork: the worker has called the API by name and through its balancer
+// often enough, without one failure since it was last asked to prove itself.
+func (g gates) pathsWork(n lab.Node) gate {
+	return gate{"API by name and through the local balancer from " + n.Name, gateTime, func(context.Context) (report.Verdict, string) {
+		o, err := g.world.Observe(n.Name)
+		if err != nil {
+			return unknown(err)
+		}
+		for _, p := range []probe.Path{probe.ByName, probe.LocalBalancer} {
+			if o.Streak[p] < provenProbes {
+				return fail("path %s: %d of %d probes in a row", p, o.Streak[p], provenProbes)
+			}
+		}
+		return pass("%d probes in a row on each", provenProbes)
+	}}
+}
+
+// workersSteady: every worker's paths work now.
+func (g gates) workersSteady() gate {
+	return gate{"every worker calls the API", gateTime, func(ctx context.Context) (report.Verdict, string) {
+		workers := g.world.Layout().Workers()
+		for _, n := range workers {
+			if v, reason := g.pathsWork(n).check(ctx); v != report.Pass {
+				return v, n.Name + ": " + reason
+			}
+		}
+		return pass("%d of %d", len(workers), len(workers))
+	}}
+}
+
+// nodeReady: the API calls the worker's Node ready.
+func (g gates) nodeReady(n lab.Node) gate {
+	return gate{"Node " + n.Name + " ready", gateTime, func(ctx context.Context) (report.Verdict, string) {
+		ready, err := g.world.NodesReady(ctx)
+		if err != nil {
+			return unknown(err)
+		}
+		if !slices.Contains(ready, n.Name) {
+			return fail("the API does not list it as ready")
+		}
+		return pass("heart beat seen by the API")
+	}}
+}
+
+// gossipGone: the kernel knows no gossip process and no gossip port on the
+// nodes.
+func (g gates) gossipGone(nodes []lab.Node) gate {
+	what := fmt.Sprintf("no gossip on %d nodes", len(nodes))
+	if len(nodes) == 1 {
+		what = "no gossip on " + nodes[0].Name
+	}
+	return gate{what, quickTime, func(context.Context) (report.Verdict, string) {
+		for _, n := range nodes {
+			found, err := gossipOn(g.world, n.Name)
+			if err != nil {
+				return unknown(err)
+			}
+			if found.Any() {
+				return fail("%s: %s", n.Name, strings.Join(append(found.Processes, found.Ports...), ", "))
+			}
+		}
+		return pass("no process, no port")
+	}}
+}
+
+// gossipOn returns what gossips on a node.
+func gossipOn(w World, name string) (report.Gossip, error) {
+	g := report.Gossip{Processes: []string{}, Ports: []string{}}
+	running, err := w.Running(name)
+	if err != nil {
+		return g, err
+	}
+	for _, r := range running {
+		if r.Gossips() {
+			g.Processes = append(g.Processes, fmt.Sprintf("%s (pid %d)", r.Program, r.PID))
+		}
+		for _, s := range r.GossipSockets() {
+			g.Ports = append(g.Ports, fmt.Sprintf("%s %s", s.Network, s.Local))
+		}
+	}
+	return g, nil
+}

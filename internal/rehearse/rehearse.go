@@ -1,0 +1,339 @@
+// Package rehearse moves a cluster off gossip on the lab: the operator's own
+// spec, real processes, the same steps and gates as on the real cluster, while a
+// prober on every worker calls the API all the time. It ends with evidence.
+//
+// A rehearsal passes only if every gate passed and every rule held from the
+// first probe to the last. What could not be measured does not count as held.
+package rehearse
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/muster-dev/muster/internal/cluster"
+	"github.com/muster-dev/muster/internal/lab"
+	"github.com/muster-dev/muster/internal/probe"
+	"github.com/muster-dev/muster/internal/report"
+)
+
+// Config says what to rehearse.
+type Config struct {
+	// File is where the spec came from, for the evidence.
+	File string
+	// Cluster is the spec. Required.
+	Cluster *cluster.Cluster
+	// To is the topology to reach: hybrid or none. Required.
+	To cluster.Topology
+	// Fault is the kind of fault to inject; "" is none.
+	Fault string
+	// Dir receives the lab's files. Required; must be empty.
+	Dir string
+	// Programs to run. Required.
+	Programs lab.Programs
+	// Netns gives every node a network namespace.
+	Netns bool
+	// Log receives the lab's own events; nil discards.
+	Log *slog.Logger
+	// Progress is told what happens, as it happens. It must return quickly.
+	Progress Progress
+}
+
+// Progress follows a rehearsal. Its methods are called from several goroutines.
+type Progress interface {
+	// Started is called once, when the lab is up.
+	Started(layout lab.Layout, steps int, processes int)
+	// Step is called when a step begins; number counts from 1.
+	Step(number int, title string)
+	// Acting is called when an action begins.
+	Acting(node, what string)
+	// Gate is called with every gate's outcome.
+	Gate(node string, g report.Gate)
+	// Note is called with anything else worth a line.
+	Note(text string)
+	// Watch is called twice a second with what the probers see.
+	Watch(Pulse)
+}
+
+// Pulse is what the probers see at one moment.
+type Pulse struct {
+	Sent, Failed int
+	Longest      time.Duration
+	Working      map[probe.Path]int // workers on which a path works
+	Workers      int
+}
+
+// Run rehearses one cluster. The error is about the rehearsal itself, bad input
+// or a lab that did not come up; a rehearsal that was stopped by a gate or broke
+// a rule is evidence with the verdict fail, and no error.
+func Run(ctx context.Context, cfg Config) (report.Rehearsal, error) {
+	r := &rehearsal{cfg: cfg}
+	r.evidence = report.Rehearsal{
+		File:    cfg.File,
+		Cluster: cfg.Cluster.Name,
+		From:    string(startOf(cfg.Cluster)),
+		To:      string(cfg.To),
+		Verdict: report.Fail,
+		API:     "built in",
+		Dir:     cfg.Dir,
+	}
+	var err error
+	if cfg.Fault != "" {
+		if r.fault, err = r.plannedFault(); err != nil {
+			return r.evidence, &lab.UsageError{Err: err}
+		}
+	}
+	if r.evidence.Programs, err = inspectPrograms(cfg.Programs); err != nil {
+		return r.evidence, err
+	}
+	began := time.Now()
+	err = lab.Run(ctx, lab.Config{
+		Cluster:  cfg.Cluster,
+		Start:    startOf(cfg.Cluster),
+		Dir:      cfg.Dir,
+		Programs: cfg.Programs,
+		Netns:    cfg.Netns,
+		Log:      cfg.Log,
+	}, r.use)
+	r.evidence.Took = time.Since(began)
+	return r.evidence, err
+}
+
+// startOf is the topology that a cluster is rehearsed from: none if it is there
+// already, and gossip whatever else its name says. A cluster that kOps 1.36 has
+// made hybrid is rehearsed from gossip too, which is the longer way.
+func startOf(c *cluster.Cluster) cluster.Topology {
+	if c.UsesNoneDNS() {
+		return cluster.None
+	}
+	return cluster.Gossip
+}
+
+// rehearsal is one run.
+type rehearsal struct {
+	cfg      Config
+	lab      *lab.Lab
+	fault    *strike
+	evidence report.Rehearsal
+	complete bool // every step was carried out and every gate passed
+	stopped  string
+}
+
+func (r *rehearsal) plannedFault() (*strike, error) {
+	f, err := findFault(r.cfg.Fault)
+	if err != nil {
+		return nil, err
+	}
+	if f.kind == "load-balancer-gone" && r.cfg.Cluster.API.LoadBalancer == nil {
+		return nil, fmt.Errorf("--fault %s: cluster %s has no load balancer", f.kind, r.cfg.Cluster.Name)
+	}
+	return &strike{fault: f, report: report.Fault{Kind: f.kind, What: f.what}}, nil
+}
+
+// use rehearses on a lab that is up.
+func (r *rehearsal) use(ctx context.Context, l *lab.Lab) error {
+	r.lab = l
+	layout := l.Layout()
+	g := gates{world: l, cluster: r.cfg.Cluster.Name}
+	p := planner{layout: layout, exec: l, gates: g}
+	steps := []step{p.observe()}
+	if startOf(r.cfg.Cluster) == cluster.Gossip {
+		steps = p.steps(r.cfg.To)
+	}
+	if err := r.before(layout); err != nil {
+		return err
+	}
+	r.cfg.Progress.Started(layout, len(steps), r.evidence.Procs)
+
+	watching, stopWatching := context.WithCancel(ctx)
+	var watch sync.WaitGroup
+	watch.Go(func() { r.watch(watching) })
+	r.perform(ctx, steps)
+	stopWatching()
+	watch.Wait()
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	return r.conclude(layout)
+}
+
+// perform carries the steps out until one does not come out well, with the
+// fault, if there is one, striking in the middle.
+func (r *rehearsal) perform(ctx context.Context, steps []step) {
+	var striking sync.WaitGroup
+	defer striking.Wait()
+	at, within := r.strikePoint(steps)
+	for i, s := range steps {
+		began := time.Now()
+		r.cfg.Progress.Step(i+1, s.title)
+		done := report.Step{Title: s.title, Why: s.why}
+		for j, a := range s.actions {
+			r.cfg.Progress.Acting(a.node, a.what)
+			if r.fault != nil && i == at && j == within {
+				r.fault.report.During = fmt.Sprintf("step %d: %s", i+1, s.title)
+				r.fault.report.Target = r.fault.fault.target(r.lab.Layout(), a.node)
+				striking.Go(func() {
+					if err := r.fault.run(ctx, r.lab, r.lab.Layout(), r.cfg.Progress.Note); err != nil {
+						r.cfg.Progress.Note("fault: " + err.Error())
+					}
+				})
+			}
+			result, ok := a.perform(ctx)
+			done.Actions = append(done.Actions, result)
+			for _, g := range result.Gates {
+				r.cfg.Progress.Gate(a.node, g)
+			}
+			if !ok {
+				done.Took = time.Since(began)
+				r.evidence.Steps = append(r.evidence.Steps, done)
+				r.stopped = fmt.Sprintf("step %d, %s: %s", i+1, a.what, whyStopped(result))
+				r.cfg.Progress.Note("stopped at " + r.stopped)
+				return
+			}
+		}
+		done.Took = time.Since(began)
+		r.evidence.Steps = append(r.evidence.Steps, done)
+	}
+	striking.Wait()
+	r.complete = true
+}
+
+func whyStopped(a report.Action) string {
+	if a.Error != "" {
+		return a.Error
+	}
+	if len(a.Gates) == 0 {
+		return "no gate was asked"
+	}
+	last := a.Gates[len(a.Gates)-1]
+	return fmt.Sprintf("gate %q: %s: %s", last.Name, last.Verdict, last.Reason)
+}
+
+// strikePoint returns the action during which a fault strikes: the first move of
+// the first worker after a canary, or of the canary where there is no other.
+func (r *rehearsal) strikePoint(steps []step) (at, within int) {
+	for i, s := range steps {
+		for j, a := range s.actions {
+			if a.moves {
+				at, within = i, j
+				if !a.canary {
+					return at, within
+				}
+			}
+		}
+	}
+	return at, within
+}
+
+// watch tells the progress what the probers see, twice a second.
+func (r *rehearsal) watch(ctx context.Context) {
+	tick := time.NewTicker(500 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			r.cfg.Progress.Watch(r.pulse())
+		}
+	}
+}
+
+func (r *rehearsal) pulse() Pulse {
+	p := Pulse{Working: make(map[probe.Path]int)}
+	for _, n := range r.lab.Layout().Workers() {
+		p.Workers++
+		o, err := r.lab.Observe(n.Name)
+		if err != nil {
+			continue // conclude reports it
+		}
+		for _, path := range o.Working {
+			p.Working[path]++
+		}
+		for _, f := range o.Figures {
+			p.Sent += f.Sent
+			p.Failed += f.Failed
+			p.Longest = max(p.Longest, f.Longest)
+		}
+	}
+	return p
+}
+
+// before notes what runs and gossips at the start.
+func (r *rehearsal) before(layout lab.Layout) error {
+	r.evidence.Nodes = len(layout.Nodes)
+	if layout.LoadBalancer.IsValid() {
+		r.evidence.Procs++
+	}
+	for _, n := range layout.Nodes {
+		running, err := r.lab.Running(n.Name)
+		if err != nil {
+			return err
+		}
+		r.evidence.Procs += len(running)
+	}
+	for _, n := range layout.Workers() {
+		gossip, err := gossipOn(r.lab, n.Name)
+		if err != nil {
+			return err
+		}
+		r.evidence.PerNode = append(r.evidence.PerNode, report.Worker{Name: n.Name, Group: n.Group, GossipBefore: gossip})
+	}
+	return nil
+}
+
+// conclude gathers the figures and judges the rules.
+func (r *rehearsal) conclude(layout lab.Layout) error {
+	e := &r.evidence
+	e.Workers = len(e.PerNode)
+	var errs []error
+	var failures []probe.Sample
+	for i := range e.PerNode {
+		w := &e.PerNode[i]
+		o, err := r.lab.Observe(w.Name)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		w.Paths, w.Losses = o.Figures, o.Losses
+		failures = append(failures, o.Failures...)
+		if w.GossipAfter, err = gossipOn(r.lab, w.Name); err != nil {
+			errs = append(errs, err)
+		}
+		if w.GossipAfter.Any() {
+			e.Gossip++
+		}
+		if len(w.Losses) > 0 {
+			e.Lost++
+		}
+		for _, f := range w.Paths {
+			e.Probes.Sent += f.Sent
+			e.Probes.Failed += f.Failed
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	var gossiping []string
+	for _, n := range layout.Nodes {
+		g, err := gossipOn(r.lab, n.Name)
+		if err != nil {
+			return err
+		}
+		if g.Any() {
+			gossiping = append(gossiping, n.Name)
+		}
+	}
+	if r.fault != nil {
+		e.Fault = &r.fault.report
+	}
+	e.Rules = r.judge(failures, gossiping)
+	if !slices.ContainsFunc(e.Rules, func(rule report.Rule) bool { return !rule.Held }) {
+		e.Verdict = report.Pass
+	}
+	return nil
+}

@@ -1,0 +1,151 @@
+// Package report holds the evidence of a rehearsal: what was done, what was
+// measured, which rules held. It formats; it measures and judges nothing.
+package report
+
+import (
+	"time"
+
+	"github.com/muster-dev/muster/internal/probe"
+)
+
+// Verdict is the outcome of a gate or of a whole rehearsal.
+type Verdict string
+
+// Only Pass lets anything go on: what could not be seen is not a pass.
+const (
+	Pass    Verdict = "pass"
+	Fail    Verdict = "fail"
+	Unknown Verdict = "unknown"
+)
+
+// Gate is one condition, and what was found.
+type Gate struct {
+	Name    string        `json:"name"`
+	Verdict Verdict       `json:"verdict"`
+	Reason  string        `json:"reason,omitempty"`
+	Took    time.Duration `json:"tookNs"`
+}
+
+// Action is one change to one node, or to the cluster as a whole.
+type Action struct {
+	Node  string        `json:"node,omitempty"`
+	What  string        `json:"what"`
+	Error string        `json:"error,omitempty"`
+	Gates []Gate        `json:"gates"`
+	Took  time.Duration `json:"tookNs"`
+}
+
+// Step is one numbered step of a plan.
+type Step struct {
+	Title   string        `json:"title"`
+	Why     string        `json:"why"`
+	Actions []Action      `json:"actions"`
+	Took    time.Duration `json:"tookNs"`
+}
+
+// Rule is one thing that must hold from beginning to end.
+type Rule struct {
+	Name   string `json:"name"`
+	Held   bool   `json:"held"`
+	Detail string `json:"detail"`
+}
+
+// Gossip is what gossips on a node: read from the kernel, not from what was
+// configured.
+type Gossip struct {
+	Processes []string `json:"processes"`
+	Ports     []string `json:"ports"`
+}
+
+// Any reports whether anything gossips.
+func (g Gossip) Any() bool { return len(g.Processes)+len(g.Ports) > 0 }
+
+// Worker is the evidence of one worker.
+type Worker struct {
+	Name         string          `json:"name"`
+	Group        string          `json:"group"`
+	Paths        []probe.Figures `json:"paths"`
+	Losses       []probe.Loss    `json:"losses,omitempty"`
+	GossipBefore Gossip          `json:"gossipBefore"`
+	GossipAfter  Gossip          `json:"gossipAfter"`
+}
+
+// Program is what a role's program is made of, read from the binary.
+type Program struct {
+	Role     string   `json:"role"`
+	Program  string   `json:"program"`
+	Bytes    int64    `json:"bytes"`
+	Modules  []string `json:"modules"`
+	Overlays []string `json:"overlays"` // gossip libraries among the modules
+	Clouds   []string `json:"clouds"`   // cloud SDKs among the modules
+}
+
+// Fault is what was done to the cluster on purpose.
+type Fault struct {
+	Kind   string `json:"kind"`
+	Target string `json:"target,omitempty"`
+	During string `json:"during"` // the step that it struck in
+	What   string `json:"what"`
+	Error  string `json:"error,omitempty"`
+}
+
+// Probes are the figures of all workers and paths together.
+type Probes struct {
+	Sent   int `json:"sent"`
+	Failed int `json:"failed"`
+}
+
+// Rehearsal is the evidence of one cluster's rehearsal.
+type Rehearsal struct {
+	File     string        `json:"file"`
+	Cluster  string        `json:"cluster"`
+	From     string        `json:"from"`
+	To       string        `json:"to"`
+	Verdict  Verdict       `json:"verdict"`
+	Refused  string        `json:"refused,omitempty"` // why it was not rehearsed at all
+	Probes   Probes        `json:"probes"`
+	Lost     int           `json:"lostPaths"` // workers that were without any working path
+	Workers  int           `json:"workers"`
+	Gossip   int           `json:"workersGossiping"` // at the end
+	Rules    []Rule        `json:"rules"`
+	Fault    *Fault        `json:"fault,omitempty"`
+	Steps    []Step        `json:"steps"`
+	Nodes    int           `json:"nodes"`
+	Procs    int           `json:"processes"`
+	API      string        `json:"apiServer"`
+	PerNode  []Worker      `json:"perWorker"`
+	Programs []Program     `json:"programs"`
+	Took     time.Duration `json:"tookNs"`
+	Dir      string        `json:"dir,omitempty"` // where logs and samples were kept
+}
+
+// Result is the evidence of one or more rehearsals; the object that
+// `muster rehearse -o json` ends with.
+type Result struct {
+	Verdict    Verdict     `json:"verdict"`
+	Probes     Probes      `json:"probes"`
+	Lost       int         `json:"lostPaths"`
+	Workers    int         `json:"workers"`
+	Gossip     int         `json:"workersGossiping"`
+	Rehearsals []Rehearsal `json:"rehearsals"`
+}
+
+// Combine sums rehearsals up. The result passes only if there is at least one
+// and each passed: a refusal is not a pass.
+func Combine(all []Rehearsal) Result {
+	r := Result{Verdict: Pass, Rehearsals: all}
+	for _, one := range all {
+		r.Probes.Sent += one.Probes.Sent
+		r.Probes.Failed += one.Probes.Failed
+		r.Lost += one.Lost
+		r.Workers += one.Workers
+		r.Gossip += one.Gossip
+		if one.Verdict != Pass {
+			r.Verdict = Fail
+		}
+	}
+	if len(all) == 0 {
+		r.Verdict = Fail
+	}
+	return r
+}
