@@ -32,17 +32,20 @@ func TestKubePrismDeadServerCostsNoClientItsConnection(t *testing.T) {
 	}})
 	update(t, b, set(t, dead.addr, alive.addr))
 	lb := start(t, b)
+	began := time.Now()
 	for range 20 {
 		if c := mustJoin(t, lb); c.server != alive.name || !c.works() {
 			t.Fatalf("joined to %c", c.server)
 		}
 	}
-	// A suspect is dialled last, so it is found out once, not 20 times.
-	if got := reported.Load(); got != 1 {
-		t.Errorf("reported %d failed dials, want 1", got)
+	// A suspect is dialled last, so it is found out once in 2 s, not 20 times.
+	most := 1 + int64(time.Since(began)/(2*time.Second))
+	got := reported.Load()
+	if got < 1 || got > most {
+		t.Errorf("reported %d failed dials, want 1 to %d", got, most)
 	}
-	if got := b.Stats(); got.Failed != 0 || got.DialFailures != 1 {
-		t.Errorf("got %+v, want no failed client and 1 failed dial", got)
+	if s := b.Stats(); s.Failed != 0 || s.DialFailures != uint64(got) {
+		t.Errorf("got %+v, want no failed client and %d failed dials", s, got)
 	}
 }
 
@@ -112,7 +115,7 @@ func TestK3s9757ConnectionsOfAServerThatLeavesAreClosedAndNoOthers(t *testing.T)
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			b := balance.New(balance.Config{})
+			b := balance.New(balance.Config{StaggerDelay: patience})
 			update(t, b, set(t, addrs...))
 			lb := start(t, b)
 			var clients []*client
@@ -348,7 +351,7 @@ func TestResetIsPassedOn(t *testing.T) {
 
 func TestEqualServersShareConnections(t *testing.T) {
 	servers := []*echo{newEcho(t, 0), newEcho(t, 1), newEcho(t, 2)}
-	b := balance.New(balance.Config{})
+	b := balance.New(balance.Config{StaggerDelay: patience})
 	update(t, b, set(t, servers[0].addr, servers[1].addr, servers[2].addr))
 	lb := start(t, b)
 	for range 30 {
@@ -380,7 +383,7 @@ func TestServersOnIPv6(t *testing.T) {
 
 func TestShutdownGivesConnectionsAGraceAndThenEnds(t *testing.T) {
 	server := newEcho(t, 0)
-	const grace = 200 * time.Millisecond
+	const grace = time.Second
 	b := balance.New(balance.Config{DrainTimeout: grace})
 	update(t, b, set(t, server.addr))
 	ln, err := net.Listen("tcp", "127.0.0.1:0")

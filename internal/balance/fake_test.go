@@ -19,7 +19,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // patience is how long a test waits for what must happen at once.
-const patience = 10 * time.Second
+const patience = 20 * time.Second
 
 // set makes the endpoint set of servers known from the overlay, in the order
 // given.

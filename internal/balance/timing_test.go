@@ -342,6 +342,29 @@ func TestShutdownGivesUpDialsAndBlamesNobody(t *testing.T) {
 	})
 }
 
+func TestListenerClosedByOthersEndsTheBalancerLikeAShutdown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWires()
+		b := balance.New(balance.Config{Dial: w.dial})
+		update(t, b, three(t))
+		w.set(first, hangs)
+		done := make(chan error)
+		go func() { done <- b.Run(t.Context(), w) }()
+		client, far := net.Pipe()
+		defer client.Close()
+		w.clients <- far
+		synctest.Wait()
+		began := time.Now()
+		w.Close()
+		if err := <-done; !errors.Is(err, net.ErrClosed) {
+			t.Errorf("got %v, want %v", err, net.ErrClosed)
+		}
+		if took := time.Since(began); took != 0 {
+			t.Errorf("the end took %s with only a dial under way, want none", took)
+		}
+	})
+}
+
 // What changes is logged when it changes, not with every client (k3s#11329).
 func TestK3s11329ChangesOfStateAreLoggedOnce(t *testing.T) {
 	var log bytes.Buffer

@@ -19,7 +19,7 @@ func (p *printer) verdict(r report.Rehearsal) {
 	fmt.Fprintf(w, "\n%s  %s   %s -> %s   %d probes, %d failed   %d of %d workers lost their last path   %.0f s\n",
 		strings.ToUpper(string(r.Verdict)), r.Cluster, r.From, r.To, r.Probes.Sent, r.Probes.Failed, r.Lost, r.Workers, r.Took.Seconds())
 	if f := r.Fault; f != nil {
-		fmt.Fprintf(w, "\nFAULT    %s (%s), during %s\n", f.What, orNone(f.Target), f.During)
+		fmt.Fprintf(w, "\nFAULT    %s, during %s\n", strings.TrimSuffix(f.What+": "+f.Target, ": "), f.During)
 	}
 	fmt.Fprintln(w, "\nRULES")
 	for _, rule := range r.Rules {

@@ -40,6 +40,12 @@ func TestLoadOrEnrol(t *testing.T) {
 		{"a new node enrols", func(*testing.T, string) {}, fresh, 0o600, nil, false},
 		{"an enrolled node needs no token", good, none, 0o600, nil, true},
 		{"an expired one enrols again with a new token", expired, fresh, 0o600, nil, false},
+		{"an expired one of an authority that is gone enrols again", func(t *testing.T, dir string) {
+			writeState(t, dir, foreign, certFor(t, foreign, worker("n1"), IssueOptions{Now: time.Now().Add(-time.Hour), Lifetime: time.Minute}))
+		}, fresh, 0o600, nil, false},
+		{"a new node in a directory with an authority that is gone enrols", func(t *testing.T, dir string) {
+			writeTestFile(t, stateDir(dir).ca(), string(foreign.PEM()), 0o644)
+		}, fresh, 0o600, nil, false},
 		{"an expired one without a token", expired, none, 0o600, []string{"no enrolment token at "}, true},
 		{"a token file that others may read", func(*testing.T, string) {}, fresh, 0o644, []string{"chmod 600 "}, false},
 		{"a token file with something else", func(*testing.T, string) {}, func(*testing.T) string { return "hello" }, 0o600, []string{"token: token has 5 characters"}, false},

@@ -110,8 +110,12 @@ func (d stateDir) ensureKey(path string) (crypto.Signer, error) {
 }
 
 // writeIssued stores what an enrolment brought. The certificate comes last: it
-// is what says that the node is enrolled.
+// is what says that the node is enrolled. One that expired goes first, lest a cut
+// leave it beside another authority, which nobody but an operator could resolve.
 func (d stateDir) writeIssued(cert, ca *x509.Certificate) error {
+	if err := os.Remove(d.cert()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	if err := writeFile(d.ca(), encodeCertificate(ca.Raw), 0o644); err != nil {
 		return err
 	}

@@ -21,6 +21,10 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// patience is a timeout that no busy machine makes a healthy server miss. What
+// is about timeouts is tested in a bubble.
+const patience = 20 * time.Second
+
 // start runs a checker of the given servers until the test ends.
 func start(t *testing.T, cfg health.Config, servers ...netip.AddrPort) *health.Checker {
 	t.Helper()
@@ -44,7 +48,7 @@ func start(t *testing.T, cfg health.Config, servers ...netip.AddrPort) *health.C
 // verdict waits for the first verdict on a server.
 func verdict(t *testing.T, c *health.Checker, server netip.AddrPort) health.Result {
 	t.Helper()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(30 * time.Second)
 	for {
 		if r := c.Results()[server]; r.Health != endpoint.Unknown {
 			return r
@@ -52,7 +56,7 @@ func verdict(t *testing.T, c *health.Checker, server netip.AddrPort) health.Resu
 		select {
 		case <-c.Changed():
 		case <-deadline:
-			t.Fatal("no verdict after 10 s")
+			t.Fatal("no verdict after 30 s")
 		}
 	}
 }
@@ -145,15 +149,6 @@ func TestVerdicts(t *testing.T) {
 			ln.Close()
 			return addrOf(ln)
 		}, endpoint.Down, "connect: connection refused"},
-		{"a port that accepts and says nothing is down", func(t *testing.T) netip.AddrPort {
-			return raw(t, hang)
-		}, endpoint.Down, "tls handshake: no answer in 300ms"},
-		{"a server that hangs after the handshake is down", func(t *testing.T) netip.AddrPort {
-			cert := ca.good()
-			return raw(t, func(conn net.Conn) {
-				hang(tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{cert}}))
-			})
-		}, endpoint.Down, "/readyz: no answer in 300ms"},
 		{"a server that closes every connection is down", func(t *testing.T) netip.AddrPort {
 			return raw(t, func(net.Conn) {})
 		}, endpoint.Down, "tls handshake: con"},
@@ -187,7 +182,7 @@ func TestVerdicts(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			server := tt.server(t)
-			c := start(t, health.Config{ServerName: serverName, Roots: ca.pool(), Timeout: 300 * time.Millisecond}, server)
+			c := start(t, health.Config{ServerName: serverName, Roots: ca.pool(), Timeout: patience}, server)
 			got := verdict(t, c, server)
 			if got.Health != tt.health || !strings.Contains(got.Reason, tt.reason) {
 				t.Errorf("got %s because %q; want %s because %q", got.Health, got.Reason, tt.health, tt.reason)
@@ -217,6 +212,7 @@ func TestClientCertificateIsPresented(t *testing.T) {
 	c := start(t, health.Config{
 		ServerName:        serverName,
 		Roots:             ca.pool(),
+		Timeout:           patience,
 		ClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &mine, nil },
 	}, server)
 	if got := verdict(t, c, server); got.Health != endpoint.Up {
@@ -231,7 +227,7 @@ func TestTargetsMayChangeAtAnyTime(t *testing.T) {
 	ca := newAuthority(t)
 	cert := ca.good()
 	servers := []netip.AddrPort{apiserver(t, cert, 200), apiserver(t, cert, 503), apiserver(t, cert, 401)}
-	c := start(t, health.Config{ServerName: serverName, Roots: ca.pool(), Interval: time.Millisecond})
+	c := start(t, health.Config{ServerName: serverName, Roots: ca.pool(), Interval: time.Millisecond, Timeout: patience})
 	var wg sync.WaitGroup
 	for i := range 4 {
 		wg.Go(func() {

@@ -78,6 +78,10 @@ func TestVerdictComesInTime(t *testing.T) {
 	}{
 		{"a server that vanishes is down within 2.5 s", func(s *server) { s.vanished = true },
 			2500 * time.Millisecond, "connect: no answer in 1s"},
+		{"a server that accepts and says nothing is down within 2.5 s", func(s *server) { s.mute = true },
+			2500 * time.Millisecond, "tls handshake: no answer in 1s"},
+		{"a server that shakes hands and never answers is down within 2.5 s", func(s *server) { s.swallow, s.closes = 1<<30, false },
+			2500 * time.Millisecond, "/readyz: no answer in 1s"},
 		{"a server that refuses connections is down within 1.5 s", func(s *server) { s.refuses = true },
 			1500 * time.Millisecond, "connect: connection refused"},
 		{"a server that is not ready is down at the next check", func(s *server) { s.status = http.StatusServiceUnavailable },
@@ -86,7 +90,7 @@ func TestVerdictComesInTime(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			var longest time.Duration
-			for offset := time.Duration(0); offset < time.Second; offset += 50 * time.Millisecond {
+			for offset := time.Duration(0); offset < time.Second; offset += 100 * time.Millisecond {
 				bubble(t, func(t *testing.T, n *network, c *health.Checker) {
 					n.change(first, func(s *server) { s.closes = true })
 					time.Sleep(2*time.Second + offset) // past the check under way when closes was set
@@ -109,7 +113,7 @@ func TestVerdictComesInTime(t *testing.T) {
 
 func TestServerThatVanishesUnderAKeptConnectionIsDownInTime(t *testing.T) {
 	var longest time.Duration
-	for offset := time.Duration(0); offset < time.Second; offset += 25 * time.Millisecond {
+	for offset := time.Duration(0); offset < time.Second; offset += 50 * time.Millisecond {
 		bubble(t, func(t *testing.T, n *network, c *health.Checker) {
 			time.Sleep(offset)
 			synctest.Wait()

@@ -68,12 +68,15 @@ type Config struct {
 	Cluster *cluster.Cluster
 	// Start is the topology to start in: gossip or none. Required.
 	Start cluster.Topology
-	// Dir receives configuration, state and logs. It must exist and be empty.
+	// Dir receives configuration, state and logs. It must be empty or missing.
 	Dir string
 	// Programs to run. Required.
 	Programs Programs
 	// Netns gives every node a network namespace. Needs root on Linux.
 	Netns bool
+	// Bare leaves out the kubelet stand-ins: nothing calls the API and nothing
+	// is probed. For benchmarks of the node programs alone.
+	Bare bool
 	// Log receives what happens to processes; nil discards.
 	Log *slog.Logger
 }
@@ -139,7 +142,10 @@ func Run(ctx context.Context, cfg Config, use func(context.Context, *Lab) error)
 func newLab(cfg Config) (*Lab, error) {
 	l := &Lab{cfg: cfg, log: cfg.Log, sup: proc.New(cfg.Log), machines: make(map[string]*machine)}
 	network := netip.MustParsePrefix("10.213.0.0/16")
-	var err error
+	err := os.MkdirAll(cfg.Dir, 0o755)
+	if err != nil {
+		return nil, err
+	}
 	if cfg.Netns {
 		if err := netns.Check(); err != nil {
 			return nil, &UsageError{fmt.Errorf("--netns: %w", err)}
@@ -245,7 +251,10 @@ func (l *Lab) up(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			m.want(first, Kubelet)
+			m.want(first)
+			if !l.cfg.Bare {
+				m.want(first, Kubelet)
+			}
 			if first == Agent {
 				if err := l.writeToken(m); err != nil {
 					return err
@@ -256,6 +265,9 @@ func (l *Lab) up(ctx context.Context) error {
 	}
 	if err := starts.Wait(); err != nil {
 		return err
+	}
+	if l.cfg.Bare {
+		return nil
 	}
 	return l.awaitWorkers(ctx)
 }

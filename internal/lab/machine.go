@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"net/netip"
 	"os"
@@ -16,7 +17,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/google/renameio/v2"
+	"github.com/google/renameio/v2/maybe"
 	"go.yaml.in/yaml/v3"
 
 	"github.com/muster-dev/muster/internal/identity"
@@ -251,11 +252,30 @@ func (m *machine) start(ctx context.Context, l *Lab, p Program) error {
 	return nil
 }
 
-// spec writes a program's configuration and returns how to start it.
+// configFile is where a program's configuration lies. It is written when the
+// program first starts and then stays: a node that reboots has the configuration
+// that it was made with, whatever has changed around it. See forget.
+func (m *machine) configFile(p Program) string {
+	return m.path(strings.Fields(string(p))[0] + ".yaml")
+}
+
+// forget makes the next start of a program write its configuration anew.
+func (m *machine) forget(programs ...Program) error {
+	for _, p := range programs {
+		if err := os.Remove(m.configFile(p)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// spec writes a program's configuration, unless it has one, and returns how to
+// start it.
 func (m *machine) spec(l *Lab, p Program) (proc.Spec, error) {
 	name := strings.Fields(string(p))[0]
 	spec := proc.Spec{Name: m.Name + " " + string(p), Path: l.cfg.Programs.Muster, LogFile: m.path(name + ".log")}
-	config := m.path(name + ".yaml")
+	config := m.configFile(p)
+	var content any
 	switch p {
 	case Peer, Agent:
 		spec.Path = l.cfg.Programs.Peer
@@ -263,18 +283,25 @@ func (m *machine) spec(l *Lab, p Program) (proc.Spec, error) {
 			spec.Path = l.cfg.Programs.Agent
 		}
 		spec.Args = []string{"--config", config}
-		data, err := yaml.Marshal(l.nodeConfig(m, p))
-		if err != nil {
-			return spec, err
-		}
-		return spec, replaceFile(config, data, 0o644)
+		content = l.nodeConfig(m, p)
 	case APIServer:
 		spec.Args = []string{ProcessVerb, "apiserver", config}
-		return spec, writeJSON(config, l.apiServerConfig(m))
+		content = l.apiServerConfig(m)
 	default:
 		spec.Args = []string{ProcessVerb, "kubelet", config}
-		return spec, writeJSON(config, l.kubeletConfig(m))
+		content = l.kubeletConfig(m)
 	}
+	if _, err := os.Stat(config); !errors.Is(err, fs.ErrNotExist) {
+		return spec, err
+	}
+	if spec.Path == l.cfg.Programs.Muster {
+		return spec, writeJSON(config, content)
+	}
+	data, err := yaml.Marshal(content)
+	if err != nil {
+		return spec, err
+	}
+	return spec, replaceFile(config, data, 0o644)
 }
 
 // alive reports whether a program runs. The caller holds m.mu.
@@ -305,7 +332,10 @@ func (m *machine) stop(ctx context.Context, p Program) error {
 		return nil
 	}
 	delete(m.running, p)
-	return process.Stop(ctx, stopGrace)
+	if err := process.Stop(ctx, stopGrace); err != nil {
+		return err
+	}
+	return m.forget(p)
 }
 
 // cut ends everything on the node at once, as a power failure does.
@@ -345,7 +375,7 @@ func (m *machine) tail() string {
 }
 
 func replaceFile(path string, data []byte, mode os.FileMode) error {
-	return renameio.WriteFile(path, data, mode)
+	return maybe.WriteFile(path, data, mode)
 }
 
 func writeJSON(path string, v any) error {

@@ -106,7 +106,7 @@ func (c *countingReader) Read(p []byte) (int, error) {
 
 // restartTally notes that the node was off. Its prober died with it, perhaps in
 // the middle of a line, which is finished here so that the next one stands alone.
-func (m *machine) restartTally(*Lab) {
+func (m *machine) restartTally() {
 	_ = m.readSamples() // what cannot be read now is reported by collect
 	m.mu.Lock()
 	defer m.mu.Unlock()

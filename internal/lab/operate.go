@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"os/exec"
 	"time"
 
 	"github.com/muster-dev/muster/internal/enrol"
@@ -46,12 +47,36 @@ func (l *Lab) Reboot(ctx context.Context, name string, away time.Duration) error
 		return ctx.Err()
 	case <-time.After(away):
 	}
+	return l.PowerOnAsBefore(ctx, name)
+}
+
+// PowerOnAsBefore boots a node that was cut off with the files it had: what it
+// was configured with when it was made, not what the lab would tell it now.
+func (l *Lab) PowerOnAsBefore(ctx context.Context, name string) error {
 	m, err := l.machine(name)
 	if err != nil {
 		return err
 	}
-	m.restartTally(l)
+	m.restartTally()
 	return m.boot(ctx, l)
+}
+
+// Command returns the command line that runs a program on a node, as a person on
+// it would.
+func (l *Lab) Command(name string, argv ...string) ([]string, error) {
+	m, err := l.machine(name)
+	if err != nil {
+		return nil, err
+	}
+	path, err := exec.LookPath(argv[0])
+	if err != nil {
+		return nil, err
+	}
+	argv = append([]string{path}, argv[1:]...)
+	if m.space != nil {
+		argv = m.space.Wrap(argv)
+	}
+	return argv, nil
 }
 
 // StartAgent puts muster-agent on a worker, beside what runs there: it gets its
@@ -111,12 +136,18 @@ func (l *Lab) stop(ctx context.Context, name string, p Program) error {
 	return nil
 }
 
-// restart stops a program and starts it with a new configuration, unless the
-// node is off or has no such program.
+// restart stops a program and starts it with a new configuration. A node that is
+// off, perhaps just now, gets the new configuration when it boots.
 func (l *Lab) restart(ctx context.Context, m *machine, p Program) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.off || !m.wanted[p] {
+	if !m.wanted[p] {
+		return nil
+	}
+	if err := m.forget(p); err != nil {
+		return err
+	}
+	if m.off {
 		return nil
 	}
 	if old := m.running[p]; old != nil {
@@ -209,7 +240,12 @@ func (l *Lab) StopLoadBalancer(ctx context.Context) error {
 	if err := process.Kill(); err != nil {
 		return err
 	}
-	return process.Wait(ctx)
+	select {
+	case <-process.Exited():
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // ChangeAddress gives a control-plane node another address, as a replaced
@@ -256,9 +292,9 @@ func (l *Lab) readdress(ctx context.Context, m *machine, addr netip.Addr) error 
 		m.space = space
 	}
 	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.Addr = addr
-	m.mu.Unlock()
-	return nil
+	return m.forget(APIServer, Peer, Agent)
 }
 
 // SplitOverlay cuts the overlay in two: the named nodes hear each other and
@@ -294,6 +330,15 @@ func (l *Lab) SplitOverlay(names ...string) (heal func() error, err error) {
 		undo = append(undo, func() error { return replaceFile(path, old, 0o600) })
 	}
 	return heal, nil
+}
+
+// HostsFile returns the path of a node's hosts file.
+func (l *Lab) HostsFile(name string) (string, error) {
+	m, err := l.machine(name)
+	if err != nil {
+		return "", err
+	}
+	return m.path("hosts"), nil
 }
 
 // Socket returns where a node program serves its status.

@@ -58,9 +58,6 @@ func SocketPath(dir string) string { return filepath.Join(dir, "control.sock") }
 // or ctx ends. The lab's own files go to dir/lab.
 func Supervise(ctx context.Context, dir string, cfg lab.Config) error {
 	cfg.Dir = filepath.Join(dir, "lab")
-	if err := os.MkdirAll(cfg.Dir, 0o755); err != nil {
-		return err
-	}
 	return lab.Run(ctx, cfg, func(ctx context.Context, l *lab.Lab) error {
 		s := &supervisor{lab: l, cluster: cfg.Cluster.Name, since: time.Now(), log: cfg.Log}
 		return s.serve(ctx, SocketPath(dir))
@@ -141,7 +138,11 @@ func (s *supervisor) status() (Status, error) {
 	st := Status{Cluster: s.cluster, Dir: s.lab.Dir(), Since: s.since, Faults: append([]string{}, s.faults...)}
 	s.mu.Unlock()
 	for _, n := range s.lab.Layout().Nodes {
-		ns := NodeStatus{Name: n.Name, Role: string(n.Role), Addr: n.Addr.String(), Hosts: filepath.Join(s.lab.Dir(), n.Name, "hosts"), Programs: make(map[lab.Program]Process)}
+		hosts, err := s.lab.HostsFile(n.Name)
+		if err != nil {
+			return st, err
+		}
+		ns := NodeStatus{Name: n.Name, Role: string(n.Role), Addr: n.Addr.String(), Hosts: hosts, Programs: make(map[lab.Program]Process)}
 		running, err := s.lab.Running(n.Name)
 		if err != nil {
 			return st, err

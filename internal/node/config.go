@@ -64,6 +64,30 @@ type AddrPort struct{ netip.AddrPort }
 // IsZero reports whether a is not set.
 func (a AddrPort) IsZero() bool { return a == AddrPort{} }
 
+// UnmarshalYAML says where and what, which netip leaves to its callers.
+func (a *AddrPort) UnmarshalYAML(n *yaml.Node) (err error) {
+	if a.AddrPort, err = netip.ParseAddrPort(n.Value); err != nil {
+		return fmt.Errorf("line %d: %q is not an ADDRESS:PORT", n.Line, n.Value)
+	}
+	return nil
+}
+
+// AddrPorts is a list of addresses with ports.
+type AddrPorts []netip.AddrPort
+
+// UnmarshalYAML reads the list element by element, for the sake of its errors.
+func (l *AddrPorts) UnmarshalYAML(n *yaml.Node) error {
+	var items []AddrPort
+	if err := n.Decode(&items); err != nil {
+		return err
+	}
+	*l = nil
+	for _, a := range items {
+		*l = append(*l, a.AddrPort)
+	}
+	return nil
+}
+
 // Service is one of the cluster's names and how its servers are known.
 type Service struct {
 	// Name is the part before the cluster's name: "api.internal" or
@@ -81,9 +105,9 @@ type Service struct {
 	// Default: the node's CA.
 	CA string `yaml:"ca,omitempty"`
 	// LoadBalancer are addresses of a load balancer before the servers.
-	LoadBalancer []netip.AddrPort `yaml:"loadBalancer,omitempty"`
+	LoadBalancer AddrPorts `yaml:"loadBalancer,omitempty"`
 	// Addresses are the servers known when the node was configured.
-	Addresses []netip.AddrPort `yaml:"addresses,omitempty"`
+	Addresses AddrPorts `yaml:"addresses,omitempty"`
 	// Publish is this node's own server. Control plane only. It is published
 	// while Check answers there, and withdrawn as soon as it does not.
 	Publish AddrPort `yaml:"publish,omitempty"`
@@ -108,7 +132,7 @@ type Overlay struct {
 	// first for sending. It is re-read when it changes. Required.
 	Keyring string `yaml:"keyring"`
 	// Seeds are peers to join through.
-	Seeds []netip.AddrPort `yaml:"seeds,omitempty"`
+	Seeds AddrPorts `yaml:"seeds,omitempty"`
 	// SeedsFile holds further seeds, one ADDRESS:PORT a line, re-read on
 	// every round.
 	SeedsFile string `yaml:"seedsFile,omitempty"`
@@ -126,7 +150,7 @@ type Discovery struct {
 	Tokens string `yaml:"tokens,omitempty"`
 	// Servers are where a worker finds the API when it boots: a load
 	// balancer, control-plane nodes, or both.
-	Servers []netip.AddrPort `yaml:"servers,omitempty"`
+	Servers AddrPorts `yaml:"servers,omitempty"`
 	// TokenFile is where a worker's one-time token lies.
 	TokenFile string `yaml:"tokenFile,omitempty"`
 }

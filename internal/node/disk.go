@@ -11,7 +11,7 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/google/renameio/v2"
+	"github.com/google/renameio/v2/maybe"
 
 	"github.com/muster-dev/muster/internal/endpoint"
 )
@@ -87,7 +87,7 @@ func (m *memory) save() error {
 	if err != nil {
 		return err
 	}
-	if err := renameio.WriteFile(m.path, append(data, '\n'), 0o644); err != nil {
+	if err := maybe.WriteFile(m.path, append(data, '\n'), 0o644); err != nil {
 		return fmt.Errorf("keep the last good endpoints: %w", err)
 	}
 	return nil

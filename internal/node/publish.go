@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/muster-dev/muster/internal/endpoint"
+	"github.com/muster-dev/muster/internal/enrol"
 	"github.com/muster-dev/muster/internal/health"
 	"github.com/muster-dev/muster/internal/record"
 )
@@ -31,9 +32,7 @@ type publisher struct {
 	// Without an overlay, as on a control plane that has left gossip, the
 	// node still knows about itself; nil then.
 	overlay GossipOverlay
-	node    string
-	cert    []byte
-	key     crypto.Signer
+	creds   *enrol.Credentials
 
 	stated bool // whether the server is published now
 }
@@ -92,7 +91,13 @@ func (p *publisher) spread(up bool) {
 
 func (p *publisher) publish(name string, up bool) error {
 	now := time.Now()
-	r := record.Record{Name: name, Publisher: p.node}
+	// Asked each time: the certificate is renewed while the node runs.
+	cert := p.creds.Current()
+	key, ok := cert.PrivateKey.(crypto.Signer)
+	if !ok {
+		return fmt.Errorf("the key of %s cannot sign", p.creds.Identity())
+	}
+	r := record.Record{Name: name, Publisher: p.creds.Identity().Node}
 	if up {
 		r.Addrs = []netip.AddrPort{p.addr}
 	}
@@ -105,7 +110,7 @@ func (p *publisher) publish(name string, up bool) error {
 	}
 	r.Clock = last.Next(now)
 	r.Expires = r.Clock.Time().Add(recordLifetime)
-	s, err := record.Sign(r, p.cert, p.key)
+	s, err := record.Sign(r, cert.Leaf.Raw, key)
 	if err != nil {
 		return fmt.Errorf("sign %q: %w", name, err)
 	}

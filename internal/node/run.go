@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"crypto"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -287,20 +286,15 @@ func (n *Node) checkConfig(s Service) (health.Config, error) {
 }
 
 // publish states this node's own server while it answers. Its own check is
-// quicker than those of others: nobody should hear of a dead server from afar
-// first.
+// quicker than those of others, on a connection that stays open and within the
+// machine: nobody should hear of it from afar first.
 func (n *Node) publish(ctx context.Context, s Service, cfg health.Config) error {
-	cfg.Interval = 500 * time.Millisecond
+	cfg.Interval = 200 * time.Millisecond
 	checker, err := health.New(cfg)
 	if err != nil {
 		return err
 	}
 	checker.SetTargets([]netip.AddrPort{s.Publish.AddrPort})
-	current := n.credentials.Load().Current()
-	key, ok := current.PrivateKey.(crypto.Signer)
-	if !ok {
-		return fmt.Errorf("the key of %s cannot sign", n.cfg.Identity())
-	}
 	p := &publisher{
 		service: s.Name,
 		names:   fullNames(n.cfg, s),
@@ -309,9 +303,7 @@ func (n *Node) publish(ctx context.Context, s Service, cfg health.Config) error 
 		view:    n.view,
 		log:     n.log,
 		overlay: n.overlay,
-		node:    n.cfg.Node,
-		cert:    current.Leaf.Raw,
-		key:     key,
+		creds:   n.credentials.Load(),
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return checker.Run(ctx) })
@@ -355,7 +347,20 @@ func (n *Node) serveDiscovery(ctx context.Context, ln net.Listener) error {
 		n.log.Debug("endpoint stream opened", "reader", id.Node)
 		serveStream(w, r, n.view, port)
 	})
-	return serve(ctx, &http.Server{Handler: mux, TLSConfig: tlsConfig}, ln)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return serve(ctx, &http.Server{Handler: mux, TLSConfig: tlsConfig}, ln) })
+	if n.stream == nil {
+		// Who follows a stream renews along with it; a control-plane node
+		// renews at itself, or at whichever fellow holds the CA's key.
+		g.Go(func() error {
+			client, err := n.enrolClient()
+			if err != nil {
+				return err
+			}
+			return creds.RunRenewal(ctx, client)
+		})
+	}
+	return g.Wait()
 }
 
 // followDiscovery gets the node an identity, if it has none, and then follows
@@ -418,6 +423,9 @@ func (n *Node) enrolClient() (*enrol.Client, error) {
 			var servers []string
 			for _, e := range n.view.known(discoveryService) {
 				servers = append(servers, e.Addr.String())
+			}
+			if d := n.cfg.Discovery; d.CAKey != "" {
+				servers = append(servers, d.Listen.String())
 			}
 			return servers
 		},

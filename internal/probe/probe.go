@@ -58,7 +58,8 @@ type Config struct {
 	// Interval is the pause between two probes of a path. Default 100 ms. A
 	// failed probe is repeated sooner, so that the end of an outage is seen.
 	Interval time.Duration
-	// Timeout bounds one probe, connection to answer. Default 1 s.
+	// Timeout bounds one probe, connection to answer. Default 2 s: far less
+	// than a kubelet waits, and more than a busy machine stalls.
 	Timeout time.Duration
 }
 
@@ -89,7 +90,7 @@ func Run(ctx context.Context, cfg Config, out io.Writer) error {
 		cfg.Interval = 100 * time.Millisecond
 	}
 	if cfg.Timeout <= 0 {
-		cfg.Timeout = time.Second
+		cfg.Timeout = 2 * time.Second
 	}
 	if len(cfg.Targets) == 0 {
 		return errors.New("nothing to probe")

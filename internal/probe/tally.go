@@ -44,7 +44,8 @@ type Tally struct {
 
 type track struct {
 	Figures
-	lastGood time.Time
+	lastGood time.Time // when the last good probe began; zero after a restart
+	last     time.Time // when the last probe began
 	failing  bool
 	streak   int // good probes since the last failure or restart
 }
@@ -60,6 +61,7 @@ func (t *Tally) Add(s Sample) {
 		t.paths[s.Path] = p
 	}
 	p.Sent++
+	p.last = s.Began
 	if !s.OK() {
 		p.Failed++
 		p.LastErr = s.Err
@@ -71,9 +73,7 @@ func (t *Tally) Add(s Sample) {
 		t.noteLoss(s)
 		return
 	}
-	if p.failing && !p.lastGood.IsZero() {
-		p.Longest = max(p.Longest, s.Began.Sub(p.lastGood))
-	}
+	p.Longest = p.gap()
 	p.failing = false
 	p.lastGood = s.Began
 	p.streak++
@@ -81,6 +81,14 @@ func (t *Tally) Add(s Sample) {
 		t.losses[len(t.losses)-1].Lasts = s.Began.Sub(t.losses[len(t.losses)-1].Began)
 		t.open = false
 	}
+}
+
+// gap is the longest gap of the path, the one that it is in included.
+func (p *track) gap() time.Duration {
+	if p.failing && !p.lastGood.IsZero() {
+		return max(p.Longest, p.last.Sub(p.lastGood))
+	}
+	return p.Longest
 }
 
 // noteLoss opens a loss if the sample took the last working path away.
@@ -143,6 +151,7 @@ func (t *Tally) Figures() []Figures {
 	var all []Figures
 	for _, name := range slices.Sorted(maps.Keys(t.paths)) {
 		f := t.paths[name].Figures
+		f.Longest = t.paths[name].gap()
 		f.LongestM = float64(f.Longest.Microseconds()) / 1000
 		all = append(all, f)
 	}

@@ -124,7 +124,7 @@ type strike struct {
 
 // run strikes, waits and mends.
 func (s *strike) run(ctx context.Context, by Saboteur, layout lab.Layout, log func(string)) error {
-	log(fmt.Sprintf("fault: %s (%s)", s.fault.what, s.report.Target))
+	log("fault: " + strings.TrimSuffix(s.fault.what+": "+s.report.Target, ": "))
 	s.began = time.Now()
 	mend, err := s.fault.strike(ctx, by, layout, s.report.Target)
 	s.struck = time.Now()

@@ -118,7 +118,10 @@ func (r *rehearsal) faultStruck() report.Rule {
 		return rule(name, true, "none asked for")
 	}
 	f := r.fault.report
-	return rule(name, !r.fault.struck.IsZero() && f.Error == "", "%s, during %s%s", f.Kind, f.During, f.Error)
+	if f.Error != "" {
+		return rule(name, false, "%s: %s", f.Kind, f.Error)
+	}
+	return rule(name, !r.fault.struck.IsZero(), "%s, during %s", f.Kind, f.During)
 }
 
 func (r *rehearsal) gossipGone(gossiping []string) report.Rule {

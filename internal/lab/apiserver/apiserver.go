@@ -63,7 +63,7 @@ type Config struct {
 	Name string
 	// Listen is the address to serve on. Required, unless Listener is set.
 	Listen netip.AddrPort
-	// Listener takes the place of Listen; tests have use for it.
+	// Listener takes the place of Listen; tests have use for it. Run closes it.
 	Listener net.Listener `json:"-"`
 	// Advertise is the address in the EndpointSlice. Default: the one that is
 	// served on. All servers of a lab have to agree on the port and on the
@@ -91,7 +91,8 @@ type Config struct {
 	// ShutdownDelay is how long the server goes on serving, unready, once it is
 	// told to end. Default 1 s.
 	ShutdownDelay time.Duration
-	// DrainTimeout bounds the wait for requests at the end. Default 5 s.
+	// DrainTimeout bounds the wait for requests at the end. Default 2 s, of
+	// which one that speaks HTTP/2 takes a good part only to say good-bye.
 	DrainTimeout time.Duration
 	// BookmarkInterval is the time between the bookmarks of a watch that asks
 	// for them. Default 1 s; Kubernetes has about a minute.
@@ -107,7 +108,7 @@ func (c *Config) setDefaults() {
 	c.LeaseTTL = cmp.Or(c.LeaseTTL, 3*time.Second)
 	c.NodeTimeout = cmp.Or(c.NodeTimeout, 5*time.Second)
 	c.ShutdownDelay = cmp.Or(c.ShutdownDelay, time.Second)
-	c.DrainTimeout = cmp.Or(c.DrainTimeout, 5*time.Second)
+	c.DrainTimeout = cmp.Or(c.DrainTimeout, 2*time.Second)
 	c.BookmarkInterval = cmp.Or(c.BookmarkInterval, time.Second)
 	if c.Version == "" {
 		c.Version = "v1.36.0"
@@ -145,6 +146,9 @@ func (c *Config) validate() error {
 // finish. It returns an error when it cannot begin or has to give up.
 func Run(ctx context.Context, cfg Config) error {
 	cfg.setDefaults()
+	if cfg.Listener != nil {
+		defer cfg.Listener.Close()
+	}
 	if err := cfg.validate(); err != nil {
 		return fmt.Errorf("API server: %w", err)
 	}

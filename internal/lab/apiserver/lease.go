@@ -30,8 +30,15 @@ var errDisagree = errors.New("the API servers of a lab have to agree on the port
 type snapshot struct {
 	revision uint64
 	version  uint64         // the slice's own revision, 0 without slice
+	created  uint64         // the revision that brought the slice
 	slice    *endpointSlice // nil until the first server was ready
 	changed  chan struct{}
+}
+
+// storedSlice is the EndpointSlice as it is kept.
+type storedSlice struct {
+	Created uint64        `json:"created"`
+	Slice   endpointSlice `json:"slice"`
 }
 
 // register keeps the server's lease and the EndpointSlice, and tells watches of
@@ -166,15 +173,17 @@ func (s *server) writeSlice(tx *transaction) (snapshot, error) {
 	}
 	wanted.Metadata.ResourceVersion = strconv.FormatUint(revision, 10)
 	wanted.Metadata.Generation++
-	if err := tx.put(sliceFile, wanted); err != nil {
-		return snapshot{}, err
-	}
 	var was []endpoint
-	if now.slice != nil {
+	if now.slice == nil {
+		now.created = revision
+	} else {
 		was = now.slice.Endpoints
 	}
+	if err := tx.put(sliceFile, storedSlice{now.created, *wanted}); err != nil {
+		return snapshot{}, err
+	}
 	s.log.Info("EndpointSlice kubernetes changed", "from", addresses(was), "to", addresses(wanted.Endpoints))
-	return snapshot{revision: revision, version: revision, slice: wanted}, nil
+	return snapshot{revision: revision, version: revision, created: now.created, slice: wanted}, nil
 }
 
 // readSnapshot reads the revision and the slice.
@@ -183,17 +192,17 @@ func readSnapshot(tx *transaction) (snapshot, error) {
 	if err != nil {
 		return snapshot{}, err
 	}
-	var slice endpointSlice
-	if err := tx.get(sliceFile, &slice); errors.Is(err, fs.ErrNotExist) {
+	var stored storedSlice
+	if err := tx.get(sliceFile, &stored); errors.Is(err, fs.ErrNotExist) {
 		return snapshot{revision: revision}, nil
 	} else if err != nil {
 		return snapshot{}, err
 	}
-	version, err := strconv.ParseUint(slice.Metadata.ResourceVersion, 10, 63)
+	version, err := strconv.ParseUint(stored.Slice.Metadata.ResourceVersion, 10, 63)
 	if err != nil {
 		return snapshot{}, fmt.Errorf("%s: resource version: %w", sliceFile, err)
 	}
-	return snapshot{revision: revision, version: version, slice: &slice}, nil
+	return snapshot{revision: revision, version: version, created: stored.Created, slice: &stored.Slice}, nil
 }
 
 // wantedSlice returns the slice that the leases call for, or nil if that is the

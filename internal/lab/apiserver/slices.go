@@ -2,6 +2,7 @@ package apiserver
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
@@ -125,12 +126,13 @@ func (s *server) watchSlices(w http.ResponseWriter, r *http.Request) {
 	stream := &eventStream{
 		encoder: json.NewEncoder(w), control: http.NewResponseController(w), selector: options.selector, sent: options.known,
 	}
-	if stream.control.SetReadDeadline(time.Time{}) != nil { // the body is read; the watch is to outlast it
+	// The request is read and the watch is to outlast what an answer may take.
+	if errors.Join(stream.control.SetReadDeadline(time.Time{}), stream.control.SetWriteDeadline(time.Time{})) != nil {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusOK)
-	if stream.flush() != nil || stream.slice(first) != nil {
+	if stream.control.Flush() != nil || stream.slice(first) != nil {
 		return
 	}
 	s.follow(r, stream, options)
@@ -175,7 +177,6 @@ type eventStream struct {
 	control  *http.ResponseController
 	selector selector
 	sent     uint64 // the revision that the client has
-	begun    bool   // whether the client has the slice
 }
 
 // slice tells of the slice in a snapshot, unless the client has it.
@@ -184,7 +185,7 @@ func (e *eventStream) slice(now snapshot) error {
 		return nil
 	}
 	kind := "MODIFIED"
-	if e.sent == 0 {
+	if e.sent < now.created {
 		kind = "ADDED"
 	}
 	e.sent = now.version
@@ -203,6 +204,8 @@ func (e *eventStream) bookmark(now snapshot) error {
 	}})
 }
 
+// send writes an event. The deadline is lifted again because HTTP/2 gives up a
+// stream when its deadline passes, whether or not anything waits to be written.
 func (e *eventStream) send(event watchEvent) error {
 	if err := e.control.SetWriteDeadline(time.Now().Add(eventTimeout)); err != nil {
 		return err
@@ -210,10 +213,11 @@ func (e *eventStream) send(event watchEvent) error {
 	if err := e.encoder.Encode(event); err != nil {
 		return err
 	}
-	return e.flush()
+	if err := e.control.Flush(); err != nil {
+		return err
+	}
+	return e.control.SetWriteDeadline(time.Time{})
 }
-
-func (e *eventStream) flush() error { return e.control.Flush() }
 
 // selector is a label selector of equalities.
 type selector map[string]string

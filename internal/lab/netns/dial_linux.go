@@ -2,8 +2,10 @@ package netns
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
+	"os"
 	"runtime"
 
 	"golang.org/x/sys/unix"
@@ -18,6 +20,11 @@ func (node *Node) Dial(ctx context.Context, network, address string) (net.Conn, 
 		return nil, fmt.Errorf("dial from %s: %w", node.Name, err)
 	}
 	defer namespace.Close()
+	own, err := os.Open("/proc/self/ns/net")
+	if err != nil {
+		return nil, fmt.Errorf("dial from %s: %w", node.Name, err)
+	}
+	defer own.Close()
 	type result struct {
 		conn net.Conn
 		err  error
@@ -25,7 +32,9 @@ func (node *Node) Dial(ctx context.Context, network, address string) (net.Conn, 
 	done := make(chan result, 1)
 	go func() {
 		// Never unlocked: the thread ends with the goroutine instead of going
-		// back to the scheduler with somebody else's network.
+		// back to the scheduler with somebody else's network. The one thread
+		// that Go does not end is the process's first, and /proc shows its
+		// namespace as the process's, so that one has to come home.
 		runtime.LockOSThread()
 		if err := unix.Setns(int(namespace.Fd()), unix.CLONE_NEWNET); err != nil {
 			done <- result{err: err}
@@ -35,6 +44,9 @@ func (node *Node) Dial(ctx context.Context, network, address string) (net.Conn, 
 		// goroutine.
 		var dialer net.Dialer
 		conn, err := dialer.DialContext(ctx, network, address)
+		if unix.Gettid() == unix.Getpid() {
+			err = errors.Join(err, unix.Setns(int(own.Fd()), unix.CLONE_NEWNET))
+		}
 		done <- result{conn, err}
 	}()
 	r := <-done

@@ -38,7 +38,7 @@ type Overlay struct {
 	changed chan struct{}
 	ran     atomic.Bool
 	ml      atomic.Pointer[hashicorp.Memberlist] // while Run runs
-	alive   atomic.Int32 // members alive, for the queue; mirrors members
+	alive   atomic.Int32                         // members alive, for the queue; mirrors members
 
 	mu      sync.Mutex // guards what follows; upstream is never called under it
 	records record.Set

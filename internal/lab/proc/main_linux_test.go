@@ -176,8 +176,9 @@ func child(t *testing.T, role string) proc.Spec {
 	}
 	return proc.Spec{
 		Name: role, Path: self,
-		// Under the race detector a program sleeps a second before it exits.
-		Env:     []string{roleVar + "=" + role, "GORACE=atexit_sleep_ms=0"},
+		// Under the race detector a program sleeps a second before it exits, and
+		// when coverage is measured it complains if it has nowhere to write it.
+		Env:     []string{roleVar + "=" + role, "GORACE=atexit_sleep_ms=0", "GOCOVERDIR=" + t.TempDir()},
 		LogFile: filepath.Join(t.TempDir(), role+".log"),
 	}
 }
