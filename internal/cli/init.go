@@ -25,6 +25,7 @@ type initOptions struct {
 	out          string
 	apiPort      uint16
 	apiCA        string
+	apiName      string
 	hosts        string
 }
 
@@ -55,6 +56,7 @@ And for each worker, on any of them: muster token create --dir /etc/muster --nod
 	f.StringVar(&o.out, "out", "muster", "`directory` to make")
 	f.Uint16Var(&o.apiPort, "api-port", 6443, "port of the API servers")
 	f.StringVar(&o.apiCA, "api-ca", "", "`file` on the nodes with the CA of the API servers' certificates, such as /etc/kubernetes/pki/ca.crt (default: the Muster CA)")
+	f.StringVar(&o.apiName, "api-server-name", "", "`name` that the API servers' certificates carry; kubeadm's carry kubernetes (default: api.internal.CLUSTER)")
 	f.StringVar(&o.hosts, "hosts", "/etc/hosts", "hosts `file` on the nodes")
 	return cmd
 }
@@ -64,6 +66,7 @@ type clusterFile struct {
 	Cluster      string            `yaml:"cluster"`
 	APIPort      uint16            `yaml:"apiPort"`
 	APICA        string            `yaml:"apiCA,omitempty"`
+	APIName      string            `yaml:"apiServerName,omitempty"`
 	Hosts        string            `yaml:"hosts"`
 	ControlPlane []controlPlaneRow `yaml:"controlPlane"`
 }
@@ -81,7 +84,7 @@ func (c clusterFile) addrs(port uint16) (addrs []netip.AddrPort) {
 }
 
 func (o initOptions) cluster() (clusterFile, error) {
-	c := clusterFile{Cluster: o.name, APIPort: o.apiPort, APICA: o.apiCA, Hosts: o.hosts}
+	c := clusterFile{Cluster: o.name, APIPort: o.apiPort, APICA: o.apiCA, APIName: o.apiName, Hosts: o.hosts}
 	if o.name == "" {
 		return c, usagef("no cluster name; give --name")
 	}
@@ -158,18 +161,24 @@ func runInit(s streams, o initOptions) error {
 }
 
 func (c clusterFile) service() node.Service {
-	return node.Service{Name: "api.internal", CA: c.APICA}
+	return node.Service{Name: "api.internal", CA: c.APICA, ServerName: c.APIName}
 }
 
 // controlPlaneConfig is the configuration of muster-peer on a control-plane node.
 func (c clusterFile) controlPlaneConfig(n controlPlaneRow) node.Config {
 	api := c.service()
 	api.Publish = node.AddrPort{AddrPort: netip.AddrPortFrom(n.Addr, c.APIPort)}
+	var status node.Status
+	if n.Addr.IsLoopback() {
+		// Nodes that share a machine, as in a trial, must not share the port.
+		status.Listen = node.AddrPort{AddrPort: netip.AddrPortFrom(n.Addr, node.StatusPort)}
+	}
 	return node.Config{
 		Cluster:  c.Cluster,
 		Node:     n.Node,
 		Role:     identity.ControlPlane,
 		StateDir: ".",
+		Status:   status,
 		Services: []node.Service{api},
 		Hosts:    node.Hosts{Path: c.Hosts},
 		Overlay: &node.Overlay{

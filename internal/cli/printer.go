@@ -30,7 +30,6 @@ type printer struct {
 	steps  int
 	title  string
 	acting string
-	gate   string
 	pulse  rehearse.Pulse
 	last   rehearse.Pulse
 	spark  []int

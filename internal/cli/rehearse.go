@@ -14,6 +14,7 @@ import (
 
 	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/lab"
+	"github.com/muster-dev/muster/internal/lab/netns"
 	"github.com/muster-dev/muster/internal/rehearse"
 	"github.com/muster-dev/muster/internal/report"
 )
@@ -94,6 +95,11 @@ func runRehearse(ctx context.Context, s streams, o rehearseOptions) error {
 	specs, err := readSpecs(o.files)
 	if err != nil {
 		return err
+	}
+	if o.netns {
+		if err := netns.Check(); err != nil {
+			return usagef("--netns: %w", err)
+		}
 	}
 	programs, err := lab.FindPrograms()
 	if err != nil {

@@ -131,11 +131,11 @@ func (c clusterFile) writeWorker(s streams, dir string, o tokenOptions, balance 
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Join(out, "state"), 0o700); err != nil {
-		return err
-	}
 	token, err := store(dir).Create(o.ttl, o.node, time.Now())
 	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Join(out, "state"), 0o700); err != nil {
 		return err
 	}
 	if err := os.WriteFile(filepath.Join(out, "token"), []byte(token.Text()+"\n"), 0o600); err != nil {

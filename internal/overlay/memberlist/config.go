@@ -19,7 +19,7 @@ const DefaultPort = 7946
 
 // The tuning that the package comment explains.
 const (
-	gossipInterval   = 100 * time.Millisecond
+	gossipInterval   = 200 * time.Millisecond
 	gossipNodes      = 3
 	retransmitMult   = 6
 	pushPullInterval = 5 * time.Second
