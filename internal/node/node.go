@@ -116,7 +116,6 @@ func New(cfg Config, opts Options) (*Node, error) {
 	if n.memory, err = openMemory(cfg.StateDir); err != nil {
 		n.log.Error("starting without the last good endpoints", "err", err)
 	}
-	n.remember()
 	if err := n.prepareOverlay(); err != nil {
 		return nil, err
 	}
@@ -177,13 +176,21 @@ func (n *Node) Run(ctx context.Context) error {
 		l.close()
 		return err
 	}
+	n.remember()
 
-	// The overlay outlives everything that publishes into it.
+	// The overlay outlives everything that publishes into it; one that fails
+	// takes the daemon with it.
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
 	overlayCtx, leave := context.WithCancel(context.WithoutCancel(ctx))
 	defer leave()
 	var overlay errgroup.Group
 	if n.overlay != nil {
-		overlay.Go(func() error { return n.overlay.Run(overlayCtx) })
+		overlay.Go(func() error {
+			err := n.overlay.Run(overlayCtx)
+			stop(err)
+			return err
+		})
 	}
 
 	g, ctx := errgroup.WithContext(ctx)
@@ -213,5 +220,11 @@ func (n *Node) Run(ctx context.Context) error {
 
 	err = g.Wait()
 	leave()
-	return errors.Join(err, overlay.Wait())
+	if failed := overlay.Wait(); failed != nil {
+		return failed
+	}
+	if errors.Is(err, context.Canceled) {
+		return nil // it was asked to stop
+	}
+	return err
 }
