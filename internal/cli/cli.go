@@ -59,6 +59,9 @@ func Main(args []string, in io.Reader, out, errw io.Writer) int {
 			return code
 		}
 	}
+	// A reader that goes away, such as head, is an error to report and not a
+	// sudden end that would leave a lab's directory behind.
+	signal.Ignore(syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	return Run(ctx, streams{in, out, errw}, args)
