@@ -195,6 +195,13 @@ func (n *Node) keepMemory(ctx context.Context) error {
 func (n *Node) runService(ctx context.Context, s *service, ln net.Listener) error {
 	g, ctx := errgroup.WithContext(ctx)
 	if s.balancer != nil {
+		// Before the first client, not a moment after: a balancer that knows
+		// no server resets whoever comes.
+		if set, ok := n.view.get(s.cfg.Name); ok {
+			if err := s.balancer.Update(set); err != nil {
+				return err
+			}
+		}
 		g.Go(func() error { return s.balancer.Run(ctx, ln) })
 	}
 	g.Go(func() error {

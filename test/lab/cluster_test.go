@@ -273,7 +273,7 @@ func TestLabARehearsalInNetworkNamespaces(t *testing.T) {
 	bin(t)
 	needRoot(t)
 	r, code := rehearse(t, "-f", "testdata/three.yaml", "--netns")
-	if code != 0 || r.Probes.Failed != 0 {
-		t.Errorf("exit %d, %d failed probes; want 0, 0\n%s", code, r.Probes.Failed, details(r))
+	if code != 0 || r.Lost != 0 {
+		t.Errorf("exit %d, %d lost; want 0, 0\n%s", code, r.Lost, details(r))
 	}
 }

@@ -20,11 +20,10 @@ const (
 	apiName     = "api.internal.atlas.k8s.local"
 )
 
-// Three keys as they stand in key files.
+// Keys as they stand in key files.
 var (
 	key1 = base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{1}, 32))
 	key2 = base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{2}, 32))
-	key3 = base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{3}, 16))
 )
 
 // cluster is a set of peers on one fabric, under one authority, with one key.

@@ -21,7 +21,8 @@ const DefaultPort = 7946
 const (
 	gossipInterval   = 200 * time.Millisecond
 	gossipNodes      = 3
-	retransmitMult   = 6
+	memberMult       = 6 // of log10(N+1) sends, for news about members
+	recordMult       = 3 // the same, for records
 	pushPullInterval = 5 * time.Second
 	probeInterval    = 400 * time.Millisecond
 	probeTimeout     = 150 * time.Millisecond
@@ -152,7 +153,7 @@ func (o *Overlay) upstream() *hashicorp.Config {
 		GossipInterval:          gossipInterval,
 		GossipNodes:             gossipNodes,
 		GossipToTheDeadTime:     deadTime,
-		RetransmitMult:          retransmitMult,
+		RetransmitMult:          memberMult,
 		PushPullInterval:        pushPullInterval,
 		ProbeInterval:           probeInterval,
 		ProbeTimeout:            probeTimeout,

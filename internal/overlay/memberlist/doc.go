@@ -32,10 +32,13 @@
 // to about 100 workers, on one network. The formulas are upstream's; the numbers
 // follow from them.
 //
-//   - Spread. Each node sends what is new to 3 others every 100 ms, in all
-//     4*ceil(log10(N+1)) times: 4 sends at N=3 to 9, 8 at N=60. News has then
-//     reached 5 nodes within 0.2 s and 60 within about half a second. Records
-//     are mostly key material and do not compress, so compression is off.
+//   - Spread. What this node publishes goes to every member at once, one packet
+//     each; gossip then makes up for losses. Every 200 ms a node sends what is
+//     news to it to 3 others, each record 3*ceil(log10(N+1)) times in all: 3 at
+//     N=3 to 9, 6 at N=60. News about members is sent twice as often, because
+//     nothing else spreads it: with 4 in place of 6 times, one of 60 nodes that
+//     start together regularly missed another for 10 s and more. Records are
+//     mostly key material and do not compress, so compression is off.
 //   - Repair. A full exchange with one random member every 5 s, which upstream
 //     stretches to 10 s at N=60 and 15 s at N=100. 27 records (9 publishers of 3
 //     names) and 60 members are about 25 KiB each way.
@@ -46,8 +49,10 @@
 //     first probe is at most 1.2 s, so a silent node is declared dead in 1.6 to
 //     2.8 s. A member must be stalled for 1.6 s to be declared dead by mistake;
 //     then it refutes and is back, and no record was lost meanwhile.
-//   - Cost, idle, measured on two cores with 60 processes on loopback: see
-//     the numbers at the tuning constants.
+//   - Cost. A probe a node makes and one it answers, every 400 ms, are nearly all
+//     of it: about 1.3 ms of processor time a second, and 25 wake-ups. 60
+//     processes on two cores that had other work to do took 0.4 to 0.6 % of a
+//     core each, where a bare ticker of 10 Hz took 0.2 %; 16 MiB resident.
 //
 // # Wire
 //

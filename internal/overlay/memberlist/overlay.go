@@ -65,7 +65,7 @@ func New(cfg Config) (*Overlay, error) {
 	}
 	o.queue = &hashicorp.TransmitLimitedQueue{
 		NumNodes:       func() int { return int(o.alive.Load()) },
-		RetransmitMult: retransmitMult,
+		RetransmitMult: recordMult,
 	}
 	return o, nil
 }
@@ -138,7 +138,9 @@ func (o *Overlay) farewell(ml *hashicorp.Memberlist) {
 	}
 	alone := len(o.others()) == 0
 	if err := ml.Leave(time.Until(deadline)); err != nil {
-		o.log.Warn("left without telling everybody", "error", err)
+		// Told some members, not as often as it would have liked: the rest hear of
+		// it from those, or find out by themselves.
+		o.log.Debug("leave cut short", "error", err)
 	}
 	for !alone && o.queue.NumQueued() > 0 && time.Now().Before(deadline) {
 		time.Sleep(gossipInterval)
