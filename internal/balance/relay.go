@@ -48,7 +48,7 @@ func (l *link) finish(dst net.Conn, err error) {
 		dst.Close()
 		return
 	}
-	half.CloseWrite()
+	_ = half.CloseWrite()
 }
 
 // end closes both sides; only the first call counts. The client goes first, so

@@ -159,8 +159,8 @@ func relay(a, b *net.TCPConn) {
 	back.Go(func() { copyHalf(a, b) })
 	copyHalf(b, a)
 	back.Wait()
-	a.Close()
-	b.Close()
+	_ = a.Close()
+	_ = b.Close()
 }
 
 // copyHalf copies one way and passes the end on: an orderly end as such, so
@@ -179,5 +179,5 @@ func copyHalf(to, from *net.TCPConn) {
 // reset closes a connection such that the peer sees a failure, not an end.
 func reset(conn *net.TCPConn) {
 	conn.SetLinger(0)
-	conn.Close()
+	_ = conn.Close()
 }

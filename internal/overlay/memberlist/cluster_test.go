@@ -24,6 +24,7 @@ const (
 var (
 	key1 = base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{1}, 32))
 	key2 = base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{2}, 32))
+	key3 = base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{3}, 16))
 )
 
 // cluster is a set of peers on one fabric, under one authority, with one key.
