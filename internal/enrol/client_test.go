@@ -190,7 +190,9 @@ func TestAnswersThatAreNotBelieved(t *testing.T) {
 				fmt.Fprint(w, strings.Repeat(" ", 1<<10))
 			}
 		}), "not a JSON object", false},
-		{"a redirect", always(func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "https://example.com/", http.StatusTemporaryRedirect) }), "status 307", false},
+		{"a redirect", always(func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "https://example.com/", http.StatusTemporaryRedirect)
+		}), "status 307", false},
 		{"a 404 of something else", always(http.NotFound), "status 404", false},
 		{"an overloaded server", always(refusal(429, kindRateLimited)), kindRateLimited, false},
 		{"a server with a fault", always(refusal(500, kindInternal)), kindInternal, false},

@@ -1,0 +1,97 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/muster-dev/muster/internal/identity"
+)
+
+func (c Config) validate() error {
+	var errs []error
+	fault := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+
+	if err := c.Identity().Validate(); err != nil {
+		errs = append(errs, err)
+	}
+	if len(c.Services) == 0 {
+		fault("services: none; list at least api.internal")
+	}
+	seen := make(map[string]bool)
+	for i, s := range c.Services {
+		at := fmt.Sprintf("services[%d] %q", i, s.Name)
+		for _, n := range append([]string{s.Name}, s.Aliases...) {
+			if !slices.Contains(clusterNames, n) {
+				fault("%s: name %q; only %s belong to the cluster", at, n, strings.Join(clusterNames, ", "))
+			}
+			if seen[n] {
+				fault("%s: name %q stands twice", at, n)
+			}
+			seen[n] = true
+		}
+		errs = append(errs, c.validateService(at, s)...)
+	}
+	if _, err := c.pin(); err != nil {
+		fault("caPin: %w", err)
+	}
+	if !slices.Contains([]string{"text", "json"}, c.Log.Format) {
+		fault("log.format %q; want text or json", c.Log.Format)
+	}
+	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.Log.Level) {
+		fault("log.level %q; want debug, info, warn or error", c.Log.Level)
+	}
+	if o := c.Overlay; o != nil {
+		if !o.Listen.IsValid() {
+			fault("overlay.listen: not set; give this node's ADDRESS:%d", OverlayPort)
+		}
+		if o.Keyring == "" {
+			fault("overlay.keyring: not set; the overlay is always encrypted (muster init writes a keyring)")
+		}
+	}
+	errs = append(errs, c.validateDiscovery()...)
+	if c.Slice != nil && !slices.ContainsFunc(c.Services, func(s Service) bool { return s.Name == c.Slice.Service }) {
+		fault("endpointSlice.service %q is not among the services", c.Slice.Service)
+	}
+	return errors.Join(errs...)
+}
+
+func (c Config) validateService(at string, s Service) (errs []error) {
+	if !strings.HasPrefix(s.Check, "/") {
+		errs = append(errs, fmt.Errorf("%s: check %q; want a path such as /readyz", at, s.Check))
+	}
+	if s.Publish.IsValid() && c.Role != identity.ControlPlane {
+		errs = append(errs, fmt.Errorf("%s: publish: only control-plane nodes publish", at))
+	}
+	if s.Balance.IsValid() && !s.Balance.Addr().IsLoopback() {
+		errs = append(errs, fmt.Errorf("%s: balance %s: the local balancer listens on loopback only", at, s.Balance))
+	}
+	known := len(s.LoadBalancer)+len(s.Addresses) > 0 || s.Publish.IsValid()
+	if !known && c.Overlay == nil && (c.Discovery == nil || len(c.Discovery.Servers) == 0) {
+		errs = append(errs, fmt.Errorf("%s: no way to find a server: give loadBalancer, addresses, discovery.servers or an overlay", at))
+	}
+	for _, a := range slices.Concat(s.LoadBalancer, s.Addresses) {
+		if !a.IsValid() || a.Port() == 0 || a.Addr().IsUnspecified() || a.Addr().IsMulticast() {
+			errs = append(errs, fmt.Errorf("%s: %q is not an ADDRESS:PORT that a server can have", at, a))
+		}
+	}
+	return errs
+}
+
+func (c Config) validateDiscovery() (errs []error) {
+	d := c.Discovery
+	if d == nil {
+		return nil
+	}
+	if d.Listen.IsValid() && c.Role != identity.ControlPlane {
+		errs = append(errs, errors.New("discovery.listen: only control-plane nodes serve it"))
+	}
+	if (d.CAKey == "") != (d.Tokens == "") {
+		errs = append(errs, errors.New("discovery.caKey, discovery.tokens: enrolment needs both"))
+	}
+	if c.Role == identity.Worker && len(d.Servers) == 0 {
+		errs = append(errs, errors.New("discovery.servers: none; a worker needs somewhere to enrol and listen"))
+	}
+	return errs
+}
