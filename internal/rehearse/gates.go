@@ -125,6 +125,9 @@ func (g gates) healthy() gate {
 func (g gates) apiName() string { return "api.internal." + g.cluster }
 
 func serving(r node.Report, addr netip.AddrPort) bool {
+	if len(r.Services) == 0 {
+		return false
+	}
 	for _, e := range r.Services[0].Serving {
 		if e.Addr == addr {
 			return true

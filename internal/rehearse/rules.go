@@ -134,12 +134,12 @@ func (r *rehearsal) gossipGone(gossiping []string) report.Rule {
 				workers++
 			}
 		}
-		return rule(name, workers == 0, "%d of %d workers gossip", workers, len(r.evidence.PerNode))
+		return rule(name, workers == 0 && len(r.evidence.PerNode) > 0, "%d of %d workers gossip", workers, len(r.evidence.PerNode))
 	}
 	if len(gossiping) > 0 {
 		return rule(name, false, "still on %s", strings.Join(gossiping, ", "))
 	}
-	return rule(name, true, "no process and no port on %d nodes", r.evidence.Nodes)
+	return rule(name, r.evidence.Nodes > 0, "no process and no port on %d nodes", r.evidence.Nodes)
 }
 
 func (r *rehearsal) leastPrivilege() report.Rule {
