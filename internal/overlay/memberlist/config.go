@@ -24,13 +24,13 @@ const (
 	memberMult       = 6 // of log10(N+1) sends, for news about members
 	recordMult       = 3 // the same, for records
 	pushPullInterval = 5 * time.Second
-	probeInterval    = 400 * time.Millisecond
+	probeInterval    = 350 * time.Millisecond
 	probeTimeout     = 150 * time.Millisecond
 	suspicionMult    = 3
 	suspicionMaxMult = 4
 
 	// awarenessMax bounds how far a node that doubts itself stretches its
-	// probes, here to 1.6 s. It is also how long a last probe can outlive Run.
+	// probes, here to 1.4 s. It is also how long a last probe can outlive Run.
 	awarenessMax = 4
 
 	// streamTimeout bounds a dial and, anew, an exchange.
@@ -83,8 +83,8 @@ type Config struct {
 
 	// Seeds names nodes to join, at start and from then on every 1 to 15 s; this
 	// node itself may be among them. While it fails or names none, its last answer
-	// is used. It must return when its context ends. Nil means to wait until
-	// others join this node.
+	// is used, or what came along with its error if there was none yet. It must
+	// return when its context ends. Nil means to wait until others join this node.
 	Seeds func(context.Context) ([]netip.AddrPort, error)
 
 	// Verifier decides which records are believed. Required.

@@ -42,17 +42,18 @@
 //   - Repair. A full exchange with one random member every 5 s, which upstream
 //     stretches to 10 s at N=60 and 15 s at N=100. 27 records (9 publishers of 3
 //     names) and 60 members are about 25 KiB each way.
-//   - Failure. A probe every 400 ms; 150 ms for the answer, so that a helper's
+//   - Failure. A probe every 350 ms; 150 ms for the answer, so that a helper's
 //     own probe (150 ms) still ends within the interval. Suspicion lasts
-//     3*max(1, log10 N)*400 ms once a second member confirms it: 1.2 s at N=3,
-//     2.1 s at N=60, and 4 times that while nobody does. At N=3 the wait for the
-//     first probe is at most 1.2 s, so a silent node is declared dead in 1.6 to
-//     2.8 s. A member must be stalled for 1.6 s to be declared dead by mistake;
-//     then it refutes and is back, and no record was lost meanwhile.
-//   - Cost. A probe a node makes and one it answers, every 400 ms, are nearly all
-//     of it: about 1.3 ms of processor time a second, and 25 wake-ups. 60
-//     processes on two cores that had other work to do took 0.4 to 0.6 % of a
-//     core each, where a bare ticker of 10 Hz took 0.2 %; 16 MiB resident.
+//     3*max(1, log10 N)*350 ms once a second member confirms it: 1.05 s at N=3,
+//     1.9 s at N=60, and 4 times that while nobody does. At N=3 the wait for the
+//     first probe is at most 1.05 s and word takes at most 0.4 s, so all know of a
+//     silent node after 1.4 to 2.9 s. A member must be stalled for 1.4 s to be
+//     declared dead by mistake; then it refutes and is back, and no record was
+//     lost meanwhile.
+//   - Cost. A probe made and a probe answered every 350 ms are nearly all of it,
+//     about 1.5 ms of processor time a second. 60 processes on two cores that had
+//     other work to do took 0.4 to 0.6 % of a core each, most of it the price of
+//     waking up: a bare ticker of 10 Hz took 0.2 %. 16 MiB are resident.
 //
 // # Wire
 //

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,13 +22,13 @@ import (
 // the key and says whatever it likes.
 type intruder struct {
 	ml    *hashicorp.Memberlist
-	state []byte
+	state atomic.Pointer[[]byte] // what it says in full exchanges
 }
 
 func (*intruder) NodeMeta(int) []byte             { return nil }
 func (*intruder) NotifyMsg([]byte)                {}
 func (*intruder) GetBroadcasts(_, _ int) [][]byte { return nil }
-func (i *intruder) LocalState(bool) []byte        { return i.state }
+func (i *intruder) LocalState(bool) []byte        { return *i.state.Load() }
 func (*intruder) MergeRemoteState([]byte, bool)   {}
 
 // intrude joins an intruder to the first node.
@@ -37,7 +38,8 @@ func (c *cluster) intrude(state []byte) *intruder {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	i := &intruder{state: state}
+	i := &intruder{}
+	i.state.Store(&state)
 	cfg := hashicorp.DefaultLANConfig()
 	cfg.Name, cfg.Label, cfg.SecretKey = "intruder", clusterName, key
 	cfg.Transport, cfg.Delegate = c.fabric.open(addrOf(200)), i
@@ -159,7 +161,7 @@ func TestWhatIsNotBelievedIsCountedEverywhereAndPassedOnByNobody(t *testing.T) {
 					return 0
 				}
 				check("in a full exchange with one node", atFirst)
-				i.state = nil
+				i.state.Store(new([]byte))
 				time.Sleep(time.Second)
 				i.say(t, c.peers, wire)
 				time.Sleep(time.Second)

@@ -88,5 +88,7 @@ func (o *Overlay) note(n *hashicorp.Node, state State) {
 	o.alive.Store(alive)
 	o.mu.Unlock()
 
-	o.log.Info("member "+state.String(), "member", m.Name, "addr", m.Addr, "alive", alive)
+	if m.Name != o.cfg.Node {
+		o.log.Info("member "+state.String(), "member", m.Name, "addr", m.Addr, "alive", alive)
+	}
 }

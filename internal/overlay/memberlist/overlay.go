@@ -78,7 +78,7 @@ func New(cfg Config) (*Overlay, error) {
 // may be called once.
 //
 // Upstream does not wait for its own last probe, which may outlive Run by up to
-// 1.6 s without doing anything.
+// 1.4 s without doing anything.
 func (o *Overlay) Run(ctx context.Context) error {
 	if o.ran.Swap(true) {
 		return errors.New("gossip: an overlay runs once; make a new one")

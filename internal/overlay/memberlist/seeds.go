@@ -27,11 +27,11 @@ func (o *Overlay) keepJoined(ctx context.Context, ml *hashicorp.Memberlist) {
 		return
 	}
 	var seeds []netip.AddrPort
-	var told string
+	told := "starting"
 	backoff := joinMin
 	for {
 		answer, err := o.askSeeds(ctx)
-		if len(answer) > 0 {
+		if len(answer) > 0 && (err == nil || len(seeds) == 0) {
 			seeds = answer
 		}
 		joined, failed := o.joinMissing(ctx, ml, seeds)
@@ -64,14 +64,14 @@ func (o *Overlay) askSeeds(ctx context.Context) ([]netip.AddrPort, error) {
 	ctx, cancel := context.WithTimeout(ctx, seedTime)
 	defer cancel()
 	answer, err := o.cfg.Seeds(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("find seeds: %w", err)
-	}
-	if len(answer) == 0 {
-		return nil, errors.New("find seeds: none named")
-	}
 	seeds := slices.Clone(answer)
 	rand.Shuffle(len(seeds), func(i, j int) { seeds[i], seeds[j] = seeds[j], seeds[i] })
+	if err != nil {
+		return seeds, fmt.Errorf("find seeds: %w", err)
+	}
+	if len(seeds) == 0 {
+		return nil, errors.New("find seeds: none named")
+	}
 	return seeds, nil
 }
 
@@ -112,15 +112,19 @@ func (o *Overlay) tellJoin(before string, err error) string {
 	case err != nil && len(o.others()) == 0:
 		now = "alone"
 	case err != nil:
-		now = "some seeds away"
+		now = "incomplete"
 	}
-	if now != before {
-		switch now {
-		case "alone":
-			o.log.Warn("no seed joined; trying on", "from", before, "to", now, "error", err)
-		default:
-			o.log.Info("seeds", "from", before, "to", now, "alive", o.alive.Load())
-		}
+	if now == before {
+		return now
+	}
+	log := o.log.With("from", before, "to", now, "alive", o.alive.Load())
+	switch now {
+	case "alone":
+		log.Warn("no seed joined; trying on", "error", err)
+	case "incomplete":
+		log.Info("some seeds not joined; trying on", "error", err)
+	default:
+		log.Info("all seeds joined")
 	}
 	return now
 }

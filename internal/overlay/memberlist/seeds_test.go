@@ -6,26 +6,48 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 )
 
+// rounds keeps when a node asked for its seeds.
+type rounds struct {
+	mu    sync.Mutex
+	asked []time.Time
+}
+
+func (r *rounds) note() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.asked = append(r.asked, time.Now())
+}
+
+// all returns the rounds so far, once everything that is to happen now has.
+func (r *rounds) all() []time.Time {
+	synctest.Wait()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.asked)
+}
+
 func TestSeedsAreAskedWithGrowingPausesUntilOneAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t)
-		var asked []time.Time
+		var r rounds
 		var log bytes.Buffer
 		cfg := c.config("worker", addrOf(9))
 		cfg.Logger = slog.New(slog.NewTextHandler(&log, nil))
 		cfg.Seeds = func(context.Context) ([]netip.AddrPort, error) {
-			asked = append(asked, time.Now())
+			r.note()
 			return []netip.AddrPort{addrOf(0), addrOf(9)}, nil
 		}
 		worker := c.start(cfg)
 		time.Sleep(5 * time.Minute)
-		synctest.Wait()
+		asked := r.all()
 		for i := 1; i < len(asked); i++ {
 			gap := asked[i].Sub(asked[i-1])
 			wantMax := min(joinMin<<(i-1), joinMax)
@@ -42,11 +64,9 @@ func TestSeedsAreAskedWithGrowingPausesUntilOneAnswers(t *testing.T) {
 		seed := c.start(c.config("cp-0", addrOf(0)))
 		took := c.until(joinMax, "the late seed is joined", func() bool { return seed.Stats().Members == 2 && worker.Stats().Members == 2 })
 		t.Logf("fake time: joined %v after the seed came", took)
-		synctest.Wait()
-		rounds := len(asked)
+		before := len(r.all())
 		time.Sleep(10 * time.Minute)
-		synctest.Wait()
-		if got := len(asked) - rounds; got < 40 || got > 81 {
+		if got := len(r.all()) - before; got < 40 || got > 81 {
 			t.Errorf("with all seeds joined: asked %d times in ten minutes, want every 7.5 to 15 s", got)
 		}
 	})
@@ -89,23 +109,51 @@ func TestTheLastAnswerIsUsedWhileSeedsCannotBeFound(t *testing.T) {
 	}
 }
 
+// Half an answer is better than none, and worse than the whole one before it.
+func TestHalfAnAnswerCountsUntilThereWasAWholeOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		seed := c.config("cp-0", addrOf(0))
+		seed.Seeds = nil
+		first := c.start(seed)
+		other := c.config("cp-1", addrOf(1))
+		other.Seeds = nil
+		second := c.start(other)
+		calls := 0
+		cfg := c.config("worker", addrOf(9))
+		cfg.Seeds = func(context.Context) ([]netip.AddrPort, error) {
+			if calls++; calls == 2 {
+				return []netip.AddrPort{addrOf(0), addrOf(1)}, nil
+			}
+			return []netip.AddrPort{addrOf(0)}, errors.New("the second source failed")
+		}
+		worker := c.start(cfg)
+		c.until(joinMin/2, "the half that was named is joined", func() bool { return worker.Stats().Members == 2 })
+		c.meet(c.peers)
+		second.stop()
+		time.Sleep(2 * time.Minute)
+		other.Transport = c.fabric.open(other.Bind)
+		c.start(other)
+		c.until(joinMax, "the other half is not forgotten", func() bool { return worker.Stats().Members == 3 && first.Stats().Members == 3 })
+	})
+}
+
 // A look-up that hangs must not keep Run from ending, nor be waited for without
 // end.
 func TestALookUpThatHangsIsGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t)
-		calls := 0
+		var r rounds
 		cfg := c.config("worker", addrOf(9))
 		cfg.Seeds = func(ctx context.Context) ([]netip.AddrPort, error) {
-			calls++
+			r.note()
 			<-ctx.Done()
 			return nil, ctx.Err()
 		}
 		worker := c.start(cfg)
 		time.Sleep(seedTime + 2*joinMin)
-		synctest.Wait()
-		if calls != 2 {
-			t.Errorf("asked %d times, want the first given up and a second under way", calls)
+		if got := len(r.all()); got != 2 {
+			t.Errorf("asked %d times, want the first given up and a second under way", got)
 		}
 		start := time.Now()
 		worker.stop()

@@ -139,3 +139,21 @@ func TestALaterRecordTakesTheQueuesPlace(t *testing.T) {
 		t.Errorf("queued is the record at %s, want %s", s.Clock, second.Clock)
 	}
 }
+
+// Gossip brings each record many times over; only its first coming may cost a
+// signature check.
+func BenchmarkHearing(b *testing.B) {
+	o, id := offline(b)
+	wire := id.Sign(b, fresh()).Encode()
+	b.Run("news", func(b *testing.B) {
+		for b.Loop() {
+			o.records = record.Set{}
+			spread{o}.NotifyMsg(wire)
+		}
+	})
+	b.Run("the same again", func(b *testing.B) {
+		for b.Loop() {
+			spread{o}.NotifyMsg(wire)
+		}
+	})
+}
