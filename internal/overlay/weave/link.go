@@ -1,0 +1,253 @@
+package weave
+
+import (
+	"context"
+	"crypto/ecdh"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"syscall"
+	"time"
+
+	"github.com/muster-dev/muster/internal/overlay/weave/mesh"
+	"github.com/muster-dev/muster/internal/overlay/weave/wire"
+)
+
+const (
+	handshakeTimeout = 10 * time.Second
+	heartbeatEvery   = 30 * time.Second
+	idleTimeout      = 60 * time.Second // without any frame
+	writeTimeout     = 60 * time.Second // for one frame
+	hangUpTimeout    = time.Second      // for the other side to take what was sent last
+)
+
+var heartbeat = []byte{byte(wire.Heartbeat)}
+
+// link is a connection past the handshake.
+type link struct {
+	id      mesh.LinkID
+	conn    net.Conn
+	session *wire.Session
+	remote  wire.Features
+	ready   chan struct{} // the mesh has frames for it
+	done    chan struct{} // closed when no more is read
+
+	writing bool  // a frame is being sent; guarded by Node.mu
+	cause   error // why the mesh closed it; guarded by Node.mu
+}
+
+// serve shakes hands over conn and then keeps it up, as part of the mesh, until
+// it breaks or ctx ends. It closes conn. target is what was dialed, zero if the
+// other side did. It returns an error only if the connection did not become part
+// of the mesh.
+func (n *Node) serve(ctx context.Context, conn net.Conn, target netip.AddrPort) error {
+	defer conn.Close()
+	l := &link{conn: conn, ready: make(chan struct{}, 1), done: make(chan struct{})}
+	hungUp := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(hungUp)
+		l.hangUp()
+	})
+	err := n.converse(ctx, l, target)
+	close(l.done)
+	if !stop() {
+		<-hungUp
+	}
+	return err
+}
+
+func (n *Node) converse(ctx context.Context, l *link, target netip.AddrPort) error {
+	hello, err := n.greet(l, target)
+	if err != nil {
+		return err
+	}
+	if err := n.join(l, hello); err != nil {
+		return err
+	}
+	wrote := make(chan error, 1)
+	go func() { wrote <- n.write(ctx, l) }()
+	readErr := n.read(l)
+	l.conn.Close()
+	signal(l.ready) // the writer looks up and finds itself gone
+	n.leave(l)
+	writeErr := <-wrote
+	n.mu.Lock()
+	cause := l.cause
+	n.mu.Unlock()
+	switch {
+	case ctx.Err() != nil:
+		cause = ctx.Err()
+	case cause == nil && writeErr != nil:
+		cause = writeErr
+	case cause == nil:
+		cause = readErr
+	}
+	n.log.Debug("connection: up -> down", "peer", l.remote.NickName, "reason", cause)
+	return nil
+}
+
+// greet goes through the handshake.
+func (n *Node) greet(l *link, target netip.AddrPort) (mesh.Hello, error) {
+	if err := l.conn.SetDeadline(time.Now().Add(handshakeTimeout)); err != nil {
+		return mesh.Hello{}, err
+	}
+	hello := mesh.Hello{ConnID: random(), Outbound: target.IsValid(), Target: target, Addr: target.String()}
+	if !hello.Outbound {
+		hello.Addr = addrPort(l.conn.RemoteAddr()).String()
+	}
+	n.mu.Lock()
+	own := n.mesh.Features(hello.ConnID)
+	n.mu.Unlock()
+	var err error
+	l.session, l.remote, err = shakeHands(l.conn, hello.Outbound, n.cfg.Secret, own)
+	hello.Remote = l.remote
+	if err != nil {
+		return hello, err
+	}
+	return hello, l.conn.SetDeadline(time.Time{})
+}
+
+// shakeHands makes a session of a connection that has a deadline.
+func shakeHands(conn net.Conn, dialer bool, secret []byte, own wire.Features) (*wire.Session, wire.Features, error) {
+	key, err := ecdh.X25519().GenerateKey(rand.Reader)
+	if err != nil {
+		return nil, wire.Features{}, fmt.Errorf("make a session key: %w", err)
+	}
+	session, err := wire.Handshake(conn, dialer, secret, key)
+	if err != nil {
+		return nil, wire.Features{}, err
+	}
+	remote, err := session.Exchange(own)
+	if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) {
+		// It may have closed before we could see that its frame does not open.
+		err = fmt.Errorf("%w; the peer hung up, as it does when secrets differ", err)
+	}
+	return session, remote, err
+}
+
+// join makes l part of the mesh.
+func (n *Node) join(l *link, hello mesh.Hello) error {
+	var err error
+	var first bool
+	n.do(func(now time.Time) {
+		if l.id, err = n.mesh.Register(now, hello); err != nil {
+			return
+		}
+		first = len(n.links) == 0
+		n.links[l.id] = l
+		signal(l.ready)
+	})
+	if err != nil {
+		return err
+	}
+	if first {
+		n.log.Info("mesh: alone -> connected", "peer", l.remote.NickName, "addr", hello.Addr)
+	}
+	n.log.Debug("connection: down -> up", "peer", l.remote.NickName, "addr", hello.Addr, "dialed", hello.Outbound)
+	return nil
+}
+
+func (n *Node) leave(l *link) {
+	var last bool
+	n.do(func(now time.Time) {
+		n.mesh.Close(now, l.id)
+		delete(n.links, l.id)
+		last = len(n.links) == 0
+	})
+	if last {
+		signal(n.alone)
+		n.log.Info("mesh: connected -> alone", "last peer", l.remote.NickName)
+	}
+}
+
+func (n *Node) read(l *link) error {
+	for {
+		if err := l.conn.SetReadDeadline(time.Now().Add(idleTimeout)); err != nil {
+			return err
+		}
+		frame, err := l.session.Read()
+		if err != nil {
+			return err
+		}
+		n.traffic.framesIn.Add(1)
+		n.traffic.bytesIn.Add(uint64(len(frame)))
+		if len(frame) <= 1 {
+			continue // nothing but a tag, at most: a heartbeat
+		}
+		p, err := mesh.Parse(frame)
+		if err == nil {
+			n.do(func(now time.Time) { err = n.mesh.Receive(now, l.id, p) })
+		}
+		if err != nil {
+			n.log.Warn("dropping a peer that sends nonsense", "peer", l.remote.NickName, "addr", l.conn.RemoteAddr().String(), "error", err)
+			return err
+		}
+	}
+}
+
+func (n *Node) write(ctx context.Context, l *link) error {
+	beat := time.NewTicker(heartbeatEvery)
+	defer beat.Stop()
+	for {
+		for frame := n.next(l); frame != nil; frame = n.next(l) {
+			if err := n.send(l, frame); err != nil {
+				return err
+			}
+		}
+		select {
+		case <-l.ready:
+		case <-beat.C:
+			if err := n.send(l, heartbeat); err != nil {
+				return err
+			}
+		case <-l.done:
+			return nil
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// next returns the next frame for l and notes whether one is on its way.
+func (n *Node) next(l *link) []byte {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	frame := n.mesh.Next(time.Now(), l.id)
+	l.writing = frame != nil
+	n.wakeQuiet()
+	return frame
+}
+
+// send writes one frame. A peer that does not take it in time is dropped.
+func (n *Node) send(l *link, frame []byte) error {
+	if err := l.conn.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+		return err
+	}
+	size, err := l.session.Write(frame)
+	if err != nil {
+		l.conn.Close() // the reader ends the link
+		return err
+	}
+	n.traffic.framesOut.Add(1)
+	n.traffic.bytesOut.Add(uint64(size))
+	return nil
+}
+
+// hangUp ends a connection so that what was sent arrives: closing at once, with
+// something unread, would reset it and take that along.
+func (l *link) hangUp() {
+	defer l.conn.Close()
+	half, ok := l.conn.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil {
+		return
+	}
+	timer := time.NewTimer(hangUpTimeout)
+	defer timer.Stop()
+	select {
+	case <-l.done:
+	case <-timer.C:
+	}
+}

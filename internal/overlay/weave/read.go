@@ -1,0 +1,78 @@
+package weave
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/muster-dev/muster/internal/overlay/legacy"
+	"github.com/muster-dev/muster/internal/overlay/weave/mesh"
+	"github.com/muster-dev/muster/internal/overlay/weave/wire"
+)
+
+// Reading is what one peer told in one visit.
+type Reading struct {
+	NickName string         // of the peer visited
+	Name     wire.Name      // of the peer visited
+	State    []legacy.Entry // its whole state
+	Peers    []Peer         // as it sees them, and ourselves
+	Ties     []legacy.Tie   // within what it sent
+}
+
+// Read connects to the peer at addr, hears all that it knows, and hangs up. The
+// peer counts us as a neighbour for that time; nobody else notices. Of cfg,
+// NodeName, Secret, Dial and Logger matter. Without a deadline in ctx it takes
+// at most 20 seconds. A peer that finds out first that secrets differ hangs up,
+// which the error says but is not ErrSecret.
+func Read(ctx context.Context, cfg Config, addr netip.AddrPort) (Reading, error) {
+	r, err := read(ctx, cfg, addr)
+	if err != nil {
+		return Reading{}, fmt.Errorf("read mesh peer %s: %w", addr, err)
+	}
+	return r, nil
+}
+
+func read(ctx context.Context, cfg Config, addr netip.AddrPort) (Reading, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*dialTimeout)
+	defer cancel()
+	cfg.Leaf = true
+	cfg.Seeds = func(context.Context) ([]netip.AddrPort, error) { return nil, nil }
+	n, err := New(cfg)
+	if err != nil {
+		return Reading{}, err
+	}
+	conn, err := n.cfg.Dial(ctx, addr)
+	if err != nil {
+		return Reading{}, err
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	l := &link{conn: conn}
+	hello, err := n.greet(l, addr)
+	if err != nil {
+		return Reading{}, err
+	}
+	// The connection was asked for, whatever is known of the address.
+	n.mesh.SetSeeds(time.Now(), []netip.AddrPort{addr})
+	if l.id, err = n.mesh.Register(time.Now(), hello); err != nil {
+		return Reading{}, err
+	}
+	for heard := n.mesh.Stats().Messages; heard[wire.ChannelDNS] == 0 || heard[wire.ChannelTopology] == 0; heard = n.mesh.Stats().Messages {
+		frame, err := l.session.Read()
+		if err != nil {
+			if ctx.Err() != nil {
+				err = fmt.Errorf("it told less than everything: %w", ctx.Err())
+			}
+			return Reading{}, err
+		}
+		p, err := mesh.Parse(frame)
+		if err == nil {
+			err = n.mesh.Receive(time.Now(), l.id, p)
+		}
+		if err != nil {
+			return Reading{}, err
+		}
+	}
+	return Reading{NickName: l.remote.NickName, Name: l.remote.Name, State: n.mesh.Entries(), Peers: n.mesh.Peers(), Ties: n.mesh.Ties()}, nil
+}
