@@ -11,7 +11,6 @@ import (
 	"io"
 	"log/slog"
 	"os/signal"
-	"path/filepath"
 	"runtime/debug"
 	"strings"
 	"syscall"
@@ -19,9 +18,7 @@ import (
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
 
-	"github.com/muster-dev/muster/internal/enrol"
 	"github.com/muster-dev/muster/internal/hosts"
-	"github.com/muster-dev/muster/internal/identity"
 	"github.com/muster-dev/muster/internal/node"
 )
 
@@ -121,33 +118,7 @@ func (p program) options(log *slog.Logger) node.Options {
 	}}
 }
 
-// checkSecrets reports key files that cannot be used, before anything starts:
-// one that others may read must not stop a node that has joined the overlay.
-func checkSecrets(cfg node.Config) error {
-	var errs []error
-	check := func(what, path string) {
-		if _, err := enrol.ReadSecretFile(path); err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", what, err))
-		}
-	}
-	if o := cfg.Overlay; o != nil {
-		check("overlay.keyring", o.Keyring)
-	}
-	if d := cfg.Discovery; d != nil && d.CAKey != "" {
-		check("discovery.caKey", d.CAKey)
-	}
-	if cfg.Role == identity.ControlPlane {
-		check("stateDir", filepath.Join(cfg.StateDir, "node.key"))
-	}
-	return errors.Join(errs...)
-}
-
 func (p program) daemon(ctx context.Context, cfg node.Config, path string) int {
-	if cfg.Overlay == nil || p.newOverlay != nil {
-		if err := errors.Join(cfg.CheckFiles(), checkSecrets(cfg)); err != nil {
-			return p.fail(exitUsage, &node.ConfigError{File: path, Err: err})
-		}
-	}
 	n, err := node.New(cfg, p.options(p.logger(cfg.Log)))
 	if err != nil {
 		return p.fail(exitUsage, &node.ConfigError{File: path, Err: err})
@@ -162,7 +133,7 @@ func (p program) daemon(ctx context.Context, cfg node.Config, path string) int {
 }
 
 func (p program) check(cfg node.Config, path string) int {
-	if err := errors.Join(cfg.CheckFiles(), checkSecrets(cfg)); err != nil {
+	if err := cfg.CheckFiles(); err != nil {
 		return p.fail(exitUsage, &node.ConfigError{File: path, Err: err})
 	}
 	if cfg.Overlay != nil && p.newOverlay == nil {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/muster-dev/muster/internal/identity"
+	"github.com/muster-dev/muster/internal/secretfile"
 )
 
 // ErrExpired says that the certificate on disk is past its time. The node can
@@ -155,7 +156,7 @@ func enrolInto(ctx context.Context, state stateDir, client *Client, tokenFile st
 }
 
 func readTokenFile(path string) (Token, error) {
-	data, err := ReadSecretFile(path)
+	data, err := secretfile.Read(path, maxSecretFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Token{}, fmt.Errorf("no enrolment token at %s; make one on a control-plane node", path)
 	}

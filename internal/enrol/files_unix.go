@@ -13,13 +13,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func checkSecretMode(path string, mode fs.FileMode) error {
-	if mode.Perm()&0o077 != 0 {
-		return fmt.Errorf("%s: mode %#o lets others at this secret; run: chmod 600 %s", path, mode.Perm(), path)
-	}
-	return nil
-}
-
 func replaceFile(path string, data []byte, perm fs.FileMode) error {
 	// Left to itself renameio may stage the file in $TMPDIR, which is no place
 	// for a key, and keep the mode of the file it replaces, which may be wrong.

@@ -8,8 +8,6 @@ import (
 	"path/filepath"
 )
 
-func checkSecretMode(string, fs.FileMode) error { return nil }
-
 func replaceFile(path string, data []byte, _ fs.FileMode) error {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path))
 	if err != nil {

@@ -135,6 +135,15 @@ func (ca *CA) template(id identity.Identity, o IssueOptions, now time.Time) (*x5
 	return t, nil
 }
 
+// CheckNodeName reports why a node cannot be enrolled under a name: Kubernetes
+// wants node names to be DNS names in lower case.
+func CheckNodeName(name string) error {
+	if !dnsSafe(name) {
+		return fmt.Errorf("node %q is not a DNS name in lower case", name)
+	}
+	return nil
+}
+
 // dnsSafe reports whether s is a DNS name as Kubernetes wants node names:
 // labels of lower-case letters, digits and inner hyphens, 253 in all.
 func dnsSafe(s string) bool {

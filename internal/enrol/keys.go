@@ -12,6 +12,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+
+	"github.com/muster-dev/muster/internal/secretfile"
 )
 
 const (
@@ -69,7 +71,7 @@ func encodeKey(key crypto.Signer) ([]byte, error) {
 // readKey reads a private key that nobody else may read. Its errors never quote
 // the file.
 func readKey(path string) (crypto.Signer, error) {
-	data, err := ReadSecretFile(path)
+	data, err := secretfile.Read(path, maxSecretFile)
 	if err != nil {
 		return nil, err
 	}

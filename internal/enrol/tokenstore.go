@@ -11,6 +11,8 @@ import (
 	"os"
 	"slices"
 	"time"
+
+	"github.com/muster-dev/muster/internal/secretfile"
 )
 
 const (
@@ -69,8 +71,10 @@ func (s *TokenStore) Create(ttl time.Duration, node string, now time.Time) (Toke
 	if ttl <= 0 {
 		return Token{}, fmt.Errorf("create token: it would expire at once (ttl %s)", ttl)
 	}
-	if node != "" && !dnsSafe(node) {
-		return Token{}, fmt.Errorf("create token: node %q is not a DNS name in lower case", node)
+	if node != "" {
+		if err := CheckNodeName(node); err != nil {
+			return Token{}, fmt.Errorf("create token: %w", err)
+		}
 	}
 	var made Token
 	err := s.change(func(f *storeFile) error {
@@ -208,7 +212,7 @@ func (f *storeFile) prune(now time.Time) {
 }
 
 func (s *TokenStore) read() (*storeFile, error) {
-	data, err := ReadSecretFile(s.Path)
+	data, err := secretfile.Read(s.Path, maxSecretFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return &storeFile{Version: 1}, nil
 	}

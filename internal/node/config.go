@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -16,6 +17,7 @@ import (
 
 	"github.com/muster-dev/muster/internal/enrol"
 	"github.com/muster-dev/muster/internal/identity"
+	"github.com/muster-dev/muster/internal/secretfile"
 )
 
 // The ports Muster listens on unless told otherwise. None is one of kOps's, so
@@ -269,10 +271,22 @@ func ParseConfig(data []byte) (Config, error) {
 		if errors.Is(err, io.EOF) {
 			return Config{}, errors.New("empty; a node needs at least cluster, node, role and services")
 		}
-		return Config{}, fmt.Errorf("%s", strings.TrimPrefix(oneLine(err), "yaml: "))
+		return Config{}, plain(err)
 	}
 	cfg.setDefaults()
 	return cfg, cfg.validate()
+}
+
+// unknownField is how the decoder puts it.
+var unknownField = regexp.MustCompile(`field (\S+) not found in type \S+`)
+
+// plain turns the decoder's errors into ones for people.
+func plain(err error) error {
+	text := strings.TrimPrefix(oneLine(err), "yaml: ")
+	if types := (*yaml.TypeError)(nil); errors.As(err, &types) {
+		text = strings.Join(types.Errors, "; ")
+	}
+	return errors.New(unknownField.ReplaceAllString(text, `unknown field "$1"`))
 }
 
 func (c *Config) setDefaults() {
@@ -330,8 +344,24 @@ func fileExists(path string) bool {
 	return err == nil
 }
 
+// secrets returns the files with keys that the node cannot do without.
+func (c Config) secrets() map[string]string {
+	files := make(map[string]string)
+	if c.Overlay != nil {
+		files["overlay.keyring"] = c.Overlay.Keyring
+	}
+	if c.Discovery != nil && c.Discovery.CAKey != "" {
+		files["discovery.caKey"] = c.Discovery.CAKey
+	}
+	if c.Role == identity.ControlPlane {
+		files["stateDir"] = filepath.Join(c.StateDir, "node.key")
+	}
+	return files
+}
+
 // CheckFiles reports files that the configuration names and that cannot be
-// used, so that a daemon refuses to start rather than limp.
+// used, so that a daemon refuses to start rather than limp, or stop after it has
+// joined the overlay.
 func (c Config) CheckFiles() error {
 	var errs []error
 	for what, path := range map[string]string{"ca": c.CA, "hosts.path": c.hostsPath()} {
@@ -349,6 +379,11 @@ func (c Config) CheckFiles() error {
 			errs = append(errs, fmt.Errorf("ca: no certificate at %s; copy the node's state directory from muster init", filepath.Join(c.StateDir, "ca.crt")))
 		} else if c.CAPin == "" {
 			errs = append(errs, errors.New("ca: none; give the CA's file or caPin"))
+		}
+	}
+	for what, path := range c.secrets() {
+		if _, err := secretfile.Read(path, maxConfig); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", what, err))
 		}
 	}
 	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })

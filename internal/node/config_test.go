@@ -77,7 +77,7 @@ func TestParseConfigRefuses(t *testing.T) {
 	}{
 		{"an empty file", "", "empty"},
 		{"something that is no YAML", "a: [", "line 1"},
-		{"a misspelt field", edit("caPin:", "capin:"), "capin"},
+		{"a misspelt field", edit("caPin:", "capin:"), `line 5: unknown field "capin"`},
 		{"no cluster", edit("cluster: home.example", ""), "cluster name is empty"},
 		{"a role that is none", edit("role: worker", "role: Worker"), `role "Worker"`},
 		{"no services", edit("- name: api.internal", "# -")[:strings.Index(workerYAML, "services:")] + "discovery: {servers: [\"10.0.0.1:7947\"]}", "services: none"},

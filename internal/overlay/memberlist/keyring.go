@@ -5,12 +5,12 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"os"
 	"slices"
 
 	hashicorp "github.com/hashicorp/memberlist"
+
+	"github.com/muster-dev/muster/internal/secretfile"
 )
 
 const (
@@ -30,9 +30,9 @@ type keyring struct {
 // openKeyring reads the key file. Its errors name the file and the line, never
 // what stands there.
 func openKeyring(path string) (*keyring, error) {
-	content, err := readSecret(path)
+	content, err := secretfile.Read(path, maxKeyFile)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("keyring: %w", err)
 	}
 	keys, err := parseKeys(path, content)
 	if err != nil {
@@ -43,30 +43,6 @@ func openKeyring(path string) (*keyring, error) {
 		return nil, fmt.Errorf("keyring %q: %w", path, err)
 	}
 	return &keyring{path: path, ring: ring, read: content}, nil
-}
-
-// readSecret reads a small file that only its owner can read.
-func readSecret(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("keyring: %w", err)
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, fmt.Errorf("keyring: %w", err)
-	}
-	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return nil, fmt.Errorf("keyring %q is open to others than its owner (mode %04o); chmod 600 it", path, mode)
-	}
-	content, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
-	if err != nil {
-		return nil, fmt.Errorf("keyring: %w", err)
-	}
-	if len(content) > maxKeyFile {
-		return nil, fmt.Errorf("keyring %q is larger than %d bytes; want one base64 key a line", path, maxKeyFile)
-	}
-	return content, nil
 }
 
 // parseKeys reads one base64 key a line.
@@ -103,7 +79,7 @@ func parseKeys(path string, content []byte) ([][]byte, error) {
 // changes nothing but the log, once for each fault. The file is small, so its
 // content is compared: times and sizes can stay the same when keys trade places.
 func (k *keyring) follow(log *slog.Logger) {
-	content, err := readSecret(k.path)
+	content, err := secretfile.Read(k.path, maxKeyFile)
 	if err == nil && bytes.Equal(content, k.read) && k.fault == "" {
 		return
 	}

@@ -73,9 +73,9 @@ func TestAKeyFileIsRefused(t *testing.T) {
 		mode          os.FileMode
 		want          string
 	}{
-		{"that everybody can read", key1 + "\n", 0o604, "mode 0604); chmod 600"},
-		{"that the group can read", key1 + "\n", 0o640, "mode 0640); chmod 600"},
-		{"that the group can write", key1 + "\n", 0o620, "mode 0620); chmod 600"},
+		{"that everybody can read", key1 + "\n", 0o604, "mode 0604 lets others"},
+		{"that the group can read", key1 + "\n", 0o640, "mode 0640 lets others"},
+		{"that the group can write", key1 + "\n", 0o620, "mode 0620 lets others"},
 		{"that is empty", "", 0o600, "no key"},
 		{"of comments alone", "# " + key1 + "\n\n", 0o600, "no key"},
 		{"with a line that is not base64", "# keys\n!!\n", 0o600, ":2: want base64"},

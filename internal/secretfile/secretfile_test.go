@@ -1,6 +1,6 @@
 //go:build !windows
 
-package enrol
+package secretfile
 
 import (
 	"errors"
@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-func TestReadSecretFileChecksWhoMayRead(t *testing.T) {
+func TestReadChecksWhoMayRead(t *testing.T) {
 	tests := []struct {
 		name string
 		perm os.FileMode
@@ -27,8 +27,14 @@ func TestReadSecretFileChecksWhoMayRead(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			path := writeTestFile(t, filepath.Join(t.TempDir(), "secret"), "s3cret", tt.perm)
-			got, err := ReadSecretFile(path)
+			path := filepath.Join(t.TempDir(), "secret")
+			if err := os.WriteFile(path, []byte("s3cret"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Chmod(path, tt.perm); err != nil { // whatever the umask is
+				t.Fatal(err)
+			}
+			got, err := Read(path, 100)
 			if tt.ok {
 				if err != nil || string(got) != "s3cret" {
 					t.Fatalf("got %q, %v", got, err)
@@ -51,27 +57,24 @@ func TestReadSecretFileChecksWhoMayRead(t *testing.T) {
 	}
 }
 
-func TestReadSecretFileTellsAMissingFileApart(t *testing.T) {
-	if _, err := ReadSecretFile(filepath.Join(t.TempDir(), "none")); !errors.Is(err, fs.ErrNotExist) {
+func TestReadTellsAMissingFileApart(t *testing.T) {
+	if _, err := Read(filepath.Join(t.TempDir(), "none"), 100); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("got %v, want fs.ErrNotExist", err)
 	}
-	if _, err := ReadSecretFile(t.TempDir()); err == nil || !strings.Contains(err.Error(), "regular file") {
+	if _, err := Read(t.TempDir(), 100); err == nil || !strings.Contains(err.Error(), "regular file") {
 		t.Errorf("a directory: got %v", err)
 	}
 }
 
-func TestWriteFileRepairsTheModeAndStagesBesideTheTarget(t *testing.T) {
-	dir := t.TempDir()
-	path := writeTestFile(t, filepath.Join(dir, "node.key"), "old", 0o644)
-	t.Setenv("TMPDIR", filepath.Join(dir, "no-such-directory"))
-	if err := writeFile(path, []byte("new"), 0o600); err != nil {
+func TestReadRefusesWhatIsTooLarge(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(path, []byte("s3cret"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	got, err := ReadSecretFile(path)
-	if err != nil || string(got) != "new" {
-		t.Errorf("got %q, %v", got, err)
+	if got, err := Read(path, 6); err != nil || string(got) != "s3cret" {
+		t.Errorf("at the limit: got %q, %v", got, err)
 	}
-	if left, _ := os.ReadDir(dir); len(left) != 1 {
-		t.Errorf("left behind: %v", left)
+	if _, err := Read(path, 5); err == nil || !strings.Contains(err.Error(), path) || strings.Contains(err.Error(), "s3c") {
+		t.Errorf("over the limit: got %v; want the path and nothing of the secret", err)
 	}
 }
