@@ -100,8 +100,7 @@ func (o initOptions) cluster() (clusterFile, error) {
 		if err != nil || addr.IsUnspecified() || addr.IsMulticast() || addr.Zone() != "" {
 			return c, usagef("--control-plane %q: %q is not an address that a node can have", row, text)
 		}
-		id := identity.Identity{Cluster: o.name, Role: identity.ControlPlane, Node: name}
-		if err := id.Validate(); err != nil {
+		if err := enrol.CheckNodeName(name); err != nil {
 			return c, usagef("--control-plane %q: %w", row, err)
 		}
 		if slices.ContainsFunc(c.ControlPlane, func(r controlPlaneRow) bool { return r.Node == name || r.Addr == addr }) {

@@ -109,7 +109,9 @@ func runRehearse(ctx context.Context, s streams, o rehearseOptions) error {
 	if err != nil {
 		return err
 	}
-	if !keep {
+	if keep {
+		defer os.Remove(base) // does nothing unless nothing came of it
+	} else {
 		defer os.RemoveAll(base)
 	}
 	evidence := s.out
@@ -160,7 +162,7 @@ func rehearseOne(ctx context.Context, o rehearseOptions, to cluster.Topology, fi
 		// The lab builds what the workers are given, and no more.
 		c.API.LoadBalancer = nil
 	}
-	none := report.Rehearsal{File: file, Cluster: c.Name, To: string(to), Verdict: report.Fail}
+	none := report.New(file, c.Name, string(to))
 	if reasons := rehearse.Refusals(c, to, o.endpoints == "list"); len(reasons) > 0 {
 		return none, refusal{errors.New(strings.Join(reasons, "; "))}
 	}

@@ -15,7 +15,6 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/muster-dev/muster/internal/enrol"
-	"github.com/muster-dev/muster/internal/identity"
 	"github.com/muster-dev/muster/internal/node"
 )
 
@@ -100,7 +99,7 @@ func tokenCreate(s streams, dir string, o tokenOptions) error {
 		_, err = fmt.Fprintln(s.out, token.Text())
 		return err
 	}
-	if err := (identity.Identity{Cluster: c.Cluster, Role: identity.Worker, Node: o.node}).Validate(); err != nil {
+	if err := enrol.CheckNodeName(o.node); err != nil {
 		return usagef("--node: %w", err)
 	}
 	var balance node.AddrPort

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/identity"
@@ -61,6 +62,9 @@ func NewLayout(c *cluster.Cluster, network netip.Prefix) (Layout, error) {
 				name := g.Name
 				if g.MinSize > 1 {
 					name = fmt.Sprintf("%s-%d", g.Name, i+1)
+				}
+				if slices.ContainsFunc(l.Nodes, func(n Node) bool { return n.Name == name }) {
+					return Layout{}, &UsageError{fmt.Errorf("cluster %s: two nodes of the lab would be called %q; rename group %q", c.Name, name, g.Name)}
 				}
 				l.Nodes = append(l.Nodes, Node{Name: name, Group: g.Name, Role: roles[role], Addr: host(third+1, count)})
 			}

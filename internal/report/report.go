@@ -119,6 +119,15 @@ type Rehearsal struct {
 	Dir      string        `json:"dir,omitempty"` // where logs and samples were kept
 }
 
+// New returns evidence of which nothing has been gathered yet. It counts as
+// failed until somebody has seen that it passed.
+func New(file, cluster, to string) Rehearsal {
+	return Rehearsal{
+		File: file, Cluster: cluster, To: to, Verdict: Fail,
+		Rules: []Rule{}, Steps: []Step{}, PerNode: []Worker{}, Programs: []Program{},
+	}
+}
+
 // Result is the evidence of one or more rehearsals; the object that
 // `muster rehearse -o json` ends with.
 type Result struct {

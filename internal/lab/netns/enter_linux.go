@@ -14,20 +14,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Check returns what this machine lacks for network namespaces, all of it.
+// Check returns what this machine lacks for network namespaces, all of it, on
+// one line.
 func Check() error {
-	var faults []error
+	var faults []string
 	if !hasCapability(unix.CAP_SYS_ADMIN) || !hasCapability(unix.CAP_NET_ADMIN) {
-		faults = append(faults, errors.New("network namespaces need CAP_SYS_ADMIN and CAP_NET_ADMIN; run as root"))
+		faults = append(faults, "network namespaces need CAP_SYS_ADMIN and CAP_NET_ADMIN; run as root")
 	}
 	for _, need := range []struct{ tool, pack string }{
 		{"ip", "iproute2"}, {"bridge", "iproute2"}, {"nsenter", "util-linux"},
 	} {
 		if _, err := exec.LookPath(need.tool); err != nil {
-			faults = append(faults, fmt.Errorf("%q is not in PATH; install the package %s", need.tool, need.pack))
+			faults = append(faults, fmt.Sprintf("%q is not in PATH; install the package %s", need.tool, need.pack))
 		}
 	}
-	return errors.Join(faults...)
+	if len(faults) == 0 {
+		return nil
+	}
+	return errors.New(strings.Join(faults, "; "))
 }
 
 // hasCapability tells whether this process may use the capability now.

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -113,7 +114,7 @@ func TestANodeHasItsOwnHostsFile(t *testing.T) {
 	})
 	t.Run("the holder shows it to whoever looks in", func(t *testing.T) {
 		eventually(t, "the holder has mounted its hosts file", func() bool {
-			hosts, err := os.ReadFile(fmt.Sprintf("/proc/%d/root/etc/hosts", beta.Holder().PID()))
+			hosts, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(beta.Holder().PID()), "root", "etc", "hosts"))
 			return err == nil && strings.Contains(string(hosts), "10.213.7.2")
 		})
 	})
