@@ -161,6 +161,18 @@ func (g gates) proven(n lab.Node) gate {
 	}}
 }
 
+// balanced: the worker-facing service answers a worker through the load balancer.
+func (g gates) balanced() gate {
+	return gate{"worker-facing service answers on the load balancer", gateTime, func(ctx context.Context) (report.Verdict, string) {
+		layout := g.world.Layout()
+		from, at := layout.Workers()[0].Name, netip.AddrPortFrom(layout.LoadBalancer, node.DiscoveryPort)
+		if err := g.world.Call(ctx, from, at, enrol.ServerName(g.cluster), "/healthz"); err != nil {
+			return fail("%v", err)
+		}
+		return pass("%s, from %s", at, from)
+	}}
+}
+
 // agentReady: the worker's agent is enrolled, hears of changes, and serves every
 // control-plane node. That another program still owns the hosts block is no
 // fault yet.
@@ -180,7 +192,7 @@ func (g gates) agentReady(n lab.Node) gate {
 				return fail("it does not serve %s yet", c.Name)
 			}
 		}
-		return pass("enrolled, streaming from %s, %d endpoints", r.Stream, len(r.Services[0].Serving))
+		return pass("enrolled, streaming from %s", r.Stream)
 	}}
 }
 
@@ -223,6 +235,9 @@ func (g gates) workersSteady() gate {
 			if v, reason := g.pathsWork(n).check(ctx); v != report.Pass {
 				return v, n.Name + ": " + reason
 			}
+		}
+		if len(workers) == 0 {
+			return fail("there is none")
 		}
 		return pass("%d of %d", len(workers), len(workers))
 	}}

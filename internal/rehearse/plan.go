@@ -99,7 +99,7 @@ func (p planner) expose() step {
 		title: "put that service on the load balancer",
 		why:   "a worker that boots knows the load balancer's address and maybe nothing else that is still true",
 		actions: []action{{
-			what: "add a listener", do: p.exec.ExposeDiscovery,
+			what: "add a listener", do: p.exec.ExposeDiscovery, gates: []gate{p.gates.balanced()},
 		}},
 	}
 }

@@ -72,15 +72,10 @@ type Pulse struct {
 // a rule is evidence with the verdict fail, and no error.
 func Run(ctx context.Context, cfg Config) (report.Rehearsal, error) {
 	r := &rehearsal{cfg: cfg}
-	r.evidence = report.Rehearsal{
-		File:    cfg.File,
-		Cluster: cfg.Cluster.Name,
-		From:    string(startOf(cfg.Cluster)),
-		To:      string(cfg.To),
-		Verdict: report.Fail,
-		API:     "built in",
-		Dir:     cfg.Dir,
-	}
+	r.evidence = report.New(cfg.File, cfg.Cluster.Name, string(cfg.To))
+	r.evidence.From = string(startOf(cfg.Cluster))
+	r.evidence.API = "built in"
+	r.evidence.Dir = cfg.Dir
 	var err error
 	if cfg.Fault != "" {
 		if r.fault, err = r.plannedFault(); err != nil {

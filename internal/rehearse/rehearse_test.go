@@ -1,0 +1,278 @@
+package rehearse
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/muster-dev/muster/internal/cluster"
+	"github.com/muster-dev/muster/internal/endpoint"
+	"github.com/muster-dev/muster/internal/identity"
+	"github.com/muster-dev/muster/internal/lab"
+	"github.com/muster-dev/muster/internal/lab/proc"
+	"github.com/muster-dev/muster/internal/node"
+	"github.com/muster-dev/muster/internal/probe"
+	"github.com/muster-dev/muster/internal/report"
+)
+
+// world is a fake cluster in which all is well until a test says otherwise.
+type world struct {
+	layout      lab.Layout
+	observation lab.Observation
+	observeErr  error
+	running     map[string][]lab.Running
+	runningErr  error
+	agent       node.Report
+	agentErr    error
+	callErr     error
+	ready       []string
+	nodesErr    error
+	done        []string // what an executor was asked to do, in order
+}
+
+func (w *world) Layout() lab.Layout                           { return w.layout }
+func (w *world) Observe(string) (lab.Observation, error)      { return w.observation, w.observeErr }
+func (w *world) Running(name string) ([]lab.Running, error)   { return w.running[name], w.runningErr }
+func (w *world) NodesReady(context.Context) ([]string, error) { return w.ready, w.nodesErr }
+func (w *world) Report(context.Context, string, lab.Program) (node.Report, error) {
+	return w.agent, w.agentErr
+}
+func (w *world) Call(context.Context, string, netip.AddrPort, string, string) error { return w.callErr }
+
+func (w *world) note(what string) error {
+	w.done = append(w.done, what)
+	return nil
+}
+func (w *world) ServeDiscovery(_ context.Context, n string) error { return w.note("serve " + n) }
+func (w *world) ExposeDiscovery(context.Context) error            { return w.note("expose") }
+func (w *world) StartAgent(_ context.Context, n string) error     { return w.note("start " + n) }
+func (w *world) StopPeer(_ context.Context, n string) error       { return w.note("stop " + n) }
+func (w *world) LeaveGossip(_ context.Context, n string) error    { return w.note("leave " + n) }
+func (w *world) Reboot(_ context.Context, n string, _ time.Duration) error {
+	return w.note("reboot " + n)
+}
+
+// healthy is a cluster of two control-plane nodes and three workers in two
+// groups, in which every gate passes.
+func healthy(t *testing.T) *world {
+	t.Helper()
+	c := &cluster.Cluster{
+		Name:    "t.k8s.local",
+		DNSType: cluster.DNSPrivate,
+		Cloud:   cluster.AWS,
+		API:     cluster.API{LoadBalancer: &cluster.LoadBalancer{Class: cluster.LoadBalancerNetwork}},
+		Groups: []cluster.Group{
+			{Name: "cp", Role: cluster.RoleControlPlane, MinSize: 2},
+			{Name: "a", Role: cluster.RoleNode, MinSize: 2},
+			{Name: "b", Role: cluster.RoleNode, MinSize: 1},
+		},
+	}
+	layout, err := lab.NewLayout(c, netip.MustParsePrefix("127.9.0.0/16"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{layout: layout, running: make(map[string][]lab.Running)}
+	w.observation.Streak = map[probe.Path]int{probe.ByName: provenProbes, probe.LocalBalancer: provenProbes}
+	serving := node.ServiceView{Name: "api.internal.t.k8s.local"}
+	for _, n := range layout.ControlPlane() {
+		serving.Serving = append(serving.Serving, endpoint.Endpoint{Addr: netip.AddrPortFrom(n.Addr, lab.APIPort), Sources: []endpoint.Source{endpoint.Stream}})
+	}
+	w.agent = node.Report{Program: "muster-agent", Hosts: "ok", Stream: "127.9.1.1:7947", Services: []node.ServiceView{serving}}
+	for _, n := range layout.Nodes {
+		w.ready = append(w.ready, n.Name)
+	}
+	return w
+}
+
+func TestGates(t *testing.T) {
+	broken := errors.New("cannot look")
+	gossip := lab.Running{Program: lab.Peer, PID: 7}
+	hidden := lab.Running{Program: lab.Kubelet, PID: 8, Sockets: []proc.Socket{{Network: "udp", Local: netip.MustParseAddrPort("127.9.2.1:4000")}}}
+	for _, tt := range []struct {
+		name  string
+		gate  func(gates, lab.Node) gate
+		spoil func(*world)
+		want  report.Verdict
+	}{
+		{"proven passes when every address answers", gates.proven, nil, report.Pass},
+		{"proven fails when one does not", gates.proven, func(w *world) { w.callErr = broken }, report.Fail},
+		{"the balancer's gate passes when it answers", func(g gates, _ lab.Node) gate { return g.balanced() }, nil, report.Pass},
+		{"the balancer's gate fails when it does not", func(g gates, _ lab.Node) gate { return g.balanced() }, func(w *world) { w.callErr = broken }, report.Fail},
+		{"an agent that serves all is ready", gates.agentReady, nil, report.Pass},
+		{"an agent that waits for the hosts block is ready", gates.agentReady, func(w *world) { w.agent.Problems = []string{"hosts block: waiting for the lock of /etc/hosts"} }, report.Pass},
+		{"an agent with another problem is not", gates.agentReady, func(w *world) { w.agent.Problems = []string{"not enrolled yet"} }, report.Fail},
+		{"an agent that lacks a server is not", gates.agentReady, func(w *world) { w.agent.Services[0].Serving = w.agent.Services[0].Serving[:1] }, report.Fail},
+		{"an agent that reports no service at all is not", gates.agentReady, func(w *world) { w.agent.Services = nil }, report.Fail},
+		{"an agent that does not answer is unknown", gates.agentReady, func(w *world) { w.agentErr = broken }, report.Unknown},
+		{"hosts handed over", gates.ownsHosts, nil, report.Pass},
+		{"hosts still waited for", gates.ownsHosts, func(w *world) { w.agent.Hosts = "waiting for the lock" }, report.Fail},
+		{"hosts not to be seen", gates.ownsHosts, func(w *world) { w.agentErr = broken }, report.Unknown},
+		{"paths proven", gates.pathsWork, nil, report.Pass},
+		{"one probe short of proof", gates.pathsWork, func(w *world) { w.observation.Streak[probe.LocalBalancer]-- }, report.Fail},
+		{"paths not to be seen", gates.pathsWork, func(w *world) { w.observeErr = broken }, report.Unknown},
+		{"every worker steady", func(g gates, _ lab.Node) gate { return g.workersSteady() }, nil, report.Pass},
+		{"no worker is not every worker", func(g gates, _ lab.Node) gate { return g.workersSteady() }, func(w *world) { w.layout.Nodes = w.layout.ControlPlane() }, report.Fail},
+		{"node ready", gates.nodeReady, nil, report.Pass},
+		{"node not ready", gates.nodeReady, func(w *world) { w.ready = nil }, report.Fail},
+		{"nodes not to be listed", gates.nodeReady, func(w *world) { w.nodesErr = broken }, report.Unknown},
+		{"no gossip", func(g gates, n lab.Node) gate { return g.gossipGone([]lab.Node{n}) }, nil, report.Pass},
+		{"a gossip process", func(g gates, n lab.Node) gate { return g.gossipGone([]lab.Node{n}) }, func(w *world) { w.running["a-1"] = []lab.Running{gossip} }, report.Fail},
+		{"a gossip port under another name", func(g gates, n lab.Node) gate { return g.gossipGone([]lab.Node{n}) }, func(w *world) { w.running["a-1"] = []lab.Running{hidden} }, report.Fail},
+		{"processes not to be seen", func(g gates, n lab.Node) gate { return g.gossipGone([]lab.Node{n}) }, func(w *world) { w.runningErr = broken }, report.Unknown},
+		{"control plane healthy", func(g gates, _ lab.Node) gate { return g.healthy() }, nil, report.Pass},
+		{"an API server that is not ready", func(g gates, _ lab.Node) gate { return g.healthy() }, func(w *world) { w.callErr = broken }, report.Fail},
+		{"a control-plane node that does not know its fellow", func(g gates, _ lab.Node) gate { return g.healthy() }, func(w *world) { w.agent.Services[0].Serving = w.agent.Services[0].Serving[1:] }, report.Fail},
+		{"a control-plane daemon that does not answer", func(g gates, _ lab.Node) gate { return g.healthy() }, func(w *world) { w.agentErr = broken }, report.Unknown},
+		{"the worker-facing service", gates.serves, nil, report.Pass},
+		{"the worker-facing service with a problem", gates.serves, func(w *world) { w.agent.Problems = []string{"x"} }, report.Fail},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := healthy(t)
+			worker := w.layout.Workers()[0]
+			if tt.spoil != nil {
+				tt.spoil(w)
+			}
+			got, reason := tt.gate(gates{world: w, cluster: "t.k8s.local"}, worker).check(t.Context())
+			if got != tt.want || reason == "" {
+				t.Errorf("got %s, %q; want %s and a reason", got, reason, tt.want)
+			}
+		})
+	}
+}
+
+func TestAGateIsAskedUntilItPassesOrItsTimeIsUp(t *testing.T) {
+	for _, verdict := range []report.Verdict{report.Fail, report.Unknown} {
+		t.Run(string(verdict)+" at the end stops", func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g := gate{"g", 5 * time.Second, func(context.Context) (report.Verdict, string) { return verdict, "because" }}
+				began := time.Now()
+				a := action{what: "look", gates: []gate{g, {"never asked", time.Second, func(context.Context) (report.Verdict, string) {
+					t.Error("the gate behind a failed one was asked")
+					return report.Pass, ""
+				}}}}
+				r, ok := a.perform(t.Context())
+				if ok || len(r.Gates) != 1 || r.Gates[0].Verdict != verdict {
+					t.Errorf("ok %v, gates %+v; want one that is %s", ok, r.Gates, verdict)
+				}
+				if took := time.Since(began); took != 5*time.Second {
+					t.Errorf("took %v; want the gate's 5 s", took)
+				}
+			})
+		})
+	}
+	t.Run("a late pass is a pass", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			began := time.Now()
+			g := gate{"g", 5 * time.Second, func(context.Context) (report.Verdict, string) {
+				if time.Since(began) < 3*time.Second {
+					return report.Fail, "not yet"
+				}
+				return report.Pass, "now"
+			}}
+			if r := g.await(t.Context()); r.Verdict != report.Pass || r.Took < 3*time.Second {
+				t.Errorf("got %+v", r)
+			}
+		})
+	})
+}
+
+func TestAnActionThatFailsAsksNoGate(t *testing.T) {
+	a := action{do: func(context.Context) error { return errors.New("no") }, gates: []gate{{"g", time.Second, func(context.Context) (report.Verdict, string) {
+		t.Error("asked")
+		return report.Pass, ""
+	}}}}
+	if r, ok := a.perform(t.Context()); ok || r.Error != "no" {
+		t.Errorf("ok %v, error %q", ok, r.Error)
+	}
+}
+
+// order carries a plan out on a cluster where every gate passes.
+func order(t *testing.T, w *world, to cluster.Topology) []string {
+	t.Helper()
+	p := planner{layout: w.layout, exec: w, gates: gates{world: w, cluster: "t.k8s.local"}}
+	for _, s := range p.steps(to) {
+		if s.title == "" || s.why == "" || len(s.actions) == 0 {
+			t.Errorf("step %q says nothing or does nothing", s.title)
+		}
+		for _, a := range s.actions {
+			if len(a.gates) == 0 {
+				t.Errorf("%s: nothing shows whether %q worked", s.title, a.what)
+			}
+			if _, ok := a.perform(t.Context()); !ok {
+				t.Fatalf("%s: %s did not pass", s.title, a.what)
+			}
+		}
+	}
+	return w.done
+}
+
+func TestTheOrderOfSteps(t *testing.T) {
+	hybrid := []string{
+		"serve cp-1", "serve cp-2", "expose",
+		"start a-1", "stop a-1", "reboot a-1", "start a-2", "stop a-2",
+		"start b", "stop b", "reboot b",
+	}
+	if got := order(t, healthy(t), cluster.Hybrid); !slices.Equal(got, hybrid) {
+		t.Errorf("to hybrid:\n got %q\nwant %q", got, hybrid)
+	}
+	none := append(slices.Clone(hybrid), "leave cp-1", "leave cp-2")
+	if got := order(t, healthy(t), cluster.None); !slices.Equal(got, none) {
+		t.Errorf("to none:\n got %q\nwant %q", got, none)
+	}
+	bare := healthy(t)
+	bare.layout.LoadBalancer = netip.Addr{}
+	if got := order(t, bare, cluster.Hybrid); slices.Contains(got, "expose") {
+		t.Errorf("a cluster without a load balancer had one extended: %q", got)
+	}
+}
+
+// Before gossip leaves a worker, the new way has been proven on that worker.
+func TestAPeerStopsOnlyWhereTheAgentIsProven(t *testing.T) {
+	w := healthy(t)
+	p := planner{layout: w.layout, exec: w, gates: gates{world: w, cluster: "t.k8s.local"}}
+	w.observation.Streak[probe.LocalBalancer] = 0
+	for _, a := range p.swap(w.layout.Workers()[0], true) {
+		for i := range a.gates {
+			a.gates[i].within = time.Millisecond
+		}
+		if _, ok := a.perform(t.Context()); !ok {
+			break
+		}
+	}
+	if !slices.Equal(w.done, []string{"start a-1"}) {
+		t.Errorf("done: %q; want the agent started and the peer left alone", w.done)
+	}
+}
+
+func TestAFaultStrikesTheFirstWorkerBehindACanary(t *testing.T) {
+	w := healthy(t)
+	p := planner{layout: w.layout, exec: w, gates: gates{world: w, cluster: "t.k8s.local"}}
+	steps := p.steps(cluster.None)
+	at, within := (&rehearsal{}).strikePoint(steps)
+	if got := steps[at].actions[within]; got.node != "a-2" || !got.moves {
+		t.Errorf("strikes at %q on %q; want the move of a-2", got.what, got.node)
+	}
+	w.layout.Nodes = slices.DeleteFunc(w.layout.Nodes, func(n lab.Node) bool { return n.Role == identity.Worker && n.Name != "b" })
+	p.layout = w.layout
+	steps = p.steps(cluster.None)
+	at, within = (&rehearsal{}).strikePoint(steps)
+	if got := steps[at].actions[within]; got.node != "b" || !got.moves {
+		t.Errorf("without another it strikes at %q on %q; want the canary's move", got.what, got.node)
+	}
+}
+
+func TestFaultsAreKnownByName(t *testing.T) {
+	for _, k := range FaultKinds() {
+		if err := CheckFault(k[0]); err != nil || k[1] == "" {
+			t.Errorf("%s: %v, described as %q", k[0], err, k[1])
+		}
+	}
+	if err := CheckFault("gremlins"); err == nil || !strings.Contains(err.Error(), "worker-rebooted") {
+		t.Errorf("an unknown fault gave %v; want the list", err)
+	}
+}
