@@ -178,6 +178,9 @@ func (r *rehearsal) perform(ctx context.Context, steps []step) {
 				})
 			}
 			result, ok := a.perform(ctx)
+			if ctx.Err() != nil {
+				return // interrupted: that a gate had not passed yet says nothing
+			}
 			done.Actions = append(done.Actions, result)
 			for _, g := range result.Gates {
 				r.cfg.Progress.Gate(a.node, g)
