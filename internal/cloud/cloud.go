@@ -1,0 +1,255 @@
+// Package cloud is what Muster needs to know of a cluster's machines, in words
+// that fit every provider: which instances there are and of which generation,
+// what the next one would boot with, what stands in front of the API, who may
+// reach whom, and what a role may do.
+//
+// It holds the words only. Each provider is a package below this one and links
+// its vendor's SDK; nothing here does. Values are observations: what could not
+// be read is a [Gap], never an empty answer, because "none" and "unknown" lead
+// to different decisions.
+package cloud
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/muster-dev/muster/internal/cluster"
+)
+
+// Provider looks at one cluster. All methods only read, follow every page and
+// zone, retry what is transient until ctx ends, and are safe for concurrent use.
+type Provider interface {
+	// Seeds returns the private addresses of the cluster's control-plane
+	// instances that run or are about to, sorted. No instance is an error of
+	// kind [ErrNotFound]: an overlay without seeds is an overlay of one.
+	Seeds(ctx context.Context) ([]netip.Addr, error)
+
+	// Observe returns everything else. It fails only if nothing could be
+	// learned at all; what is missing otherwise stands in [Observation.Gaps].
+	Observe(ctx context.Context) (*Observation, error)
+}
+
+// The kinds of error that callers tell apart. Providers wrap them.
+var (
+	// ErrNotFound: the provider answered, and there is no such thing.
+	ErrNotFound = errors.New("not found")
+	// ErrDenied: the credentials are missing, expired or not allowed to look.
+	ErrDenied = errors.New("denied")
+	// ErrTransient: throttled or unreachable until the deadline; later it may work.
+	ErrTransient = errors.New("no answer")
+	// ErrUsage: the configuration cannot be right, such as a region that does not exist.
+	ErrUsage = errors.New("bad configuration")
+)
+
+// Observation is a cluster's infrastructure as it was seen.
+type Observation struct {
+	Cluster       string         `json:"cluster"`
+	Cloud         cluster.Cloud  `json:"cloud"`
+	Groups        []Group        `json:"groups"` // sorted by name
+	LoadBalancers []LoadBalancer `json:"loadBalancers,omitempty"`
+	Network       Network        `json:"network"`
+	Roles         []Role         `json:"roles"` // permissions, sorted by name
+	Calls         []Call         `json:"-"`     // the API calls that were made, in order
+	Gaps          []Gap          `json:"gaps,omitempty"`
+}
+
+// Gap is something that could not be observed.
+type Gap struct {
+	What    string `json:"what"`    // the part of the observation, such as "target health"
+	Subject string `json:"subject"` // the group, load balancer or role it is about; empty for all
+	Why     string `json:"why"`     // one line: what was attempted and what came back
+}
+
+// String returns the gap on one line.
+func (g Gap) String() string {
+	if g.Subject == "" {
+		return fmt.Sprintf("%s: %s", g.What, g.Why)
+	}
+	return fmt.Sprintf("%s of %s: %s", g.What, g.Subject, g.Why)
+}
+
+// Call is one API call that was made, page by page.
+type Call struct {
+	Action     string // such as ec2:DescribeInstances
+	Resource   string // what it was asked for, without secrets
+	Permission string // what allows it; often the same as Action
+	Took       time.Duration
+	Err        string // empty if it succeeded
+}
+
+// Group is an instance group as the cloud has it.
+type Group struct {
+	Name      string       `json:"name"` // kOps's name of the group
+	ID        string       `json:"id"`   // the cloud's name of it
+	Role      cluster.Role `json:"role"`
+	Min       int          `json:"min"`
+	Max       int          `json:"max"`
+	Desired   int          `json:"desired"`
+	Zones     []string     `json:"zones,omitempty"`
+	Template  Template     `json:"template"` // what the next instance is made from
+	Instances []Instance   `json:"instances"`
+}
+
+// Template is what an instance of a group is made from.
+type Template struct {
+	ID      string `json:"id"`
+	Version string `json:"version"` // of the cloud; empty where it has none
+	// Hash identifies the user-data, hexadecimal SHA-256; empty if it could not be read.
+	Hash string `json:"hash,omitempty"`
+	// Boot is what the instance boots with; nil if it could not be read, and
+	// then a [Gap] of What "boot configuration" says why.
+	Boot *BootConfig `json:"boot,omitempty"`
+	// Permissions names the [Role] that the instance gets.
+	Permissions string `json:"permissions,omitempty"`
+	// Older counts versions before this one that still exist.
+	Older int `json:"older"`
+}
+
+// Generation says whether an instance was born from its group's template as it
+// is now.
+type Generation string
+
+// The generations. GenerationUnknown is treated as old by whoever acts.
+const (
+	GenerationNew     Generation = "new"
+	GenerationOld     Generation = "old"
+	GenerationUnknown Generation = "unknown"
+)
+
+// Instance is a machine.
+type Instance struct {
+	ID         string     `json:"id"`
+	Name       string     `json:"name,omitempty"` // of its node, where the cloud decides it
+	Addr       netip.Addr `json:"addr"`           // private; zero if it has none yet
+	Zone       string     `json:"zone,omitempty"`
+	State      string     `json:"state"` // running, pending, stopping and the like, as the cloud says it
+	Generation Generation `json:"generation"`
+	// Version is the template's version that it was born from; empty if unknown.
+	Version string `json:"version,omitempty"`
+	// Boot is what it was born with where that differs from the group's
+	// template and could be read; otherwise nil.
+	Boot     *BootConfig `json:"boot,omitempty"`
+	Launched time.Time   `json:"launched,omitzero"`
+	// Detached instances are the cluster's but no group's, as kOps leaves them
+	// while it surges.
+	Detached bool `json:"detached,omitempty"`
+}
+
+// BootPath is how an instance finds the control plane when it boots.
+type BootPath string
+
+// The boot paths.
+const (
+	// BootGossip: reads the state store, finds seeds by cloud tag, gossips.
+	BootGossip BootPath = "gossip"
+	// BootAddresses: asks a list of addresses that it was born with.
+	BootAddresses BootPath = "addresses"
+	// BootName: asks a name, which something must resolve.
+	BootName BootPath = "name"
+	// BootUnknown: could not be read.
+	BootUnknown BootPath = "unknown"
+)
+
+// BootConfig is what an instance boots with, as its user-data says.
+type BootConfig struct {
+	Cluster       string       `json:"cluster"`
+	Group         string       `json:"group"`
+	Role          cluster.Role `json:"role"`
+	Cloud         string       `json:"cloud,omitempty"`
+	ConfigBase    string       `json:"configBase,omitempty"`    // the state store's path, on the gossip path
+	Servers       []string     `json:"servers,omitempty"`       // URLs of the configuration server
+	TLSServerName string       `json:"tlsServerName,omitempty"` // name its certificate must carry; empty: the URL's host
+	CA            string       `json:"-"`                       // PEM bundle that its certificate must chain to
+	CAHash        string       `json:"caHash,omitempty"`        // hexadecimal SHA-256 of CA
+	APIServerIPs  []string     `json:"apiServerIPs,omitempty"`  // written into the hosts block at boot
+	ConfigHash    string       `json:"configHash,omitempty"`    // NodeupConfigHash, base64 SHA-256
+	// KopsVersion is the release whose nodeup the user-data fetches; empty if it does not say.
+	KopsVersion string `json:"kopsVersion,omitempty"`
+	// Credentials names the environment variables with secrets that the
+	// user-data exports. Values are never kept.
+	Credentials []string `json:"credentials,omitempty"`
+}
+
+// LoadBalancer stands in front of the API.
+type LoadBalancer struct {
+	ID        string       `json:"id"`
+	Name      string       `json:"name"`
+	Class     string       `json:"class"`  // network or classic on AWS; the vendor's word elsewhere
+	Scheme    string       `json:"scheme"` // public or internal
+	DNSName   string       `json:"dnsName,omitempty"`
+	Addresses []netip.Addr `json:"addresses"` // private and public, sorted; empty is worth a Gap
+	Listeners []Listener   `json:"listeners"` // sorted by port
+	// SecurityGroups are what guards it, where the cloud has such a thing.
+	SecurityGroups []string `json:"securityGroups,omitempty"`
+}
+
+// Listener returns the listener at a port.
+func (lb LoadBalancer) Listener(port int) (Listener, bool) {
+	for _, l := range lb.Listeners {
+		if l.Port == port {
+			return l, true
+		}
+	}
+	return Listener{}, false
+}
+
+// Listener is one port of a load balancer.
+type Listener struct {
+	Port     int      `json:"port"`
+	Protocol string   `json:"protocol"`
+	Check    string   `json:"check"`   // the health check, such as "HTTPS /healthz" or "TCP"
+	Targets  []Target `json:"targets"` // nil with a Gap if unreadable
+}
+
+// TargetHealth is what the load balancer thinks of a target.
+type TargetHealth string
+
+// The states of a target.
+const (
+	TargetHealthy   TargetHealth = "healthy"
+	TargetUnhealthy TargetHealth = "unhealthy"
+	TargetDraining  TargetHealth = "draining"
+	TargetInitial   TargetHealth = "initial"
+	TargetUnknown   TargetHealth = "unknown"
+)
+
+// Target is a machine behind a listener.
+type Target struct {
+	ID     string       `json:"id"`
+	Port   int          `json:"port"`
+	Health TargetHealth `json:"health"`
+	Reason string       `json:"reason,omitempty"`
+}
+
+// Healthy counts the targets that get traffic.
+func (l Listener) Healthy() (n int) {
+	for _, t := range l.Targets {
+		if t.Health == TargetHealthy {
+			n++
+		}
+	}
+	return n
+}
+
+// Permission kinds: what a [Role] holds is written down differently by each cloud.
+const (
+	KindPolicy  = "policy"  // AWS policy documents
+	KindBinding = "binding" // roles of GCE or Azure, bound on a resource
+	KindToken   = "token"   // a secret in the user-data
+)
+
+// Role is what the instances of a role may do in the cloud.
+type Role struct {
+	Name  string         `json:"name"` // of the cloud, such as nodes.example.k8s.local
+	Roles []cluster.Role `json:"roles"`
+	Kind  string         `json:"kind"`
+	// Policies are documents by name, as the cloud keeps them (JSON on AWS).
+	Policies map[string]string `json:"policies,omitempty"`
+	// Bindings are "role on resource" texts, sorted.
+	Bindings []string `json:"bindings,omitempty"`
+	// Managed names attached policies whose text is not among Policies.
+	Managed []string `json:"managed,omitempty"`
+}
