@@ -18,12 +18,17 @@ import (
 // Fabric is a network. Sending never blocks, a port that shut down is not
 // reachable, and links can be cut while it runs. The zero value is ready to use.
 type Fabric struct {
-	// Loss is the share of packets lost. It is set before the first port opens.
-	Loss float64
-
 	mu    sync.Mutex
 	ports map[netip.AddrPort]*Port
 	cut   func(from, to netip.AddrPort) bool // nil: nothing is cut
+	loss  float64
+}
+
+// SetLoss replaces the share of packets lost, from 0 to 1. Streams lose nothing.
+func (f *Fabric) SetLoss(share float64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.loss = share
 }
 
 // SetCut replaces what is cut; nil cuts nothing.
@@ -55,7 +60,7 @@ func (f *Fabric) reach(from netip.AddrPort, to string, packet bool) (p *Port, cu
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	addr := netip.MustParseAddrPort(to)
-	cut = f.cut != nil && f.cut(from, addr) || packet && rand.Float64() < f.Loss
+	cut = f.cut != nil && f.cut(from, addr) || packet && rand.Float64() < f.loss
 	return f.ports[addr], cut
 }
 

@@ -72,8 +72,9 @@ func (b *board) hearMessage(message []byte) outcome {
 	return out
 }
 
-// hearState takes in a member's full state.
-func (b *board) hearState(now time.Time, message []byte) outcome {
+// hearState takes in a member's full state. Alone, we are that member: a seed has
+// led back to us.
+func (b *board) hearState(now time.Time, message []byte, alone bool) outcome {
 	b.stats.States++
 	var out outcome
 	heard := false
@@ -89,7 +90,7 @@ func (b *board) hearState(now time.Time, message []byte) outcome {
 	if err != nil {
 		out.notices = append(out.notices, b.refuse(err).notices...)
 	}
-	if !heard || b.synced {
+	if !heard || alone || b.synced {
 		return out
 	}
 	b.synced, out.synced = true, true

@@ -26,6 +26,8 @@
 //   - a state of up to 700 bytes goes to every member at once, as one packet, and
 //     is gossiped as well, which makes up for losses;
 //   - a larger one goes over TCP to every member, sixteen at a time;
+//   - who turns out to be a member within ten seconds of a write is sent it too: it
+//     may have heard the state of somebody who did not know yet;
 //   - what waits to be sent is the newest state alone. The original queues up to
 //     200 of them, each holding all of the one before, and drops what is more.
 //

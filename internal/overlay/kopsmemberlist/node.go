@@ -42,7 +42,9 @@ type Node struct {
 	members  map[string]member
 	sending  map[string]bool // members that something is on its way to
 	edition  uint64          // of what we wrote
+	wroteAt  time.Time       // that edition
 	unsent   bool            // nobody has been sent that edition yet
+	handing  bool            // it is being handed out
 	changed  chan struct{}   // closed at the next change
 	synced   chan struct{}   // closed when somebody's whole state has been heard
 	quiet    chan struct{}   // closed when nothing waits to be sent; nil if nobody waits for that
@@ -152,7 +154,7 @@ func (n *Node) note(out outcome) {
 	}
 	if out.send {
 		n.edition++
-		n.unsent = true
+		n.wroteAt, n.unsent = time.Now(), true
 		signal(n.kick)
 	}
 }
@@ -212,7 +214,9 @@ func (s spread) LocalState(bool) []byte {
 }
 
 func (s spread) MergeRemoteState(b []byte, _ bool) {
-	s.n.hear(func(now time.Time) outcome { return s.n.board.hearState(now, b) })
+	s.n.hear(func(now time.Time) outcome {
+		return s.n.board.hearState(now, b, len(s.n.othersLocked()) == 0)
+	})
 }
 
 // alive accepts every member. kOps has such a delegate too: with it, upstream

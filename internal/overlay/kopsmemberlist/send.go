@@ -3,6 +3,7 @@ package kopsmemberlist
 import (
 	"context"
 	"sync"
+	"time"
 
 	hashicorp "github.com/hashicorp/memberlist"
 
@@ -16,6 +17,10 @@ const maxPacket = packetSize / 2
 // maxSends is how many members are sent to over TCP at the same time.
 const maxSends = 16
 
+// newcomerTime is how long after a write a new member is sent it. It may have asked
+// somebody for the whole state just before, and that somebody passes nothing on.
+const newcomerTime = 10 * time.Second
+
 // keepSending sends what we wrote to every member, until ctx ends.
 func (n *Node) keepSending(ctx context.Context, ml *hashicorp.Memberlist) {
 	var sends sync.WaitGroup
@@ -26,7 +31,7 @@ func (n *Node) keepSending(ctx context.Context, ml *hashicorp.Memberlist) {
 			return
 		case <-n.kick:
 		}
-		message, to := n.takeUnsent()
+		message, to := n.takeUnsent(time.Now())
 		if len(to) == 0 {
 			continue
 		}
@@ -43,6 +48,7 @@ func (n *Node) keepSending(ctx context.Context, ml *hashicorp.Memberlist) {
 			}
 		}
 		n.mu.Lock()
+		n.handing = false
 		n.wakeQuiet()
 		n.mu.Unlock()
 	}
@@ -50,16 +56,22 @@ func (n *Node) keepSending(ctx context.Context, ml *hashicorp.Memberlist) {
 
 // takeUnsent returns what has to be sent, and to whom. As long as there is
 // nobody, it stays to be sent.
-func (n *Node) takeUnsent() (message []byte, to []member) {
+func (n *Node) takeUnsent(now time.Time) (message []byte, to []member) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if !n.unsent {
+	if !n.unsent && now.Sub(n.wroteAt) > newcomerTime {
 		return nil, nil
 	}
-	if to = n.othersLocked(); len(to) > 0 {
-		n.unsent = false
+	for _, m := range n.othersLocked() {
+		if m.told < n.edition {
+			m.told = n.edition
+			n.members[m.node.Name] = m
+			to = append(to, m)
+		}
+	}
+	if len(to) > 0 {
+		n.unsent, n.handing = false, true
 		message = n.board.message()
-		n.sending[n.cfg.NodeName] = true // until keepSending has dealt with it
 	}
 	return message, to
 }
@@ -131,7 +143,7 @@ func (n *Node) wakeQuiet() {
 }
 
 func (n *Node) isQuiet() bool {
-	return len(n.othersLocked()) > 0 && !n.unsent && len(n.sending) == 0
+	return len(n.othersLocked()) > 0 && !n.unsent && !n.handing && len(n.sending) == 0
 }
 
 // broadcast is the state on its way in packets. A later one replaces it, because

@@ -95,7 +95,7 @@ func TestWhatWasPublishedBeforeRunIsSentWhenItRuns(t *testing.T) {
 func TestNewsGetsThroughALossyNetwork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t)
-		c.fabric.Loss = 0.3
+		c.fabric.SetLoss(0.3)
 		peers := c.startN(12)
 		c.meet(peers)
 		leaver, rest := peers[0], peers[1:]
@@ -154,7 +154,7 @@ func TestASilentNodeIsDeclaredDeadSoonAndItsRecordStays(t *testing.T) {
 func TestNoLiveNodeIsDeclaredDead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t)
-		c.fabric.Loss = 0.1
+		c.fabric.SetLoss(0.1)
 		peers := c.startN(9)
 		c.meet(peers)
 		for range 60 {
