@@ -129,14 +129,16 @@ func reason(v legacy.Verdict) string {
 // are ordinary. The caller holds mu.
 func (b *believer) tell(v legacy.Verdict) {
 	before, known := b.told[v.Key]
+	// Not the whole text: how far ahead a record lies changes by the second.
+	what := fmt.Sprintf("%s, version %d", reason(v), v.Version)
 	switch {
 	case v.Why == "" || v.Key == legacy.MarkerKey:
 		delete(b.told, v.Key)
 		return
-	case known && before == v.Why, !known && len(b.told) == maxTold:
+	case known && before == what, !known && len(b.told) == maxTold:
 		return
 	}
-	b.told[v.Key] = v.Why
+	b.told[v.Key] = what
 	if !v.Accepted {
 		b.refused[reason(v)]++
 	}

@@ -17,6 +17,14 @@ import (
 	"github.com/muster-dev/muster/internal/overlay/legacy"
 )
 
+// checker says which servers answer. health.Checker is one.
+type checker interface {
+	Run(ctx context.Context) error
+	SetTargets(servers []netip.AddrPort)
+	Results() map[netip.AddrPort]health.Result
+	Changed() <-chan struct{}
+}
+
 // A publisher keeps this node's own server in the record of one name while it
 // answers, beside the servers that its fellows put there. The overlays know one
 // value a name and let the last writer win, so every publisher reads, adds and
@@ -28,7 +36,7 @@ type publisher struct {
 	judge       legacy.Judge
 	believer    *believer
 	overlay     Overlay
-	checker     *health.Checker
+	checker     checker
 	log         *slog.Logger
 
 	// Everything below belongs to run.
