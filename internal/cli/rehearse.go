@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -167,7 +168,8 @@ func runRehearse(ctx context.Context, s streams, o rehearseOptions) error {
 
 // rehearseOne rehearses one spec, or refuses it.
 func rehearseOne(ctx context.Context, o rehearseOptions, to cluster.Topology, file string, c *cluster.Cluster, programs lab.Programs, dir string, p *printer) (report.Rehearsal, error) {
-	p.audit(file, c, to)
+	overlay := cmp.Or(lab.Overlay(o.overlay), lab.OverlayOf(c))
+	p.audit(file, c, to, overlay)
 	if o.endpoints == "list" {
 		// The lab builds what the workers are given, and no more.
 		c.API.LoadBalancer = nil
@@ -192,7 +194,7 @@ func rehearseOne(ctx context.Context, o rehearseOptions, to cluster.Topology, fi
 		File:     file,
 		Cluster:  c,
 		To:       to,
-		Overlay:  lab.Overlay(o.overlay),
+		Overlay:  overlay,
 		Fault:    o.fault,
 		Dir:      filepath.Join(dir, "lab"),
 		Programs: programs,

@@ -29,8 +29,7 @@ type Config struct {
 	Cluster *cluster.Cluster
 	// To is the topology to reach: hybrid or none. Required.
 	To cluster.Topology
-	// Overlay is what the cluster gossips over at first; empty means what
-	// lab.OverlayOf says.
+	// Overlay is what the cluster gossips over at first. Required.
 	Overlay lab.Overlay
 	// Fault is the kind of fault to inject; "" is none.
 	Fault string
@@ -79,9 +78,6 @@ func Run(ctx context.Context, cfg Config) (report.Rehearsal, error) {
 	r.evidence.From = string(startOf(cfg.Cluster))
 	r.evidence.API = "built in"
 	if startOf(cfg.Cluster) == cluster.Gossip {
-		if cfg.Overlay == "" {
-			cfg.Overlay = lab.OverlayOf(cfg.Cluster)
-		}
 		r.evidence.Overlay = string(cfg.Overlay)
 	}
 	r.evidence.Dir = cfg.Dir
