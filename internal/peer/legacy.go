@@ -6,7 +6,6 @@ import (
 	"net/netip"
 
 	"github.com/muster-dev/muster/internal/overlay/kopsmemberlist"
-	"github.com/muster-dev/muster/internal/overlay/legacy"
 	"github.com/muster-dev/muster/internal/overlay/weave"
 	"github.com/muster-dev/muster/internal/protokube"
 )
@@ -36,31 +35,50 @@ func newLegacy(cfg protokube.OverlayConfig, g protokube.Gossip, seeds func(conte
 type mesh struct{ *weave.Node }
 
 // State implements protokube.Overlay.
-func (m mesh) State() ([]legacy.Entry, []legacy.Tie) { return m.Node.State(), m.Ties() }
+func (m mesh) State() protokube.State {
+	return protokube.State{Entries: m.Node.State(), Ties: m.Ties()}
+}
 
-// Members implements protokube.Overlay.
-func (m mesh) Members() (names []string) {
+// Synced implements protokube.Overlay.
+func (m mesh) Synced() bool { return isClosed(m.Node.Synced()) }
+
+// View implements protokube.Overlay.
+func (m mesh) View() (v protokube.View) {
 	for _, p := range m.Peers() {
 		if p.Reachable && !p.Self {
-			names = append(names, p.NickName)
+			v.Members = append(v.Members, p.NickName)
 		}
 	}
-	return names
+	return v
 }
 
 // members is kOps's memberlist overlay as protokube's place wants it.
 type members struct{ *kopsmemberlist.Node }
 
 // State implements protokube.Overlay.
-func (m members) State() ([]legacy.Entry, []legacy.Tie) { return m.Node.State(), m.Ties() }
+func (m members) State() protokube.State {
+	return protokube.State{Entries: m.Node.State(), Ties: m.Ties()}
+}
 
-// Members implements protokube.Overlay. The overlay knows its members by addresses:
+// Synced implements protokube.Overlay.
+func (m members) Synced() bool { return isClosed(m.Node.Synced()) }
+
+// View implements protokube.Overlay. The overlay knows its members by addresses:
 // their names are new at each start.
-func (m members) Members() (names []string) {
+func (m members) View() (v protokube.View) {
 	for _, p := range m.Peers() {
 		if p.Status == kopsmemberlist.Alive && !p.Self {
-			names = append(names, p.Addr.String())
+			v.Members = append(v.Members, p.Addr.String())
 		}
 	}
-	return names
+	return v
+}
+
+func isClosed(ch <-chan struct{}) bool {
+	select {
+	case <-ch:
+		return true
+	default:
+		return false
+	}
 }
