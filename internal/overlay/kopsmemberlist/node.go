@@ -197,7 +197,8 @@ type spread struct{ n *Node }
 
 var _ hashicorp.Delegate = spread{}
 
-func (spread) NodeMeta(int) []byte { return nil }
+// NodeMeta is empty but there, as with kOps.
+func (spread) NodeMeta(int) []byte { return []byte{} }
 
 func (s spread) NotifyMsg(b []byte) {
 	s.n.hear(func(time.Time) outcome { return s.n.board.hearMessage(b) })
@@ -226,3 +227,13 @@ type alive struct{}
 var _ hashicorp.AliveDelegate = alive{}
 
 func (alive) NotifyAlive(*hashicorp.Node) error { return nil }
+
+// acks says nothing in acknowledgements. kOps has such a delegate too: with it,
+// upstream writes an empty payload where it otherwise writes none.
+type acks struct{}
+
+var _ hashicorp.PingDelegate = acks{}
+
+func (acks) AckPayload() []byte { return []byte{} }
+
+func (acks) NotifyPingComplete(*hashicorp.Node, time.Duration, []byte) {}
