@@ -189,9 +189,9 @@ func (j *Journal) Append(ctx context.Context, w Writer, e Entry) (Entry, error) 
 	return e, nil
 }
 
-// Open intents are actions that were begun and of which no outcome is known,
-// in the order in which they were begun. There is at most one for each pair of
-// step and action.
+// OpenIntents returns the actions that were begun and have no known outcome,
+// in the order in which they were begun, at most one for each pair of step and
+// action.
 func (j *Journal) OpenIntents() []Entry {
 	type action struct{ step, action string }
 	var open []Entry
