@@ -152,6 +152,7 @@ func (k *keeper) write(ctx context.Context, g *grip) error {
 // is pure; the keeper does what it answers.
 type grip struct {
 	change  Change
+	placed  bool      // it has been in place
 	strikes int       // times replaced since it was calm
 	last    time.Time // replaced, last
 	lost    bool      // it is not in place
@@ -172,10 +173,10 @@ type act struct {
 // step looks at the record as it is now.
 func (g *grip) step(now time.Time, r legacy.Record, known, alive bool) (a act) {
 	if known && g.change.done(r) {
-		g.lost, g.due = false, time.Time{}
+		g.placed, g.lost, g.due = true, false, time.Time{}
 		return a
 	}
-	if !g.lost || g.by != r.Version {
+	if g.placed && (!g.lost || g.by != r.Version) {
 		g.replaced(now, r, known, &a)
 	}
 	switch {

@@ -91,7 +91,10 @@ func (lab *weaveLab) start(name, secret string) *weave.Node {
 	return node
 }
 
-func (lab *weaveLab) until(ok func() bool) { until(lab.t, ok) }
+func (lab *weaveLab) until(ok func() bool) {
+	lab.t.Helper()
+	until(lab.t, ok)
+}
 
 // until polls for what no channel announces.
 func until(t *testing.T, ok func() bool) {
