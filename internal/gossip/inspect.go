@@ -74,6 +74,12 @@ func Inspect(e Expect, views []View, failed []Failure, now time.Time) Report {
 	return r
 }
 
+// Newest returns the state of an overlay as a peer would have it that has heard
+// all the views: the greatest version of each key, ordered by key.
+func Newest(views []View, o Overlay) []legacy.Entry {
+	return newestOf(slices.DeleteFunc(slices.Clone(views), func(v View) bool { return v.Overlay != o }))
+}
+
 // newestOf merges views as a peer would: the greatest version of each key.
 func newestOf(views []View) []legacy.Entry {
 	held := make(map[string]legacy.Entry)

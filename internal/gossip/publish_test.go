@@ -188,9 +188,9 @@ func TestAddressesHaveToAnswerAsTheName(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	hangs := make(chan struct{})
+	closed := make(chan struct{})
 	go func() {
-		defer close(hangs)
+		defer close(closed)
 		for {
 			c, err := plain.Accept()
 			if err != nil {
@@ -199,7 +199,7 @@ func TestAddressesHaveToAnswerAsTheName(t *testing.T) {
 			c.Close() // as a balancer does whose targets are dead
 		}
 	}()
-	t.Cleanup(func() { plain.Close(); <-hangs })
+	t.Cleanup(func() { plain.Close(); <-closed })
 	for _, tc := range []struct {
 		name string
 		addr netip.AddrPort
