@@ -19,6 +19,7 @@ import (
 
 	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/gossip"
+	"github.com/muster-dev/muster/internal/overlay/kopsmemberlist"
 	"github.com/muster-dev/muster/internal/overlay/weave"
 	"github.com/muster-dev/muster/internal/secretfile"
 )
@@ -60,7 +61,7 @@ Gossip is deprecated: kOps ` + cluster.Deadline().Refused.String() + ` refuses i
 
 func (o *gossipFlags) register(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringVar(&o.overlay, "overlay", "", "weave, kops-memberlist or both (default: as the spec says, else by port: 3998 and 3999 are weave, 3993 and 4000 kops-memberlist, else weave)")
+	f.StringVar(&o.overlay, "overlay", "", "weave, kops-memberlist or both (default: by port, 3998 and 3999 are weave, 3993 and 4000 kops-memberlist; without a port as the spec says, else weave)")
 	f.StringVar(&o.cluster, "cluster", "", "`name` of the cluster; other names in the overlay are shown as not accepted (default: from the spec, else $KOPS_CLUSTER_NAME)")
 	f.StringSliceVar(&o.networks, "network", nil, "`CIDR` that the cluster's addresses lie in; may be repeated (default: from the spec, else private networks)")
 	f.StringVarP(&o.file, "filename", "f", "", "kOps `manifest` to take the cluster, its networks and its gossipConfig from")
@@ -74,6 +75,7 @@ func (o *gossipFlags) register(cmd *cobra.Command) {
 type gossipScene struct {
 	expect  gossip.Expect
 	sides   []gossip.Side
+	unknown []gossip.Target // addresses whose overlay shows only when they are read
 	timeout time.Duration
 	json    bool
 }
@@ -110,12 +112,35 @@ func (o *gossipFlags) scene(ctx context.Context, at []string) (gossipScene, erro
 			return sc, err
 		}
 	}
+	either := gossip.EitherReader{}
 	for _, overlay := range []gossip.Overlay{gossip.Weave, gossip.Memberlist} {
-		if addrs := found[overlay]; len(addrs) > 0 {
-			sc.sides = append(sc.sides, newSide(overlay, addrs, secrets))
+		side := newSide(overlay, found[overlay], secrets)
+		if len(side.At) > 0 {
+			sc.sides = append(sc.sides, side)
+		}
+		if overlay == gossip.Weave {
+			either.Weave = side.Reader
+		} else {
+			either.Memberlist = side.Reader
 		}
 	}
+	for _, a := range found[anyOverlay] {
+		sc.unknown = append(sc.unknown, gossip.Target{Addr: a, Reader: either})
+	}
 	return sc, nil
+}
+
+// anyOverlay stands for whichever overlay answers.
+const anyOverlay gossip.Overlay = ""
+
+// lasting is scene for commands that stay connected, and so have to know which
+// overlay they connect to.
+func (o *gossipFlags) lasting(ctx context.Context, at []string) (gossipScene, error) {
+	sc, err := o.scene(ctx, at)
+	if err == nil && len(sc.unknown) > 0 {
+		err = usagef("%s: port %d is no port of kOps's; say which overlay it is with --overlay", sc.unknown[0].Addr, sc.unknown[0].Addr.Port())
+	}
+	return sc, err
 }
 
 func (o *gossipFlags) spec() (*cluster.Cluster, error) {
@@ -277,7 +302,7 @@ func (o *gossipFlags) overlays(text string, port uint16, spec *cluster.Cluster) 
 				return []gossip.Overlay{g.overlay}, nil
 			}
 		}
-		return nil, usagef("%s: port %d is no port of kOps's; say which overlay it is with --overlay", text, port)
+		return []gossip.Overlay{anyOverlay}, nil
 	case spec != nil:
 		var all []gossip.Overlay
 		for _, g := range gossipConfigs(spec) {
@@ -325,17 +350,21 @@ func lookUp(ctx context.Context, text, host string) (netip.Addr, error) {
 	return addrs[0].Unmap(), nil
 }
 
-// newSide makes the way into one overlay. Each visit and each leaf has a name
-// of its own: two peers of one name keep each other out.
+// newSide makes the way into one overlay. Each visitor and each leaf has a name
+// of its own: two peers of one name keep each other out of weave.
 func newSide(overlay gossip.Overlay, at []netip.AddrPort, secret []byte) gossip.Side {
-	return gossip.Side{
-		Overlay: overlay,
-		At:      at,
-		Reader:  gossip.WeaveReader{Config: weave.Config{NodeName: visitorName(), Secret: secret}},
-		NewLeaf: func(at []netip.AddrPort) (gossip.Writer, error) {
-			return gossip.NewWeaveLeaf(weave.Config{NodeName: visitorName(), Secret: secret}, at)
-		},
+	side := gossip.Side{Overlay: overlay, At: at}
+	if overlay == gossip.Memberlist {
+		var cfg kopsmemberlist.Config
+		side.Reader = gossip.MemberlistReader{Config: cfg}
+		side.NewLeaf = func(at []netip.AddrPort) (gossip.Writer, error) { return gossip.NewMemberlistLeaf(cfg, at), nil }
+		return side
 	}
+	side.Reader = gossip.WeaveReader{Config: weave.Config{NodeName: visitorName(), Secret: secret}}
+	side.NewLeaf = func(at []netip.AddrPort) (gossip.Writer, error) {
+		return gossip.NewWeaveLeaf(weave.Config{NodeName: visitorName(), Secret: secret}, at)
+	}
+	return side
 }
 
 // visitorName says who looks in, for those who look at the overlay themselves.

@@ -55,7 +55,7 @@ func runInspect(ctx context.Context, s streams, o inspectOptions, args []string)
 	if err != nil {
 		return err
 	}
-	var targets []gossip.Target
+	targets := sc.unknown
 	for _, side := range sc.sides {
 		for _, a := range side.At {
 			targets = append(targets, gossip.Target{Overlay: side.Overlay, Addr: a, Reader: side.Reader})

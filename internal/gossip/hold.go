@@ -135,8 +135,8 @@ func (k *keeper) write(ctx context.Context, g *grip) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		// Cut off, most likely: the leaf has it and passes it on when it is
-		// connected again.
+		// Cut off, most likely: the leaf has it and passes it on when somebody
+		// answers again.
 		return k.tell(ctx, g, Event{Kind: LinkLost, Note: fmt.Sprintf("written here, not passed on yet: %v", err)})
 	}
 	var version uint64

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/muster-dev/muster/internal/gossip"
+	"github.com/muster-dev/muster/internal/overlay/kopsmemberlist"
 	"github.com/muster-dev/muster/internal/overlay/legacy"
 	"github.com/muster-dev/muster/internal/overlay/weave"
 )
@@ -148,6 +149,68 @@ func (lab *weaveLab) view(node int) gossip.View {
 		lab.t.Fatal(err)
 	}
 	return v
+}
+
+// memberlistLab runs members of the kops-memberlist overlay on loopback.
+type memberlistLab struct {
+	t     *testing.T
+	nodes []*kopsmemberlist.Node
+	at    []netip.AddrPort
+}
+
+func newMemberlistLab(t *testing.T, count int) *memberlistLab {
+	t.Helper()
+	lab := &memberlistLab{t: t}
+	for range count {
+		cfg := kopsmemberlist.Config{Listen: netip.MustParseAddrPort("127.0.0.1:0")}
+		if seeds := slices.Clone(lab.at); len(seeds) > 0 {
+			cfg.Seeds = func(context.Context) ([]netip.AddrPort, error) { return seeds, nil }
+		}
+		node, err := kopsmemberlist.New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		ended := make(chan error, 1)
+		go func() { ended <- node.Run(ctx) }()
+		t.Cleanup(func() {
+			cancel()
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+		})
+		addr, err := node.Addr(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		lab.nodes, lab.at = append(lab.nodes, node), append(lab.at, addr)
+	}
+	until(t, func() bool {
+		return !slices.ContainsFunc(lab.nodes, func(n *kopsmemberlist.Node) bool { return n.Stats().Members < count })
+	})
+	return lab
+}
+
+func (lab *memberlistLab) allHold(key, value string) bool {
+	return !slices.ContainsFunc(lab.nodes, func(n *kopsmemberlist.Node) bool {
+		r, ok := n.Get(key)
+		return !ok || r.Value != value || r.Tombstone
+	})
+}
+
+func (lab *memberlistLab) side(through ...int) gossip.Side {
+	var at []netip.AddrPort
+	for _, i := range through {
+		at = append(at, lab.at[i])
+	}
+	return gossip.Side{
+		Overlay: gossip.Memberlist,
+		At:      at,
+		Reader:  gossip.MemberlistReader{},
+		NewLeaf: func(at []netip.AddrPort) (gossip.Writer, error) {
+			return gossip.NewMemberlistLeaf(kopsmemberlist.Config{}, at), nil
+		},
+	}
 }
 
 func entry(key, value string, version uint64) legacy.Entry {

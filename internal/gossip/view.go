@@ -101,6 +101,22 @@ type Reader interface {
 	Read(ctx context.Context, addr netip.AddrPort) (View, error)
 }
 
+// EitherReader reads a peer of which nobody knows which overlay it is in.
+type EitherReader struct{ Weave, Memberlist Reader }
+
+// Read implements Reader. The view says which overlay it was.
+func (r EitherReader) Read(ctx context.Context, addr netip.AddrPort) (View, error) {
+	v, first := r.Weave.Read(ctx, addr)
+	if first == nil {
+		return v, nil
+	}
+	v, second := r.Memberlist.Read(ctx, addr)
+	if second == nil {
+		return v, nil
+	}
+	return View{}, fmt.Errorf("%s answers as neither overlay; weave: %w; kops-memberlist: %w", addr, first, second)
+}
+
 // Target is a peer to visit.
 type Target struct {
 	Overlay Overlay

@@ -2,6 +2,8 @@ package gossip
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -22,12 +24,17 @@ import (
 const refreshLeaf = time.Minute
 
 // WeaveReader reads peers of the weave overlay. NodeName, Secret and Dial of
-// the configuration matter.
+// the configuration matter. Each visit appends something of its own to the node
+// name: two peers of one name keep each other out.
 type WeaveReader struct{ Config weave.Config }
 
 // Read implements Reader.
 func (r WeaveReader) Read(ctx context.Context, addr netip.AddrPort) (View, error) {
-	got, err := weave.Read(ctx, r.Config, addr)
+	cfg := r.Config
+	var unique [4]byte
+	rand.Read(unique[:]) // never fails
+	cfg.NodeName += "-" + hex.EncodeToString(unique[:])
+	got, err := weave.Read(ctx, cfg, addr)
 	if err != nil {
 		return View{}, explainWeave(addr, err, len(r.Config.Secret) > 0)
 	}

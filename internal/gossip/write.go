@@ -69,8 +69,9 @@ func put(ctx context.Context, leaf Writer, changes []Change, within time.Duratio
 	return nil
 }
 
-// askAgain is how long to wait for gossip to spread before asking again.
-const askAgain = 500 * time.Millisecond
+// askAgain is how long to wait for gossip to spread before asking again; each
+// time twice as long.
+const askAgain = 250 * time.Millisecond
 
 // arrived asks peers, those we connect through and others, each over a new
 // connection, until everyone who answers has the changes.
@@ -96,13 +97,19 @@ func arrived(ctx context.Context, s Side, changes []Change, within time.Duration
 		}
 	}
 	a.Known = len(known)
-	for {
-		a.Have, a.Lack, a.Silent = poll(ctx, s, ask, changes)
+	for wait := askAgain; ; wait = min(2*wait, askFor) {
+		var have []string
+		have, a.Lack, a.Silent = poll(ctx, s, ask, changes)
+		a.Have = append(a.Have, have...)
+		for _, label := range have {
+			delete(ask, label) // each visit costs a peer of the original an update of the topology
+		}
+		slices.Sort(a.Have)
 		if len(a.Have) > 0 && len(a.Lack) == 0 {
 			return a, nil
 		}
 		select {
-		case <-time.After(askAgain):
+		case <-time.After(wait):
 		case <-ctx.Done():
 			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 				return a, fmt.Errorf("written to %s, but not everywhere after %v: %d peers have it, %s not; look with muster gossip inspect", s.Overlay, within, len(a.Have), orNothing(strings.Join(a.Lack, ", ")))
