@@ -96,12 +96,15 @@ func exitCode(err error) int {
 		spec     *cluster.SpecError
 		config   *node.ConfigError
 		labUsage *lab.UsageError
+		findings findingsError
 	)
 	switch {
 	case errors.As(err, &refused):
 		return ExitRefused
 	case errors.As(err, &usage), errors.As(err, &spec), errors.As(err, &config), errors.As(err, &labUsage):
 		return ExitUsage
+	case errors.As(err, &findings):
+		return ExitFindings
 	default:
 		return ExitFailed
 	}
@@ -135,7 +138,7 @@ way. It touches no cluster.
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usagef("%v; see %s --help", err, cmd.CommandPath())
 	})
-	root.AddCommand(newRehearse(s), newLab(s), newInit(s), newToken(s))
+	root.AddCommand(newRehearse(s), newLab(s), newInit(s), newToken(s), newGossip(s))
 	return root
 }
 
