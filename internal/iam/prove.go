@@ -138,9 +138,31 @@ func newProver(newer, older []Policy) *prover {
 			p.statements = append(p.statements, side)
 		}
 	}
-	add(p.newer, true)
-	add(p.older, false)
+	add(relevant(p.newer, p.newer), true)
+	add(relevant(p.older, p.newer), false)
 	return p
+}
+
+// relevant drops actions that the newer statements do not allow whatever the
+// resource, and statements that have none left: no counter-example can have them.
+func relevant(statements, newer []statement) []statement {
+	allowable := func(action string) bool {
+		return slices.ContainsFunc(newer, func(s statement) bool { return s.allow && s.action.eval(action, nil) == yes })
+	}
+	var kept []statement
+	for _, s := range statements {
+		var globs []glob
+		for _, g := range s.action.globs {
+			if action, ok := g.literal(); !ok || allowable(action) {
+				globs = append(globs, g)
+			}
+		}
+		s.action.globs = globs
+		if len(globs) > 0 || s.action.not {
+			kept = append(kept, s)
+		}
+	}
+	return kept
 }
 
 func (p *prover) unknown(id, name string) int {
