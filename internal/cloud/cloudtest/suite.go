@@ -57,7 +57,10 @@ const patience = 30 * time.Second
 // Run runs the suite.
 func Run(t *testing.T, v Vendor) {
 	t.Run("seeds are the control plane alone, sorted", v.seeds)
-	t.Run("seeds come from every page and zone, and do not stop at a hundred", v.everySeed)
+	t.Run("kOps reads the first page only; here every page gives seeds", v.everyPage)
+	t.Run("kOps looks in the default zone only; here every zone gives seeds", v.everyZone)
+	t.Run("kOps stops at a hundred seeds; here nothing does", v.everySeed)
+	t.Run("kOps matches a part of the tag; here a longer name is another cluster", v.otherCluster)
 	t.Run("no seed is an error of its own kind", v.noSeed)
 	t.Run("an instance that is listed and not yet there is no seed and no failure", v.eventually)
 	t.Run("groups hold every instance", v.groups)
@@ -104,30 +107,51 @@ func discreet(t testing.TB, o *cloud.Observation) {
 	}
 }
 
-func (v Vendor) seeds(t *testing.T) {
-	w := Small()
-	p, _ := v.provider(t, w)
-	got, err := p.Seeds(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(seedsOf(w), got, addrs); diff != "" {
-		t.Errorf("seeds (-want +got):\n%s", diff)
-	}
-}
+func (v Vendor) seeds(t *testing.T) { v.wantSeeds(t, Small()) }
 
-func (v Vendor) everySeed(t *testing.T) {
-	w := Large(130, 130)
+func (v Vendor) wantSeeds(t *testing.T, w World) *server {
+	t.Helper()
 	p, s := v.provider(t, w)
 	got, err := p.Seeds(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(seedsOf(w), got, addrs); diff != "" {
+	if diff := cmp.Diff(seedsOf(w), got, Addrs); diff != "" {
 		t.Errorf("seeds (-want +got):\n%s", diff)
 	}
-	if n := s.count(v.Seeds); n < 2 {
+	return s
+}
+
+func (v Vendor) everyPage(t *testing.T) {
+	if n := v.wantSeeds(t, Large(130, 130)).count(v.Seeds); n < 2 {
 		t.Errorf("the fake was asked for %s %d times; it has no pages and proves nothing", v.Seeds, n)
+	}
+}
+
+func (v Vendor) everyZone(t *testing.T) {
+	w := Small()
+	for i := range w.Machines {
+		w.Machines[i].Zone = 2 - i%2 // nobody is in the first one
+	}
+	v.wantSeeds(t, w)
+}
+
+func (v Vendor) everySeed(t *testing.T) {
+	w := Large(101, 0)
+	if len(seedsOf(w)) != 101 {
+		t.Fatalf("the world has %d seeds", len(seedsOf(w)))
+	}
+	v.wantSeeds(t, w)
+}
+
+func (v Vendor) otherCluster(t *testing.T) {
+	w := World{}
+	w.add(Machine{Cluster: Name + "2", Group: "control-plane-a", Role: cluster.RoleControlPlane})
+	w.add(Machine{Cluster: "big-" + Name, Group: "control-plane-a", Role: cluster.RoleControlPlane})
+	p, _ := v.provider(t, w)
+	got, err := p.Seeds(t.Context())
+	if !errors.Is(err, cloud.ErrNotFound) {
+		t.Errorf("seeds of other clusters: %v, %v", got, err)
 	}
 }
 
@@ -154,7 +178,7 @@ func (v Vendor) eventually(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(seedsOf(w), got, addrs); diff != "" {
+	if diff := cmp.Diff(seedsOf(w), got, Addrs); diff != "" {
 		t.Errorf("seeds (-want +got):\n%s", diff)
 	}
 	o := v.observe(t, w)
@@ -213,7 +237,7 @@ func (v Vendor) groups(t *testing.T) {
 		}
 		got[g.Name] = s
 	}
-	if diff := cmp.Diff(want, got, addrs); diff != "" {
+	if diff := cmp.Diff(want, got, Addrs); diff != "" {
 		t.Errorf("groups (-want +got):\n%s", diff)
 	}
 	if o.Cluster != Name || o.Cloud != v.Cloud {
@@ -279,7 +303,7 @@ func (v Vendor) balancer(t *testing.T) {
 		t.Fatalf("%d load balancers, want 1; gaps: %v", len(o.LoadBalancers), o.Gaps)
 	}
 	lb := o.LoadBalancers[0]
-	if diff := cmp.Diff(v.VIPs, lb.Addresses, addrs); diff != "" {
+	if diff := cmp.Diff(v.VIPs, lb.Addresses, Addrs); diff != "" {
 		t.Errorf("addresses (-want +got):\n%s", diff)
 	}
 	ports := v.Ports
@@ -388,7 +412,9 @@ func (v Vendor) passing(t *testing.T) {
 // short is a deadline that a test is meant to meet.
 const short = 300 * time.Millisecond
 
-func (v Vendor) down(t *testing.T)   { v.lasts(t, fault{service: v.Seeds, status: http.StatusTooManyRequests}) }
+func (v Vendor) down(t *testing.T) {
+	v.lasts(t, fault{service: v.Seeds, status: http.StatusTooManyRequests})
+}
 func (v Vendor) silent(t *testing.T) { v.lasts(t, fault{service: v.Seeds}) }
 
 func (v Vendor) lasts(t *testing.T, f fault) {
@@ -443,8 +469,6 @@ func (v Vendor) together(t *testing.T) {
 	}
 	wg.Wait()
 }
-
-var addrs = cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
 
 // seedsOf is what a world's seeds must be.
 func seedsOf(w World) (seeds []netip.Addr) {

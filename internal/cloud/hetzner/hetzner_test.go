@@ -1,7 +1,6 @@
 package hetzner_test
 
 import (
-	"encoding/json"
 	"errors"
 	"net/http"
 	"net/http/httptest"
@@ -9,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/hetznercloud/hcloud-go/v2/hcloud/schema"
@@ -17,7 +15,6 @@ import (
 	"github.com/muster-dev/muster/internal/cloud"
 	"github.com/muster-dev/muster/internal/cloud/cloudtest"
 	"github.com/muster-dev/muster/internal/cloud/hetzner"
-	"github.com/muster-dev/muster/internal/cloud/rest"
 	"github.com/muster-dev/muster/internal/cluster"
 )
 
@@ -37,9 +34,7 @@ func vendor() cloudtest.Vendor {
 		},
 		Fail: func(w http.ResponseWriter, status int, text string) {
 			code := map[int]string{401: "unauthorized", 403: "forbidden", 429: "rate_limit_exceeded"}[status]
-			w.Header().Set("Content-Type", "application/json")
-			w.WriteHeader(status)
-			json.NewEncoder(w).Encode(map[string]any{"error": map[string]any{"code": code, "message": text, "details": nil}})
+			cloudtest.JSONStatus(w, status, map[string]any{"error": map[string]any{"code": code, "message": text, "details": nil}})
 		},
 		Seeds:       "servers",
 		Gaps:        map[string]string{"servers": "instances", "load_balancers": "load balancers", "firewalls": "network rules"},
@@ -52,7 +47,7 @@ func vendor() cloudtest.Vendor {
 func connect(t testing.TB, url string) *hetzner.Provider {
 	t.Helper()
 	p, err := hetzner.New(hetzner.Config{
-		Cluster: cloudtest.Name, Token: cloudtest.Secret, Endpoint: url + "/v1", HTTP: rest.Transport{Backoff: time.Millisecond},
+		Cluster: cloudtest.Name, Token: cloudtest.Secret, Endpoint: url + "/v1", HTTP: cloudtest.Fast(),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -76,7 +71,7 @@ func fake(w cloudtest.World) http.Handler {
 	mux.HandleFunc("GET /v1/servers/{id}", func(rw http.ResponseWriter, r *http.Request) {
 		for _, m := range w.Machines {
 			if s := server(m); strconv.FormatInt(s.ID, 10) == r.PathValue("id") && m.State != cloudtest.Listed {
-				answer(rw, map[string]any{"server": s})
+				cloudtest.JSON(rw, map[string]any{"server": s})
 				return
 			}
 		}
@@ -110,17 +105,12 @@ func page[T any](w http.ResponseWriter, r *http.Request, name string, all []T) {
 	n, _ := strconv.Atoi(q.Get("page"))
 	per, _ := strconv.Atoi(q.Get("per_page"))
 	n, per = max(n, 1), min(max(per, 1), 50)
-	from, to := min((n-1)*per, len(all)), min(n*per, len(all))
+	items, last := cloudtest.Page(all, n, per)
 	meta := schema.MetaPagination{Page: n, PerPage: per, TotalEntries: len(all), LastPage: (len(all) + per - 1) / per}
-	if to < len(all) {
+	if !last {
 		meta.NextPage = n + 1
 	}
-	answer(w, map[string]any{name: all[from:to], "meta": schema.Meta{Pagination: &meta}})
-}
-
-func answer(w http.ResponseWriter, v any) {
-	w.Header().Set("Content-Type", "application/json")
-	json.NewEncoder(w).Encode(v)
+	cloudtest.JSON(w, map[string]any{name: items, "meta": schema.Meta{Pagination: &meta}})
 }
 
 func id(m cloudtest.Machine) int64 { return int64(7000 + m.N) }
@@ -209,42 +199,27 @@ var firewalls = []schema.Firewall{
 }
 
 func TestNetworkFiltersThePublicSideOnly(t *testing.T) {
-	srv := httptest.NewServer(fake(cloudtest.Small()))
-	defer srv.Close()
-	o, err := connect(t, srv.URL).Observe(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	tests := []struct {
-		from, to string
-		port     int
-		want     cloud.Answer
-	}{
-		{cloud.PartyWorld, cloud.PartyControlPlane, 443, cloud.Yes},
-		{cloud.PartyWorld, cloud.PartyControlPlane, 22, cloud.No},
-		{cloud.PartyWorld, cloud.PartyControlPlane, 3988, cloud.No},
-		{cloud.PartyWorld, cloud.PartyWorkers, 3999, cloud.No},
-		{cloud.PartyWorkers, cloud.PartyControlPlane, 3988, cloud.Yes},
-		{cloud.PartyWorkers, cloud.PartyLoadBalancer, 3988, cloud.Yes},
-		{cloud.PartyLoadBalancer, cloud.PartyControlPlane, 3988, cloud.Yes},
-	}
-	for _, tt := range tests {
-		if got := o.Network.Allows(tt.from, tt.to, "tcp", tt.port); got != tt.want {
-			t.Errorf("%s to %s at %d: %s, want %s", tt.from, tt.to, tt.port, got, tt.want)
-		}
-	}
+	cloudtest.Network(t, vendor(), []cloudtest.Reach{
+		{From: cloud.PartyWorld, To: cloud.PartyControlPlane, Port: 443, Want: cloud.Yes},
+		{From: cloud.PartyWorld, To: cloud.PartyControlPlane, Port: 22, Want: cloud.No},
+		{From: cloud.PartyWorld, To: cloud.PartyControlPlane, Port: 3988, Want: cloud.No},
+		{From: cloud.PartyWorld, To: cloud.PartyWorkers, Port: 3999, Want: cloud.No},
+		{From: cloud.PartyWorkers, To: cloud.PartyControlPlane, Port: 3988, Want: cloud.Yes},
+		{From: cloud.PartyWorkers, To: cloud.PartyLoadBalancer, Port: 3988, Want: cloud.Yes},
+		{From: cloud.PartyLoadBalancer, To: cloud.PartyControlPlane, Port: 3988, Want: cloud.Yes},
+	})
 }
 
 func TestSelfIsWhatMetadataAndLabelsSay(t *testing.T) {
 	srv := httptest.NewServer(fake(cloudtest.Small()))
 	defer srv.Close()
-	c := hetzner.Config{Token: cloudtest.Secret, Endpoint: srv.URL + "/v1", Metadata: srv.URL + "/metadata", HTTP: rest.Transport{Backoff: time.Millisecond}}
+	c := hetzner.Config{Token: cloudtest.Secret, Endpoint: srv.URL + "/v1", Metadata: srv.URL + "/metadata", HTTP: cloudtest.Fast()}
 	got, err := hetzner.Self(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := cloud.Self{Cluster: cloudtest.Name, Name: "7002", Addr: netip.MustParseAddr("172.20.0.3")}
-	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
+	if diff := cmp.Diff(want, got, cloudtest.Addrs); diff != "" {
 		t.Errorf("self (-want +got):\n%s", diff)
 	}
 }

@@ -3,45 +3,37 @@ package hetzner
 import (
 	"context"
 	"fmt"
-	"strings"
-	"time"
 
 	"github.com/muster-dev/muster/internal/cloud"
 	"github.com/muster-dev/muster/internal/cloud/rest"
+	"github.com/muster-dev/muster/internal/cloud/survey"
 )
 
 // metadataURL is where every server of Hetzner can ask about itself.
 const metadataURL = "http://169.254.169.254/hetzner/v1/metadata"
 
-// selfTimeout is how long the metadata service and the API may take together.
-const selfTimeout = 30 * time.Second
-
 // Self asks the metadata service which server this is and the API what its
 // labels say; the Cluster of the configuration is not looked at.
 func Self(ctx context.Context, c Config) (cloud.Self, error) {
-	ctx, cancel := context.WithTimeout(ctx, selfTimeout)
-	defer cancel()
-	t := c.HTTP
-	if t.Base == nil {
-		t.Base = rest.Direct()
-	}
-	t.Routes = []rest.Route{{Method: "GET", Path: "/metadata/instance-id", Action: "metadata instance-id"}}
 	base := c.Metadata
 	if base == "" {
 		base = metadataURL
 	}
-	id, err := t.Fetch(ctx, base+"/instance-id", nil)
+	got, err := rest.Metadata{Base: base, HTTP: c.HTTP}.All(ctx, "instance-id")
 	if err != nil {
-		return cloud.Self{}, rest.Classify("ask which server this is", err)
+		return cloud.Self{}, err
 	}
+	id := got[0]
+	ctx, cancel := survey.WithDeadline(ctx)
+	defer cancel()
 	c.Cluster = "unknown"
 	p, err := New(c)
 	if err != nil {
 		return cloud.Self{}, err
 	}
-	server, _, err := p.client.Server.Get(ctx, strings.TrimSpace(string(id)))
+	server, _, err := p.client.Server.Get(ctx, id)
 	if err != nil {
-		return cloud.Self{}, rest.Classify(fmt.Sprintf("get server %s", id), err)
+		return cloud.Self{}, rest.Classify("get server "+id, err)
 	}
 	if server == nil {
 		return cloud.Self{}, fmt.Errorf("get server %s: %w", id, cloud.ErrNotFound)

@@ -6,19 +6,19 @@ import (
 	"net/http"
 )
 
-// maxFetch bounds what [Transport.Fetch] reads, in bytes.
+// maxFetch bounds what [Transport.fetch] reads, in bytes.
 const maxFetch = 1 << 20
 
-// Direct is a transport that asks no proxy, for addresses of this machine's own
+// direct is a transport that asks no proxy, for addresses of this machine's own
 // cloud.
-func Direct() http.RoundTripper {
+func direct() http.RoundTripper {
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.Proxy = nil
 	return t
 }
 
-// Fetch reads a small document, such as one of a cloud's metadata service.
-func (t *Transport) Fetch(ctx context.Context, url string, header http.Header) ([]byte, error) {
+// fetch reads a small document, such as one of a cloud's metadata service.
+func (t *Transport) fetch(ctx context.Context, url string, header http.Header) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {
 		return nil, err
