@@ -24,9 +24,12 @@ type Vendor struct {
 	Cloud cluster.Cloud
 	// Serve answers as the vendor's API does for a world.
 	Serve func(testing.TB, World) http.Handler
-	// Connect makes a provider of [Name] that talks to the server at url with a
-	// credential that contains [Secret], and tries again fast.
+	// Connect makes a provider of [Name] that talks to the server at url, and
+	// tries again fast.
 	Connect func(t testing.TB, url string) cloud.Provider
+	// Credential is what Connect uses, if the vendor's form of it cannot hold
+	// [Secret]; it must not show either.
+	Credential string
 	// Service says what a request is about, in the words of Gaps; anything else
 	// for what has to work before the rest can, such as a login.
 	Service func(*http.Request) string
@@ -91,20 +94,24 @@ func (v Vendor) observe(t *testing.T, w World, faults ...fault) *cloud.Observati
 	if err != nil {
 		t.Fatalf("observe: %v", err)
 	}
-	discreet(t, o)
+	v.discreet(t, o)
 	return o
 }
 
 // discreet fails if anything of an observation holds a secret.
-func discreet(t testing.TB, o *cloud.Observation) {
+func (v Vendor) discreet(t testing.TB, o *cloud.Observation) {
 	t.Helper()
 	text, err := json.Marshal(o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if all := string(text) + fmt.Sprintf("%+v", *o); strings.Contains(all, Secret) {
+	if all := string(text) + fmt.Sprintf("%+v", *o); v.leaks(all) {
 		t.Errorf("a secret stands in what the provider returned: %.4000s", all)
 	}
+}
+
+func (v Vendor) leaks(text string) bool {
+	return strings.Contains(text, Secret) || v.Credential != "" && strings.Contains(text, v.Credential)
 }
 
 func (v Vendor) seeds(t *testing.T) { v.wantSeeds(t, Small()) }
@@ -391,7 +398,7 @@ func (v Vendor) wantKind(t *testing.T, what string, err, kind error) {
 	if !errors.Is(err, kind) {
 		t.Errorf("%s: %v; want an error of kind %q", what, err, kind)
 	}
-	if err != nil && (strings.Contains(err.Error(), Secret) || strings.Contains(err.Error(), "\n")) {
+	if err != nil && (v.leaks(err.Error()) || strings.Contains(err.Error(), "\n")) {
 		t.Errorf("%s: the error holds a secret or has more than one line: %q", what, err)
 	}
 }

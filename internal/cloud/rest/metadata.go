@@ -28,7 +28,8 @@ func (m Metadata) All(ctx context.Context, paths ...string) ([]string, error) {
 	}
 	out := make([]string, 0, len(paths))
 	for _, p := range paths {
-		t.Routes = []Route{{Method: http.MethodGet, Path: p, Action: "metadata " + strings.TrimSuffix(p, "/")}}
+		document, _, _ := strings.Cut(strings.TrimSuffix(p, "/"), "?")
+		t.Routes = []Route{{Method: http.MethodGet, Path: document, Action: "metadata " + document}}
 		body, err := t.fetch(ctx, strings.TrimSuffix(m.Base, "/")+"/"+p, m.Header)
 		if err != nil {
 			return nil, Classify("ask the metadata service", err)

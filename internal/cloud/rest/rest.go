@@ -142,7 +142,7 @@ func (t *Transport) once(req *http.Request, route Route) (*http.Response, *Error
 		Action:  route.Action,
 		Status:  resp.StatusCode,
 		Kind:    kind,
-		Message: without(message(body), credentials(req)),
+		Message: Without(message(body), credentials(req)...),
 	}
 	if kind == cloud.ErrDenied && route.Permission != "" && !route.Login {
 		failure.Needs = route.Permission

@@ -72,8 +72,8 @@ func passwordOf(req *http.Request) (string, bool) {
 	return req.URL.User.Password()
 }
 
-// without takes secrets out of a text.
-func without(text string, secrets []string) string {
+// Without takes secrets out of a text.
+func Without(text string, secrets ...string) string {
 	for _, s := range secrets {
 		if len(s) >= 4 {
 			text = strings.ReplaceAll(text, s, "[credential]")

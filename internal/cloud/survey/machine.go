@@ -190,3 +190,23 @@ func Party(r cluster.Role) string {
 	}
 	return ""
 }
+
+// NameTargets gives targets that are known by their address the ID of the
+// machine that has it.
+func NameTargets(balancers []cloud.LoadBalancer, machines []Machine) {
+	byAddr := map[netip.Addr]string{}
+	for _, m := range machines {
+		if m.Addr.IsValid() {
+			byAddr[m.Addr] = m.ID
+		}
+	}
+	for _, lb := range balancers {
+		for _, l := range lb.Listeners {
+			for i := range l.Targets {
+				if id, ok := byAddr[Addr(l.Targets[i].ID)]; ok {
+					l.Targets[i].ID = id
+				}
+			}
+		}
+	}
+}
