@@ -42,7 +42,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case f.status == 0:
 		<-r.Context().Done()
 	default:
-		s.vendor.Fail(w, f.status, "no luck for "+r.Header.Get("Authorization")+r.Header.Get("X-Auth-Token"))
+		s.vendor.Fail(w, f.status, "no luck for "+s.vendor.credential()+" "+r.Header.Get("Authorization")+r.Header.Get("X-Auth-Token"))
 	}
 }
 

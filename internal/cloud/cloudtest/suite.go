@@ -1,6 +1,7 @@
 package cloudtest
 
 import (
+	stdcmp "cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -111,8 +112,10 @@ func (v Vendor) discreet(t testing.TB, o *cloud.Observation) {
 }
 
 func (v Vendor) leaks(text string) bool {
-	return strings.Contains(text, Secret) || v.Credential != "" && strings.Contains(text, v.Credential)
+	return strings.Contains(text, Secret) || strings.Contains(text, v.credential())
 }
+
+func (v Vendor) credential() string { return stdcmp.Or(v.Credential, Secret) }
 
 func (v Vendor) seeds(t *testing.T) { v.wantSeeds(t, Small()) }
 

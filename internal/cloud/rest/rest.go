@@ -56,6 +56,9 @@ type Transport struct {
 	// Throttled recognises a vendor that says "slow down" with another status
 	// than 429. Nil: none does.
 	Throttled func(status int, body []byte) bool
+	// Secrets never stand in an error, beside the credentials that a request
+	// carries in its headers: a password that goes out in a body, for example.
+	Secrets []string
 }
 
 // RoundTrip implements [http.RoundTripper]. It returns a good answer with its
@@ -142,7 +145,7 @@ func (t *Transport) once(req *http.Request, route Route) (*http.Response, *Error
 		Action:  route.Action,
 		Status:  resp.StatusCode,
 		Kind:    kind,
-		Message: Without(message(body), credentials(req)...),
+		Message: Without(message(body), append(credentials(req), t.Secrets...)...),
 	}
 	if kind == cloud.ErrDenied && route.Permission != "" && !route.Login {
 		failure.Needs = route.Permission
