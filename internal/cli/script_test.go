@@ -41,6 +41,8 @@ func TestScripts(t *testing.T) {
 			"exits":   exits,
 			"refuses": refuses,
 			"holds":   holds,
+			"mesh":    mesh,
+			"serves":  serves,
 		},
 	})
 }
