@@ -211,6 +211,11 @@ func (w *World) Update(u UserData) {
 	id := w.id(u)
 	_, err := w.EC2.CreateLaunchTemplateVersion(w.ctx(), &ec2.CreateLaunchTemplateVersionInput{LaunchTemplateName: &id, LaunchTemplateData: w.data(u)})
 	must(w.t, err)
+	// moto works out once which version is the latest.
+	_, err = w.ASG.UpdateAutoScalingGroup(w.ctx(), &autoscaling.UpdateAutoScalingGroupInput{
+		AutoScalingGroupName: &id, LaunchTemplate: &asgtypes.LaunchTemplateSpecification{LaunchTemplateName: &id, Version: aws.String("$Latest")},
+	})
+	must(w.t, err)
 }
 
 func (w *World) id(u UserData) string {
