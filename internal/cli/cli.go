@@ -100,7 +100,7 @@ func exitCode(err error) int {
 	switch {
 	case errors.As(err, &refused):
 		return ExitRefused
-	case errors.As(err, &usage), errors.As(err, &spec), errors.As(err, &config), errors.As(err, &labUsage):
+	case errors.As(err, &usage), errors.As(err, &spec), errors.As(err, &config), errors.As(err, &labUsage), isStoreFault(err):
 		return ExitUsage
 	default:
 		return ExitFailed
