@@ -33,6 +33,36 @@ const (
 	metadata                 action = "instance metadata" // needs no permission
 )
 
+// permissions is every action with what it is called for: the operator's policy.
+var permissions = map[action]string{
+	describeGroups:           "instance groups and which instances they hold",
+	describeInstances:        "instances, detached ones too, and seeds",
+	describeTemplateVersions: "what instances boot with, by user-data",
+	describeInterfaces:       "addresses of the network load balancer",
+	describeSecurityGroups:   "who may reach whom",
+	describeInstanceHealth:   "targets of a classic load balancer",
+	describeListeners:        "ports of the load balancer",
+	describeLoadBalancers:    "load balancers",
+	describeBalancerTags:     "whose a load balancer is, where no group joins one",
+	describeTargetGroups:     "health checks",
+	describeTargetHealth:     "whether targets are healthy",
+	getProfile:               "the role of an instance",
+	getRolePolicy:            "what a role may do",
+	listAttached:             "what a role may do",
+	listRolePolicies:         "what a role may do",
+}
+
+// Permissions lists what an operator needs to be allowed for this package to see
+// everything, sorted. None of it changes anything.
+func Permissions() []string {
+	var all []string
+	for a := range permissions {
+		all = append(all, string(a))
+	}
+	slices.Sort(all)
+	return all
+}
+
 // recorder notes the calls of one look at a cluster.
 type recorder struct {
 	mu    sync.Mutex // guards what follows
