@@ -104,6 +104,9 @@ type Listener struct {
 	Targets int    `json:"targets"`
 }
 
+// ownServer is where kOps points the names of the API on nodes that serve it.
+const ownServer = "127.0.0.1"
+
 // unknown stands where something could not be told.
 const unknown = "unknown"
 
@@ -181,6 +184,9 @@ func group(g cloud.Group, f Facts, decision decision) Group {
 		out.KopsVersion, out.Credentials = b.KopsVersion, b.Credentials
 		out.Servers = append(out.Servers, b.Servers...)
 		out.Addresses = append(out.Addresses, addresses(b)...)
+		if out.BootPath == cloud.BootAddresses && len(b.Servers) == 0 {
+			out.Addresses = []string{ownServer}
+		}
 	}
 	old := map[string]bool{}
 	for _, i := range g.Instances {
@@ -218,7 +224,7 @@ func path(role cluster.Role, b *cloud.BootConfig, f Facts, decision decision) (c
 	switch p {
 	case cloud.BootGossip:
 		if role == cluster.RoleControlPlane && !gossips(b, f, decision) {
-			return cloud.BootAddresses, "state store, then its own API server (127.0.0.1)"
+			return cloud.BootAddresses, "state store, then its own API server (" + ownServer + ")"
 		}
 		return p, "state store, then seeds by cloud tag, then gossip"
 	case cloud.BootAddresses:
