@@ -10,10 +10,13 @@ import (
 
 	"github.com/muster-dev/muster/internal/cloud"
 	"github.com/muster-dev/muster/internal/cloud/aws"
+	"github.com/muster-dev/muster/internal/cloud/azure"
 	"github.com/muster-dev/muster/internal/cloud/digitalocean"
+	"github.com/muster-dev/muster/internal/cloud/gce"
 	"github.com/muster-dev/muster/internal/cloud/hetzner"
 	"github.com/muster-dev/muster/internal/cloud/openstack"
 	"github.com/muster-dev/muster/internal/cloud/scaleway"
+	"github.com/muster-dev/muster/internal/cloud/static"
 	"github.com/muster-dev/muster/internal/cluster"
 )
 
@@ -22,7 +25,8 @@ type Config struct {
 	// Getenv reads the environment. Nil means an empty one. AWS's variables are
 	// read by its SDK, from the process's own environment.
 	Getenv func(string) string
-	// Timeout bounds what a provider does as a whole. 0: its own default.
+	// Timeout bounds each look at AWS as a whole; the others look until the
+	// context ends. 0: 2 minutes.
 	Timeout time.Duration
 }
 
@@ -36,10 +40,16 @@ func Provider(ctx context.Context, spec *cluster.Cluster, c Config) (cloud.Provi
 	switch spec.Cloud {
 	case cluster.AWS:
 		return opened(aws.New(ctx, aws.Config{Cluster: spec.Name, Region: Region(spec), Timeout: c.Timeout}))
+	case cluster.Azure:
+		return opened(azure.New(azure.FromEnv(spec.Name, getenv)))
 	case cluster.DigitalOcean:
 		return opened(digitalocean.New(digitalocean.FromEnv(spec.Name, getenv)))
+	case cluster.GCE:
+		return opened(gce.New(gce.FromEnv(spec.Name, getenv)))
 	case cluster.Hetzner:
 		return opened(hetzner.New(hetzner.FromEnv(spec.Name, getenv)))
+	case cluster.Metal:
+		return opened(static.New(static.FromEnv(spec.Name, getenv)))
 	case cluster.OpenStack:
 		return opened(openstack.New(openstack.FromEnv(spec.Name, getenv)))
 	case cluster.Scaleway:
