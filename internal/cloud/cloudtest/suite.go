@@ -107,7 +107,8 @@ func (v Vendor) discreet(t testing.TB, o *cloud.Observation) {
 		t.Fatal(err)
 	}
 	if all := string(text) + fmt.Sprintf("%+v", *o); v.leaks(all) {
-		t.Errorf("a secret stands in what the provider returned: %.4000s", all)
+		at := max(strings.Index(all, Secret), strings.Index(all, v.credential()))
+		t.Errorf("a secret stands in what the provider returned: …%s…", all[max(0, at-100):min(len(all), at+50)])
 	}
 }
 
@@ -371,7 +372,7 @@ func (v Vendor) refused(t *testing.T) {
 			if !slices.ContainsFunc(o.Gaps, func(g cloud.Gap) bool { return g.What == what && strings.Contains(g.Why, "403") }) {
 				t.Errorf("no gap about %s says 403: %v", what, o.Gaps)
 			}
-			if service != v.Seeds && len(o.Groups) != len(whole.Groups) {
+			if service != v.Seeds && what != "instance groups" && len(o.Groups) != len(whole.Groups) {
 				t.Errorf("%d groups without %s, %d with it", len(o.Groups), service, len(whole.Groups))
 			}
 			if what != "load balancers" && len(o.LoadBalancers) != len(whole.LoadBalancers) {
@@ -448,7 +449,7 @@ func (v Vendor) calls(t *testing.T) {
 		t.Fatal("no call was written down")
 	}
 	for _, c := range o.Calls {
-		if c.Action == "" || c.Resource == "" || strings.Contains(c.Action, "/v") {
+		if c.Action == "" || c.Resource == "" || strings.Contains(c.Action, " /") {
 			t.Errorf("call %+v has no name", c)
 		}
 	}

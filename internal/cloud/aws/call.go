@@ -1,0 +1,134 @@
+package aws
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/aws/smithy-go/middleware"
+
+	"github.com/muster-dev/muster/internal/cloud"
+)
+
+// action is an API call that this package makes, by AWS's name of the
+// permission that allows it: for all of them, the two are spelled alike.
+type action string
+
+// The calls, and no others.
+const (
+	describeGroups           action = "autoscaling:DescribeAutoScalingGroups"
+	describeInstances        action = "ec2:DescribeInstances"
+	describeTemplateVersions action = "ec2:DescribeLaunchTemplateVersions"
+	describeInterfaces       action = "ec2:DescribeNetworkInterfaces"
+	describeSecurityGroups   action = "ec2:DescribeSecurityGroups"
+	describeInstanceHealth   action = "elasticloadbalancing:DescribeInstanceHealth"
+	describeListeners        action = "elasticloadbalancing:DescribeListeners"
+	describeLoadBalancers    action = "elasticloadbalancing:DescribeLoadBalancers"
+	describeBalancerTags     action = "elasticloadbalancing:DescribeTags"
+	describeTargetGroups     action = "elasticloadbalancing:DescribeTargetGroups"
+	describeTargetHealth     action = "elasticloadbalancing:DescribeTargetHealth"
+	getProfile               action = "iam:GetInstanceProfile"
+	getRolePolicy            action = "iam:GetRolePolicy"
+	listAttached             action = "iam:ListAttachedRolePolicies"
+	listRolePolicies         action = "iam:ListRolePolicies"
+	metadata                 action = "instance metadata" // needs no permission
+)
+
+// permissions is every action with what it is called for: the operator's policy.
+var permissions = map[action]string{
+	describeGroups:           "instance groups and which instances they hold",
+	describeInstances:        "instances, detached ones too, and seeds",
+	describeTemplateVersions: "what instances boot with, by user-data",
+	describeInterfaces:       "addresses of the network load balancer",
+	describeSecurityGroups:   "who may reach whom",
+	describeInstanceHealth:   "targets of a classic load balancer",
+	describeListeners:        "ports of the load balancer",
+	describeLoadBalancers:    "load balancers",
+	describeBalancerTags:     "whose a load balancer is, where no group joins one",
+	describeTargetGroups:     "health checks",
+	describeTargetHealth:     "whether targets are healthy",
+	getProfile:               "the role of an instance",
+	getRolePolicy:            "what a role may do",
+	listAttached:             "what a role may do",
+	listRolePolicies:         "what a role may do",
+}
+
+// Permissions lists what an operator needs to be allowed for this package to see
+// everything, sorted. None of it changes anything.
+func Permissions() []string {
+	var all []string
+	for a := range permissions {
+		all = append(all, string(a))
+	}
+	slices.Sort(all)
+	return all
+}
+
+// recorder notes the calls of one look at a cluster.
+type recorder struct {
+	mu    sync.Mutex // guards what follows
+	calls []timed
+}
+
+// timed is a call with its beginning, by which calls are put in order.
+type timed struct {
+	cloud.Call
+	began time.Time
+}
+
+// inOrder returns the calls in the order in which they began.
+func (r *recorder) inOrder() []cloud.Call {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	slices.SortStableFunc(r.calls, func(a, b timed) int { return a.began.Compare(b.began) })
+	calls := make([]cloud.Call, len(r.calls))
+	for i, c := range r.calls {
+		calls[i] = c.Call
+	}
+	return calls
+}
+
+// attempt holds what the last attempt of a call met. When a deadline ends the
+// wait before the next one, the SDK forgets what all the waiting was about.
+type attempt struct{ fault error }
+
+type attemptKey struct{}
+
+// rememberFaults adds to a client's calls, inside the loop of attempts, the step
+// that fills in the attempt.
+func rememberFaults(stack *middleware.Stack) error {
+	step := middleware.FinalizeMiddlewareFunc("RememberFaults", func(ctx context.Context, in middleware.FinalizeInput, next middleware.FinalizeHandler) (middleware.FinalizeOutput, middleware.Metadata, error) {
+		out, meta, err := next.HandleFinalize(ctx, in)
+		if last, ok := ctx.Value(attemptKey{}).(*attempt); ok && err != nil && ctx.Err() == nil {
+			last.fault = err
+		}
+		return out, meta, err
+	})
+	return stack.Finalize.Insert(step, "Retry", middleware.After)
+}
+
+// call makes one API call, records it, and returns its error as one line of a
+// kind of package cloud. All calls go through here.
+func call[In, Out, Option any](
+	ctx context.Context, r *recorder, a action, resource string,
+	do func(context.Context, *In, ...func(*Option)) (*Out, error), in *In,
+) (*Out, error) {
+	began := time.Now()
+	var last attempt
+	out, err := do(context.WithValue(ctx, attemptKey{}, &last), in)
+	if err != nil {
+		err = explain(a, err, last.fault)
+	}
+	c := cloud.Call{Action: string(a), Resource: resource, Permission: string(a), Took: time.Since(began)}
+	if a == metadata {
+		c.Permission = ""
+	}
+	if err != nil {
+		c.Err = err.Error()
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.calls = append(r.calls, timed{c, began})
+	return out, err
+}
