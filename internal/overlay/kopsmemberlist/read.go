@@ -25,14 +25,14 @@ type Reading struct {
 // We do not become a member, and nobody else notices. Of cfg, Dial matters.
 // Without a deadline in ctx it takes at most 20 seconds.
 func Read(ctx context.Context, cfg Config, addr netip.AddrPort) (Reading, error) {
-	r, err := read(ctx, cfg, addr)
+	r, err := read(ctx, cfg, addr, nil)
 	if err != nil {
 		return Reading{}, fmt.Errorf("read memberlist peer %s: %w", addr, err)
 	}
 	return r, nil
 }
 
-func read(ctx context.Context, cfg Config, addr netip.AddrPort) (Reading, error) {
+func read(ctx context.Context, cfg Config, addr netip.AddrPort, say []byte) (Reading, error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	dial := cfg.Dial
@@ -45,7 +45,7 @@ func read(ctx context.Context, cfg Config, addr netip.AddrPort) (Reading, error)
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	x, err := exchange(conn, nil)
+	x, err := exchange(conn, say)
 	if err != nil {
 		if ctx.Err() != nil {
 			err = fmt.Errorf("it told less than everything: %w", ctx.Err())
