@@ -21,6 +21,7 @@ import (
 	"github.com/muster-dev/muster/internal/lab"
 	"github.com/muster-dev/muster/internal/lab/netns"
 	"github.com/muster-dev/muster/internal/node"
+	"github.com/muster-dev/muster/internal/portforward"
 )
 
 // The exit codes of muster.
@@ -97,11 +98,12 @@ func exitCode(err error) int {
 		config   *node.ConfigError
 		labUsage *lab.UsageError
 		findings findingsError
+		kube     *portforward.ConfigError
 	)
 	switch {
 	case errors.As(err, &refused):
 		return ExitRefused
-	case errors.As(err, &usage), errors.As(err, &spec), errors.As(err, &config), errors.As(err, &labUsage):
+	case errors.As(err, &usage), errors.As(err, &spec), errors.As(err, &config), errors.As(err, &labUsage), errors.As(err, &kube):
 		return ExitUsage
 	case errors.As(err, &findings):
 		return ExitFindings
