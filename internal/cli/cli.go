@@ -112,7 +112,7 @@ func exitCode(err error) int {
 		return ExitRefused
 	case errors.As(err, &found):
 		return ExitFindings
-	case errors.As(err, &usage), errors.As(err, &spec), errors.As(err, &config), errors.As(err, &labUsage), errors.As(err, &policy):
+	case errors.As(err, &usage), errors.As(err, &spec), errors.As(err, &config), errors.As(err, &labUsage), errors.As(err, &policy), isStoreFault(err):
 		return ExitUsage
 	default:
 		return ExitFailed
@@ -147,7 +147,7 @@ way. It touches no cluster.
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usagef("%v; see %s --help", err, cmd.CommandPath())
 	})
-	root.AddCommand(newRehearse(s), newLab(s), newInit(s), newToken(s), newIAM(s))
+	root.AddCommand(newRehearse(s), newLab(s), newInit(s), newToken(s), newGossip(s), newIAM(s))
 	return root
 }
 
