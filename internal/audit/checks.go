@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/muster-dev/muster/internal/cloud"
+	"github.com/muster-dev/muster/internal/cloud/bootconfig"
 	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/iam"
 )
@@ -114,7 +115,7 @@ func (in Input) workerTerms(role cloud.Role) (iam.Terms, bool) {
 				t.State = strings.TrimPrefix(strings.TrimRight(b.ConfigBase, "/"), "s3://")
 			}
 			// Whoever still gossips needs what gossip needs.
-			if b != nil && g.Template.Permissions == role.Name && Path(*b) == cloud.BootGossip {
+			if g.Template.Permissions == role.Name && bootconfig.Path(b) == cloud.BootGossip {
 				t.Topology, t.Release = cluster.Gossip, min(t.Release, cluster.Release136)
 			}
 		}

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/muster-dev/muster/internal/cloud"
+	"github.com/muster-dev/muster/internal/cloud/bootconfig"
 	"github.com/muster-dev/muster/internal/cluster"
 )
 
@@ -96,7 +97,7 @@ func (in Input) workersGossip() bool {
 			continue
 		}
 		for _, b := range append([]*cloud.BootConfig{g.Template.Boot}, bootsOf(g)...) {
-			if b != nil && Path(*b) == cloud.BootGossip {
+			if bootconfig.Path(b) == cloud.BootGossip {
 				return true
 			}
 		}
@@ -223,7 +224,7 @@ func supplyChain(in Input, r *Report) {
 			if boot == nil {
 				boot = g.Template.Boot
 			}
-			if g.Role == cluster.RoleControlPlane || boot == nil || Path(*boot) == cloud.BootGossip {
+			if g.Role == cluster.RoleControlPlane || boot == nil || bootconfig.Path(boot) == cloud.BootGossip {
 				on++
 			}
 		}

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/muster-dev/muster/internal/cloud"
+	"github.com/muster-dev/muster/internal/cloud/bootconfig"
 	"github.com/muster-dev/muster/internal/cluster"
 )
 
@@ -198,7 +199,10 @@ func (in Input) verdict(g cloud.Group, boot *cloud.BootConfig, first Link) Verdi
 		c.add(LinkBoot, Undecided, "%s", why)
 		return conclude(cloud.BootUnknown, c.links, in.Strict)
 	}
-	c.boot, c.path = *boot, Path(*boot)
+	c.boot, c.path = *boot, bootconfig.Path(boot)
+	if c.path == cloud.BootGossip && c.controlPlane() && in.topology() == cluster.None {
+		c.path = PathStore
+	}
 	c.bootConfiguration()
 	c.endpoints()
 	c.names()
@@ -210,19 +214,9 @@ func (in Input) verdict(g cloud.Group, boot *cloud.BootConfig, first Link) Verdi
 	return conclude(c.path, c.links, in.Strict)
 }
 
-// Path is how a machine with this configuration finds the control plane.
-func Path(b cloud.BootConfig) cloud.BootPath {
-	switch {
-	case len(b.Servers) > 0 && slices.ContainsFunc(b.Servers, func(s string) bool { _, ok := serverAddr(s); return ok }):
-		return cloud.BootAddresses
-	case len(b.Servers) > 0:
-		return cloud.BootName
-	case b.ConfigBase != "":
-		return cloud.BootGossip
-	default:
-		return cloud.BootUnknown
-	}
-}
+// PathStore is the path of a control-plane node that does not gossip: it reads
+// the state store and runs its own API server.
+const PathStore cloud.BootPath = "state-store"
 
 // conclude makes a verdict of a chain.
 func conclude(path cloud.BootPath, links []Link, strict bool) Verdict {

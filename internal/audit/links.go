@@ -68,7 +68,7 @@ func serverAddr(server string) (netip.Addr, bool) {
 
 func (c *chain) endpoints() {
 	switch c.path {
-	case cloud.BootGossip:
+	case cloud.BootGossip, PathStore:
 		c.seeds()
 	case cloud.BootAddresses:
 		c.addresses()

@@ -2,6 +2,8 @@ package audit
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -92,4 +94,25 @@ func mentions(n *yaml.Node, word string) bool {
 		}
 	}
 	return false
+}
+
+// ReadChannel reads the add-ons of a bootstrap channel.
+func ReadChannel(data []byte) ([]Addon, error) {
+	var channel struct {
+		Spec struct {
+			Addons []struct {
+				Name string `yaml:"name"`
+				Hash string `yaml:"manifestHash"`
+			} `yaml:"addons"`
+		} `yaml:"spec"`
+	}
+	if err := yaml.Unmarshal(data, &channel); err != nil {
+		return nil, fmt.Errorf("read the bootstrap channel: %w", err)
+	}
+	addons := []Addon{}
+	nothing := sha256.Sum256(nil)
+	for _, a := range channel.Spec.Addons {
+		addons = append(addons, Addon{Name: a.Name, Empty: a.Hash == hex.EncodeToString(nothing[:])})
+	}
+	return addons, nil
 }

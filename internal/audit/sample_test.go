@@ -7,15 +7,13 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"go.yaml.in/yaml/v3"
-
 	"github.com/muster-dev/muster/internal/cloud"
+	"github.com/muster-dev/muster/internal/cloud/bootconfig"
 	"github.com/muster-dev/muster/internal/cluster"
 )
 
@@ -110,62 +108,23 @@ func (d dump) store(t *testing.T) (*Store, string) {
 			group := strings.Split(key, "/")[3]
 			s.NodeConfigs[group] = NodeConfig{Hash: base64.StdEncoding.EncodeToString(sum[:])}
 		case strings.HasSuffix(key, "bootstrap-channel.yaml"):
-			s.Addons = channel(t, d, text)
+			addons, err := ReadChannel([]byte(text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.Addons = addons
 		}
 	}
 	return s, version
 }
 
-func channel(t *testing.T, d dump, text string) (addons []Addon) {
-	t.Helper()
-	var c struct {
-		Spec struct {
-			Addons []struct{ Name, Manifest string }
-		}
-	}
-	if err := yaml.Unmarshal([]byte(text), &c); err != nil {
-		t.Fatal(err)
-	}
-	for _, a := range c.Spec.Addons {
-		body, kept := d.Store.Objects[d.Cluster+"/addons/"+a.Manifest]
-		addons = append(addons, Addon{Name: a.Name, Empty: kept && strings.TrimSpace(body) == ""})
-	}
-	return addons
-}
-
-var (
-	kubeEnv = regexp.MustCompile(`(?s)kube_env.yaml << '__EOF_KUBE_ENV'\n(.*?)\n__EOF_KUBE_ENV`)
-	nodeup  = regexp.MustCompile(`binaries/kops/([0-9.]+)/`)
-)
-
 func bootOfUserData(t *testing.T, text string) *cloud.BootConfig {
 	t.Helper()
-	m := kubeEnv.FindStringSubmatch(text)
-	v := nodeup.FindStringSubmatch(text)
-	if m == nil || v == nil {
-		t.Fatalf("user-data without a boot configuration: %.200s", text)
-	}
-	var b struct {
-		ClusterName       string   `yaml:"ClusterName"`
-		ConfigBase        string   `yaml:"ConfigBase"`
-		InstanceGroupName string   `yaml:"InstanceGroupName"`
-		InstanceGroupRole string   `yaml:"InstanceGroupRole"`
-		NodeupConfigHash  string   `yaml:"NodeupConfigHash"`
-		APIServerIPs      []string `yaml:"APIServerIPs"`
-		ConfigServer      struct {
-			Servers        []string `yaml:"servers"`
-			TLSServerName  string   `yaml:"tlsServerName"`
-			CACertificates string   `yaml:"CACertificates"`
-		} `yaml:"ConfigServer"`
-	}
-	if err := yaml.Unmarshal([]byte(m[1]), &b); err != nil {
+	b, err := bootconfig.Parse([]byte(text))
+	if err != nil {
 		t.Fatal(err)
 	}
-	return &cloud.BootConfig{
-		Cluster: b.ClusterName, Group: b.InstanceGroupName, Role: cluster.Role(b.InstanceGroupRole), ConfigBase: b.ConfigBase,
-		Servers: b.ConfigServer.Servers, TLSServerName: b.ConfigServer.TLSServerName, CA: b.ConfigServer.CACertificates,
-		APIServerIPs: b.APIServerIPs, ConfigHash: b.NodeupConfigHash, KopsVersion: v[1],
-	}
+	return b
 }
 
 func (d dump) observe(t *testing.T) *cloud.Observation {
