@@ -1,6 +1,10 @@
 package plan
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/muster-dev/muster/internal/cluster"
+)
 
 // WayBack is how to return to where everything began from a point of a plan.
 type WayBack struct {
@@ -49,6 +53,16 @@ func (p *Problem) waysBack(steps []Step, w proof) ([]WayBack, error) {
 		all = append(all, back)
 	}
 	return all, nil
+}
+
+// before is what the configuration of before says: the one that the plan began
+// with, or that of a gossip cluster where gossip is what is wanted.
+func (p *Problem) before() State {
+	s := p.origin()
+	if p.To == cluster.Gossip {
+		s.None, s.Quiet, s.Templates, s.Lookup, s.Controller = false, false, Set(Gossip), true, true
+	}
+	return s
 }
 
 // stepsBack are the steps that a way back may be made of: what restores, and the

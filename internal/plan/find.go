@@ -85,7 +85,7 @@ func Find(p Problem) (Plan, error) {
 
 // solve searches for the problem's goal.
 func (p *Problem) solve() (*node, *searcher, error) {
-	s := &searcher{p: p, steps: p.steps(), explorer: newExplorer(p)}
+	s := &searcher{p: p, steps: p.forth(), explorer: newExplorer(p)}
 	n, err := s.search(s.begin(p.Starts), p.reached)
 	return n, s, err
 }
@@ -239,6 +239,8 @@ func (p *Problem) refusal() (Refusal, error) {
 	switch {
 	case p.Endpoints == Balancer && !p.CreateBalancer && !p.origin().Network:
 		r.Why = "there is no load balancer that could serve nodes, and none may be made; allow one with --create-balancer, or give workers the control plane's own addresses with --endpoints list"
+	case r.Invariant == Privilege.String():
+		r.Why = "gossip would let workers do more in the cloud than they may now"
 	case p.NoBridge:
 		r.Why += " without a bridge; leave out --no-bridge"
 	}
@@ -265,8 +267,11 @@ func (p *Problem) refusal() (Refusal, error) {
 // direct is the way without a plan: what kOps documents.
 func (p *Problem) direct() []Step {
 	steps := []Step{p.setTopology()}
-	if p.To == cluster.Hybrid {
+	switch p.To {
+	case cluster.Hybrid:
 		steps = nil
+	case cluster.Gossip:
+		return []Step{p.unsetTopology(), p.restoreControlPlane(), p.rollControlPlane(), p.restoreWorkers(), p.rollWorkers()}
 	}
 	q := *p
 	q.Via = Kops

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/muster-dev/muster/internal/cluster"
 )
@@ -26,6 +27,21 @@ func (p *Problem) steps() []Step {
 		all = append(all, p.updateWorkersHeld())
 	}
 	return append(all, p.removeController(), p.narrow(), p.closePorts(), p.dropClassic(), p.scrub())
+}
+
+// forth are the steps that a plan for the problem may be made of; no detour
+// through the configuration of before is ever cheaper.
+func (p *Problem) forth() []Step {
+	var never []string
+	switch p.To {
+	case cluster.None:
+		never = []string{"unset-none", "restore-workers", "restore-control-plane"}
+	case cluster.Hybrid:
+		never = []string{"set-none", "restore-workers", "restore-control-plane", "scrub", "close-ports", "remove-dns-controller"}
+	default:
+		return p.stepsBack()
+	}
+	return slices.DeleteFunc(p.steps(), func(t Step) bool { return slices.Contains(never, t.ID) })
 }
 
 func (p *Problem) makeBalancer() Step {
@@ -262,11 +278,11 @@ func (p *Problem) restoreWorkers() Step {
 		Why:   "the way back",
 		Cost:  Cost{Risk: 4, Minutes: 3},
 		needs: []need{specKept, {"template versions of before still exist", func(_ *Problem, s State) bool { return s.Old }},
-			{"the spec is that of before", func(p *Problem, s State) bool { return s.None == p.origin().None }}},
+			{"the spec is that of before", func(p *Problem, s State) bool { return s.None == p.before().None }}},
 		phases: []change{
-			set("the workers' role allows what it allowed before", func(p *Problem, s *State) { s.Lookup = p.origin().Lookup }),
-			set("dns-controller is deployed", func(p *Problem, s *State) { s.Controller, s.Pruning = p.origin().Controller, false }),
-			set("the groups' templates are those of before", func(p *Problem, s *State) { s.Templates = p.origin().Templates }),
+			set("the workers' role allows what it allowed before", func(p *Problem, s *State) { s.Lookup = p.before().Lookup }),
+			set("dns-controller is deployed", func(p *Problem, s *State) { s.Controller, s.Pruning = p.before().Controller, false }),
+			set("the groups' templates are those of before", func(p *Problem, s *State) { s.Templates = p.before().Templates }),
 		},
 	}
 }
@@ -275,7 +291,7 @@ func (p *Problem) restoreControlPlane() Step {
 	t := p.restoreWorkers()
 	t.ID = "restore-control-plane"
 	t.Title = "apply the control plane's configuration of before, with the kOps that made it"
-	t.phases = append(t.phases[:2:2], set("the control plane's templates are those of before", func(p *Problem, s *State) { s.Quiet = p.origin().Quiet }))
+	t.phases = append(t.phases[:2:2], set("the control plane's templates are those of before", func(p *Problem, s *State) { s.Quiet = p.before().Quiet }))
 	return t
 }
 
