@@ -83,6 +83,10 @@ func (b *Balancer) handle(dials, drained context.Context, client net.Conn) {
 	b.accepted++
 	b.mu.Unlock()
 	s, l, err := b.connect(dials, client)
+	if left := (clientLeft{}); errors.As(err, &left) {
+		client.Close()
+		return
+	}
 	if dials.Err() == nil {
 		b.noteSearch(err)
 	}
