@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/muster-dev/muster/internal/store"
 )
@@ -230,10 +231,18 @@ func names(t *testing.T, s store.Store, k Knobs) {
 
 func listsMany(t *testing.T, s store.Store, k Knobs) {
 	var want []string
+	var g errgroup.Group
+	g.SetLimit(16)
 	for i := range k.Many {
 		key := fmt.Sprintf("a/instancegroup/nodes-%04d", i)
-		put(t, s, key, "x", store.Absent)
 		want = append(want, key)
+		g.Go(func() error {
+			_, err := s.Put(t.Context(), key, []byte("x"), store.Any)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		t.Fatal(err)
 	}
 	got, err := s.List(t.Context(), "a/instancegroup")
 	if err != nil {
@@ -308,20 +317,14 @@ func loseNothing(t *testing.T, s store.Store, k Knobs) {
 // increment edits as a person does: read, change, write over what was read,
 // and begin again when somebody else was faster.
 func increment(ctx context.Context, s store.Store, key string) error {
-	for {
-		o, err := s.Get(ctx, key)
+	_, err := store.Update(ctx, s, key, func(old []byte) ([]byte, error) {
+		n, err := strconv.Atoi(string(old))
 		if err != nil {
-			return err
+			return nil, fmt.Errorf("half-written object: %w", err)
 		}
-		n, err := strconv.Atoi(string(o.Data))
-		if err != nil {
-			return fmt.Errorf("half-written object: %w", err)
-		}
-		_, err = s.Put(ctx, key, []byte(strconv.Itoa(n+1)), o.Version)
-		if !errors.Is(err, store.ErrConflict) {
-			return err
-		}
-	}
+		return []byte(strconv.Itoa(n + 1)), nil
+	})
+	return err
 }
 
 func createOne(t *testing.T, s store.Store, _ Knobs) {
