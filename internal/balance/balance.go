@@ -16,6 +16,8 @@
 //     kernel still accepts connections while the program behind it is stuck;
 //   - a server that leaves the set loses its connections at once, so that
 //     clients reconnect to another instead of waiting for their own timeouts;
+//   - a server that drains keeps them until they are quiet, and is rid of them
+//     little by little within Config.MoveTimeout;
 //   - a set in which everything looks down closes nothing, for then the fault
 //     is more likely on this node;
 //   - the set is never empty once there is one.
@@ -79,6 +81,11 @@ type Config struct {
 	// changes first.
 	UserTimeout time.Duration
 
+	// MoveTimeout is how long connections to a server that drains may go on.
+	// Those that are quiet are closed before, a few at a time. Default 30 s; an
+	// API server closes its own after a minute.
+	MoveTimeout time.Duration
+
 	// DrainTimeout is how long open connections may go on after Run was told
 	// to end. Default 500 ms.
 	DrainTimeout time.Duration
@@ -109,6 +116,7 @@ func (c Config) withDefaults() Config {
 	}
 	positive(&c.ConnectTimeout, 10*time.Second)
 	positive(&c.UserTimeout, 3*time.Second)
+	positive(&c.MoveTimeout, 30*time.Second)
 	positive(&c.DrainTimeout, 500*time.Millisecond)
 	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
 	if c.Name != "" {
@@ -137,13 +145,15 @@ type Balancer struct {
 	failures uint64
 	cut      bool          // the last search for a server found none
 	usual    time.Duration // how long a dial that succeeds takes, smoothed
+	moving   chan struct{} // has a token when a server has begun to drain
 	news     chan struct{} // closed when there are servers that searches should try
 }
 
 // server is what the balancer knows of one server. Balancer.mu guards it.
 type server struct {
 	addr     netip.AddrPort
-	member   bool // of the current set
+	member   bool      // of the current set
+	drains   time.Time // since when it drains, as no member; zero if it does not
 	balancer bool
 	dialing  int
 	links    map[*link]struct{}
@@ -164,6 +174,7 @@ func New(cfg Config) *Balancer {
 		cfg:     cfg.withDefaults(),
 		servers: make(map[netip.AddrPort]*server),
 		own:     make(map[netip.AddrPort]bool),
+		moving:  make(chan struct{}, 1),
 		news:    make(chan struct{}),
 	}
 }
@@ -193,9 +204,18 @@ func (b *Balancer) Update(set endpoint.Set) error {
 		}
 		s.member, s.balancer = true, e.IsBalancer()
 	}
+	draining := set.Draining()
 	leaving := make(map[netip.AddrPort][]*link)
 	for addr, s := range b.servers {
-		if s.member {
+		drains := !s.member && slices.Contains(draining, addr)
+		if s.member || !drains {
+			s.drains = time.Time{}
+		} else if s.drains.IsZero() {
+			s.drains = time.Now()
+			signal(b.moving)
+		}
+		if s.member || drains {
+			b.forgetIfGone(s)
 			continue
 		}
 		if !set.Isolated() {

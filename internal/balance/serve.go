@@ -29,6 +29,7 @@ func (b *Balancer) Run(ctx context.Context, ln net.Listener) error {
 	defer cut()
 
 	var clients sync.WaitGroup
+	clients.Go(func() { b.move(dials) })
 	err := b.accept(ctx, ln, func(client net.Conn) {
 		clients.Go(func() { b.handle(dials, drained, client) })
 	})
