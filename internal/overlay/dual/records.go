@@ -100,6 +100,18 @@ func (p *Pair) Publish(name string, addrs []netip.Addr) error {
 	return errors.Join(errs...)
 }
 
+// Put makes value the record at key, in both overlays, with a version greater than
+// what each holds. Where an overlay holds it already nothing is written. It is for
+// who keeps one family of a name and leaves the other alone.
+func (p *Pair) Put(key, value string) error {
+	if _, err := legacy.ParseKey(key); err != nil {
+		return fmt.Errorf("publish: %w", err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.write(key, legacy.Record{Value: value})
+}
+
 // Withdraw takes back all addresses of name, in both overlays, whoever published
 // them. The overlays keep tombstones.
 func (p *Pair) Withdraw(name string) error {
