@@ -18,6 +18,7 @@ import (
 
 	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/daemon"
+	"github.com/muster-dev/muster/internal/iam"
 	"github.com/muster-dev/muster/internal/lab"
 	"github.com/muster-dev/muster/internal/lab/netns"
 	"github.com/muster-dev/muster/internal/node"
@@ -39,6 +40,13 @@ const exitCodes = "exit codes: 0 done, 1 failed, 2 usage or bad input, 3 finding
 
 // refusal is an error that means: asked for something that is not safe.
 type refusal struct{ error }
+
+// findings is an error that means: the work is done, and something was found.
+// What was found is printed already, so its text may be empty.
+type findings struct{ error }
+
+// errFound is findings without a word more.
+var errFound = findings{errors.New("")}
 
 // usageError is an error that the person at the keyboard can mend.
 type usageError struct{ error }
@@ -94,19 +102,20 @@ func exitCode(err error) int {
 	var (
 		usage    usageError
 		refused  refusal
+		found    findings
+		policy   *iam.SyntaxError
 		spec     *cluster.SpecError
 		config   *node.ConfigError
 		labUsage *lab.UsageError
-		findings findingsError
 		kube     *portforward.ConfigError
 	)
 	switch {
 	case errors.As(err, &refused):
 		return ExitRefused
-	case errors.As(err, &usage), errors.As(err, &spec), errors.As(err, &config), errors.As(err, &labUsage), errors.As(err, &kube):
-		return ExitUsage
-	case errors.As(err, &findings):
+	case errors.As(err, &found):
 		return ExitFindings
+	case errors.As(err, &usage), errors.As(err, &spec), errors.As(err, &config), errors.As(err, &labUsage), errors.As(err, &policy), errors.As(err, &kube), isStoreFault(err):
+		return ExitUsage
 	default:
 		return ExitFailed
 	}
@@ -140,7 +149,7 @@ way. It touches no cluster.
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usagef("%v; see %s --help", err, cmd.CommandPath())
 	})
-	root.AddCommand(newRehearse(s), newLab(s), newInit(s), newToken(s), newGossip(s))
+	root.AddCommand(newRehearse(s), newLab(s), newInit(s), newToken(s), newGossip(s), newIAM(s))
 	return root
 }
 

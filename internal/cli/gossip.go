@@ -19,7 +19,7 @@ import (
 
 	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/gossip"
-	"github.com/muster-dev/muster/internal/overlay/kopsmemberlist"
+	"github.com/muster-dev/muster/internal/overlay/kopsmemberlist/visit"
 	"github.com/muster-dev/muster/internal/overlay/weave"
 	"github.com/muster-dev/muster/internal/portforward"
 	"github.com/muster-dev/muster/internal/secretfile"
@@ -110,7 +110,7 @@ func (o *gossipFlags) scene(ctx context.Context, s streams, at []string) (gossip
 	}
 	sc.expect.Secret = len(secrets) > 0
 	at = append(slices.Clone(at), o.at...)
-	var dial dialer
+	var dial visit.Dialer
 	if dial, at, err = o.gateway(ctx, s, at); err != nil {
 		return sc, err
 	}
@@ -363,12 +363,11 @@ func lookUp(ctx context.Context, text, host string) (netip.Addr, error) {
 
 // newSide makes the way into one overlay. Each visitor and each leaf has a name
 // of its own: two peers of one name keep each other out of weave.
-func newSide(overlay gossip.Overlay, at []netip.AddrPort, secret []byte, dial dialer) gossip.Side {
+func newSide(overlay gossip.Overlay, at []netip.AddrPort, secret []byte, dial visit.Dialer) gossip.Side {
 	side := gossip.Side{Overlay: overlay, At: at}
 	if overlay == gossip.Memberlist {
-		cfg := kopsmemberlist.Config{Dial: dial}
-		side.Reader = gossip.MemberlistReader{Config: cfg}
-		side.NewLeaf = func(at []netip.AddrPort) (gossip.Writer, error) { return gossip.NewMemberlistLeaf(cfg, at), nil }
+		side.Reader = gossip.MemberlistReader{Dial: dial}
+		side.NewLeaf = func(at []netip.AddrPort) (gossip.Writer, error) { return gossip.NewMemberlistLeaf(dial, at), nil }
 		return side
 	}
 	side.Reader = gossip.WeaveReader{Config: weave.Config{NodeName: visitorName(), Secret: secret, Dial: dial}}
@@ -378,12 +377,9 @@ func newSide(overlay gossip.Overlay, at []netip.AddrPort, secret []byte, dial di
 	return side
 }
 
-// dialer connects to peers; nil is plain TCP.
-type dialer func(context.Context, netip.AddrPort) (net.Conn, error)
-
 // gateway is the way through the API server, if one is asked for, and whom to
 // ask through it.
-func (o *gossipFlags) gateway(ctx context.Context, s streams, at []string) (dialer, []string, error) {
+func (o *gossipFlags) gateway(ctx context.Context, s streams, at []string) (visit.Dialer, []string, error) {
 	switch {
 	case o.via == "" && (o.kubeconfig != "" || o.context != ""):
 		return nil, nil, usagef("--kubeconfig and --context are for --via kubernetes")

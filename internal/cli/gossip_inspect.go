@@ -14,9 +14,6 @@ import (
 	"github.com/muster-dev/muster/internal/gossip"
 )
 
-// findingsError is what is worth a look, where the caller asked to fail on it.
-type findingsError struct{ error }
-
 type inspectOptions struct {
 	gossipFlags
 	fail   bool
@@ -104,7 +101,7 @@ func (o inspectOptions) judge(r gossip.Report) error {
 	}
 	slices.Sort(codes)
 	codes = slices.Compact(codes)
-	return findingsError{fmt.Errorf("findings: %s", strings.Join(codes, ", "))}
+	return findings{fmt.Errorf("findings: %s", strings.Join(codes, ", "))}
 }
 
 func printInspection(s streams, r gossip.Report) error {

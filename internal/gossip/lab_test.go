@@ -208,7 +208,7 @@ func (lab *memberlistLab) side(through ...int) gossip.Side {
 		At:      at,
 		Reader:  gossip.MemberlistReader{},
 		NewLeaf: func(at []netip.AddrPort) (gossip.Writer, error) {
-			return gossip.NewMemberlistLeaf(kopsmemberlist.Config{}, at), nil
+			return gossip.NewMemberlistLeaf(nil, at), nil
 		},
 	}
 }

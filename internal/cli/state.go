@@ -1,0 +1,63 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/muster-dev/muster/internal/store"
+	"github.com/muster-dev/muster/internal/store/open"
+)
+
+// storeTimeout bounds what a command does with the state store, waiting for
+// another writer included.
+const storeTimeout = 2 * time.Minute
+
+// stateFlags are those that name a cluster in a state store, as kOps spells them.
+type stateFlags struct {
+	state string
+	name  string
+}
+
+// addTo gives a command the flags. The environment is their default, as in kOps.
+func (f *stateFlags) addTo(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.state, "state", os.Getenv("KOPS_STATE_STORE"), "`URL` of the state store: s3://, gs://, azureblob://, file:// (KOPS_STATE_STORE)")
+	cmd.Flags().StringVar(&f.name, "name", os.Getenv("KOPS_CLUSTER_NAME"), "`cluster` name (KOPS_CLUSTER_NAME)")
+}
+
+// open opens the state store. Every fault is one line, exit 2.
+func (f *stateFlags) open(ctx context.Context, s streams) (store.Store, error) {
+	if f.state == "" {
+		return nil, usagef("no state store; give --state or set KOPS_STATE_STORE, such as s3://kops-state")
+	}
+	return open.Store(ctx, f.state, open.Config{
+		Getenv: os.Getenv,
+		Notice: func(text string) { fmt.Fprintln(s.err, "muster: "+text) },
+	})
+}
+
+// cluster takes the name of the cluster from an argument or from the flag.
+func (f *stateFlags) cluster(cmd *cobra.Command, args []string) error {
+	switch {
+	case len(args) > 1:
+		return usagef("%s takes one cluster, not %d; see %s --help", cmd.CommandPath(), len(args), cmd.CommandPath())
+	case len(args) == 1 && cmd.Flags().Changed("name") && args[0] != f.name:
+		return usagef("two cluster names, %q and --name %q; give one", args[0], f.name)
+	case len(args) == 1:
+		f.name = args[0]
+	}
+	if f.name == "" {
+		return usagef("no cluster name; give it as an argument or set KOPS_CLUSTER_NAME")
+	}
+	return nil
+}
+
+// isStoreFault tells the faults that a person can mend.
+func isStoreFault(err error) bool {
+	var fault *store.Fault
+	return errors.As(err, &fault)
+}

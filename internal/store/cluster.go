@@ -1,0 +1,214 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/muster-dev/muster/internal/cluster"
+)
+
+// readers bounds how many objects of one cluster are read at a time.
+const readers = 8
+
+// Cluster is what the store holds of one cluster, as it stands there.
+type Cluster struct {
+	Name string
+	// Spec is the config object.
+	Spec Object
+	// Groups are the instance groups, by name.
+	Groups []Object
+	// KopsVersion is the version that last updated the cluster, or empty when
+	// none has yet.
+	KopsVersion string
+
+	where string // base of messages
+}
+
+// Clusters returns the names of the clusters in a store, sorted.
+func Clusters(ctx context.Context, s Store) ([]string, error) {
+	names, err := s.Names(ctx, "")
+	if err != nil {
+		return nil, fmt.Errorf("list clusters in %s: %w", s.URL(), err)
+	}
+	found := make([]bool, len(names))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(readers)
+	for i, name := range names {
+		if CheckKey(name) != nil {
+			continue
+		}
+		g.Go(func() error {
+			below, err := s.Names(ctx, name)
+			if err != nil {
+				return fmt.Errorf("list clusters in %s: %w", s.URL(), err)
+			}
+			found[i] = slices.Contains(below, path.Base(Layout(name).Config()))
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	var clusters []string
+	for i, name := range names {
+		if found[i] {
+			clusters = append(clusters, name)
+		}
+	}
+	return clusters, nil
+}
+
+// Read reads a cluster's spec, its groups and the version of kOps. A cluster
+// that is not there is a [*Fault] that wraps [ErrNotFound].
+func Read(ctx context.Context, s Store, name string) (*Cluster, error) {
+	if err := CheckKey(name); err != nil || strings.Contains(name, "/") {
+		return nil, &Fault{Where: s.URL(), What: fmt.Sprintf("%q is no name of a cluster", name), Next: "give the name that the spec has, such as atlas.k8s.local"}
+	}
+	layout := Layout(name)
+	spec, err := s.Get(ctx, layout.Config())
+	if errors.Is(err, ErrNotFound) {
+		return nil, &Fault{
+			Where: s.URL(), What: fmt.Sprintf("no cluster %q", name),
+			Next: "see what is there with muster get clusters --state " + s.URL(), Err: ErrNotFound,
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read cluster %s: %w", name, err)
+	}
+	c := &Cluster{Name: name, Spec: spec, where: s.URL()}
+	if c.Groups, err = readGroups(ctx, s, layout); err != nil {
+		return nil, fmt.Errorf("read instance groups of %s: %w", name, err)
+	}
+	version, err := s.Get(ctx, layout.KopsVersion())
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return nil, fmt.Errorf("read kOps version of %s: %w", name, err)
+	}
+	c.KopsVersion = strings.TrimSpace(string(version.Data))
+	return c, nil
+}
+
+func readGroups(ctx context.Context, s Store, layout Layout) ([]Object, error) {
+	keys, err := s.List(ctx, layout.Groups())
+	if err != nil {
+		return nil, err
+	}
+	groups := make([]Object, len(keys))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(readers)
+	for i, key := range keys {
+		g.Go(func() error {
+			o, err := s.Get(ctx, key)
+			if errors.Is(err, ErrNotFound) { // deleted since it was listed
+				return nil
+			}
+			groups[i] = o
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(groups, func(o Object) bool { return o.Key == "" }), nil
+}
+
+// Group returns the object of one group, or false.
+func (c *Cluster) Group(name string) (Object, bool) {
+	for _, o := range c.Groups {
+		if path.Base(o.Key) == name {
+			return o, true
+		}
+	}
+	return Object{}, false
+}
+
+// Manifest returns the cluster and its groups as one file of documents, each
+// byte for byte as it stands in the store.
+func (c *Cluster) Manifest() []byte {
+	data, _ := c.manifest()
+	return data
+}
+
+// part says where an object begins in the manifest.
+type part struct {
+	line int // the object's first line, counted from 1
+	key  string
+}
+
+func (c *Cluster) manifest() ([]byte, []part) {
+	var b bytes.Buffer
+	var parts []part
+	for _, o := range append([]Object{c.Spec}, c.Groups...) {
+		if b.Len() > 0 {
+			b.WriteString("---\n")
+		}
+		parts = append(parts, part{line: 1 + bytes.Count(b.Bytes(), []byte("\n")), key: o.Key})
+		b.Write(o.Data)
+		if b.Len() > 0 && b.Bytes()[b.Len()-1] != '\n' {
+			b.WriteByte('\n')
+		}
+	}
+	return b.Bytes(), parts
+}
+
+// Parse reads the manifest. The faults of its error name the object in the store
+// that has them, and the line there.
+func (c *Cluster) Parse() (*cluster.Cluster, error) {
+	data, parts := c.manifest()
+	parsed, err := cluster.Parse(strings.TrimSuffix(c.where, "/")+"/"+c.Name, data)
+	if err != nil {
+		return nil, relocate(err, c.where, parts)
+	}
+	if parsed.Name != c.Name {
+		return nil, &cluster.SpecError{
+			File: strings.TrimSuffix(c.where, "/") + "/" + c.Spec.Key, Line: parsed.Line,
+			Msg: fmt.Sprintf("is the spec of %q but stands under %q; write it back where it belongs with muster replace", parsed.Name, c.Name),
+		}
+	}
+	return parsed, nil
+}
+
+// relocate turns lines of the manifest into lines of its objects.
+func relocate(err error, where string, parts []part) error {
+	errs := []error{err}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // the list itself is wanted
+		errs = joined.Unwrap()
+	}
+	moved := make([]error, len(errs))
+	for i, e := range errs {
+		moved[i] = e
+		var spec *cluster.SpecError
+		if !errors.As(e, &spec) || spec.Line == 0 {
+			continue
+		}
+		at := parts[0]
+		for _, p := range parts {
+			if p.line <= spec.Line {
+				at = p
+			}
+		}
+		moved[i] = &cluster.SpecError{
+			File: strings.TrimSuffix(where, "/") + "/" + at.key, Line: max(spec.Line-at.line+1, 1), Msg: spec.Msg,
+		}
+	}
+	return errors.Join(moved...)
+}
+
+// Release returns the release line of the kOps that last updated the cluster.
+// A cluster that none has updated yet gives false.
+func (c *Cluster) Release() (r cluster.Release, ok bool, err error) {
+	if c.KopsVersion == "" {
+		return 0, false, nil
+	}
+	r, err = cluster.ParseRelease(c.KopsVersion)
+	if err != nil {
+		return 0, false, &cluster.SpecError{File: strings.TrimSuffix(c.where, "/") + "/" + Layout(c.Name).KopsVersion(), Line: 1, Msg: err.Error()}
+	}
+	return r, true, nil
+}

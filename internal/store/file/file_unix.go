@@ -1,0 +1,58 @@
+//go:build !windows
+
+package file
+
+import (
+	"errors"
+	"os"
+
+	"github.com/google/renameio/v2"
+	"golang.org/x/sys/unix"
+)
+
+const errNotDir = unix.ENOTDIR
+
+// replace writes a file whole and on to the disk. An existing one keeps its mode.
+func replace(dir *os.Root, name string, data []byte) error {
+	f, err := renameio.NewPendingFile(name, renameio.WithRoot(dir), renameio.WithPermissions(filePerm), renameio.WithExistingPermissions())
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.CloseAtomicallyReplace()
+	}
+	if err != nil {
+		return errors.Join(err, f.Cleanup())
+	}
+	return nil
+}
+
+// syncDir makes a rename in a directory survive a crash of the machine.
+func syncDir(root *os.Root, dir string) error {
+	d, err := root.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if err := d.Sync(); err != nil && !errors.Is(err, unix.EINVAL) { // some file systems cannot
+		return err
+	}
+	return nil
+}
+
+// tryLock takes an exclusive lock on f without waiting. The lock belongs to the
+// open file and goes with it, however the process ends.
+func tryLock(f *os.File) (bool, error) {
+	for {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		switch {
+		case err == nil:
+			return true, nil
+		case errors.Is(err, unix.EWOULDBLOCK):
+			return false, nil
+		case !errors.Is(err, unix.EINTR):
+			return false, err
+		}
+	}
+}

@@ -1,0 +1,46 @@
+package file
+
+import (
+	"errors"
+	"math/rand/v2"
+	"os"
+	"strconv"
+
+	"golang.org/x/sys/windows"
+)
+
+const errNotDir = windows.ERROR_DIRECTORY
+
+// replace writes a file whole. renameio does not build on Windows.
+func replace(dir *os.Root, name string, data []byte) error {
+	temp := "." + name + strconv.FormatUint(rand.Uint64(), 10)
+	f, err := dir.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, filePerm)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	err = errors.Join(err, f.Close())
+	if err == nil {
+		err = dir.Rename(temp, name)
+	}
+	if err != nil {
+		return errors.Join(err, dir.Remove(temp))
+	}
+	return nil
+}
+
+// syncDir does nothing: Windows has no such call for directories.
+func syncDir(*os.Root, string) error { return nil }
+
+// tryLock takes an exclusive lock on f without waiting. The lock goes with the
+// process.
+func tryLock(f *os.File) (bool, error) {
+	err := windows.LockFileEx(windows.Handle(f.Fd()), windows.LOCKFILE_EXCLUSIVE_LOCK|windows.LOCKFILE_FAIL_IMMEDIATELY, 0, 1, 0, new(windows.Overlapped))
+	if errors.Is(err, windows.ERROR_LOCK_VIOLATION) {
+		return false, nil
+	}
+	return err == nil, err
+}

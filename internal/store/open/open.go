@@ -1,0 +1,93 @@
+// Package open turns a state store's URL into its driver. It is the one list of
+// drivers, and the one place that knows which environment variables kOps reads.
+package open
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"github.com/muster-dev/muster/internal/store"
+	"github.com/muster-dev/muster/internal/store/file"
+	"github.com/muster-dev/muster/internal/store/mem"
+	"github.com/muster-dev/muster/internal/store/s3"
+)
+
+// Config says how stores are opened.
+type Config struct {
+	// Getenv reads the environment. Nil means an empty one.
+	Getenv func(string) string
+	// Notice takes a sentence that whoever uses the store ought to read, each
+	// once. It is called during reads and writes, never at the same time. Nil
+	// drops them.
+	Notice func(string)
+}
+
+const known = "file://, s3://, gs://, azureblob://, do://, linode://, hos://, scw://, memory://"
+
+// Store opens the store of a URL in kOps's spelling. What the person who gave
+// the URL can mend is a [*store.Fault].
+func Store(ctx context.Context, where string, c Config) (store.Store, error) {
+	if c.Getenv == nil {
+		c.Getenv = func(string) string { return "" }
+	}
+	scheme, rest, ok := strings.Cut(where, "://")
+	if !ok {
+		return nil, &store.Fault{Where: fmt.Sprintf("%q", where), What: "is no state store", Next: "write it as kOps does, such as s3://kops-state; muster reads " + known}
+	}
+	switch scheme {
+	case "file":
+		if rest == "" {
+			return nil, &store.Fault{Where: where, What: "names no directory", Next: "write it as file:///path/to/state"}
+		}
+		return file.Open(rest)
+	case "memory":
+		return &mem.Store{Name: rest}, nil
+	}
+	bucket, prefix, err := split(where, rest)
+	if err != nil {
+		return nil, err
+	}
+	switch scheme {
+	case "s3", "do", "linode", "hos", "scw":
+		return openS3(ctx, c, s3.Config{Scheme: scheme, Bucket: bucket, Prefix: prefix})
+	default:
+		return nil, &store.Fault{Where: where, What: fmt.Sprintf("scheme %q is not one that muster knows", scheme), Next: "use one of " + known}
+	}
+}
+
+// split reads bucket and prefix.
+func split(where, rest string) (bucket, prefix string, err error) {
+	bucket, prefix, _ = strings.Cut(strings.Trim(rest, "/"), "/")
+	if u, err := url.Parse("//" + bucket); bucket == "" || err != nil || u.Host != bucket || u.User != nil || strings.ContainsAny(rest, "?#") {
+		return "", "", &store.Fault{Where: where, What: "names no bucket", Next: "write it as scheme://bucket, or scheme://bucket/path"}
+	}
+	if prefix != "" && store.CheckKey(prefix) != nil {
+		return "", "", &store.Fault{Where: where, What: fmt.Sprintf("the path %q cannot be used", prefix), Next: "write it as scheme://bucket/path, without dots and double slashes"}
+	}
+	return bucket, prefix, nil
+}
+
+func openS3(ctx context.Context, c Config, s s3.Config) (store.Store, error) {
+	where := s.Scheme + "://" + s.Bucket
+	s.Endpoint = c.Getenv("S3_ENDPOINT")
+	if s.Endpoint == "" {
+		if s.Scheme != "s3" {
+			return nil, &store.Fault{Where: where, What: "no server is named", Next: "set S3_ENDPOINT, S3_REGION, S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY, as for kOps"}
+		}
+		return s3.Open(ctx, s)
+	}
+	if !strings.Contains(s.Endpoint, "://") {
+		s.Endpoint = "https://" + s.Endpoint
+	}
+	if u, err := url.Parse(s.Endpoint); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return nil, &store.Fault{Where: where, What: fmt.Sprintf("S3_ENDPOINT %q is no URL", s.Endpoint), Next: "write it as https://host"}
+	}
+	s.Region = c.Getenv("S3_REGION")
+	s.AccessKey, s.SecretKey = c.Getenv("S3_ACCESS_KEY_ID"), c.Getenv("S3_SECRET_ACCESS_KEY")
+	if (s.AccessKey == "") != (s.SecretKey == "") {
+		return nil, &store.Fault{Where: where, What: "only one of S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY is set", Next: "set both, or none to use the AWS credentials", Err: store.ErrDenied}
+	}
+	return s3.Open(ctx, s)
+}
