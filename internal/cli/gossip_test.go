@@ -19,6 +19,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/muster-dev/muster/internal/overlay/kopsmemberlist"
 	"github.com/muster-dev/muster/internal/overlay/weave"
 )
 
@@ -53,6 +54,27 @@ func mesh(ts *testscript.TestScript, neg bool, args []string) {
 	if ts.Getenv("MESH") == "" {
 		ts.Setenv("MESH", addr.String())
 	}
+}
+
+// members VAR KEY=VALUE... runs a member of the kops-memberlist overlay, with
+// records, until the script ends, and puts its address into VAR.
+func members(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: members VAR KEY=VALUE...")
+	}
+	node, err := kopsmemberlist.New(kopsmemberlist.Config{Listen: netip.MustParseAddrPort("127.0.0.1:0")})
+	ts.Check(err)
+	for _, record := range args[1:] {
+		key, value, _ := strings.Cut(record, "=")
+		ts.Check(node.Publish(key, value))
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- node.Run(ctx) }()
+	ts.Defer(func() { cancel(); <-ended })
+	addr, err := node.Addr(ctx)
+	ts.Check(err)
+	ts.Setenv(args[0], addr.String())
 }
 
 // serves VAR NAME runs a TLS server for a name on loopback and puts its port

@@ -164,7 +164,45 @@ func (a *apiServer) open() (*Gateway, error) {
 	return Open(ctx, Config{Kubeconfig: a.kubeconfig()})
 }
 
-func TestAnOverlayIsReadThroughTheAPIServer(t *testing.T) {
+func TestAnOverlayIsReadAndWrittenThroughTheAPIServer(t *testing.T) {
+	for _, tc := range []struct {
+		name       string
+		websockets bool
+		want       []string // the first forwards
+	}{
+		{"over a WebSocket", true, []string{"GET kube-apiserver-cp-1"}},
+		{"over plain SPDY, where WebSockets are refused", false, []string{"GET kube-apiserver-cp-1", "POST kube-apiserver-cp-1"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			node, at := peer(t)
+			server := newAPIServer(t)
+			server.websockets = tc.websockets
+			g, err := server.open()
+			if err != nil {
+				t.Fatal(err)
+			}
+			through := netip.AddrPortFrom(g.Pods()[0].Addr, at.Port())
+			got, err := weave.Read(t.Context(), weave.Config{NodeName: "reader", Dial: g.Dial}, through)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.NickName != "node-0" || len(got.State) != 1 {
+				t.Errorf("read %+v", got)
+			}
+			if diff := cmp.Diff(tc.want, server.forwarded); diff != "" {
+				t.Errorf("forwards (-want +got):\n%s", diff)
+			}
+			write(t, g, through)
+			if r, ok := node.Get("dns/local/A/api.test.k8s.local"); !ok || r.Value != "10.0.0.9" {
+				t.Errorf("the peer holds %+v", r)
+			}
+		})
+	}
+}
+
+// peer runs a peer of the weave overlay on the node, with one record.
+func peer(t *testing.T) (*weave.Node, netip.AddrPort) {
+	t.Helper()
 	node, err := weave.New(weave.Config{NodeName: "node-0", Listen: netip.MustParseAddrPort("127.0.0.1:0")})
 	if err != nil {
 		t.Fatal(err)
@@ -180,33 +218,42 @@ func TestAnOverlayIsReadThroughTheAPIServer(t *testing.T) {
 	if err := node.Publish("dns/local/NS/local", "gossip"); err != nil {
 		t.Fatal(err)
 	}
-	for _, tc := range []struct {
-		name       string
-		websockets bool
-		want       []string
-	}{
-		{"over a WebSocket", true, []string{"GET kube-apiserver-cp-1"}},
-		{"over plain SPDY, where WebSockets are refused", false, []string{"GET kube-apiserver-cp-1", "POST kube-apiserver-cp-1"}},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			server := newAPIServer(t)
-			server.websockets = tc.websockets
-			g, err := server.open()
-			if err != nil {
-				t.Fatal(err)
-			}
-			got, err := weave.Read(t.Context(), weave.Config{NodeName: "reader", Dial: g.Dial}, netip.AddrPortFrom(g.Pods()[0].Addr, at.Port()))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got.NickName != "node-0" || len(got.State) != 1 {
-				t.Errorf("read %+v", got)
-			}
-			if diff := cmp.Diff(tc.want, server.forwarded); diff != "" {
-				t.Errorf("forwards (-want +got):\n%s", diff)
-			}
-		})
+	return node, at
+}
+
+// write publishes through the gateway as a leaf does.
+func write(t *testing.T, g *Gateway, through netip.AddrPort) {
+	t.Helper()
+	seeds := func(context.Context) ([]netip.AddrPort, error) { return []netip.AddrPort{through}, nil }
+	leaf, err := weave.New(weave.Config{NodeName: "leaf", Leaf: true, Seeds: seeds, Dial: g.Dial})
+	if err != nil {
+		t.Fatal(err)
 	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- leaf.Run(ctx) }()
+	<-leaf.Synced()
+	if err := leaf.Publish("dns/local/A/api.test.k8s.local", "10.0.0.9"); err != nil {
+		t.Fatal(err)
+	}
+	if err := leaf.Flush(ctx); err != nil {
+		t.Fatal(err)
+	}
+	cancel() // at once
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		got, err := weave.Read(t.Context(), weave.Config{NodeName: "reader-2", Dial: g.Dial}, through)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(got.State) == 2 {
+			return
+		}
+	}
+	t.Error("what was written has not arrived")
 }
 
 func TestWhatWasWrittenLastArrives(t *testing.T) {
@@ -237,7 +284,7 @@ func TestWhatWasWrittenLastArrives(t *testing.T) {
 	if _, err := io.WriteString(c, want); err != nil {
 		t.Fatal(err)
 	}
-	c.Close()
+	c.Close() // at once
 	if text := <-got; text != want {
 		t.Errorf("%d bytes arrived, want %d", len(text), len(want))
 	}
