@@ -65,7 +65,7 @@ Gossip is deprecated: kOps ` + cluster.Deadline().Refused.String() + ` refuses i
 
 func (o *gossipFlags) register(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringVar(&o.overlay, "overlay", "", "weave, kops-memberlist or both (default: by port, 3998 and 3999 are weave, 3993 and 4000 kops-memberlist; without a port as the spec says, else weave)")
+	f.StringVar(&o.overlay, "overlay", "", "weave, kops-memberlist or both (default: by port, 3998 and 3999 are weave, 3993 and 4000 kops-memberlist; without a port as the spec says, else weave); OVERLAY=HOST:PORT says it for one address")
 	f.StringVar(&o.cluster, "cluster", "", "`name` of the cluster; other names in the overlay are shown as not accepted (default: from the spec, else $KOPS_CLUSTER_NAME)")
 	f.StringSliceVar(&o.networks, "network", nil, "`CIDR` that the cluster's addresses lie in; may be repeated (default: from the spec, else private networks)")
 	f.StringVarP(&o.file, "filename", "f", "", "kOps `manifest` to take the cluster, its networks and its gossipConfig from")
@@ -149,7 +149,7 @@ const anyOverlay gossip.Overlay = ""
 func (o *gossipFlags) lasting(ctx context.Context, s streams, at []string) (gossipScene, error) {
 	sc, err := o.scene(ctx, s, at)
 	if err == nil && len(sc.unknown) > 0 {
-		err = usagef("%s: port %d is no port of kOps's; say which overlay it is with --overlay", sc.unknown[0].Addr, sc.unknown[0].Addr.Port())
+		err = usagef("%s: port %d is no port of kOps's; say which overlay it is: weave=%s, or --overlay", sc.unknown[0].Addr, sc.unknown[0].Addr.Port(), sc.unknown[0].Addr)
 	}
 	return sc, err
 }
@@ -257,11 +257,15 @@ func gossipConfigs(spec *cluster.Cluster) []overlayConfig {
 
 // locate finds out which overlays run at an address.
 func (o *gossipFlags) locate(ctx context.Context, text string, spec *cluster.Cluster, found map[gossip.Overlay][]netip.AddrPort) error {
-	host, port, err := splitPeer(text)
+	which, peer, named := strings.Cut(text, "=")
+	if !named {
+		which, peer = o.overlay, text
+	}
+	host, port, err := splitPeer(peer)
 	if err != nil {
 		return err
 	}
-	overlays, err := o.overlays(text, port, spec)
+	overlays, err := overlaysAt(which, peer, port, spec)
 	if err != nil {
 		return err
 	}
@@ -286,23 +290,24 @@ func (o *gossipFlags) locate(ctx context.Context, text string, spec *cluster.Clu
 	return nil
 }
 
-func (o *gossipFlags) overlays(text string, port uint16, spec *cluster.Cluster) ([]gossip.Overlay, error) {
+// overlaysAt works out which overlays a peer's address stands for.
+func overlaysAt(which, text string, port uint16, spec *cluster.Cluster) ([]gossip.Overlay, error) {
 	byPort := gossip.OverlayOfPort(port)
 	both := []gossip.Overlay{gossip.Weave, gossip.Memberlist}
-	switch o.overlay {
+	switch which {
 	case string(gossip.Weave), string(gossip.Memberlist):
-		return []gossip.Overlay{gossip.Overlay(o.overlay)}, nil
+		return []gossip.Overlay{gossip.Overlay(which)}, nil
 	case "both":
 		switch {
 		case port == 0:
 			return both, nil
 		case byPort == "":
-			return nil, usagef("%s: port %d is no port of kOps's, so nobody knows which of both overlays it is; give the address without a port, or one --overlay", text, port)
+			return nil, usagef("%s: port %d is no port of kOps's, so nobody knows which of both overlays it is; give the address without a port, or say weave=%s", text, port, text)
 		}
 		return []gossip.Overlay{byPort}, nil
 	case "":
 	default:
-		return nil, usagef("--overlay %q; want weave, kops-memberlist or both", o.overlay)
+		return nil, usagef("overlay %q; want weave, kops-memberlist or both", which)
 	}
 	switch {
 	case byPort != "":
@@ -417,6 +422,13 @@ func visitorName() string {
 	var unique [4]byte
 	rand.Read(unique[:]) // never fails
 	return gossip.NodePrefix + host + "-" + hex.EncodeToString(unique[:])
+}
+
+// printSilent tells which peers told nothing, while others did.
+func (s streams) printSilent(failed []gossip.Failure) {
+	for _, f := range failed {
+		fmt.Fprintf(s.err, "going on without %s: %v\n", f.Addr, f.Err)
+	}
 }
 
 // printNext tells what to do about gossip, on standard error, so that it is in

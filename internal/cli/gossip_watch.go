@@ -50,9 +50,11 @@ func runWatch(ctx context.Context, s streams, o watchOptions, args []string) err
 		return usagef("--for %v; want more than 0", o.duration)
 	}
 	// A visit tells faults apart; a leaf would only keep trying.
-	if _, err := gossip.Look(ctx, sc.sides, sc.timeout); err != nil {
+	_, silent, err := gossip.Look(ctx, sc.sides, sc.timeout)
+	if err != nil {
 		return err
 	}
+	s.printSilent(silent)
 	s.printNext(o.gossipFlags)
 	limited, cancel := limit(ctx, o.duration)
 	defer cancel()

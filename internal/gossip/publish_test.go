@@ -120,7 +120,7 @@ func TestAWithdrawalIsRefusedWhileNodesGossip(t *testing.T) {
 
 func mustChanges(t *testing.T, p gossip.Publication, s gossip.Side) []gossip.Change {
 	t.Helper()
-	views, err := gossip.Look(t.Context(), []gossip.Side{s}, patience)
+	views, _, err := gossip.Look(t.Context(), []gossip.Side{s}, patience)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,15 +161,21 @@ func TestAWriteReachesAllAndIsReadBackElsewhere(t *testing.T) {
 	})
 }
 
-func TestLookSaysWhyNobodyAnswers(t *testing.T) {
+func TestLookSaysWhoDoesNotAnswerAndWhy(t *testing.T) {
 	t.Parallel()
 	lab := newWeaveLab(t, 1, "s3cret")
-	if _, err := gossip.Look(t.Context(), []gossip.Side{lab.side("wrong", 0)}, patience); err == nil || !strings.Contains(err.Error(), "secret differs") {
+	if _, _, err := gossip.Look(t.Context(), []gossip.Side{lab.side("wrong", 0)}, patience); err == nil || !strings.Contains(err.Error(), "secret differs") {
 		t.Errorf("with a wrong secret: %v", err)
+	}
+	half := lab.side("s3cret", 0)
+	half.At = append(half.At, closedPort(t))
+	views, silent, err := gossip.Look(t.Context(), []gossip.Side{half}, patience)
+	if err != nil || len(views) != 1 || len(silent) != 1 || silent[0].Addr != half.At[1] {
+		t.Errorf("with one of two peers: %d views, silent %v, %v", len(views), silent, err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := gossip.Look(ctx, []gossip.Side{lab.side("s3cret", 0)}, patience); !errors.Is(err, context.Canceled) {
+	if _, _, err := gossip.Look(ctx, []gossip.Side{lab.side("s3cret", 0)}, patience); !errors.Is(err, context.Canceled) {
 		t.Errorf("interrupted: %v", err)
 	}
 }

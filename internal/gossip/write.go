@@ -79,7 +79,11 @@ func arrived(ctx context.Context, s Side, changes []Change, within time.Duration
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	a := Arrival{Overlay: s.Overlay, Have: []string{}, Lack: []string{}, Silent: []string{}}
-	seeds, _ := ReadAll(ctx, s.targets(), within)
+	seeds, failed := ReadAll(ctx, s.targets(), within)
+	var mute []string
+	for _, f := range failed {
+		mute = append(mute, f.Addr.String())
+	}
 	ask := make(map[string]netip.AddrPort)
 	known := make(map[string]bool)
 	for _, v := range seeds {
@@ -101,6 +105,7 @@ func arrived(ctx context.Context, s Side, changes []Change, within time.Duration
 		var have []string
 		have, a.Lack, a.Silent = poll(ctx, s, ask, changes)
 		a.Have = append(a.Have, have...)
+		a.Silent = append(a.Silent, mute...)
 		for _, label := range have {
 			delete(ask, label) // each visit costs a peer of the original an update of the topology
 		}
