@@ -152,13 +152,10 @@ func runPublish(ctx context.Context, s streams, o publishOptions, args []string)
 	if err := sc.write(ctx, s, o, result); err != nil || !o.hold {
 		return err
 	}
-	held, cancel := limit(ctx, o.duration)
-	defer cancel()
-	fmt.Fprintf(s.err, "holding; Ctrl-C ends it and leaves the value in place\n")
-	if err := gossip.Hold(held, sc.sides, gossip.Holding{Changes: result.Changes, Check: check, Within: sc.timeout}, s.events(sc.json)); err != nil {
-		return err
-	}
-	return ctx.Err()
+	fmt.Fprintln(s.err, "holding; Ctrl-C ends it and leaves the value in place")
+	return s.during(ctx, o.duration, sc.json, func(ctx context.Context, emit func(gossip.Event)) error {
+		return gossip.Hold(ctx, sc.sides, gossip.Holding{Changes: result.Changes, Check: check, Within: sc.timeout}, emit)
+	})
 }
 
 func runWithdraw(ctx context.Context, s streams, o publishOptions, args []string) error {

@@ -21,6 +21,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	gwebsocket "github.com/gorilla/websocket"
+	"go.uber.org/goleak"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/httpstream"
 	"k8s.io/apimachinery/pkg/util/httpstream/spdy"
@@ -28,6 +29,8 @@ import (
 
 	"github.com/muster-dev/muster/internal/overlay/weave"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // apiServer forwards ports of a node whose network is this machine's loopback.
 type apiServer struct {
