@@ -37,16 +37,7 @@ func mesh(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	node, err := weave.New(cfg)
 	ts.Check(err)
-	for _, record := range args[2:] {
-		key, value, _ := strings.Cut(record, "=")
-		ts.Check(node.Publish(key, value))
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- node.Run(ctx) }()
-	ts.Defer(func() { cancel(); <-ended })
-	addr, err := node.Addr(ctx)
-	ts.Check(err)
+	addr := gossips(ts, node, args[2:])
 	if cfg.Seeds != nil {
 		<-node.Synced()
 	}
@@ -64,7 +55,16 @@ func members(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	node, err := kopsmemberlist.New(kopsmemberlist.Config{Listen: netip.MustParseAddrPort("127.0.0.1:0")})
 	ts.Check(err)
-	for _, record := range args[1:] {
+	ts.Setenv(args[0], gossips(ts, node, args[1:]).String())
+}
+
+// gossips runs a peer with records until the script ends.
+func gossips(ts *testscript.TestScript, node interface {
+	Publish(key, value string) error
+	Run(context.Context) error
+	Addr(context.Context) (netip.AddrPort, error)
+}, records []string) netip.AddrPort {
+	for _, record := range records {
 		key, value, _ := strings.Cut(record, "=")
 		ts.Check(node.Publish(key, value))
 	}
@@ -74,7 +74,7 @@ func members(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Defer(func() { cancel(); <-ended })
 	addr, err := node.Addr(ctx)
 	ts.Check(err)
-	ts.Setenv(args[0], addr.String())
+	return addr
 }
 
 // serves VAR NAME runs a TLS server for a name on loopback and puts its port

@@ -2,6 +2,7 @@ package gossip
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -134,6 +135,9 @@ func (k *keeper) write(ctx context.Context, g *grip) error {
 	if err := put(ctx, k.leaf, []Change{g.change}, k.within); err != nil {
 		if ctx.Err() != nil {
 			return ctx.Err()
+		}
+		if errors.Is(err, legacy.ErrOutbid) {
+			return fmt.Errorf("hold %s in %s: %w", g.change.Key, k.overlay, err)
 		}
 		// Cut off, most likely: the leaf has it and passes it on when somebody
 		// answers again.

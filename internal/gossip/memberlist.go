@@ -34,9 +34,9 @@ func (r MemberlistReader) Read(ctx context.Context, addr netip.AddrPort) (View, 
 func memberlistView(addr netip.AddrPort, got visit.Reading) View {
 	v := View{Overlay: Memberlist, Addr: addr, Node: addr.String(), State: got.State, Ties: got.Ties}
 	for _, m := range got.Members {
-		p := Peer{ID: m.Name, Addr: m.Addr, State: stateOf(m.Status)}
+		p := Peer{ID: clip(m.Name, maxName), Addr: m.Addr, State: stateOf(m.Status)}
 		if m.Addr == addr {
-			v.NodeID = m.Name
+			v.NodeID = p.ID
 		}
 		v.Peers = append(v.Peers, p)
 	}

@@ -161,6 +161,32 @@ func TestAWriteReachesAllAndIsReadBackElsewhere(t *testing.T) {
 	})
 }
 
+// deafWriter takes no writes.
+type deafWriter struct{ *fakeWriter }
+
+func (deafWriter) Put(context.Context, string, string) error { return errors.New("nobody listens") }
+
+func TestAWriteThatFailsInOneOverlayStillReachesTheOther(t *testing.T) {
+	t.Parallel()
+	lab := newWeaveLab(t, 2, "")
+	deaf := newFakeWriter().side()
+	deaf.Overlay = gossip.Memberlist
+	deaf.NewLeaf = func([]netip.AddrPort) (gossip.Writer, error) { return deafWriter{newFakeWriter()}, nil }
+	p := gossip.Publication{Name: api, Addrs: addrs("10.0.0.9")}
+	changes := mustChanges(t, p, lab.side("", 0))
+	more, _, err := p.Changes(gossip.Memberlist, nil, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := gossip.Write(t.Context(), []gossip.Side{deaf, lab.side("", 0)}, append(changes, more...), patience)
+	if err == nil || !strings.Contains(err.Error(), "write to kops-memberlist: nobody listens") {
+		t.Errorf("error %v", err)
+	}
+	if len(got) != 1 || got[0].Overlay != gossip.Weave || !lab.allHold(apiKey, "10.0.0.9") {
+		t.Errorf("arrival %+v", got)
+	}
+}
+
 func TestLookSaysWhoDoesNotAnswerAndWhy(t *testing.T) {
 	t.Parallel()
 	lab := newWeaveLab(t, 1, "s3cret")

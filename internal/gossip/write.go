@@ -30,26 +30,42 @@ type Arrival struct {
 	Known int `json:"known"`
 }
 
-// Write writes changes, as a leaf of each overlay, and asks other peers until
-// all that answer have them, or until the given time has passed, which is an
-// error that says who lacks them. What was written stays in either case.
+// Write writes changes to all overlays, as a leaf of each, and asks other peers
+// until all that answer have them, or until the given time has passed. The error
+// says what was not written and who lacks what was; what was written stays.
 func Write(ctx context.Context, sides []Side, changes []Change, within time.Duration) ([]Arrival, error) {
 	var arrivals []Arrival
 	err := withLeaves(ctx, sides, within, func(ctx context.Context, leaves []Writer) error {
+		mine := make([][]Change, len(sides))
+		var faults []error
 		for i, s := range sides {
-			mine := slices.DeleteFunc(slices.Clone(changes), func(c Change) bool { return c.Overlay != s.Overlay })
-			if err := put(ctx, leaves[i], mine, within); err != nil {
-				return fmt.Errorf("write to %s: %w", s.Overlay, err)
-			}
-			a, err := arrived(ctx, s, mine, within)
-			arrivals = append(arrivals, a)
-			if err != nil {
-				return err
+			mine[i] = slices.DeleteFunc(slices.Clone(changes), func(c Change) bool { return c.Overlay != s.Overlay })
+			if err := put(ctx, leaves[i], mine[i], within); err != nil {
+				faults = append(faults, fmt.Errorf("write to %s: %w", s.Overlay, err))
+				mine[i] = nil
 			}
 		}
-		return nil
+		for i, s := range sides {
+			if len(mine[i]) == 0 {
+				continue
+			}
+			a, err := arrived(ctx, s, mine[i], within)
+			arrivals = append(arrivals, a)
+			if err != nil {
+				faults = append(faults, err)
+			}
+		}
+		return inOneLine(faults)
 	})
 	return arrivals, err
+}
+
+// inOneLine joins errors.
+func inOneLine(errs []error) error {
+	if len(errs) < 2 {
+		return errors.Join(errs...)
+	}
+	return fmt.Errorf("%w; %w", errs[0], inOneLine(errs[1:]))
 }
 
 func put(ctx context.Context, leaf Writer, changes []Change, within time.Duration) error {
