@@ -212,10 +212,9 @@ func (g *grip) replaced(now time.Time, r legacy.Record, known bool, a *act) {
 	if now.Sub(g.minute) > time.Minute {
 		g.minute, g.told = now, 0
 	}
-	switch {
-	case g.told == tellMost:
+	if g.told == tellMost {
 		g.untold++
-	default:
+	} else {
 		g.told++
 		if g.untold > 0 {
 			e.Note = fmt.Sprintf("and %d times before that", g.untold)
