@@ -42,6 +42,7 @@ func TestScripts(t *testing.T) {
 			"refuses": refuses,
 			"holds":   holds,
 			"mesh":    mesh,
+			"members": members,
 			"serves":  serves,
 		},
 	})
