@@ -39,6 +39,9 @@ const exitCodes = "exit codes: 0 done, 1 failed, 2 usage or bad input, 3 finding
 // refusal is an error that means: asked for something that is not safe.
 type refusal struct{ error }
 
+// found is an error that means: the work is done, and this is what it found.
+type found struct{ error }
+
 // usageError is an error that the person at the keyboard can mend.
 type usageError struct{ error }
 
@@ -93,6 +96,7 @@ func exitCode(err error) int {
 	var (
 		usage    usageError
 		refused  refusal
+		findings found
 		spec     *cluster.SpecError
 		config   *node.ConfigError
 		labUsage *lab.UsageError
@@ -100,6 +104,8 @@ func exitCode(err error) int {
 	switch {
 	case errors.As(err, &refused):
 		return ExitRefused
+	case errors.As(err, &findings):
+		return ExitFindings
 	case errors.As(err, &usage), errors.As(err, &spec), errors.As(err, &config), errors.As(err, &labUsage), isStoreFault(err):
 		return ExitUsage
 	default:
@@ -135,7 +141,8 @@ way. It touches no cluster.
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usagef("%v; see %s --help", err, cmd.CommandPath())
 	})
-	root.AddCommand(newRehearse(s), newLab(s), newInit(s), newToken(s))
+	root.AddCommand(newRehearse(s), newLab(s), newInit(s), newToken(s),
+		newGet(s), newEdit(s), newReplace(s), newCreate(s), newValidate(s), newExport(s))
 	return root
 }
 

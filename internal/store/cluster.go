@@ -118,6 +118,28 @@ func readGroups(ctx context.Context, s Store, layout Layout) ([]Object, error) {
 	return slices.DeleteFunc(groups, func(o Object) bool { return o.Key == "" }), nil
 }
 
+// Draft is a cluster that a store does not hold, or not like this.
+func Draft(s Store, name string, spec Object, groups ...Object) *Cluster {
+	return &Cluster{Name: name, Spec: spec, Groups: groups, where: s.URL()}
+}
+
+// With returns the cluster with one of its objects replaced, or with one more
+// group. What is no spec and no group of the cluster changes nothing.
+func (c *Cluster) With(o Object) *Cluster {
+	changed := *c
+	if o.Key == c.Spec.Key {
+		changed.Spec = o
+		return &changed
+	}
+	if path.Dir(o.Key) != Layout(c.Name).Groups() {
+		return &changed
+	}
+	changed.Groups = slices.DeleteFunc(slices.Clone(c.Groups), func(g Object) bool { return g.Key == o.Key })
+	changed.Groups = append(changed.Groups, o)
+	slices.SortFunc(changed.Groups, func(a, b Object) int { return strings.Compare(a.Key, b.Key) })
+	return &changed
+}
+
 // Group returns the object of one group, or false.
 func (c *Cluster) Group(name string) (Object, bool) {
 	for _, o := range c.Groups {
