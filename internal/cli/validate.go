@@ -94,7 +94,7 @@ func validateCluster(ctx context.Context, s streams, f stateFlags, output string
 		v.print(s)
 	}
 	if len(v.Findings) > 0 {
-		return found{fmt.Errorf("%s: %d findings", c.Name, len(v.Findings))}
+		return found{fmt.Errorf("%s: findings: %d", c.Name, len(v.Findings))}
 	}
 	return nil
 }
@@ -118,9 +118,10 @@ func (v *validation) print(s streams) {
 // specFindings are what the spec's own topology has against it.
 func specFindings(c *store.Cluster, parsed *cluster.Cluster) (all []finding) {
 	r, ok, err := c.Release()
-	if err != nil {
+	var unknown *cluster.SpecError
+	if errors.As(err, &unknown) {
 		all = append(all, finding{
-			Code: "kops-version", Where: store.Layout(c.Name).KopsVersion(), Why: err.Error(),
+			Code: "kops-version", Where: path.Base(store.Layout(c.Name).KopsVersion()), Why: unknown.Msg,
 			Next: "look with the kOps that wrote it, and use a muster that knows it",
 		})
 	}

@@ -13,7 +13,7 @@ func (c *Cluster) GossipNotice(r Release) string {
 	common := fmt.Sprintf("%s gossips, deprecated since kOps %s; kOps %s refuses it, and %s is the only bridge", c.Name, d.DeprecatedSince, d.Refused, d.Bridge)
 	switch {
 	case r == 0:
-		return common + "; the state store does not say which kOps it has"
+		return common + "; which kOps it has is not known"
 	case r < d.Bridge:
 		return fmt.Sprintf("%s; it has kOps %s: go to %s, take it to None there, and only then further", common, r, d.Bridge)
 	case r == d.Bridge:

@@ -8,7 +8,7 @@ import (
 func TestTheNoticeCountsFromTheKopsInTheStore(t *testing.T) {
 	gossip := &Cluster{Name: "atlas.k8s.local", DNSType: DNSPrivate}
 	for r, want := range map[Release]string{
-		0:          "does not say which kOps",
+		0:          "which kOps it has is not known",
 		Release134: "it has kOps 1.34: go to 1.36",
 		Release135: "it has kOps 1.35: go to 1.36",
 		Release136: "before any newer kOps touches it",
