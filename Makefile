@@ -15,10 +15,17 @@ build: ## muster, muster-peer and muster-agent into bin/
 demo: build ## rehearse the example cluster from gossip to none, on this machine
 	bin/muster rehearse -f examples/atlas.k8s.local.yaml --to none
 
-test: test-unit test-lab ## everything that proves it
+test: test-unit test-aws test-lab ## everything that proves it
 
 test-unit: ## packages, with the race detector and in random order
 	$(GOTESTSUM) -- -race -shuffle=on -short ./...
+
+test-aws: moto ## what speaks to AWS, against a moto server
+	$(GOTESTSUM) -- -count=1 -timeout 15m -p 1 -run Moto ./internal/...
+
+moto:
+	@command -v moto_server >/dev/null || pip install --quiet 'moto[server]==5.2.1' || \
+	  echo 'moto_server is missing and pip cannot install it: the tests against AWS say that they skip'
 
 test-lab: build ## whole clusters of real processes, with faults
 	MUSTER_BIN=$(CURDIR)/bin $(GOTESTSUM) -- -count=1 -timeout 12m -p 1 -run '^TestLab' ./test/...
@@ -45,4 +52,4 @@ fuzz: ## every fuzzer for FUZZTIME (default 20s)
 clean: ## remove what build made
 	rm -rf bin
 
-.PHONY: help build demo test test-unit test-lab cross lint bench fuzz clean
+.PHONY: help build demo test test-unit test-aws moto test-lab cross lint bench fuzz clean

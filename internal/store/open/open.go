@@ -71,6 +71,9 @@ func Store(ctx context.Context, where string, c Config) (store.Store, error) {
 // split reads bucket and prefix.
 func split(where, rest string) (bucket, prefix string, err error) {
 	bucket, prefix, _ = strings.Cut(strings.Trim(rest, "/"), "/")
+	if strings.Contains(rest, "@") { // a password has no place in a message
+		where = where[:strings.Index(where, "://")] + "://..."
+	}
 	if u, err := url.Parse("//" + bucket); bucket == "" || err != nil || u.Host != bucket || u.User != nil || strings.ContainsAny(rest, "?#") {
 		return "", "", &store.Fault{Where: where, What: "names no bucket", Next: "write it as scheme://bucket, or scheme://bucket/path"}
 	}

@@ -214,7 +214,8 @@ func (s *Store) Put(ctx context.Context, key string, data []byte, old store.Vers
 		return store.Version(aws.ToString(out.ETag)), nil
 	}
 	err = s.fault("write", key, err)
-	if old != store.Absent && old != store.Any && errors.Is(err, store.ErrNotFound) {
+	var fault *store.Fault // a missing bucket
+	if old != store.Absent && old != store.Any && errors.Is(err, store.ErrNotFound) && !errors.As(err, &fault) {
 		return "", fmt.Errorf("write %s: %w", store.Where(s, key), store.ErrConflict)
 	}
 	if errors.Is(err, store.ErrConflict) {
