@@ -18,9 +18,11 @@ import (
 
 	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/daemon"
+	"github.com/muster-dev/muster/internal/iam"
 	"github.com/muster-dev/muster/internal/lab"
 	"github.com/muster-dev/muster/internal/lab/netns"
 	"github.com/muster-dev/muster/internal/node"
+	"github.com/muster-dev/muster/internal/portforward"
 )
 
 // The exit codes of muster.
@@ -39,8 +41,12 @@ const exitCodes = "exit codes: 0 done, 1 failed, 2 usage or bad input, 3 finding
 // refusal is an error that means: asked for something that is not safe.
 type refusal struct{ error }
 
-// found is an error that means: the work is done, and this is what it found.
-type found struct{ error }
+// findings is an error that means: the work is done, and something was found.
+// What was found is printed already, so its text may be empty.
+type findings struct{ error }
+
+// errFound is findings without a word more.
+var errFound = findings{errors.New("")}
 
 // usageError is an error that the person at the keyboard can mend.
 type usageError struct{ error }
@@ -96,17 +102,19 @@ func exitCode(err error) int {
 	var (
 		usage    usageError
 		refused  refusal
-		findings found
+		found    findings
+		policy   *iam.SyntaxError
 		spec     *cluster.SpecError
 		config   *node.ConfigError
 		labUsage *lab.UsageError
+		kube     *portforward.ConfigError
 	)
 	switch {
 	case errors.As(err, &refused):
 		return ExitRefused
-	case errors.As(err, &findings):
+	case errors.As(err, &found):
 		return ExitFindings
-	case errors.As(err, &usage), errors.As(err, &spec), errors.As(err, &config), errors.As(err, &labUsage), isStoreFault(err):
+	case errors.As(err, &usage), errors.As(err, &spec), errors.As(err, &config), errors.As(err, &labUsage), errors.As(err, &policy), errors.As(err, &kube), isStoreFault(err):
 		return ExitUsage
 	default:
 		return ExitFailed
@@ -141,7 +149,7 @@ way. It touches no cluster.
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usagef("%v; see %s --help", err, cmd.CommandPath())
 	})
-	root.AddCommand(newRehearse(s), newLab(s), newInit(s), newToken(s),
+	root.AddCommand(newRehearse(s), newLab(s), newInit(s), newToken(s), newGossip(s), newIAM(s),
 		newGet(s), newEdit(s), newReplace(s), newCreate(s), newValidate(s), newExport(s))
 	return root
 }

@@ -54,7 +54,7 @@ func (p *printer) figures(r report.Rehearsal) {
 	tab := tabwriter.NewWriter(p.out, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(tab, "  worker\tpath\tsent\tfailed\tlongest gap\tgossip before\tafter")
 	for _, w := range r.PerNode {
-		name, before, after := w.Name, gossip(w.GossipBefore), gossip(w.GossipAfter)
+		name, before, after := w.Name, gossipLeft(w.GossipBefore), gossipLeft(w.GossipAfter)
 		for _, f := range w.Paths {
 			fmt.Fprintf(tab, "  %s\t%s\t%d\t%d\t%s\t%s\t%s\n", name, f.Path, f.Sent, f.Failed, gap(f.Longest), before, after)
 			name, before, after = "", "", ""
@@ -70,7 +70,7 @@ func gap(d time.Duration) string {
 	return milliseconds(d)
 }
 
-func gossip(g report.Gossip) string {
+func gossipLeft(g report.Gossip) string {
 	if !g.Any() {
 		return "none"
 	}

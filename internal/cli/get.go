@@ -39,7 +39,7 @@ func newGetClusters(s streams) *cobra.Command {
 		Short:   "Show the clusters of a state store, or one of them",
 		Example: "  muster get clusters --state s3://kops-state\n  muster get cluster atlas.k8s.local -o yaml",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkOutput(output); err != nil {
+			if err := checkOutput(output, getOutputs...); err != nil {
 				return err
 			}
 			// As in kOps, a name of the environment picks no cluster here.
@@ -60,15 +60,10 @@ func newGetClusters(s streams) *cobra.Command {
 	return cmd
 }
 
+var getOutputs = []string{"table", "wide", "yaml", "json"}
+
 func addOutput(cmd *cobra.Command, output *string) {
 	cmd.Flags().StringVarP(output, "output", "o", "table", "`form`: table, wide, yaml (as it stands in the store) or json")
-}
-
-func checkOutput(output string) error {
-	if !slices.Contains([]string{"table", "wide", "yaml", "json"}, output) {
-		return usagef("-o %q; want table, wide, yaml or json", output)
-	}
-	return nil
 }
 
 func getClusters(ctx context.Context, s streams, f stateFlags, output string) error {
@@ -177,7 +172,7 @@ func newGetGroups(s streams) *cobra.Command {
 			if len(args) > 1 {
 				return usagef("%s takes one group, not %d", cmd.CommandPath(), len(args))
 			}
-			if err := errors.Join(checkOutput(output), f.needName()); err != nil {
+			if err := errors.Join(checkOutput(output, getOutputs...), f.needName()); err != nil {
 				return firstLine(err)
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), storeTimeout)

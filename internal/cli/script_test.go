@@ -20,7 +20,7 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"muster":       func() { os.Exit(cli.Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) },
 		"muster-agent": func() { os.Exit(daemon.Main("muster-agent", nil, os.Args[1:], os.Stdout, os.Stderr)) },
-		"muster-peer":  func() { os.Exit(daemon.Main("muster-peer", peer.NewOverlay, os.Args[1:], os.Stdout, os.Stderr)) },
+		"muster-peer":  func() { os.Exit(peer.Main(os.Args[1:], os.Stdout, os.Stderr)) },
 	})
 }
 
@@ -41,6 +41,8 @@ func TestScripts(t *testing.T) {
 			"exits":   exits,
 			"refuses": refuses,
 			"holds":   holds,
+			"mesh":    mesh,
+			"serves":  serves,
 		},
 	})
 }

@@ -79,7 +79,7 @@ func loadCluster(dir string) (clusterFile, error) {
 	return c, nil
 }
 
-func tokenStore(dir string) *enrol.TokenStore {
+func tokensIn(dir string) *enrol.TokenStore {
 	return &enrol.TokenStore{Path: filepath.Join(dir, "tokens.json")}
 }
 
@@ -92,7 +92,7 @@ func tokenCreate(s streams, dir string, o tokenOptions) error {
 		return usagef("--ttl %v; want more than 0 and at most 720h", o.ttl)
 	}
 	if o.node == "" {
-		token, err := tokenStore(dir).Create(o.ttl, "", time.Now())
+		token, err := tokensIn(dir).Create(o.ttl, "", time.Now())
 		if err != nil {
 			return err
 		}
@@ -130,7 +130,7 @@ func (c clusterFile) writeWorker(s streams, dir string, o tokenOptions, balance 
 	if err != nil {
 		return err
 	}
-	token, err := tokenStore(dir).Create(o.ttl, o.node, time.Now())
+	token, err := tokensIn(dir).Create(o.ttl, o.node, time.Now())
 	if err != nil {
 		return err
 	}
@@ -158,7 +158,7 @@ func newTokenList(s streams, dir *string) *cobra.Command {
 			if _, err := loadCluster(*dir); err != nil {
 				return err
 			}
-			tokens, err := tokenStore(*dir).List()
+			tokens, err := tokensIn(*dir).List()
 			if err != nil {
 				return err
 			}
@@ -214,7 +214,7 @@ func newTokenRevoke(s streams, dir *string) *cobra.Command {
 			if _, err := loadCluster(*dir); err != nil {
 				return err
 			}
-			if err := tokenStore(*dir).Revoke(args[0]); err != nil {
+			if err := tokensIn(*dir).Revoke(args[0]); err != nil {
 				if errors.Is(err, enrol.ErrTokenUnknown) {
 					return usagef("no token %q; muster token list shows them", args[0])
 				}

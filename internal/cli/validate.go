@@ -33,8 +33,8 @@ together. It asks no cloud and no node. It exits 3 when it finds something.
 
 ` + exitCodes,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if output != "" && output != "json" {
-				return usagef("-o %q; want json", output)
+			if err := checkOutput(output, "json"); err != nil {
+				return err
 			}
 			if err := f.cluster(cmd, args); err != nil {
 				return err
@@ -94,7 +94,7 @@ func validateCluster(ctx context.Context, s streams, f stateFlags, output string
 		v.print(s)
 	}
 	if len(v.Findings) > 0 {
-		return found{fmt.Errorf("%s: findings: %d", c.Name, len(v.Findings))}
+		return errFound
 	}
 	return nil
 }

@@ -32,6 +32,13 @@ type Provider interface {
 	Observe(ctx context.Context) (*Observation, error)
 }
 
+// Self is what an instance learns of itself from its cloud's metadata service.
+type Self struct {
+	Cluster string     // kOps's name of the cluster, as the instance is tagged
+	Name    string     // by which peers know it: the instance's id or name
+	Addr    netip.Addr // private
+}
+
 // The kinds of error that callers tell apart. Providers wrap them.
 var (
 	// ErrNotFound: the provider answered, and there is no such thing.

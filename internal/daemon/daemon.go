@@ -37,7 +37,7 @@ const usage = `%[1]s finds the control plane of a Kubernetes cluster without DNS
   %[1]s status [--config FILE] [-o json]    what the running daemon knows; exit 3 if it has problems
   %[1]s cleanup [--config FILE] --yes       take the block out of the hosts file (stop the daemon first)
   %[1]s version
-
+%[2]s
 --config defaults to /etc/muster/node.yaml.
 exit codes: 0 done, 1 failed, 2 usage or bad input, 3 the node has problems
 `
@@ -70,7 +70,11 @@ func (p program) run(ctx context.Context, args []string) int {
 	err := flags.Parse(args)
 	switch {
 	case errors.Is(err, flag.ErrHelp) || verb == "help":
-		fmt.Fprintf(p.stdout, usage, p.name)
+		more := ""
+		if p.newOverlay != nil {
+			more = fmt.Sprintf("  %s protokube --help%*sstand in for kOps's protokube, with its flags\n", p.name, 20, "")
+		}
+		fmt.Fprintf(p.stdout, usage, p.name, more)
 		return exitOK
 	case err != nil:
 		return p.badUsage("%v", err)

@@ -9,18 +9,25 @@ import (
 
 // registry returns the node's metrics, read from the same state as the status.
 func (n *Node) registry() *prometheus.Registry {
+	reg := NewRegistry(n.Report)
+	reg.MustRegister(unreported{n})
+	return reg
+}
+
+// NewRegistry returns the metrics of a daemon that can be had from its report.
+func NewRegistry(report func() Report) *prometheus.Registry {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		&metrics{node: n},
+		reported(report),
 	)
 	return reg
 }
 
-// metrics turns a Report into samples when it is scraped, so that no counter
+// reported turns a Report into samples when it is scraped, so that no counter
 // is kept twice.
-type metrics struct{ node *Node }
+type reported func() Report
 
 var (
 	descEndpoints = prometheus.NewDesc("muster_endpoints", "Known endpoints by health.", []string{"service", "health"}, nil)
@@ -41,55 +48,68 @@ var (
 
 // Describe implements prometheus.Collector. The set of series depends on the
 // configuration, so the collector is unchecked.
-func (m *metrics) Describe(chan<- *prometheus.Desc) {}
+func (reported) Describe(chan<- *prometheus.Desc) {}
+
+// samples is where collected samples go.
+type samples chan<- prometheus.Metric
+
+func (ch samples) gauge(d *prometheus.Desc, v float64, labels ...string) {
+	ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+}
+
+func (ch samples) counter(d *prometheus.Desc, v float64, labels ...string) {
+	ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v, labels...)
+}
 
 // Collect implements prometheus.Collector.
-func (m *metrics) Collect(ch chan<- prometheus.Metric) {
-	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
-	}
-	counter := func(d *prometheus.Desc, v float64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v, labels...)
-	}
-	n, r := m.node, m.node.Report()
+func (report reported) Collect(out chan<- prometheus.Metric) {
+	ch, r := samples(out), report()
 	for _, s := range r.Services {
 		byHealth := make(map[endpoint.Health]int)
 		for _, e := range s.Known {
 			byHealth[e.Health]++
 		}
-		for _, h := range []endpoint.Health{endpoint.Unknown, endpoint.Up, endpoint.Down} {
-			gauge(descEndpoints, float64(byHealth[h]), s.Name, h.String())
+		for _, h := range []endpoint.Health{endpoint.Unknown, endpoint.Up, endpoint.Draining, endpoint.Down} {
+			ch.gauge(descEndpoints, float64(byHealth[h]), s.Name, h.String())
 		}
-		gauge(descServing, float64(len(s.Serving)), s.Name)
-		gauge(descIsolated, indicator(s.Isolated), s.Name)
+		ch.gauge(descServing, float64(len(s.Serving)), s.Name)
+		ch.gauge(descIsolated, indicator(s.Isolated), s.Name)
 	}
-	gauge(descProblems, float64(len(r.Problems)))
-	if n.stream != nil {
-		gauge(descStream, indicator(r.Stream != ""))
-	}
-	if n.hosts != nil {
-		_, written, repairs := n.hosts.status()
-		counter(descWrites, float64(written))
-		counter(descRepairs, float64(repairs))
-	}
+	ch.gauge(descProblems, float64(len(r.Problems)))
+	ch.counter(descWrites, float64(r.Written))
+	ch.counter(descRepairs, float64(r.Repairs))
 	if r.Expires != nil {
-		gauge(descExpiry, float64(r.Expires.Unix()))
+		ch.gauge(descExpiry, float64(r.Expires.Unix()))
 	}
 	if o := r.Overlay; o != nil {
-		gauge(descMembers, float64(len(o.Members)))
-		gauge(descRecords, float64(o.Records))
+		ch.gauge(descMembers, float64(len(o.Members)))
+		ch.gauge(descRecords, float64(o.Records))
 		for reason, count := range o.Dropped {
-			counter(descDropped, float64(count), reason)
+			ch.counter(descDropped, float64(count), reason)
 		}
 	}
-	for _, s := range n.services {
+}
+
+// unreported turns what a node has beyond its report into samples.
+type unreported struct{ node *Node }
+
+// Describe implements prometheus.Collector; see reported.
+func (unreported) Describe(chan<- *prometheus.Desc) {}
+
+// Collect implements prometheus.Collector.
+func (u unreported) Collect(out chan<- prometheus.Metric) {
+	ch := samples(out)
+	if stream := u.node.stream; stream != nil {
+		ch.gauge(descStream, indicator(stream.connected.Load() != nil))
+	}
+	for _, s := range u.node.services {
 		if s.balancer == nil {
 			continue
 		}
 		for _, st := range s.balancer.Stats().Servers {
-			counter(descConns, float64(st.Total), s.cfg.Name, st.Addr.String())
-			counter(descDialFails, float64(st.DialFailures), s.cfg.Name, st.Addr.String())
-			gauge(descActive, float64(st.Active), s.cfg.Name, st.Addr.String())
+			ch.counter(descConns, float64(st.Total), s.cfg.Name, st.Addr.String())
+			ch.counter(descDialFails, float64(st.DialFailures), s.cfg.Name, st.Addr.String())
+			ch.gauge(descActive, float64(st.Active), s.cfg.Name, st.Addr.String())
 		}
 	}
 }

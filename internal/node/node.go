@@ -75,7 +75,7 @@ type Node struct {
 	view     *view
 	memory   *memory
 	services []*service
-	hosts    *hostsKeeper // nil where disabled
+	hosts    *hosts.Keeper // nil where disabled
 	overlay  GossipOverlay
 	stream   *streamReader // nil without discovery servers
 
@@ -124,15 +124,11 @@ func New(cfg Config, opts Options) (*Node, error) {
 		n.stream = &streamReader{view: n.view, log: n.log}
 	}
 	if !cfg.Hosts.Disabled {
-		n.hosts = &hostsKeeper{
-			cfg:  hosts.Config{Path: cfg.Hosts.Path, StateDir: cfg.StateDir, Logger: n.log},
-			view: n.view,
-			last: make(map[string][]hosts.Entry),
-			log:  n.log,
-		}
+		block := &hostsBlock{view: n.view, last: make(map[string][]hosts.Entry)}
 		for _, s := range cfg.Services {
-			n.hosts.services = append(n.hosts.services, hostsService{s.Name, fullNames(cfg, s)})
+			block.services = append(block.services, hostsService{s.Name, fullNames(cfg, s)})
 		}
+		n.hosts = hosts.NewKeeper(hosts.Config{Path: cfg.Hosts.Path, StateDir: cfg.StateDir, Logger: n.log}, block.want)
 	}
 	return n, nil
 }
@@ -198,11 +194,11 @@ func (n *Node) Run(ctx context.Context) error {
 		g.Go(func() error { return n.followOverlay(ctx) })
 	}
 	for _, ln := range l.status {
-		g.Go(func() error { return n.serveStatus(ctx, ln) })
+		g.Go(func() error { return ServeStatus(ctx, ln, n.Report, n.registry()) })
 	}
 	g.Go(func() error { return n.keepMemory(ctx) })
 	if n.hosts != nil {
-		g.Go(func() error { return n.hosts.run(ctx) })
+		g.Go(func() error { return n.hosts.Run(ctx) })
 	}
 	for _, s := range n.services {
 		g.Go(func() error { return n.runService(ctx, s, l.balance[s.cfg.Name]) })
@@ -216,7 +212,10 @@ func (n *Node) Run(ctx context.Context) error {
 	if n.cfg.Slice != nil {
 		g.Go(func() error { return n.followSlice(ctx) })
 	}
-	g.Go(func() error { return n.notify(ctx) })
+	g.Go(func() error {
+		Announce(ctx, n.opts.Notify, n.log, n.ready)
+		return nil
+	})
 
 	err = g.Wait()
 	leave()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -44,19 +45,8 @@ func (n *Node) listen() (l *listeners, err error) {
 		}
 		return ln, nil
 	}
-	if a := n.cfg.Status.Listen; !a.IsZero() {
-		ln, err := tcp("status.listen", a)
-		if err != nil {
-			return l, err
-		}
-		l.status = append(l.status, ln)
-	}
-	if path := n.cfg.Status.Socket; path != "" {
-		ln, err := listenUnix(path)
-		if err != nil {
-			return l, fmt.Errorf("status.socket: %w", err)
-		}
-		l.status = append(l.status, ln)
+	if l.status, err = n.cfg.Status.Open(); err != nil {
+		return l, err
 	}
 	if d := n.cfg.Discovery; d != nil && !d.Listen.IsZero() {
 		if l.discovery, err = tcp("discovery.listen", d.Listen); err != nil {
@@ -92,9 +82,7 @@ func listenUnix(path string) (net.Listener, error) {
 }
 
 func (l *listeners) close() {
-	for _, ln := range l.status {
-		ln.Close()
-	}
+	closeAll(l.status)
 	if l.discovery != nil {
 		l.discovery.Close()
 	}
@@ -316,11 +304,20 @@ func (n *Node) publish(ctx context.Context, s Service, cfg health.Config) error 
 	return g.Wait()
 }
 
-// notify tells the service manager that the node is ready once every service
-// has endpoints, and keeps its watchdog quiet.
-func (n *Node) notify(ctx context.Context) error {
-	defer n.opts.Notify("STOPPING=1")
-	ready := false
+// ready reports whether the first service has endpoints.
+func (n *Node) ready() (bool, <-chan struct{}) {
+	sets, _, changed := n.view.snapshot()
+	_, ok := sets[n.cfg.Services[0].Name]
+	return ok, changed
+}
+
+// Announce tells a service manager, in the words of sd_notify(3), that a daemon
+// is ready once ready says so, keeps its watchdog quiet, and says that the daemon
+// stops when ctx ends. ready also returns a channel that is closed when its answer
+// may have changed.
+func Announce(ctx context.Context, notify func(state string), log *slog.Logger, ready func() (ok bool, changed <-chan struct{})) {
+	defer notify("STOPPING=1")
+	announced := false
 	var watchdog <-chan time.Time
 	if usec, err := strconv.ParseInt(os.Getenv("WATCHDOG_USEC"), 10, 64); err == nil && usec > 0 {
 		tick := time.NewTicker(time.Duration(usec) * time.Microsecond / 2)
@@ -328,18 +325,18 @@ func (n *Node) notify(ctx context.Context) error {
 		watchdog = tick.C
 	}
 	for {
-		sets, _, changed := n.view.snapshot()
-		if _, ok := sets[n.cfg.Services[0].Name]; ok && !ready {
-			ready = true
-			n.log.Info("ready", "service", n.cfg.Services[0].Name)
-			n.opts.Notify("READY=1")
+		ok, changed := ready()
+		if ok && !announced {
+			announced = true
+			log.Info("ready")
+			notify("READY=1")
 		}
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-changed:
 		case <-watchdog:
-			n.opts.Notify("WATCHDOG=1")
+			notify("WATCHDOG=1")
 		}
 	}
 }

@@ -9,9 +9,11 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/muster-dev/muster/internal/endpoint"
+	"github.com/muster-dev/muster/internal/hosts"
 )
 
 // Report is what a node says about itself: the body of /status.
@@ -26,6 +28,8 @@ type Report struct {
 	Expires  *time.Time    `json:"identityExpires,omitempty"`
 	Services []ServiceView `json:"services"`
 	Hosts    string        `json:"hosts"`
+	Written  int           `json:"hostsWrites"`      // blocks written since the start
+	Repairs  int           `json:"hostsRepairs"`     // foreign edits of the block overwritten
 	Stream   string        `json:"stream,omitempty"` // the server that the endpoint stream comes from
 	Overlay  *OverlayView  `json:"overlay,omitempty"`
 }
@@ -75,10 +79,7 @@ func (n *Node) Report() Report {
 		r.Services = append(r.Services, v)
 	}
 	if n.hosts != nil {
-		r.Hosts, _, _ = n.hosts.status()
-		if r.Hosts != "ok" {
-			r.Problems = append(r.Problems, "hosts block: "+r.Hosts)
-		}
+		r.NoteHosts(n.hosts.Status())
 	}
 	if n.stream != nil {
 		if addr := n.stream.connected.Load(); addr != nil {
@@ -99,13 +100,49 @@ func (n *Node) Report() Report {
 	return r
 }
 
-// serveStatus serves /metrics, /healthz, /livez and /status until ctx ends.
-func (n *Node) serveStatus(ctx context.Context, ln net.Listener) error {
+// NoteHosts takes over what the keeper of the hosts block has to say.
+func (r *Report) NoteHosts(s hosts.KeeperStatus) {
+	r.Hosts, r.Written, r.Repairs = s.State, s.Written, s.Repairs
+	if s.State != "ok" {
+		r.Problems = append(r.Problems, "hosts block: "+s.State)
+	}
+}
+
+// Open takes the sockets that s names, or none of them: a port that is in use
+// must stop a daemon before anything of it runs.
+func (s Status) Open() (all []net.Listener, err error) {
+	if !s.Listen.IsZero() {
+		ln, err := net.Listen("tcp", s.Listen.String())
+		if err != nil {
+			return nil, fmt.Errorf("status.listen: %w", err)
+		}
+		all = append(all, ln)
+	}
+	if s.Socket != "" {
+		ln, err := listenUnix(s.Socket)
+		if err != nil {
+			closeAll(all)
+			return nil, fmt.Errorf("status.socket: %w", err)
+		}
+		all = append(all, ln)
+	}
+	return all, nil
+}
+
+func closeAll(all []net.Listener) {
+	for _, ln := range all {
+		ln.Close()
+	}
+}
+
+// ServeStatus serves /metrics, /healthz, /livez and /status on ln until ctx
+// ends, from what report says at the moment of each request.
+func ServeStatus(ctx context.Context, ln net.Listener, report func() Report, metrics prometheus.Gatherer) error {
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(n.registry(), promhttp.HandlerOpts{}))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
-		problems := n.Report().Problems
+		problems := report().Problems
 		if len(problems) > 0 {
 			w.WriteHeader(http.StatusServiceUnavailable)
 		}
@@ -120,7 +157,7 @@ func (n *Node) serveStatus(ctx context.Context, ln net.Listener) error {
 		w.Header().Set("Content-Type", "application/json")
 		enc := json.NewEncoder(w)
 		enc.SetIndent("", "  ")
-		_ = enc.Encode(n.Report()) // the reader went away
+		_ = enc.Encode(report()) // the reader went away
 	})
 	return serve(ctx, &http.Server{Handler: mux}, ln)
 }

@@ -3,19 +3,19 @@
 package peer
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/netip"
-	"os"
 	"slices"
-	"strings"
 
+	"github.com/muster-dev/muster/internal/daemon"
 	"github.com/muster-dev/muster/internal/node"
 	"github.com/muster-dev/muster/internal/overlay/memberlist"
+	"github.com/muster-dev/muster/internal/protokube"
 	"github.com/muster-dev/muster/internal/record"
+	"github.com/muster-dev/muster/internal/seeds"
 )
 
 // NewOverlay makes the native overlay for a node. It implements
@@ -26,7 +26,7 @@ func NewOverlay(cfg node.Config, verifier record.Verifier, log *slog.Logger) (no
 		Node:     cfg.Node,
 		Bind:     cfg.Overlay.Listen.AddrPort,
 		Keyring:  cfg.Overlay.Keyring,
-		Seeds:    seeds(*cfg.Overlay),
+		Seeds:    seedsOf(*cfg.Overlay),
 		Verifier: verifier,
 		Logger:   log,
 	})
@@ -52,30 +52,35 @@ func (o overlay) View() *node.OverlayView {
 	return v
 }
 
-// seeds returns the configured seeds and those of the seeds file, which is read
+// seedsOf returns the configured seeds and those of the seeds file, which is read
 // anew each time: whatever maintains it may know better by now.
-func seeds(cfg node.Overlay) func(context.Context) ([]netip.AddrPort, error) {
+func seedsOf(cfg node.Overlay) func(context.Context) ([]netip.AddrPort, error) {
 	return func(context.Context) ([]netip.AddrPort, error) {
 		all := slices.Clone(cfg.Seeds)
 		if cfg.SeedsFile == "" {
 			return all, nil
 		}
-		data, err := os.ReadFile(cfg.SeedsFile)
+		found, err := seeds.File(cfg.SeedsFile)
 		if err != nil {
-			return all, fmt.Errorf("seedsFile: %w", err)
+			err = fmt.Errorf("seedsFile: %w", err)
 		}
-		lines := bufio.NewScanner(bytes.NewReader(data))
-		for number := 1; lines.Scan(); number++ {
-			text, _, _ := strings.Cut(lines.Text(), "#")
-			if text = strings.TrimSpace(text); text == "" {
-				continue
+		for _, a := range found {
+			if a.Port() == 0 {
+				return all, fmt.Errorf("seedsFile %s: %s has no port; write ADDRESS:PORT", cfg.SeedsFile, a.Addr())
 			}
-			addr, err := netip.ParseAddrPort(text)
-			if err != nil {
-				return all, fmt.Errorf("seedsFile %s:%d: %q is not ADDRESS:PORT", cfg.SeedsFile, number, text)
-			}
-			all = append(all, addr)
+			all = append(all, a)
 		}
-		return all, lines.Err()
+		return all, err
 	}
 }
+
+// Main runs muster-peer and returns its exit code. Its verb or any of protokube's
+// flags put it in protokube's place; otherwise it is a node daemon like any.
+func Main(args []string, stdout, stderr io.Writer) int {
+	if protokube.Wanted(args) {
+		return protokube.Main(name, NewLegacyOverlay, args, stdout, stderr)
+	}
+	return daemon.Main(name, NewOverlay, args, stdout, stderr)
+}
+
+const name = "muster-peer"

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/muster-dev/muster/internal/overlay/fabrictest"
 	"github.com/muster-dev/muster/internal/record"
 	"github.com/muster-dev/muster/internal/record/recordtest"
 )
@@ -31,16 +32,16 @@ var (
 // It lives in a synctest bubble.
 type cluster struct {
 	t      *testing.T
-	fabric *fabric
+	fabric *fabrictest.Fabric
 	ca     *recordtest.CA
 	peers  []*peer
 }
 
 func newCluster(t *testing.T) *cluster {
-	c := &cluster{t: t, fabric: newFabric(), ca: recordtest.NewCA(t)}
+	c := &cluster{t: t, fabric: new(fabrictest.Fabric), ca: recordtest.NewCA(t)}
 	t.Cleanup(func() {
 		// The network goes first, so that farewells among all cost nothing.
-		c.fabric.setCut(func(_, _ netip.AddrPort) bool { return true })
+		c.fabric.SetCut(func(_, _ netip.AddrPort) bool { return true })
 		for _, p := range c.peers {
 			if p.cancel != nil {
 				p.cancel()
@@ -87,7 +88,7 @@ func (c *cluster) config(name string, addr netip.AddrPort) Config {
 		Keyring:   path,
 		Seeds:     seeds(addrOf(0), addrOf(1), addrOf(2)),
 		Verifier:  c.ca.Verifier(clusterName, apiName, "api.atlas.k8s.local"),
-		Transport: c.fabric.open(addr),
+		Transport: c.fabric.Open(addr),
 	}
 }
 

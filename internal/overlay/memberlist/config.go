@@ -11,6 +11,7 @@ import (
 
 	hashicorp "github.com/hashicorp/memberlist"
 
+	"github.com/muster-dev/muster/internal/overlay/upstream"
 	"github.com/muster-dev/muster/internal/record"
 )
 
@@ -170,7 +171,7 @@ func (o *Overlay) upstream() *hashicorp.Config {
 
 		Delegate: spread{o},
 		Events:   events{o},
-		Logger:   log.New(&logWriter{log: o.log, drop: o.drop}, "", 0),
+		Logger:   log.New(&upstream.LogWriter{Log: o.log, Take: o.takeLine}, "", 0),
 	}
 	// With a port that the kernel chooses, upstream advertises what it got.
 	if o.cfg.Advertise.Port() != 0 {

@@ -3,9 +3,11 @@ package memberlist
 import (
 	"errors"
 	"maps"
+	"strings"
 	"sync"
 	"time"
 
+	"github.com/muster-dev/muster/internal/overlay/upstream"
 	"github.com/muster-dev/muster/internal/record"
 )
 
@@ -38,9 +40,6 @@ func reasonOf(err error) string {
 	return Malformed
 }
 
-// tellInterval is how long one reason is not logged again.
-const tellInterval = time.Minute
-
 // ledger counts refusals. The zero value is ready to use.
 type ledger struct {
 	mu     sync.Mutex
@@ -57,7 +56,7 @@ func (l *ledger) note(reason string, now time.Time) (sum uint64, tell bool) {
 	}
 	l.count[reason]++
 	last, told := l.toldAt[reason]
-	if tell = !told || now.Sub(last) >= tellInterval; tell {
+	if tell = !told || now.Sub(last) >= upstream.TellInterval; tell {
 		l.toldAt[reason] = now
 	}
 	return l.count[reason], tell
@@ -80,4 +79,18 @@ func (o *Overlay) drop(reason, detail string) {
 	if sum, tell := o.drops.note(reason, time.Now()); tell {
 		o.log.Warn("gossip refused", "reason", reason, "detail", detail, "so far", sum)
 	}
+}
+
+// takeLine counts the refusals that upstream does not count: its log is the only
+// place where it tells.
+func (o *Overlay) takeLine(text string) bool {
+	switch {
+	case strings.Contains(text, "with unacceptable label"):
+		o.drop(WrongCluster, text)
+	case strings.Contains(text, "decrypt") || strings.Contains(text, "Decrypt") || strings.Contains(text, "is not encrypted"):
+		o.drop(WrongKey, text)
+	default:
+		return false
+	}
+	return true
 }

@@ -42,7 +42,7 @@ func (c *cluster) intrude(state []byte) *intruder {
 	i.state.Store(&state)
 	cfg := hashicorp.DefaultLANConfig()
 	cfg.Name, cfg.Label, cfg.SecretKey = "intruder", clusterName, key
-	cfg.Transport, cfg.Delegate = c.fabric.open(addrOf(200)), i
+	cfg.Transport, cfg.Delegate = c.fabric.Open(addrOf(200)), i
 	cfg.DelegateProtocolMin, cfg.DelegateProtocolMax, cfg.DelegateProtocolVersion = 1, 1, 1
 	cfg.LogOutput = &bytes.Buffer{}
 	if i.ml, err = hashicorp.Create(cfg); err != nil {

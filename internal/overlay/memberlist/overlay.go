@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	hashicorp "github.com/hashicorp/memberlist"
 
+	"github.com/muster-dev/muster/internal/overlay/upstream"
 	"github.com/muster-dev/muster/internal/record"
 )
 
@@ -83,8 +83,10 @@ func (o *Overlay) Run(ctx context.Context) error {
 	if o.ran.Swap(true) {
 		return errors.New("gossip: an overlay runs once; make a new one")
 	}
-	if err := o.tryBind(ctx); err != nil {
-		return fmt.Errorf("gossip: %w", err)
+	if o.cfg.Transport == nil {
+		if err := upstream.TryBind(ctx, o.cfg.Bind); err != nil {
+			return fmt.Errorf("gossip: %w", err)
+		}
 	}
 	ml, err := hashicorp.Create(o.upstream())
 	if err != nil {
@@ -105,25 +107,6 @@ func (o *Overlay) Run(ctx context.Context) error {
 	}
 	o.log.Info("gossip stopped")
 	return nil
-}
-
-// tryBind takes the address and lets go of it, for the sake of its error:
-// upstream's, when a port is taken, is text that no errors.Is sees through.
-func (o *Overlay) tryBind(ctx context.Context) error {
-	if o.cfg.Transport != nil || o.cfg.Bind.Port() == 0 {
-		return nil
-	}
-	var config net.ListenConfig
-	tcp, err := config.Listen(ctx, "tcp", o.cfg.Bind.String())
-	if err != nil {
-		return err
-	}
-	defer tcp.Close()
-	udp, err := config.ListenPacket(ctx, "udp", o.cfg.Bind.String())
-	if err != nil {
-		return err
-	}
-	return udp.Close()
 }
 
 // farewell says again to every member what this node said last, leaves, and

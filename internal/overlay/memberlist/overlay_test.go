@@ -95,7 +95,7 @@ func TestWhatWasPublishedBeforeRunIsSentWhenItRuns(t *testing.T) {
 func TestNewsGetsThroughALossyNetwork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t)
-		c.fabric.loss = 0.3
+		c.fabric.SetLoss(0.3)
 		peers := c.startN(12)
 		c.meet(peers)
 		leaver, rest := peers[0], peers[1:]
@@ -132,7 +132,7 @@ func TestASilentNodeIsDeclaredDeadSoonAndItsRecordStays(t *testing.T) {
 					c.meet(peers)
 					said := peers[0].publish("172.20.0.4:443")
 					time.Sleep(2 * time.Second)
-					c.fabric.silence(peers[0].addr)
+					c.fabric.Silence(peers[0].addr)
 					rest := peers[1:]
 					took := c.until(tt.limit, "all see it gone", func() bool {
 						return all(rest, func(p *peer) bool { return p.sees("cp-0", Gone) })
@@ -154,7 +154,7 @@ func TestASilentNodeIsDeclaredDeadSoonAndItsRecordStays(t *testing.T) {
 func TestNoLiveNodeIsDeclaredDead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t)
-		c.fabric.loss = 0.1
+		c.fabric.SetLoss(0.1)
 		peers := c.startN(9)
 		c.meet(peers)
 		for range 60 {
@@ -205,7 +205,7 @@ func TestAPartitionHealsAndRecordsConverge(t *testing.T) {
 				c.meet(peers)
 				left, right := peers[:2], peers[2:]
 				inLeft := func(a netip.AddrPort) bool { return a == left[0].addr || a == left[1].addr }
-				c.fabric.setCut(func(from, to netip.AddrPort) bool { return inLeft(from) != inLeft(to) })
+				c.fabric.SetCut(func(from, to netip.AddrPort) bool { return inLeft(from) != inLeft(to) })
 				c.until(10*time.Second, "each side sees the other gone", func() bool {
 					return all(left, func(p *peer) bool { return p.Stats().Members == len(left) }) &&
 						all(right, func(p *peer) bool { return p.Stats().Members == len(right) })
@@ -216,7 +216,7 @@ func TestAPartitionHealsAndRecordsConverge(t *testing.T) {
 				if right[0].holds(onLeft) || left[0].holds(onRight) {
 					t.Fatal("the partition leaks")
 				}
-				c.fabric.setCut(nil)
+				c.fabric.SetCut(nil)
 				healed := c.until(20*time.Second, "all records on both sides", func() bool {
 					return all(peers, func(p *peer) bool { return p.holds(onLeft) && p.holds(onRight) })
 				})
@@ -238,7 +238,7 @@ func TestAReplacedNodeComesBackUnderItsName(t *testing.T) {
 		end  func(*cluster, *peer)
 	}{
 		{"after it left", func(_ *cluster, p *peer) { p.stop() }},
-		{"after it fell silent", func(c *cluster, p *peer) { c.fabric.silence(p.addr) }},
+		{"after it fell silent", func(c *cluster, p *peer) { c.fabric.Silence(p.addr) }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -99,7 +99,7 @@ func TestTheLastAnswerIsUsedWhileSeedsCannotBeFound(t *testing.T) {
 				if got := worker.Stats().Members; got != 1 {
 					t.Fatalf("sees %d members after the seed left, want itself", got)
 				}
-				seed.Transport = c.fabric.open(seed.Bind)
+				seed.Transport = c.fabric.Open(seed.Bind)
 				again := c.start(seed)
 				c.until(joinMax, "the seed that came back is joined", func() bool {
 					return again.Stats().Members == 2 && worker.Stats().Members == 2
@@ -132,7 +132,7 @@ func TestHalfAnAnswerCountsUntilThereWasAWholeOne(t *testing.T) {
 		c.meet(c.peers)
 		second.stop()
 		time.Sleep(2 * time.Minute)
-		other.Transport = c.fabric.open(other.Bind)
+		other.Transport = c.fabric.Open(other.Bind)
 		c.start(other)
 		c.until(joinMax, "the other half is not forgotten", func() bool { return worker.Stats().Members == 3 && first.Stats().Members == 3 })
 	})
@@ -167,7 +167,7 @@ func TestALookUpThatHangsIsGivenUp(t *testing.T) {
 func TestRunReturnsWhileASeedDoesNotAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t)
-		c.fabric.silence(addrOf(0))
+		c.fabric.Silence(addrOf(0))
 		worker := c.start(c.config("worker", addrOf(9)))
 		time.Sleep(10 * time.Millisecond)
 		start := time.Now()

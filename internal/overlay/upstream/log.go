@@ -1,4 +1,4 @@
-package memberlist
+package upstream
 
 import (
 	"context"
@@ -8,28 +8,30 @@ import (
 	"time"
 )
 
-// logWriter turns upstream's log lines, "[WARN] memberlist: text from=addr", into
-// slog records. A warning that comes again within a minute is left out: upstream
-// repeats some with every packet.
-type logWriter struct {
-	log  *slog.Logger
-	drop func(reason, detail string)
+// TellInterval is how long a warning that comes again is left out.
+const TellInterval = time.Minute
+
+// LogWriter turns upstream's log lines, "[WARN] memberlist: text from=addr", into
+// slog records. A warning that comes again within [TellInterval] is left out:
+// upstream repeats some with every packet. It is safe for concurrent use.
+type LogWriter struct {
+	// Log takes the records. Required.
+	Log *slog.Logger
+	// Take is shown each line's text first. It reports whether it has dealt with
+	// the line, which then is not logged. Nil deals with none.
+	Take func(text string) bool
 
 	mu     sync.Mutex
 	toldAt map[string]time.Time
 }
 
 // Write takes one line.
-func (w *logWriter) Write(line []byte) (int, error) {
+func (w *LogWriter) Write(line []byte) (int, error) {
 	level, text := parseLine(string(line))
-	// Upstream counts neither; its log is the only place where it tells.
 	switch {
-	case strings.Contains(text, "with unacceptable label"):
-		w.drop(WrongCluster, text)
-	case strings.Contains(text, "decrypt") || strings.Contains(text, "Decrypt") || strings.Contains(text, "is not encrypted"):
-		w.drop(WrongKey, text)
+	case w.Take != nil && w.Take(text):
 	case level < slog.LevelWarn || w.first(text, time.Now()):
-		w.log.Log(context.Background(), level, text)
+		w.Log.Log(context.Background(), level, text)
 	}
 	return len(line), nil
 }
@@ -55,11 +57,11 @@ func parseLine(line string) (slog.Level, string) {
 }
 
 // first reports whether text, whoever it is about, was not told for a while.
-func (w *logWriter) first(text string, now time.Time) bool {
+func (w *LogWriter) first(text string, now time.Time) bool {
 	key, _, _ := strings.Cut(text, " from=")
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if last, told := w.toldAt[key]; told && now.Sub(last) < tellInterval {
+	if last, told := w.toldAt[key]; told && now.Sub(last) < TellInterval {
 		return false
 	}
 	if w.toldAt == nil || len(w.toldAt) >= 256 {

@@ -1,0 +1,209 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/muster-dev/muster/internal/iam"
+)
+
+func newIAM(s streams) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "iam",
+		Short: "Permissions: what nodes hold, what they need, and proofs that a change only narrows",
+		Long: `iam reads AWS policy documents and decides about them, offline and without
+credentials. A file holds one policy as AWS prints it, or what
+"aws iam get-role-policy" answers.`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(newIAMProve(s), newIAMDiff(s), newIAMAudit(s), newIAMRender(s))
+	return cmd
+}
+
+// readPolicy reads one policy document.
+func readPolicy(file string) ([]iam.Policy, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, usagef("cannot read the policy: %w", err)
+	}
+	p, err := iam.Parse(file, data)
+	if err != nil {
+		return nil, err
+	}
+	return []iam.Policy{p}, nil
+}
+
+// readTwo reads the two policies that a command compares.
+func readTwo(files []string) (first, second []iam.Policy, err error) {
+	if first, err = readPolicy(files[0]); err != nil {
+		return nil, nil, err
+	}
+	second, err = readPolicy(files[1])
+	return first, second, err
+}
+
+func twoFiles(first, second string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) != 2 {
+			return usagef("%s wants two files, %s and %s; see %s --help", cmd.CommandPath(), first, second, cmd.CommandPath())
+		}
+		return nil
+	}
+}
+
+// checkOutput refuses formats that a command does not have. The empty one is for
+// people.
+func checkOutput(output string, formats ...string) error {
+	if output == "" {
+		return nil
+	}
+	want := ""
+	for i, f := range formats {
+		if f == output {
+			return nil
+		}
+		if i > 0 {
+			want += ", "
+		}
+		want += f
+	}
+	return usagef("-o %q; want %s", output, want)
+}
+
+func printJSON(s streams, v any) error {
+	enc := json.NewEncoder(s.out)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
+}
+
+func newIAMProve(s streams) *cobra.Command {
+	var output string
+	cmd := &cobra.Command{
+		Use:   "prove NEW.json OLD.json",
+		Short: "Prove that a policy allows nothing that another does not",
+		Long: `Prove answers whether every request that NEW allows is allowed by OLD too:
+
+  subset          yes, for every action, resource and context            exit 0
+  not a subset    no; a request that NEW allows and OLD does not follows  exit 3
+  cannot decide   a condition that is not modelled decides               exit 1
+
+It never says subset when that is wrong. Denials count on both sides, and so do
+several statements that cover one only together.`,
+		Example: "  muster iam prove new.json old.json",
+		Args:    twoFiles("NEW", "OLD"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			if err := checkOutput(output, "json"); err != nil {
+				return err
+			}
+			newer, older, err := readTwo(args)
+			if err != nil {
+				return err
+			}
+			return reportProof(s, iam.Prove(newer, older), output)
+		},
+	}
+	cmd.Flags().StringVarP(&output, "output", "o", "", "json")
+	return cmd
+}
+
+func reportProof(s streams, proof iam.Proof, output string) error {
+	if output == "json" {
+		if err := printJSON(s, proof); err != nil {
+			return err
+		}
+	} else {
+		fmt.Fprintln(s.out, proof.Verdict)
+		if r := proof.Counter; r != nil {
+			printRequest(s, *r)
+		}
+	}
+	switch proof.Verdict {
+	case iam.NotSubset:
+		return errFound
+	case iam.CannotDecide:
+		return fmt.Errorf("cannot decide: %s", proof.Why)
+	}
+	return nil
+}
+
+// printRequest shows a counter-example, one fact a line.
+func printRequest(s streams, r iam.Request) {
+	fmt.Fprintf(s.out, "  action    %s\n  resource  %s\n", r.Action, r.Resource)
+	for _, key := range sortedKeys(r.Context) {
+		for _, v := range r.Context[key] {
+			fmt.Fprintf(s.out, "  context   %s = %s\n", key, v)
+		}
+	}
+}
+
+func newIAMDiff(s streams) *cobra.Command {
+	var output string
+	cmd := &cobra.Command{
+		Use:   "diff A.json B.json",
+		Short: "Show what B allows that A does not, and the reverse",
+		Long: `Diff compares two policies by what they allow, not by how they are written: each
+action that one of them holds and the other does not hold as well, with a request
+that shows it.
+
+exit codes: 0 they allow the same, 3 they differ, 1 that cannot be decided`,
+		Args: twoFiles("A", "B"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			if err := checkOutput(output, "json"); err != nil {
+				return err
+			}
+			first, second, err := readTwo(args)
+			if err != nil {
+				return err
+			}
+			return reportDiff(s, iam.Diff(first, second), args, output)
+		},
+	}
+	cmd.Flags().StringVarP(&output, "output", "o", "", "json")
+	return cmd
+}
+
+func reportDiff(s streams, d iam.Difference, files []string, output string) error {
+	if output == "json" {
+		if err := printJSON(s, d); err != nil {
+			return err
+		}
+	} else {
+		fmt.Fprintln(s.out, diffVerdict(d, files))
+		for _, h := range d.Lost {
+			fmt.Fprintf(s.out, "  - %-44s %s\n", h.What, h.Why)
+		}
+		for _, h := range d.Gained {
+			fmt.Fprintf(s.out, "  + %-44s %s\n", h.What, h.Why)
+		}
+	}
+	for _, p := range []iam.Proof{d.Narrower, d.Wider} {
+		if p.Verdict == iam.CannotDecide {
+			return fmt.Errorf("cannot decide: %s", p.Why)
+		}
+	}
+	if d.Narrower.Verdict != iam.Subset || d.Wider.Verdict != iam.Subset {
+		return errFound
+	}
+	return nil
+}
+
+func diffVerdict(d iam.Difference, files []string) string {
+	a, b := files[0], files[1]
+	switch narrower, wider := d.Narrower.Verdict, d.Wider.Verdict; {
+	case narrower == iam.CannotDecide || wider == iam.CannotDecide:
+		return "whether " + b + " allows what " + a + " does cannot be decided in full"
+	case narrower == iam.Subset && wider == iam.Subset:
+		return a + " and " + b + " allow the same"
+	case narrower == iam.Subset:
+		return b + " is narrower than " + a
+	case wider == iam.Subset:
+		return b + " is wider than " + a
+	default:
+		return b + " allows less than " + a + " in some ways and more in others"
+	}
+}

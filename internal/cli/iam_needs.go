@@ -1,0 +1,203 @@
+package cli
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/muster-dev/muster/internal/cluster"
+	"github.com/muster-dev/muster/internal/iam"
+)
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
+// termsOptions are the flags that say whose permissions are meant.
+type termsOptions struct {
+	role, topology, release string
+	name, partition, region string
+	state, backups          string
+	registry, accounts      bool
+	output                  string
+}
+
+func (o *termsOptions) add(cmd *cobra.Command, formats string) {
+	f := cmd.Flags()
+	f.StringVar(&o.role, "role", "node", "whose permissions: `node or control-plane`")
+	f.StringVar(&o.topology, "topology", "", "gossip, hybrid or none: `how` the cluster finds its API")
+	f.StringVar(&o.release, "kops-version", "", "the kOps `version` that configured the nodes, such as 1.36")
+	f.StringVar(&o.name, "name", "", "the cluster's `name`")
+	f.StringVar(&o.state, "state", "", "the state store's `URL`, such as s3://kops-state")
+	f.StringVar(&o.backups, "backups", "", "where etcd's backups are, as a `URL` (default: the state store)")
+	f.StringVar(&o.partition, "partition", "", "AWS `partition`, such as aws or aws-us-gov")
+	f.StringVar(&o.region, "region", "", "AWS `region`")
+	f.BoolVar(&o.registry, "registry", false, "nodes pull from the account's own registry (spec.iam.allowContainerRegistry)")
+	f.BoolVar(&o.accounts, "service-accounts", false, "add-ons have roles of their own (spec.iam.useServiceAccountExternalPermissions)")
+	f.StringVarP(&o.output, "output", "o", "", formats)
+}
+
+// terms reads the flags.
+func (o *termsOptions) terms() (t iam.Terms, err error) {
+	switch o.role {
+	case "node":
+		t.Role = cluster.RoleNode
+	case "control-plane":
+		t.Role = cluster.RoleControlPlane
+	default:
+		return t, usagef("--role %q; want node or control-plane", o.role)
+	}
+	if o.topology == "" || o.release == "" {
+		return t, usagef("--topology and --kops-version are missing: what a role needs depends on both")
+	}
+	if t.Topology, err = cluster.ParseTopology(o.topology); err != nil {
+		return t, usagef("--topology: %w", err)
+	}
+	if t.Release, err = cluster.ParseRelease(o.release); err != nil {
+		return t, usagef("--kops-version: %w", err)
+	}
+	t.Cluster, t.Partition, t.Region, t.Registry, t.ServiceAccounts = o.name, o.partition, o.region, o.registry, o.accounts
+	if t.State, err = storePath("--state", o.state, o.name); err != nil {
+		return t, err
+	}
+	if t.Backups, err = storePath("--backups", o.backups, o.name); err != nil {
+		return t, err
+	}
+	if err := t.Check(); err != nil {
+		return t, usageError{err}
+	}
+	return t, nil
+}
+
+// storePath returns bucket and path of a cluster in an S3 store; empty for any.
+func storePath(flag, url, name string) (string, error) {
+	if url == "" {
+		return "", nil
+	}
+	path, ok := strings.CutPrefix(strings.TrimRight(url, "/"), "s3://")
+	if !ok || path == "" || strings.ContainsAny(path, "*?$ ") {
+		return "", usagef("%s %q; want a store on S3 such as s3://kops-state", flag, url)
+	}
+	if name == "" {
+		return "", usagef("%s wants --name beside it: the cluster's objects are below its name", flag)
+	}
+	return path + "/" + name, nil
+}
+
+func newIAMAudit(s streams) *cobra.Command {
+	var o termsOptions
+	cmd := &cobra.Command{
+		Use:   "audit POLICY.json",
+		Short: "Set what a role holds against what its nodes need",
+		Long: `Audit sets each action that a policy allows against what nodes of the role need
+under the given topology and kOps version, with who asks it and why. Names that are
+not given (--name, --state, --partition, --region) are taken for any.
+
+exit codes: 0 held is what is needed, 3 something is wider, not needed or missing`,
+		Example: "  muster iam audit nodes.json --topology hybrid --kops-version 1.36\n  muster iam audit masters.json --role control-plane --topology none --kops-version 1.36 -o json",
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return usagef("%s wants one file with a policy; see %s --help", cmd.CommandPath(), cmd.CommandPath())
+			}
+			return nil
+		},
+		RunE: func(_ *cobra.Command, args []string) error {
+			if err := checkOutput(o.output, "json"); err != nil {
+				return err
+			}
+			t, err := o.terms()
+			if err != nil {
+				return err
+			}
+			held, err := readPolicy(args[0])
+			if err != nil {
+				return err
+			}
+			return reportComparison(s, iam.Compare(held, iam.Needs(t)), o.output)
+		},
+	}
+	o.add(cmd, "json")
+	return cmd
+}
+
+func reportComparison(s streams, c iam.Comparison, output string) error {
+	if output == "json" {
+		if err := printJSON(s, c); err != nil {
+			return err
+		}
+	} else {
+		tab := tabwriter.NewWriter(s.out, 0, 8, 2, ' ', 0)
+		fmt.Fprintln(tab, "held\tstanding\tasked by\twhy")
+		for _, h := range c.Holdings {
+			fmt.Fprintf(tab, "%s\t%s\t%s\t%s\n", h.What, h.Standing, cmp.Or(h.Caller, "-"), h.Why)
+		}
+		for _, n := range c.Missing {
+			for _, a := range n.Actions {
+				fmt.Fprintf(tab, "%s\tmissing\t%s\t%s\n", a, n.Caller, n.Why)
+			}
+		}
+		if err := tab.Flush(); err != nil {
+			return err
+		}
+	}
+	if !c.Clean() {
+		return errFound
+	}
+	return nil
+}
+
+func newIAMRender(s streams) *cobra.Command {
+	var o termsOptions
+	cmd := &cobra.Command{
+		Use:   "render --topology TOPOLOGY --kops-version VERSION --name NAME --state URL",
+		Short: "Write the least privilege of a role, as JSON or Terraform",
+		Long: `Render writes the policy that grants nodes of a role what they need and nothing
+else: as a document (the default), or with -o terraform as HCL that attaches it to
+kOps's role, each statement with who asks it and why. It changes nothing.`,
+		Example: "  muster iam render --topology none --kops-version 1.36 --name atlas.k8s.local --state s3://kops-state -o terraform",
+		Args:    noArgs,
+		RunE: func(_ *cobra.Command, _ []string) error {
+			if err := checkOutput(o.output, "json", "terraform"); err != nil {
+				return err
+			}
+			if o.name == "" || o.state == "" {
+				return usagef("--name and --state are missing: a policy that names neither would hold for any cluster")
+			}
+			if o.partition == "" {
+				o.partition = "aws"
+			}
+			t, err := o.terms()
+			if err != nil {
+				return err
+			}
+			return render(s, t, o)
+		},
+	}
+	o.add(cmd, "json or terraform")
+	return cmd
+}
+
+func render(s streams, t iam.Terms, o termsOptions) error {
+	needs := iam.Needs(t)
+	if len(needs) == 0 {
+		fmt.Fprintln(s.err, "nothing is needed: delete the role's inline policy")
+		return nil
+	}
+	if o.output == "terraform" {
+		prefix := "nodes."
+		if t.Role == cluster.RoleControlPlane {
+			prefix = "masters."
+		}
+		_, err := s.out.Write(iam.Terraform(prefix+t.Cluster, needs))
+		return err
+	}
+	data, err := iam.JSON(iam.PolicyOf(needs))
+	if err != nil {
+		return err
+	}
+	_, err = s.out.Write(data)
+	return err
+}

@@ -1,0 +1,493 @@
+package cloudtest
+
+import (
+	stdcmp "cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/muster-dev/muster/internal/cloud"
+	"github.com/muster-dev/muster/internal/cluster"
+)
+
+// Vendor is a fake of a vendor's API and what that vendor lets be seen.
+type Vendor struct {
+	Cloud cluster.Cloud
+	// Serve answers as the vendor's API does for a world.
+	Serve func(testing.TB, World) http.Handler
+	// Connect makes a provider of [Name] that talks to the server at url, and
+	// tries again fast.
+	Connect func(t testing.TB, url string) cloud.Provider
+	// Credential is what Connect uses, if the vendor's form of it cannot hold
+	// [Secret]; it must not show either.
+	Credential string
+	// Service says what a request is about, in the words of Gaps; anything else
+	// for what has to work before the rest can, such as a login.
+	Service func(*http.Request) string
+	// Fail answers with the vendor's error body. The text holds a secret, as a
+	// careless vendor's would.
+	Fail func(w http.ResponseWriter, status int, text string)
+	// Seeds is the service that seeds come from.
+	Seeds string
+	// Gaps are what a refused service leaves open, as the What of a [cloud.Gap].
+	Gaps map[string]string
+	// UserData says that what a machine was made with can be read back.
+	UserData bool
+	// Tokens says that secrets in user-data are what permissions are made of.
+	Tokens bool
+	// Generations says that old and new can be told apart.
+	Generations bool
+	// Ports are the listeners that kOps makes there. Nil: 443 and 3988.
+	Ports []int
+	// Health says that the load balancer tells how its targets are.
+	Health bool
+	// VIPs are the load balancer's addresses.
+	VIPs []netip.Addr
+}
+
+// patience is a deadline that a passing test never meets.
+const patience = 30 * time.Second
+
+// Run runs the suite.
+func Run(t *testing.T, v Vendor) {
+	t.Run("seeds are the control plane alone, sorted", v.seeds)
+	t.Run("kOps reads the first page only; here every page gives seeds", v.everyPage)
+	t.Run("kOps looks in the default zone only; here every zone gives seeds", v.everyZone)
+	t.Run("kOps stops at a hundred seeds; here nothing does", v.everySeed)
+	t.Run("kOps matches a part of the tag; here a longer name is another cluster", v.otherCluster)
+	t.Run("no seed is an error of its own kind", v.noSeed)
+	t.Run("an instance that is listed and not yet there is no seed and no failure", v.eventually)
+	t.Run("groups hold every instance", v.groups)
+	t.Run("boot configuration is read, or a gap", v.boot)
+	t.Run("the load balancer is seen with its listeners", v.balancer)
+	t.Run("without a load balancer there is none, and no gap", v.unbalanced)
+	t.Run("one refused service is a gap, and the rest is there", v.refused)
+	t.Run("being refused everything is an error", v.refusedAll)
+	t.Run("throttling and broken answers pass", v.passing)
+	t.Run("a service that stays down lasts until the deadline", v.down)
+	t.Run("a service that never answers lasts until the deadline", v.silent)
+	t.Run("every call is written down with its permission", v.calls)
+	t.Run("one provider serves many at once", v.together)
+}
+
+func (v Vendor) provider(t testing.TB, w World, faults ...fault) (cloud.Provider, *server) {
+	t.Helper()
+	s := newServer(t, v, w, faults...)
+	return v.Connect(t, s.URL), s
+}
+
+func (v Vendor) observe(t *testing.T, w World, faults ...fault) *cloud.Observation {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	p, _ := v.provider(t, w, faults...)
+	o, err := p.Observe(ctx)
+	if err != nil {
+		t.Fatalf("observe: %v", err)
+	}
+	v.discreet(t, o)
+	return o
+}
+
+// discreet fails if anything of an observation holds a secret.
+func (v Vendor) discreet(t testing.TB, o *cloud.Observation) {
+	t.Helper()
+	text, err := json.Marshal(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if all := string(text) + fmt.Sprintf("%+v", *o); v.leaks(all) {
+		at := max(strings.Index(all, Secret), strings.Index(all, v.credential()))
+		t.Errorf("a secret stands in what the provider returned: …%s…", all[max(0, at-100):min(len(all), at+50)])
+	}
+}
+
+func (v Vendor) leaks(text string) bool {
+	return strings.Contains(text, Secret) || strings.Contains(text, v.credential())
+}
+
+func (v Vendor) credential() string { return stdcmp.Or(v.Credential, Secret) }
+
+func (v Vendor) seeds(t *testing.T) { v.wantSeeds(t, Small()) }
+
+func (v Vendor) wantSeeds(t *testing.T, w World) *server {
+	t.Helper()
+	p, s := v.provider(t, w)
+	got, err := p.Seeds(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(seedsOf(w), got, Addrs); diff != "" {
+		t.Errorf("seeds (-want +got):\n%s", diff)
+	}
+	return s
+}
+
+func (v Vendor) everyPage(t *testing.T) {
+	if n := v.wantSeeds(t, Large(130, 130)).count(v.Seeds); n < 2 {
+		t.Errorf("the fake was asked for %s %d times; it has no pages and proves nothing", v.Seeds, n)
+	}
+}
+
+func (v Vendor) everyZone(t *testing.T) {
+	w := Small()
+	for i := range w.Machines {
+		w.Machines[i].Zone = 2 - i%2 // nobody is in the first one
+	}
+	v.wantSeeds(t, w)
+}
+
+func (v Vendor) everySeed(t *testing.T) {
+	w := Large(101, 0)
+	if len(seedsOf(w)) != 101 {
+		t.Fatalf("the world has %d seeds", len(seedsOf(w)))
+	}
+	v.wantSeeds(t, w)
+}
+
+func (v Vendor) otherCluster(t *testing.T) {
+	w := World{}
+	w.add(Machine{Cluster: Name + "2", Group: "control-plane-a", Role: cluster.RoleControlPlane})
+	w.add(Machine{Cluster: "big-" + Name, Group: "control-plane-a", Role: cluster.RoleControlPlane})
+	p, _ := v.provider(t, w)
+	got, err := p.Seeds(t.Context())
+	if !errors.Is(err, cloud.ErrNotFound) {
+		t.Errorf("seeds of other clusters: %v, %v", got, err)
+	}
+}
+
+func (v Vendor) noSeed(t *testing.T) {
+	w := Small()
+	w.Machines = slices.DeleteFunc(w.Machines, func(m Machine) bool {
+		return m.Cluster == Name && m.Role == cluster.RoleControlPlane && m.State != Stopped
+	})
+	p, _ := v.provider(t, w)
+	got, err := p.Seeds(t.Context())
+	if !errors.Is(err, cloud.ErrNotFound) || got != nil {
+		t.Errorf("seeds without a control plane: %v, %v; want none and %v", got, err, cloud.ErrNotFound)
+	}
+	if err != nil && !strings.Contains(err.Error(), Name) {
+		t.Errorf("the error %q does not name the cluster", err)
+	}
+}
+
+func (v Vendor) eventually(t *testing.T) {
+	w := Small()
+	w.add(Machine{Group: "control-plane-b", Role: cluster.RoleControlPlane, Zone: 1, State: Listed})
+	p, _ := v.provider(t, w)
+	got, err := p.Seeds(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(seedsOf(w), got, Addrs); diff != "" {
+		t.Errorf("seeds (-want +got):\n%s", diff)
+	}
+	o := v.observe(t, w)
+	newest := w.Machines[len(w.Machines)-1]
+	for _, g := range o.Groups {
+		for _, in := range g.Instances {
+			if in.Name == newest.Name {
+				if in.Addr.IsValid() {
+					t.Errorf("the machine has the address %s, which nobody gave it", in.Addr)
+				}
+				return
+			}
+		}
+	}
+	t.Errorf("the machine %s is in no group", newest.Name)
+}
+
+// seen is what a group must look like, whatever the vendor calls its parts.
+type seen struct {
+	Role      cluster.Role
+	Instances map[string]seenInstance // by name
+}
+
+type seenInstance struct {
+	Addr       netip.Addr
+	Generation cloud.Generation
+}
+
+func (v Vendor) groups(t *testing.T) {
+	w := Small()
+	want := map[string]seen{}
+	for _, m := range w.Own() {
+		g, ok := want[m.Group]
+		if !ok {
+			g = seen{Role: m.Role, Instances: map[string]seenInstance{}}
+			want[m.Group] = g
+		}
+		in := seenInstance{Addr: m.Addr, Generation: cloud.GenerationUnknown}
+		if v.Generations {
+			in.Generation = cloud.GenerationNew
+			if m.Old {
+				in.Generation = cloud.GenerationOld
+			}
+		}
+		g.Instances[m.Name] = in
+	}
+	o := v.observe(t, w)
+	got := map[string]seen{}
+	for _, g := range o.Groups {
+		s := seen{Role: g.Role, Instances: map[string]seenInstance{}}
+		for _, in := range g.Instances {
+			s.Instances[in.Name] = seenInstance{Addr: in.Addr, Generation: in.Generation}
+			if in.ID == "" || in.State == "" || in.Zone == "" {
+				t.Errorf("%s has no ID, state or zone: %+v", in.Name, in)
+			}
+		}
+		got[g.Name] = s
+	}
+	if diff := cmp.Diff(want, got, Addrs); diff != "" {
+		t.Errorf("groups (-want +got):\n%s", diff)
+	}
+	if o.Cluster != Name || o.Cloud != v.Cloud {
+		t.Errorf("observed %s on %s, want %s on %s", o.Cluster, o.Cloud, Name, v.Cloud)
+	}
+	if !slices.IsSortedFunc(o.Groups, func(a, b cloud.Group) int { return strings.Compare(a.Name, b.Name) }) {
+		t.Error("groups are not sorted by name")
+	}
+}
+
+func (v Vendor) boot(t *testing.T) {
+	o := v.observe(t, Small())
+	for _, g := range o.Groups {
+		gap := has(o, "boot configuration", g.Name)
+		if !v.UserData {
+			if g.Template.Boot != nil || !gap {
+				t.Errorf("group %s: boot %+v, a gap: %v; this vendor gives no user-data", g.Name, g.Template.Boot, gap)
+			}
+			continue
+		}
+		b := g.Template.Boot
+		if b == nil || gap {
+			t.Errorf("group %s has no boot configuration; gaps: %v", g.Name, o.Gaps)
+			continue
+		}
+		if b.Cluster != Name || b.Group != g.Name || b.Role != g.Role || g.Template.Hash == "" {
+			t.Errorf("group %s boots with %+v, hash %q", g.Name, b, g.Template.Hash)
+		}
+		if g.Role == cluster.RoleNode && !slices.Equal(b.Servers, []string{"https://" + PrivateVIP.String() + ":3988/"}) {
+			t.Errorf("group %s asks %v", g.Name, b.Servers)
+		}
+	}
+	if v.UserData && v.Tokens {
+		v.tokens(t, o)
+	}
+}
+
+// tokens checks that a secret of an old worker is found and named.
+func (v Vendor) tokens(t *testing.T, o *cloud.Observation) {
+	t.Helper()
+	held := map[string]bool{}
+	for _, r := range o.Roles {
+		if r.Kind != cloud.KindToken || len(r.Roles) != 1 {
+			t.Errorf("role %+v is no token of one role", r)
+		}
+		held[r.Name] = strings.Contains(strings.Join(r.Bindings, " "), Exported)
+	}
+	for _, g := range o.Groups {
+		if want := g.Name != "nodes-b"; held[g.Template.Permissions] != want {
+			t.Errorf("group %s carries %s: %v, want %v; roles %+v", g.Name, Exported, !want, want, o.Roles)
+		}
+	}
+}
+
+func has(o *cloud.Observation, what, subject string) bool {
+	return slices.ContainsFunc(o.Gaps, func(g cloud.Gap) bool { return g.What == what && g.Subject == subject })
+}
+
+func (v Vendor) balancer(t *testing.T) {
+	w := Small()
+	o := v.observe(t, w)
+	if len(o.LoadBalancers) != 1 {
+		t.Fatalf("%d load balancers, want 1; gaps: %v", len(o.LoadBalancers), o.Gaps)
+	}
+	lb := o.LoadBalancers[0]
+	if diff := cmp.Diff(v.VIPs, lb.Addresses, Addrs); diff != "" {
+		t.Errorf("addresses (-want +got):\n%s", diff)
+	}
+	ports := v.Ports
+	if ports == nil {
+		ports = []int{443, 3988}
+	}
+	for _, port := range ports {
+		l, ok := lb.Listener(port)
+		if !ok {
+			t.Errorf("no listener at %d: %+v", port, lb.Listeners)
+			continue
+		}
+		if len(l.Targets) != len(w.ControlPlane()) {
+			t.Errorf("port %d has %d targets, want %d: %+v", port, len(l.Targets), len(w.ControlPlane()), l.Targets)
+		}
+		healthy := len(w.ControlPlane())
+		if port == 3988 {
+			healthy--
+		}
+		if !v.Health {
+			healthy = 0
+		}
+		if l.Healthy() != healthy {
+			t.Errorf("port %d has %d healthy targets, want %d: %+v", port, l.Healthy(), healthy, l.Targets)
+		}
+		if l.Protocol == "" || v.Health && l.Check == "" {
+			t.Errorf("port %d: protocol %q, check %q", port, l.Protocol, l.Check)
+		}
+	}
+	if len(lb.Listeners) != len(ports) {
+		t.Errorf("listeners %+v, want ports %v", lb.Listeners, ports)
+	}
+	if !v.Health && !has(o, "target health", lb.Name) {
+		t.Errorf("health is unknown, and no gap says so: %v", o.Gaps)
+	}
+}
+
+func (v Vendor) unbalanced(t *testing.T) {
+	w := Small()
+	w.Balanced = false
+	o := v.observe(t, w)
+	if len(o.LoadBalancers) != 0 {
+		t.Errorf("load balancers out of nowhere: %+v", o.LoadBalancers)
+	}
+	if has(o, "load balancers", "") {
+		t.Errorf("none is taken for unknown: %v", o.Gaps)
+	}
+}
+
+func (v Vendor) refused(t *testing.T) {
+	whole := v.observe(t, Small())
+	for service, what := range v.Gaps {
+		t.Run(service, func(t *testing.T) {
+			o := v.observe(t, Small(), fault{service: service, status: http.StatusForbidden})
+			if !slices.ContainsFunc(o.Gaps, func(g cloud.Gap) bool { return g.What == what && strings.Contains(g.Why, "403") }) {
+				t.Errorf("no gap about %s says 403: %v", what, o.Gaps)
+			}
+			if service != v.Seeds && len(o.Groups) != len(whole.Groups) {
+				t.Errorf("%d groups without %s, %d with it", len(o.Groups), service, len(whole.Groups))
+			}
+			if what != "load balancers" && len(o.LoadBalancers) != len(whole.LoadBalancers) {
+				t.Errorf("%d load balancers without %s, %d with it", len(o.LoadBalancers), service, len(whole.LoadBalancers))
+			}
+			if what == "network rules" && !o.Network.Partial {
+				t.Error("rules could not be read, and their absence passes for a proof")
+			}
+		})
+	}
+}
+
+func (v Vendor) refusedAll(t *testing.T) {
+	p, _ := v.provider(t, Small(), fault{status: http.StatusUnauthorized})
+	_, err := p.Seeds(t.Context())
+	v.wantKind(t, "seeds", err, cloud.ErrDenied)
+	o, err := p.Observe(t.Context())
+	v.wantKind(t, "observe", err, cloud.ErrDenied)
+	if o != nil {
+		t.Errorf("an observation beside the error: %+v", o)
+	}
+}
+
+// wantKind checks an error: its kind, one line, no secret.
+func (v Vendor) wantKind(t *testing.T, what string, err, kind error) {
+	t.Helper()
+	if !errors.Is(err, kind) {
+		t.Errorf("%s: %v; want an error of kind %q", what, err, kind)
+	}
+	if err != nil && (v.leaks(err.Error()) || strings.Contains(err.Error(), "\n")) {
+		t.Errorf("%s: the error holds a secret or has more than one line: %q", what, err)
+	}
+}
+
+func (v Vendor) passing(t *testing.T) {
+	for _, status := range []int{http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusServiceUnavailable} {
+		o := v.observe(t, Small(), fault{status: status, times: 3})
+		clean := v.observe(t, Small())
+		if diff := cmp.Diff(clean.Gaps, o.Gaps); diff != "" {
+			t.Errorf("after three answers of %d gaps differ (-without +with):\n%s", status, diff)
+		}
+		if len(o.Groups) != len(clean.Groups) {
+			t.Errorf("after three answers of %d: %d groups, want %d", status, len(o.Groups), len(clean.Groups))
+		}
+	}
+}
+
+// short is a deadline that a test is meant to meet.
+const short = 300 * time.Millisecond
+
+func (v Vendor) down(t *testing.T) {
+	v.lasts(t, fault{service: v.Seeds, status: http.StatusTooManyRequests})
+}
+func (v Vendor) silent(t *testing.T) { v.lasts(t, fault{service: v.Seeds}) }
+
+func (v Vendor) lasts(t *testing.T, f fault) {
+	p, s := v.provider(t, Small(), f)
+	ctx, cancel := context.WithTimeout(t.Context(), short)
+	defer cancel()
+	start := time.Now()
+	_, err := p.Seeds(ctx)
+	v.wantKind(t, "seeds", err, cloud.ErrTransient)
+	if took := time.Since(start); took > patience {
+		t.Errorf("it took %s with a deadline of %s", took, short)
+	}
+	if f.status != 0 && s.count(v.Seeds) < 2 {
+		t.Errorf("asked %d times; it gave up instead of trying again", s.count(v.Seeds))
+	}
+}
+
+func (v Vendor) calls(t *testing.T) {
+	o := v.observe(t, Small())
+	if len(o.Calls) == 0 {
+		t.Fatal("no call was written down")
+	}
+	for _, c := range o.Calls {
+		if c.Action == "" || c.Resource == "" || strings.Contains(c.Action, "/v") {
+			t.Errorf("call %+v has no name", c)
+		}
+	}
+	if !slices.ContainsFunc(o.Calls, func(c cloud.Call) bool { return c.Permission != "" }) {
+		t.Errorf("no call names the permission it needs: %+v", o.Calls)
+	}
+}
+
+func (v Vendor) together(t *testing.T) {
+	p, _ := v.provider(t, Small())
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			if _, err := p.Seeds(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+		wg.Go(func() {
+			o, err := p.Observe(t.Context())
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if len(o.Calls) == 0 {
+				t.Error("an observation without calls: another one has them")
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// seedsOf is what a world's seeds must be.
+func seedsOf(w World) (seeds []netip.Addr) {
+	for _, m := range w.Own() {
+		if m.Role == cluster.RoleControlPlane && m.State != Stopped && m.Addr.IsValid() {
+			seeds = append(seeds, m.Addr)
+		}
+	}
+	slices.SortFunc(seeds, netip.Addr.Compare)
+	return seeds
+}

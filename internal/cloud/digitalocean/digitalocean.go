@@ -1,0 +1,233 @@
+// Package digitalocean sees a cluster on DigitalOcean.
+//
+// kOps makes droplets one by one there and tags them with the cluster, the group
+// and the role. Tags hold no dots, so the cluster's name has hyphens for them:
+// two clusters whose names differ only in that are one to this cloud. The API
+// never gives user-data back and nothing marks a droplet as old, so boot
+// configurations, tokens and generations are unknown; nor does the load
+// balancer's description say how its targets are.
+//
+// It only reads.
+package digitalocean
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/digitalocean/godo"
+	"golang.org/x/oauth2"
+
+	"github.com/muster-dev/muster/internal/cloud"
+	"github.com/muster-dev/muster/internal/cloud/rest"
+	"github.com/muster-dev/muster/internal/cloud/survey"
+	"github.com/muster-dev/muster/internal/cluster"
+)
+
+// The tags of kOps, up to the colon.
+const (
+	tagCluster = "KubernetesCluster"
+	tagGroup   = "kops-instancegroup"
+	tagRole    = "kops-instance-role"
+)
+
+// perPage is the API's limit.
+const perPage = 200
+
+// unreadable is why there is no boot configuration.
+const unreadable = "the API of DigitalOcean does not give user-data back"
+
+// Config says which cluster and how to get there.
+type Config struct {
+	// Cluster is the cluster's name. Required.
+	Cluster string
+	// Token is an API token that may read droplets, load balancers and
+	// firewalls. Required, except for metadata.
+	Token string
+	// Endpoint is the API's base URL. Empty: DigitalOcean's own.
+	Endpoint string
+	// Metadata is the base URL of the metadata service. Empty: DigitalOcean's own.
+	Metadata string
+	// HTTP tunes how calls are made; its Routes are not looked at.
+	HTTP rest.Transport
+}
+
+// FromEnv is the configuration of a cluster as kOps's variables give it.
+func FromEnv(name string, getenv func(string) string) Config {
+	return Config{Cluster: name, Token: getenv("DIGITALOCEAN_ACCESS_TOKEN"), Endpoint: getenv("DIGITALOCEAN_API_URL")}
+}
+
+// Provider looks at one cluster. It is safe for concurrent use.
+type Provider struct {
+	config Config
+	client *godo.Client
+}
+
+var _ cloud.Provider = (*Provider)(nil)
+
+var routes = []rest.Route{
+	{Method: "GET", Path: "/v2/droplets", Action: "droplets.list", Permission: "droplet:read"},
+	{Method: "GET", Path: "/v2/load_balancers", Action: "load_balancers.list", Permission: "load_balancer:read"},
+	{Method: "GET", Path: "/v2/firewalls", Action: "firewalls.list", Permission: "firewall:read"},
+}
+
+// New returns a provider. It makes no call.
+func New(c Config) (*Provider, error) {
+	if c.Cluster == "" {
+		return nil, fmt.Errorf("digitalocean: %w: no cluster name", cloud.ErrUsage)
+	}
+	if c.Token == "" {
+		return nil, fmt.Errorf("digitalocean: %w: no API token; set DIGITALOCEAN_ACCESS_TOKEN", cloud.ErrDenied)
+	}
+	t := c.HTTP
+	t.Routes = routes
+	client := t.Client()
+	client.Transport = &oauth2.Transport{Source: oauth2.StaticTokenSource(&oauth2.Token{AccessToken: c.Token}), Base: &t}
+	options := []godo.ClientOpt{godo.SetUserAgent("muster")}
+	if c.Endpoint != "" {
+		options = append(options, godo.SetBaseURL(strings.TrimSuffix(c.Endpoint, "/")+"/"))
+	}
+	g, err := godo.New(client, options...)
+	if err != nil {
+		return nil, fmt.Errorf("digitalocean: endpoint %q: %w: %w", c.Endpoint, cloud.ErrUsage, err)
+	}
+	return &Provider{config: c, client: g}, nil
+}
+
+// Seeds implements [cloud.Provider].
+func (p *Provider) Seeds(ctx context.Context) ([]netip.Addr, error) {
+	ctx, cancel := survey.WithDeadline(ctx)
+	defer cancel()
+	droplets, err := p.droplets(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return survey.Seeds(p.config.Cluster, machines(droplets))
+}
+
+// Observe implements [cloud.Provider].
+func (p *Provider) Observe(ctx context.Context) (*cloud.Observation, error) {
+	s, ctx, cancel := survey.Begin(ctx, p.config.Cluster, cluster.DigitalOcean)
+	defer cancel()
+	var (
+		droplets  []godo.Droplet
+		balancers []cloud.LoadBalancer
+		firewalls []godo.Firewall
+	)
+	err := s.Look(ctx,
+		survey.Part{What: survey.WhatInstances, Look: func(ctx context.Context) (err error) {
+			droplets, err = p.droplets(ctx)
+			return err
+		}},
+		survey.Part{What: survey.WhatLoadBalancers, Look: func(ctx context.Context) (err error) {
+			balancers, err = p.loadBalancers(ctx)
+			return err
+		}},
+		survey.Part{What: survey.WhatNetwork, Look: func(ctx context.Context) (err error) {
+			firewalls, err = every(ctx, "list firewalls", p.client.Firewalls.List)
+			return err
+		}},
+	)
+	if err != nil {
+		return nil, err
+	}
+	for _, lb := range balancers {
+		s.Gap(survey.WhatHealth, lb.Name, "the API of DigitalOcean does not say how the targets of a load balancer are")
+	}
+	groups := s.Groups(machines(droplets), unreadable)
+	return s.Finish(cloud.Observation{
+		Groups:        groups,
+		LoadBalancers: balancers,
+		Network:       network(droplets, balancers, firewalls, s.Missing(survey.WhatNetwork) || s.Missing(survey.WhatInstances)),
+		Roles:         s.Tokens(groups),
+	}), nil
+}
+
+// every reads a list to its end.
+func every[T any](ctx context.Context, what string, list func(context.Context, *godo.ListOptions) ([]T, *godo.Response, error)) ([]T, error) {
+	var all []T
+	for n := 1; ; n++ {
+		page, resp, err := list(ctx, &godo.ListOptions{Page: n, PerPage: perPage})
+		if err != nil {
+			return nil, rest.Classify(what, err)
+		}
+		all = append(all, page...)
+		if resp.Links == nil || resp.Links.IsLastPage() {
+			return all, nil
+		}
+	}
+}
+
+// hyphenated is how a tag holds the cluster's name.
+func hyphenated(name string) string { return strings.ReplaceAll(name, ".", "-") }
+
+func (p *Provider) droplets(ctx context.Context) ([]godo.Droplet, error) {
+	tag := tagCluster + ":" + hyphenated(p.config.Cluster)
+	all, err := every(ctx, "list droplets of "+p.config.Cluster,
+		func(ctx context.Context, o *godo.ListOptions) ([]godo.Droplet, *godo.Response, error) {
+			return p.client.Droplets.ListByTag(ctx, tag, o)
+		})
+	// the tag exactly: one that only contains it is another cluster's
+	return slices.DeleteFunc(all, func(d godo.Droplet) bool { return !slices.Contains(d.Tags, tag) }), err
+}
+
+func machines(droplets []godo.Droplet) []survey.Machine {
+	out := make([]survey.Machine, 0, len(droplets))
+	for _, d := range droplets {
+		m := survey.Machine{
+			Instance: cloud.Instance{ID: strconv.Itoa(d.ID), Name: d.Name, State: d.Status},
+			Group:    tagged(d.Tags, tagGroup),
+			Role:     survey.Role(tagged(d.Tags, tagRole)),
+			Alive:    d.Status == "new" || d.Status == "active",
+		}
+		if d.Region != nil {
+			m.Zone = d.Region.Slug
+		}
+		if addr, err := d.PrivateIPv4(); err == nil {
+			m.Addr = survey.Addr(addr)
+		}
+		if t, err := time.Parse(time.RFC3339, d.Created); err == nil {
+			m.Launched = t
+		}
+		out = append(out, m)
+	}
+	return out
+}
+
+// tagged returns what stands behind the colon of a tag.
+func tagged(tags []string, key string) string {
+	for _, t := range tags {
+		if k, v, ok := strings.Cut(t, ":"); ok && k == key {
+			return v
+		}
+	}
+	return ""
+}
+
+// metadataURL is where every droplet can ask about itself.
+const metadataURL = "http://169.254.169.254/metadata/v1"
+
+// Self asks the metadata service which droplet this is. The Cluster has hyphens
+// where kOps's name has dots, because the tag has; it works as the Cluster of a
+// [Config] all the same.
+func Self(ctx context.Context, c Config) (cloud.Self, error) {
+	base := c.Metadata
+	if base == "" {
+		base = metadataURL
+	}
+	m := rest.Metadata{Base: base, HTTP: c.HTTP, Header: http.Header{}}
+	got, err := m.All(ctx, "id", "tags/", "interfaces/private/0/ipv4/address")
+	if err != nil {
+		return cloud.Self{}, err
+	}
+	name := tagged(strings.Fields(got[1]), tagCluster)
+	if name == "" {
+		return cloud.Self{}, fmt.Errorf("droplet %s: %w: it has no tag %s", got[0], cloud.ErrUsage, tagCluster)
+	}
+	return cloud.Self{Cluster: name, Name: got[0], Addr: survey.Addr(got[2])}, nil
+}

@@ -1,0 +1,47 @@
+package hetzner
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/muster-dev/muster/internal/cloud"
+	"github.com/muster-dev/muster/internal/cloud/rest"
+	"github.com/muster-dev/muster/internal/cloud/survey"
+)
+
+// metadataURL is where every server of Hetzner can ask about itself.
+const metadataURL = "http://169.254.169.254/hetzner/v1/metadata"
+
+// Self asks the metadata service which server this is and the API what its
+// labels say; the Cluster of the configuration is not looked at.
+func Self(ctx context.Context, c Config) (cloud.Self, error) {
+	base := c.Metadata
+	if base == "" {
+		base = metadataURL
+	}
+	got, err := rest.Metadata{Base: base, HTTP: c.HTTP}.All(ctx, "instance-id")
+	if err != nil {
+		return cloud.Self{}, err
+	}
+	id := got[0]
+	ctx, cancel := survey.WithDeadline(ctx)
+	defer cancel()
+	c.Cluster = "unknown"
+	p, err := New(c)
+	if err != nil {
+		return cloud.Self{}, err
+	}
+	server, _, err := p.client.Server.Get(ctx, id)
+	if err != nil {
+		return cloud.Self{}, rest.Classify("get server "+id, err)
+	}
+	if server == nil {
+		return cloud.Self{}, fmt.Errorf("get server %s: %w", id, cloud.ErrNotFound)
+	}
+	name := server.Labels[labelCluster]
+	if name == "" {
+		return cloud.Self{}, fmt.Errorf("server %s: %w: it has no label %s", id, cloud.ErrUsage, labelCluster)
+	}
+	m := machine(server)
+	return cloud.Self{Cluster: name, Name: m.ID, Addr: m.Addr}, nil
+}

@@ -1,0 +1,38 @@
+package openstack
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/muster-dev/muster/internal/cloud"
+	"github.com/muster-dev/muster/internal/cloud/rest"
+	"github.com/muster-dev/muster/internal/cloud/survey"
+)
+
+// metadataURL is where every server can ask about itself.
+const metadataURL = "http://169.254.169.254"
+
+// Self asks the metadata service which server this is; no login is needed.
+func Self(ctx context.Context, c Config) (cloud.Self, error) {
+	base := c.Metadata
+	if base == "" {
+		base = metadataURL
+	}
+	got, err := rest.Metadata{Base: base, HTTP: c.HTTP}.All(ctx, "openstack/latest/meta_data.json", "latest/meta-data/local-ipv4")
+	if err != nil {
+		return cloud.Self{}, err
+	}
+	var doc struct {
+		UUID string            `json:"uuid"`
+		Meta map[string]string `json:"meta"`
+	}
+	if err := json.Unmarshal([]byte(got[0]), &doc); err != nil {
+		return cloud.Self{}, rest.Classify("read the metadata of this server", err)
+	}
+	name := doc.Meta[metaCluster]
+	if name == "" {
+		return cloud.Self{}, fmt.Errorf("server %s: %w: its metadata has no %s", doc.UUID, cloud.ErrUsage, metaCluster)
+	}
+	return cloud.Self{Cluster: name, Name: doc.UUID, Addr: survey.Addr(got[1])}, nil
+}

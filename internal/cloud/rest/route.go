@@ -1,0 +1,94 @@
+package rest
+
+import (
+	"net/http"
+	"path"
+	"strings"
+)
+
+// Route names the calls of one method and path.
+type Route struct {
+	Method string
+	// Path is matched from its end, segment by segment, so that it holds under
+	// any endpoint: "/servers/*" matches "/v1/servers/7". A segment is a pattern
+	// of [path.Match].
+	Path string
+	// Action is the call in the vendor's words, such as compute.instances.list.
+	Action string
+	// Permission is what allows it; empty: whoever is let in may.
+	Permission string
+	// Login calls fetch a token: being refused there means that the credentials
+	// are wrong, whatever the status says.
+	Login bool
+}
+
+func (t *Transport) route(req *http.Request) (Route, bool) {
+	for _, r := range t.Routes {
+		if r.Method == req.Method && matchEnd(r.Path, req.URL.Path) {
+			return r, true
+		}
+	}
+	return Route{Action: req.Method + " " + req.URL.Path}, false
+}
+
+func matchEnd(pattern, p string) bool {
+	want := strings.Split(strings.Trim(pattern, "/"), "/")
+	got := strings.Split(strings.Trim(p, "/"), "/")
+	if len(got) < len(want) {
+		return false
+	}
+	got = got[len(got)-len(want):]
+	for i, w := range want {
+		if ok, err := path.Match(w, got[i]); err != nil || !ok {
+			return false
+		}
+	}
+	return true
+}
+
+// credentials are the values of a request that nobody else may see.
+func credentials(req *http.Request) (secrets []string) {
+	for _, name := range []string{"Authorization", "X-Auth-Token", "X-Subject-Token"} {
+		for _, v := range req.Header.Values(name) {
+			if _, token, ok := strings.Cut(v, " "); ok {
+				v = token
+			}
+			secrets = append(secrets, v)
+		}
+	}
+	if password, ok := passwordOf(req); ok {
+		secrets = append(secrets, password)
+	}
+	return secrets
+}
+
+func passwordOf(req *http.Request) (string, bool) {
+	if _, p, ok := req.BasicAuth(); ok {
+		return p, true
+	}
+	if req.URL.User == nil {
+		return "", false
+	}
+	return req.URL.User.Password()
+}
+
+// Without takes secrets out of a text.
+func Without(text string, secrets ...string) string {
+	for _, s := range secrets {
+		if len(s) >= 4 {
+			text = strings.ReplaceAll(text, s, "[credential]")
+		}
+	}
+	return text
+}
+
+// Client returns an HTTP client over t whose redirects stay with the host that
+// was asked: a token never follows one elsewhere.
+func (t *Transport) Client() *http.Client {
+	return &http.Client{Transport: t, CheckRedirect: func(req *http.Request, via []*http.Request) error {
+		if len(via) > 5 || req.URL.Host != via[0].URL.Host {
+			return http.ErrUseLastResponse
+		}
+		return nil
+	}}
+}

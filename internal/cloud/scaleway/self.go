@@ -1,0 +1,56 @@
+package scaleway
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/scaleway/scaleway-sdk-go/api/instance/v1"
+	"github.com/scaleway/scaleway-sdk-go/scw"
+
+	"github.com/muster-dev/muster/internal/cloud"
+	"github.com/muster-dev/muster/internal/cloud/rest"
+	"github.com/muster-dev/muster/internal/cloud/survey"
+)
+
+// metadataURL is where every server can ask about itself.
+const metadataURL = "http://169.254.42.42"
+
+// Self asks the metadata service which server this is, and the address
+// management of its region for the address that peers see.
+func Self(ctx context.Context, c Config) (cloud.Self, error) {
+	base := c.Metadata
+	if base == "" {
+		base = metadataURL
+	}
+	got, err := rest.Metadata{Base: base, HTTP: c.HTTP}.All(ctx, "conf?format=json")
+	if err != nil {
+		return cloud.Self{}, err
+	}
+	var conf struct {
+		ID       string   `json:"id"`
+		Tags     []string `json:"tags"`
+		Location struct {
+			Zone string `json:"zone_id"`
+		} `json:"location"`
+	}
+	if err := json.Unmarshal([]byte(got[0]), &conf); err != nil {
+		return cloud.Self{}, rest.Classify("read the metadata of this server", err)
+	}
+	c.Cluster = tagged(conf.Tags, tagCluster)
+	if c.Cluster == "" {
+		return cloud.Self{}, fmt.Errorf("server %s: %w: it has no tag %s", conf.ID, cloud.ErrUsage, tagCluster)
+	}
+	server := &instance.Server{ID: conf.ID, Zone: scw.Zone(conf.Location.Zone)}
+	p, err := New(c)
+	if err != nil {
+		return cloud.Self{}, err
+	}
+	ctx, cancel := survey.WithDeadline(ctx)
+	defer cancel()
+	addrs, err := p.addrs(ctx, []*instance.Server{server})
+	if err != nil {
+		return cloud.Self{}, err
+	}
+	return cloud.Self{Cluster: c.Cluster, Name: conf.ID, Addr: addrs[conf.ID]}, nil
+}

@@ -1,0 +1,179 @@
+// Package survey puts an observation together for the providers: it looks at
+// the parts of a cluster side by side, turns what failed into gaps, and makes
+// groups out of tagged machines where the cloud has no groups of its own.
+//
+// It asks no cloud anything; that is the providers' part. Invariants: what
+// failed is always a gap, never an empty answer; user-data is looked at and
+// forgotten, only its hash and its boot configuration stay.
+package survey
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/muster-dev/muster/internal/cloud"
+	"github.com/muster-dev/muster/internal/cloud/rest"
+	"github.com/muster-dev/muster/internal/cluster"
+)
+
+// Deadline is how long a look at a cloud may take where the caller's context
+// has no deadline of its own.
+const Deadline = 2 * time.Minute
+
+// parallel is how many machines are asked about at once: fast enough for a
+// thousand, below every vendor's limit.
+const parallel = 8
+
+// What gaps are about, in words that all providers share.
+const (
+	WhatInstances     = "instances"
+	WhatGroups        = "instance groups"
+	WhatBoot          = "boot configuration"
+	WhatLoadBalancers = "load balancers"
+	WhatHealth        = "target health"
+	WhatNetwork       = "network rules"
+	WhatAddresses     = "addresses"
+	WhatPermissions   = "permissions"
+)
+
+// Survey is one observation in the making. Its methods are safe for concurrent
+// use.
+type Survey struct {
+	cluster string
+	cloud   cluster.Cloud
+	log     *rest.Log
+
+	mu   sync.Mutex
+	gaps []cloud.Gap // under mu
+}
+
+// Begin starts a survey and returns the context to look under: it records the
+// calls and has a deadline. The caller cancels it when done.
+func Begin(ctx context.Context, name string, c cluster.Cloud) (*Survey, context.Context, context.CancelFunc) {
+	ctx, log := rest.WithLog(ctx)
+	ctx, cancel := WithDeadline(ctx)
+	return &Survey{cluster: name, cloud: c, log: log}, ctx, cancel
+}
+
+// WithDeadline returns ctx with [Deadline] from now, unless it has a deadline.
+func WithDeadline(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, Deadline)
+}
+
+// Part is one thing to look at. Look leaves its answer in a variable of the
+// caller's, which may be read when [Survey.Look] has returned.
+type Part struct {
+	What string
+	Look func(context.Context) error
+}
+
+// Look looks at all parts side by side and waits. What fails is a gap; only if
+// every part failed is there an error, and it has the kind of the first.
+func (s *Survey) Look(ctx context.Context, parts ...Part) error {
+	errs := make([]error, len(parts))
+	var wg sync.WaitGroup
+	for i, p := range parts {
+		wg.Go(func() { errs[i] = p.Look(ctx) })
+	}
+	wg.Wait()
+	if len(parts) > 0 && !slices.Contains(errs, nil) {
+		return errs[0] // the first part is the one that matters most; the rest failed alike
+	}
+	for i, err := range errs {
+		if err != nil {
+			s.Gap(parts[i].What, "", err.Error())
+		}
+	}
+	return nil
+}
+
+// Gap notes what could not be observed and why.
+func (s *Survey) Gap(what, subject, why string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.gaps = append(s.gaps, cloud.Gap{What: what, Subject: subject, Why: why})
+}
+
+// Missing says whether there is a gap about a whole part.
+func (s *Survey) Missing(what string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(s.gaps, func(g cloud.Gap) bool { return g.What == what && g.Subject == "" })
+}
+
+// Finish fills in o what every observation has, in a fixed order.
+func (s *Survey) Finish(o cloud.Observation) *cloud.Observation {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o.Cluster, o.Cloud, o.Calls = s.cluster, s.cloud, s.log.Calls()
+	for _, lb := range o.LoadBalancers {
+		if len(Addrs(lb.Addresses)) == 0 {
+			s.gaps = append(s.gaps, cloud.Gap{What: WhatAddresses, Subject: lb.Name, Why: "the load balancer has none yet"})
+		}
+	}
+	inside(&o)
+	o.Gaps = slices.Clone(s.gaps)
+	slices.SortFunc(o.Gaps, func(a, b cloud.Gap) int {
+		return cmp.Or(strings.Compare(a.What, b.What), strings.Compare(a.Subject, b.Subject), strings.Compare(a.Why, b.Why))
+	})
+	slices.SortFunc(o.Groups, func(a, b cloud.Group) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(o.Roles, func(a, b cloud.Role) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(o.LoadBalancers, func(a, b cloud.LoadBalancer) int { return strings.Compare(a.Name, b.Name) })
+	for i := range o.LoadBalancers {
+		lb := &o.LoadBalancers[i]
+		lb.Addresses = Addrs(lb.Addresses)
+		slices.SortFunc(lb.Listeners, func(a, b cloud.Listener) int { return cmp.Compare(a.Port, b.Port) })
+		for _, l := range lb.Listeners {
+			slices.SortFunc(l.Targets, func(a, b cloud.Target) int {
+				return cmp.Or(strings.Compare(a.ID, b.ID), cmp.Compare(a.Port, b.Port))
+			})
+		}
+	}
+	return &o
+}
+
+// Each calls do for every item, a few at a time, and waits. The first error
+// ends it; an error that the others should outlive is do's to keep.
+func Each[T any](ctx context.Context, items []T, do func(ctx context.Context, i int, item T) error) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(parallel)
+	for i, item := range items {
+		g.Go(func() error { return do(ctx, i, item) })
+	}
+	return g.Wait()
+}
+
+// Addrs returns the valid addresses among as, sorted, each once.
+func Addrs(as []netip.Addr) []netip.Addr {
+	out := make([]netip.Addr, 0, len(as))
+	for _, a := range as {
+		if a.IsValid() {
+			out = append(out, a.Unmap())
+		}
+	}
+	slices.SortFunc(out, netip.Addr.Compare)
+	return slices.Compact(out)
+}
+
+// Addr parses an address and is the zero one if there is none.
+func Addr(text string) netip.Addr {
+	a, err := netip.ParseAddr(text)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return a.Unmap()
+}
+
+// errNoSeed is what [Seeds] reports.
+var errNoSeed = errors.New("no control-plane instance that runs or is about to has an address")

@@ -1,0 +1,80 @@
+package gossip
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/muster-dev/muster/internal/overlay/legacy"
+)
+
+// EventKind says what an event is about.
+type EventKind string
+
+// The kinds of events.
+const (
+	RecordIs      EventKind = "is"       // as found at the start
+	RecordChanged EventKind = "changed"  // From -> To
+	PeerCame      EventKind = "joined"   // or came back
+	PeerWent      EventKind = "went"     // unreachable, dead or left
+	LinkLost      EventKind = "cut off"  // nobody tells us anything
+	LinkBack      EventKind = "back"     // connected again
+	Replaced      EventKind = "replaced" // what is held, by another writer
+	Reasserted    EventKind = "written"  // what is held, by us
+	Fight         EventKind = "fight"    // another writer keeps replacing what is held
+	HoldPaused    EventKind = "paused"   // what is held does not answer; others win
+	HoldResumed   EventKind = "resumed"
+)
+
+// Event is one thing that happened.
+type Event struct {
+	Time    time.Time `json:"time"`
+	Overlay Overlay   `json:"overlay,omitempty"`
+	Kind    EventKind `json:"kind"`
+	Name    string    `json:"name,omitempty"` // of a record, else of a peer
+	Type    string    `json:"type,omitempty"`
+	From    string    `json:"from,omitempty"`
+	To      string    `json:"to,omitempty"`
+	Version uint64    `json:"version,omitempty"`
+	// Told is who wrote it or told us first, as far as the overlay shows. The
+	// overlays do not sign: whoever wrote may use any name.
+	Told string `json:"told,omitempty"`
+	Note string `json:"note,omitempty"`
+}
+
+// String returns the event as one line, without the day.
+func (e Event) String() string {
+	parts := []string{e.Time.Local().Format(time.TimeOnly)}
+	if e.Overlay != "" {
+		parts = append(parts, string(e.Overlay))
+	}
+	parts = append(parts, string(e.Kind))
+	if e.Name != "" {
+		parts = append(parts, strings.TrimSpace(e.Name+" "+e.Type))
+	}
+	switch {
+	case e.From != "" && e.To != "":
+		parts = append(parts, e.From+" -> "+e.To)
+	case e.To != "":
+		parts = append(parts, e.To)
+	}
+	if e.Version != 0 {
+		parts = append(parts, fmt.Sprintf("version %d", e.Version))
+	}
+	for _, s := range []string{e.Told, e.Note} {
+		if s != "" {
+			parts = append(parts, s)
+		}
+	}
+	return strings.Join(parts, "  ")
+}
+
+// about fills in what the record's key says.
+func (e Event) about(key string) Event {
+	if k, err := legacy.ParseKey(key); err == nil {
+		e.Name, e.Type = k.Name, k.Type
+	} else {
+		e.Name = clip(key, 256)
+	}
+	return e
+}

@@ -1,0 +1,128 @@
+package gossip
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/muster-dev/muster/internal/overlay/legacy"
+)
+
+// Leaf is a connection into an overlay that lasts: it hears what changes, and
+// connects again when it is cut off. It is safe for concurrent use.
+type Leaf interface {
+	// Run keeps the connection up until ctx ends. It is called once.
+	Run(ctx context.Context) error
+	// Synced is closed once some peer's whole state has been heard.
+	Synced() <-chan struct{}
+	// Changed is closed when the state changes next; take it before the state.
+	Changed() <-chan struct{}
+	State() []legacy.Entry
+	Peers() []Peer
+	// Told says who wrote the record at key or told us of it first; empty if
+	// that is not known.
+	Told(key string) string
+}
+
+// Writer is a leaf that writes. A write has a version that exceeds the one
+// held, and has left for at least one peer when the call returns.
+type Writer interface {
+	Leaf
+	Put(ctx context.Context, key, value string) error
+	Delete(ctx context.Context, key string) error
+}
+
+// Side is one overlay of a cluster and the ways into it.
+type Side struct {
+	Overlay Overlay
+	// At are the peers to connect through. At least one.
+	At     []netip.AddrPort
+	Reader Reader
+	// NewLeaf returns a leaf that has not run yet.
+	NewLeaf func(at []netip.AddrPort) (Writer, error)
+}
+
+func (s Side) targets() []Target {
+	var out []Target
+	for _, a := range s.At {
+		out = append(out, Target{s.Overlay, a, s.Reader})
+	}
+	return out
+}
+
+// Look reads what the sides' peers tell. At least one peer of each side has to
+// answer; the error says why none does.
+func Look(ctx context.Context, sides []Side, each time.Duration) ([]View, error) {
+	var all []View
+	for _, s := range sides {
+		views, failed := ReadAll(ctx, s.targets(), each)
+		if len(views) == 0 {
+			if ctx.Err() != nil {
+				return nil, ctx.Err()
+			}
+			return nil, failed[0].Err
+		}
+		all = append(all, views...)
+	}
+	return all, nil
+}
+
+// withLeaves runs a leaf a side while f works, and returns when all have ended.
+// Each has heard its overlay's state when f begins; one that has not within the
+// given time is an error.
+func withLeaves(ctx context.Context, sides []Side, within time.Duration, f func(context.Context, []Writer) error) error {
+	group, running := errgroup.WithContext(ctx)
+	running, stop := context.WithCancel(running)
+	defer stop()
+	leaves := make([]Writer, len(sides))
+	for i, s := range sides {
+		leaf, err := s.NewLeaf(s.At)
+		if err != nil {
+			stop()
+			return fmt.Errorf("join %s: %w", s.Overlay, err)
+		}
+		leaves[i] = leaf
+	}
+	for _, leaf := range leaves {
+		group.Go(func() error { return leaf.Run(running) })
+	}
+	group.Go(func() error {
+		defer stop()
+		if err := heard(running, sides, leaves, within); err != nil {
+			return err
+		}
+		return f(running, leaves)
+	})
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	return ctx.Err()
+}
+
+func heard(ctx context.Context, sides []Side, leaves []Writer, within time.Duration) error {
+	timer := time.NewTimer(within)
+	defer timer.Stop()
+	for i, leaf := range leaves {
+		select {
+		case <-leaf.Synced():
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-timer.C:
+			return fmt.Errorf("join %s at %s: nothing heard within %v; check with muster gossip inspect", sides[i].Overlay, join(sides[i].At), within)
+		}
+	}
+	return nil
+}
+
+func join(addrs []netip.AddrPort) (text string) {
+	for i, a := range addrs {
+		if i > 0 {
+			text += ", "
+		}
+		text += a.String()
+	}
+	return text
+}

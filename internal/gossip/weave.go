@@ -1,0 +1,218 @@
+package gossip
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/muster-dev/muster/internal/overlay/legacy"
+	"github.com/muster-dev/muster/internal/overlay/weave"
+	"github.com/muster-dev/muster/internal/overlay/weave/wire"
+)
+
+// refreshLeaf bounds how long a weave leaf can miss a change. Only a new
+// connection is told everything; between, a leaf hears what its neighbours
+// happen to pass on.
+const refreshLeaf = time.Minute
+
+// WeaveReader reads peers of the weave overlay. NodeName, Secret and Dial of
+// the configuration matter. Each visit appends something of its own to the node
+// name: two peers of one name keep each other out.
+type WeaveReader struct{ Config weave.Config }
+
+// Read implements Reader.
+func (r WeaveReader) Read(ctx context.Context, addr netip.AddrPort) (View, error) {
+	cfg := r.Config
+	var unique [4]byte
+	rand.Read(unique[:]) // never fails
+	cfg.NodeName += "-" + hex.EncodeToString(unique[:])
+	got, err := weave.Read(ctx, cfg, addr)
+	if err != nil {
+		return View{}, explainWeave(addr, err, len(r.Config.Secret) > 0)
+	}
+	v := View{Overlay: Weave, Addr: addr, Node: got.NickName, NodeID: got.Name.String(), State: got.State, Ties: got.Ties}
+	v.Peers = weavePeers(got.Peers, got.Name, addr)
+	return v, nil
+}
+
+// explainWeave makes one line of a fault: what, where, what to do.
+func explainWeave(addr netip.AddrPort, err error, secret bool) error {
+	var todo string
+	hungUp := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
+	switch {
+	case errors.Is(err, context.DeadlineExceeded), isTimeout(err):
+		todo = "no answer; is the port right (protokube: 3999) and open from here? --via kubernetes goes through the API server"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		todo = "nothing listens there; protokube listens on 3999, dns-controller on 3998 of the same node"
+	case errors.Is(err, weave.ErrSecret), hungUp && strings.Contains(err.Error(), "secrets differ"):
+		todo = "the secret differs; give the one of spec.gossipConfig.secret with --secret-file"
+		if secret {
+			todo = "the secret differs from the one given; compare it with spec.gossipConfig.secret"
+		}
+	case errors.Is(err, weave.ErrCollision):
+		todo = "run it again; names are drawn anew"
+	case hungUp, errors.Is(err, weave.ErrVersion), errors.Is(err, weave.ErrPlaintext), strings.Contains(err.Error(), "not the greeting"):
+		todo = "no weave peer of kOps answers there; try --overlay kops-memberlist, or port 3999"
+	default:
+		return fmt.Errorf("%w", err)
+	}
+	return fmt.Errorf("%w; %s", err, todo)
+}
+
+func isTimeout(err error) bool {
+	var t interface{ Timeout() bool }
+	return errors.As(err, &t) && t.Timeout()
+}
+
+// weavePeers leaves us out, adds the peer asked, whose own record is all that
+// it says of itself, and works out where each can be asked.
+func weavePeers(all []weave.Peer, asked wire.Name, addr netip.AddrPort) []Peer {
+	var self wire.Name
+	for _, p := range all {
+		if p.Self {
+			self = p.Name
+		}
+	}
+	at := weaveAddrs(all, addr.Addr().IsLoopback())
+	at[asked] = addr
+	var peers []Peer
+	for _, p := range all {
+		if p.Self {
+			continue
+		}
+		peer := Peer{ID: p.Name.String(), NickName: p.NickName, Addr: at[p.Name], State: Reachable}
+		switch {
+		case p.Name == asked:
+			peer.State = Connected // it is the one that answers
+		case !p.Reachable:
+			peer.State = Unreachable
+		case slices.ContainsFunc(all, func(q weave.Peer) bool { return q.Name == asked && claims(q, p.Name) }):
+			peer.State = Connected
+		}
+		for _, l := range p.Links {
+			if l.Name != self {
+				peer.Links = append(peer.Links, l.Name.String())
+			}
+		}
+		peers = append(peers, peer)
+	}
+	slices.SortFunc(peers, func(a, b Peer) int { return strings.Compare(a.Label(), b.Label()) })
+	return peers
+}
+
+func claims(p weave.Peer, name wire.Name) bool {
+	return slices.ContainsFunc(p.Links, func(l wire.Link) bool { return l.Name == name })
+}
+
+// weaveAddrs works out where peers listen: at the address that another dialed,
+// else at the default port of the address that another was dialed from. A
+// loopback address means another machine unless we are on that machine.
+func weaveAddrs(all []weave.Peer, loopback bool) map[wire.Name]netip.AddrPort {
+	at := make(map[wire.Name]netip.AddrPort)
+	dialed := make(map[wire.Name]bool)
+	for _, p := range all {
+		for _, l := range p.Links {
+			a, err := netip.ParseAddrPort(l.Addr)
+			if err != nil || a.Addr().IsLoopback() != loopback || dialed[l.Name] {
+				continue
+			}
+			if !l.Outbound {
+				a = netip.AddrPortFrom(a.Addr(), weave.DefaultPort)
+			}
+			at[l.Name], dialed[l.Name] = a, l.Outbound
+		}
+	}
+	return at
+}
+
+// WeaveLeaf is a leaf of the weave overlay.
+type WeaveLeaf struct {
+	node *weave.Node
+	name string
+}
+
+// NewWeaveLeaf returns a leaf that connects to peers at the given addresses. Of
+// cfg, NodeName, Secret, Dial and Logger matter.
+func NewWeaveLeaf(cfg weave.Config, at []netip.AddrPort) (*WeaveLeaf, error) {
+	cfg.Leaf = true
+	cfg.Seeds = func(context.Context) ([]netip.AddrPort, error) { return at, nil }
+	cfg.Refresh = refreshLeaf
+	node, err := weave.New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return &WeaveLeaf{node, cfg.NodeName}, nil
+}
+
+// Run implements Leaf.
+func (l *WeaveLeaf) Run(ctx context.Context) error { return l.node.Run(ctx) }
+
+// Synced implements Leaf.
+func (l *WeaveLeaf) Synced() <-chan struct{} { return l.node.Synced() }
+
+// Changed implements Leaf.
+func (l *WeaveLeaf) Changed() <-chan struct{} { return l.node.Changed() }
+
+// State implements Leaf.
+func (l *WeaveLeaf) State() []legacy.Entry { return l.node.State() }
+
+// Peers implements Leaf.
+func (l *WeaveLeaf) Peers() []Peer {
+	all := l.node.Peers()
+	connected := make(map[string]bool)
+	for _, p := range all {
+		connected[p.Name.String()] = p.Connected
+	}
+	peers := weavePeers(all, wire.Name{}, netip.AddrPort{})
+	for i, p := range peers {
+		if connected[p.ID] {
+			peers[i].State = Connected
+		}
+	}
+	return peers
+}
+
+// Told implements Leaf.
+func (l *WeaveLeaf) Told(key string) string {
+	heard, ok := l.node.Heard(key)
+	if !ok {
+		return ""
+	}
+	label := heard.From.String()
+	for _, p := range l.node.Peers() {
+		if p.Name == heard.From && p.NickName != "" {
+			label = p.NickName
+		}
+	}
+	switch {
+	case heard.From == wire.NameOf(l.name):
+		return "us"
+	case heard.Origin:
+		return "written by " + label
+	}
+	return "first told by " + label
+}
+
+// Put implements Writer.
+func (l *WeaveLeaf) Put(ctx context.Context, key, value string) error {
+	if err := l.node.Publish(key, value); err != nil {
+		return err
+	}
+	return l.node.Flush(ctx)
+}
+
+// Delete implements Writer.
+func (l *WeaveLeaf) Delete(ctx context.Context, key string) error {
+	if err := l.node.Delete(key); err != nil {
+		return err
+	}
+	return l.node.Flush(ctx)
+}

@@ -1,0 +1,104 @@
+package hosts
+
+import (
+	"context"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// wanted is what a daemon wants in the block, changed by a test.
+type wanted struct {
+	mu      sync.Mutex
+	entries []Entry
+	changed chan struct{}
+}
+
+func (w *wanted) set(entries ...Entry) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.entries = entries
+	if w.changed != nil {
+		close(w.changed)
+	}
+	w.changed = make(chan struct{})
+}
+
+func (w *wanted) get() ([]Entry, <-chan struct{}) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.entries, w.changed
+}
+
+func TestAKeeperWaitsWritesRepairsAndLeavesTheBlock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		cfg := Config{Path: filepath.Join(dir, "hosts"), StateDir: filepath.Join(dir, "state")}
+		if err := os.WriteFile(cfg.Path, []byte("127.0.0.1\tlocalhost\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		var w wanted
+		w.set()
+		predecessor, err := TryOpen(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		k := NewKeeper(cfg, w.get)
+		ctx, stop := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() {
+			if err := k.Run(ctx); err != nil {
+				t.Error(err)
+			}
+		})
+		state := func(when, want string, written, repairs int) {
+			t.Helper()
+			synctest.Wait()
+			got := k.Status()
+			if !strings.HasPrefix(got.State, want) || got.Written != written || got.Repairs != repairs {
+				t.Errorf("%s: %+v; want state %q, %d written, %d repairs", when, got, want, written, repairs)
+			}
+		}
+		lines := func() int {
+			content, err := os.ReadFile(cfg.Path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return len(Lookup(content, "api.example"))
+		}
+		state("while another owns the block", Waiting, 0, 0)
+		predecessor.Close()
+		<-time.After(lockPoll)
+		state("with nothing known", "no endpoint known yet", 0, 0)
+		w.set(Entry{Addr: netip.MustParseAddr("10.0.0.1"), Names: []string{"api.example"}})
+		state("with one address", "ok", 1, 0)
+		if lines() != 1 {
+			t.Errorf("%d addresses in the file; want 1", lines())
+		}
+		w.set()
+		state("with nothing any more", "no endpoint known yet", 1, 0)
+		if lines() != 1 {
+			t.Errorf("%d addresses in the file; the last good block stays", lines())
+		}
+		w.set(Entry{Addr: netip.MustParseAddr("10.0.0.1"), Names: []string{"api.example"}})
+		synctest.Wait()
+		if err := os.WriteFile(cfg.Path, []byte("127.0.0.1\tlocalhost\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(checkEvery + lockPoll)
+		state("after somebody took the block out", "ok", 2, 1)
+		if lines() != 1 {
+			t.Errorf("%d addresses in the file; want the block back", lines())
+		}
+		stop()
+		running.Wait()
+		if lines() != 1 {
+			t.Error("the block went with its keeper")
+		}
+	})
+}

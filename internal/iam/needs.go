@@ -1,0 +1,147 @@
+package iam
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/muster-dev/muster/internal/cluster"
+)
+
+// Terms say whose permissions are meant.
+type Terms struct {
+	Role     cluster.Role     // ControlPlane or Node
+	Topology cluster.Topology // gossip, hybrid or none
+	Release  cluster.Release  // of the kOps that configured the nodes
+
+	// Cluster, Partition, Region and the two paths are filled into ARNs. Empty
+	// means any, which is fit for comparing but not for rendering.
+	Cluster   string
+	Partition string // such as aws
+	Region    string
+	State     string // of the cluster in the state store, as BUCKET/PATH
+	Backups   string // of the cluster in the store of etcd's backups, as BUCKET/PATH; empty: State
+
+	// Registry: nodes pull from the account's own registry, spec.iam.allowContainerRegistry.
+	Registry bool
+	// ServiceAccounts: add-ons have roles of their own, spec.iam.useServiceAccountExternalPermissions.
+	ServiceAccounts bool
+}
+
+// Check returns what makes the terms unusable: topologies that are not managed
+// here, roles without a table.
+func (t Terms) Check() error {
+	switch {
+	case t.Role != cluster.RoleControlPlane && t.Role != cluster.RoleNode:
+		return fmt.Errorf("role %q has no table of needs; it is %s or %s", t.Role, cluster.RoleControlPlane, cluster.RoleNode)
+	case t.Topology != cluster.Gossip && t.Topology != cluster.Hybrid && t.Topology != cluster.None:
+		return fmt.Errorf("topology %q has no table of needs; it is %s, %s or %s", t.Topology, cluster.Gossip, cluster.Hybrid, cluster.None)
+	case t.Topology == cluster.Hybrid && t.Release != cluster.Release136:
+		return fmt.Errorf("kOps %s has no hybrid; %s alone does", t.Release, cluster.Release136)
+	case t.Topology == cluster.Gossip && t.Release >= cluster.Release137:
+		return fmt.Errorf("kOps %s has no gossip; %s is the last that does", t.Release, cluster.Release136)
+	}
+	return nil
+}
+
+// Need is something that a node must be able to do.
+type Need struct {
+	Name       string      `json:"name"`   // of the statement, as a Sid
+	Caller     string      `json:"caller"` // the program that asks
+	Why        string      `json:"why"`    // what for, and what happens without
+	Actions    []string    `json:"actions"`
+	Resources  []string    `json:"resources"`
+	Conditions []Condition `json:"-"`
+	// Boot: a node that boots without it does not join.
+	Boot bool `json:"boot,omitempty"`
+}
+
+// Needs returns what nodes need on AWS under the given terms. They must have
+// passed [Terms.Check].
+func Needs(t Terms) []Need {
+	var needs []Need
+	for _, r := range table {
+		if !r.applies(t) {
+			continue
+		}
+		n := r.need
+		n.Resources = make([]string, len(r.need.Resources))
+		for i, text := range r.need.Resources {
+			n.Resources[i] = t.fill(text)
+		}
+		n.Conditions = make([]Condition, len(r.need.Conditions))
+		for i, c := range r.need.Conditions {
+			c.Values = slices.Clone(c.Values)
+			for j, v := range c.Values {
+				c.Values[j] = t.fill(v)
+			}
+			n.Conditions[i] = t.loosen(c)
+		}
+		needs = append(needs, n)
+	}
+	return needs
+}
+
+// row is a need and when it is one.
+type row struct {
+	role       cluster.Role
+	topologies []cluster.Topology // empty: all
+	from, to   cluster.Release    // both inclusive; zero: no bound
+	registry   bool               // only with Terms.Registry
+	addOn      bool               // only without Terms.ServiceAccounts
+	need       Need
+}
+
+func (r row) applies(t Terms) bool {
+	return r.role == t.Role &&
+		(len(r.topologies) == 0 || slices.Contains(r.topologies, t.Topology)) &&
+		(r.from == 0 || t.Release >= r.from) &&
+		(r.to == 0 || t.Release <= r.to) &&
+		(!r.registry || t.Registry) &&
+		(!r.addOn || !t.ServiceAccounts)
+}
+
+// fill puts the terms into a text of the table.
+func (t Terms) fill(text string) string {
+	or := func(s, any string) string {
+		if s == "" {
+			return any
+		}
+		return s
+	}
+	backups := or(t.Backups, t.State)
+	bucket := func(path string) string {
+		name, _, _ := strings.Cut(path, "/")
+		return or(name, "*")
+	}
+	return strings.NewReplacer(
+		"{partition}", or(t.Partition, "*"),
+		"{region}", or(t.Region, "*"),
+		"{cluster}", or(t.Cluster, "*"),
+		"{state}", or(t.State, "*"),
+		"{state-bucket}", bucket(t.State),
+		"{backups}", or(backups, "*"),
+		"{backups-bucket}", bucket(backups),
+	).Replace(text)
+}
+
+// loosen makes a comparison with "any" one that holds for any.
+func (t Terms) loosen(c Condition) Condition {
+	if c.Operator == "StringEquals" && t.Cluster == "" && slices.Contains(c.Values, "*") {
+		c.Operator = "StringLike"
+	}
+	return c
+}
+
+// PolicyOf returns the policy that grants needs and nothing else. Needs that
+// differ in their actions alone share a statement only if they share a name.
+func PolicyOf(needs []Need) Policy {
+	p := Policy{Version: Version2012}
+	for _, n := range needs {
+		p.Statements = append(p.Statements, Statement{
+			Sid: n.Name, Effect: Allow,
+			Action: Selector{Patterns: n.Actions}, Resource: Selector{Patterns: n.Resources}, Conditions: n.Conditions,
+		})
+	}
+	return p
+}

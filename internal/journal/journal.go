@@ -1,0 +1,218 @@
+// Package journal is the record of what a migration did: an intent before each
+// action, an outcome after it, each entry chained to the one before by its
+// hash, kept in the cluster's state store.
+//
+// It is what makes a run resumable and its report evidence. It decides nothing:
+// what an entry means for what comes next is for whoever reads it to say.
+//
+// # Invariants
+//
+//   - Entries are only ever added. Each is an object of its own, created on the
+//     condition that it does not exist, so that of two writers one fails with
+//     [ErrFenced] before it acts.
+//   - Fencing tokens (see package lock) never go down along the chain.
+//   - A journal whose chain does not hold is not read at all: [ErrBroken].
+package journal
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/muster-dev/muster/internal/store"
+)
+
+// Kind says what an entry is.
+type Kind string
+
+// The kinds. Every Intent is followed by an Outcome of the same step and
+// action, unless the process died in between; then the next run decides from
+// the world what came of it.
+const (
+	Begun   Kind = "begun"   // a run starts or resumes
+	Intent  Kind = "intent"  // an action is about to be carried out
+	Outcome Kind = "outcome" // what came of it
+	Gate    Kind = "gate"    // a gate's answer
+	Note    Kind = "note"    // said by a person: pause, resume, hold released
+	Ended   Kind = "ended"   // the run is over; Detail says how
+)
+
+// Entry is one line of a journal.
+type Entry struct {
+	Seq    uint64    `json:"seq"` // from 1, without holes
+	Time   time.Time `json:"time"`
+	Kind   Kind      `json:"kind"`
+	Step   string    `json:"step,omitempty"`
+	Action string    `json:"action,omitempty"`
+	// Result is the outcome's or the gate's verdict in one word.
+	Result string `json:"result,omitempty"`
+	// Detail is for people and for evidence. It holds no secrets.
+	Detail json.RawMessage `json:"detail,omitempty"`
+	By     string          `json:"by"`    // who holds the lock
+	Token  uint64          `json:"token"` // the lock's fencing token
+	// Prev is the hexadecimal SHA-256 of the entry before, as it is stored;
+	// empty in the first.
+	Prev string `json:"prev,omitempty"`
+}
+
+var (
+	// ErrFenced: somebody else has written since, with a token of their own.
+	// The writer must stop at once: it is not alone.
+	ErrFenced = errors.New("another process writes this journal")
+	// ErrBroken: the chain of hashes, numbers or tokens does not hold.
+	ErrBroken = errors.New("the journal's chain is broken")
+)
+
+// Writer identifies who appends.
+type Writer struct {
+	By    string
+	Token uint64
+}
+
+// Journal is one run's journal. It is safe for concurrent use.
+type Journal struct {
+	store store.Store
+	dir   string
+
+	mu      sync.Mutex // guards what follows; held while an entry is written
+	entries []Entry
+	last    string // hash of the last entry
+}
+
+// Open reads a run's journal whole and checks its chain. A run that has none
+// yet has an empty one. dir is where its entries are, a key of the store.
+func Open(ctx context.Context, s store.Store, dir string) (*Journal, error) {
+	keys, err := s.List(ctx, dir)
+	if err != nil {
+		return nil, fmt.Errorf("list journal %s: %w", dir, err)
+	}
+	j := &Journal{store: s, dir: dir}
+	for _, key := range keys {
+		if path.Dir(key) != dir || !strings.HasSuffix(key, suffix) {
+			continue
+		}
+		object, err := s.Get(ctx, key)
+		if err != nil {
+			return nil, fmt.Errorf("read journal entry %s: %w", key, err)
+		}
+		e, err := j.follow(key, object.Data)
+		if err != nil {
+			return nil, err
+		}
+		j.entries, j.last = append(j.entries, e), hash(object.Data)
+	}
+	return j, nil
+}
+
+// follow decodes the entry that comes after the last one.
+func (j *Journal) follow(key string, data []byte) (Entry, error) {
+	broken := func(format string, args ...any) (Entry, error) {
+		return Entry{}, fmt.Errorf("%s: %w: %s", key, ErrBroken, fmt.Sprintf(format, args...))
+	}
+	var e Entry
+	if err := json.Unmarshal(data, &e); err != nil {
+		return broken("%v", err)
+	}
+	seq := uint64(len(j.entries)) + 1
+	switch {
+	case e.Seq != seq || key != j.key(seq):
+		return broken("it is number %d where %d is expected", e.Seq, seq)
+	case e.Prev != j.last:
+		return broken("it follows %.12q, and the entry before is %.12q", e.Prev, j.last)
+	case seq > 1 && e.Token < j.entries[seq-2].Token:
+		return broken("its token %d is lower than %d before it", e.Token, j.entries[seq-2].Token)
+	}
+	return e, nil
+}
+
+const suffix = ".json"
+
+// key sorts in the order of numbers for as long as no run has ten million
+// entries.
+func (j *Journal) key(seq uint64) string { return fmt.Sprintf("%s/%07d%s", j.dir, seq, suffix) }
+
+func hash(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
+}
+
+// Entries returns all entries, oldest first.
+func (j *Journal) Entries() []Entry {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return append([]Entry(nil), j.entries...)
+}
+
+// Append writes an entry and returns it as it stands in the store; the caller
+// gives Kind, Step, Action, Result and Detail. When it returns without error
+// the entry will be seen by every later Open.
+//
+// A write whose answer got lost is found by reading it back, so that an entry
+// is never there twice.
+func (j *Journal) Append(ctx context.Context, w Writer, e Entry) (Entry, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	e.Seq = uint64(len(j.entries)) + 1
+	e.Time, e.By, e.Token, e.Prev = time.Now().UTC(), w.By, w.Token, j.last
+	if n := len(j.entries); n > 0 && w.Token < j.entries[n-1].Token {
+		return Entry{}, fmt.Errorf("append to journal %s with token %d: %w (token %d)", j.dir, w.Token, ErrFenced, j.entries[n-1].Token)
+	}
+	data, err := json.Marshal(e)
+	if err != nil {
+		return Entry{}, fmt.Errorf("append to journal %s: %w", j.dir, err)
+	}
+	data = append(data, '\n')
+	key := j.key(e.Seq)
+	_, err = j.store.Put(ctx, key, data, store.Absent)
+	if errors.Is(err, store.ErrConflict) {
+		there, readErr := j.store.Get(ctx, key)
+		switch {
+		case readErr != nil:
+			return Entry{}, fmt.Errorf("append to journal %s: %w", j.dir, errors.Join(err, readErr))
+		case !bytes.Equal(there.Data, data):
+			return Entry{}, fmt.Errorf("append to journal %s: entry %d is there already: %w", j.dir, e.Seq, ErrFenced)
+		}
+		err = nil
+	}
+	if err != nil {
+		return Entry{}, fmt.Errorf("append to journal %s: %w", j.dir, err)
+	}
+	j.entries, j.last = append(j.entries, e), hash(data)
+	return e, nil
+}
+
+// OpenIntents returns the actions that were begun and have no known outcome,
+// in the order in which they were begun, at most one for each pair of step and
+// action.
+func (j *Journal) OpenIntents() []Entry {
+	type action struct{ step, action string }
+	var open []Entry
+	for _, e := range j.Entries() {
+		same := func(o Entry) bool { return action{o.Step, o.Action} == action{e.Step, e.Action} }
+		switch e.Kind {
+		case Intent:
+			open = append(removed(open, same), e)
+		case Outcome:
+			open = removed(open, same)
+		}
+	}
+	return open
+}
+
+func removed(entries []Entry, match func(Entry) bool) []Entry {
+	var kept []Entry
+	for _, e := range entries {
+		if !match(e) {
+			kept = append(kept, e)
+		}
+	}
+	return kept
+}

@@ -1,0 +1,211 @@
+// Package lock is the one lock of a cluster: an object in its state store that
+// says who is changing the cluster, why, and until when, with a fencing token
+// that only ever grows.
+//
+// kOps's state store has no lock of its own. This one keeps two of Muster's
+// migrations apart; it cannot keep kOps away, which is why a migration also
+// compares what it sees with what it planned.
+//
+// A lock that its owner does not renew expires. The token is what makes that
+// safe: whoever takes the lock over gets a greater one, and everything that is
+// written under the lock carries it (see package journal), so that an owner who
+// was asleep cannot go on. The object stays when the lock is released, because
+// the token must not start again.
+package lock
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/muster-dev/muster/internal/store"
+)
+
+// Term is how long a lock lasts without being renewed. It is renewed three
+// times as often. Longer keeps others waiting after a crash; shorter loses the
+// lock to a state store that is slow for a while.
+const Term = 2 * time.Minute
+
+// maxObject bounds what is read: a lock has a few hundred bytes.
+const maxObject = 64 << 10
+
+// State is what the object says.
+type State struct {
+	Owner    string    `json:"owner"`  // who: user, host and process
+	Reason   string    `json:"reason"` // for what
+	Since    time.Time `json:"since"`
+	Expires  time.Time `json:"expires"`
+	Token    uint64    `json:"token"`
+	Released bool      `json:"released,omitempty"`
+}
+
+// Held reports whether somebody has the lock at the given time.
+func (s State) Held(now time.Time) bool { return !s.Released && now.Before(s.Expires) }
+
+// String says whose the lock is, for people.
+func (s State) String() string {
+	return fmt.Sprintf("%s since %s (%s), until %s unless renewed",
+		s.Owner, s.Since.Format(time.RFC3339), s.Reason, s.Expires.Format(time.RFC3339))
+}
+
+// HeldError says that somebody else has the lock.
+type HeldError struct{ State State }
+
+func (e *HeldError) Error() string { return "locked by " + e.State.String() }
+
+// ErrLost: the lock expired or was taken away while it was held.
+var ErrLost = errors.New("the lock was lost")
+
+// Lock is a lock that is held. Its methods are safe for concurrent use, except
+// that Keep and Release must not overlap.
+type Lock struct {
+	store   store.Store
+	key     string
+	state   State
+	version store.Version
+}
+
+// Acquire takes the lock at key, or returns a [*HeldError]. It does not wait.
+func Acquire(ctx context.Context, s store.Store, key, owner, reason string) (*Lock, error) {
+	state, version, err := read(ctx, s, key)
+	if err != nil {
+		return nil, err
+	}
+	now := time.Now().UTC()
+	if state.Held(now) {
+		return nil, &HeldError{state}
+	}
+	l := &Lock{store: s, key: key, version: version, state: State{
+		Owner: owner, Reason: reason, Since: now, Expires: now.Add(Term), Token: state.Token + 1,
+	}}
+	if err := l.write(ctx); err != nil {
+		if errors.Is(err, store.ErrConflict) {
+			// Somebody was faster; say who.
+			if state, _, readErr := read(ctx, s, key); readErr == nil && state.Held(now) {
+				return nil, &HeldError{state}
+			}
+		}
+		return nil, fmt.Errorf("take lock %s: %w", key, err)
+	}
+	return l, nil
+}
+
+// Inspect returns what the object at key says; the zero State if there is none.
+func Inspect(ctx context.Context, s store.Store, key string) (State, error) {
+	state, _, err := read(ctx, s, key)
+	return state, err
+}
+
+// Break releases the lock at key whoever holds it, and returns whose it was.
+// Whoever held it finds out at the next renewal, or at the next write under its
+// token.
+func Break(ctx context.Context, s store.Store, key string) (State, error) {
+	state, version, err := read(ctx, s, key)
+	if err != nil || !state.Held(time.Now()) {
+		return state, err
+	}
+	was := state
+	state.Released = true
+	// The next owner's token exceeds that of a write which the former one may
+	// have under way.
+	state.Token++
+	l := &Lock{store: s, key: key, version: version, state: state}
+	if err := l.write(ctx); err != nil {
+		return was, fmt.Errorf("break lock %s: %w", key, err)
+	}
+	return was, nil
+}
+
+func read(ctx context.Context, s store.Store, key string) (State, store.Version, error) {
+	object, err := s.Get(ctx, key)
+	if errors.Is(err, store.ErrNotFound) {
+		return State{}, store.Absent, nil
+	}
+	if err != nil {
+		return State{}, "", fmt.Errorf("read lock %s: %w", key, err)
+	}
+	var state State
+	if len(object.Data) > maxObject {
+		return State{}, "", fmt.Errorf("read lock %s: %d bytes are no lock; look at it and remove it if nobody uses it", key, len(object.Data))
+	}
+	if err := json.Unmarshal(object.Data, &state); err != nil {
+		return State{}, "", fmt.Errorf("read lock %s: %w; look at it and remove it if nobody uses it", key, err)
+	}
+	return state, object.Version, nil
+}
+
+// Token is what everything written under the lock carries.
+func (l *Lock) Token() uint64 { return l.state.Token }
+
+// Owner is who was given to Acquire.
+func (l *Lock) Owner() string { return l.state.Owner }
+
+// Keep renews the lock until ctx ends, and then returns nil with the lock still
+// held. It returns [ErrLost] as soon as the lock is somebody else's, or could
+// not be renewed before it expired: then nothing more may be done under it.
+func (l *Lock) Keep(ctx context.Context) error {
+	tick := time.NewTicker(Term / 3)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		err := l.renew(ctx)
+		switch {
+		case err == nil || ctx.Err() != nil:
+		case errors.Is(err, store.ErrConflict):
+			return fmt.Errorf("renew lock %s: %w: %w", l.key, ErrLost, err)
+		case !time.Now().Before(l.state.Expires):
+			return fmt.Errorf("renew lock %s: %w: no answer from the state store before it expired: %w", l.key, ErrLost, err)
+		}
+	}
+}
+
+func (l *Lock) renew(ctx context.Context) error {
+	ctx, cancel := context.WithDeadline(ctx, l.state.Expires)
+	defer cancel()
+	was := l.state.Expires
+	l.state.Expires = time.Now().UTC().Add(Term)
+	err := l.write(ctx)
+	if err != nil {
+		l.state.Expires = was
+	}
+	return err
+}
+
+// Release gives the lock back. That it was lost already is no error.
+func (l *Lock) Release(ctx context.Context) error {
+	l.state.Released = true
+	if err := l.write(ctx); err != nil && !errors.Is(err, store.ErrConflict) {
+		return fmt.Errorf("release lock %s: %w; it expires by itself at %s", l.key, err, l.state.Expires.Format(time.RFC3339))
+	}
+	return nil
+}
+
+// write puts the state in place. A write whose answer got lost shows as a
+// conflict with ourselves, which is none.
+func (l *Lock) write(ctx context.Context) error {
+	data, err := json.Marshal(l.state)
+	if err != nil {
+		return err
+	}
+	data = append(data, '\n')
+	version, err := l.store.Put(ctx, l.key, data, l.version)
+	if errors.Is(err, store.ErrConflict) {
+		there, readErr := l.store.Get(ctx, l.key)
+		if readErr != nil || !bytes.Equal(there.Data, data) {
+			return err
+		}
+		version, err = there.Version, nil
+	}
+	if err != nil {
+		return err
+	}
+	l.version = version
+	return nil
+}

@@ -1,0 +1,251 @@
+package wire
+
+import (
+	"bufio"
+	"bytes"
+	"compress/lzw"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net/netip"
+)
+
+// Bounds on an exchange, the first two as upstream has them.
+const (
+	MaxStream  = 20 << 20 // bytes that arrive
+	MaxPlain   = 40 << 20 // bytes of what they unpack to
+	MaxMembers = 10_000   // the quadratic costs of the overlay end far below
+)
+
+// Bounds on a member's description.
+const (
+	maxName = 4 << 10
+	maxAddr = 16
+)
+
+// Type bytes of what is said over TCP.
+const (
+	typePushPull   = 6
+	typeUser       = 8
+	typeCompressed = 9
+	typeEncrypted  = 10
+	typeError      = 13
+	typeLabel      = 244
+)
+
+// ErrEncrypted is returned for a peer that encrypts or labels what it says. No
+// program of kOps does; it is another overlay, if one at all.
+var ErrEncrypted = errors.New("peer speaks an encrypted or labelled overlay, which kOps's never is")
+
+// Status is how a peer sees a member.
+type Status uint8
+
+// Statuses as they stand on the wire.
+const (
+	Alive   Status = 0
+	Suspect Status = 1
+	Dead    Status = 2
+	Left    Status = 3
+)
+
+// String returns the status as it stands in output.
+func (s Status) String() string {
+	if int(s) < len(statusNames) {
+		return statusNames[s]
+	}
+	return fmt.Sprintf("status(%d)", uint8(s))
+}
+
+var statusNames = [...]string{"alive", "suspect", "dead", "left"}
+
+// MarshalText lets statuses stand in JSON by name.
+func (s Status) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// Member is a member as a peer describes it.
+type Member struct {
+	Name        string
+	Addr        netip.AddrPort // not valid if the description has no proper address
+	Incarnation uint32
+	Status      Status
+}
+
+// Exchange is what one side of a push/pull says.
+type Exchange struct {
+	Join    bool
+	Members []Member
+	State   []byte // an encoded full state
+}
+
+// AppendRequest appends a push/pull that names no members and does not join: the
+// peer takes in state, if there is any, and answers with all that it knows,
+// without counting us as a member.
+func AppendRequest(dst, state []byte) []byte {
+	dst = appendMap(append(dst, typePushPull), 3)
+	dst = appendBool(appendKey(dst, "Join"), false)
+	dst = appendUint(appendKey(dst, "Nodes"), 0)
+	dst = appendUint(appendKey(dst, "UserStateLen"), uint64(len(state)))
+	return append(dst, state...)
+}
+
+// AppendUserMessage appends a message for the overlay's users, to which there is
+// no answer.
+func AppendUserMessage(dst, message []byte) []byte {
+	dst = appendMap(append(dst, typeUser), 1)
+	dst = appendUint(appendKey(dst, "UserMsgLen"), uint64(len(message)))
+	return append(dst, message...)
+}
+
+// ReadExchange reads one side of a push/pull, packed or not, and no byte more
+// than it needs unless r has them at hand. What r is read from has to have a
+// deadline.
+func ReadExchange(r io.Reader) (Exchange, error) {
+	d := decoder{bufio.NewReader(&bounded{r, MaxStream})}
+	tag, err := d.byte()
+	if err == nil && tag == typeCompressed {
+		if d, err = d.unpack(); err == nil {
+			tag, err = d.byte()
+		}
+	}
+	if err != nil {
+		return Exchange{}, fmt.Errorf("read push/pull: %w", err)
+	}
+	var x Exchange
+	switch tag {
+	case typePushPull:
+		x, err = d.exchange()
+	case typeError:
+		err = d.refusal()
+	case typeEncrypted, typeLabel:
+		err = ErrEncrypted
+	default:
+		err = fmt.Errorf("type %d is not a push/pull", tag)
+	}
+	if err != nil {
+		return Exchange{}, fmt.Errorf("read push/pull: %w", err)
+	}
+	return x, nil
+}
+
+// unpack returns a decoder of what a compressed message holds.
+func (d decoder) unpack() (decoder, error) {
+	var packed []byte
+	err := d.fields(func(key string) (err error) {
+		switch key {
+		case "Algo":
+			_, err = d.uint(0) // the only one there is: LZW
+		case "Buf":
+			packed, err = d.raw(MaxStream)
+		default:
+			err = d.skip(0)
+		}
+		return named(key, err)
+	})
+	if err != nil {
+		return decoder{}, fmt.Errorf("compressed message: %w", err)
+	}
+	plain := lzw.NewReader(bytes.NewReader(packed), lzw.LSB, 8)
+	return decoder{bufio.NewReader(&bounded{plain, MaxPlain})}, nil
+}
+
+func (d decoder) exchange() (x Exchange, err error) {
+	var members, state uint64
+	err = d.fields(func(key string) (err error) {
+		switch key {
+		case "Join":
+			x.Join, err = d.bool()
+		case "Nodes":
+			members, err = d.uint(MaxMembers)
+		case "UserStateLen":
+			state, err = d.uint(MaxStream)
+		default:
+			err = d.skip(0)
+		}
+		return named(key, err)
+	})
+	if err != nil {
+		return Exchange{}, err
+	}
+	for i := range members {
+		m, err := d.member()
+		if err != nil {
+			return Exchange{}, fmt.Errorf("member %d of %d: %w", i+1, members, err)
+		}
+		x.Members = append(x.Members, m)
+	}
+	if x.State, err = readExactly(d.in, int(state)); err != nil {
+		return Exchange{}, fmt.Errorf("state of %d bytes: %w", state, err)
+	}
+	return x, nil
+}
+
+func (d decoder) member() (m Member, err error) {
+	var addr []byte
+	var port uint64
+	err = d.fields(func(key string) (err error) {
+		var v uint64
+		switch key {
+		case "Name":
+			var name []byte
+			name, err = d.raw(maxName)
+			m.Name = string(name)
+		case "Addr":
+			addr, err = d.raw(maxAddr)
+		case "Port":
+			port, err = d.uint(math.MaxUint16)
+		case "Incarnation":
+			v, err = d.uint(math.MaxUint32)
+			m.Incarnation = uint32(v)
+		case "State":
+			v, err = d.uint(math.MaxUint8)
+			m.Status = Status(v)
+		default:
+			err = d.skip(0)
+		}
+		return named(key, err)
+	})
+	if ip, ok := netip.AddrFromSlice(addr); ok {
+		m.Addr = netip.AddrPortFrom(ip.Unmap(), uint16(port))
+	}
+	return m, err
+}
+
+// refusal returns the error that the peer answered with.
+func (d decoder) refusal() error {
+	var text []byte
+	err := d.fields(func(key string) (err error) {
+		if key == "Error" {
+			text, err = d.raw(maxName)
+			return err
+		}
+		return d.skip(0)
+	})
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf("peer refused: %q", text)
+}
+
+func named(key string, err error) error {
+	if err != nil {
+		return fmt.Errorf("field %q: %w", key, err)
+	}
+	return nil
+}
+
+var errTooLong = errors.New("longer than allowed")
+
+// bounded reads from r, and fails once more than left bytes are asked for.
+type bounded struct {
+	r    io.Reader
+	left int
+}
+
+func (b *bounded) Read(p []byte) (int, error) {
+	if b.left == 0 {
+		return 0, errTooLong
+	}
+	n, err := b.r.Read(p[:min(len(p), b.left)])
+	b.left -= n
+	return n, err
+}
