@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -145,7 +146,10 @@ func runCreate(ctx context.Context, s streams, o createOptions) error {
 	case !errors.Is(err, store.ErrNotFound):
 		return err
 	}
-	p := proposeNew(st, o.name, data, m.Groups)
+	p, err := proposeNew(ctx, st, o.name, data, m.Groups)
+	if err != nil {
+		return err
+	}
 	parsed, err := p.check()
 	if err != nil {
 		return err
@@ -166,16 +170,29 @@ func runCreate(ctx context.Context, s streams, o createOptions) error {
 	return nil
 }
 
-// proposeNew puts the groups first: a cluster is there once its spec is.
-func proposeNew(st store.Store, name string, spec []byte, groups []manifest.Document) proposal {
+// proposeNew puts the groups first: a cluster is there once its spec is. Groups
+// that a killed writer left are written over; others that nobody asked for would
+// become part of the cluster, and so stand in its way.
+func proposeNew(ctx context.Context, st store.Store, name string, spec []byte, groups []manifest.Document) (proposal, error) {
 	layout := store.Layout(name)
 	config := store.Object{Key: layout.Config(), Data: spec}
 	p := proposal{store: st, now: store.Draft(st, name, config)}
+	left, err := store.Groups(ctx, st, name)
+	if err != nil {
+		return p, err
+	}
 	for _, g := range groups {
-		o := store.Object{Key: layout.Group(g.Name), Data: g.Data}
-		p.now = p.now.With(o)
-		p.writes = append(p.writes, store.Write{Old: store.Object{Key: o.Key}, Data: o.Data})
+		old := store.Object{Key: layout.Group(g.Name)}
+		if i := slices.IndexFunc(left, func(o store.Object) bool { return o.Key == old.Key }); i >= 0 {
+			old = left[i]
+			left = slices.Delete(left, i, i+1)
+		}
+		p.now = p.now.With(store.Object{Key: old.Key, Data: g.Data})
+		p.writes = append(p.writes, store.Write{Old: old, Data: g.Data})
+	}
+	if len(left) > 0 {
+		return p, usagef("%s: is left from a cluster without a spec; remove it, or take another name", store.Where(st, left[0].Key))
 	}
 	p.writes = append(p.writes, store.Write{Old: store.Object{Key: config.Key}, Data: spec})
-	return p
+	return p, nil
 }

@@ -71,26 +71,13 @@ func getClusters(ctx context.Context, s streams, f stateFlags, output string) er
 	if err != nil {
 		return err
 	}
-	names := []string{f.name}
-	if f.name == "" {
-		if names, err = store.Clusters(ctx, st); err != nil {
-			return err
-		}
-		if len(names) == 0 {
-			fmt.Fprintf(s.err, "muster: no clusters in %s\n", st.URL())
-			return nil
-		}
+	read, err := readClusters(ctx, st, f.name)
+	if err != nil {
+		return err
 	}
-	var read []*store.Cluster
-	for _, name := range names {
-		c, err := store.Read(ctx, st, name)
-		if errors.Is(err, store.ErrNotFound) && f.name == "" { // deleted since it was listed
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		read = append(read, c)
+	if len(read) == 0 {
+		fmt.Fprintf(s.err, "muster: no clusters in %s\n", st.URL())
+		return nil
 	}
 	var objects []store.Object
 	for _, c := range read {
@@ -110,6 +97,19 @@ func getClusters(ctx context.Context, s streams, f stateFlags, output string) er
 	}
 	table(s.out, header, rows)
 	return bad
+}
+
+// readClusters reads the one that is named, or all.
+func readClusters(ctx context.Context, st store.Store, name string) ([]*store.Cluster, error) {
+	if name != "" {
+		c, err := store.Read(ctx, st, name)
+		return []*store.Cluster{c}, err
+	}
+	names, err := store.Clusters(ctx, st)
+	if err != nil {
+		return nil, err
+	}
+	return store.ReadAll(ctx, st, names)
 }
 
 // clusterRows says on standard error which clusters gossip, and returns the

@@ -83,8 +83,8 @@ func Read(ctx context.Context, s Store, name string) (*Cluster, error) {
 		return nil, fmt.Errorf("read cluster %s: %w", name, err)
 	}
 	c := &Cluster{Name: name, Spec: spec, where: s.URL()}
-	if c.Groups, err = readGroups(ctx, s, layout); err != nil {
-		return nil, fmt.Errorf("read instance groups of %s: %w", name, err)
+	if c.Groups, err = Groups(ctx, s, name); err != nil {
+		return nil, err
 	}
 	version, err := s.Get(ctx, layout.KopsVersion())
 	if err != nil && !errors.Is(err, ErrNotFound) {
@@ -92,6 +92,38 @@ func Read(ctx context.Context, s Store, name string) (*Cluster, error) {
 	}
 	c.KopsVersion = strings.TrimSpace(string(version.Data))
 	return c, nil
+}
+
+// ReadAll reads several clusters, in the order of their names. One that has gone
+// since it was listed is left out.
+func ReadAll(ctx context.Context, s Store, names []string) ([]*Cluster, error) {
+	all := make([]*Cluster, len(names))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(readers)
+	for i, name := range names {
+		g.Go(func() error {
+			c, err := Read(ctx, s, name)
+			if errors.Is(err, ErrNotFound) {
+				return nil
+			}
+			all[i] = c
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(all, func(c *Cluster) bool { return c == nil }), nil
+}
+
+// Groups reads the instance groups under a cluster's name, also where no spec is
+// there: a writer that was killed leaves groups without one.
+func Groups(ctx context.Context, s Store, name string) ([]Object, error) {
+	groups, err := readGroups(ctx, s, Layout(name))
+	if err != nil {
+		return nil, fmt.Errorf("read instance groups of %s: %w", name, err)
+	}
+	return groups, nil
 }
 
 func readGroups(ctx context.Context, s Store, layout Layout) ([]Object, error) {
