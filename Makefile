@@ -24,9 +24,12 @@ test-unit: ## packages, with the race detector and in random order
 test-mesh: ## a leaf among sixty peers of the weave mesh, on real sockets
 	go test -count=1 -timeout 5m -run '^TestALeafAmongSixtyPeers$$' ./internal/overlay/weave
 
-test-aws: ## against an emulated AWS (python3 with moto), samples of real clusters among it
-	@python3 -c 'import moto.server, boto3' 2>/dev/null || echo "make: moto is missing, so AWS tests skip; pip install 'moto[server]==5.2.1'"
-	$(GOTESTSUM) -- -count=1 -timeout 20m -p 1 -run '^TestAWS' ./...
+test-aws: moto ## against an emulated AWS (python3 with moto), samples of real clusters among it
+	$(GOTESTSUM) -- -count=1 -timeout 20m -p 1 -run '^TestAWS|Moto' ./...
+
+moto:
+	@python3 -c 'import moto.server, boto3' 2>/dev/null || pip install --quiet 'moto[server]==5.2.1' || \
+	  echo 'make: moto is missing and pip cannot install it: the tests against AWS say that they skip'
 
 test-lab: build ## whole clusters of real processes, with faults
 	MUSTER_BIN=$(CURDIR)/bin $(GOTESTSUM) -- -count=1 -timeout 12m -p 1 -run '^TestLab' ./test/...
@@ -60,4 +63,4 @@ fuzz: ## every fuzzer for FUZZTIME (default 20s)
 clean: ## remove what build made
 	rm -rf bin
 
-.PHONY: help build demo test test-unit test-mesh test-aws test-lab cross lint bench bench-aws fuzz fuzz-legacy clean
+.PHONY: help build demo test test-unit test-mesh test-aws moto test-lab cross lint bench bench-aws fuzz fuzz-legacy clean
