@@ -21,7 +21,7 @@ test-unit: ## packages, with the race detector and in random order
 	$(GOTESTSUM) -- -race -shuffle=on -short ./...
 
 test-aws: ## against an emulated AWS (python3 with moto), samples of real clusters among it
-	@python3 -c 'import moto.server, boto3' 2>/dev/null || echo "make: moto is missing, so AWS tests skip; pip install 'moto[server]==5.2.1'"
+	@python3 -c 'import moto.server, boto3' 2>/dev/null || python3 -m pip install -q 'moto[server]==5.2.1' || echo 'make: moto cannot be installed; tests that need it say so'
 	$(GOTESTSUM) -- -count=1 -timeout 20m -p 1 -run '^TestAWS' ./...
 
 test-lab: build ## whole clusters of real processes, with faults
