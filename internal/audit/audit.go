@@ -110,10 +110,10 @@ func (in Input) unseen() []string {
 		list = append(list, "serving certificates: seen from inside the network only")
 	}
 	if in.gossips() && (in.Probes == nil || in.Probes.Overlay == nil) {
-		list = append(list, "what the gossip overlay carries: muster gossip dump, on a node")
+		list = append(list, "what the gossip overlay carries: muster gossip inspect, from a node")
 	}
 	if in.Probes == nil || in.Probes.Hosts == nil {
-		list = append(list, "the nodes' hosts blocks: muster audit --node, on a node")
+		list = append(list, "the nodes' hosts blocks: seen on the nodes only")
 	}
 	return list
 }

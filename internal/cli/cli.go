@@ -147,7 +147,7 @@ way. It touches no cluster.
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usagef("%v; see %s --help", err, cmd.CommandPath())
 	})
-	root.AddCommand(newRehearse(s), newLab(s), newInit(s), newToken(s), newGossip(s), newIAM(s))
+	root.AddCommand(newRehearse(s), newLab(s), newInit(s), newToken(s), newGossip(s), newIAM(s), newAudit(s), newExplain(s))
 	return root
 }
 
