@@ -38,6 +38,7 @@ func newLab(s streams) *cobra.Command {
 type labUpOptions struct {
 	file     string
 	topology string
+	overlay  string
 	netns    bool
 }
 
@@ -53,6 +54,7 @@ func newLabUp(s streams, dir *string) *cobra.Command {
 	f := cmd.Flags()
 	f.StringVarP(&o.file, "filename", "f", "", "kOps `manifest`")
 	f.StringVar(&o.topology, "topology", "", "gossip or none (default: what the manifest says)")
+	f.StringVar(&o.overlay, "overlay", "", overlayUsage)
 	f.BoolVar(&o.netns, "netns", false, "give each node a network namespace and its own /etc/hosts (Linux, root)")
 	return cmd
 }
@@ -67,8 +69,17 @@ func labUp(ctx context.Context, s streams, dir string, o labUpOptions) error {
 	if o.topology != "" && o.topology != string(cluster.Gossip) && o.topology != string(cluster.None) {
 		return usagef("--topology %q; want gossip or none", o.topology)
 	}
-	if _, err := readSpecs([]string{o.file}); err != nil {
+	if o.overlay != "" {
+		if _, err := lab.ParseOverlay(o.overlay); err != nil {
+			return usagef("--%w", err)
+		}
+	}
+	specs, err := readSpecs([]string{o.file})
+	if err != nil {
 		return err
+	}
+	if o.overlay != "" && startOf(specs[0], o.topology) == cluster.None {
+		return usagef("--overlay %s: a lab that starts in none does not gossip; add --topology gossip", o.overlay)
 	}
 	if o.netns {
 		if err := netns.Check(); err != nil {
@@ -97,7 +108,7 @@ func labUp(ctx context.Context, s streams, dir string, o labUpOptions) error {
 	defer log.Close()
 	// Not bound to ctx: the supervisor is to outlive this command. It ends by
 	// `muster lab down`, by SIGTERM, or by itself if the lab does not come up.
-	supervisor := exec.Command(programs.Muster, superviseVerb, base, file, o.topology, fmt.Sprint(o.netns))
+	supervisor := exec.Command(programs.Muster, superviseVerb, base, file, o.topology, o.overlay, fmt.Sprint(o.netns))
 	supervisor.Stdout, supervisor.Stderr = log, log
 	detach(supervisor)
 	if err := supervisor.Start(); err != nil {

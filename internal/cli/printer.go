@@ -89,7 +89,7 @@ func sparkline(failures []int) string {
 }
 
 // audit says what a spec is before anything starts.
-func (p *printer) audit(file string, c *cluster.Cluster, to cluster.Topology) {
+func (p *printer) audit(file string, c *cluster.Cluster, to cluster.Topology, overlay lab.Overlay) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	was, is := c.Topology(cluster.Release135), c.Topology(cluster.Release136)
@@ -106,8 +106,12 @@ func (p *printer) audit(file string, c *cluster.Cluster, to cluster.Topology) {
 		balancer = strings.TrimSpace("load balancer " + string(lb.Class))
 	}
 	p.line("%s   %s   (%s)   %s   %s", c.Name, topology, why, c.Cloud, balancer)
-	p.line("  %s: %d control-plane nodes, %d workers in %d groups; rehearsing to %s", file,
-		c.Size(cluster.RoleControlPlane), c.Size(cluster.RoleNode), len(c.GroupsOf(cluster.RoleNode)), to)
+	from := ""
+	if !c.UsesNoneDNS() && overlay != lab.Native {
+		from = fmt.Sprintf("from gossip over %s ", overlay)
+	}
+	p.line("  %s: %d control-plane nodes, %d workers in %d groups; rehearsing %sto %s", file,
+		c.Size(cluster.RoleControlPlane), c.Size(cluster.RoleNode), len(c.GroupsOf(cluster.RoleNode)), from, to)
 }
 
 func orNone(s string) string {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -23,6 +24,7 @@ type rehearseOptions struct {
 	files     []string
 	to        string
 	endpoints string
+	overlay   string
 	fault     string
 	netns     bool
 	output    string
@@ -42,6 +44,7 @@ calls the API all the time. It touches no cluster and needs no credentials.
 It ends with a verdict and evidence, and exits 0 only if every rule held.
 ` + faultHelp() + "\n" + exitCodes,
 		Example: `  muster rehearse -f cluster.yaml --to none
+  muster rehearse -f cluster.yaml --overlay both
   muster rehearse -f cluster.yaml --fault control-plane-killed
   muster rehearse -f cluster.yaml -o json > evidence.json`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -54,6 +57,7 @@ It ends with a verdict and evidence, and exits 0 only if every rule held.
 	f.StringSliceVarP(&o.files, "filename", "f", nil, "kOps `manifest` with Cluster and InstanceGroups; further files may follow as arguments")
 	f.StringVar(&o.to, "to", "none", "topology to reach: hybrid or none")
 	f.StringVar(&o.endpoints, "endpoints", "load-balancer", "what workers boot with: load-balancer, or list (the control plane's addresses behind the worker's own balancer)")
+	f.StringVar(&o.overlay, "overlay", "", overlayUsage)
 	f.StringVar(&o.fault, "fault", "", "`kind` of fault to inject half-way")
 	f.BoolVar(&o.netns, "netns", false, "give each node a network namespace and its own /etc/hosts (Linux, root)")
 	f.StringVarP(&o.output, "output", "o", "", "json: end with one JSON object on standard output")
@@ -61,6 +65,8 @@ It ends with a verdict and evidence, and exits 0 only if every rule held.
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "every gate gets a line")
 	return cmd
 }
+
+const overlayUsage = "what nodes gossip over: native, weave, kops-memberlist or both (default: native, or what the spec's gossipConfig says)"
 
 func faultHelp() string {
 	var b strings.Builder
@@ -83,6 +89,11 @@ func (o rehearseOptions) validate() (cluster.Topology, error) {
 	}
 	if o.output != "" && o.output != "json" {
 		return "", usagef("-o %q; want json", o.output)
+	}
+	if o.overlay != "" {
+		if _, err := lab.ParseOverlay(o.overlay); err != nil {
+			return "", usagef("--%w", err)
+		}
 	}
 	return cluster.Topology(o.to), rehearse.CheckFault(o.fault)
 }
@@ -157,7 +168,8 @@ func runRehearse(ctx context.Context, s streams, o rehearseOptions) error {
 
 // rehearseOne rehearses one spec, or refuses it.
 func rehearseOne(ctx context.Context, o rehearseOptions, to cluster.Topology, file string, c *cluster.Cluster, programs lab.Programs, dir string, p *printer) (report.Rehearsal, error) {
-	p.audit(file, c, to)
+	overlay := cmp.Or(lab.Overlay(o.overlay), lab.OverlayOf(c))
+	p.audit(file, c, to, overlay)
 	if o.endpoints == "list" {
 		// The lab builds what the workers are given, and no more.
 		c.API.LoadBalancer = nil
@@ -182,6 +194,7 @@ func rehearseOne(ctx context.Context, o rehearseOptions, to cluster.Topology, fi
 		File:     file,
 		Cluster:  c,
 		To:       to,
+		Overlay:  overlay,
 		Fault:    o.fault,
 		Dir:      filepath.Join(dir, "lab"),
 		Programs: programs,

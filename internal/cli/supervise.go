@@ -16,11 +16,11 @@ import (
 const superviseVerb = "lab-supervise"
 
 // supervise runs a lab in the background until it is told to stop. args are the
-// directory, the manifest, the topology to start in, and whether to use network
-// namespaces.
+// directory, the manifest, the topology to start in and the overlay, both perhaps
+// empty, and whether to use network namespaces.
 func supervise(args []string, log *slog.Logger) error {
-	if len(args) != 4 {
-		return fmt.Errorf("want DIR MANIFEST TOPOLOGY NETNS, got %d arguments", len(args))
+	if len(args) != 5 {
+		return fmt.Errorf("want DIR MANIFEST TOPOLOGY OVERLAY NETNS, got %d arguments", len(args))
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
@@ -32,18 +32,24 @@ func supervise(args []string, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	start := cluster.Topology(args[2])
-	if start == "" {
-		start = cluster.Gossip
-		if specs[0].UsesNoneDNS() {
-			start = cluster.None
-		}
-	}
 	return labctl.Supervise(ctx, args[0], lab.Config{
 		Cluster:  specs[0],
-		Start:    start,
+		Start:    startOf(specs[0], args[2]),
+		Overlay:  lab.Overlay(args[3]),
 		Programs: programs,
-		Netns:    args[3] == "true",
+		Netns:    args[4] == "true",
 		Log:      log,
 	})
+}
+
+// startOf returns the topology that a lab starts in: the one asked for, or else
+// the one of the spec.
+func startOf(c *cluster.Cluster, asked string) cluster.Topology {
+	switch {
+	case asked != "":
+		return cluster.Topology(asked)
+	case c.UsesNoneDNS():
+		return cluster.None
+	}
+	return cluster.Gossip
 }

@@ -68,6 +68,8 @@ type Config struct {
 	Cluster *cluster.Cluster
 	// Start is the topology to start in: gossip or none. Required.
 	Start cluster.Topology
+	// Overlay is what the nodes gossip over. Empty means what OverlayOf says.
+	Overlay Overlay
 	// Dir receives configuration, state and logs. It must be empty or missing.
 	Dir string
 	// Programs to run. Required.
@@ -140,6 +142,9 @@ func Run(ctx context.Context, cfg Config, use func(context.Context, *Lab) error)
 }
 
 func newLab(cfg Config) (*Lab, error) {
+	if cfg.Overlay == "" {
+		cfg.Overlay = OverlayOf(cfg.Cluster)
+	}
 	l := &Lab{cfg: cfg, log: cfg.Log, sup: proc.New(cfg.Log), machines: make(map[string]*machine)}
 	network := netip.MustParsePrefix("10.213.0.0/16")
 	err := os.MkdirAll(cfg.Dir, 0o755)
@@ -161,7 +166,7 @@ func newLab(cfg Config) (*Lab, error) {
 		return nil, err
 	}
 	for _, n := range l.layout.Nodes {
-		l.machines[n.Name] = newMachine(n, filepath.Join(cfg.Dir, n.Name))
+		l.machines[n.Name] = newMachine(n, filepath.Join(cfg.Dir, n.Name), l.legacy())
 	}
 	return l, nil
 }
@@ -362,8 +367,13 @@ func (l *Lab) addSpace(ctx context.Context, name string, addr netip.Addr, hosts 
 // control-plane members are.
 func (l *Lab) writeSeeds() error {
 	var seeds []byte
-	for _, a := range l.Layout().addrs(overlayPort) {
-		seeds = fmt.Appendln(seeds, a)
+	for _, n := range l.Layout().ControlPlane() {
+		if l.legacy() {
+			// As protokube has them from the cloud: without a port.
+			seeds = fmt.Appendln(seeds, n.Addr)
+		} else {
+			seeds = fmt.Appendln(seeds, netip.AddrPortFrom(n.Addr, overlayPort))
+		}
 	}
 	return replaceFile(l.path("seeds"), seeds, 0o644)
 }

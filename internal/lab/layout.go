@@ -128,6 +128,7 @@ const (
 	Kubelet      Program = "kubelet stand-in"
 	APIServer    Program = "API server (built in)"
 	LoadBalancer Program = "load balancer"
+	Stranger     Program = "unknown program" // not the lab's, and yet on a node
 )
 
 // services returns the services section of a node's configuration.

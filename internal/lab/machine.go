@@ -20,6 +20,7 @@ import (
 	"github.com/google/renameio/v2/maybe"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/muster-dev/muster/internal/hosts"
 	"github.com/muster-dev/muster/internal/identity"
 	"github.com/muster-dev/muster/internal/lab/netns"
 	"github.com/muster-dev/muster/internal/lab/proc"
@@ -35,11 +36,14 @@ type machine struct {
 	dir   string
 	space *netns.Node // nil without namespaces
 
+	legacy bool // its peer is in protokube's place
+
 	mu        sync.Mutex                // guards what follows
 	wanted    map[Program]bool          // what a boot starts: the node's template
 	running   map[Program]*proc.Process // what was started; it may have died since
 	discovery bool                      // serves the worker-facing API
 	off       bool
+	split     bool // its legacy peer is cut off from those of most others
 	probes    tally
 }
 
@@ -49,8 +53,8 @@ type tally struct {
 	offset int64 // how much of the samples file has been read
 }
 
-func newMachine(n Node, dir string) *machine {
-	return &machine{Node: n, dir: dir, wanted: make(map[Program]bool), running: make(map[Program]*proc.Process), off: true}
+func newMachine(n Node, dir string, legacy bool) *machine {
+	return &machine{Node: n, dir: dir, legacy: legacy, wanted: make(map[Program]bool), running: make(map[Program]*proc.Process), off: true}
 }
 
 func (m *machine) path(name string) string { return filepath.Join(m.dir, name) }
@@ -90,6 +94,9 @@ func (m *machine) prepare(l *Lab, overlayKey string) error {
 		}
 	}
 	if err := os.WriteFile(m.path("overlay.keys"), []byte(overlayKey), 0o600); err != nil {
+		return err
+	}
+	if err := l.writeGossipSecrets(m); err != nil {
 		return err
 	}
 	if m.Role == identity.ControlPlane {
@@ -232,7 +239,7 @@ func (m *machine) awaitDaemons(ctx context.Context) error {
 
 // hostsReady reports whether the block is written, or in another program's hands.
 func (m *machine) hostsReady(r node.Report) bool {
-	return r.Hosts == "ok" || strings.HasPrefix(r.Hosts, "waiting")
+	return r.Hosts == "ok" || strings.HasPrefix(r.Hosts, hosts.Waiting)
 }
 
 // start starts one program. The caller holds m.mu.
@@ -256,6 +263,9 @@ func (m *machine) start(ctx context.Context, l *Lab, p Program) error {
 // program first starts and then stays: a node that reboots has the configuration
 // that it was made with, whatever has changed around it. See forget.
 func (m *machine) configFile(p Program) string {
+	if p == Peer && m.legacy {
+		return m.path("protokube.flags")
+	}
 	return m.path(strings.Fields(string(p))[0] + ".yaml")
 }
 
@@ -278,6 +288,12 @@ func (m *machine) spec(l *Lab, p Program) (proc.Spec, error) {
 	var content any
 	switch p {
 	case Peer, Agent:
+		if p == Peer && m.legacy {
+			spec.Path = l.cfg.Programs.Peer
+			var err error
+			spec.Args, err = l.flagsOf(m)
+			return spec, err
+		}
 		spec.Path = l.cfg.Programs.Peer
 		if p == Agent {
 			spec.Path = l.cfg.Programs.Agent

@@ -125,7 +125,9 @@ type Running struct {
 	Sockets []proc.Socket
 }
 
-// Running returns the programs that run on a node now.
+// Running returns the programs that run on a node now. Whoever else listens on a
+// gossip port of the node is among them as Stranger: a node gossips or does not,
+// whoever does it.
 func (l *Lab) Running(name string) ([]Running, error) {
 	m, err := l.machine(name)
 	if err != nil {
@@ -139,6 +141,11 @@ func (l *Lab) Running(name string) ([]Running, error) {
 		}
 	}
 	m.mu.Unlock()
+	// Before those of each process: what appears in between is no stranger.
+	listening, err := m.gossipListeners(processes)
+	if err != nil {
+		return nil, err
+	}
 	var all []Running
 	for p, process := range processes {
 		usage, err := process.Usage()
@@ -155,13 +162,43 @@ func (l *Lab) Running(name string) ([]Running, error) {
 		all = append(all, Running{Node: name, Program: p, PID: process.PID(), Usage: usage, Sockets: sockets})
 	}
 	slices.SortFunc(all, func(a, b Running) int { return a.PID - b.PID })
+	strange := slices.DeleteFunc(listening, func(s proc.Socket) bool {
+		return slices.ContainsFunc(all, func(r Running) bool { return slices.Contains(r.Sockets, s) })
+	})
+	if len(strange) > 0 {
+		all = append(all, Running{Node: name, Program: Stranger, Sockets: strange})
+	}
 	return all, nil
+}
+
+// gossipListeners returns the sockets on gossip ports of the node, whoever holds
+// them: those of its network namespace, or those bound to its address. A node in a
+// namespace on which nothing runs has none, since nobody keeps them open.
+func (m *machine) gossipListeners(processes map[Program]*proc.Process) ([]proc.Socket, error) {
+	pid := os.Getpid()
+	if m.space != nil {
+		if len(processes) == 0 {
+			return nil, nil
+		}
+		for _, process := range processes {
+			pid = process.PID()
+		}
+	}
+	all, err := proc.NamespaceListeners(pid)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil // it has just ended
+	}
+	return slices.DeleteFunc(all, func(s proc.Socket) bool {
+		ours := m.space != nil || s.Local.Addr() == m.Addr
+		return !ours || !slices.Contains(gossipPorts, s.Local.Port())
+	}), err
 }
 
 // gossipPorts are where overlays listen: Muster's own and kOps's four.
 var gossipPorts = []uint16{node.OverlayPort, 3993, 3998, 3999, 4000}
 
-// Gossips reports whether r is a gossip program or listens on a gossip port.
+// Gossips reports whether r is a gossip program or listens on a gossip port. Peer
+// is one whatever protocol it speaks.
 func (r Running) Gossips() bool { return r.Program == Peer || len(r.GossipSockets()) > 0 }
 
 // GossipSockets returns the sockets of r on gossip ports.

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"slices"
 	"time"
 
 	"github.com/muster-dev/muster/internal/enrol"
@@ -90,14 +91,7 @@ func (l *Lab) StartAgent(ctx context.Context, name string) error {
 	if err := l.writeToken(m); err != nil {
 		return err
 	}
-	m.mu.Lock()
-	m.wanted[Agent] = true
-	started := m.alive(Agent)
-	if !started && !m.off {
-		err = m.start(ctx, l, Agent)
-	}
-	m.mu.Unlock()
-	if err != nil {
+	if err := l.addAgent(ctx, m); err != nil {
 		return err
 	}
 	if err := m.awaitDaemons(ctx); err != nil {
@@ -159,7 +153,8 @@ func (l *Lab) restart(ctx context.Context, m *machine, p Program) error {
 }
 
 // ServeDiscovery makes a control-plane node serve enrolment and the endpoint
-// stream, by restarting its peer with that in its configuration.
+// stream: by restarting its peer with that in its configuration, or, where the
+// peer is in protokube's place and knows nothing of it, by muster-agent beside it.
 func (l *Lab) ServeDiscovery(ctx context.Context, name string) error {
 	m, err := l.machine(name)
 	if err != nil {
@@ -168,11 +163,30 @@ func (l *Lab) ServeDiscovery(ctx context.Context, name string) error {
 	m.mu.Lock()
 	m.discovery = true
 	m.mu.Unlock()
-	return l.restart(ctx, m, Peer)
+	if !m.legacy {
+		return l.restart(ctx, m, Peer)
+	}
+	if err := l.addAgent(ctx, m); err != nil {
+		return err
+	}
+	return m.awaitDaemons(ctx)
+}
+
+// addAgent makes muster-agent part of a node's template, and starts it unless it
+// runs or the node is off.
+func (l *Lab) addAgent(ctx context.Context, m *machine) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.wanted[Agent] = true
+	if m.off || m.alive(Agent) {
+		return nil
+	}
+	return m.start(ctx, l, Agent)
 }
 
 // LeaveGossip replaces muster-peer by muster-agent on a control-plane node. For
-// the moment between them the node serves no stream; its API server serves on.
+// the moment between them the node serves no stream, unless the agent is there
+// already; its API server serves on.
 func (l *Lab) LeaveGossip(ctx context.Context, name string) error {
 	m, err := l.machine(name)
 	if err != nil {
@@ -184,13 +198,7 @@ func (l *Lab) LeaveGossip(ctx context.Context, name string) error {
 	if err := m.stop(ctx, Peer); err != nil {
 		return err
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.wanted[Agent] = true
-	if m.off {
-		return nil
-	}
-	return m.start(ctx, l, Agent)
+	return l.addAgent(ctx, m)
 }
 
 // ExposeDiscovery adds the worker-facing service to the load balancer.
@@ -298,38 +306,72 @@ func (l *Lab) readdress(ctx context.Context, m *machine, addr netip.Addr) error 
 }
 
 // SplitOverlay cuts the overlay in two: the named nodes hear each other and
-// nobody else. It gives them another key, so that every datagram from the other
-// side is refused; the network itself stays as it is. The returned function
-// heals it.
-func (l *Lab) SplitOverlay(names ...string) (heal func() error, err error) {
-	key, err := newOverlayKey()
-	if err != nil {
-		return nil, err
-	}
-	var undo []func() error
-	heal = func() error {
+// nobody else. The network itself stays as it is. The returned function heals it.
+//
+// On the native overlay it gives them another key, so that every datagram from the
+// other side is refused. The legacy ones have no such thing; there, the peers of
+// the named nodes start anew, on other ports and with each other as seeds.
+func (l *Lab) SplitOverlay(ctx context.Context, names ...string) (heal func(context.Context) error, err error) {
+	var undo []func(context.Context) error
+	heal = func(ctx context.Context) error {
 		var errs []error
 		for _, u := range undo {
-			errs = append(errs, u())
+			errs = append(errs, u(ctx))
 		}
 		return errors.Join(errs...)
+	}
+	var key string
+	if l.legacy() {
+		err = l.writeSplitSeeds(names)
+	} else {
+		key, err = newOverlayKey()
+	}
+	if err != nil {
+		return nil, err
 	}
 	for _, name := range names {
 		m, err := l.machine(name)
 		if err != nil {
 			return heal, err
 		}
-		path := m.path("overlay.keys")
-		old, err := os.ReadFile(path)
+		mend, err := l.splitOff(ctx, m, key)
 		if err != nil {
 			return heal, err
 		}
-		if err := replaceFile(path, []byte(key), 0o600); err != nil {
-			return heal, err
-		}
-		undo = append(undo, func() error { return replaceFile(path, old, 0o600) })
+		undo = append(undo, mend)
 	}
 	return heal, nil
+}
+
+// splitOff cuts one node off.
+func (l *Lab) splitOff(ctx context.Context, m *machine, key string) (mend func(context.Context) error, err error) {
+	if l.legacy() {
+		turn := func(ctx context.Context, split bool) error {
+			m.mu.Lock()
+			m.split = split
+			m.mu.Unlock()
+			return l.restart(ctx, m, Peer)
+		}
+		return func(ctx context.Context) error { return turn(ctx, false) }, turn(ctx, true)
+	}
+	path := m.path("overlay.keys")
+	old, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	mend = func(context.Context) error { return replaceFile(path, old, 0o600) }
+	return mend, replaceFile(path, []byte(key), 0o600)
+}
+
+// writeSplitSeeds writes the seeds of the nodes that are cut off.
+func (l *Lab) writeSplitSeeds(names []string) error {
+	var seeds []byte
+	for _, n := range l.Layout().ControlPlane() {
+		if slices.Contains(names, n.Name) {
+			seeds = fmt.Appendln(seeds, n.Addr)
+		}
+	}
+	return replaceFile(l.path("seeds.split"), seeds, 0o644)
 }
 
 // HostsFile returns the path of a node's hosts file.

@@ -112,11 +112,12 @@ func (l *Lab) writeBalancer(ctx context.Context) error {
 }
 
 // issueServer gives a control-plane node's API server its certificate. It names
-// no address: whoever dials checks the name.
+// no address: whoever dials checks the name. On a legacy overlay it answers to
+// kops-controller's name as well.
 func (l *Lab) issueServer(m *machine) error {
 	name := l.cfg.Cluster.Name
 	id := identity.Identity{Cluster: name, Role: identity.ControlPlane, Node: m.Name}
-	return l.issue(m.path("apiserver"), id, enrol.IssueOptions{DNSNames: []string{"api.internal." + name, "api." + name}})
+	return l.issue(m.path("apiserver"), id, enrol.IssueOptions{DNSNames: []string{"api.internal." + name, "api." + name, "kops-controller.internal." + name}})
 }
 
 // issueKubelet gives a worker's kubelet stand-in its certificate.

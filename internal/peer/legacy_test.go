@@ -201,6 +201,7 @@ func TestThreePeersInProtokubesPlace(t *testing.T) {
 		flags []string
 	}{
 		{"mesh", []string{"--gossip-protocol-secondary="}},
+		{"both", nil},
 		{"memberlist", []string{"--gossip-protocol=memberlist", "--gossip-protocol-secondary="}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

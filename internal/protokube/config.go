@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -175,11 +174,6 @@ func (c Config) checkFiles() error {
 	if c.SeedsFile != "" {
 		if _, err := seeds.File(c.SeedsFile); err != nil {
 			errs = append(errs, fmt.Errorf("--seeds-file: %w", err))
-		}
-	}
-	for _, path := range []*string{&c.HostsFile, &c.StateDir} {
-		if !filepath.IsAbs(*path) {
-			errs = append(errs, fmt.Errorf("%s: not an absolute path", *path))
 		}
 	}
 	if err := os.MkdirAll(c.StateDir, 0o755); err != nil {

@@ -26,7 +26,7 @@ type fake struct {
 	ties    map[string]legacy.Tie
 	writes  int
 	changed chan struct{}
-	synced  chan struct{}
+	synced  bool
 	runErr  error
 }
 
@@ -40,7 +40,7 @@ func (f *fabric) clock() time.Time {
 func (f *fabric) join(name string) *fake {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	p := &fake{fabric: f, name: name, ties: make(map[string]legacy.Tie), changed: make(chan struct{}), synced: make(chan struct{})}
+	p := &fake{fabric: f, name: name, ties: make(map[string]legacy.Tie), changed: make(chan struct{})}
 	f.peers = append(f.peers, p)
 	f.settle()
 	return p
@@ -69,11 +69,7 @@ func (f *fabric) settle() {
 					again = true
 					to.wake()
 				}
-				select {
-				case <-to.synced:
-				default:
-					close(to.synced)
-				}
+				to.synced = true
 			}
 		}
 	}
@@ -116,14 +112,14 @@ func (p *fake) Publish(key, value string) error {
 }
 
 // State implements Overlay.
-func (p *fake) State() ([]legacy.Entry, []legacy.Tie) {
+func (p *fake) State() State {
 	p.fabric.mu.Lock()
 	defer p.fabric.mu.Unlock()
-	var ties []legacy.Tie
+	s := State{Entries: p.state.Entries()}
 	for _, t := range p.ties {
-		ties = append(ties, t)
+		s.Ties = append(s.Ties, t)
 	}
-	return p.state.Entries(), ties
+	return s
 }
 
 // Changed implements Overlay.
@@ -134,17 +130,22 @@ func (p *fake) Changed() <-chan struct{} {
 }
 
 // Synced implements Overlay.
-func (p *fake) Synced() <-chan struct{} { return p.synced }
-
-// Members implements Overlay.
-func (p *fake) Members() (names []string) {
+func (p *fake) Synced() bool {
 	p.fabric.mu.Lock()
 	defer p.fabric.mu.Unlock()
+	return p.synced
+}
+
+// View implements Overlay.
+func (p *fake) View() View {
+	p.fabric.mu.Lock()
+	defer p.fabric.mu.Unlock()
+	var names []string
 	for _, o := range p.fabric.peers {
 		if o != p && !p.apart && !o.apart {
 			names = append(names, o.name)
 		}
 	}
 	slices.Sort(names)
-	return names
+	return View{Members: names}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -192,6 +193,11 @@ func (p *parsed) config() (Config, error) {
 	}
 	var errs []error
 	note := func(err error) { errs = append(errs, err) }
+	for _, path := range []*string{&cfg.HostsFile, &cfg.StateDir} {
+		abs, err := filepath.Abs(*path)
+		note(err)
+		*path = abs
+	}
 	var err error
 	cfg.Primary.Listen, err = listenAddr("--gossip-listen", p.listen)
 	note(err)

@@ -36,15 +36,27 @@ type Overlay interface {
 	Run(ctx context.Context) error
 	// Publish writes a value that replaces the one held, also before Run.
 	Publish(key, value string) error
-	// State returns what is held, in the order of keys, and where peers hold
-	// something else with the same version.
-	State() ([]legacy.Entry, []legacy.Tie)
+	// State returns what is held.
+	State() State
 	// Changed returns a channel that is closed at the next change of State.
 	Changed() <-chan struct{}
-	// Synced returns a channel that is closed once some peer's state was heard.
-	Synced() <-chan struct{}
-	// Members returns the names of the peers within reach.
-	Members() []string
+	// Synced reports whether some peer's whole state was heard.
+	Synced() bool
+	// View returns how it is going, for people.
+	View() View
+}
+
+// State is what an overlay holds.
+type State struct {
+	Entries []legacy.Entry // in the order of keys; of two overlays, the primary's
+	Ties    []legacy.Tie   // where peers hold something else with the same version
+	Differ  []string       // keys of which the secondary says something else
+}
+
+// View is how an overlay is doing.
+type View struct {
+	Members  []string // peers within reach
+	Problems []string // one line each
 }
 
 // OverlayConfig is what an overlay is made from.
@@ -131,12 +143,16 @@ func (d *daemon) awaitState(ctx context.Context) {
 	if d.cfg.alone(ctx) {
 		return
 	}
-	timer := time.NewTimer(patience)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-d.overlay.Synced():
-	case <-timer.C:
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for !d.overlay.Synced() {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
 	}
 }
 
@@ -152,7 +168,7 @@ func (d *daemon) follow(ctx context.Context) error {
 	var fault string
 	for {
 		changed := d.overlay.Changed()
-		entries, _ := d.overlay.State()
+		entries := d.overlay.State().Entries
 		d.believer.hear(entries, time.Now())
 		if err := d.mark(entries); err != nil && err.Error() != fault {
 			fault = err.Error()
@@ -192,7 +208,9 @@ func (d *daemon) report() node.Report {
 		Uptime:  time.Since(d.started).Seconds(),
 	}
 	d.believer.describe(&r)
-	r.Overlay.Members = d.overlay.Members()
+	view := d.overlay.View()
+	r.Overlay.Members = view.Members
+	r.Problems = append(r.Problems, view.Problems...)
 	if len(r.Overlay.Members) == 0 && !d.cfg.alone(context.Background()) {
 		r.Problems = append(r.Problems, "no peer within reach; keeping the last good addresses")
 	}

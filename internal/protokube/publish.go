@@ -118,8 +118,8 @@ func (p *publisher) run(ctx context.Context, heard <-chan struct{}) error {
 // turn looks at the record and at the servers, and writes the record if it is not
 // what it should be.
 func (p *publisher) turn(now time.Time) {
-	entries, ties := p.overlay.State()
-	held, value := p.held(entries, ties, now)
+	state := p.overlay.State()
+	held, value := p.held(state, now)
 	results := p.checker.Results()
 	healthOf := func(a netip.Addr) endpoint.Health {
 		return results[netip.AddrPortFrom(a, p.publication.Addr.Port())].Health
@@ -134,7 +134,7 @@ func (p *publisher) turn(now time.Time) {
 	dead := p.dead(held, healthOf, now)
 	want := list(held, own, healthOf(own), dead)
 	text := legacy.FormatAddrs(want)
-	if len(want) == 0 || text == value {
+	if len(want) == 0 || text == value && !slices.Contains(state.Differ, p.key.String()) {
 		return
 	}
 	if value == "" && healthOf(own) != endpoint.Up {
@@ -162,7 +162,7 @@ func (p *publisher) turn(now time.Time) {
 // written. Where peers hold different values of one version, it is all of them
 // and a value that nobody would write; where there is no record that can be
 // believed, what was believed last.
-func (p *publisher) held(entries []legacy.Entry, ties []legacy.Tie, now time.Time) (addrs []netip.Addr, value string) {
+func (p *publisher) held(state State, now time.Time) (addrs []netip.Addr, value string) {
 	key := p.key.String()
 	add := func(e legacy.Entry) {
 		if e.Key == key && !e.Tombstone {
@@ -170,13 +170,13 @@ func (p *publisher) held(entries []legacy.Entry, ties []legacy.Tie, now time.Tim
 			addrs = append(addrs, belief[p.key].Addrs...)
 		}
 	}
-	for _, e := range entries {
+	for _, e := range state.Entries {
 		if e.Key == key && !e.Tombstone {
 			value = e.Value
 			add(e)
 		}
 	}
-	for _, t := range ties {
+	for _, t := range state.Ties {
 		if t.Held.Key == key {
 			value = ""
 			add(t.Held)
@@ -231,7 +231,7 @@ func list(held []netip.Addr, own netip.Addr, ownHealth endpoint.Health, dead []n
 			want = append(want, own)
 		}
 		return want
-	case endpoint.Down:
+	case endpoint.Down, endpoint.Draining:
 		if slices.Contains(want, own) {
 			return slices.DeleteFunc(want, func(a netip.Addr) bool { return a == own })
 		}

@@ -67,8 +67,7 @@ func newTestPublisher(t testing.TB, dir string, o *fake, s servers, n int) *publ
 }
 
 func valueOf(o *fake) string {
-	entries, _ := o.State()
-	for _, e := range entries {
+	for _, e := range o.State().Entries {
 		if e.Key == testKey.String() {
 			return e.Value
 		}

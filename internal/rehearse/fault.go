@@ -20,7 +20,7 @@ type Saboteur interface {
 	ChangeAddress(ctx context.Context, node string) error
 	StopLoadBalancer(ctx context.Context) error
 	StartLoadBalancer(ctx context.Context) error
-	SplitOverlay(nodes ...string) (heal func() error, err error)
+	SplitOverlay(ctx context.Context, nodes ...string) (heal func(context.Context) error, err error)
 }
 
 // faultTime is how long a fault lasts before the cloud, or a person, mends it.
@@ -79,14 +79,13 @@ var faults = []fault{
 		kind:   "overlay-partition",
 		what:   fmt.Sprintf("one control-plane node and half of the workers cut off from the rest of the overlay for %v", faultTime),
 		target: firstControlPlane,
-		strike: func(_ context.Context, s Saboteur, layout lab.Layout, target string) (func(context.Context) error, error) {
+		strike: func(ctx context.Context, s Saboteur, layout lab.Layout, target string) (func(context.Context) error, error) {
 			workers := layout.Workers()
 			cut := []string{target}
 			for _, w := range workers[:len(workers)/2] {
 				cut = append(cut, w.Name)
 			}
-			heal, err := s.SplitOverlay(cut...)
-			return func(context.Context) error { return heal() }, err
+			return s.SplitOverlay(ctx, cut...)
 		},
 	},
 }

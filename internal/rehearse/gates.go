@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/muster-dev/muster/internal/enrol"
+	"github.com/muster-dev/muster/internal/hosts"
 	"github.com/muster-dev/muster/internal/lab"
 	"github.com/muster-dev/muster/internal/node"
 	"github.com/muster-dev/muster/internal/probe"
@@ -80,11 +81,17 @@ func (g gates) serves(n lab.Node) gate {
 		if err != nil {
 			return unknown(err)
 		}
-		if len(r.Problems) > 0 {
-			return fail("%s", strings.Join(r.Problems, "; "))
+		if p := problems(r); len(p) > 0 {
+			return fail("%s", strings.Join(p, "; "))
 		}
 		return pass("%s on %s", r.Program, at)
 	}}
+}
+
+// problems returns what a daemon knows to be wrong. That another program still
+// owns the hosts block is no fault: it is about to be replaced.
+func problems(r node.Report) []string {
+	return slices.DeleteFunc(slices.Clone(r.Problems), func(p string) bool { return strings.Contains(p, hosts.Waiting) })
 }
 
 // present returns a node as it is now: its address may have changed.
@@ -174,18 +181,15 @@ func (g gates) balanced() gate {
 }
 
 // agentReady: the worker's agent is enrolled, hears of changes, and serves every
-// control-plane node. That another program still owns the hosts block is no
-// fault yet.
+// control-plane node.
 func (g gates) agentReady(n lab.Node) gate {
 	return gate{"muster-agent ready on " + n.Name, gateTime, func(ctx context.Context) (report.Verdict, string) {
 		r, err := g.world.Report(ctx, n.Name, lab.Agent)
 		if err != nil {
 			return unknown(err)
 		}
-		for _, p := range r.Problems {
-			if !strings.Contains(p, "waiting for the lock") {
-				return fail("%s", p)
-			}
+		if p := problems(r); len(p) > 0 {
+			return fail("%s", strings.Join(p, "; "))
 		}
 		for _, c := range g.world.Layout().ControlPlane() {
 			if !serving(r, netip.AddrPortFrom(c.Addr, lab.APIPort)) {

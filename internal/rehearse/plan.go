@@ -181,7 +181,7 @@ func (p planner) controlPlane() step {
 			what: "replace muster-peer by muster-agent",
 			do:   func(ctx context.Context) error { return p.exec.LeaveGossip(ctx, n.Name) },
 			gates: []gate{
-				p.gates.gossipGone([]lab.Node{n}), p.gates.serves(n), p.gates.healthy(), p.gates.workersSteady(),
+				p.gates.gossipGone([]lab.Node{n}), p.gates.ownsHosts(n), p.gates.serves(n), p.gates.healthy(), p.gates.workersSteady(),
 			},
 		})
 	}

@@ -29,6 +29,8 @@ type Config struct {
 	Cluster *cluster.Cluster
 	// To is the topology to reach: hybrid or none. Required.
 	To cluster.Topology
+	// Overlay is what the cluster gossips over at first. Required.
+	Overlay lab.Overlay
 	// Fault is the kind of fault to inject; "" is none.
 	Fault string
 	// Dir receives the lab's files. Required; must be empty.
@@ -75,6 +77,9 @@ func Run(ctx context.Context, cfg Config) (report.Rehearsal, error) {
 	r.evidence = report.New(cfg.File, cfg.Cluster.Name, string(cfg.To))
 	r.evidence.From = string(startOf(cfg.Cluster))
 	r.evidence.API = "built in"
+	if startOf(cfg.Cluster) == cluster.Gossip {
+		r.evidence.Overlay = string(cfg.Overlay)
+	}
 	r.evidence.Dir = cfg.Dir
 	var err error
 	if cfg.Fault != "" {
@@ -89,6 +94,7 @@ func Run(ctx context.Context, cfg Config) (report.Rehearsal, error) {
 	err = lab.Run(ctx, lab.Config{
 		Cluster:  cfg.Cluster,
 		Start:    startOf(cfg.Cluster),
+		Overlay:  cfg.Overlay,
 		Dir:      cfg.Dir,
 		Programs: cfg.Programs,
 		Netns:    cfg.Netns,

@@ -129,6 +129,7 @@ func TestGates(t *testing.T) {
 		{"a control-plane node that does not know its fellow", func(g gates, _ lab.Node) gate { return g.healthy() }, func(w *world) { w.agent.Services[0].Serving = w.agent.Services[0].Serving[1:] }, report.Fail},
 		{"a control-plane daemon that does not answer", func(g gates, _ lab.Node) gate { return g.healthy() }, func(w *world) { w.agentErr = broken }, report.Unknown},
 		{"the worker-facing service", gates.serves, nil, report.Pass},
+		{"the worker-facing service beside a program that owns the hosts block", gates.serves, func(w *world) { w.agent.Problems = []string{"hosts block: waiting for the lock of /etc/hosts"} }, report.Pass},
 		{"the worker-facing service with a problem", gates.serves, func(w *world) { w.agent.Problems = []string{"x"} }, report.Fail},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -140,6 +141,38 @@ func TestGates(t *testing.T) {
 			got, reason := tt.gate(gates{world: w, cluster: "t.k8s.local"}, worker).check(t.Context())
 			if got != tt.want || reason == "" {
 				t.Errorf("got %s, %q; want %s and a reason", got, reason, tt.want)
+			}
+		})
+	}
+}
+
+// Whoever listens on a gossip port gossips, Muster's own and each of kOps's four,
+// and so does every muster-peer, whatever it listens on.
+func TestGossipIsGoneOnlyWithEveryProcessAndPort(t *testing.T) {
+	listener := func(program lab.Program, network string, port uint16) lab.Running {
+		return lab.Running{Program: program, Sockets: []proc.Socket{{Network: network, Local: netip.AddrPortFrom(netip.MustParseAddr("127.9.2.1"), port)}}}
+	}
+	for _, tt := range []struct {
+		name    string
+		running lab.Running
+		want    report.Verdict
+	}{
+		{"nothing at all", lab.Running{Program: lab.Kubelet}, report.Pass},
+		{"an agent and its balancer", listener(lab.Agent, "tcp", 6444), report.Pass},
+		{"a peer that listens nowhere", lab.Running{Program: lab.Peer}, report.Fail},
+		{"a peer on ports of its own", listener(lab.Peer, "tcp", 13999), report.Fail},
+		{"Muster's own overlay", listener(lab.Agent, "udp", node.OverlayPort), report.Fail},
+		{"dns-controller's memberlist", listener(lab.Stranger, "udp", 3993), report.Fail},
+		{"dns-controller's mesh", listener(lab.Stranger, "tcp", 3998), report.Fail},
+		{"protokube's mesh", listener(lab.Stranger, "tcp", 3999), report.Fail},
+		{"protokube's memberlist", listener(lab.Stranger, "tcp", 4000), report.Fail},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := healthy(t)
+			n := w.layout.Workers()[0]
+			w.running[n.Name] = []lab.Running{tt.running}
+			if got, reason := (gates{world: w}).gossipGone([]lab.Node{n}).check(t.Context()); got != tt.want {
+				t.Errorf("%s: %s; want %s", got, reason, tt.want)
 			}
 		})
 	}

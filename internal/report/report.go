@@ -101,6 +101,7 @@ type Rehearsal struct {
 	Cluster  string        `json:"cluster"`
 	From     string        `json:"from"`
 	To       string        `json:"to"`
+	Overlay  string        `json:"overlay,omitempty"` // that it gossiped over; empty if it did not
 	Verdict  Verdict       `json:"verdict"`
 	Refused  string        `json:"refused,omitempty"` // why it was not rehearsed at all
 	Probes   Probes        `json:"probes"`

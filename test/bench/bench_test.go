@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -33,16 +34,26 @@ func TestBenchConvergence(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, peers := range []int{10, 30, 60} {
+	for _, tt := range []struct {
+		overlay lab.Overlay
+		peers   int
+	}{
+		{lab.Native, 10}, {lab.Native, 30}, {lab.Native, 60},
+		{lab.Weave, 60}, {lab.KopsMemberlist, 60}, {lab.Both, 60},
+	} {
 		base, err := os.MkdirTemp("", "muster-bench-")
 		if err != nil {
 			t.Fatal(err)
 		}
-		err = lab.Run(t.Context(), lab.Config{Cluster: spec(peers), Start: cluster.Gossip, Dir: base, Programs: programs, Bare: true},
-			func(ctx context.Context, l *lab.Lab) error { return measure(ctx, l, peers) })
+		name := fmt.Sprint(tt.peers)
+		if tt.overlay != lab.Native {
+			name = fmt.Sprintf("%s_%d", strings.ReplaceAll(string(tt.overlay), "-", "_"), tt.peers)
+		}
+		err = lab.Run(t.Context(), lab.Config{Cluster: spec(tt.peers), Start: cluster.Gossip, Overlay: tt.overlay, Dir: base, Programs: programs, Bare: true},
+			func(ctx context.Context, l *lab.Lab) error { return measure(ctx, l, name) })
 		os.RemoveAll(base)
 		if err != nil {
-			t.Fatalf("%d peers: %v", peers, err)
+			t.Fatalf("%d peers on %s: %v", tt.peers, tt.overlay, err)
 		}
 	}
 }
@@ -59,15 +70,15 @@ func spec(nodes int) *cluster.Cluster {
 	}
 }
 
-func measure(ctx context.Context, l *lab.Lab, peers int) error {
-	if _, err := converge(ctx, l, time.Now()); err != nil {
+func measure(ctx context.Context, l *lab.Lab, name string) error {
+	if _, _, err := converge(ctx, l, time.Now()); err != nil {
 		return fmt.Errorf("start: %w", err)
 	}
 	idleCPU, rss, err := idle(ctx, l)
 	if err != nil {
 		return err
 	}
-	var took []time.Duration
+	var learnt, took []time.Duration
 	for round := range rounds {
 		nodes := l.Layout().ControlPlane()
 		name := nodes[round%len(nodes)].Name
@@ -78,17 +89,20 @@ func measure(ctx context.Context, l *lab.Lab, peers int) error {
 		if err != nil {
 			return err
 		}
-		d, err := converge(ctx, l, ready)
+		known, right, err := converge(ctx, l, ready)
 		if err != nil {
 			return fmt.Errorf("round %d: %w", round+1, err)
 		}
-		took = append(took, d)
+		learnt, took = append(learnt, known), append(took, right)
 	}
+	slices.Sort(learnt)
 	slices.Sort(took)
-	fmt.Printf("bench converge_median_%d %.3f s\n", peers, took[len(took)/2].Seconds())
-	fmt.Printf("bench converge_worst_%d %.3f s\n", peers, took[len(took)-1].Seconds())
-	fmt.Printf("bench idle_cpu_per_peer_%d %.4f s/s\n", peers, idleCPU)
-	fmt.Printf("bench rss_per_peer_%d %.1f MiB\n", peers, rss/(1<<20))
+	fmt.Printf("bench learn_median_%s %.3f s\n", name, learnt[len(learnt)/2].Seconds())
+	fmt.Printf("bench learn_worst_%s %.3f s\n", name, learnt[len(learnt)-1].Seconds())
+	fmt.Printf("bench converge_median_%s %.3f s\n", name, took[len(took)/2].Seconds())
+	fmt.Printf("bench converge_worst_%s %.3f s\n", name, took[len(took)-1].Seconds())
+	fmt.Printf("bench idle_cpu_per_peer_%s %.4f s/s\n", name, idleCPU)
+	fmt.Printf("bench rss_per_peer_%s %.1f MiB\n", name, rss/(1<<20))
 	return nil
 }
 
@@ -109,17 +123,19 @@ func answers(ctx context.Context, l *lab.Lab, name string) (time.Time, error) {
 }
 
 // converge waits until every node's hosts block lists the control plane as it is
-// now, and returns how long after a moment that was.
-func converge(ctx context.Context, l *lab.Lab, since time.Time) (time.Duration, error) {
+// now. It returns how long after a moment the last block had every address of it,
+// and how long after that moment the last was right, with none that is gone.
+func converge(ctx context.Context, l *lab.Lab, since time.Time) (known, right time.Duration, err error) {
 	layout := l.Layout()
 	var want []netip.Addr
 	for _, n := range layout.ControlPlane() {
 		want = append(want, n.Addr)
 	}
 	slices.SortFunc(want, netip.Addr.Compare)
-	waiting := slices.Clone(layout.Nodes)
+	wrong := slices.Clone(layout.Nodes)
 	for time.Since(since) < time.Minute && ctx.Err() == nil {
-		waiting = slices.DeleteFunc(waiting, func(n lab.Node) bool {
+		lacking := 0
+		wrong = slices.DeleteFunc(wrong, func(n lab.Node) bool {
 			path, err := l.HostsFile(n.Name)
 			if err != nil {
 				return false
@@ -130,14 +146,20 @@ func converge(ctx context.Context, l *lab.Lab, since time.Time) (time.Duration, 
 			}
 			got := hosts.Lookup(content, "api.internal.bench.k8s.local")
 			slices.SortFunc(got, netip.Addr.Compare)
+			if slices.ContainsFunc(want, func(a netip.Addr) bool { return !slices.Contains(got, a) }) {
+				lacking++
+			}
 			return slices.Equal(got, want)
 		})
-		if len(waiting) == 0 {
-			return time.Since(since), nil
+		if lacking == 0 && known == 0 {
+			known = time.Since(since)
+		}
+		if len(wrong) == 0 {
+			return known, time.Since(since), nil
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	return 0, fmt.Errorf("%d of %d hosts blocks are not right after a minute, such as that of %s", len(waiting), len(layout.Nodes), waiting[0].Name)
+	return 0, 0, fmt.Errorf("%d of %d hosts blocks are not right after a minute, such as that of %s", len(wrong), len(layout.Nodes), wrong[0].Name)
 }
 
 // idleTime is how long idle peers are watched.

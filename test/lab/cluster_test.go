@@ -17,36 +17,35 @@ import (
 	"github.com/muster-dev/muster/internal/probe"
 )
 
-// run runs a lab for the length of a test.
-func run(t *testing.T, spec string, start cluster.Topology, netns bool, use func(context.Context, *lab.Lab) error) {
+// run runs a lab for the length of a test. The programs, the cluster and the
+// directory of its configuration are filled in.
+func run(t *testing.T, spec string, cfg lab.Config, use func(context.Context, *lab.Lab) error) {
 	t.Helper()
-	programs, err := lab.ProgramsIn(bin(t))
-	if err != nil {
+	var err error
+	if cfg.Programs, err = lab.ProgramsIn(bin(t)); err != nil {
 		t.Fatal(err)
 	}
 	data, err := os.ReadFile(spec)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := cluster.Parse(spec, data)
-	if err != nil {
+	if cfg.Cluster, err = cluster.Parse(spec, data); err != nil {
 		t.Fatal(err)
 	}
 	// Not t.TempDir: its paths are too long for Unix sockets.
-	dir, err := os.MkdirTemp("", "muster-test-")
-	if err != nil {
+	if cfg.Dir, err = os.MkdirTemp("", "muster-test-"); err != nil {
 		t.Fatal(err)
 	}
 	defer func() {
 		if t.Failed() {
-			t.Logf("logs kept in %s", dir)
+			t.Logf("logs kept in %s", cfg.Dir)
 			return
 		}
-		os.RemoveAll(dir)
+		os.RemoveAll(cfg.Dir)
 	}()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
-	if err := lab.Run(ctx, lab.Config{Cluster: c, Start: start, Dir: dir, Programs: programs, Netns: netns}, use); err != nil {
+	if err := lab.Run(ctx, cfg, use); err != nil {
 		t.Error(err)
 	}
 }
@@ -86,7 +85,7 @@ func serves(r node.Report, addr netip.AddrPort) bool {
 func TestLabAKilledControlPlaneNodeIsOutOfEverySetInThreeSeconds(t *testing.T) {
 	for start, program := range map[cluster.Topology]lab.Program{cluster.None: lab.Agent, cluster.Gossip: lab.Peer} {
 		t.Run(string(start), func(t *testing.T) {
-			run(t, "testdata/three.yaml", start, false, func(ctx context.Context, l *lab.Lab) error {
+			run(t, "testdata/three.yaml", lab.Config{Start: start}, func(ctx context.Context, l *lab.Lab) error {
 				victim := l.Layout().ControlPlane()[0]
 				addr := netip.AddrPortFrom(victim.Addr, lab.APIPort)
 				workers := l.Layout().Workers()
@@ -165,7 +164,7 @@ func streak(l *lab.Lab, worker string, n int) func() (bool, error) {
 const idleCeiling = 20 << 20
 
 func TestLabAnIdleAgentIsSmall(t *testing.T) {
-	run(t, "testdata/three.yaml", cluster.None, false, func(ctx context.Context, l *lab.Lab) error {
+	run(t, "testdata/three.yaml", lab.Config{Start: cluster.None}, func(ctx context.Context, l *lab.Lab) error {
 		worker := l.Layout().Workers()[0].Name
 		if _, err := until(ctx, 20*time.Second, streak(l, worker, 30)); err != nil {
 			return err
@@ -191,7 +190,7 @@ func TestLabAnIdleAgentIsSmall(t *testing.T) {
 // With every control-plane node replaced while a worker was off, the worker
 // finds its way from the load balancer.
 func TestLabAWorkerComesBackAfterEveryControlPlaneNodeMoved(t *testing.T) {
-	run(t, "testdata/three.yaml", cluster.None, false, func(ctx context.Context, l *lab.Lab) error {
+	run(t, "testdata/three.yaml", lab.Config{Start: cluster.None}, func(ctx context.Context, l *lab.Lab) error {
 		worker := l.Layout().Workers()[0].Name
 		if _, err := until(ctx, 20*time.Second, streak(l, worker, 10)); err != nil {
 			return err
@@ -229,7 +228,7 @@ func TestLabAWorkerComesBackAfterEveryControlPlaneNodeMoved(t *testing.T) {
 func TestLabOrdinaryProgramsResolveThroughTheBlock(t *testing.T) {
 	bin(t)
 	needRoot(t)
-	run(t, "testdata/three.yaml", cluster.None, true, func(ctx context.Context, l *lab.Lab) error {
+	run(t, "testdata/three.yaml", lab.Config{Start: cluster.None, Netns: true}, func(ctx context.Context, l *lab.Lab) error {
 		worker := l.Layout().Workers()[0].Name
 		if _, err := until(ctx, 20*time.Second, streak(l, worker, 5)); err != nil {
 			return err

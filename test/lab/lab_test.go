@@ -158,11 +158,16 @@ func TestLabFaults(t *testing.T) {
 		{spec: "three", fault: "load-balancer-gone"},
 		{spec: "three", fault: "worker-rebooted"},
 		{spec: "three", fault: "overlay-partition"},
+		{spec: "legacy", fault: "control-plane-killed"},
+		{spec: "legacy", fault: "control-plane-address"},
+		{spec: "legacy", fault: "overlay-partition"},
+		{spec: "legacy", fault: "worker-rebooted", extra: []string{"--overlay", "weave"}},
+		{spec: "legacy", fault: "overlay-partition", extra: []string{"--overlay", "kops-memberlist"}},
 		{spec: "one", fault: "load-balancer-gone"},
 		{spec: "one", fault: "control-plane-killed", breaks: "steady"},
 		{spec: "bare", fault: "control-plane-address", extra: []string{"--endpoints", "list"}, breaks: "steady"},
 	} {
-		t.Run(tt.spec+" "+tt.fault, func(t *testing.T) {
+		t.Run(strings.Join(append([]string{tt.spec, tt.fault}, tt.extra...), " "), func(t *testing.T) {
 			args := append([]string{"-f", "testdata/" + tt.spec + ".yaml", "--fault", tt.fault}, tt.extra...)
 			r, code := rehearse(t, args...)
 			if len(r.Rehearsals) != 1 || r.Rehearsals[0].Fault == nil || r.Rehearsals[0].Fault.During == "" {

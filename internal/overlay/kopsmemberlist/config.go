@@ -20,18 +20,27 @@ const DefaultPort = 4000
 
 // What kOps configures.
 const (
-	gossipInterval   = 200 * time.Millisecond
-	gossipNodes      = 3 // at least; see multiplier
-	pushPullInterval = time.Minute
-	probeInterval    = time.Second
-	probeTimeout     = 500 * time.Millisecond
-	awarenessMax     = 8
-	packetSize       = 1400
+	gossipInterval = 200 * time.Millisecond
+	gossipNodes    = 3 // at least; see multiplier
+	probeInterval  = time.Second
+	probeTimeout   = 500 * time.Millisecond
+	awarenessMax   = 8
+	packetSize     = 1400
 )
 
-// streamTimeout bounds a dial and, anew, an exchange. kOps has twice that; one
-// that takes longer holds up the end of Run.
-const streamTimeout = 5 * time.Second
+// Where this member does otherwise, for itself.
+const (
+	// streamTimeout bounds a dial and, anew, an exchange. kOps has twice that; one
+	// that takes longer holds up the end of Run.
+	streamTimeout = 5 * time.Second
+	// pushPullInterval is how often full states are exchanged with a random member,
+	// stretched by upstream in large overlays. kOps has twice that.
+	pushPullInterval = 30 * time.Second
+	// memberMult is of log10(N+1) how often news about members is gossiped. kOps has
+	// 4: of 40 that start together, some then miss another for minutes, and whom a
+	// writer does not know it sends nothing.
+	memberMult = 6
+)
 
 // Config describes a member.
 type Config struct {
@@ -142,13 +151,13 @@ func (n *Node) upstream(seeds int) *hashicorp.Config {
 	}
 	u.ProtocolVersion = hashicorp.ProtocolVersion2Compatible
 	u.GossipInterval, u.GossipNodes = gossipInterval, multiplier(seeds)
-	u.PushPullInterval = pushPullInterval
+	u.PushPullInterval, u.RetransmitMult = pushPullInterval, memberMult
 	u.ProbeInterval, u.ProbeTimeout = probeInterval, probeTimeout
 	u.AwarenessMaxMultiplier = awarenessMax
 	u.TCPTimeout = streamTimeout
 	u.UDPBufferSize = packetSize
 	u.EnableCompression = true
-	u.Delegate, u.Events, u.Alive = spread{n}, events{n}, alive{}
+	u.Delegate, u.Events, u.Alive, u.Ping = spread{n}, events{n}, alive{}, acks{}
 	u.LogOutput, u.Logger = nil, log.New(&upstream.LogWriter{Log: n.cfg.Logger}, "", 0)
 	return u
 }

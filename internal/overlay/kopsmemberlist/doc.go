@@ -19,7 +19,7 @@
 //
 // A writer sends its whole state, and nobody passes on what was sent to him. So
 // whom the writer does not reach hears of it in the next exchange of full states,
-// a minute later and in large overlays four. The original gossips a state of up
+// in the original a minute later and in large overlays four. The original gossips a state of up
 // to 700 bytes as packets to a few random members and sends larger ones to every
 // member over TCP. Here
 //

@@ -27,18 +27,22 @@ func inLab(t *testing.T, test func(t *testing.T, lab *lab)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		lab := &lab{t: t}
+		t.Cleanup(lab.close)
 		test(t, lab)
-		// The network goes first, so that farewells among all cost nothing.
-		lab.fabric.SetCut(func(_, _ netip.AddrPort) bool { return true })
-		for _, p := range lab.peers {
-			p.cancel()
-		}
-		for _, p := range lab.peers {
-			<-p.ended
-		}
-		// Upstream's own last probe and exchange are given the time they take.
-		time.Sleep(awarenessMax*probeInterval + 2*streamTimeout)
 	})
+}
+
+func (lab *lab) close() {
+	// The network goes first, so that farewells among all cost nothing.
+	lab.fabric.SetCut(func(_, _ netip.AddrPort) bool { return true })
+	for _, p := range lab.peers {
+		p.cancel()
+	}
+	for _, p := range lab.peers {
+		<-p.ended
+	}
+	// Upstream's own last probe and exchange are given the time they take.
+	time.Sleep(awarenessMax*probeInterval + 2*streamTimeout)
 }
 
 // addrOf is the address of the nth member: both families.
@@ -106,7 +110,7 @@ func (lab *lab) startN(n int) []*peer {
 
 func (lab *lab) meet(peers []*peer) time.Duration {
 	lab.t.Helper()
-	return lab.until(2*time.Minute, "all see each other", func() bool {
+	return lab.until(10*time.Minute, "all see each other", func() bool {
 		return all(peers, func(p *peer) bool { return p.Stats().Members == len(peers) })
 	})
 }

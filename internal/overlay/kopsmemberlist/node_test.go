@@ -6,12 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	hashicorp "github.com/hashicorp/memberlist"
 
 	"github.com/muster-dev/muster/internal/overlay/legacy"
 )
@@ -90,6 +93,31 @@ func valueFor(t *testing.T, size int) string {
 	}
 	t.Fatalf("no message has %d bytes", size)
 	return ""
+}
+
+func TestAMemberThatComesJustAfterAWriteIsToldOfIt(t *testing.T) {
+	inLab(t, func(t *testing.T, lab *lab) {
+		lab.start(lab.config(0))
+		first := lab.start(lab.config(1))
+		lab.meet(lab.peers)
+		for i, size := range []string{"small", "large"} {
+			if size == "large" {
+				first.fill(t)
+			}
+			value := fmt.Sprintf("10.0.0.%d", i)
+			first.publish(t, apiKey, value)
+			time.Sleep(newcomerTime - time.Second)
+			late := lab.config(2 + i)
+			late.Seeds = nil
+			q := lab.start(late)
+			time.Sleep(10 * time.Millisecond)
+			// One side's view of a join: upstream tells p of the newcomer, whom
+			// nobody has given the state.
+			self := hashicorp.Node{Name: q.cfg.NodeName, Addr: net.IP(addrOf(2 + i).Addr().AsSlice()), Port: DefaultPort, PMax: 5}
+			events{first.Node}.NotifyJoin(&self)
+			lab.until(time.Second, "the newcomer holds it", func() bool { return q.holds(apiKey, value) })
+		}
+	})
 }
 
 func TestAMemberThatDoesNotAnswerHoldsUpNobody(t *testing.T) {
@@ -377,7 +405,7 @@ func TestRunEndsInTimeWhenNobodyAnswers(t *testing.T) {
 		peers[0].publish(t, apiKey, "10.0.0.1")
 		start := time.Now()
 		peers[0].stop()
-		if took := time.Since(start); took > leaveTime+2*streamTimeout {
+		if took := time.Since(start); took > lastWordTime+leaveTime+2*streamTimeout {
 			t.Errorf("Run returned %v after its context ended", took)
 		}
 	})

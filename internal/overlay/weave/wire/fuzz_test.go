@@ -75,7 +75,7 @@ func FuzzParseUpdate(f *testing.F) {
 // the key is agreed.
 func FuzzRead(f *testing.F) {
 	f.Add([]byte("weave\x01\x02\x01"), true)
-	f.Add(unhex(f, "77656176650102 01 fac404a92b9f9ffb6b91c769115721ddc1db20cdce5734a5977c1efeefc41300", capturePeerFramed), true)
+	f.Add(unhex(f, "77656176650102 01", captureServerPublic, capturePeerFramed), true)
 	f.Add(unhex(f, "77656176650102 01", dialerPublic, "0000001173547644ea54e4964bbe97888088e18ac0"), false)
 	f.Fuzz(func(t *testing.T, stream []byte, dialer bool) {
 		own := acceptorPrivate

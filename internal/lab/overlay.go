@@ -1,0 +1,178 @@
+package lab
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/muster-dev/muster/internal/cluster"
+	"github.com/muster-dev/muster/internal/identity"
+)
+
+// Overlay is what the nodes of a lab gossip over before they leave gossip.
+type Overlay string
+
+// The overlays. On all but Native every node runs muster-peer in the place of
+// kOps's protokube, on kOps's own ports.
+const (
+	Native         Overlay = "native"          // Muster's own
+	Weave          Overlay = "weave"           // kOps's mesh
+	KopsMemberlist Overlay = "kops-memberlist" // kOps's memberlist
+	Both           Overlay = "both"            // one of them read from, the other written to as well
+)
+
+// ParseOverlay reads the name of an overlay.
+func ParseOverlay(s string) (Overlay, error) {
+	switch o := Overlay(s); o {
+	case Native, Weave, KopsMemberlist, Both:
+		return o, nil
+	}
+	return "", fmt.Errorf("overlay %q; want %s, %s, %s or %s", s, Native, Weave, KopsMemberlist, Both)
+}
+
+// OverlayOf returns what a lab of the cluster gossips over unless it is told:
+// Native, or what the spec's gossipConfig says where it has one.
+func OverlayOf(c *cluster.Cluster) Overlay {
+	if c.Gossip == nil {
+		return Native
+	}
+	primary, secondary := protocols(c)
+	switch {
+	case primary != secondary:
+		return Both
+	case primary == cluster.ProtocolMemberlist:
+		return KopsMemberlist
+	}
+	return Weave
+}
+
+// protocols returns the overlay that nodes of a kOps cluster read from and the one
+// that they write to as well, with kOps's defaults.
+func protocols(c *cluster.Cluster) (primary, secondary cluster.GossipProtocol) {
+	primary, secondary = cluster.ProtocolMesh, cluster.ProtocolMemberlist
+	if g := c.Gossip; g != nil {
+		if g.Protocol != "" {
+			primary = g.Protocol
+		}
+		if g.Secondary != nil && g.Secondary.Protocol != "" {
+			secondary = g.Secondary.Protocol
+		}
+	}
+	return primary, secondary
+}
+
+// Where protokube listens. The lab keeps to that whatever the spec says: each
+// node has an address of its own.
+var protokubePorts = map[cluster.GossipProtocol]uint16{cluster.ProtocolMesh: 3999, cluster.ProtocolMemberlist: 4000}
+
+// splitOffset is added to the ports of peers that are cut off from the rest.
+const splitOffset = 10000
+
+// legacy reports whether the lab's nodes gossip as kOps's do.
+func (l *Lab) legacy() bool { return l.cfg.Overlay != Native }
+
+// overlays returns the protocols of the lab's legacy overlays, the one that is
+// read from first; the second is empty if there is one only.
+func (l *Lab) overlays() (primary, secondary cluster.GossipProtocol) {
+	switch l.cfg.Overlay {
+	case Weave:
+		return cluster.ProtocolMesh, ""
+	case KopsMemberlist:
+		return cluster.ProtocolMemberlist, ""
+	}
+	primary, secondary = protocols(l.cfg.Cluster)
+	if primary == secondary {
+		return cluster.ProtocolMesh, cluster.ProtocolMemberlist
+	}
+	return primary, secondary
+}
+
+// protokubeFlags is the command line of a node's legacy peer. The caller holds
+// m.mu.
+func (l *Lab) protokubeFlags(m *machine) []string {
+	primary, secondary := l.overlays()
+	seeds := l.path("seeds")
+	if m.split {
+		seeds = l.path("seeds.split")
+	}
+	flags := []string{
+		"--cloud=" + string(cluster.Metal),
+		"--containerized=false",
+		"--gossip=true",
+		"--gossip-protocol=" + string(primary),
+		"--gossip-listen=" + m.gossipAddr(primary).String(),
+		"--gossip-protocol-secondary=" + string(secondary),
+		"--node-name=" + m.Name,
+		"--cluster=" + l.cfg.Cluster.Name,
+		"--seeds-file=" + seeds,
+		"--networks=" + l.Layout().Network.String(),
+		"--hosts-file=" + m.hostsFile(),
+		"--state-dir=" + m.stateDir(l),
+		"--status=" + m.socket(Peer),
+	}
+	if secondary != "" {
+		flags = append(flags, "--gossip-listen-secondary="+m.gossipAddr(secondary).String())
+	}
+	for flag, secret := range l.gossipSecrets() {
+		if secret.Set() {
+			flags = append(flags, "--"+flag+"-file="+m.path(flag))
+		}
+	}
+	if m.Role == identity.ControlPlane {
+		// The lab has no kops-controller; its API server answers to that name too.
+		api := netip.AddrPortFrom(m.Addr, APIPort)
+		flags = append(flags, "--ca="+l.path(filepath.Join("pki", "ca.crt")),
+			fmt.Sprintf("--publish=api.internal=%s/readyz", api),
+			fmt.Sprintf("--publish=kops-controller.internal=%s/readyz", api))
+	}
+	return flags
+}
+
+// gossipAddr is where a node's legacy peer listens. The caller holds m.mu.
+func (m *machine) gossipAddr(p cluster.GossipProtocol) netip.AddrPort {
+	port := protokubePorts[p]
+	if m.split {
+		port += splitOffset
+	}
+	return netip.AddrPortFrom(m.Addr, port)
+}
+
+// gossipSecrets returns the secrets of the spec's gossipConfig by protokube's
+// flags.
+func (l *Lab) gossipSecrets() map[string]cluster.Secret {
+	secrets := make(map[string]cluster.Secret)
+	if g := l.cfg.Cluster.Gossip; g != nil {
+		secrets["gossip-secret"] = g.Secret
+		if g.Secondary != nil && l.cfg.Overlay == Both {
+			secrets["gossip-secret-secondary"] = g.Secondary.Secret
+		}
+	}
+	return secrets
+}
+
+// writeGossipSecrets puts the overlays' secrets on a node.
+func (l *Lab) writeGossipSecrets(m *machine) error {
+	for flag, secret := range l.gossipSecrets() {
+		if err := os.WriteFile(m.path(flag), []byte(secret.Reveal()+"\n"), 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// flagsOf reads the command line that a legacy peer was made with, one flag a
+// line, and writes it first if there is none.
+func (l *Lab) flagsOf(m *machine) ([]string, error) {
+	path := m.configFile(Peer)
+	data, err := os.ReadFile(path)
+	if os.IsNotExist(err) {
+		data = []byte(strings.Join(l.protokubeFlags(m), "\n") + "\n")
+		err = replaceFile(path, data, 0o644)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return strings.Fields(string(data)), nil
+}

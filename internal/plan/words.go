@@ -1,0 +1,57 @@
+package plan
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/muster-dev/muster/internal/cluster"
+)
+
+func (p *Problem) maxAway() int { return max(1, p.MaxAway) }
+
+// origin is the state that everything began in, as far as it is known.
+func (p *Problem) origin() State { return p.Starts[0].State }
+
+// groups returns the groups of a role.
+func (p *Problem) groups(role cluster.Role) []Group {
+	return slices.DeleteFunc(slices.Clone(p.Groups), func(g Group) bool { return g.Role != role })
+}
+
+// group names a group of a role, to tell a story with.
+func (p *Problem) group(role cluster.Role) string {
+	if all := p.groups(role); len(all) > 0 {
+		return "a node of " + all[0].Name
+	}
+	return fmt.Sprintf("a %s node", role)
+}
+
+// worker names a worker of a class, to tell a story with.
+func (p *Problem) worker(s State, c Class) string {
+	for _, g := range p.groups(cluster.RoleNode) {
+		if g.Live[c.String()] > 0 {
+			return fmt.Sprintf("a %s worker of %s", c, g.Name)
+		}
+	}
+	return fmt.Sprintf("a %s worker", c)
+}
+
+// role names the workers' role in the cloud.
+func (p *Problem) role() string { return "the role nodes." + p.Cluster }
+
+// rollMinutes is how long it takes to replace every worker, group by group.
+func (p *Problem) rollMinutes() (minutes int) {
+	for _, g := range p.groups(cluster.RoleNode) {
+		minutes += minutesPerWorker * ((g.Size() + p.maxAway() - 1) / p.maxAway())
+	}
+	return minutes
+}
+
+const minutesPerWorker = 6
+
+// template names a template by what is born from it.
+func template(c Class) string {
+	if c == Unresolved {
+		return "a template without any address"
+	}
+	return fmt.Sprintf("a %s template", c)
+}
