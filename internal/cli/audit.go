@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -159,11 +160,7 @@ func printAudit(s streams, r audit.Report, output string) error {
 
 // auditTable shows the verdicts first, then findings, then what was not seen.
 func auditTable(s streams, r audit.Report) error {
-	version := r.KopsVersion
-	if version == "" {
-		version = "unknown"
-	}
-	fmt.Fprintf(s.out, "%s   %s   kOps %s   %s\n", r.Cluster, r.Topology, version, r.Cloud)
+	fmt.Fprintf(s.out, "%s   %s   kOps %s   %s\n", r.Cluster, r.Topology, cmp.Or(r.KopsVersion, "unknown"), r.Cloud)
 	fmt.Fprintln(s.out, "\nWOULD A NEW NODE JOIN?")
 	tab := tabwriter.NewWriter(s.out, 0, 8, 2, ' ', 0)
 	for _, g := range r.Groups {
@@ -179,13 +176,10 @@ func auditTable(s streams, r audit.Report) error {
 		if f.Accepted != nil {
 			severity = "accepted until " + f.Accepted.Last()
 		}
-		blocks := "blocks nothing"
-		if f.Blocks != "" {
-			blocks = "blocks " + f.Blocks
-		}
-		fmt.Fprintf(tab, "  %s\t%s\t%s: %s\t%s\n", f.ID, severity, f.Subject, f.Observed, blocks)
+		fmt.Fprintf(tab, "  %s\t%s\tblocks %s\t%s: %s\n", f.ID, severity, cmp.Or(f.Blocks, "nothing"), f.Subject, f.Observed)
 	}
 	tab.Flush()
+	blockers(s, r)
 	if len(r.Unknown) > 0 {
 		fmt.Fprintln(s.out, "\nNOT SEEN")
 		for _, u := range r.Unknown {
@@ -196,6 +190,17 @@ func auditTable(s streams, r audit.Report) error {
 		fmt.Fprintf(s.out, "\nnext: muster explain %s\n", r.Findings[0].ID)
 	}
 	return nil
+}
+
+// blockers says of each finding that stands in the way what it costs.
+func blockers(s streams, r audit.Report) {
+	title := "\nIN THE WAY\n"
+	for _, f := range r.Findings {
+		if f.Blocks != "" {
+			fmt.Fprintf(s.out, "%s  %s  %s\n         next: %s\n", title, f.ID, f.Why, f.Next)
+			title = ""
+		}
+	}
 }
 
 func severities(r audit.Report) string {

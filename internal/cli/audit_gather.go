@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/muster-dev/muster/internal/audit"
 	"github.com/muster-dev/muster/internal/cloud"
+	cloudopen "github.com/muster-dev/muster/internal/cloud/open"
 	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/store"
 )
@@ -23,30 +25,56 @@ func gatherAudit(ctx context.Context, s streams, o auditOptions) (in audit.Input
 	if o.file != "" {
 		return gatherManifest(o)
 	}
+	if in, err = gatherStore(ctx, s, o); err != nil {
+		return in, nil, err
+	}
+	if isTerminal(s.err) {
+		fmt.Fprintf(s.err, "muster: looking at %s on %s ...\n", in.Spec.Name, in.Spec.Cloud)
+	}
+	in.Cloud, unseen, err = observeCloud(ctx, in.Spec)
+	return in, unseen, err
+}
+
+// gatherStore reads what the state store holds.
+func gatherStore(ctx context.Context, s streams, o auditOptions) (in audit.Input, err error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	st, err := o.open(ctx, s)
 	if err != nil {
-		return in, nil, err
+		return in, err
 	}
 	kept, err := store.Read(ctx, st, o.name)
 	if err != nil {
-		return in, nil, err
+		return in, err
 	}
 	if in.Spec, err = kept.Parse(); err != nil {
-		return in, nil, err
+		return in, err
 	}
 	if in.Manifest, err = audit.ReadManifest(kept.Manifest()); err != nil {
-		return in, nil, usageError{err}
+		return in, usageError{err}
 	}
-	in.Version = kept.KopsVersion
-	if o.version != "" {
-		in.Version = o.version
+	in.Version = cmp.Or(o.version, kept.KopsVersion)
+	in.Store, err = auditStore(ctx, st, o.name)
+	return in, err
+}
+
+// observeCloud looks at a cluster's machines. A way to the cloud that cannot be
+// right ends the command; a cloud that refuses or does not answer is unseen.
+func observeCloud(ctx context.Context, spec *cluster.Cluster) (seen *cloud.Observation, unseen, err error) {
+	provider, err := cloudopen.Provider(ctx, spec, cloudopen.Config{Getenv: os.Getenv})
+	if err == nil {
+		seen, err = provider.Observe(ctx)
 	}
-	if in.Store, err = auditStore(ctx, st, o.name); err != nil {
-		return in, nil, err
+	switch {
+	case err == nil:
+		return seen, nil, nil
+	case ctx.Err() != nil:
+		return nil, nil, err
+	case errors.Is(err, cloud.ErrUsage):
+		return nil, nil, usageError{err}
+	default:
+		return nil, fmt.Errorf("could not look: %w", err), nil
 	}
-	return in, nil, nil
 }
 
 func gatherManifest(o auditOptions) (in audit.Input, unseen, err error) {
