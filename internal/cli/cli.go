@@ -149,7 +149,7 @@ way. It touches no cluster.
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usagef("%v; see %s --help", err, cmd.CommandPath())
 	})
-	root.AddCommand(newRehearse(s), newLab(s), newInit(s), newToken(s), newGossip(s), newIAM(s), newDescribe(s),
+	root.AddCommand(newRehearse(s), newLab(s), newInit(s), newToken(s), newGossip(s), newIAM(s), newDescribe(s), newAudit(s), newExplain(s),
 		newGet(s), newEdit(s), newReplace(s), newCreate(s), newValidate(s), newExport(s))
 	return root
 }
