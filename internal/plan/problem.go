@@ -48,6 +48,9 @@ type Problem struct {
 	// MaxAway is how many workers of a group may be away at once; 0 means 1.
 	MaxAway int `json:"maxAway,omitempty"`
 
+	// Blocked are the parts of the spec that no order of steps gets around.
+	Blocked []string `json:"blocked,omitempty"`
+
 	// Groups are the instance groups with workers or control-plane nodes.
 	Groups []Group `json:"groups"`
 
