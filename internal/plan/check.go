@@ -35,9 +35,8 @@ type Violation struct {
 // assumptions are the limits of the model, said out loud.
 func (p *Problem) assumptions() []string {
 	all := []string{
-		"a worker that has joined once comes back from a reboot with what is on its disk: that kOps's nodeup finds a newer configuration than the one it was born with does not stop its kubelet",
+		"a node that reboots has its kubelet and hosts block on disk; that nodeup finds a newer configuration does not stop it",
 		"no second control-plane node dies while one is away",
-		"a worker that cannot join within a step's phase, but will once the phase is over, counts as one that cannot",
 	}
 	if p.Endpoints == Balancer {
 		if p.BalancerAddresses == 1 {
@@ -59,7 +58,7 @@ type proof struct {
 	excused   []breaches
 	end       *node
 	nominal   []State // of the first start, before each step and at the end
-	stuck     int     // the step that can begin in no start; -1 if none
+	stuck     int     // the step that can begin in no start, or was not explored to its end; -1 if none
 	found     []found
 	beginning *node
 }
@@ -104,7 +103,7 @@ func (p *Problem) walk(steps []Step, all bool) proof {
 		}
 		w.states += states
 		w.perStep = append(w.perStep, states)
-		if len(next.runs) == 0 {
+		if len(next.runs) == 0 || s.explorer.spent {
 			w.stuck = i
 			break
 		}

@@ -43,6 +43,8 @@ type Planned struct {
 
 	Cost   Cost `json:"cost"`
 	States int  `json:"states"` // states that it was proven in
+	// After is the cluster after it, in words, if nothing else happened.
+	After string `json:"after"`
 }
 
 // Replacements says who is replaced how often.
@@ -116,9 +118,8 @@ func (p *Problem) compose(steps []Step) (Plan, error) {
 	for i, t := range steps {
 		pl.Steps = append(pl.Steps, p.describe(i, t, w))
 	}
-	back, err := p.waysBack(steps, w)
-	pl.Back = back
-	return pl, err
+	pl.Back = p.waysBack(steps, w)
+	return pl, nil
 }
 
 func (p *Problem) certify(w proof, steps []Step) *Certificate {
@@ -155,15 +156,12 @@ func (p *Problem) describe(i int, t Step, w proof) Planned {
 		Number: i + 1, ID: t.ID, Title: t.Title, Why: t.Why,
 		Bridge: t.Bridge, Hold: t.Hold, Irreversible: t.Irreversible, Undo: t.Undo,
 		Gates: []string{}, Effects: []string{}, Meanwhile: []string{}, How: p.how(t.ID),
-		Cost: p.cost(t, from), States: w.perStep[i],
+		Cost: p.cost(t, from), States: w.perStep[i], After: w.nominal[i+1].String(),
 	}
 	for _, n := range t.needs {
 		d.Gates = append(d.Gates, n.says)
 	}
-	e := newExplorer(p)
-	for _, s := range e.trace(from, t) {
-		d.Effects = append(d.Effects, s)
-	}
+	d.Effects = append(d.Effects, newExplorer(p).trace(from, t)...)
 	d.Meanwhile = p.meanwhile(from)
 	return d
 }
@@ -288,10 +286,13 @@ func (p *Problem) direct() []Step {
 	return append(steps, q.kopsReconcile()...)
 }
 
+// maxGroup bounds the nodes of a group, so that costs add up without overflow.
+const maxGroup = 100_000
+
 func (p *Problem) validate() error {
 	var errs []error
-	if len(p.Starts) == 0 {
-		errs = append(errs, errors.New("plan: no state to start from"))
+	if n := len(p.Starts); n == 0 || n > maxStarts {
+		errs = append(errs, fmt.Errorf("plan: %d states to start from; want 1 to %d", n, maxStarts))
 	}
 	if !slices.Contains([]cluster.Topology{cluster.Gossip, cluster.Hybrid, cluster.None}, p.To) {
 		errs = append(errs, fmt.Errorf("plan: --to %q; want hybrid, none or gossip", p.To))
@@ -304,6 +305,18 @@ func (p *Problem) validate() error {
 	}
 	if p.MaxAway < 0 {
 		errs = append(errs, fmt.Errorf("plan: --max-away %d; want 1 or more", p.MaxAway))
+	}
+	for i, s := range p.Starts {
+		if n := int(s.State.Members.up()) + int(s.State.Away); n > maxMembers {
+			errs = append(errs, fmt.Errorf("plan: start %d has %d control-plane nodes; at most %d can be planned for", i+1, n, maxMembers))
+		}
+	}
+	for _, g := range p.Groups {
+		for class, n := range g.Live {
+			if n < 0 || n > maxGroup {
+				errs = append(errs, fmt.Errorf("plan: group %s has %d nodes of class %s; want 0 to %d", g.Name, n, class, maxGroup))
+			}
+		}
 	}
 	if n := p.members(); n > maxMembers {
 		errs = append(errs, fmt.Errorf("plan: %d control-plane nodes; at most %d can be planned for", n, maxMembers))

@@ -21,7 +21,7 @@ func TestHazardsOfTheDocumentedWay(t *testing.T) {
 			problem: gossip,
 			steps:   gossip.kopsReconcile(),
 			want: Violation{Invariant: "boot", Class: "gossip", Step: 1, Story: []string{
-				"kOps narrows the role nodes.atlas.k8s.local at once",
+				"kOps narrows nodes.atlas.k8s.local at once",
 				"a gossip worker of nodes-a reboots: its role may no longer list instances and read the state store, so it finds no seed -> it never joins",
 			}},
 		},
@@ -30,7 +30,7 @@ func TestHazardsOfTheDocumentedWay(t *testing.T) {
 			steps:   append([]Step{gossip.setTopology()}, gossip.kopsReconcile()...),
 			want: Violation{Invariant: "publisher", Class: "gossip", Step: 2, Story: []string{
 				"step 1 is done: set spec.topology.dns.type to None",
-				"kOps narrows the role nodes.atlas.k8s.local at once",
+				"kOps narrows nodes.atlas.k8s.local at once",
 				"kOps puts port 3988 on the load balancer",
 				"kOps changes its add-ons: dns-controller is to go",
 				"within a minute kOps removes dns-controller",
@@ -42,7 +42,7 @@ func TestHazardsOfTheDocumentedWay(t *testing.T) {
 			steps:   []Step{bare.setTopology(), bare.kopsUpdate(true)},
 			want: Violation{Invariant: "boot", Class: "unresolved", Step: 2, Story: []string{
 				"step 1 is done: set spec.topology.dns.type to None",
-				"kOps narrows the role nodes.atlas.k8s.local at once",
+				"kOps narrows nodes.atlas.k8s.local at once",
 				"kOps changes its add-ons: dns-controller is to go",
 				"the control plane's templates no longer gossip",
 				"the first group's template is now unresolved",

@@ -62,6 +62,8 @@ type Problem struct {
 	// Starts are the states that the cluster may be in. Several, where something
 	// that matters could not be observed.
 	Starts []Start `json:"starts"`
+
+	effort int // visits of an explorer at most; 0 for maxVisits
 }
 
 // Group is an instance group: what a plan is put into words with.
