@@ -22,6 +22,7 @@ import (
 	"github.com/muster-dev/muster/internal/lab"
 	"github.com/muster-dev/muster/internal/lab/netns"
 	"github.com/muster-dev/muster/internal/node"
+	"github.com/muster-dev/muster/internal/portforward"
 )
 
 // The exit codes of muster.
@@ -106,13 +107,14 @@ func exitCode(err error) int {
 		spec     *cluster.SpecError
 		config   *node.ConfigError
 		labUsage *lab.UsageError
+		kube     *portforward.ConfigError
 	)
 	switch {
 	case errors.As(err, &refused):
 		return ExitRefused
 	case errors.As(err, &found):
 		return ExitFindings
-	case errors.As(err, &usage), errors.As(err, &spec), errors.As(err, &config), errors.As(err, &labUsage), errors.As(err, &policy), isStoreFault(err):
+	case errors.As(err, &usage), errors.As(err, &spec), errors.As(err, &config), errors.As(err, &labUsage), errors.As(err, &policy), errors.As(err, &kube), isStoreFault(err):
 		return ExitUsage
 	default:
 		return ExitFailed

@@ -21,6 +21,7 @@ import (
 	"github.com/muster-dev/muster/internal/gossip"
 	"github.com/muster-dev/muster/internal/overlay/kopsmemberlist"
 	"github.com/muster-dev/muster/internal/overlay/weave"
+	"github.com/muster-dev/muster/internal/portforward"
 	"github.com/muster-dev/muster/internal/secretfile"
 )
 
@@ -34,6 +35,9 @@ type gossipFlags struct {
 	at         []string
 	timeout    time.Duration
 	output     string
+	via        string
+	kubeconfig string
+	context    string
 }
 
 func newGossip(s streams) *cobra.Command {
@@ -69,6 +73,9 @@ func (o *gossipFlags) register(cmd *cobra.Command) {
 	f.StringSliceVar(&o.at, "at", nil, "`HOST[:PORT]` of a peer to connect through; may be repeated")
 	f.DurationVar(&o.timeout, "timeout", 20*time.Second, "how long a peer may take to tell everything, and a write to arrive")
 	f.StringVarP(&o.output, "output", "o", "", "json")
+	f.StringVar(&o.via, "via", "", "kubernetes: go through the API server, by port-forwards to pods with their node's network; without an address all control-plane nodes are asked")
+	f.StringVar(&o.kubeconfig, "kubeconfig", "", "`file` for --via kubernetes (default: $KUBECONFIG, else ~/.kube/config)")
+	f.StringVar(&o.context, "context", "", "`name` of the kubeconfig's context (default: its current one)")
 }
 
 // gossipScene is what a gossip command works on.
@@ -82,7 +89,7 @@ type gossipScene struct {
 
 // scene reads flags and spec. Its errors are usage errors, on one line, and
 // nothing has been asked of anybody yet but the addresses of names.
-func (o *gossipFlags) scene(ctx context.Context, at []string) (gossipScene, error) {
+func (o *gossipFlags) scene(ctx context.Context, s streams, at []string) (gossipScene, error) {
 	sc := gossipScene{timeout: o.timeout, json: o.output == "json"}
 	if o.output != "" && o.output != "json" {
 		return sc, usagef("-o %q; want json", o.output)
@@ -103,6 +110,10 @@ func (o *gossipFlags) scene(ctx context.Context, at []string) (gossipScene, erro
 	}
 	sc.expect.Secret = len(secrets) > 0
 	at = append(slices.Clone(at), o.at...)
+	var dial dialer
+	if dial, at, err = o.gateway(ctx, s, at); err != nil {
+		return sc, err
+	}
 	if len(at) == 0 {
 		return sc, usagef("no peer to ask; give HOST[:PORT] of a node that gossips")
 	}
@@ -114,7 +125,7 @@ func (o *gossipFlags) scene(ctx context.Context, at []string) (gossipScene, erro
 	}
 	either := gossip.EitherReader{}
 	for _, overlay := range []gossip.Overlay{gossip.Weave, gossip.Memberlist} {
-		side := newSide(overlay, found[overlay], secrets)
+		side := newSide(overlay, found[overlay], secrets, dial)
 		if len(side.At) > 0 {
 			sc.sides = append(sc.sides, side)
 		}
@@ -135,8 +146,8 @@ const anyOverlay gossip.Overlay = ""
 
 // lasting is scene for commands that stay connected, and so have to know which
 // overlay they connect to.
-func (o *gossipFlags) lasting(ctx context.Context, at []string) (gossipScene, error) {
-	sc, err := o.scene(ctx, at)
+func (o *gossipFlags) lasting(ctx context.Context, s streams, at []string) (gossipScene, error) {
+	sc, err := o.scene(ctx, s, at)
 	if err == nil && len(sc.unknown) > 0 {
 		err = usagef("%s: port %d is no port of kOps's; say which overlay it is with --overlay", sc.unknown[0].Addr, sc.unknown[0].Addr.Port())
 	}
@@ -352,19 +363,53 @@ func lookUp(ctx context.Context, text, host string) (netip.Addr, error) {
 
 // newSide makes the way into one overlay. Each visitor and each leaf has a name
 // of its own: two peers of one name keep each other out of weave.
-func newSide(overlay gossip.Overlay, at []netip.AddrPort, secret []byte) gossip.Side {
+func newSide(overlay gossip.Overlay, at []netip.AddrPort, secret []byte, dial dialer) gossip.Side {
 	side := gossip.Side{Overlay: overlay, At: at}
 	if overlay == gossip.Memberlist {
-		var cfg kopsmemberlist.Config
+		cfg := kopsmemberlist.Config{Dial: dial}
 		side.Reader = gossip.MemberlistReader{Config: cfg}
 		side.NewLeaf = func(at []netip.AddrPort) (gossip.Writer, error) { return gossip.NewMemberlistLeaf(cfg, at), nil }
 		return side
 	}
-	side.Reader = gossip.WeaveReader{Config: weave.Config{NodeName: visitorName(), Secret: secret}}
+	side.Reader = gossip.WeaveReader{Config: weave.Config{NodeName: visitorName(), Secret: secret, Dial: dial}}
 	side.NewLeaf = func(at []netip.AddrPort) (gossip.Writer, error) {
-		return gossip.NewWeaveLeaf(weave.Config{NodeName: visitorName(), Secret: secret}, at)
+		return gossip.NewWeaveLeaf(weave.Config{NodeName: visitorName(), Secret: secret, Dial: dial}, at)
 	}
 	return side
+}
+
+// dialer connects to peers; nil is plain TCP.
+type dialer func(context.Context, netip.AddrPort) (net.Conn, error)
+
+// gateway is the way through the API server, if one is asked for, and whom to
+// ask through it.
+func (o *gossipFlags) gateway(ctx context.Context, s streams, at []string) (dialer, []string, error) {
+	switch {
+	case o.via == "" && (o.kubeconfig != "" || o.context != ""):
+		return nil, nil, usagef("--kubeconfig and --context are for --via kubernetes")
+	case o.via == "":
+		return nil, at, nil
+	case o.via != "kubernetes":
+		return nil, nil, usagef("--via %q; want kubernetes", o.via)
+	}
+	ctx, cancel := context.WithTimeout(ctx, o.timeout)
+	defer cancel()
+	g, err := portforward.Open(ctx, portforward.Config{Kubeconfig: o.kubeconfig, Context: o.context})
+	if err != nil {
+		return nil, nil, fmt.Errorf("--via kubernetes: %w", err)
+	}
+	if len(at) == 0 {
+		for _, p := range g.Pods() {
+			if p.ControlPlane {
+				at = append(at, p.Addr.String())
+				fmt.Fprintf(s.err, "%s (%s) through pod %s\n", p.Node, p.Addr, p.Name)
+			}
+		}
+		if len(at) == 0 {
+			return nil, nil, errors.New("--via kubernetes: no kube-apiserver, kops-controller or dns-controller pod runs with its node's network; give a node's address")
+		}
+	}
+	return g.Dial, at, nil
 }
 
 // visitorName says who looks in, for those who look at the overlay themselves.

@@ -124,7 +124,7 @@ func runPublish(ctx context.Context, s streams, o publishOptions, args []string)
 	if err != nil {
 		return err
 	}
-	sc, err := o.lasting(ctx, nil)
+	sc, err := o.lasting(ctx, s, nil)
 	if err != nil {
 		return err
 	}
@@ -170,7 +170,7 @@ func runWithdraw(ctx context.Context, s streams, o publishOptions, args []string
 	if len(p.Addrs) > 0 {
 		return usagef("withdraw takes no addresses; to set others use muster gossip publish")
 	}
-	sc, err := o.lasting(ctx, nil)
+	sc, err := o.lasting(ctx, s, nil)
 	if err != nil {
 		return err
 	}

@@ -42,7 +42,7 @@ It ends with Ctrl-C (exit 130), or after --for (exit 0).
 }
 
 func runWatch(ctx context.Context, s streams, o watchOptions, args []string) error {
-	sc, err := o.lasting(ctx, args)
+	sc, err := o.lasting(ctx, s, args)
 	if err != nil {
 		return err
 	}

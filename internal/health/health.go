@@ -10,9 +10,9 @@
 //
 // What callers rely on, with the default times:
 //
-//   - a server that vanishes without a word is down within 2.5 s, one that
-//     refuses connections within 1.5 s, one that says it is not ready at the
-//     next check;
+//   - a server that vanishes without a word is down within 2 s, one that accepts
+//     connections and says nothing within 2.5 s, one that refuses them within
+//     1.5 s; one that says it is not ready is draining at the next check;
 //   - no single lost probe, closed connection or report makes a server down;
 //   - an answer of any kind that shows a working server, such as 401, is up.
 package health
@@ -52,12 +52,15 @@ type Config struct {
 
 	// Interval is the time between the end of one check and the start of the
 	// next; each is shortened by up to a tenth. Default 1 s. It bounds how long
-	// a change goes unseen.
+	// a change goes unseen. While every server is down it is a quarter of that:
+	// a node that is cut off has nothing else to wait for.
 	Interval time.Duration
 
 	// Timeout bounds the probe that decides, connection and TLS included.
-	// Default 1 s. Probes before the deciding one get two fifths of it, which
-	// should still be enough for a healthy server far away.
+	// Default 1 s. Probes before the deciding one get two fifths of it, and so
+	// does every connection, which should still be enough for a healthy server
+	// far away: a first packet that was lost is sent again only after a second,
+	// and a new probe finds out sooner.
 	Timeout time.Duration
 
 	// Fall is how many probes in a row must go unanswered before a server is
@@ -65,8 +68,8 @@ type Config struct {
 	// Each one more adds two fifths of Timeout to the time to notice.
 	Fall int
 
-	// Rise is how many checks in a row a server that was down must answer
-	// before it is up. Default 1.
+	// Rise is how many checks in a row a server that was down or draining must
+	// answer before it is up. Default 1.
 	Rise int
 
 	// ClientCertificate returns the certificate to present to servers that ask
@@ -155,6 +158,7 @@ func New(cfg Config) (*Checker, error) {
 		cfg: cfg,
 		prober: &prober{
 			dial: cfg.Dial,
+			wait: cfg.Timeout * 2 / 5,
 			tls: &tls.Config{
 				ServerName:           cfg.ServerName,
 				RootCAs:              cfg.Roots,
@@ -282,12 +286,24 @@ func (c *Checker) publish(t *target, h endpoint.Health, reason string, rtt time.
 		return
 	}
 	level := slog.LevelInfo
-	if h == endpoint.Down {
+	if h.Away() {
 		level = slog.LevelWarn
 	}
 	c.cfg.Logger.Log(context.Background(), level, "server health",
 		"server", t.addr, "from", was.Health, "to", h, "reason", reason)
 	signal(c.changed)
+}
+
+// interval is the time to the next check of any server.
+func (c *Checker) interval() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, r := range c.results {
+		if r.Health != endpoint.Down {
+			return c.cfg.Interval
+		}
+	}
+	return c.cfg.Interval / 4
 }
 
 // signal makes ch readable if it is not already.

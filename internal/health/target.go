@@ -52,7 +52,7 @@ func (t *target) run(ctx context.Context, c *Checker) {
 			sleep(ctx, recheckPause-time.Since(began))
 		case settled:
 			c.publish(t, t.judge.health, t.judge.reason, rtt)
-			if t.rest(ctx, jittered(c.cfg.Interval)) {
+			if t.rest(ctx, jittered(c.interval())) {
 				sleep(ctx, recheckPause-time.Since(began))
 			}
 		}

@@ -1,6 +1,7 @@
 package cloudtest
 
 import (
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"sync"
@@ -42,7 +43,9 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case f.status == 0:
 		<-r.Context().Done()
 	default:
-		s.vendor.Fail(w, f.status, "no luck for "+s.vendor.credential()+" "+r.Header.Get("Authorization")+r.Header.Get("X-Auth-Token"))
+		// a careless vendor repeats what it was sent, secrets included
+		body, _ := io.ReadAll(r.Body)
+		s.vendor.Fail(w, f.status, "no luck for "+r.Header.Get("Authorization")+r.Header.Get("X-Auth-Token")+string(body))
 	}
 }
 

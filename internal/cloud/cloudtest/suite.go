@@ -107,7 +107,8 @@ func (v Vendor) discreet(t testing.TB, o *cloud.Observation) {
 		t.Fatal(err)
 	}
 	if all := string(text) + fmt.Sprintf("%+v", *o); v.leaks(all) {
-		t.Errorf("a secret stands in what the provider returned: %.4000s", all)
+		at := max(strings.Index(all, Secret), strings.Index(all, v.credential()))
+		t.Errorf("a secret stands in what the provider returned: …%s…", all[max(0, at-100):min(len(all), at+50)])
 	}
 }
 

@@ -15,7 +15,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"net/http"
 	"net/netip"
 	"slices"
 	"strings"
@@ -138,27 +137,12 @@ func (p *Provider) login(ctx context.Context) (*session, error) {
 	t.Routes = routes
 	t.Secrets = []string{p.config.Auth.Password, p.config.Auth.ApplicationCredentialSecret}
 	client.HTTPClient = *t.Client()
-	client.HTTPClient.Transport = within{ctx: ctx, next: &t}
+	client.HTTPClient.Transport = t.Session(ctx)
 	client.UserAgent.Prepend("muster")
 	if err := openstack.Authenticate(ctx, client, p.config.Auth); err != nil {
 		return nil, rest.Classify(attempt, err)
 	}
 	return &session{provider: client, region: gophercloud.EndpointOpts{Region: p.config.Region}}, nil
-}
-
-// within carries what gophercloud asks under no context of the caller's, which
-// is how it finds a service's versions, under the session's: it would wait
-// without an end otherwise.
-type within struct {
-	ctx  context.Context
-	next http.RoundTripper
-}
-
-func (w within) RoundTrip(req *http.Request) (*http.Response, error) {
-	if _, ok := req.Context().Deadline(); !ok {
-		req = req.WithContext(w.ctx)
-	}
-	return w.next.RoundTrip(req)
 }
 
 // Seeds implements [cloud.Provider].

@@ -113,15 +113,14 @@ func bare(err error) error {
 func message(body []byte) string {
 	var v any
 	if json.Unmarshal(body, &v) != nil {
-		text := oneLine(string(body))
-		if strings.HasPrefix(text, "<") {
+		if strings.HasPrefix(strings.TrimSpace(string(body)), "<") {
 			return "" // a proxy's page says nothing on one line
 		}
-		return text
+		return string(body)
 	}
 	for _, key := range []string{"message", "error_description", "detail", "error"} {
 		if s := find(v, key, 3); s != "" {
-			return oneLine(s)
+			return s
 		}
 	}
 	return ""

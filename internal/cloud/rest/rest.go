@@ -145,7 +145,8 @@ func (t *Transport) once(req *http.Request, route Route) (*http.Response, *Error
 		Action:  route.Action,
 		Status:  resp.StatusCode,
 		Kind:    kind,
-		Message: Without(message(body), append(credentials(req), t.Secrets...)...),
+		// secrets go before the text is cut, or a part of one might stay
+		Message: oneLine(Without(message(body), append(credentials(req), t.Secrets...)...)),
 	}
 	if kind == cloud.ErrDenied && route.Permission != "" && !route.Login {
 		failure.Needs = route.Permission

@@ -2,8 +2,11 @@ package survey
 
 import (
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/muster-dev/muster/internal/cloud"
 )
 
 // Ports reads a port or a range of ports, "443" or "3998-4000".
@@ -28,4 +31,40 @@ func Prefix(text string) (netip.Prefix, bool) {
 		return netip.Prefix{}, false
 	}
 	return netip.PrefixFrom(a, a.BitLen()), true
+}
+
+// inside adds, for each rule that names networks, the parties that live in them:
+// a rule for the cluster's own network lets the workers in. A network that holds
+// a part of a party is neither a yes nor a no.
+func inside(o *cloud.Observation) {
+	parties := map[string][]netip.Addr{}
+	for _, g := range o.Groups {
+		for _, in := range g.Instances {
+			if p := Party(g.Role); p != "" && in.Addr.IsValid() {
+				parties[p] = append(parties[p], in.Addr)
+			}
+		}
+	}
+	for _, r := range slices.Clone(o.Network.Rules) {
+		if r.From != "" || slices.ContainsFunc(r.Sources, func(p netip.Prefix) bool { return p.Bits() == 0 }) {
+			continue // it says whom, or everybody
+		}
+		for _, from := range []string{cloud.PartyControlPlane, cloud.PartyWorkers} {
+			n := 0
+			for _, a := range parties[from] {
+				if slices.ContainsFunc(r.Sources, func(p netip.Prefix) bool { return p.Contains(a) }) {
+					n++
+				}
+			}
+			switch {
+			case n == 0:
+			case n < len(parties[from]):
+				o.Network.Partial = true
+			default:
+				r.From = from
+				o.Network.Rules = append(o.Network.Rules, r)
+				r.From = ""
+			}
+		}
+	}
 }

@@ -122,6 +122,7 @@ func (s *Survey) Finish(o cloud.Observation) *cloud.Observation {
 			s.gaps = append(s.gaps, cloud.Gap{What: WhatAddresses, Subject: lb.Name, Why: "the load balancer has none yet"})
 		}
 	}
+	inside(&o)
 	o.Gaps = slices.Clone(s.gaps)
 	slices.SortFunc(o.Gaps, func(a, b cloud.Gap) int {
 		return cmp.Or(strings.Compare(a.What, b.What), strings.Compare(a.Subject, b.Subject), strings.Compare(a.Why, b.Why))

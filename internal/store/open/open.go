@@ -9,7 +9,9 @@ import (
 	"strings"
 
 	"github.com/muster-dev/muster/internal/store"
+	"github.com/muster-dev/muster/internal/store/azureblob"
 	"github.com/muster-dev/muster/internal/store/file"
+	"github.com/muster-dev/muster/internal/store/gs"
 	"github.com/muster-dev/muster/internal/store/mem"
 	"github.com/muster-dev/muster/internal/store/s3"
 )
@@ -52,6 +54,14 @@ func Store(ctx context.Context, where string, c Config) (store.Store, error) {
 	switch scheme {
 	case "s3", "do", "linode", "hos", "scw":
 		return openS3(ctx, c, s3.Config{Scheme: scheme, Bucket: bucket, Prefix: prefix})
+	case "gs":
+		return gs.Open(ctx, gs.Config{Bucket: bucket, Prefix: prefix, Endpoint: emulator(c.Getenv("STORAGE_EMULATOR_HOST"))})
+	case "azureblob":
+		container, prefix, _ := strings.Cut(prefix, "/")
+		if container == "" {
+			return nil, &store.Fault{Where: where, What: "names no container", Next: "write it as azureblob://account/container or azureblob://account/container/path, as kOps does since 1.36"}
+		}
+		return azureblob.Open(ctx, azureblob.Config{Account: bucket, Container: container, Prefix: prefix})
 	default:
 		return nil, &store.Fault{Where: where, What: fmt.Sprintf("scheme %q is not one that muster knows", scheme), Next: "use one of " + known}
 	}
@@ -67,6 +77,14 @@ func split(where, rest string) (bucket, prefix string, err error) {
 		return "", "", &store.Fault{Where: where, What: fmt.Sprintf("the path %q cannot be used", prefix), Next: "write it as scheme://bucket/path, without dots and double slashes"}
 	}
 	return bucket, prefix, nil
+}
+
+// emulator is the URL of an emulator; Google's tools allow a bare host.
+func emulator(host string) string {
+	if host == "" || strings.Contains(host, "://") {
+		return host
+	}
+	return "http://" + host
 }
 
 func openS3(ctx context.Context, c Config, s s3.Config) (store.Store, error) {

@@ -1,0 +1,163 @@
+// Package awstest gives tests an AWS to look at: moto's server in a process of
+// its own, with a kOps cluster in it that is built through AWS's own API, or with
+// a sample of what real kOps built.
+//
+// It is for tests only. It needs python3 with moto; where that is missing, a
+// test skips and says so, or fails if MUSTER_REQUIRE_ALL is set.
+package awstest
+
+import (
+	"bufio"
+	_ "embed"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+//go:embed emulator.py
+var emulator []byte
+
+// Region is where the emulator's clusters are.
+const Region = "us-east-1"
+
+// Missing skips a test for want of something, or fails it where nothing may be
+// skipped.
+func Missing(t testing.TB, what string) {
+	t.Helper()
+	if os.Getenv("MUSTER_REQUIRE_ALL") != "" {
+		t.Fatalf("MISSING: %s", what)
+	}
+	t.Skipf("SKIPPED: %s", what)
+}
+
+// Start starts an AWS without anything in it, sets the environment that leads
+// there, and returns its address. It ends with the test.
+func Start(t testing.TB) string {
+	t.Helper()
+	python, err := exec.LookPath("python3")
+	if err != nil {
+		Missing(t, "python3, which runs the AWS emulator, is not on this machine")
+	}
+	if out, err := exec.Command(python, "-c", "import moto.server, boto3").CombinedOutput(); err != nil {
+		lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+		Missing(t, "moto, the AWS emulator, is not on this machine; pip install 'moto[server]==5.2.1': "+lines[len(lines)-1])
+	}
+	script := filepath.Join(t.TempDir(), "emulator.py")
+	if err := os.WriteFile(script, emulator, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(python, script)
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		in.Close()
+		cmd.Wait()
+	})
+	line, err := bufio.NewReader(out).ReadString('\n')
+	port, bad := strconv.Atoi(strings.TrimSpace(line))
+	if err != nil || bad != nil {
+		t.Fatalf("the AWS emulator printed %q instead of its port: %v", line, err)
+	}
+	url := fmt.Sprintf("http://127.0.0.1:%d", port)
+	Environ(t, url)
+	return url
+}
+
+// Environ points the SDK, in this process and in those that it starts, at an
+// endpoint with made-up credentials and nothing of the machine's own.
+func Environ(t testing.TB, endpoint string) {
+	t.Helper()
+	for name, value := range map[string]string{
+		"AWS_ENDPOINT_URL":            endpoint,
+		"S3_ENDPOINT":                 endpoint,
+		"AWS_REGION":                  Region,
+		"S3_REGION":                   Region,
+		"AWS_ACCESS_KEY_ID":           "test",
+		"AWS_SECRET_ACCESS_KEY":       "test",
+		"S3_ACCESS_KEY_ID":            "test",
+		"S3_SECRET_ACCESS_KEY":        "test",
+		"AWS_EC2_METADATA_DISABLED":   "true",
+		"AWS_CONFIG_FILE":             filepath.Join(t.TempDir(), "config"),
+		"AWS_SHARED_CREDENTIALS_FILE": filepath.Join(t.TempDir(), "credentials"),
+	} {
+		t.Setenv(name, value)
+	}
+	for _, name := range []string{"AWS_PROFILE", "AWS_SESSION_TOKEN"} {
+		t.Setenv(name, "") // so that it is put back
+		os.Unsetenv(name)
+	}
+}
+
+// Reset empties the AWS at url.
+func Reset(t testing.TB, url string) {
+	t.Helper()
+	client := http.Client{Timeout: time.Minute}
+	r, err := client.Post(url+"/moto-api/reset", "text/plain", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Body.Close()
+	if r.StatusCode != http.StatusOK {
+		t.Fatalf("reset of the AWS emulator: %s", r.Status)
+	}
+}
+
+// Samples returns the names of the samples of real clusters, or skips the test
+// if they are not here. root is the repository's root, as a path.
+func Samples(t testing.TB, root string) []string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(root, "..", "shared", "samples", "aws", "*.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(files) == 0 {
+		t.Skip("SKIPPED: the samples of real clusters (../shared/samples/aws, seen from the repository's root) are not here; clusters of our own are tested")
+	}
+	names := make([]string, len(files))
+	for i, f := range files {
+		names[i] = strings.TrimSuffix(filepath.Base(f), ".json")
+	}
+	return names
+}
+
+// LoadSample empties the AWS at url and loads a sample into it.
+func LoadSample(t testing.TB, root, url, name string) {
+	t.Helper()
+	Reset(t, url)
+	shared := filepath.Join(root, "..", "shared")
+	cmd := exec.Command("python3", filepath.Join(shared, "tools", "aws-sample"), "load", filepath.Join(shared, "samples", "aws", name+".json"), "--endpoint", url)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("load sample %s: %v\n%s", name, err, out)
+	}
+}
+
+// SampleCluster returns the name of the cluster in a sample.
+func SampleCluster(t testing.TB, root, name string) string {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(root, "..", "shared", "samples", "aws", name+".json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sample struct{ Cluster string }
+	if err := json.Unmarshal(data, &sample); err != nil {
+		t.Fatal(err)
+	}
+	return sample.Cluster
+}

@@ -1,0 +1,53 @@
+"""moto's AWS server on a port of the system's choosing, which it prints.
+
+moto makes no network interfaces for a network load balancer and has no filter by their type; both are added: an
+interface counts as a load balancer's by its description, as AWS words it. Nor does it start instances from a second
+version of a launch template, whose user-data it keeps in another form. The server ends with its standard input.
+"""
+import os
+import sys
+import threading
+
+from moto.core.types import Base64EncodedString
+from moto.ec2.models.elastic_network_interfaces import NetworkInterface
+from moto.ec2.models.launch_templates import LaunchTemplateVersion
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+
+class Quiet(WSGIRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log(self, *args):
+        pass
+
+
+def kind(interface):
+    return "network_load_balancer" if (interface.description or "").startswith("ELB net/") else "interface"
+
+
+def filtered(interface, name, method_name=None, known=NetworkInterface.get_filter_value):
+    return kind(interface) if name == "interface-type" else known(interface, name, method_name)
+
+
+NetworkInterface.get_filter_value = filtered
+NetworkInterface.interface_type = property(kind, lambda interface, value: None)
+
+
+def user_data(version):
+    data = version.data.get("UserData")
+    return Base64EncodedString(data) if isinstance(data, str) else data
+
+
+LaunchTemplateVersion.user_data = property(user_data)
+
+
+def end_with_input():
+    sys.stdin.read()
+    os._exit(0)
+
+
+server = make_server("127.0.0.1", 0, DomainDispatcherApplication(create_backend_app), threaded=True, request_handler=Quiet)
+print(server.server_port, flush=True)
+threading.Thread(target=end_with_input, daemon=True).start()
+server.serve_forever()

@@ -1,0 +1,118 @@
+package aws
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/smithy-go"
+
+	"github.com/muster-dev/muster/internal/cloud"
+)
+
+// denied are AWS's codes for credentials that are missing, wrong, old or not
+// allowed, with what to do; empty where the code says it all.
+var denied = map[string]string{
+	"AccessDenied":                "",
+	"AccessDeniedException":       "",
+	"UnauthorizedOperation":       "",
+	"UnauthorizedAccess":          "",
+	"OptInRequired":               "",
+	"MissingAuthenticationToken":  "",
+	"IncompleteSignature":         "",
+	"AuthFailure":                 "check the access key and the machine's clock",
+	"SignatureDoesNotMatch":       "check the secret key and the machine's clock",
+	"RequestExpired":              "check the machine's clock",
+	"InvalidSignatureException":   "check the secret key and the machine's clock",
+	"ExpiredToken":                "the session has expired; log in again",
+	"ExpiredTokenException":       "the session has expired; log in again",
+	"TokenRefreshRequired":        "the session has expired; log in again",
+	"UnrecognizedClientException": "AWS does not know the access key",
+	"InvalidClientTokenId":        "AWS does not know the access key",
+	"InvalidAccessKeyId":          "AWS does not know the access key",
+}
+
+// explain turns the SDK's error into one line with its kind.
+func explain(a action, err error) error {
+	var (
+		api      smithy.APIError
+		response *awshttp.ResponseError
+		dns      *net.DNSError
+	)
+	switch {
+	case errors.Is(err, context.Canceled):
+		return fmt.Errorf("%s: interrupted: %w", a, context.Canceled)
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("%s: no answer within the deadline: %w", a, cloud.ErrTransient)
+	case errors.As(err, &api):
+		return explainAPI(a, api, err)
+	case errors.As(err, &response):
+		if s := response.HTTPStatusCode(); s == http.StatusForbidden || s == http.StatusUnauthorized {
+			return fmt.Errorf("%s: %s: %w", a, http.StatusText(s), cloud.ErrDenied)
+		}
+		return fmt.Errorf("%s: status %d: %w", a, response.HTTPStatusCode(), cloud.ErrTransient)
+	case errors.As(err, &dns) && dns.IsNotFound:
+		return fmt.Errorf("%s: no such host %s; is the region right? %w", a, dns.Name, cloud.ErrUsage)
+	}
+	return fmt.Errorf("%s: %s: %w", a, cause(err), cloud.ErrTransient)
+}
+
+// explainAPI turns what AWS answered into one line with its kind.
+func explainAPI(a action, api smithy.APIError, err error) error {
+	code, said := api.ErrorCode(), oneLine(api.ErrorMessage())
+	hint, isDenied := denied[code]
+	switch {
+	case isDenied && hint != "":
+		return fmt.Errorf("%s: %s: %s: %w", a, code, hint, cloud.ErrDenied)
+	case isDenied:
+		return fmt.Errorf("%s: %s: %s: %w", a, code, said, cloud.ErrDenied)
+	case isThrottle(code):
+		return fmt.Errorf("%s: throttled (%s) until the attempts were used up: %w", a, code, cloud.ErrTransient)
+	case strings.HasSuffix(code, ".NotFound"), strings.HasSuffix(code, ".NotFoundException"),
+		code == "NoSuchEntity", code == "LoadBalancerNotFound", code == "TargetGroupNotFound", code == "AccessPointNotFound":
+		return fmt.Errorf("%s: %s: %w", a, said, cloud.ErrNotFound)
+	}
+	var response *awshttp.ResponseError
+	if errors.As(err, &response) {
+		switch s := response.HTTPStatusCode(); {
+		case s >= http.StatusInternalServerError, s == http.StatusTooManyRequests:
+			return fmt.Errorf("%s: status %d (%s): %w", a, s, code, cloud.ErrTransient)
+		case s == http.StatusForbidden, s == http.StatusUnauthorized:
+			return fmt.Errorf("%s: %s: %s: %w", a, code, said, cloud.ErrDenied)
+		}
+	}
+	return fmt.Errorf("%s: %s: %s: %w", a, code, said, cloud.ErrUsage)
+}
+
+func isThrottle(code string) bool {
+	_, ok := retry.DefaultThrottleErrorCodes[code]
+	return ok
+}
+
+// cause is the innermost error's text: the SDK's own layers repeat themselves.
+func cause(err error) string {
+	for {
+		inner := errors.Unwrap(err)
+		if inner == nil {
+			return oneLine(err.Error())
+		}
+		err = inner
+	}
+}
+
+// oneLine keeps AWS's texts to what fits a line. The encoded message that EC2
+// adds to refusals is for a machine.
+func oneLine(s string) string {
+	s, _, _ = strings.Cut(s, " Encoded authorization failure message")
+	s = strings.Join(strings.Fields(s), " ")
+	const limit = 240
+	if len(s) > limit {
+		s = strings.ToValidUTF8(s[:limit], "") + "..."
+	}
+	return s
+}

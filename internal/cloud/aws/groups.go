@@ -1,0 +1,332 @@
+package aws
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/autoscaling"
+	asgtypes "github.com/aws/aws-sdk-go-v2/service/autoscaling/types"
+	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
+
+	"github.com/muster-dev/muster/internal/cloud"
+	"github.com/muster-dev/muster/internal/cluster"
+)
+
+// AWS's own tags of an instance: the group it is in, which goes when it is
+// detached, and the template that it was born from, which stays.
+const (
+	tagScalingGroup    = "aws:autoscaling:groupName"
+	tagTemplateID      = "aws:ec2launchtemplate:id"
+	tagTemplateVersion = "aws:ec2launchtemplate:version"
+)
+
+// group is an instance group on its way to a [cloud.Group].
+type group struct {
+	cloud.Group
+	// from is what the next instance is made from, and version which one of it:
+	// a number, $Latest or $Default.
+	from    templateRef
+	version string
+	profile string   // instance profile of the next instance
+	guards  []string // its security groups
+	// machines become Instances when all is known of them.
+	machines []machine
+	// targets and classics are the target groups and classic load balancers
+	// that instances join.
+	targets  []string
+	classics []string
+}
+
+// machine is an instance as AWS lists it, without what nobody asks for.
+type machine struct {
+	cloud.Instance
+	from    templateRef // what it was born from
+	profile string
+	guards  []string
+	group   string // kOps's name
+	role    cluster.Role
+	asg     string // Auto Scaling group it is in or kept warm for
+}
+
+// machines returns the groups with their instances, sorted by name. It fails if
+// neither list can be had, or if both are empty.
+func (l *look) machines(ctx context.Context) ([]*group, error) {
+	var (
+		groups          []*group
+		machines        []machine
+		groupErr, ecErr error
+	)
+	together(
+		func() { groups, groupErr = l.scalingGroups(ctx) },
+		func() { machines, ecErr = l.liveMachines(ctx) },
+	)
+	switch {
+	case groupErr != nil && ecErr != nil:
+		return nil, groupErr
+	case groupErr != nil:
+		l.gap("groups", "", groupErr)
+	case ecErr != nil:
+		l.gap("instances", "", ecErr)
+	case len(groups) == 0 && len(machines) == 0:
+		return nil, fmt.Errorf("no Auto Scaling group and no instance is tagged %s=%s; is the region right? %w", tagCluster, l.cluster, cloud.ErrNotFound)
+	}
+	return l.join(groups, machines), nil
+}
+
+func (l *look) scalingGroups(ctx context.Context) ([]*group, error) {
+	in := &autoscaling.DescribeAutoScalingGroupsInput{
+		MaxRecords: aws.Int32(100),
+		Filters:    []asgtypes.Filter{{Name: aws.String("tag:" + tagCluster), Values: []string{l.cluster}}},
+	}
+	var groups []*group
+	for {
+		out, err := call(ctx, &l.recorder, describeGroups, tagCluster+"="+l.cluster, l.autoscaling.DescribeAutoScalingGroups, in)
+		if err != nil {
+			return nil, err
+		}
+		for _, g := range out.AutoScalingGroups {
+			groups = append(groups, l.groupOf(g))
+		}
+		if in.NextToken = out.NextToken; aws.ToString(in.NextToken) == "" {
+			return groups, nil
+		}
+	}
+}
+
+func (l *look) groupOf(g asgtypes.AutoScalingGroup) *group {
+	tags := make(map[string]string, len(g.Tags))
+	for _, t := range g.Tags {
+		tags[aws.ToString(t.Key)] = aws.ToString(t.Value)
+	}
+	id := aws.ToString(g.AutoScalingGroupName)
+	out := &group{
+		Group: cloud.Group{
+			Name:    tags[tagGroup],
+			ID:      id,
+			Role:    roleOf(tags),
+			Min:     int(aws.ToInt32(g.MinSize)),
+			Max:     int(aws.ToInt32(g.MaxSize)),
+			Desired: int(aws.ToInt32(g.DesiredCapacity)),
+			Zones:   slices.Sorted(slices.Values(g.AvailabilityZones)),
+		},
+		targets:  g.TargetGroupARNs,
+		classics: g.LoadBalancerNames,
+	}
+	if out.Name == "" {
+		out.Name = strings.TrimSuffix(strings.TrimSuffix(id, "."+l.cluster), ".masters")
+	}
+	spec := g.LaunchTemplate
+	if m := g.MixedInstancesPolicy; spec == nil && m != nil && m.LaunchTemplate != nil {
+		spec = m.LaunchTemplate.LaunchTemplateSpecification
+	}
+	out.from, out.version = refOf(spec)
+	for _, i := range g.Instances {
+		from, version := refOf(i.LaunchTemplate)
+		out.machines = append(out.machines, machine{from: from, Instance: cloud.Instance{
+			ID:      aws.ToString(i.InstanceId),
+			Zone:    aws.ToString(i.AvailabilityZone),
+			State:   strings.ToLower(string(i.LifecycleState)),
+			Version: version,
+		}})
+	}
+	return out
+}
+
+// refOf reads which template is meant, and which version; an empty version is
+// the default one.
+func refOf(spec *asgtypes.LaunchTemplateSpecification) (ref templateRef, version string) {
+	if spec == nil {
+		return templateRef{}, ""
+	}
+	version = aws.ToString(spec.Version)
+	if version == "" {
+		version = "$Default"
+	}
+	return templateRef{id: aws.ToString(spec.LaunchTemplateId), name: aws.ToString(spec.LaunchTemplateName)}, version
+}
+
+func roleOf(tags map[string]string) cluster.Role {
+	for _, t := range []struct {
+		tag  string
+		role cluster.Role
+	}{
+		{tagControlPlane, cluster.RoleControlPlane},
+		{tagMaster, cluster.RoleControlPlane},
+		{tagAPIServer, cluster.RoleAPIServer},
+		{tagBastion, cluster.RoleBastion},
+		{tagNode, cluster.RoleNode},
+	} {
+		if _, ok := tags[t.tag]; ok {
+			return t.role
+		}
+	}
+	return ""
+}
+
+// liveMachines returns the cluster's instances that are not gone, in a group or
+// not.
+func (l *look) liveMachines(ctx context.Context) ([]machine, error) {
+	instances, err := l.instances(ctx, &l.recorder, tagCluster+"="+l.cluster,
+		filter("instance-state-name", "pending", "running", "shutting-down", "stopping", "stopped"))
+	if err != nil {
+		return nil, err
+	}
+	machines := make([]machine, len(instances))
+	for n, i := range instances {
+		machines[n] = machineOf(i)
+	}
+	return machines, nil
+}
+
+func machineOf(i ec2types.Instance) machine {
+	tags := tagsOf(i.Tags)
+	m := machine{
+		Instance: cloud.Instance{
+			ID:      aws.ToString(i.InstanceId),
+			Name:    aws.ToString(i.InstanceId), // kOps's nodes on AWS are named so
+			Addr:    private(i),
+			Version: tags[tagTemplateVersion],
+		},
+		from:  templateRef{id: tags[tagTemplateID]},
+		group: tags[tagGroup],
+		role:  roleOf(tags),
+		asg:   tags[tagScalingGroup],
+	}
+	if i.State != nil {
+		m.State = string(i.State.Name)
+	}
+	if i.Placement != nil {
+		m.Zone = aws.ToString(i.Placement.AvailabilityZone)
+	}
+	if i.LaunchTime != nil {
+		m.Launched = i.LaunchTime.UTC().Truncate(time.Second)
+	}
+	if i.IamInstanceProfile != nil {
+		m.profile = profileName(aws.ToString(i.IamInstanceProfile.Arn))
+	}
+	for _, g := range i.SecurityGroups {
+		m.guards = append(m.guards, aws.ToString(g.GroupId))
+	}
+	return m
+}
+
+// profileName is the last part of an instance profile's ARN, or the name itself.
+func profileName(arn string) string { return arn[strings.LastIndex(arn, "/")+1:] }
+
+// join puts instances into their groups, both sorted. An instance that its group
+// does not list is detached; one whose group does not exist makes a group of its
+// own, as Karpenter's do.
+func (l *look) join(groups []*group, machines []machine) []*group {
+	byName := map[string]*group{}
+	listed := map[string]*machine{}
+	strays := map[*group][]machine{} // apart, since listed points into the slices
+	for _, g := range groups {
+		byName[g.Name] = g
+		for n := range g.machines {
+			listed[g.machines[n].ID] = &g.machines[n]
+		}
+	}
+	for _, m := range machines {
+		if known, ok := listed[m.ID]; ok {
+			// What Auto Scaling says of templates is fresher than a tag.
+			if known.Version != "" {
+				m.Version, m.from = known.Version, known.from
+			}
+			*known = m
+		} else if m.State != "shutting-down" {
+			name := cmp.Or(m.group, "(no group)")
+			g, ok := byName[name]
+			if !ok {
+				g = &group{Group: cloud.Group{Name: name, Role: m.role}}
+				byName[name] = g
+				groups = append(groups, g)
+			}
+			// An instance that is kept warm still carries its group's tag.
+			m.Detached = g.ID != "" && m.asg == ""
+			strays[g] = append(strays[g], m)
+		}
+	}
+	for _, g := range groups {
+		g.machines = append(g.machines, strays[g]...)
+		slices.SortFunc(g.machines, func(a, b machine) int { return strings.Compare(a.ID, b.ID) })
+	}
+	slices.SortFunc(groups, func(a, b *group) int { return strings.Compare(a.Name, b.Name) })
+	return groups
+}
+
+// settle fills in what follows from the templates: what the next instance would
+// boot with, and the generation of each that lives.
+func (l *look) settle(g *group, templates *templateSet) {
+	next, err := templates.find(g.from, g.version)
+	switch {
+	case g.from.empty() && g.ID != "":
+		err = errors.New("the Auto Scaling group has no launch template")
+	case g.from.empty():
+		err = errors.New("no Auto Scaling group of this name; what starts its instances is not known")
+	}
+	if err != nil {
+		l.gap("boot configuration", g.Name, err)
+	} else {
+		l.settleTemplate(g, next, templates)
+	}
+	for n := range g.machines {
+		m := &g.machines[n]
+		born, err := templates.find(m.from, m.Version)
+		m.Generation = generation(next, born)
+		if err == nil {
+			m.Version = born.numbered()
+			m.profile = cmp.Or(m.profile, born.profile)
+		}
+		if m.Generation == cloud.GenerationOld {
+			m.Boot = born.boot
+		}
+		g.Instances = append(g.Instances, m.Instance)
+	}
+	if g.Role == "" {
+		l.gap("role", g.Name, errors.New("no tag k8s.io/role/... and no boot configuration that says it"))
+	}
+}
+
+func (l *look) settleTemplate(g *group, next *version, templates *templateSet) {
+	g.Template = cloud.Template{
+		ID:      next.template.id,
+		Version: next.numbered(),
+		Hash:    next.hash,
+		Boot:    next.boot,
+		Older:   next.template.older(next.number),
+	}
+	g.profile, g.guards = next.profile, next.guards
+	if g.Role == "" && next.boot != nil {
+		g.Role = next.boot.Role
+	}
+	// A bastion boots without kOps.
+	if next.boot == nil && g.Role != cluster.RoleBastion {
+		l.gap("boot configuration", g.Name, fmt.Errorf("launch template %s version %d: %w", next.template.name, next.number, next.fault))
+	}
+	if b := next.boot; b != nil && b.Cluster != l.cluster {
+		l.gap("boot configuration", g.Name, fmt.Errorf("launch template %s boots into cluster %q", next.template.name, b.Cluster))
+		g.Template.Boot = nil
+	}
+}
+
+// generation compares what an instance was born from with what the next one
+// would be. Another version with the same user-data is as good as new.
+func generation(next, born *version) cloud.Generation {
+	switch {
+	case next == nil || born == nil:
+		return cloud.GenerationUnknown
+	case next == born:
+		return cloud.GenerationNew
+	case next.hash == "" || born.hash == "":
+		return cloud.GenerationUnknown
+	case next.hash == born.hash:
+		return cloud.GenerationNew
+	}
+	return cloud.GenerationOld
+}

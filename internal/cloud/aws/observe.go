@@ -1,0 +1,97 @@
+package aws
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/muster-dev/muster/internal/cloud"
+	"github.com/muster-dev/muster/internal/cluster"
+)
+
+// look is one look at a cluster: the provider, the calls made so far, and what
+// could not be seen.
+type look struct {
+	*Provider
+	recorder
+
+	gapsMu sync.Mutex // guards gaps
+	gaps   []cloud.Gap
+}
+
+// gap notes what could not be observed.
+func (l *look) gap(what, subject string, why error) {
+	l.gapsMu.Lock()
+	defer l.gapsMu.Unlock()
+	l.gaps = append(l.gaps, cloud.Gap{What: what, Subject: subject, Why: why.Error()})
+}
+
+// sorted returns the gaps without repetition.
+func (l *look) sorted() []cloud.Gap {
+	slices.SortFunc(l.gaps, func(a, b cloud.Gap) int {
+		return cmp.Or(strings.Compare(a.What, b.What), strings.Compare(a.Subject, b.Subject), strings.Compare(a.Why, b.Why))
+	})
+	return slices.Compact(l.gaps)
+}
+
+// Observe implements [cloud.Provider].
+func (p *Provider) Observe(ctx context.Context) (*cloud.Observation, error) {
+	parent := ctx
+	ctx, cancel := context.WithTimeout(ctx, p.timeout)
+	defer cancel()
+	if err := p.authenticate(ctx); err != nil {
+		return nil, fmt.Errorf("observe %s: %w", p.cluster, err)
+	}
+	l := &look{Provider: p}
+	groups, err := l.machines(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("observe %s in %s: %w", p.cluster, p.region, err)
+	}
+	templates := l.templates(ctx, groups)
+	for _, g := range groups {
+		l.settle(g, templates)
+	}
+
+	o := &cloud.Observation{Cluster: p.cluster, Cloud: cluster.AWS}
+	var roles map[string]string // instance profiles and the role of each
+	together(
+		func() { o.LoadBalancers = l.balancers(ctx, groups) },
+		func() { o.Roles, roles = l.roles(ctx, groups) },
+	)
+	o.Network = l.network(ctx, groups, o.LoadBalancers)
+	// Who interrupts wants no answer; a deadline makes gaps of what is missing.
+	if err := parent.Err(); errors.Is(err, context.Canceled) {
+		return nil, fmt.Errorf("observe %s: %w", p.cluster, err)
+	}
+	for _, g := range groups {
+		g.Template.Permissions = roles[g.profile]
+		o.Groups = append(o.Groups, g.Group)
+	}
+	o.Calls, o.Gaps = l.inOrder(), l.sorted()
+	return o, nil
+}
+
+// together runs functions side by side and returns when all have ended.
+func together(functions ...func()) {
+	var g errgroup.Group
+	g.SetLimit(parallel)
+	for _, f := range functions {
+		g.Go(func() error { f(); return nil })
+	}
+	_ = g.Wait() // none of them fails
+}
+
+// each runs f for every item, a few at a time, and returns when all have ended.
+func each[T any](items []T, f func(T)) {
+	functions := make([]func(), len(items))
+	for i, item := range items {
+		functions[i] = func() { f(item) }
+	}
+	together(functions...)
+}

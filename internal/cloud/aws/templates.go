@@ -1,0 +1,318 @@
+package aws
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+
+	"github.com/muster-dev/muster/internal/cloud"
+	"github.com/muster-dev/muster/internal/cloud/bootconfig"
+)
+
+// eachAlone is how many launch templates are asked for one by one, with all
+// their versions. With more, one call a page returns the newest and default
+// versions of all the account's templates, and only templates of which an older
+// version still lives are asked for again.
+const eachAlone = 8
+
+// templateRef names a launch template by id, by name, or both.
+type templateRef struct{ id, name string }
+
+func (r templateRef) empty() bool { return r.id == "" && r.name == "" }
+
+func (r templateRef) String() string {
+	if r.name != "" {
+		return r.name
+	}
+	return r.id
+}
+
+// key is what the reference is looked up by.
+func (r templateRef) key() string {
+	if r.id != "" {
+		return r.id
+	}
+	return r.name
+}
+
+// template is a launch template with the versions that were read.
+type template struct {
+	id, name string
+	versions map[int64]*version
+	latest   int64 // 0 if not known
+	standard int64 // the default version; 0 if not known
+	whole    bool  // all versions were read
+}
+
+// older counts the versions before one; -1 if they were not all read.
+func (t *template) older(number int64) int {
+	if !t.whole {
+		return -1
+	}
+	n := 0
+	for v := range t.versions {
+		if v < number {
+			n++
+		}
+	}
+	return n
+}
+
+// version is one version of a launch template.
+type version struct {
+	template *template
+	number   int64
+	hash     string // of the user-data; empty if there is none
+	boot     *cloud.BootConfig
+	fault    error // why boot is nil
+	profile  string
+	guards   []string
+}
+
+func (v *version) numbered() string { return strconv.FormatInt(v.number, 10) }
+
+// templateSet holds templates by id and by name.
+type templateSet struct {
+	mu     sync.Mutex // guards what follows
+	byKey  map[string]*template
+	faults map[string]error // why a template is not there, by key
+}
+
+// find returns the version that a group or an instance means.
+func (s *templateSet) find(ref templateRef, want string) (*version, error) {
+	if ref.empty() {
+		return nil, errors.New("no launch template is named")
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t, fault := s.byKey[ref.key()], s.faults[ref.key()]
+	switch {
+	case t == nil && fault != nil:
+		return nil, fault
+	case t == nil:
+		return nil, fmt.Errorf("launch template %s was not found", ref)
+	}
+	number := int64(0)
+	switch want {
+	case "$Latest":
+		number = t.latest
+	case "$Default", "":
+		number = t.standard
+	default:
+		number, _ = strconv.ParseInt(want, 10, 64) // 0 is no version
+	}
+	v, ok := t.versions[number]
+	switch {
+	case !ok && fault != nil:
+		return nil, fault
+	case !ok:
+		return nil, fmt.Errorf("launch template %s has no version %s any more", t.name, want)
+	}
+	return v, nil
+}
+
+// add takes a version over. newest tells that the list it came from holds the
+// template's newest version.
+func (s *templateSet) add(in types.LaunchTemplateVersion, newest bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	id, name := aws.ToString(in.LaunchTemplateId), aws.ToString(in.LaunchTemplateName)
+	t, ok := s.byKey[id]
+	if !ok {
+		t = &template{id: id, name: name, versions: map[int64]*version{}}
+		s.byKey[id], s.byKey[name] = t, t
+	}
+	v := &version{template: t, number: aws.ToInt64(in.VersionNumber)}
+	if _, ok := t.versions[v.number]; ok {
+		return
+	}
+	t.versions[v.number] = v
+	if newest {
+		t.latest = max(t.latest, v.number)
+	}
+	if aws.ToBool(in.DefaultVersion) {
+		t.standard = v.number
+	}
+	d := in.LaunchTemplateData
+	if d == nil {
+		v.fault = errors.New("user-data was not returned")
+		return
+	}
+	v.hash, v.boot, v.fault = readUserData(aws.ToString(d.UserData))
+	if p := d.IamInstanceProfile; p != nil {
+		if v.profile = aws.ToString(p.Name); v.profile == "" {
+			v.profile = profileName(aws.ToString(p.Arn))
+		}
+	}
+	v.guards = d.SecurityGroupIds
+	if len(d.NetworkInterfaces) > 0 {
+		v.guards = d.NetworkInterfaces[0].Groups
+	}
+}
+
+// readUserData decodes what EC2 returns as base64.
+func readUserData(encoded string) (hash string, boot *cloud.BootConfig, fault error) {
+	data, err := base64.StdEncoding.DecodeString(encoded)
+	if err != nil {
+		return "", nil, errors.New("user-data is not base64")
+	}
+	boot, fault = bootconfig.Parse(data)
+	if len(data) > 0 {
+		hash = bootconfig.Hash(data)
+	}
+	return hash, boot, fault
+}
+
+// templates reads the launch templates of the groups: the versions that the
+// next instances are made from, and those that live instances were.
+func (l *look) templates(ctx context.Context, groups []*group) *templateSet {
+	set := &templateSet{byKey: map[string]*template{}, faults: map[string]error{}}
+	wanted := wantedTemplates(groups)
+	if len(wanted) <= eachAlone {
+		each(wanted, func(w want) { l.wholeTemplate(ctx, set, w.ref) })
+		return set
+	}
+	if err := l.newestOfAll(ctx, set, wanted); err != nil {
+		for _, w := range wanted {
+			set.faults[w.ref.key()] = err
+		}
+		return set
+	}
+	var missing []want
+	for _, w := range wanted {
+		if w.versions = set.without(w); len(w.versions) > 0 {
+			missing = append(missing, w)
+		}
+	}
+	each(missing, func(w want) { l.versions(ctx, set, w) })
+	return set
+}
+
+// want is a template with the versions of it that matter.
+type want struct {
+	ref      templateRef
+	versions []string
+}
+
+// wantedTemplates lists each template once.
+func wantedTemplates(groups []*group) []want {
+	var (
+		order []*want
+		seen  = map[string]*want{}
+		asked = map[[2]string]bool{}
+	)
+	add := func(ref templateRef, version string) {
+		if ref.empty() {
+			return
+		}
+		w, ok := seen[ref.key()]
+		if !ok {
+			w = &want{ref: ref}
+			seen[ref.key()] = w
+			order = append(order, w)
+		}
+		if k := [2]string{ref.key(), version}; !asked[k] && version != "" {
+			asked[k] = true
+			w.versions = append(w.versions, version)
+		}
+	}
+	for _, g := range groups {
+		add(g.from, g.version)
+		for _, m := range g.machines {
+			add(m.from, m.Version)
+		}
+	}
+	all := make([]want, len(order))
+	for i, w := range order {
+		all[i] = *w
+	}
+	return all
+}
+
+// without returns the versions of w that are not there yet.
+func (s *templateSet) without(w want) (missing []string) {
+	for _, v := range w.versions {
+		if _, err := s.find(w.ref, v); err != nil {
+			missing = append(missing, v)
+		}
+	}
+	return missing
+}
+
+// wholeTemplate reads all versions of one template.
+func (l *look) wholeTemplate(ctx context.Context, set *templateSet, ref templateRef) {
+	in := &ec2.DescribeLaunchTemplateVersionsInput{MaxResults: aws.Int32(200)}
+	in.LaunchTemplateId, in.LaunchTemplateName = ref.input()
+	err := l.eachVersion(ctx, in, ref.String(), func(v types.LaunchTemplateVersion) { set.add(v, true) })
+	set.mu.Lock()
+	defer set.mu.Unlock()
+	if err != nil {
+		set.faults[ref.key()] = err
+		return
+	}
+	if t := set.byKey[ref.key()]; t != nil {
+		t.whole = true
+	}
+}
+
+// newestOfAll reads the newest and the default version of every template, and
+// keeps those that are wanted.
+func (l *look) newestOfAll(ctx context.Context, set *templateSet, wanted []want) error {
+	keep := map[string]bool{}
+	for _, w := range wanted {
+		keep[w.ref.id], keep[w.ref.name] = true, true
+	}
+	delete(keep, "")
+	in := &ec2.DescribeLaunchTemplateVersionsInput{MaxResults: aws.Int32(200), Versions: []string{"$Latest", "$Default"}}
+	return l.eachVersion(ctx, in, "newest and default versions of all templates", func(v types.LaunchTemplateVersion) {
+		if keep[aws.ToString(v.LaunchTemplateId)] || keep[aws.ToString(v.LaunchTemplateName)] {
+			set.add(v, true)
+		}
+	})
+}
+
+// versions reads the given versions of one template.
+func (l *look) versions(ctx context.Context, set *templateSet, w want) {
+	in := &ec2.DescribeLaunchTemplateVersionsInput{Versions: w.versions}
+	in.LaunchTemplateId, in.LaunchTemplateName = w.ref.input()
+	err := l.eachVersion(ctx, in, w.ref.String(), func(v types.LaunchTemplateVersion) { set.add(v, false) })
+	switch {
+	case errors.Is(err, cloud.ErrNotFound):
+		// One version that was deleted hides the others.
+		l.wholeTemplate(ctx, set, w.ref)
+	case err != nil:
+		set.mu.Lock()
+		defer set.mu.Unlock()
+		set.faults[w.ref.key()] = err
+	}
+}
+
+// input returns what names the template in a call, which takes one of the two.
+func (r templateRef) input() (id, name *string) {
+	if r.id != "" {
+		return aws.String(r.id), nil
+	}
+	return nil, aws.String(r.name)
+}
+
+func (l *look) eachVersion(ctx context.Context, in *ec2.DescribeLaunchTemplateVersionsInput, what string, f func(types.LaunchTemplateVersion)) error {
+	for {
+		out, err := call(ctx, &l.recorder, describeTemplateVersions, what, l.ec2.DescribeLaunchTemplateVersions, in)
+		if err != nil {
+			return err
+		}
+		for _, v := range out.LaunchTemplateVersions {
+			f(v)
+		}
+		if in.NextToken = out.NextToken; aws.ToString(in.NextToken) == "" {
+			return nil
+		}
+	}
+}
