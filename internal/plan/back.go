@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"context"
 	"slices"
 
 	"github.com/muster-dev/muster/internal/cluster"
@@ -16,9 +17,9 @@ type WayBack struct {
 }
 
 // waysBack finds the cheapest proven way back from after each step.
-func (p *Problem) waysBack(steps []Step, w proof) []WayBack {
+func (p *Problem) waysBack(ctx context.Context, steps []Step, w proof) []WayBack {
 	var all []WayBack
-	s := &searcher{p: p, steps: p.stepsBack(), explorer: newExplorer(p), back: true}
+	s := &searcher{p: p, steps: p.stepsBack(), explorer: newExplorer(ctx, p), back: true}
 	n := w.beginning
 	walker := &searcher{p: p, steps: steps, explorer: s.explorer}
 	origin := p.origin()

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"math"
 	"slices"
@@ -71,8 +72,8 @@ type found struct {
 
 // walk takes steps one after the other and asks for every invariant on the way.
 // Unless all is set it ends at the first violation.
-func (p *Problem) walk(steps []Step, all bool) proof {
-	s := &searcher{p: p, steps: steps, explorer: newExplorer(p)}
+func (p *Problem) walk(ctx context.Context, steps []Step, all bool) proof {
+	s := &searcher{p: p, steps: steps, explorer: newExplorer(ctx, p)}
 	n := s.begin(p.Starts)
 	w := proof{worst: math.MaxInt, stuck: -1, beginning: n, nominal: []State{n.runs[0].nominal}}
 	seen := breaches(0)
@@ -122,11 +123,11 @@ func (p *Problem) walk(steps []Step, all bool) proof {
 
 // check walks through a sequence of steps and returns what it violates, the
 // shortest story of each, the earliest first. None means that the sequence is as safe as a plan.
-func (p *Problem) check(steps []Step) []Violation {
-	w := p.walk(steps, true)
+func (p *Problem) check(ctx context.Context, steps []Step) []Violation {
+	w := p.walk(ctx, steps, true)
 	var all []Violation
 	for _, f := range w.found {
-		all = append(all, p.tell(steps[:f.step+1], w.excused, f))
+		all = append(all, p.tell(ctx, steps[:f.step+1], w.excused, f))
 	}
 	if last := w.end.runs[0].nominal; w.stuck < 0 && last.PolicyBridge && !p.origin().PolicyBridge {
 		all = append(all, Violation{
@@ -141,8 +142,8 @@ func (p *Problem) check(steps []Step) []Violation {
 }
 
 // tell finds the shortest way to a violation and puts it into words.
-func (p *Problem) tell(steps []Step, excused []breaches, f found) Violation {
-	e := newExplorer(p)
+func (p *Problem) tell(ctx context.Context, steps []Step, excused []breaches, f found) Violation {
+	e := newExplorer(ctx, p)
 	e.target = func(step int) breaches {
 		if step >= len(excused) {
 			return 0

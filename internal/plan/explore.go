@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"context"
 	"math"
 	"slices"
 )
@@ -37,6 +38,7 @@ const (
 // An explorer walks through steps, whatever the world does meanwhile, and asks
 // every state for every invariant.
 type explorer struct {
+	ctx   context.Context // of the question that it answers; looked at now and then
 	p     *Problem
 	moves []change
 
@@ -45,7 +47,7 @@ type explorer struct {
 	target func(step int) breaches
 
 	// limit bounds the visits of all explorations together; spent is set when it
-	// was reached, and then nothing is proven.
+	// was reached or nobody waits any more, and then nothing is proven.
 	limit int
 	spent bool
 
@@ -64,12 +66,12 @@ type explorer struct {
 // need less than a hundredth of it.
 const maxVisits = 20_000_000
 
-func newExplorer(p *Problem) *explorer {
+func newExplorer(ctx context.Context, p *Problem) *explorer {
 	limit := p.effort
 	if limit == 0 {
 		limit = maxVisits
 	}
-	return &explorer{p: p, moves: moves(), limit: limit, at: make(map[point]int32)}
+	return &explorer{ctx: ctx, p: p, moves: moves(), limit: limit, at: make(map[point]int32)}
 }
 
 // explore visits every point that steps and moves can reach from the given
@@ -93,7 +95,7 @@ func (e *explorer) explore(start State, from []uint64, steps []Step, all bool) (
 		if v.done {
 			continue
 		}
-		if e.limit--; e.limit < 0 {
+		if e.limit--; e.limit < 0 || e.limit%4096 == 0 && e.ctx.Err() != nil {
 			e.spent = true
 			return nil
 		}

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -99,7 +100,7 @@ const maxFile = 8 << 20
 // Read reads a plan file, YAML or JSON. Whatever was written by another version,
 // by hand or for another cluster is a [*FileError] that says what differs;
 // cluster may be empty, where any will do.
-func Read(where string, data []byte, cluster string) (File, error) {
+func Read(ctx context.Context, where string, data []byte, cluster string) (File, error) {
 	again := "make a new one with muster plan"
 	fault := func(format string, args ...any) (File, error) {
 		return File{}, &FileError{where, fmt.Sprintf(format, args...), again}
@@ -127,7 +128,7 @@ func Read(where string, data []byte, cluster string) (File, error) {
 		return fault("a plan for %s, not for %s", clip(f.Problem.Cluster), cluster)
 	}
 	if is := f.digest(); is != f.ID {
-		return fault("edited since it was written: its id is %s and its contents are %s; %s", clip(f.ID[:min(8, len(f.ID))]), is[:8], f.edited())
+		return fault("edited since it was written: its id is %s and its contents are %s; %s", clip(f.ID[:min(8, len(f.ID))]), is[:8], f.edited(ctx))
 	}
 	return f, nil
 }
@@ -162,10 +163,10 @@ func decode(data []byte) (File, error) {
 
 // edited says what was edited. A plan follows from its problem, so it is made
 // once more and compared.
-func (f File) edited() string {
+func (f File) edited(ctx context.Context) string {
 	p := f.Problem
 	p.effort = 1_000_000 // what was edited may ask for anything
-	made, err := Find(p)
+	made, err := Find(ctx, p)
 	if err != nil {
 		return "its problem was edited: " + firstLine(err)
 	}

@@ -23,7 +23,7 @@ func TestAPlanSurvivesItsFile(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := Read("plan."+name, data, "atlas.k8s.local")
+		got, err := Read(t.Context(), "plan."+name, data, "atlas.k8s.local")
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
@@ -66,7 +66,7 @@ func TestAPlanFileThatIsNotToBeUsedSaysWhatDiffers(t *testing.T) {
 		"a state that is none":   {edit("- state: ", "- state: 9"), "", "its problem was edited: plan: start 1 has 33 control-plane nodes"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := Read("plan.yaml", []byte(test.data), test.cluster)
+			_, err := Read(t.Context(), "plan.yaml", []byte(test.data), test.cluster)
 			var fault *FileError
 			if !errors.As(err, &fault) {
 				t.Fatalf("error %v, want a FileError", err)
@@ -114,7 +114,7 @@ func FuzzRead(f *testing.F) {
 	f.Add([]byte("format: muster.dev/plan/v1\nproblem: {starts: [{state: 18446744073709551615}]}\n"))
 	f.Add([]byte("&a [*a]"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		got, err := Read("f", data, "")
+		got, err := Read(t.Context(), "f", data, "")
 		var fault *FileError
 		switch {
 		case err != nil && !errors.As(err, &fault):
@@ -194,7 +194,7 @@ func TestWhyNot(t *testing.T) {
 		"remove-dns-controller before update-workers": "",
 	} {
 		t.Run(idea, func(t *testing.T) {
-			got, err := WhyNot(pl, idea)
+			got, err := WhyNot(t.Context(), pl, idea)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -212,7 +212,7 @@ func TestWhyNot(t *testing.T) {
 		})
 	}
 	for _, idea := range []string{"", "make coffee", "without coffee", "coffee first", "expose before coffee"} {
-		if _, err := WhyNot(pl, idea); err == nil {
+		if _, err := WhyNot(t.Context(), pl, idea); err == nil {
 			t.Errorf("%q was taken for an idea", idea)
 		}
 	}

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -69,7 +70,7 @@ type Refusal struct {
 
 // Find returns the cheapest plan, or the reasons why there is none as a Plan with
 // Refused set. The error is about the problem or the search itself.
-func Find(p Problem) (Plan, error) {
+func Find(ctx context.Context, p Problem) (Plan, error) {
 	if err := p.validate(); err != nil {
 		return Plan{}, err
 	}
@@ -79,21 +80,21 @@ func Find(p Problem) (Plan, error) {
 	if len(p.Blocked) > 0 {
 		return Plan{Problem: p, Steps: []Planned{}, Refused: &Refusal{Why: strings.Join(p.Blocked, "; "), Story: slices.Clone(p.Blocked)}}, nil
 	}
-	n, s, err := p.solve()
+	n, s, err := p.solve(ctx)
 	if err != nil {
 		return Plan{}, err
 	}
 	if n == nil {
-		r, err := p.refusal()
+		r, err := p.refusal(ctx)
 		return Plan{Problem: p, Steps: []Planned{}, Refused: &r}, err
 	}
 	steps := s.pick(s.tidy(s.begin(p.Starts), n.path()))
-	return p.compose(steps)
+	return p.compose(ctx, steps)
 }
 
 // solve searches for the problem's goal.
-func (p *Problem) solve() (*node, *searcher, error) {
-	s := &searcher{p: p, steps: p.forth(), explorer: newExplorer(p)}
+func (p *Problem) solve(ctx context.Context) (*node, *searcher, error) {
+	s := &searcher{p: p, steps: p.forth(), explorer: newExplorer(ctx, p)}
 	n, err := s.search(s.begin(p.Starts), p.reached)
 	return n, s, err
 }
@@ -107,8 +108,8 @@ func (s *searcher) pick(indices []int) (steps []Step) {
 
 // compose proves a sequence of steps once more, as a whole, and says what is to
 // be said of it.
-func (p *Problem) compose(steps []Step) (Plan, error) {
-	w := p.walk(steps, false)
+func (p *Problem) compose(ctx context.Context, steps []Step) (Plan, error) {
+	w := p.walk(ctx, steps, false)
 	if len(w.found) > 0 || w.stuck >= 0 || !w.end.reachedBy(p.reached) {
 		return Plan{}, errors.New("a plan was found and does not hold when it is walked through; this is a defect of the planner")
 	}
@@ -116,9 +117,9 @@ func (p *Problem) compose(steps []Step) (Plan, error) {
 	pl.Certificate = p.certify(w, steps)
 	pl.Replaced = p.replacements(steps, w.nominal)
 	for i, t := range steps {
-		pl.Steps = append(pl.Steps, p.describe(i, t, w))
+		pl.Steps = append(pl.Steps, p.describe(ctx, i, t, w))
 	}
-	pl.Back = p.waysBack(steps, w)
+	pl.Back = p.waysBack(ctx, steps, w)
 	return pl, nil
 }
 
@@ -150,7 +151,7 @@ func (p *Problem) already(b breach) string {
 	}
 }
 
-func (p *Problem) describe(i int, t Step, w proof) Planned {
+func (p *Problem) describe(ctx context.Context, i int, t Step, w proof) Planned {
 	from := w.nominal[i]
 	d := Planned{
 		Number: i + 1, ID: t.ID, Title: t.Title, Why: t.Why,
@@ -161,7 +162,7 @@ func (p *Problem) describe(i int, t Step, w proof) Planned {
 	for _, n := range t.needs {
 		d.Gates = append(d.Gates, n.says)
 	}
-	d.Effects = append(d.Effects, newExplorer(p).trace(from, t)...)
+	d.Effects = append(d.Effects, newExplorer(ctx, p).trace(from, t)...)
 	d.Meanwhile = p.meanwhile(from)
 	return d
 }
@@ -231,9 +232,9 @@ func (p *Problem) replacements(steps []Step, nominal []State) (r Replacements) {
 }
 
 // refusal says why there is no plan: the direct way, and where it loses nodes.
-func (p *Problem) refusal() (Refusal, error) {
+func (p *Problem) refusal(ctx context.Context) (Refusal, error) {
 	r := Refusal{Story: []string{}, Why: "no order of steps keeps every invariant"}
-	all := p.check(p.direct())
+	all := p.check(ctx, p.direct())
 	if i := slices.IndexFunc(all, func(v Violation) bool { return v.Class == Unresolved.String() }); i > 0 {
 		all = all[i:] // what no order mends comes before what some order does
 	}
@@ -254,7 +255,7 @@ func (p *Problem) refusal() (Refusal, error) {
 	for _, start := range p.Starts {
 		q := *p
 		q.Starts = []Start{start}
-		n, _, err := q.solve()
+		n, _, err := q.solve(ctx)
 		if err != nil {
 			return r, err
 		}

@@ -74,7 +74,7 @@ func TestHazardsOfTheDocumentedWay(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			all := test.problem.check(test.steps)
+			all := test.problem.check(t.Context(), test.steps)
 			i := slices.IndexFunc(all, func(v Violation) bool {
 				return v.Invariant == test.want.Invariant && v.Class == test.want.Class
 			})
@@ -90,7 +90,7 @@ func TestHazardsOfTheDocumentedWay(t *testing.T) {
 
 func TestTheControlPlaneFirstLosesWorkersInTheEnd(t *testing.T) {
 	p := with(gossiping(3, 20), func(p *Problem) { p.Via = Lab })
-	all := p.check([]Step{p.setTopology(), p.updateControlPlane(), p.rollControlPlane()})
+	all := p.check(t.Context(), []Step{p.setTopology(), p.updateControlPlane(), p.rollControlPlane()})
 	i := slices.IndexFunc(all, func(v Violation) bool { return v.Invariant == "steady" })
 	if i < 0 {
 		t.Fatalf("no worker loses the API: %+v", all)
@@ -104,7 +104,7 @@ func TestTheControlPlaneFirstLosesWorkersInTheEnd(t *testing.T) {
 // TestTheRepairedOrder: the planner's own order has none of the hazards.
 func TestTheRepairedOrder(t *testing.T) {
 	p := gossiping(3, 20)
-	if all := p.check(p.stepsOf(t, ids(mustPlan(t, p)))); len(all) > 0 {
+	if all := p.check(t.Context(), p.stepsOf(t, ids(mustPlan(t, p)))); len(all) > 0 {
 		t.Errorf("the plan violates %+v", all)
 	}
 }

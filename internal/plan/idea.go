@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -54,7 +55,7 @@ func IdeaNames() (all [][2]string) {
 // an idea, or changes the plan found: "without STEP", "STEP first", "STEP last",
 // "STEP before STEP", each STEP by its ID. Nobody looks before a step of it: a
 // gate would only stop it sooner.
-func WhyNot(pl Plan, text string) (Idea, error) {
+func WhyNot(ctx context.Context, pl Plan, text string) (Idea, error) {
 	p := pl.Problem
 	steps, err := p.think(pl, strings.Join(strings.Fields(strings.ToLower(text)), " "))
 	if err != nil {
@@ -65,8 +66,8 @@ func WhyNot(pl Plan, text string) (Idea, error) {
 		steps[i].needs = nil
 		idea.Steps = append(idea.Steps, steps[i].Title)
 	}
-	idea.Violations = append(idea.Violations, p.check(steps)...)
-	w := p.walk(steps, true)
+	idea.Violations = append(idea.Violations, p.check(ctx, steps)...)
+	w := p.walk(ctx, steps, true)
 	idea.Cost, idea.Arrives = w.end.cost, w.stuck < 0 && w.end.reachedBy(p.reached)
 	return idea, nil
 }

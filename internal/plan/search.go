@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"container/heap"
 	"encoding/binary"
 	"errors"
@@ -138,7 +139,7 @@ func (s *searcher) search(begin *node, reached goal) (*node, error) {
 			}
 		}
 		if s.explorer.spent {
-			return nil, errSpent
+			return nil, cmp.Or(s.explorer.ctx.Err(), errSpent)
 		}
 	}
 	return nil, nil
