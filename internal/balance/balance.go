@@ -9,11 +9,15 @@
 //
 // What callers rely on:
 //
-//   - a new connection fails only if no server of the set can be reached, each
-//     tried twice. A server that hangs costs it Config.StaggerDelay, and one
-//     that refuses nothing worth measuring;
+//   - a new connection fails only if no server of the set can be reached for as
+//     long as Config.ConnectTimeout. A server that hangs costs it
+//     Config.StaggerDelay, and one that refuses nothing worth measuring;
+//   - a TLS client is joined to a server that has answered it, not to one whose
+//     kernel still accepts connections while the program behind it is stuck;
 //   - a server that leaves the set loses its connections at once, so that
 //     clients reconnect to another instead of waiting for their own timeouts;
+//   - a server that drains keeps them until they are quiet, and is rid of them
+//     little by little within Config.MoveTimeout;
 //   - a set in which everything looks down closes nothing, for then the fault
 //     is more likely on this node;
 //   - the set is never empty once there is one.
@@ -54,7 +58,16 @@ type Config struct {
 	// ordinary jitter; longer is felt by every client of a dead server.
 	StaggerDelay time.Duration
 
-	// AttemptTimeout bounds each dial. Default 2 s.
+	// HelloTimeout is how long a client's TLS hello is waited for. It is said
+	// to servers until one answers, so that a client is never joined to one that
+	// only its kernel speaks for. A client that says nothing for so long, or
+	// something else, is joined to the first server that accepts the connection.
+	// Default 50 ms, which is what clients of other protocols pay if they wait
+	// for the server to speak; negative joins all at once.
+	HelloTimeout time.Duration
+
+	// AttemptTimeout bounds each dial, and the answer to the hello. A search
+	// that found nobody is made again with twice as much. Default 2 s.
 	AttemptTimeout time.Duration
 
 	// ConnectTimeout bounds the search for a server for one client, after
@@ -67,6 +80,11 @@ type Config struct {
 	// keep-alive probes alone count. It is the last line: normally the set
 	// changes first.
 	UserTimeout time.Duration
+
+	// MoveTimeout is how long connections to a server that drains may go on.
+	// Those that are quiet are closed before, a few at a time. Default 30 s; an
+	// API server closes its own after a minute.
+	MoveTimeout time.Duration
 
 	// DrainTimeout is how long open connections may go on after Run was told
 	// to end. Default 500 ms.
@@ -93,8 +111,12 @@ func (c Config) withDefaults() Config {
 	}
 	positive(&c.StaggerDelay, 250*time.Millisecond)
 	positive(&c.AttemptTimeout, 2*time.Second)
+	if c.HelloTimeout == 0 {
+		c.HelloTimeout = 50 * time.Millisecond
+	}
 	positive(&c.ConnectTimeout, 10*time.Second)
 	positive(&c.UserTimeout, 3*time.Second)
+	positive(&c.MoveTimeout, 30*time.Second)
 	positive(&c.DrainTimeout, 500*time.Millisecond)
 	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
 	if c.Name != "" {
@@ -121,13 +143,17 @@ type Balancer struct {
 	accepted uint64
 	failed   uint64
 	failures uint64
-	cut      bool // the last search for a server found none
+	cut      bool          // the last search for a server found none
+	usual    time.Duration // how long a dial that succeeds takes, smoothed
+	moving   chan struct{} // has a token when a server has begun to drain
+	news     chan struct{} // closed when there are servers that searches should try
 }
 
 // server is what the balancer knows of one server. Balancer.mu guards it.
 type server struct {
 	addr     netip.AddrPort
-	member   bool // of the current set
+	member   bool      // of the current set
+	drains   time.Time // since when it drains, as no member; zero if it does not
 	balancer bool
 	dialing  int
 	links    map[*link]struct{}
@@ -148,6 +174,8 @@ func New(cfg Config) *Balancer {
 		cfg:     cfg.withDefaults(),
 		servers: make(map[netip.AddrPort]*server),
 		own:     make(map[netip.AddrPort]bool),
+		moving:  make(chan struct{}, 1),
+		news:    make(chan struct{}),
 	}
 }
 
@@ -161,6 +189,10 @@ func (b *Balancer) Update(set endpoint.Set) error {
 	b.mu.Lock()
 	was := b.set
 	b.set = set
+	if was.Isolated() && !set.Isolated() {
+		close(b.news)
+		b.news = make(chan struct{})
+	}
 	for _, s := range b.servers {
 		s.member = false
 	}
@@ -172,9 +204,18 @@ func (b *Balancer) Update(set endpoint.Set) error {
 		}
 		s.member, s.balancer = true, e.IsBalancer()
 	}
+	draining := set.Draining()
 	leaving := make(map[netip.AddrPort][]*link)
 	for addr, s := range b.servers {
-		if s.member {
+		drains := !s.member && slices.Contains(draining, addr)
+		if s.member || !drains {
+			s.drains = time.Time{}
+		} else if s.drains.IsZero() {
+			s.drains = time.Now()
+			signal(b.moving)
+		}
+		if s.member || drains {
+			b.forgetIfGone(s)
 			continue
 		}
 		if !set.Isolated() {
@@ -211,13 +252,14 @@ var (
 	errSelf  = errors.New("every server of the set is this balancer itself")
 )
 
-// plan returns the servers in the order to dial them now. Where trusting,
-// recent failures do not count.
-func (b *Balancer) plan(trusting bool) ([]*server, error) {
+// plan returns the servers in the order to dial them now, and a channel that is
+// closed when there is a better plan. Where trusting, recent failures do not
+// count.
+func (b *Balancer) plan(trusting bool) ([]*server, <-chan struct{}, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.set.Len() == 0 {
-		return nil, errNoSet
+		return nil, nil, errNoSet
 	}
 	now := time.Now()
 	var candidates []candidate
@@ -236,13 +278,13 @@ func (b *Balancer) plan(trusting bool) ([]*server, error) {
 		})
 	}
 	if len(candidates) == 0 {
-		return nil, errSelf
+		return nil, nil, errSelf
 	}
 	var servers []*server
 	for _, addr := range order(candidates) {
 		servers = append(servers, b.servers[addr])
 	}
-	return servers, nil
+	return servers, b.news, nil
 }
 
 // adopt takes a link into the books. It refuses if the server left the set

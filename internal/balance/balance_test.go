@@ -190,7 +190,7 @@ func TestK3s10240NothingIsClosedWhenEverythingLooksDown(t *testing.T) {
 // stale, were stuck until the list was deleted by hand.
 func TestK3s11349AllDownThenOneUpNeedsNoHelp(t *testing.T) {
 	servers := []*echo{newEcho(t, 0), newEcho(t, 1), newEcho(t, 2)}
-	b := balance.New(balance.Config{StaggerDelay: 20 * time.Millisecond})
+	b := balance.New(balance.Config{StaggerDelay: 20 * time.Millisecond, ConnectTimeout: 300 * time.Millisecond})
 	update(t, b, set(t, servers[0].addr, servers[1].addr, servers[2].addr))
 	lb := start(t, b)
 	for _, s := range servers {

@@ -9,35 +9,48 @@ import (
 	"time"
 )
 
-// attempt is one dial that has ended.
+// attempt is one dial that has ended, with the hello if there was one.
 type attempt struct {
 	server *server
 	conn   net.Conn
+	answer []byte // to the hello
+	alert  bool   // the answer is that it will not talk
 	err    error
 	took   time.Duration
 }
 
+// retryPause is the time between two searches that found no server, unless
+// there is news before.
+const retryPause = time.Second
+
+// errNews ends a search because there are servers to try that it does not have.
+var errNews = errors.New("the servers changed")
+
 // connect finds a server for a client: all of them in the order of plan, and
-// once more in plain order if that failed, for what looked dead to one dial may
-// have been busy (k3s#10240).
+// again with more patience if that failed, for what looked dead to one dial may
+// have been busy (k3s#10240). As long as ConnectTimeout lasts it goes on, so
+// that a client who comes a moment too early is served when the first server
+// returns.
 func (b *Balancer) connect(ctx context.Context, client net.Conn) (*server, *link, error) {
+	said, err := readOpening(client, b.cfg.HelloTimeout)
+	if err != nil {
+		return nil, nil, clientLeft{err}
+	}
 	ctx, cancel := context.WithTimeout(ctx, b.cfg.ConnectTimeout)
 	defer cancel()
-	again := false
-	for {
-		servers, err := b.plan(again)
+	for pass := 0; ; pass++ {
+		servers, news, err := b.plan(pass > 0)
 		if err != nil {
 			return nil, nil, err
 		}
-		won, err := b.race(ctx, servers)
+		won, err := b.race(ctx, servers, said.hello, b.cfg.AttemptTimeout<<min(pass, 8), news)
 		if err != nil {
-			if again || !pause(ctx, b.cfg.StaggerDelay) {
+			if !errors.Is(err, errNews) && !b.rest(ctx, pass, news) {
 				return nil, nil, err
 			}
-			again = true
 			continue
 		}
-		l := &link{client: client, server: won.conn}
+		l := &link{client: client, server: won.conn, said: said.rest, answered: won.answer}
 		if b.adopt(won.server, l) {
 			if b.cfg.OnDialed != nil {
 				b.cfg.OnDialed(won.server.addr, won.took)
@@ -51,14 +64,35 @@ func (b *Balancer) connect(ctx context.Context, client net.Conn) (*server, *link
 	}
 }
 
+// clientLeft says that a client hung up before it was joined to anybody.
+type clientLeft struct{ error }
+
+// rest waits between two searches and reports whether there is time for another.
+func (b *Balancer) rest(ctx context.Context, pass int, news <-chan struct{}) bool {
+	wait := retryPause
+	if pass == 0 {
+		wait = b.cfg.StaggerDelay
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	case <-news:
+	}
+	return ctx.Err() == nil
+}
+
 // race dials the servers in order, the next one when the former has failed or
-// has hung for StaggerDelay, and returns the first that connects. The others
-// are given up. All dials have ended when it returns.
-func (b *Balancer) race(ctx context.Context, servers []*server) (won attempt, err error) {
+// has hung for a while, and returns the first that connects and, where there is
+// a hello, answers it. The others are given up. All dials have ended when it
+// returns.
+func (b *Balancer) race(ctx context.Context, servers []*server, hello []byte, patience time.Duration, news <-chan struct{}) (won attempt, err error) {
 	dials, giveUp := context.WithCancel(ctx)
 	defer giveUp()
 	ended := make(chan attempt)
-	stagger := time.NewTimer(b.cfg.StaggerDelay)
+	delay := b.staggerDelay()
+	stagger := time.NewTimer(delay)
 	defer stagger.Stop()
 	running := 0
 	launch := func() {
@@ -68,29 +102,39 @@ func (b *Balancer) race(ctx context.Context, servers []*server) (won attempt, er
 		s := servers[0]
 		servers = servers[1:]
 		running++
-		stagger.Reset(b.cfg.StaggerDelay)
-		go func() { ended <- b.attempt(dials, s) }()
+		stagger.Reset(delay)
+		go func() { ended <- b.attempt(dials, s, hello, patience) }()
 	}
 
 	var faults []string
+	var declined attempt // answered the hello with an alert
+	fresh := false
 	for launch(); running > 0; {
 		select {
 		case <-stagger.C:
 			launch()
+		case <-news:
+			news, fresh = nil, true
+			giveUp()
 		case a := <-ended:
 			running--
 			switch {
-			case a.err == nil && won.conn == nil:
+			case a.err == nil && won.conn == nil && a.alert && declined.conn == nil:
+				// Another may be more willing; if none is, the client shall
+				// see what a direct connection would have shown it.
+				declined = a
+				launch()
+			case a.err == nil && won.conn == nil && !a.alert:
 				won = a
 				giveUp()
-				b.dialed(a.server)
+				b.dialed(a.server, a.took)
 			case a.err == nil:
 				a.conn.Close()
 			case won.conn != nil:
-				if a.took >= b.cfg.StaggerDelay {
+				if a.took >= delay {
 					b.dialFailed(a.server, fmt.Errorf("no answer in %s, %s was faster", a.took.Round(time.Millisecond), won.server.addr))
 				}
-			case errors.Is(ctx.Err(), context.Canceled): // shutting down proves nothing
+			case fresh || errors.Is(ctx.Err(), context.Canceled): // giving up proves nothing
 			default:
 				faults = append(faults, fmt.Sprintf("%s: %s", a.server.addr, a.err))
 				b.dialFailed(a.server, a.err)
@@ -98,35 +142,74 @@ func (b *Balancer) race(ctx context.Context, servers []*server) (won attempt, er
 			}
 		}
 	}
-	if won.conn != nil {
+	switch {
+	case won.conn != nil:
+		if declined.conn != nil {
+			declined.conn.Close()
+			b.dialFailed(declined.server, errors.New("answers a TLS hello with an alert"))
+		}
 		return won, nil
-	}
-	if ctx.Err() != nil {
+	case declined.conn != nil:
+		return declined, nil
+	case fresh && ctx.Err() == nil:
+		return attempt{}, errNews
+	case ctx.Err() != nil:
 		faults = append(faults, ctx.Err().Error())
 	}
 	return attempt{}, errors.New(strings.Join(faults, "; "))
 }
 
-// attempt dials one server and counts towards its load meanwhile.
-func (b *Balancer) attempt(ctx context.Context, s *server) attempt {
+// staggerDelay is how long a dial may hang before the next server is dialled as
+// well: longer while all servers are slow, because saying hello to two of them
+// makes both slower still.
+func (b *Balancer) staggerDelay() time.Duration {
+	const most = time.Second
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return max(b.cfg.StaggerDelay, min(4*b.usual, most))
+}
+
+// attempt dials one server, says hello, and counts towards its load meanwhile.
+func (b *Balancer) attempt(ctx context.Context, s *server, hello []byte, patience time.Duration) attempt {
 	b.mu.Lock()
 	s.dialing++
 	b.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, b.cfg.AttemptTimeout)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
+	a := attempt{server: s}
 	began := time.Now()
-	conn, err := b.cfg.Dial(ctx, s.addr)
-	took := time.Since(began)
+	a.conn, a.err = b.cfg.Dial(ctx, s.addr)
+	if a.err == nil {
+		if err := tune(a.conn, b.cfg.UserTimeout); err != nil {
+			b.cfg.Logger.Debug("socket options", "server", s.addr, "error", err)
+		}
+		if hello != nil {
+			a.sayHello(ctx, hello)
+		}
+	}
+	a.took = time.Since(began)
 	b.mu.Lock()
 	s.dialing--
 	b.mu.Unlock()
-	if err != nil {
-		return attempt{server: s, err: plain(err, took), took: took}
+	if a.err != nil {
+		a.err = plain(a.err, a.took)
 	}
-	if err := tune(conn, b.cfg.UserTimeout); err != nil {
-		b.cfg.Logger.Debug("socket options", "server", s.addr, "error", err)
+	return a
+}
+
+// sayHello makes the attempt fail unless the server answers the client's hello
+// before ctx ends.
+func (a *attempt) sayHello(ctx context.Context, hello []byte) {
+	conn := a.conn
+	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
+	a.answer, a.alert, a.err = ask(conn, hello)
+	if !stop() && a.err == nil {
+		a.err = ctx.Err() // the deadline may still hit a connection in use
 	}
-	return attempt{server: s, conn: conn, took: took}
+	if a.err != nil {
+		conn.Close()
+		a.conn, a.answer = nil, nil
+	}
 }
 
 // plain strips what the log line says anyway from the error of a dial.
@@ -142,10 +225,12 @@ func plain(err error, took time.Duration) error {
 	return err
 }
 
-func (b *Balancer) dialed(s *server) {
+// dialed notes that a server can be reached, and how long that takes.
+func (b *Balancer) dialed(s *server, took time.Duration) {
 	b.mu.Lock()
 	was := s.failing
 	s.failing = false
+	b.usual += (took - b.usual) / 8
 	b.mu.Unlock()
 	if was {
 		b.cfg.Logger.Info("server reachability", "server", s.addr, "from", "suspect", "to", "reachable")

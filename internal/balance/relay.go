@@ -14,6 +14,9 @@ const chunk = 256 << 10
 // link is a client joined to a server.
 type link struct {
 	client, server net.Conn
+	// said and answered are what was read of each side before they were joined
+	// and goes to the other first.
+	said, answered []byte
 	once           sync.Once
 }
 
@@ -30,10 +33,10 @@ func (l *link) relay(countIn, countOut func(uint64)) {
 // copyToServer and copyToClient exist by name so that a dump of goroutines says
 // which direction each is stuck in.
 func (l *link) copyToServer(count func(uint64)) {
-	l.finish(l.server, transfer(l.server, l.client, count))
+	l.finish(l.server, transfer(l.server, l.client, l.said, count))
 }
 func (l *link) copyToClient(count func(uint64)) {
-	l.finish(l.client, transfer(l.client, l.server, count))
+	l.finish(l.client, transfer(l.client, l.server, l.answered, count))
 }
 
 // finish passes on how one direction ended: its end as an end, which leaves the
@@ -66,10 +69,17 @@ func (l *link) end(failed bool) {
 	})
 }
 
-// transfer copies src to dst until src ends. Between two TCP connections the
-// kernel moves the bytes (splice on Linux); for that, dst's ReadFrom must see
-// src itself inside the io.LimitedReader that io.CopyN makes.
-func transfer(dst, src net.Conn, count func(uint64)) error {
+// transfer copies what was read of src already, and then src until it ends, to
+// dst. Between two TCP connections the kernel moves the bytes (splice on Linux);
+// for that, dst's ReadFrom must see src itself inside the io.LimitedReader that
+// io.CopyN makes.
+func transfer(dst, src net.Conn, before []byte, count func(uint64)) error {
+	if len(before) > 0 {
+		if _, err := dst.Write(before); err != nil {
+			return err
+		}
+		count(uint64(len(before)))
+	}
 	for {
 		n, err := io.CopyN(dst, src, chunk)
 		count(uint64(n))

@@ -29,6 +29,7 @@ func (b *Balancer) Run(ctx context.Context, ln net.Listener) error {
 	defer cut()
 
 	var clients sync.WaitGroup
+	clients.Go(func() { b.move(dials) })
 	err := b.accept(ctx, ln, func(client net.Conn) {
 		clients.Go(func() { b.handle(dials, drained, client) })
 	})
@@ -83,6 +84,10 @@ func (b *Balancer) handle(dials, drained context.Context, client net.Conn) {
 	b.accepted++
 	b.mu.Unlock()
 	s, l, err := b.connect(dials, client)
+	if left := (clientLeft{}); errors.As(err, &left) {
+		client.Close()
+		return
+	}
 	if dials.Err() == nil {
 		b.noteSearch(err)
 	}

@@ -130,6 +130,9 @@ func bubble(t *testing.T, cfg balance.Config, s func(testing.TB) endpoint.Set, f
 	synctest.Test(t, func(t *testing.T) {
 		w := newWires()
 		cfg.Dial = w.dial
+		if cfg.HelloTimeout == 0 {
+			cfg.HelloTimeout = -1 // these clients speak no TLS
+		}
 		b := balance.New(cfg)
 		update(t, b, s(t))
 		ctx, cancel := context.WithCancel(t.Context())
@@ -168,9 +171,11 @@ func TestTimeToConnect(t *testing.T) {
 			first:  func(context.Context) error { time.Sleep(300 * ms); return nil },
 			second: after(20 * ms),
 		}, second.String(), 300 * ms, 2},
-		{"all refuse: everyone once more after a pause", fates{first: refuses, second: refuses, third: refuses}, "", 250 * ms, 6},
-		// 2 s for the last of each round, which begins at 500 ms.
-		{"all hang: everyone once more", fates{first: hangs, second: hangs, third: hangs}, "", 5250 * ms, 6},
+		// At 0 and 250 ms, and then every second.
+		{"all refuse: everyone again until the connect timeout", fates{first: refuses, second: refuses, third: refuses}, "", 10 * time.Second, 3 * 11},
+		// The last of the first round begins at 500 ms and has 2 s, that of the
+		// second begins at 3.25 s and has 4 s.
+		{"all hang: everyone again, with more patience", fates{first: hangs, second: hangs, third: hangs}, "", 10 * time.Second, 3 * 3},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -345,7 +350,7 @@ func TestShutdownGivesUpDialsAndBlamesNobody(t *testing.T) {
 func TestListenerClosedByOthersEndsTheBalancerLikeAShutdown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWires()
-		b := balance.New(balance.Config{Dial: w.dial})
+		b := balance.New(balance.Config{Dial: w.dial, HelloTimeout: -1})
 		update(t, b, three(t))
 		w.set(first, hangs)
 		done := make(chan error)

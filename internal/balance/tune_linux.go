@@ -26,3 +26,19 @@ func tune(conn net.Conn, userTimeout time.Duration) error {
 	})
 	return errors.Join(tcp.SetKeepAliveConfig(keepAlive(userTimeout)), err, os.NewSyscallError("setsockopt TCP_USER_TIMEOUT", failed))
 }
+
+// tcpSilence asks the kernel, which notes the time of every segment with data.
+func tcpSilence(conn *net.TCPConn) (sent, received time.Duration, ok bool) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return 0, 0, false
+	}
+	var info *unix.TCPInfo
+	ctlErr := raw.Control(func(fd uintptr) {
+		info, err = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+	})
+	if ctlErr != nil || err != nil {
+		return 0, 0, false
+	}
+	return time.Duration(info.Last_data_sent) * time.Millisecond, time.Duration(info.Last_data_recv) * time.Millisecond, true
+}

@@ -22,6 +22,8 @@ import (
 	"github.com/muster-dev/muster/internal/lab"
 	"github.com/muster-dev/muster/internal/lab/netns"
 	"github.com/muster-dev/muster/internal/node"
+	"github.com/muster-dev/muster/internal/plan"
+	"github.com/muster-dev/muster/internal/portforward"
 )
 
 // The exit codes of muster.
@@ -106,13 +108,15 @@ func exitCode(err error) int {
 		spec     *cluster.SpecError
 		config   *node.ConfigError
 		labUsage *lab.UsageError
+		planFile *plan.FileError
+		kube     *portforward.ConfigError
 	)
 	switch {
 	case errors.As(err, &refused):
 		return ExitRefused
 	case errors.As(err, &found):
 		return ExitFindings
-	case errors.As(err, &usage), errors.As(err, &spec), errors.As(err, &config), errors.As(err, &labUsage), errors.As(err, &policy), isStoreFault(err):
+	case errors.As(err, &usage), errors.As(err, &spec), errors.As(err, &config), errors.As(err, &labUsage), errors.As(err, &planFile), errors.As(err, &policy), errors.As(err, &kube), isStoreFault(err):
 		return ExitUsage
 	default:
 		return ExitFailed
@@ -147,7 +151,8 @@ way. It touches no cluster.
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usagef("%v; see %s --help", err, cmd.CommandPath())
 	})
-	root.AddCommand(newDescribe(s), newRehearse(s), newLab(s), newInit(s), newToken(s), newGossip(s), newIAM(s))
+	root.AddCommand(newPlan(s), newRehearse(s), newLab(s), newInit(s), newToken(s), newGossip(s), newIAM(s), newDescribe(s), newAudit(s), newExplain(s),
+		newGet(s), newEdit(s), newReplace(s), newCreate(s), newValidate(s), newExport(s))
 	return root
 }
 

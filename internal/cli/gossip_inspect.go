@@ -48,7 +48,7 @@ exit 3. If an address cannot be read, the others are shown and it exits 1.
 }
 
 func runInspect(ctx context.Context, s streams, o inspectOptions, args []string) error {
-	sc, err := o.scene(ctx, args)
+	sc, err := o.scene(ctx, s, args)
 	if err != nil {
 		return err
 	}

@@ -84,11 +84,14 @@ func (s Source) tier() tier {
 // Health is what checks and connections have shown of one address.
 type Health uint8
 
-// Unknown counts as usable: a fresh node has checked nothing yet.
+// Unknown counts as usable: a fresh node has checked nothing yet. A Draining
+// server answers and asks not to be given more work, as an API server does that
+// is about to stop or has not yet started.
 const (
 	Unknown Health = iota
 	Up
 	Down
+	Draining
 )
 
 // String returns the health as it stands in status output.
@@ -98,17 +101,22 @@ func (h Health) String() string {
 		return "up"
 	case Down:
 		return "down"
+	case Draining:
+		return "draining"
 	default:
 		return "unknown"
 	}
 }
+
+// Away reports that a server is not to be given more work.
+func (h Health) Away() bool { return h == Down || h == Draining }
 
 // MarshalText lets health stand in JSON by name.
 func (h Health) MarshalText() ([]byte, error) { return []byte(h.String()), nil }
 
 // UnmarshalText reads what MarshalText wrote.
 func (h *Health) UnmarshalText(b []byte) error {
-	for _, v := range []Health{Unknown, Up, Down} {
+	for _, v := range []Health{Unknown, Up, Down, Draining} {
 		if v.String() == string(b) {
 			*h = v
 			return nil
@@ -152,6 +160,7 @@ func (e Endpoint) String() string {
 // and holds at least one endpoint; the zero value exists only as "none yet".
 type Set struct {
 	endpoints []Endpoint
+	draining  []netip.AddrPort
 	isolated  bool
 }
 
@@ -169,6 +178,10 @@ func (s Set) Addrs() []netip.AddrPort {
 
 // Len returns the number of members: zero only for the zero value.
 func (s Set) Len() int { return len(s.endpoints) }
+
+// Draining returns the addresses that are no members because they ask not to be
+// given more work. What they have at work may go on for a while.
+func (s Set) Draining() []netip.AddrPort { return slices.Clone(s.draining) }
 
 // Isolated reports that every known address looks down. The fault is then more
 // likely here than there, so readers change nothing that outlives the fault.
@@ -335,8 +348,9 @@ func mix(x uint64) uint64 {
 
 // Serving returns what serves now, in order of preference:
 //
-//   - live servers that are not down, followed by load balancers that are not;
-//   - without any live one, balancers and then memories that are not down;
+//   - live servers that are up or unknown, followed by such load balancers;
+//   - without any live one, balancers and then memories that are;
+//   - without those, whatever is draining, in the same order: it answers;
 //   - with everything down, what served last and then everything else, marked
 //     [Set.Isolated]: health is ignored, since a wrong verdict on all of them
 //     must not cut the node off (k3s#10240).
@@ -347,16 +361,26 @@ func (t *Table) Serving() (Set, error) {
 	if len(all) == 0 {
 		return Set{}, ErrEmpty
 	}
-	usable := slices.DeleteFunc(slices.Clone(all), func(e Endpoint) bool { return e.Health == Down })
+	usable := without(all, func(e Endpoint) bool { return e.Health.Away() })
+	var draining []netip.AddrPort
+	if leaving := without(all, func(e Endpoint) bool { return e.Health != Draining }); len(usable) == 0 {
+		usable = leaving
+	} else {
+		draining = Set{endpoints: leaving}.Addrs()
+	}
 	if len(usable) == 0 {
 		return Set{endpoints: t.lastFirst(all), isolated: true}, nil
 	}
 	if usable[0].tier() == tierLive {
-		usable = slices.DeleteFunc(usable, func(e Endpoint) bool { return e.tier() == tierMemory })
+		usable = without(usable, func(e Endpoint) bool { return e.tier() == tierMemory })
 	}
-	s := Set{endpoints: usable}
+	s := Set{endpoints: usable, draining: draining}
 	t.last = s.Addrs()
 	return s, nil
+}
+
+func without(all []Endpoint, unwanted func(Endpoint) bool) []Endpoint {
+	return slices.DeleteFunc(slices.Clone(all), unwanted)
 }
 
 // lastFirst orders all by their place in what served last; newcomers follow in

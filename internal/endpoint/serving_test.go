@@ -266,3 +266,27 @@ func TestServingIsNeverEmptyAgain(t *testing.T) {
 		})
 	})
 }
+
+func TestADrainingServerServesOnlyWhileNobodyElseDoes(t *testing.T) {
+	a, b := netip.MustParseAddrPort("10.0.0.1:443"), netip.MustParseAddrPort("10.0.0.2:443")
+	table := NewTable("node", netip.Addr{})
+	if _, err := table.Replace(Overlay, []netip.AddrPort{a, b}); err != nil {
+		t.Fatal(err)
+	}
+	serving := func() Set {
+		t.Helper()
+		s, err := table.Serving()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	table.Observe(a, Draining)
+	if s := serving(); !slices.Equal(s.Addrs(), []netip.AddrPort{b}) || !slices.Equal(s.Draining(), []netip.AddrPort{a}) {
+		t.Errorf("serving %v, draining %v; want %v and %v", s, s.Draining(), b, a)
+	}
+	table.Observe(b, Down)
+	if s := serving(); !slices.Equal(s.Addrs(), []netip.AddrPort{a}) || len(s.Draining()) != 0 || s.Isolated() {
+		t.Errorf("with the other down: serving %v, draining %v, isolated %v; want %v, which answers", s, s.Draining(), s.Isolated(), a)
+	}
+}

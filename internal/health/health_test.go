@@ -133,7 +133,7 @@ func TestVerdicts(t *testing.T) {
 		{"200 is up", serving(ca.good(), 200), endpoint.Up, "/readyz says 200"},
 		{"401 is up and says that there is no more to learn", serving(ca.good(), 401), endpoint.Up, "/readyz says 401: answers, will not say more"},
 		{"403 is up and says that there is no more to learn", serving(ca.good(), 403), endpoint.Up, "/readyz says 403: answers, will not say more"},
-		{"503 is down", serving(ca.good(), 503), endpoint.Down, "/readyz says 503"},
+		{"503 is draining", serving(ca.good(), 503), endpoint.Draining, "/readyz says 503"},
 		{"404 is down: something else answers there", serving(ca.good(), 404), endpoint.Down, "/readyz says 404"},
 		{"a certificate of another authority is down", serving(other.good(), 200), endpoint.Down,
 			"certificate: certificate signed by unknown authority"},
@@ -240,7 +240,7 @@ func TestTargetsMayChangeAtAnyTime(t *testing.T) {
 	}
 	wg.Wait()
 	c.SetTargets(servers)
-	want := []endpoint.Health{endpoint.Up, endpoint.Down, endpoint.Up}
+	want := []endpoint.Health{endpoint.Up, endpoint.Draining, endpoint.Up}
 	for i, s := range servers {
 		if got := verdict(t, c, s); got.Health != want[i] {
 			t.Errorf("server %d: got %s because %q, want %s", i, got.Health, got.Reason, want[i])

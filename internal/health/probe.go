@@ -23,6 +23,7 @@ const maxAnswer = 32 << 10
 // prober asks servers. It is immutable and shared by all targets.
 type prober struct {
 	dial func(context.Context, netip.AddrPort) (net.Conn, error)
+	wait time.Duration // for a connection
 	tls  *tls.Config
 	ask  *http.Request
 	path string // as configured, for reasons
@@ -39,9 +40,11 @@ type link struct {
 
 // open connects and shakes hands.
 func (p *prober) open(ctx context.Context, addr netip.AddrPort) (*link, *fault) {
-	raw, err := p.dial(ctx, addr)
+	connecting, cancel := context.WithTimeout(ctx, p.wait)
+	defer cancel()
+	raw, err := p.dial(connecting, addr)
 	if err != nil {
-		return nil, &fault{"connect", err}
+		return nil, &fault{connect, err}
 	}
 	conn := tls.Client(raw, p.tls)
 	if err := conn.HandshakeContext(ctx); err != nil {
@@ -90,6 +93,9 @@ func (p *prober) probe(ctx context.Context, addr netip.AddrPort, kept *link, pat
 	if l == nil {
 		var f *fault
 		if l, f = p.open(ctx, addr); f != nil {
+			if f.part == connect {
+				patience = min(patience, p.wait)
+			}
 			return o.explain(f, patience), nil, 0
 		}
 	}
@@ -107,17 +113,24 @@ func (p *prober) probe(ctx context.Context, addr netip.AddrPort, kept *link, pat
 }
 
 // meaning translates a status. A server that asks who we are is alive, and
-// there is no more to learn without credentials.
+// there is no more to learn without credentials. One that reports a fault of its
+// own still answers those it serves; one that does not know the path is
+// something else.
 func meaning(path string, status int) (kind, string) {
 	switch status {
 	case http.StatusOK:
 		return answered, path + " says 200"
 	case http.StatusUnauthorized, http.StatusForbidden:
 		return answered, fmt.Sprintf("%s says %d: answers, will not say more", path, status)
-	default:
+	}
+	if status >= 500 {
 		return declined, fmt.Sprintf("%s says %d", path, status)
 	}
+	return impostor, fmt.Sprintf("%s says %d", path, status)
 }
+
+// connect is the part that a fault has before there is a connection.
+const connect = "connect"
 
 // fault is an exchange that failed in one of its parts.
 type fault struct {
@@ -133,7 +146,7 @@ func (f *fault) Unwrap() error { return f.err }
 func (o outcome) explain(f *fault, patience time.Duration) outcome {
 	var verify *tls.CertificateVerificationError
 	if errors.As(f.err, &verify) {
-		o.kind, o.reason = declined, bounded("certificate: "+certificateFault(verify))
+		o.kind, o.reason = impostor, bounded("certificate: "+certificateFault(verify))
 		return o
 	}
 	o.kind = silent

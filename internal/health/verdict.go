@@ -11,7 +11,8 @@ type kind uint8
 
 const (
 	answered kind = iota // the server works
-	declined             // it answered and says that it must not be used
+	declined             // it answered and says that it must not be given more work
+	impostor             // somebody answered who does not prove to be the server
 	silent               // it could not be asked: refused, broken, no answer in time
 )
 
@@ -56,7 +57,7 @@ func (j *judge) note(o outcome) step {
 	if o.kind == answered {
 		j.fails = 0
 		j.rises++
-		if j.health != endpoint.Down || j.rises >= j.rise {
+		if !j.health.Away() || j.rises >= j.rise {
 			j.health, j.reason = endpoint.Up, o.reason
 		}
 		return settled
@@ -67,6 +68,10 @@ func (j *judge) note(o outcome) step {
 	case o.kept && (!o.timedOut || j.fails+1 >= j.fall):
 		return stale
 	case o.kind == declined:
+		j.fails = 0
+		j.health, j.reason = endpoint.Draining, o.reason
+		return settled
+	case o.kind == impostor:
 		j.fails = 0
 		j.health, j.reason = endpoint.Down, o.reason
 		return settled

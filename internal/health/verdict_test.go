@@ -14,6 +14,7 @@ var (
 	up       = outcome{kind: answered, reason: "up"}
 	upKept   = outcome{kind: answered, reason: "up", kept: true}
 	no       = outcome{kind: declined, reason: "no"}
+	stranger = outcome{kind: impostor, reason: "who?"}
 	noKept   = outcome{kind: declined, reason: "no", kept: true}
 	refused  = outcome{kind: silent, reason: "refused"}
 	timeout  = outcome{kind: silent, reason: "timeout", timedOut: true}
@@ -50,9 +51,18 @@ func TestJudge(t *testing.T) {
 			{up, settled, endpoint.Up},
 			{timeout, doubtful, endpoint.Up},
 		}},
-		{"a server that says no is down at once", 2, 1, []seen{
+		{"a server that says no is draining at once", 2, 1, []seen{
 			{up, settled, endpoint.Up},
-			{no, settled, endpoint.Down},
+			{no, settled, endpoint.Draining},
+		}},
+		{"who does not prove to be the server is down at once", 2, 1, []seen{
+			{up, settled, endpoint.Up},
+			{stranger, settled, endpoint.Down},
+		}},
+		{"a server that drains and then falls silent is down", 2, 1, []seen{
+			{no, settled, endpoint.Draining},
+			{refused, doubtful, endpoint.Draining},
+			{refused, settled, endpoint.Down},
 		}},
 		{"a kept connection that says no is asked again over a new one", 2, 1, []seen{
 			{up, settled, endpoint.Up},
@@ -76,7 +86,7 @@ func TestJudge(t *testing.T) {
 			{timeout, settled, endpoint.Down},
 		}},
 		{"a server that is down stays so until it has answered often enough", 2, 3, []seen{
-			{no, settled, endpoint.Down},
+			{stranger, settled, endpoint.Down},
 			{up, settled, endpoint.Down},
 			{upKept, settled, endpoint.Down},
 			{refused, settled, endpoint.Down},
@@ -106,7 +116,7 @@ func TestJudgeNeedsEvidenceForEveryVerdict(t *testing.T) {
 		unanswered, answers, inRound := 0, 0, 0
 		for range rapid.IntRange(1, 60).Draw(t, "probes") {
 			o := outcome{
-				kind: rapid.SampledFrom([]kind{answered, declined, silent}).Draw(t, "kind"),
+				kind: rapid.SampledFrom([]kind{answered, declined, impostor, silent}).Draw(t, "kind"),
 				kept: canKeep && rapid.Bool().Draw(t, "kept"),
 			}
 			o.timedOut = o.kind == silent && rapid.Bool().Draw(t, "timed out")
@@ -127,13 +137,15 @@ func TestJudgeNeedsEvidenceForEveryVerdict(t *testing.T) {
 				switch {
 				case next != settled:
 					t.Fatalf("health went from %s to %s while in doubt", was, j.health)
-				case j.health == endpoint.Down && o.kept:
+				case j.health.Away() && o.kept:
 					t.Fatal("a kept connection made the server down")
 				case j.health == endpoint.Down && o.kind == silent && unanswered < j.fall:
 					t.Fatalf("%d unanswered probes made the server down; want %d", unanswered, j.fall)
 				case j.health == endpoint.Down && o.kind == answered:
 					t.Fatal("an answer made the server down")
-				case j.health == endpoint.Up && was == endpoint.Down && answers < j.rise:
+				case j.health == endpoint.Draining && o.kind != declined:
+					t.Fatalf("outcome %d made the server draining", o.kind)
+				case j.health == endpoint.Up && was.Away() && answers < j.rise:
 					t.Fatalf("%d answers made the server up; want %d", answers, j.rise)
 				}
 			}
@@ -145,7 +157,7 @@ func TestJudgeNeedsEvidenceForEveryVerdict(t *testing.T) {
 				continue
 			}
 			inRound = 0
-			if o.kind != answered && j.health != endpoint.Down {
+			if o.kind != answered && !j.health.Away() {
 				t.Fatalf("settled at %s after a failed probe", j.health)
 			}
 		}
@@ -163,12 +175,12 @@ func TestLateVerdictOfARemovedTargetIsDropped(t *testing.T) {
 	c.SetTargets([]netip.AddrPort{addr})
 	removed := c.targets[addr]
 	c.SetTargets(nil)
-	c.publish(removed, endpoint.Down, "late", 0)
+	c.publish(removed, verdict{health: endpoint.Down, reason: "late"})
 	if got := c.Results(); len(got) != 0 {
 		t.Errorf("after it went: got %v", got)
 	}
 	c.SetTargets([]netip.AddrPort{addr})
-	c.publish(removed, endpoint.Down, "late", 0)
+	c.publish(removed, verdict{health: endpoint.Down, reason: "late"})
 	if got := c.Results()[addr].Health; got != endpoint.Unknown {
 		t.Errorf("after it came back: got %s, want unknown", got)
 	}

@@ -53,6 +53,21 @@ func PoliciesOf(role cloud.Role) ([]Policy, error) {
 	return all, nil
 }
 
+// PartitionOf returns the partition of the first ARN among the policies'
+// resources, or aws.
+func PartitionOf(policies []Policy) string {
+	for _, p := range policies {
+		for _, s := range p.Statements {
+			for _, r := range s.Resource.Patterns {
+				if parts := strings.SplitN(r, ":", 3); len(parts) == 3 && parts[0] == "arn" && !strings.ContainsAny(parts[1], "*?$") {
+					return parts[1]
+				}
+			}
+		}
+	}
+	return "aws"
+}
+
 // grant is a role of a cloud, and which nodes need it.
 type grant struct {
 	names   []string // of which a binding's text has one, lower case

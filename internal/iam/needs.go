@@ -52,6 +52,8 @@ type Need struct {
 	Actions    []string    `json:"actions"`
 	Resources  []string    `json:"resources"`
 	Conditions []Condition `json:"-"`
+	// Boot: a node that boots without it does not join.
+	Boot bool `json:"boot,omitempty"`
 }
 
 // Needs returns what nodes need on AWS under the given terms. They must have

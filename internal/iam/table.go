@@ -22,11 +22,11 @@ func equals(key string, values ...string) Condition {
 // kops-controller: sts:GetCallerIdentity is everybody's.
 var table = []row{
 	{role: cluster.RoleNode, topologies: gossip, need: Need{
-		Name: "FindSeeds", Caller: "protokube", Actions: []string{"ec2:DescribeInstances"}, Resources: everything,
+		Name: "FindSeeds", Boot: true, Caller: "protokube", Actions: []string{"ec2:DescribeInstances"}, Resources: everything,
 		Why: "looks itself up and lists the cluster's instances as gossip seeds; without it a node that boots finds nobody to gossip with",
 	}},
 	{role: cluster.RoleNode, topologies: gossip, need: Need{
-		Name: "ReadOwnConfiguration", Caller: "nodeup", Actions: []string{"s3:GetObject"},
+		Name: "ReadOwnConfiguration", Boot: true, Caller: "nodeup", Actions: []string{"s3:GetObject"},
 		Resources: []string{"arn:{partition}:s3:::{state}/cluster-completed.spec", "arn:{partition}:s3:::{state}/igconfig/node/*"},
 		Why:       "reads its configuration from the state store; without it a node that boots stops there",
 	}},
@@ -35,19 +35,19 @@ var table = []row{
 		Why: "finds the bucket's region, and tells a missing object from a forbidden one",
 	}},
 	{role: cluster.RoleNode, to: cluster.Release136, need: Need{
-		Name: "MachineType", Caller: "nodeup", Actions: []string{"ec2:DescribeInstanceTypes"}, Resources: everything,
+		Name: "MachineType", Boot: true, Caller: "nodeup", Actions: []string{"ec2:DescribeInstanceTypes"}, Resources: everything,
 		Why: "looks up what its machine type can hold before it starts kubelet; kOps 1.37 does without",
 	}},
 	{role: cluster.RoleNode, registry: true, need: registryNeed},
 	{role: cluster.RoleControlPlane, registry: true, need: registryNeed},
 
 	{role: cluster.RoleControlPlane, need: Need{
-		Name: "MountEtcdVolumes", Caller: "etcd-manager", Actions: []string{"ec2:AttachVolume"}, Resources: everything,
+		Name: "MountEtcdVolumes", Boot: true, Caller: "etcd-manager", Actions: []string{"ec2:AttachVolume"}, Resources: everything,
 		Conditions: []Condition{equals(resourceTag, "{cluster}"), equals("aws:ResourceTag/k8s.io/role/master", "1")},
 		Why:        "attaches etcd's volumes; without it a control-plane node has no etcd",
 	}},
 	{role: cluster.RoleControlPlane, need: Need{
-		Name: "ReadStateStore", Caller: "nodeup, kops-controller", Actions: []string{"s3:Get*"}, Resources: []string{"arn:{partition}:s3:::{state}/*"},
+		Name: "ReadStateStore", Boot: true, Caller: "nodeup, kops-controller", Actions: []string{"s3:Get*"}, Resources: []string{"arn:{partition}:s3:::{state}/*"},
 		Why: "reads configuration, keys and what workers are served; private keys are among it",
 	}},
 	{role: cluster.RoleControlPlane, need: Need{
@@ -69,7 +69,7 @@ var table = []row{
 		Why:        "encrypted volumes and buckets are used through EC2 and S3",
 	}},
 	{role: cluster.RoleControlPlane, need: Need{
-		Name: "KnowNodesAndVolumes", Caller: "kops-controller, etcd-manager, nodeup, protokube",
+		Name: "KnowNodesAndVolumes", Boot: true, Caller: "kops-controller, etcd-manager, nodeup, protokube",
 		Actions:   []string{"ec2:DescribeInstances", "ec2:DescribeInstanceTypes", "ec2:DescribeRegions", "ec2:DescribeVolumes", "kms:CreateGrant", "kms:DescribeKey"},
 		Resources: everything,
 		Why:       "proves that a worker which asks to join is the cluster's, finds etcd's volumes and gossip seeds",

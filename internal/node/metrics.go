@@ -69,7 +69,7 @@ func (report reported) Collect(out chan<- prometheus.Metric) {
 		for _, e := range s.Known {
 			byHealth[e.Health]++
 		}
-		for _, h := range []endpoint.Health{endpoint.Unknown, endpoint.Up, endpoint.Down} {
+		for _, h := range []endpoint.Health{endpoint.Unknown, endpoint.Up, endpoint.Draining, endpoint.Down} {
 			ch.gauge(descEndpoints, float64(byHealth[h]), s.Name, h.String())
 		}
 		ch.gauge(descServing, float64(len(s.Serving)), s.Name)

@@ -47,7 +47,7 @@ func (p *publisher) run(ctx context.Context) error {
 		switch {
 		case r.Health == endpoint.Up && !p.stated:
 			p.state(true, r.Reason)
-		case r.Health == endpoint.Down && p.stated:
+		case r.Health.Away() && p.stated:
 			p.state(false, r.Reason)
 		}
 		select {

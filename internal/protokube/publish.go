@@ -231,7 +231,7 @@ func list(held []netip.Addr, own netip.Addr, ownHealth endpoint.Health, dead []n
 			want = append(want, own)
 		}
 		return want
-	case endpoint.Down:
+	case endpoint.Down, endpoint.Draining:
 		if slices.Contains(want, own) {
 			return slices.DeleteFunc(want, func(a netip.Addr) bool { return a == own })
 		}

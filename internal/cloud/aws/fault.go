@@ -55,13 +55,13 @@ func explain(a action, err, last error) error {
 		return fmt.Errorf("%s: %w within the deadline", a, cloud.ErrTransient)
 	case errors.As(err, &api):
 		return explainAPI(a, api, err)
-	case errors.As(err, &response):
+	case errors.As(err, &dns) && dns.IsNotFound:
+		return fmt.Errorf("%s: no such host %s; is the region right? %w", a, dns.Name, cloud.ErrUsage)
+	case errors.As(err, &response) && response.HTTPStatusCode() != 0:
 		if s := response.HTTPStatusCode(); s == http.StatusForbidden || s == http.StatusUnauthorized {
 			return fmt.Errorf("%s: %s: %w", a, http.StatusText(s), cloud.ErrDenied)
 		}
 		return fmt.Errorf("%s: status %d: %w", a, response.HTTPStatusCode(), cloud.ErrTransient)
-	case errors.As(err, &dns) && dns.IsNotFound:
-		return fmt.Errorf("%s: no such host %s; is the region right? %w", a, dns.Name, cloud.ErrUsage)
 	}
 	return fmt.Errorf("%s: %s: %w", a, cause(err), cloud.ErrTransient)
 }
@@ -80,8 +80,7 @@ func explainAPI(a action, api smithy.APIError, err error) error {
 		return fmt.Errorf("%s: %s (%d): %s: %w", a, code, status, cmp.Or(hint, said), cloud.ErrDenied)
 	case isThrottle(code):
 		return fmt.Errorf("%s: throttled (%s): %w", a, code, cloud.ErrTransient)
-	case strings.HasSuffix(code, ".NotFound"), strings.HasSuffix(code, ".NotFoundException"),
-		code == "NoSuchEntity", code == "LoadBalancerNotFound", code == "TargetGroupNotFound", code == "AccessPointNotFound":
+	case strings.HasSuffix(code, "NotFound"), strings.HasSuffix(code, "NotFoundException"), code == "NoSuchEntity":
 		return fmt.Errorf("%s: %s: %w", a, said, cloud.ErrNotFound)
 	}
 	switch {

@@ -235,8 +235,8 @@ func (l *look) join(groups []*group, machines []machine) []*group {
 	}
 	for _, m := range machines {
 		if known, ok := listed[m.ID]; ok {
-			// What Auto Scaling says of templates is fresher than a tag.
-			if known.Version != "" {
+			// The tag was written at birth; Auto Scaling's word stands in for it.
+			if m.Version == "" {
 				m.Version, m.from = known.Version, known.from
 			}
 			*known = m

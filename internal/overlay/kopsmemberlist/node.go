@@ -16,9 +16,13 @@ import (
 	"github.com/muster-dev/muster/internal/overlay/upstream"
 )
 
-// leaveTime bounds the farewell at the end of Run: what was written last, and
-// that we leave.
-const leaveTime = 10 * time.Second
+// The farewell at the end of Run: what was written last, and that we leave.
+// Gossip takes a second and a half to tell of a leave among 200. kOps waits up to
+// ten; the last two that end at the same time would do so in vain.
+const (
+	lastWordTime = 5 * time.Second
+	leaveTime    = 2 * time.Second
+)
 
 // tellEvery is how often what others do wrong is logged at most.
 const tellEvery = time.Minute
@@ -77,8 +81,8 @@ func New(cfg Config) (*Node, error) {
 
 // Run takes part in the overlay until ctx ends, and returns when everything that
 // it has started has ended; before, it sends what was written last and says that
-// it leaves, which takes ten seconds at most. A member that does not answer and
-// is being joined just then can take as long again. The error is nil unless it
+// it leaves, which takes seven seconds at most. A member that does not answer and
+// is being joined just then can take ten. The error is nil unless it
 // could not listen. It can be called once.
 //
 // Upstream does not wait for its own last probe, which may outlive Run by some
@@ -118,18 +122,14 @@ func (n *Node) Run(ctx context.Context) error {
 }
 
 func (n *Node) farewell(ctx context.Context, ml *hashicorp.Memberlist) {
-	ctx, cancel := context.WithTimeout(ctx, leaveTime)
-	defer cancel()
-	deadline, _ := ctx.Deadline()
 	if len(n.others()) > 0 {
-		// Half of the time, or the leave has none.
-		flushCtx, stop := context.WithTimeout(ctx, leaveTime/2)
+		flushCtx, stop := context.WithTimeout(ctx, lastWordTime)
+		defer stop()
 		if err := n.Flush(flushCtx); err != nil {
 			n.log.Warn("not all members were told what was written last", "error", err)
 		}
-		stop()
 	}
-	if err := ml.Leave(time.Until(deadline)); err != nil {
+	if err := ml.Leave(leaveTime); err != nil {
 		// Told some members, not as often as it would have liked: the rest hear of
 		// it from those, or find out by themselves.
 		n.log.Debug("leave cut short", "error", err)

@@ -103,18 +103,18 @@ func TestPeersShowWhoTakesPart(t *testing.T) {
 	}
 }
 
-// A leaf among sixty real peers: its record reaches all in a second, and they
-// notice nothing of it coming and going. Package mesh has the same in virtual
-// time, with sixty always.
+// A leaf among sixty real peers: its record reaches all of them, no route leads
+// through it, and they notice nothing of it coming and going. Package mesh has the
+// same in virtual time; how long it takes is for make bench to say.
 func TestALeafAmongSixtyPeers(t *testing.T) {
 	lab := newLab(t)
 	size := 60
 	if testing.Short() {
-		size = 12
+		size = 12 // make test-mesh runs all
 	}
 	nodes := lab.mesh(size)
 	lab.until(time.Minute, func() bool { return settled(nodes) })
-	before := versions(nodes)
+	before, linksBefore, statsBefore := versions(nodes), links(nodes), sum(nodes)
 
 	leaf, stop := lab.start(Config{NodeName: "leaf", Leaf: true, Seeds: lab.seeds(0, 1, 2)})
 	select {
@@ -122,19 +122,25 @@ func TestALeafAmongSixtyPeers(t *testing.T) {
 	case <-time.After(10 * time.Second):
 		t.Fatal("the leaf has heard nothing")
 	}
-	// The best of three: other programs use this machine too.
-	fastest := time.Hour
 	for i := range 3 {
 		value := fmt.Sprintf("10.0.0.%d", i)
 		if err := leaf.Publish(apiKey, value); err != nil {
 			t.Fatal(err)
 		}
-		fastest = min(fastest, arrival(t, nodes, apiKey, value, 20*time.Second))
-	}
-	if fastest > time.Second {
-		t.Errorf("the leaf's record took %v to reach all", fastest)
+		t.Logf("the leaf's record reached all %d after %v", size, arrival(t, nodes, apiKey, value, 20*time.Second))
 	}
 	lab.until(10*time.Second, func() bool { return leaf.Stats().Links == 3 && len(leaf.Peers()) == size+1 })
+	// Who claims no connections can be on the way to nobody.
+	for _, n := range nodes {
+		for _, p := range n.Peers() {
+			if p.NickName == "leaf" && (len(p.Links) > 0 || p.Version > 0) {
+				t.Errorf("%s believes that the leaf claims %+v", n.cfg.NodeName, p.Links)
+			}
+			if slices.ContainsFunc(p.Links, func(l wire.Link) bool { return l.Name == wire.NameOf("leaf") }) {
+				t.Errorf("%s believes that %s claims a connection to the leaf", n.cfg.NodeName, p.NickName)
+			}
+		}
+	}
 	stop()
 	lab.until(5*time.Second, func() bool {
 		return !slices.ContainsFunc(nodes[:3], func(n *Node) bool {
@@ -144,10 +150,30 @@ func TestALeafAmongSixtyPeers(t *testing.T) {
 	if diff := cmp.Diff(before, versions(nodes)); diff != "" {
 		t.Errorf("records changed because of a leaf (-before +after):\n%s", diff)
 	}
+	if after := links(nodes); after != linksBefore {
+		t.Errorf("%d ends of connections among the others, were %d", after, linksBefore)
+	}
+	after := sum(nodes)
+	if after.Updates != statsBefore.Updates {
+		t.Errorf("%d topology updates with news because of a leaf", after.Updates-statsBefore.Updates)
+	}
+	if n := after.Collected - statsBefore.Collected; n > 3 { // by its neighbours, in time
+		t.Errorf("%d peers collected because of a leaf, want 3 at most", n)
+	}
 	if err := nodes[size/2].Publish(apiKey, "10.0.0.1"); err != nil {
 		t.Fatal(err)
 	}
 	arrival(t, nodes, apiKey, "10.0.0.1", 20*time.Second)
+}
+
+// sum adds up what matters of all nodes' numbers.
+func sum(nodes []*Node) (total Stats) {
+	for _, n := range nodes {
+		s := n.Stats()
+		total.Updates += s.Updates
+		total.Collected += s.Collected
+	}
+	return total
 }
 
 func versions(nodes []*Node) map[string]uint64 {

@@ -125,20 +125,28 @@ func (s *Session) readKey() ([]byte, error) {
 	return nil, fmt.Errorf("encryption flag %d", flag)
 }
 
-// sessionKey is SHA-256 over the precomputed NaCl box key and the secret.
+// sessionKey is SHA-256 over what both key pairs agree on and the secret.
 func sessionKey(own *ecdh.PrivateKey, public, secret []byte) (key [32]byte, err error) {
-	remote, err := ecdh.X25519().NewPublicKey(public)
+	shared, err := sharedKey(own, public)
 	if err != nil {
 		return key, fmt.Errorf("peer's public key: %w", err)
+	}
+	return sha256.Sum256(append(shared[:], secret...)), nil
+}
+
+// sharedKey is the precomputed NaCl box key.
+func sharedKey(own *ecdh.PrivateKey, public []byte) (shared [32]byte, err error) {
+	remote, err := ecdh.X25519().NewPublicKey(public)
+	if err != nil {
+		return shared, err
 	}
 	// Precompute would take public keys that make the result a constant, which
 	// anybody could know. ECDH refuses them.
 	if _, err := own.ECDH(remote); err != nil {
-		return key, fmt.Errorf("peer's public key: %w", err)
+		return shared, err
 	}
-	var shared [32]byte
 	box.Precompute(&shared, (*[32]byte)(remote.Bytes()), (*[32]byte)(own.Bytes()))
-	return sha256.Sum256(append(shared[:], secret...)), nil
+	return shared, nil
 }
 
 // Exchange sends our features and returns the other side's: the first frame in

@@ -121,7 +121,9 @@ func TestSyntheticCryptoVector(t *testing.T) { // D1
 }
 
 const (
-	captureFeatures = `
+	captureServerPublic = "fac404a92b9f9ffb6b91c769115721ddc1db20cdce5734a5977c1efeefc41300"
+	captureKey          = "650ceb57604e8819acfe1ae8823e75b6fcde3d4e15ce8f711bae221f910d7c7d"
+	captureFeatures     = `
 		0d7f040102ff8000010c010c0000
 		ffa0 ff80 00 07
 		0f 506565724e616d65466c61766f7572 04 68617368
@@ -155,12 +157,12 @@ var (
 // the real peer sent.
 func TestCapturedSession(t *testing.T) { // D2
 	conn := &script{Reader: bytes.NewReader(unhex(t,
-		"77656176650102 01 fac404a92b9f9ffb6b91c769115721ddc1db20cdce5734a5977c1efeefc41300", capturePeerFramed))}
+		"77656176650102 01", captureServerPublic, capturePeerFramed))}
 	s, err := Handshake(conn, true, []byte("s3cret"), privateKey(t, dialerPrivate))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := hex.EncodeToString(s.key[:]), "650ceb57604e8819acfe1ae8823e75b6fcde3d4e15ce8f711bae221f910d7c7d"; got != want {
+	if got, want := hex.EncodeToString(s.key[:]), captureKey; got != want {
 		t.Fatalf("session key %s, want %s", got, want)
 	}
 	conn.sent.Reset()
@@ -194,6 +196,83 @@ func TestCapturedSession(t *testing.T) { // D2
 	}
 }
 
+func TestBothEndsAgreeOnTheSharedKey(t *testing.T) { // D1, D2
+	for _, tc := range []struct{ name, own, public, want string }{
+		{"the dialer", dialerPrivate, acceptorPublic, "ec88f6e13b22bf9f04d480e0d8525c08ac7e2f48e212742bcbcafa104a74b08d"},
+		{"the acceptor", acceptorPrivate, dialerPublic, "ec88f6e13b22bf9f04d480e0d8525c08ac7e2f48e212742bcbcafa104a74b08d"},
+		{"the dialer of the capture", dialerPrivate, captureServerPublic, "b61c9cbb8dd484e8fa96f02083381108544a72fd3bd2dc89b37cb4bfb4bf2c65"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			got, err := sharedKey(privateKey(t, tc.own), unhex(t, tc.public))
+			if err != nil || hex.EncodeToString(got[:]) != tc.want {
+				t.Errorf("shared key %x, %v; want %s", got, err, tc.want)
+			}
+		})
+	}
+}
+
+// Every frame of the capture is sealed byte for byte by the end that sent it, and
+// opened by the other.
+func TestCapturedFramesInBothDirections(t *testing.T) { // D2
+	key := [32]byte(unhex(t, captureKey))
+	for _, tc := range []struct {
+		name          string
+		fromDialer    bool
+		number        uint64
+		framed, plain string // no plain: not in the specification
+	}{
+		{"features of the dialer", true, 0, captureFeaturesFramed, captureFeatures},
+		{"broadcast of the dialer", true, 1, captureBroadcastFramed, captureBroadcast},
+		{"features of the acceptor", false, 0, capturePeerFramed, ""},
+		{"gossip of the acceptor", false, 2, captureGossipFramed, captureGossip},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			direction := byte(0x40)
+			if tc.fromDialer {
+				direction = 0xc0
+			}
+			framed := unhex(t, tc.framed)
+			receiver := Session{in: bufioReader(bytes.NewReader(framed)), key: key, received: tc.number}
+			receiver.recvNonce[0] = direction
+			plain, err := receiver.Read()
+			if err != nil || tc.plain != "" && !bytes.Equal(plain, unhex(t, tc.plain)) {
+				t.Fatalf("opened as\n%x, %v; want\n%s", plain, err, tc.plain)
+			}
+			conn := new(script)
+			sender := Session{conn: conn, key: key, sent: tc.number}
+			sender.sendNonce[0] = direction
+			if _, err := sender.Write(plain); err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(conn.sent.Bytes(), framed) {
+				t.Errorf("sealed as\n%x, want\n%x", conn.sent.Bytes(), framed)
+			}
+		})
+	}
+}
+
+func TestLengthsOfTheDebugCapture(t *testing.T) { // D3
+	for _, tc := range []struct {
+		name, dump string
+		want       int
+	}{
+		{"topology gossip", captureTopology, 0x198},
+		{"gossip of a record", captureGossip, 0x76},
+		{"empty gossip", captureEmptyGossip, 0x30},
+		{"heartbeat", "00", 1},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			m, err := ParseMessage(unhex(t, tc.dump))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := len(m.Append(nil)); got != tc.want {
+				t.Errorf("%d bytes, want %d", got, tc.want)
+			}
+		})
+	}
+}
+
 func TestFeaturesVector(t *testing.T) { // D2
 	want := unhex(t, captureFeatures)
 	if got := observer.Append(nil); !bytes.Equal(got, want) {
@@ -214,7 +293,7 @@ var messageVectors = []struct {
 }{
 	{"gossip of a record (D2)", captureGossip, Message{Tag: Gossip, Channel: "dns", From: NameOf("node-a")}},
 	{"broadcast of a record (D2)", captureBroadcast, Message{Tag: Broadcast, Channel: "dns", From: NameOf("observer-1")}},
-	{"empty gossip (D3)", "04 060c0003646e73 230c0020 3636353730666630356132303734303433303834643461636139343239336566 030a0000",
+	{"empty gossip (D3)", captureEmptyGossip,
 		Message{Tag: Gossip, Channel: "dns", From: NameOf("node-a")}},
 	{"gossip of the topology (D3)", captureTopology, Message{Tag: Gossip, Channel: "topology", From: NameOf("node-a")}},
 	{"heartbeat (D3)", "00", Message{Tag: Heartbeat}},
@@ -238,6 +317,8 @@ func TestMessageVectors(t *testing.T) {
 		})
 	}
 }
+
+const captureEmptyGossip = "04 060c0003646e73 230c0020 3636353730666630356132303734303433303834643461636139343239336566 030a0000"
 
 const captureTopology = `
 	04

@@ -1,0 +1,136 @@
+package audit
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/muster-dev/muster/internal/cluster"
+)
+
+// Finding is something that should not be as it is.
+type Finding struct {
+	ID       string   `json:"id"`
+	Severity Severity `json:"severity"`
+	Subject  string   `json:"subject"`  // what it is about: a group, role, load balancer, or the cluster
+	Observed string   `json:"observed"` // what was seen, one line
+	Title    string   `json:"title"`
+	Why      string   `json:"why"`
+	Link     string   `json:"link"`
+	Next     string   `json:"next"`
+	// Blocks is from which step on it stands in the way; empty if in none.
+	Blocks string `json:"blocks"`
+	// Accepted is set if somebody decided to live with it for now.
+	Accepted *Acceptance `json:"accepted,omitempty"`
+}
+
+// The steps that findings block, in the order in which a cluster meets them.
+const (
+	BlocksJoin   = "replacing-nodes" // and every scale-up: nodes are lost already
+	BlocksHybrid = "to-hybrid"       // kOps 1.36 and the move to hybrid
+	BlocksNone   = "to-none"         // the switch to None
+	Blocks137    = "kops-1.37"       // the upgrade to kOps 1.37
+)
+
+// Report is what an audit found.
+type Report struct {
+	Cluster     string           `json:"cluster"`
+	Topology    cluster.Topology `json:"topology"`
+	KopsVersion string           `json:"kopsVersion"` // empty if unknown
+	Cloud       cluster.Cloud    `json:"cloud"`
+	Groups      []Group          `json:"groups"`
+	Findings    []Finding        `json:"findings"` // worst first
+	// Unknown lists what could not be looked at, one line each.
+	Unknown []string `json:"unknown"`
+}
+
+// Run judges the input. accepted findings stay in the report, marked.
+func Run(in Input, accepted []Acceptance) Report {
+	r := Report{
+		Cluster: in.Spec.Name, Topology: in.topology(), KopsVersion: in.Version, Cloud: in.Spec.Cloud,
+		Groups: in.groups(), Findings: []Finding{}, Unknown: in.unseen(),
+	}
+	for _, check := range []func(Input, *Report){
+		deadline, migration, permissions, overlay, consumers, supplyChain, joinability,
+	} {
+		check(in, &r)
+	}
+	slices.SortStableFunc(r.Findings, func(a, b Finding) int {
+		all := Severities()
+		return cmp.Or(
+			cmp.Compare(slices.Index(all, a.Severity), slices.Index(all, b.Severity)),
+			cmp.Compare(a.ID, b.ID), cmp.Compare(a.Subject, b.Subject))
+	})
+	for i := range r.Findings {
+		r.Findings[i].Accepted = accept(r.Findings[i], accepted, in.Now)
+	}
+	return r
+}
+
+// find notes a finding of a kind. Ids are constants of this package, and a test
+// sees that each has a rule.
+func (r *Report) find(id, subject, blocks, format string, args ...any) *Finding {
+	rule, _ := RuleOf(id)
+	r.Findings = append(r.Findings, Finding{
+		ID: id, Severity: rule.Severity, Subject: subject, Observed: fmt.Sprintf(format, args...),
+		Title: rule.Title, Why: rule.Why, Link: rule.Link, Next: rule.Next, Blocks: blocks,
+	})
+	return &r.Findings[len(r.Findings)-1]
+}
+
+// Open returns the findings at or above a severity that nobody accepted.
+func (r Report) Open(least Severity) []Finding {
+	return slices.DeleteFunc(slices.Clone(r.Findings), func(f Finding) bool {
+		return f.Accepted != nil || !f.Severity.AtLeast(least)
+	})
+}
+
+// unseen lists what could not be looked at.
+func (in Input) unseen() []string {
+	list := []string{}
+	if in.Version == "" {
+		list = append(list, "kOps version: the state store was not read or does not say")
+	}
+	if in.Cloud == nil {
+		list = append(list, "the cloud: instances, templates, load balancers, network rules and permissions")
+	} else {
+		for _, g := range in.Cloud.Gaps {
+			list = append(list, g.String())
+		}
+	}
+	if in.Store == nil {
+		list = append(list, "the state store: node configurations and add-ons")
+	} else {
+		for _, g := range in.Store.Gaps {
+			list = append(list, g.String())
+		}
+	}
+	if in.Probes == nil || in.Probes.TLSNames == nil {
+		list = append(list, "serving certificates: seen from inside the network only")
+	}
+	if in.gossips() && (in.Probes == nil || in.Probes.Overlay == nil) {
+		list = append(list, "what the gossip overlay carries: muster gossip inspect, from a node")
+	}
+	if in.Probes == nil || in.Probes.Hosts == nil {
+		list = append(list, "the nodes' hosts blocks: seen on the nodes only")
+	}
+	return list
+}
+
+// Acceptance is a decision to live with a finding for a while.
+type Acceptance struct {
+	ID      string    `json:"id"`
+	Subject string    `json:"subject,omitempty"` // empty: whatever it is about
+	Reason  string    `json:"reason"`
+	Until   time.Time `json:"until"` // the day after the last on which it holds
+}
+
+func accept(f Finding, accepted []Acceptance, now time.Time) *Acceptance {
+	for _, a := range accepted {
+		if a.ID == f.ID && (a.Subject == "" || a.Subject == f.Subject) && now.Before(a.Until) {
+			return &a
+		}
+	}
+	return nil
+}

@@ -1,0 +1,279 @@
+package audit
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/muster-dev/muster/internal/cloud"
+	"github.com/muster-dev/muster/internal/cloud/bootconfig"
+	"github.com/muster-dev/muster/internal/cluster"
+)
+
+// gossipPorts are those of dns-controller (3993, 3998) and protokube (3999, 4000).
+var gossipPorts = []int{3993, 3998, 3999, 4000}
+
+// overlay: how well the gossip overlay is kept.
+func overlay(in Input, r *Report) {
+	if in.gossips() {
+		passwords(in, r)
+	}
+	ports(in, r)
+	if in.Probes == nil {
+		return
+	}
+	var foreign []string
+	for name := range in.Probes.Overlay {
+		if !cluster.OwnsName(in.Spec.Name, name) {
+			foreign = append(foreign, name)
+		}
+	}
+	if slices.Sort(foreign); len(foreign) > 0 {
+		r.find("MU320", in.Spec.Name, "", "the overlay carries %s", strings.Join(foreign, ", "))
+	}
+	deadAddresses(in, r)
+}
+
+func passwords(in Input, r *Report) {
+	g := in.Spec.Gossip
+	if g == nil || !g.Secret.Set() {
+		r.find("MU310", in.Spec.Name, "", "spec.gossipConfig.secret is not set: anyone who reaches port %d can set api.internal", portGossip)
+	}
+	switch {
+	case g == nil, g.Secondary == nil:
+		r.find("MU311", in.Spec.Name, "", "memberlist is the secondary overlay, as kOps defaults it")
+	case g.Protocol == cluster.ProtocolMemberlist || g.Secondary.Protocol != cluster.ProtocolMesh && !g.Secondary.ProtocolEmpty:
+		r.find("MU311", in.Spec.Name, "", "spec.gossipConfig uses memberlist")
+	}
+	var where []string
+	for path, c := range map[string]*cluster.GossipConfig{"spec.gossipConfig": g, "spec.dnsControllerGossipConfig": in.Spec.DNSControllerGossip} {
+		if c == nil {
+			continue
+		}
+		if c.Secret.Set() {
+			where = append(where, path+".secret")
+		}
+		if c.Secondary != nil && c.Secondary.Secret.Set() {
+			where = append(where, path+".secondary.secret")
+		}
+	}
+	if slices.Sort(where); len(where) > 0 {
+		r.find("MU312", in.Spec.Name, "", "%s is set", strings.Join(where, ", "))
+	}
+}
+
+// ports: who reaches the overlay's ports on the control plane without need.
+func ports(in Input, r *Report) {
+	if in.Cloud == nil {
+		return
+	}
+	// In gossip workers have business with protokube, but none with dns-controller.
+	unneeded := gossipPorts
+	switch in.topology() {
+	case cluster.Gossip:
+		unneeded = gossipPorts[:2]
+	case cluster.Public, cluster.Private:
+		unneeded = nil
+	}
+	if in.workersGossip() {
+		unneeded = gossipPorts[:2]
+	}
+	if open := openPorts(in, partWorkers, unneeded); len(open) > 0 && in.gossips() {
+		r.find("MU313", in.Spec.Name, "", "workers reach ports %s of the control plane", join(open))
+	}
+	if open := openPorts(in, cloud.PartyWorld, gossipPorts); len(open) > 0 {
+		f := r.find("MU314", in.Spec.Name, "", "everybody reaches ports %s of the control plane", join(open))
+		if !in.gossips() {
+			f.Severity = Medium
+		}
+	}
+}
+
+// workersGossip reports whether a worker that is or may be born gossips.
+func (in Input) workersGossip() bool {
+	for _, g := range in.Cloud.Groups {
+		if g.Role != cluster.RoleNode {
+			continue
+		}
+		for _, b := range append([]*cloud.BootConfig{g.Template.Boot}, bootsOf(g)...) {
+			if bootconfig.Path(b) == cloud.BootGossip {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func openPorts(in Input, from string, ports []int) (open []int) {
+	for _, p := range ports {
+		if in.Cloud.Network.Allows(from, partControl, "tcp", p) == cloud.Yes {
+			open = append(open, p)
+		}
+	}
+	return open
+}
+
+func join[T any](list []T) string {
+	texts := make([]string, len(list))
+	for i, v := range list {
+		texts[i] = fmt.Sprint(v)
+	}
+	return strings.Join(texts, ", ")
+}
+
+// deadAddresses: hosts blocks that lead to no machine of the cluster.
+func deadAddresses(in Input, r *Report) {
+	if in.Cloud == nil {
+		return
+	}
+	alive, known := in.balancerAddrs()
+	if !known {
+		return // an unknown address may be the load balancer's
+	}
+	for _, g := range in.Cloud.Groups {
+		for _, i := range live(g) {
+			alive = append(alive, i.Addr)
+		}
+	}
+	for _, node := range sortedKeys(in.Probes.Hosts) {
+		var dead []string
+		for _, name := range sortedKeys(in.Probes.Hosts[node]) {
+			for _, a := range in.Probes.Hosts[node][name] {
+				if !a.IsLoopback() && !slices.Contains(alive, a) {
+					dead = append(dead, a.String()+" for "+name)
+				}
+			}
+		}
+		if len(dead) > 0 {
+			r.find("MU321", node, "", "the hosts block holds %s, which no machine has", strings.Join(dead, ", "))
+		}
+	}
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// consumers: who depends on the old pieces.
+func consumers(in Input, r *Report) {
+	staticAddresses(in, r)
+	if in.topology() == cluster.None && in.Store != nil {
+		for _, a := range in.Store.Addons {
+			if a.Name == addonDNS && !a.Empty {
+				r.find("MU323", a.Name, "", "the bootstrap channel still installs it")
+			}
+		}
+	}
+	if in.gossips() && in.Manifest.Cilium {
+		r.find("MU324", "Cilium", "", "spec.networking.cilium is set; its pods see the hosts file that was there when they started")
+	}
+	if len(in.Manifest.Callers) > 0 && in.topology() != cluster.Public && in.topology() != cluster.Private {
+		r.find("MU326", in.Spec.Name, BlocksHybrid, "%s", strings.Join(in.Manifest.Callers, ", "))
+	}
+}
+
+// staticAddresses: what nodes were born with must still be the load balancer's.
+func staticAddresses(in Input, r *Report) {
+	balancers, known := in.balancerAddrs()
+	if !known || in.Cloud == nil || len(balancers) == 0 {
+		return
+	}
+	for _, i := range in.controlPlane() {
+		balancers = append(balancers, i.Addr)
+	}
+	for _, g := range in.Cloud.Groups {
+		var stale []string
+		for _, b := range append([]*cloud.BootConfig{g.Template.Boot}, bootsOf(g)...) {
+			if b == nil {
+				continue
+			}
+			for _, ip := range b.APIServerIPs {
+				if a, err := netip.ParseAddr(ip); err == nil && !slices.Contains(balancers, a) {
+					stale = append(stale, ip)
+				}
+			}
+		}
+		slices.Sort(stale)
+		if stale = slices.Compact(stale); len(stale) > 0 {
+			r.find("MU322", g.Name, "", "nodes were or will be born with %s, which is nobody's", strings.Join(stale, ", "))
+		}
+	}
+}
+
+// supplyChain: where protokube runs, as the boot configurations say.
+func supplyChain(in Input, r *Report) {
+	release, _ := in.release()
+	if !in.gossips() || release >= cluster.Release137 {
+		return
+	}
+	if in.Cloud == nil {
+		r.find("MU402", in.Spec.Name, "", "every node that gossips runs protokube")
+		return
+	}
+	on, all := 0, 0
+	for _, g := range in.Cloud.Groups {
+		for _, i := range live(g) {
+			all++
+			boot := i.Boot
+			if boot == nil {
+				boot = g.Template.Boot
+			}
+			if g.Role == cluster.RoleControlPlane || boot == nil || bootconfig.Path(boot) == cloud.BootGossip {
+				on++
+			}
+		}
+	}
+	if on > 0 {
+		r.find("MU402", in.Spec.Name, "", "protokube carries weaveworks/mesh on %d of %d nodes", on, all)
+	}
+}
+
+// joinability: what the verdicts mean.
+func joinability(in Input, r *Report) {
+	for _, g := range r.Groups {
+		switch g.Joinable {
+		case DoesNotJoin:
+			l := g.first(Broken)
+			r.find("MU501", g.Name, BlocksJoin, "%s: %s", l.Name, l.Detail)
+		case Unknown:
+			if in.Cloud != nil { // else that is said once, for all groups
+				l := g.open()
+				r.find("MU502", g.Name, BlocksJoin, "%s: %s", l.Name, l.Detail)
+			}
+		}
+		for _, b := range g.Reboots {
+			who := fmt.Sprintf("%s (%d of version %s)", g.Name, len(b.Instances), orUnknown(b.Version))
+			switch b.Joinable {
+			case DoesNotJoin:
+				l := b.first(Broken)
+				r.find("MU503", who, BlocksJoin, "%s: %s", l.Name, l.Detail)
+			case Unknown:
+				l := b.open()
+				r.find("MU504", who, "", "%s: %s", l.Name, l.Detail)
+			}
+		}
+	}
+	unhealthy(in, r)
+}
+
+// unhealthy: listeners that nobody serves.
+func unhealthy(in Input, r *Report) {
+	if in.Cloud == nil {
+		return
+	}
+	for _, lb := range in.Cloud.LoadBalancers {
+		for _, l := range lb.Listeners {
+			if len(l.Targets) > 0 && !slices.ContainsFunc(l.Targets, func(t cloud.Target) bool {
+				return t.Health == cloud.TargetHealthy || t.Health == cloud.TargetUnknown || t.Health == cloud.TargetInitial || t.Health == ""
+			}) {
+				r.find("MU505", lb.Name, "", "none of %d targets of port %d is healthy: %s", len(l.Targets), l.Port, l.Targets[0].Reason)
+			}
+		}
+	}
+}

@@ -1,0 +1,260 @@
+package audit
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/muster-dev/muster/internal/cloud"
+	"github.com/muster-dev/muster/internal/cloud/bootconfig"
+	"github.com/muster-dev/muster/internal/cluster"
+)
+
+// Joinable is whether a node would join.
+type Joinable string
+
+// The verdicts.
+const (
+	Joins       Joinable = "joins"
+	DoesNotJoin Joinable = "does-not-join"
+	Unknown     Joinable = "unknown"
+)
+
+// State is what is known of a link.
+type State string
+
+// The states of a link. Undecided means that it decides and could not be read;
+// unseen that it cannot be seen from where the audit runs.
+const (
+	Holds     State = "holds"
+	Broken    State = "broken"
+	Undecided State = "unknown"
+	Unseen    State = "unseen"
+)
+
+// Link is one step between a machine's first boot and a node in the cluster.
+type Link struct {
+	Name   string `json:"link"`
+	State  State  `json:"state"`
+	Detail string `json:"detail"` // what was seen, one line
+}
+
+// The links, in the order in which a booting node depends on them.
+const (
+	LinkTemplate    = "template"
+	LinkBoot        = "boot-configuration"
+	LinkEndpoints   = "endpoints"
+	LinkNames       = "names"
+	LinkNetwork     = "network"
+	LinkAPI         = "api-targets"
+	LinkController  = "kops-controller-targets"
+	LinkCertificate = "certificate"
+	LinkPermissions = "permissions"
+	LinkHash        = "node-configuration"
+	LinkHandshake   = "handshake"
+)
+
+// Verdict is whether a machine with a boot configuration would join, and why.
+type Verdict struct {
+	Joinable Joinable       `json:"joinable"`
+	Path     cloud.BootPath `json:"path"`
+	// BrokenLink names the first link that does not hold; empty unless the
+	// verdict is does-not-join.
+	BrokenLink string `json:"brokenLink,omitempty"`
+	Evidence   []Link `json:"evidence"`
+}
+
+// Group is an instance group's verdicts.
+type Group struct {
+	Name string       `json:"name"`
+	Role cluster.Role `json:"role"`
+	Verdict
+	// Reboots are the verdicts for live instances of older generations.
+	Reboots []Reboot `json:"reboots,omitempty"`
+}
+
+// Reboot is whether live instances of one generation would come back.
+type Reboot struct {
+	Version   string   `json:"version"` // of the template that they were born from; empty if unknown
+	Instances []string `json:"instances"`
+	Verdict
+}
+
+// groups judges every group whose nodes join, in the order of the spec, then
+// those that only the cloud has.
+func (in Input) groups() []Group {
+	var all []Group
+	seen := map[string]bool{}
+	for _, g := range in.Spec.Groups {
+		seen[g.Name] = true
+		if g.Role == cluster.RoleBastion {
+			continue
+		}
+		all = append(all, in.group(g.Name, g.Role))
+	}
+	if in.Cloud != nil {
+		for _, g := range in.Cloud.Groups {
+			if !seen[g.Name] && g.Role != cluster.RoleBastion {
+				all = append(all, in.group(g.Name, g.Role))
+			}
+		}
+	}
+	return all
+}
+
+func (in Input) group(name string, role cluster.Role) Group {
+	out := Group{Name: name, Role: role}
+	seen, ok := in.observed(name)
+	if !ok {
+		why, missing := in.gap("groups", name)
+		if !missing {
+			why = "the cloud has no such group"
+		}
+		out.Verdict = conclude(cloud.BootUnknown, []Link{{LinkTemplate, Undecided, why}}, in.Strict)
+		return out
+	}
+	out.Verdict = in.verdict(seen, seen.Template.Boot, in.template(seen))
+	for _, r := range generations(seen) {
+		link := Link{LinkTemplate, Holds, fmt.Sprintf("%d live, born from version %s", len(r.Instances), orUnknown(r.Version))}
+		r.Verdict = in.verdict(seen, bootOf(seen, r.Instances), link)
+		out.Reboots = append(out.Reboots, r)
+	}
+	return out
+}
+
+func (in Input) observed(name string) (cloud.Group, bool) {
+	if in.Cloud == nil {
+		return cloud.Group{}, false
+	}
+	for _, g := range in.Cloud.Groups {
+		if g.Name == name {
+			return g, true
+		}
+	}
+	return cloud.Group{}, false
+}
+
+// generations returns the older generations among a group's live instances, one
+// for each template version and boot configuration.
+func generations(g cloud.Group) []Reboot {
+	var all []Reboot
+	at := map[string]int{}
+	for _, i := range live(g) {
+		if i.Generation == cloud.GenerationNew {
+			continue
+		}
+		key := i.Version
+		if i.Boot != nil {
+			key += "\x00" + fmt.Sprint(i.Boot.Servers, i.Boot.ConfigBase, i.Boot.ConfigHash)
+		}
+		n, ok := at[key]
+		if !ok {
+			n = len(all)
+			at[key] = n
+			all = append(all, Reboot{Version: i.Version})
+		}
+		all[n].Instances = append(all[n].Instances, i.ID)
+	}
+	return all
+}
+
+func bootOf(g cloud.Group, ids []string) *cloud.BootConfig {
+	for _, i := range g.Instances {
+		if i.ID == ids[0] {
+			return i.Boot
+		}
+	}
+	return nil
+}
+
+func orUnknown(s string) string {
+	if s == "" {
+		return "unknown"
+	}
+	return s
+}
+
+func (in Input) template(g cloud.Group) Link {
+	if g.Template.ID == "" {
+		why, missing := in.gap("template", g.Name)
+		if !missing {
+			why = "the group names no template"
+		}
+		return Link{LinkTemplate, Undecided, why}
+	}
+	detail := g.Template.ID
+	if g.Template.Version != "" {
+		detail += " version " + g.Template.Version
+	}
+	return Link{LinkTemplate, Holds, detail}
+}
+
+// verdict follows the chain for one boot configuration of a group.
+func (in Input) verdict(g cloud.Group, boot *cloud.BootConfig, first Link) Verdict {
+	c := chain{in: in, group: g, links: []Link{first}}
+	if boot == nil {
+		why, missing := in.gap("boot configuration", g.Name)
+		if !missing {
+			why = "the user-data was not read"
+		}
+		c.add(LinkBoot, Undecided, "%s", why)
+		return conclude(cloud.BootUnknown, c.links, in.Strict)
+	}
+	c.boot, c.path = *boot, bootconfig.Path(boot)
+	if c.path == cloud.BootGossip && c.controlPlane() && in.topology() == cluster.None {
+		c.path = PathStore
+	}
+	c.bootConfiguration()
+	c.endpoints()
+	c.names()
+	c.network()
+	c.targets()
+	c.certificate()
+	c.permissions()
+	c.hash()
+	return conclude(c.path, c.links, in.Strict)
+}
+
+// PathStore is the path of a control-plane node that does not gossip: it reads
+// the state store and runs its own API server.
+const PathStore cloud.BootPath = "state-store"
+
+// conclude makes a verdict of a chain.
+func conclude(path cloud.BootPath, links []Link, strict bool) Verdict {
+	v := Verdict{Joinable: Joins, Path: path, Evidence: links}
+	has := func(s State) bool { return slices.ContainsFunc(links, func(l Link) bool { return l.State == s }) }
+	switch i := slices.IndexFunc(links, func(l Link) bool { return l.State == Broken }); {
+	case i >= 0:
+		v.Joinable, v.BrokenLink = DoesNotJoin, links[i].Name
+	case has(Undecided), strict && has(Unseen):
+		v.Joinable = Unknown
+	}
+	return v
+}
+
+// Link returns the evidence of a link.
+func (v Verdict) Link(name string) Link {
+	for _, l := range v.Evidence {
+		if l.Name == name {
+			return l
+		}
+	}
+	return Link{}
+}
+
+// first returns the first link in a state.
+func (v Verdict) first(s State) Link {
+	for _, l := range v.Evidence {
+		if l.State == s {
+			return l
+		}
+	}
+	return Link{}
+}
+
+// open returns the link that keeps a verdict unknown.
+func (v Verdict) open() Link {
+	if l := v.first(Undecided); l.Name != "" {
+		return l
+	}
+	return v.first(Unseen)
+}

@@ -1,0 +1,238 @@
+package audit
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/muster-dev/muster/internal/cloud"
+	"github.com/muster-dev/muster/internal/cluster"
+)
+
+func TestWouldANewWorkerJoin(t *testing.T) {
+	server := func(url string) change { return func(in *Input) { nodes(in).Template.Boot.Servers = []string{url} } }
+	health := func(port int, h cloud.TargetHealth) change {
+		return func(in *Input) {
+			for i, l := range in.Cloud.LoadBalancers[0].Listeners {
+				if l.Port == port {
+					in.Cloud.LoadBalancers[0].Listeners[i].Targets[0].Health = h
+				}
+			}
+		}
+	}
+	gap := func(what, subject string) change {
+		return func(in *Input) {
+			in.Cloud.Gaps = append(in.Cloud.Gaps, cloud.Gap{What: what, Subject: subject, Why: "denied"})
+		}
+	}
+	noRules := func(in *Input) { in.Cloud.Network.Rules = nil }
+	tests := []struct {
+		name   string
+		change change
+		want   Joinable
+		broken string
+	}{
+		{"healthy, by address", func(*Input) {}, Joins, ""},
+		{"healthy, by gossip", gossiping, Joins, ""},
+		{"healthy, hybrid", hybrid, Joins, ""},
+		{"template unreadable", func(in *Input) { nodes(in).Template.ID = "" }, Unknown, ""},
+		{"user-data unreadable", both(func(in *Input) { nodes(in).Template.Boot = nil }, gap("boot configuration", workers)), Unknown, ""},
+		{"nothing in the boot configuration", func(in *Input) { nodes(in).Template.Boot.Servers = nil }, DoesNotJoin, LinkBoot},
+		{"boot configuration of another cluster", func(in *Input) { nodes(in).Template.Boot.Cluster = "other.k8s.local" }, DoesNotJoin, LinkBoot},
+		{"boot configuration of another group", func(in *Input) { nodes(in).Template.Boot.Group = masters }, DoesNotJoin, LinkBoot},
+		{"boot configuration of another role", func(in *Input) { nodes(in).Template.Boot.Role = cluster.RoleControlPlane }, DoesNotJoin, LinkBoot},
+		{"no CA to trust", func(in *Input) { nodes(in).Template.Boot.CA = "" }, DoesNotJoin, LinkBoot},
+		{"only a name that gossip would resolve", server("https://kops-controller.internal.atlas.k8s.local:3988/"), DoesNotJoin, LinkEndpoints},
+		{"a name that resolves", both(server("https://lb.example.com:3988/"), func(in *Input) {
+			in.Probes.Resolved = map[string][]netip.Addr{"lb.example.com": {lbAddr}}
+		}), Joins, ""},
+		{"a name that does not resolve", both(server("https://lb.example.com:3988/"), func(in *Input) {
+			in.Probes.Resolved = map[string][]netip.Addr{"lb.example.com": nil}
+		}), DoesNotJoin, LinkEndpoints},
+		{"a name that nobody asked for", server("https://lb.example.com:3988/"), Unknown, ""},
+		{"no URL at all", server("kops"), DoesNotJoin, LinkBoot},
+		{"the load balancer was made anew", server("https://10.0.0.99:3988/"), DoesNotJoin, LinkEndpoints},
+		{"its addresses could not be read", both(server("https://10.0.0.99:3988/"), func(in *Input) { in.Cloud.LoadBalancers[0].Addresses = nil }), Unknown, ""},
+		{"the first of two addresses is dead", func(in *Input) {
+			nodes(in).Template.Boot.Servers = []string{"https://10.0.0.99:3988/", "https://10.0.0.250:3988/"}
+		}, DoesNotJoin, LinkEndpoints},
+		{"the second of two addresses is dead", func(in *Input) {
+			nodes(in).Template.Boot.Servers = []string{"https://10.0.0.250:3988/", "https://10.0.0.99:3988/"}
+		}, Joins, ""},
+		{"a control-plane node's own address, which workers may not reach", server("https://10.0.0.10:3988/"), DoesNotJoin, LinkNetwork},
+		{"no rule from workers to the load balancer", func(in *Input) { in.Cloud.Network.Rules = in.Cloud.Network.Rules[1:] }, DoesNotJoin, LinkNetwork},
+		{"no rule from the load balancer to port 3988", func(in *Input) { in.Cloud.Network.Rules = in.Cloud.Network.Rules[:3] }, DoesNotJoin, LinkNetwork},
+		{"some rules could not be read", both(noRules, func(in *Input) { in.Cloud.Network.Partial = true }), Unknown, ""},
+		{"no listener for 3988", func(in *Input) { in.Cloud.LoadBalancers[0].Listeners = in.Cloud.LoadBalancers[0].Listeners[:1] }, DoesNotJoin, LinkController},
+		{"no listener for 443", func(in *Input) { in.Cloud.LoadBalancers[0].Listeners = in.Cloud.LoadBalancers[0].Listeners[1:] }, DoesNotJoin, LinkAPI},
+		{"the API is down, kops-controller is not", health(443, cloud.TargetUnhealthy), DoesNotJoin, LinkAPI},
+		{"kops-controller is down, the API is not", health(3988, cloud.TargetUnhealthy), DoesNotJoin, LinkController},
+		{"targets drain", health(3988, cloud.TargetDraining), DoesNotJoin, LinkController},
+		{"targets are still registering", health(3988, cloud.TargetInitial), Unknown, ""},
+		{"target health is denied", both(func(in *Input) { in.Cloud.LoadBalancers[0].Listeners[1].Targets = nil }, gap("target health", "api")), Unknown, ""},
+		{"a listener without targets", func(in *Input) { in.Cloud.LoadBalancers[0].Listeners[1].Targets = []cloud.Target{} }, DoesNotJoin, LinkController},
+		{"no load balancer at all", func(in *Input) { in.Cloud.LoadBalancers = nil }, DoesNotJoin, LinkEndpoints},
+		{"another certificate", func(in *Input) { in.Probes.TLSNames["10.0.0.250:3988"] = []string{"www.example.com"} }, DoesNotJoin, LinkCertificate},
+		{"a certificate that nobody saw", func(in *Input) { in.Probes = nil }, Joins, ""},
+		{"a certificate that nobody saw, strictly", func(in *Input) { in.Probes, in.Strict = nil, true }, Unknown, ""},
+		{"a 1.35 template that checks the address, against a 1.36 control plane", func(in *Input) {
+			nodes(in).Template.Boot.TLSServerName, in.Probes.TLSNames = "", nil
+		}, DoesNotJoin, LinkCertificate},
+		{"the same where certificates carry addresses", func(in *Input) {
+			nodes(in).Template.Boot.TLSServerName, in.Probes.TLSNames, in.Spec.Cloud = "", nil, cluster.Hetzner
+		}, Joins, ""},
+		{"permission taken away", func(in *Input) { in.Cloud.Roles[1].Policies = map[string]string{} }, DoesNotJoin, LinkPermissions},
+		{"permission perhaps in an attached policy", func(in *Input) {
+			in.Cloud.Roles[1].Policies, in.Cloud.Roles[1].Managed = nil, []string{"theirs"}
+		}, Unknown, ""},
+		{"role unreadable", both(func(in *Input) { in.Cloud.Roles = in.Cloud.Roles[:1] }, gap("permissions", "nodes")), Unknown, ""},
+		{"one policy of several unreadable", both(func(in *Input) { in.Cloud.Roles[1].Policies["nodes"] = `{"Statement":[]}` }, gap("permissions", "nodes")), Unknown, ""},
+		{"policy unreadable", func(in *Input) { in.Cloud.Roles[1].Policies["nodes"] = "{" }, Unknown, ""},
+		{"1.37 needs no permission", func(in *Input) {
+			nodes(in).Template.Boot.KopsVersion, in.Cloud.Roles[1].Policies = "1.37.0", nil
+		}, Joins, ""},
+		{"node configuration changed under the template", func(in *Input) { in.Store.NodeConfigs[workers] = NodeConfig{Hash: "other"} }, DoesNotJoin, LinkHash},
+		{"node configuration gone", func(in *Input) { delete(in.Store.NodeConfigs, workers) }, DoesNotJoin, LinkHash},
+		{"node configuration unreadable", func(in *Input) {
+			delete(in.Store.NodeConfigs, workers)
+			in.Store.Gaps = []cloud.Gap{{What: "node configuration", Subject: workers, Why: "denied"}}
+		}, Unknown, ""},
+		{"state store not read", func(in *Input) { in.Store = nil }, Unknown, ""},
+		{"gossip without a seed", both(gossiping, func(in *Input) { cps(in).Instances[0].State = "terminated" }), DoesNotJoin, LinkEndpoints},
+		{"gossip whose permissions are gone", both(gossiping, func(in *Input) { in.Cloud.Roles[1].Policies["nodes"] = workerPolicy }), DoesNotJoin, LinkPermissions},
+		{"gossip without a publisher", both(gossiping, func(in *Input) { in.Store.Addons[0].Empty = true }), DoesNotJoin, LinkNames},
+		{"gossip with add-ons unread", both(gossiping, func(in *Input) { in.Store.Addons = nil }), Unknown, ""},
+		{"gossip behind a closed port", both(gossiping, noRules), DoesNotJoin, LinkNetwork},
+		{"gossip template, control plane no longer gossips", both(gossiping, func(in *Input) { in.Spec.DNSType, in.Version = cluster.DNSNone, "1.36.2" }), DoesNotJoin, LinkNames},
+		{"gossip on GCE without a binding", both(gossiping, func(in *Input) {
+			in.Spec.Cloud = cluster.GCE
+			in.Cloud.Roles[1] = cloud.Role{Name: "nodes", Kind: cloud.KindBinding}
+		}), DoesNotJoin, LinkPermissions},
+		{"gossip on Hetzner without a token", both(gossiping, func(in *Input) { in.Spec.Cloud = cluster.Hetzner }), DoesNotJoin, LinkPermissions},
+		{"gossip on Hetzner with a token", both(gossiping, func(in *Input) {
+			in.Spec.Cloud, nodes(in).Template.Boot.Credentials = cluster.Hetzner, []string{"HCLOUD_TOKEN"}
+		}), Joins, ""},
+		{"the cloud was not looked at", func(in *Input) { in.Cloud = nil }, Unknown, ""},
+		{"the cloud has no such group", func(in *Input) { in.Cloud.Groups = in.Cloud.Groups[:1] }, Unknown, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			in := healthy()
+			tt.change(&in)
+			g := groupNamed(t, Run(in, nil), workers)
+			if g.Joinable != tt.want || g.BrokenLink != tt.broken {
+				t.Errorf("%s, broken %q; want %s, broken %q; evidence %v", g.Joinable, g.BrokenLink, tt.want, tt.broken, g.Evidence)
+			}
+			if tt.broken != "" && g.Link(tt.broken).Detail == "" {
+				t.Errorf("the broken link says nothing: %v", g.Evidence)
+			}
+		})
+	}
+}
+
+func TestWouldANewControlPlaneNodeJoin(t *testing.T) {
+	tests := []struct {
+		name   string
+		change change
+		want   Joinable
+		broken string
+		path   cloud.BootPath
+	}{
+		{"in None it reads the store", func(*Input) {}, Joins, "", PathStore},
+		{"in hybrid it gossips", hybrid, Joins, "", cloud.BootGossip},
+		{"it needs no load balancer", func(in *Input) { in.Cloud.LoadBalancers = nil }, Joins, "", PathStore},
+		{"it cannot attach etcd's volumes", func(in *Input) { in.Cloud.Roles[0].Policies["masters"] = workerPolicy }, DoesNotJoin, LinkPermissions, PathStore},
+		{"its configuration is gone", func(in *Input) { delete(in.Store.NodeConfigs, masters) }, DoesNotJoin, LinkHash, PathStore},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			in := healthy()
+			tt.change(&in)
+			g := groupNamed(t, Run(in, nil), masters)
+			if g.Joinable != tt.want || g.BrokenLink != tt.broken || g.Path != tt.path {
+				t.Errorf("%s by %s, broken %q; want %s by %s, broken %q", g.Joinable, g.Path, g.BrokenLink, tt.want, tt.path, tt.broken)
+			}
+		})
+	}
+}
+
+func TestWouldAnOlderGenerationComeBack(t *testing.T) {
+	tests := []struct {
+		name   string
+		change change
+		want   []Joinable
+		broken string
+	}{
+		{"no older generation", func(*Input) {}, nil, ""},
+		{"gossips still", both(gossiping, old), []Joinable{Joins}, ""},
+		{"its permissions were taken while it lives", both(hybrid, old, func(in *Input) { gossipRules(in) }), []Joinable{DoesNotJoin}, LinkPermissions},
+		{"the overlay is gone", both(old), []Joinable{DoesNotJoin}, LinkNames},
+		{"its configuration could not be read", both(old, func(in *Input) { nodes(in).Instances[0].Boot = nil }), []Joinable{Unknown}, ""},
+		{"two older generations", both(gossiping, old, func(in *Input) {
+			nodes(in).Instances[1].Generation, nodes(in).Instances[1].Version = cloud.GenerationUnknown, "5"
+		}), []Joinable{Joins, Unknown}, ""},
+		{"what is gone does not come back", both(old, func(in *Input) { nodes(in).Instances[0].State = "terminated" }), nil, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			in := healthy()
+			tt.change(&in)
+			g := groupNamed(t, Run(in, nil), workers)
+			var got []Joinable
+			broken := ""
+			for _, r := range g.Reboots {
+				got = append(got, r.Joinable)
+				broken += r.BrokenLink
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" || broken != tt.broken {
+				t.Errorf("reboots (-want +got):\n%s broken %q; want %q; %v", diff, broken, tt.broken, g.Reboots)
+			}
+		})
+	}
+}
+
+// gossipRules lets workers reach the control plane's overlay and services.
+func gossipRules(in *Input) {
+	for _, p := range []int{3999, 443, 3988} {
+		in.Cloud.Network.Rules = append(in.Cloud.Network.Rules, cloud.Rule{From: partWorkers, To: partControl, Protocol: "tcp", Low: p, High: p})
+	}
+}
+
+func TestReadyFor(t *testing.T) {
+	tests := []struct {
+		name    string
+		change  change
+		release cluster.Release
+		want    bool
+	}{
+		{"None under 1.36 for 1.37", func(*Input) {}, cluster.Release137, true},
+		{"gossip with a network load balancer for 1.36", gossiping, cluster.Release136, true},
+		{"gossip for 1.37", gossiping, cluster.Release137, false},
+		{"hybrid for 1.37", hybrid, cluster.Release137, false},
+		{"gossip without a load balancer for 1.36 on AWS", both(gossiping, func(in *Input) { in.Spec.API.LoadBalancer = nil }), cluster.Release136, true},
+		{"gossip without a load balancer for 1.36 elsewhere", both(gossiping, func(in *Input) {
+			in.Spec.API.LoadBalancer, in.Spec.Cloud, nodes(in).Template.Boot.Credentials = nil, cluster.Hetzner, []string{"HCLOUD_TOKEN"}
+		}), cluster.Release136, false},
+		{"a load balancer whose addresses are not found", both(gossiping, func(in *Input) { in.Cloud.LoadBalancers[0].Addresses = nil }), cluster.Release136, false},
+		{"a load balancer that is not there yet", both(gossiping, func(in *Input) { in.Cloud.LoadBalancers = nil }), cluster.Release136, false},
+		{"gossip fields for 1.37", func(in *Input) { in.Spec.Gossip = &cluster.GossipConfig{} }, cluster.Release137, false},
+		{"older nodes for 1.37", old, cluster.Release137, false},
+		{"a worker that would not join", func(in *Input) { nodes(in).Template.Boot.CA = "" }, cluster.Release137, false},
+		{"the cloud was not looked at", func(in *Input) { in.Cloud = nil }, cluster.Release137, false},
+		{"back to where it came from", func(in *Input) { in.Version = "1.37.0" }, cluster.Release136, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			in := healthy()
+			tt.change(&in)
+			got := ReadyFor(in, Run(in, nil), tt.release)
+			if got.Ready != tt.want {
+				t.Errorf("ready %v; want %v: %q, unknown %q", got.Ready, tt.want, got.InTheWay, got.Unknown)
+			}
+			if !got.Ready && len(got.InTheWay)+len(got.Unknown) == 0 {
+				t.Error("not ready, and nothing is in the way")
+			}
+		})
+	}
+}

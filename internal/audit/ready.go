@@ -1,0 +1,80 @@
+package audit
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/muster-dev/muster/internal/cloud"
+	"github.com/muster-dev/muster/internal/cluster"
+)
+
+// Readiness is whether a kOps release can be used on the cluster.
+type Readiness struct {
+	Release cluster.Release `json:"release"`
+	Ready   bool            `json:"ready"`
+	// InTheWay is what must change first, one line each.
+	InTheWay []string `json:"inTheWay"`
+	// Unknown is what decides and could not be looked at; it makes Ready false.
+	Unknown []string `json:"unknown"`
+}
+
+// ReadyFor answers the upgrade question alone: does anything break if kOps of
+// the given release updates the cluster now? It knows 1.36 and 1.37.
+func ReadyFor(in Input, r Report, release cluster.Release) Readiness {
+	out := Readiness{Release: release, InTheWay: []string{}, Unknown: []string{}}
+	target := in.Spec.Topology(release)
+	if release >= cluster.Release137 && target == cluster.Gossip {
+		target = cluster.None // what it refuses is the topology itself, said below
+		out.stop("the topology is %s, which kOps %s refuses; move to None with %s first", in.topology(), release, cluster.Release136)
+	}
+	if current, known := in.release(); known && current > release {
+		out.stop("the cluster is configured by kOps %s already", current)
+	}
+	for _, f := range in.Spec.Refusals(target, release) {
+		out.stop("%s", f)
+	}
+	for _, f := range r.Findings {
+		switch f.ID {
+		case "MU501", "MU503":
+			out.stop("%s: %s (%s)", f.Subject, f.Title, f.Observed)
+		case "MU502":
+			out.Unknown = append(out.Unknown, f.Subject+": "+f.Observed)
+		}
+	}
+	if in.Cloud == nil {
+		out.Unknown = append(out.Unknown, "the cloud was not looked at: whether nodes join today, and what runs")
+	} else {
+		in.readyCloud(&out, target)
+	}
+	out.Ready = len(out.InTheWay) == 0 && len(out.Unknown) == 0
+	return out
+}
+
+func (r *Readiness) stop(format string, args ...any) {
+	r.InTheWay = append(r.InTheWay, fmt.Sprintf(format, args...))
+}
+
+// readyCloud: kOps writes the load balancer's addresses into the workers'
+// templates, and where it finds none, a name that nothing resolves.
+func (in Input) readyCloud(out *Readiness, target cluster.Topology) {
+	if target == cluster.Hybrid || target == cluster.None {
+		addrs, known := in.balancerAddrs()
+		switch {
+		case len(in.Cloud.LoadBalancers) == 0:
+			if why, missing := in.gap("load balancers", ""); missing {
+				out.Unknown = append(out.Unknown, "load balancers: "+why)
+			} else if in.Spec.API.LoadBalancer != nil {
+				out.stop("the spec asks for a load balancer and the cloud has none: workers would get no address")
+			}
+		case len(addrs) == 0 && !known:
+			out.stop("no address of the load balancer can be found: workers would get a name that nothing resolves")
+		}
+	}
+	if out.Release >= cluster.Release137 {
+		for _, g := range in.Cloud.Groups {
+			if g.Role == cluster.RoleNode && slices.ContainsFunc(live(g), func(i cloud.Instance) bool { return i.Generation != cloud.GenerationNew }) {
+				out.stop("%s still has nodes of an older generation; replace them with kOps %s first", g.Name, cluster.Release136)
+			}
+		}
+	}
+}

@@ -1,0 +1,106 @@
+package balance
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"time"
+)
+
+// TLS record types, from RFC 8446 section 5.1.
+const (
+	recordAlert     = 21
+	recordHandshake = 22
+)
+
+const (
+	recordHeader = 5
+	// maxHello bounds a ClientHello: the largest record that TLS allows.
+	maxHello = recordHeader + 1<<14
+	// firstRead is what is read of a server's answer to see that it is one.
+	firstRead = 4 << 10
+)
+
+// opening is what a client said before it was joined to a server.
+//
+// A TLS client speaks first, and its ClientHello commits it to nothing, so it
+// may be said to several servers until one answers. That is what keeps a client
+// from being joined to a server whose kernel still accepts connections while
+// nothing behind it runs.
+type opening struct {
+	hello []byte // a whole ClientHello record; nil if the client speaks no TLS
+	rest  []byte // what came after it, or instead of it: for one server only
+}
+
+// readOpening reads what the client says first, for as long as wait. A client
+// that says nothing by then may be waiting for the server to speak, which is no
+// error; one that hangs up is.
+func readOpening(client net.Conn, wait time.Duration) (opening, error) {
+	if wait < 0 {
+		return opening{}, nil
+	}
+	if err := client.SetReadDeadline(time.Now().Add(wait)); err != nil {
+		return opening{}, err
+	}
+	buf := make([]byte, 2<<10) // most hellos fit
+	n := 0
+	for {
+		m, err := client.Read(buf[n:])
+		n += m
+		want := helloSize(buf[:n])
+		switch {
+		case want == 0 || n == 0 && errors.Is(err, os.ErrDeadlineExceeded):
+			return opening{rest: buf[:n]}, client.SetReadDeadline(time.Time{})
+		case n >= want && n > recordHeader:
+			return opening{hello: buf[:want], rest: buf[want:n]}, client.SetReadDeadline(time.Time{})
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return opening{rest: buf[:n]}, client.SetReadDeadline(time.Time{})
+		case err != nil:
+			return opening{}, err
+		case want > len(buf):
+			buf = append(make([]byte, 0, want), buf[:n]...)[:want]
+		}
+	}
+}
+
+// helloSize returns how many bytes a ClientHello that starts like this has, as
+// far as can be told: at least a record's header. 0 means that it is none.
+func helloSize(b []byte) int {
+	if len(b) > 0 && b[0] != recordHandshake || len(b) > 1 && b[1] != 3 {
+		return 0
+	}
+	if len(b) < recordHeader {
+		return recordHeader
+	}
+	size := recordHeader + int(binary.BigEndian.Uint16(b[3:recordHeader]))
+	if size > maxHello {
+		return 0
+	}
+	return size
+}
+
+// ask says hello to a server and returns the start of its answer. alert reports
+// that the server answered that it will not talk.
+func ask(server net.Conn, hello []byte) (answer []byte, alert bool, err error) {
+	if _, err := server.Write(hello); err != nil {
+		return nil, false, err
+	}
+	answer = make([]byte, firstRead)
+	n, err := server.Read(answer)
+	if n == 0 {
+		if err == nil {
+			err = errors.New("an empty answer")
+		}
+		return nil, false, fmt.Errorf("after the client's TLS hello: %w", err)
+	}
+	switch answer[0] {
+	case recordHandshake:
+		return answer[:n], false, nil
+	case recordAlert:
+		return answer[:n], true, nil
+	default:
+		return nil, false, errors.New("answers a TLS hello with something else")
+	}
+}

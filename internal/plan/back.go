@@ -1,0 +1,113 @@
+package plan
+
+import (
+	"context"
+	"slices"
+
+	"github.com/muster-dev/muster/internal/cluster"
+)
+
+// WayBack is how to return to where everything began from a point of a plan.
+type WayBack struct {
+	After int `json:"after"` // the step after which it begins
+	// Steps are IDs, in order; empty with None set.
+	Steps  []string `json:"steps"`
+	States int      `json:"states,omitempty"` // states that it was proven in
+	None   string   `json:"none,omitempty"`   // why there is no way back
+}
+
+// waysBack finds the cheapest proven way back from after each step.
+func (p *Problem) waysBack(ctx context.Context, steps []Step, w proof) []WayBack {
+	var all []WayBack
+	s := &searcher{p: p, steps: p.stepsBack(), explorer: newExplorer(ctx, p), back: true}
+	n := w.beginning
+	walker := &searcher{p: p, steps: steps, explorer: s.explorer}
+	origin := p.origin()
+	gone := false
+	for i, t := range steps {
+		n = walker.take(n, i)
+		gone = gone || t.Irreversible
+		if gone {
+			all = append(all, WayBack{After: i + 1, Steps: []string{}, None: "what it needs was deleted in " + t.ID})
+			continue
+		}
+		begin := &node{runs: n.runs, excused: n.excused}
+		s.states = 0
+		end, err := s.search(begin, func(at State) bool { return returned(origin, at) })
+		if err != nil || end == nil {
+			why := "no order of steps back keeps every invariant"
+			if err != nil {
+				why = err.Error()
+			}
+			all = append(all, WayBack{After: i + 1, Steps: []string{}, None: why})
+			continue
+		}
+		back := WayBack{After: i + 1, Steps: []string{}}
+		order := s.tidy(begin, end.path())
+		for _, k := range order {
+			back.Steps = append(back.Steps, s.steps[k].ID)
+		}
+		s.states = 0
+		for at, k := 0, begin; at < len(order); at++ {
+			k = s.take(k, order[at])
+		}
+		back.States = s.states
+		all = append(all, back)
+	}
+	return all
+}
+
+// before is what the configuration of before says: the one that the plan began
+// with, or that of a gossip cluster where gossip is what is wanted.
+func (p *Problem) before() State {
+	s := p.origin()
+	if p.To == cluster.Gossip {
+		s.None, s.Quiet, s.Templates, s.Lookup, s.Controller = false, false, Set(Gossip), true, true
+	}
+	return s
+}
+
+// stepsBack are the steps that a way back may be made of: what restores, and the
+// bridges to get there.
+func (p *Problem) stepsBack() []Step {
+	return slices.DeleteFunc(p.steps(), func(t Step) bool {
+		return !slices.Contains([]string{
+			"set-none", "unset-none", "publish", "withdraw", "add-policy", "remove-policy",
+			"restore-workers", "restore-control-plane", "canary", "roll-workers", "roll-control-plane",
+		}, t.ID)
+	})
+}
+
+// remainingBack is what [Problem.remaining] is, for the way back.
+func (p *Problem) remainingBack(s State) (c Cost) {
+	origin := p.origin()
+	if s.Live != origin.Live {
+		t := s
+		t.Templates = origin.Templates
+		c.Replaced, c.Risk = p.outdated(t), 1
+	}
+	if (s.Members.quiet() == 0) != (origin.Members.quiet() == 0) {
+		c = c.plus(Cost{p.members(), 2, 10 * p.members()})
+	}
+	for _, differs := range []bool{s.Templates != origin.Templates, s.Quiet != origin.Quiet} {
+		if differs {
+			c = c.plus(Cost{0, 4, 3})
+		}
+	}
+	for _, differs := range []bool{s.None != origin.None, s.Bridge != origin.Bridge, s.PolicyBridge != origin.PolicyBridge} {
+		if differs {
+			c = c.plus(Cost{0, 1, 1})
+		}
+	}
+	return c
+}
+
+// returned reports whether a state is as good as the one that everything began
+// in: what nodes are and read is what it was. A port that is exposed, or an
+// address that is held, harms nobody and may stay.
+func returned(origin, s State) bool {
+	return s.None == origin.None && s.Templates == origin.Templates && s.Live == origin.Live &&
+		s.Quiet == origin.Quiet && (s.Members.quiet() == 0) == (origin.Members.quiet() == 0) &&
+		s.Bridge == origin.Bridge && s.PolicyBridge == origin.PolicyBridge && s.Lookup == origin.Lookup &&
+		s.Controller == origin.Controller && s.Agent == origin.Agent && !s.Pruning
+}

@@ -1,0 +1,326 @@
+package plan
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/muster-dev/muster/internal/cluster"
+)
+
+// Plan is an answer: steps with what proves them, or why there are none.
+type Plan struct {
+	Problem Problem `json:"problem"`
+	// Steps are in order; empty if there is nothing to do, or no plan.
+	Steps       []Planned    `json:"steps"`
+	Cost        Cost         `json:"cost"`
+	Replaced    Replacements `json:"replacements"`
+	Certificate *Certificate `json:"certificate,omitempty"`
+	Refused     *Refusal     `json:"refused,omitempty"`
+	Back        []WayBack    `json:"rollback,omitempty"`
+}
+
+// Planned is a step of a plan, with what is known of it there.
+type Planned struct {
+	Number       int    `json:"number"`
+	ID           string `json:"id"`
+	Title        string `json:"title"`
+	Why          string `json:"why"`
+	Bridge       bool   `json:"bridge,omitempty"`
+	Hold         bool   `json:"hold,omitempty"`
+	Irreversible bool   `json:"irreversible,omitempty"`
+	Undo         string `json:"undo,omitempty"`
+
+	// Gates must hold before the step.
+	Gates []string `json:"gates"`
+	// Effects are its phases, in order.
+	Effects []string `json:"effects"`
+	// Meanwhile is what may happen during it, explored with it.
+	Meanwhile []string `json:"meanwhile"`
+	// How is what carries it out.
+	How []string `json:"how"`
+
+	Cost   Cost `json:"cost"`
+	States int  `json:"states"` // states that it was proven in
+	// After is the cluster after it, in words, if nothing else happened.
+	After string `json:"after"`
+}
+
+// Replacements says who is replaced how often.
+type Replacements struct {
+	MaxPerWorker int `json:"maxPerWorker"`
+	Workers      int `json:"workers"`
+	ControlPlane int `json:"controlPlane"`
+	Total        int `json:"total"`
+}
+
+// Refusal is why there is no plan.
+type Refusal struct {
+	// Invariant is the one that blocks; empty if it is not an invariant that does.
+	Invariant string `json:"invariant"`
+	// Story is the shortest counter-example of the direct way.
+	Story []string `json:"story"`
+	// Why is one sentence.
+	Why string `json:"why"`
+	// Settle names observations that would change the answer.
+	Settle []string `json:"settle,omitempty"`
+}
+
+// Find returns the cheapest plan, or the reasons why there is none as a Plan with
+// Refused set. The error is about the problem or the search itself.
+func Find(ctx context.Context, p Problem) (Plan, error) {
+	if err := p.validate(); err != nil {
+		return Plan{}, err
+	}
+	for i := range p.Starts {
+		p.Starts[i].Key = p.Starts[i].State.key()
+	}
+	if len(p.Blocked) > 0 {
+		return Plan{Problem: p, Steps: []Planned{}, Refused: &Refusal{Why: strings.Join(p.Blocked, "; "), Story: slices.Clone(p.Blocked)}}, nil
+	}
+	n, s, err := p.solve(ctx)
+	if err != nil {
+		return Plan{}, err
+	}
+	if n == nil {
+		r, err := p.refusal(ctx)
+		return Plan{Problem: p, Steps: []Planned{}, Refused: &r}, err
+	}
+	steps := s.pick(s.tidy(s.begin(p.Starts), n.path()))
+	return p.compose(ctx, steps)
+}
+
+// solve searches for the problem's goal.
+func (p *Problem) solve(ctx context.Context) (*node, *searcher, error) {
+	s := &searcher{p: p, steps: p.forth(), explorer: newExplorer(ctx, p)}
+	n, err := s.search(s.begin(p.Starts), p.reached)
+	return n, s, err
+}
+
+func (s *searcher) pick(indices []int) (steps []Step) {
+	for _, i := range indices {
+		steps = append(steps, s.steps[i])
+	}
+	return steps
+}
+
+// compose proves a sequence of steps once more, as a whole, and says what is to
+// be said of it.
+func (p *Problem) compose(ctx context.Context, steps []Step) (Plan, error) {
+	w := p.walk(ctx, steps, false)
+	if len(w.found) > 0 || w.stuck >= 0 || !w.end.reachedBy(p.reached) {
+		return Plan{}, errors.New("a plan was found and does not hold when it is walked through; this is a defect of the planner")
+	}
+	pl := Plan{Problem: *p, Steps: []Planned{}, Cost: w.end.cost}
+	pl.Certificate = p.certify(w, steps)
+	pl.Replaced = p.replacements(steps, w.nominal)
+	for i, t := range steps {
+		pl.Steps = append(pl.Steps, p.describe(ctx, i, t, w))
+	}
+	pl.Back = p.waysBack(ctx, steps, w)
+	return pl, nil
+}
+
+func (p *Problem) certify(w proof, steps []Step) *Certificate {
+	c := &Certificate{States: w.states, Invariants: Invariants(), Assumptions: p.assumptions()}
+	if len(steps) == 0 {
+		c.States = len(w.beginning.runs[0].reach)
+	}
+	if w.worst < 1<<16 {
+		c.WorstMargin = w.worst
+		c.WorstAt = fmt.Sprintf("a %s worker, at step %d", w.class, w.at+1)
+	}
+	for b := range w.beginning.excused.each {
+		c.Excused = append(c.Excused, p.already(b))
+	}
+	return c
+}
+
+// already says what is broken before the plan begins.
+func (p *Problem) already(b breach) string {
+	s := p.origin()
+	switch b.invariant {
+	case Boot:
+		return fmt.Sprintf("%s: a %s worker cannot join: %s", b.invariant, b.class, p.broken(s, b.class))
+	case Steady:
+		return fmt.Sprintf("%s: a %s worker has no working way to the API", b.invariant, b.class)
+	default:
+		return b.invariant.String() + " does not hold"
+	}
+}
+
+func (p *Problem) describe(ctx context.Context, i int, t Step, w proof) Planned {
+	from := w.nominal[i]
+	d := Planned{
+		Number: i + 1, ID: t.ID, Title: t.Title, Why: t.Why,
+		Bridge: t.Bridge, Hold: t.Hold, Irreversible: t.Irreversible, Undo: t.Undo,
+		Gates: []string{}, Effects: []string{}, Meanwhile: []string{}, How: p.how(t.ID),
+		Cost: p.cost(t, from), States: w.perStep[i], After: w.nominal[i+1].String(),
+	}
+	for _, n := range t.needs {
+		d.Gates = append(d.Gates, n.says)
+	}
+	d.Effects = append(d.Effects, newExplorer(ctx, p).trace(from, t)...)
+	d.Meanwhile = p.meanwhile(from)
+	return d
+}
+
+// trace says what a step does if nothing else happens.
+func (e *explorer) trace(s State, t Step) (lines []string) {
+	for _, phase := range t.phases {
+		for {
+			e.back = phase.next(e.p, s, e.back[:0])
+			if len(e.back) == 0 {
+				break
+			}
+			if line := phase.says(e.p, s, e.back[0]); !slices.Contains(lines, line) {
+				lines = append(lines, line)
+			}
+			s = e.back[0]
+		}
+	}
+	return lines
+}
+
+// meanwhile names the moves that are possible from a state on.
+func (p *Problem) meanwhile(s State) (names []string) {
+	names = append(names, "any node reboots", "the autoscaler adds or removes a worker")
+	var out []State
+	for _, m := range moves() {
+		if out = m.next(p, s, out[:0]); len(out) > 0 {
+			if line := m.says(p, s, out[0]); !strings.HasPrefix(line, "the autoscaler") {
+				names = append(names, line)
+			}
+		}
+	}
+	return names
+}
+
+// replacements follows each class of worker through the plan.
+func (p *Problem) replacements(steps []Step, nominal []State) (r Replacements) {
+	var rolled [classCount]int // how often a worker that was observed as a class has been replaced
+	var is [classCount]Class   // what it is by now
+	for c := range classCount {
+		is[c] = c
+	}
+	count := p.counts()
+	for i, t := range steps {
+		switch t.ID {
+		case "roll-workers":
+			for c := range classCount {
+				if !nominal[i].Templates.Has(is[c]) {
+					rolled[c]++
+					for now := range nominal[i].Templates.Each {
+						is[c] = now
+					}
+				}
+			}
+		case "roll-control-plane":
+			r.ControlPlane += p.members()
+		}
+	}
+	for c, n := range count {
+		r.Workers += n * rolled[c]
+		if n > 0 {
+			r.MaxPerWorker = max(r.MaxPerWorker, rolled[c])
+		}
+	}
+	r.Total = r.Workers + r.ControlPlane
+	return r
+}
+
+// refusal says why there is no plan: the direct way, and where it loses nodes.
+func (p *Problem) refusal(ctx context.Context) (Refusal, error) {
+	r := Refusal{Story: []string{}, Why: "no order of steps keeps every invariant"}
+	all := p.check(ctx, p.direct())
+	if i := slices.IndexFunc(all, func(v Violation) bool { return v.Class == Unresolved.String() }); i > 0 {
+		all = all[i:] // what no order mends comes before what some order does
+	}
+	if len(all) > 0 {
+		r.Invariant, r.Story = all[0].Invariant, all[0].Story
+	}
+	switch {
+	case p.Endpoints == Balancer && !p.CreateBalancer && !p.origin().Network:
+		r.Why = "there is no load balancer that could serve nodes, and none may be made; allow one with --create-balancer, or give workers the control plane's own addresses with --endpoints list"
+	case r.Invariant == Privilege.String():
+		r.Why = "gossip would let workers do more in the cloud than they may now"
+	case p.NoBridge:
+		r.Why += " without a bridge; leave out --no-bridge"
+	}
+	if len(p.Starts) < 2 {
+		return r, nil
+	}
+	for _, start := range p.Starts {
+		q := *p
+		q.Starts = []Start{start}
+		n, _, err := q.solve(ctx)
+		if err != nil {
+			return r, err
+		}
+		if n != nil {
+			r.Settle = append(r.Settle, strings.Join(start.Assumes, " and "))
+		}
+	}
+	if len(r.Settle) > 0 {
+		r.Why = "whether there is a plan depends on what could not be observed"
+	}
+	return r, nil
+}
+
+// direct is the way without a plan: what kOps documents.
+func (p *Problem) direct() []Step {
+	steps := []Step{p.setTopology()}
+	switch p.To {
+	case cluster.Hybrid:
+		steps = nil
+	case cluster.Gossip:
+		steps = []Step{p.unsetTopology(), p.restoreControlPlane(), p.rollControlPlane(), p.restoreWorkers(), p.rollWorkers()}
+		for i := range steps {
+			steps[i].needs = nil // nobody looks
+		}
+		return steps
+	}
+	q := *p
+	q.Via = Kops
+	return append(steps, q.kopsReconcile()...)
+}
+
+// maxGroup bounds the nodes of a group, so that costs add up without overflow.
+const maxGroup = 100_000
+
+func (p *Problem) validate() error {
+	var errs []error
+	if n := len(p.Starts); n == 0 || n > maxStarts {
+		errs = append(errs, fmt.Errorf("plan: %d states to start from; want 1 to %d", n, maxStarts))
+	}
+	if !slices.Contains([]cluster.Topology{cluster.Gossip, cluster.Hybrid, cluster.None}, p.To) {
+		errs = append(errs, fmt.Errorf("plan: --to %q; want hybrid, none or gossip", p.To))
+	}
+	if !slices.Contains(Executors(), p.Via) {
+		errs = append(errs, fmt.Errorf("plan: --via %q; want kops, terraform or lab", p.Via))
+	}
+	if p.Endpoints != Balancer && p.Endpoints != Addresses {
+		errs = append(errs, fmt.Errorf("plan: --endpoints %q; want balancer or list", p.Endpoints))
+	}
+	if p.MaxAway < 0 {
+		errs = append(errs, fmt.Errorf("plan: --max-away %d; want 1 or more", p.MaxAway))
+	}
+	for i, s := range p.Starts {
+		if n := int(s.State.Members.up()) + int(s.State.Away); n > maxMembers {
+			errs = append(errs, fmt.Errorf("plan: start %d has %d control-plane nodes; at most %d can be planned for", i+1, n, maxMembers))
+		}
+	}
+	for _, g := range p.Groups {
+		for class, n := range g.Live {
+			if n < 0 || n > maxGroup {
+				errs = append(errs, fmt.Errorf("plan: group %s has %d nodes of class %s; want 0 to %d", g.Name, n, class, maxGroup))
+			}
+		}
+	}
+	if n := p.members(); n > maxMembers {
+		errs = append(errs, fmt.Errorf("plan: %d control-plane nodes; at most %d can be planned for", n, maxMembers))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,119 @@
+package plan
+
+import (
+	"fmt"
+	"math"
+	"math/bits"
+)
+
+// Invariant is what must hold in every reachable state.
+type Invariant uint8
+
+// The invariants.
+const (
+	// Steady: each live node has a working way to the API.
+	Steady Invariant = iota
+	// Boot: each node that may boot, from any group's current template or any
+	// live one that reboots, can join.
+	Boot
+	// Publisher: the names that a worker takes from the overlay are published, or
+	// what was published last stays true for as long as it has readers.
+	Publisher
+	// Quorum: at most one control-plane node is away.
+	Quorum
+	// Privilege: workers may never do more than when the plan began, but for a
+	// bridge that the plan removes.
+	Privilege
+
+	invariantCount
+)
+
+var invariantNames = [invariantCount]string{"steady", "boot", "publisher", "quorum", "privilege"}
+
+// String returns the invariant's name.
+func (i Invariant) String() string { return invariantNames[i] }
+
+// Invariants returns the names of all invariants.
+func Invariants() []string { return invariantNames[:] }
+
+// breach is one way to violate an invariant: which, and for which class.
+type breach struct {
+	invariant Invariant
+	class     Class
+}
+
+// breaches is a set of them.
+type breaches uint64
+
+func (b breach) bit() breaches { return 1 << (uint(b.invariant)*uint(classCount) + uint(b.class)) }
+
+func (b breaches) each(yield func(breach) bool) {
+	for b != 0 {
+		i := uint(bits.TrailingZeros64(uint64(b)))
+		b &= b - 1
+		if !yield(breach{Invariant(i / uint(classCount)), Class(i % uint(classCount))}) {
+			return
+		}
+	}
+}
+
+// violated returns what is wrong with a state. start is the state that the plan
+// began in.
+func (p *Problem) violated(start, s State) (all breaches) {
+	for c := range s.Live.Each {
+		if p.ways(s, c) == 0 {
+			all |= breach{Steady, c}.bit()
+		}
+	}
+	for c := range (s.Live | s.Templates).Each {
+		if p.broken(s, c) != "" {
+			all |= breach{Boot, c}.bit()
+		}
+	}
+	if j := s.judged(); j.readers() && !j.publishing() && !j.Held && !(j.Bridge && j.balances()) {
+		all |= breach{Publisher, Gossip}.bit()
+	}
+	if s.Away > 1 {
+		all |= breach{invariant: Quorum}.bit()
+	}
+	if s.Lookup && !start.Lookup {
+		all |= breach{invariant: Privilege}.bit()
+	}
+	return all
+}
+
+// margin returns the fewest ways of any live worker in a state, and the class
+// that has them, among those whose steadiness is looked at.
+func (p *Problem) margin(s State, looked breaches) (fewest int, of Class) {
+	fewest = math.MaxInt
+	for c := range s.Live.Each {
+		if n := bits.OnesCount8(uint8(p.ways(s, c))); n < fewest && looked&(breach{Steady, c}.bit()) != 0 {
+			fewest, of = n, c
+		}
+	}
+	return fewest, of
+}
+
+// says puts a breach into words: the last line of a story.
+func (p *Problem) says(b breach, s State) string {
+	worker := p.worker(s, b.class)
+	switch b.invariant {
+	case Steady:
+		if b.class == Gossip {
+			return fmt.Sprintf("%s still resolves the API to addresses that no longer exist -> it has lost the API", worker)
+		}
+		return fmt.Sprintf("%s has no working way to the API -> it has lost it", worker)
+	case Boot:
+		what := fmt.Sprintf("%s reboots", worker)
+		if !s.Live.Has(b.class) {
+			what = "the autoscaler adds a worker from " + template(b.class)
+		}
+		return fmt.Sprintf("%s: %s -> it never joins", what, p.broken(s, b.class))
+	case Publisher:
+		return fmt.Sprintf("nobody publishes the API's names any more, and %s still takes them from the overlay -> the next control-plane node that is replaced leaves it with an address that leads nowhere", worker)
+	case Quorum:
+		return fmt.Sprintf("%d control-plane nodes are away at once -> etcd may have no quorum", s.Away)
+	default:
+		return "workers may now do more in the cloud than when the plan began"
+	}
+}
