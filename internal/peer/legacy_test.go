@@ -196,6 +196,21 @@ func (g *gossipers) expect(when string, nodes []int, servers ...int) {
 	}
 }
 
+// expectMembers waits until a node knows of so many others and of nothing wrong: a
+// record may be there before everybody who holds it is known.
+func (g *gossipers) expectMembers(i, others int) {
+	g.t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		report, err := node.Ask(g.t.Context(), node.Status{Socket: g.path(i, "s")})
+		if err == nil && len(report.Problems) == 0 && len(report.Overlay.Members) == others {
+			return
+		}
+		if time.Now().After(deadline) {
+			g.t.Fatalf("node %d: %v, problems %q, overlay %+v; want %d others", i, err, report.Problems, report.Overlay, others)
+		}
+	}
+}
+
 func TestThreePeersInProtokubesPlace(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
@@ -216,13 +231,7 @@ func TestThreePeersInProtokubesPlace(t *testing.T) {
 				g.startPeer(i)
 			}
 			g.expect("at first", all, 0, 1)
-			report, err := node.Ask(t.Context(), node.Status{Socket: g.path(2, "s")})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if len(report.Problems) != 0 || len(report.Overlay.Members) != 2 {
-				t.Errorf("problems %q, members %q; want none, 2", report.Problems, report.Overlay.Members)
-			}
+			g.expectMembers(2, 2)
 			g.stopServer(1)
 			g.expect("with one API server down", all, 0)
 			g.startServer(1)
