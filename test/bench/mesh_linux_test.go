@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/muster-dev/muster/internal/hosts"
-	"github.com/muster-dev/muster/internal/lab"
 	"github.com/muster-dev/muster/internal/lab/proc"
 	"github.com/muster-dev/muster/internal/overlay/legacy"
 	"github.com/muster-dev/muster/internal/overlay/weave"
@@ -36,14 +35,7 @@ const (
 // block is right, and what the mesh costs. The changes are made by another full
 // participant, and then by a leaf.
 func TestBenchMesh(t *testing.T) {
-	dir := os.Getenv("MUSTER_BIN")
-	if dir == "" {
-		t.Skip("SKIPPED: no built programs (MUSTER_BIN); make bench builds them and runs this")
-	}
-	programs, err := lab.ProgramsIn(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	programs := built(t)
 	for _, peers := range []int{60, 200} {
 		t.Run(strconv.Itoa(peers), func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
