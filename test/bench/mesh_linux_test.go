@@ -23,9 +23,10 @@ import (
 const (
 	meshName = "api.internal.bench.k8s.local"
 
-	// meshRest is how long a mesh at rest is watched: longer than the period of
-	// all but one thing that it does.
-	meshRest = 40 * time.Second
+	// meshPeriod is that of what peers do all the time. Peers that were started
+	// together do it together, so costs are measured over whole periods.
+	meshPeriod = 30 * time.Second
+	meshRest   = 2 * meshPeriod
 	// meshSettle is how long a mesh is given to come to rest after its start.
 	meshSettle = 45 * time.Second
 )
@@ -84,6 +85,8 @@ type mesh struct {
 	dir   string
 	port  uint16
 	peers []*proc.Process
+
+	idle struct{ cpu, written float64 } // a second, of all peers; CPU in seconds
 }
 
 func (m *mesh) hostsFile(i int) string {
@@ -188,7 +191,8 @@ func (m *mesh) measure(ctx context.Context) error {
 	return m.changes(ctx, "leaf", leaf, 1+rounds)
 }
 
-// changes makes some and prints how long they took and what they cost.
+// changes makes some within a period and prints how long they took, and what they
+// cost beyond what the mesh costs at rest.
 func (m *mesh) changes(ctx context.Context, name string, by *weave.Node, from int) error {
 	before, err := m.usage()
 	if err != nil {
@@ -202,7 +206,8 @@ func (m *mesh) changes(ctx context.Context, name string, by *weave.Node, from in
 			return fmt.Errorf("%s %d: %w", name, i+1, err)
 		}
 		took = append(took, d)
-		if err := wait(ctx, 2*time.Second); err != nil { // what follows a change belongs to it
+		next := began.Add(time.Duration(i+1) * meshPeriod / rounds)
+		if err := wait(ctx, time.Until(next)); err != nil {
 			return err
 		}
 	}
@@ -210,11 +215,12 @@ func (m *mesh) changes(ctx context.Context, name string, by *weave.Node, from in
 	if err != nil {
 		return err
 	}
+	seconds := time.Since(began).Seconds()
 	slices.Sort(took)
 	m.print(name+"_median", took[len(took)/2].Seconds(), "s")
 	m.print(name+"_worst", took[len(took)-1].Seconds(), "s")
-	m.print(name+"_cpu", (after.cpu-before.cpu).Seconds()/rounds, "s of "+time.Since(began).Round(time.Second).String())
-	m.print(name+"_written", float64(after.written-before.written)/1024/rounds, "KiB")
+	m.print(name+"_cpu", ((after.cpu-before.cpu).Seconds()-m.idle.cpu*seconds)/rounds, "s of all peers")
+	m.print(name+"_written", (float64(after.written-before.written)-m.idle.written*seconds)/1024/rounds/float64(len(m.peers)), "KiB a peer")
 	return nil
 }
 
@@ -233,8 +239,10 @@ func (m *mesh) rest(ctx context.Context) error {
 		return err
 	}
 	seconds, peers := time.Since(began).Seconds(), float64(len(m.peers))
-	m.print("idle_cpu", (after.cpu-before.cpu).Seconds()/seconds, "cores in total")
-	m.print("idle_written", float64(after.written-before.written)/1024/seconds/peers, "KiB/s a peer")
+	m.idle.cpu = (after.cpu - before.cpu).Seconds() / seconds
+	m.idle.written = float64(after.written-before.written) / seconds
+	m.print("idle_cpu", m.idle.cpu, "cores in total")
+	m.print("idle_written", m.idle.written/1024/peers, "KiB/s a peer")
 	m.print("rss", float64(after.rss)/(1<<20)/peers, "MiB a peer")
 	return nil
 }
