@@ -430,6 +430,29 @@ func TestWhoIsGoneIsForgottenAfterSixHours(t *testing.T) {
 	}
 }
 
+func TestWhatOthersDoWrongIsToldOnceAMinuteAndCountedAlways(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		n, err := New(Config{Listen: addrOf(0), Logger: slog.New(slog.NewTextHandler(&out, nil))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			for range 50 {
+				spread{n}.NotifyMsg([]byte("\xff"))
+				spread{n}.MergeRemoteState([]byte("\xff"), false)
+			}
+			time.Sleep(tellEvery)
+		}
+		if got := strings.Count(out.String(), "cannot be used"); got != 3 {
+			t.Errorf("told %d times in three minutes, want 3:\n%s", got, &out)
+		}
+		if got := n.Stats().Malformed; got != 300 {
+			t.Errorf("counted %d, want 300", got)
+		}
+	})
+}
+
 func TestConfigurationsThatCannotWorkAreRefused(t *testing.T) {
 	for _, tc := range []struct {
 		name string
