@@ -23,10 +23,14 @@ import (
 const (
 	meshName = "api.internal.bench.k8s.local"
 
-	// meshPeriod is that of what peers do all the time. Peers that were started
-	// together do it together, so costs are measured over whole periods.
-	meshPeriod = 30 * time.Second
-	meshRest   = 2 * meshPeriod
+	// meshRest is how long a mesh at rest is watched. What peers do all the time
+	// they do every 30 s, one thing every two minutes, and peers that were started
+	// together do it together.
+	meshRest = 2 * time.Minute
+	// changeEvery is how far apart changes are, and meshTail how long what follows
+	// one belongs to it.
+	changeEvery = 6 * time.Second
+	meshTail    = 2 * time.Second
 	// meshSettle is how long a mesh is given to come to rest after its start.
 	meshSettle = 45 * time.Second
 )
@@ -85,8 +89,6 @@ type mesh struct {
 	dir   string
 	port  uint16
 	peers []*proc.Process
-
-	idle struct{ cpu, written float64 } // a second, of all peers; CPU in seconds
 }
 
 func (m *mesh) hostsFile(i int) string {
@@ -191,36 +193,41 @@ func (m *mesh) measure(ctx context.Context) error {
 	return m.changes(ctx, "leaf", leaf, 1+rounds)
 }
 
-// changes makes some within a period and prints how long they took, and what they
-// cost beyond what the mesh costs at rest.
+// changes makes some and prints how long they took and what they cost, as medians:
+// what is done all the time falls together with one or two of them.
 func (m *mesh) changes(ctx context.Context, name string, by *weave.Node, from int) error {
-	before, err := m.usage()
-	if err != nil {
-		return err
-	}
-	began := time.Now()
-	var took []time.Duration
+	var took, cpu, written []float64
 	for i := range rounds {
+		before, err := m.usage()
+		if err != nil {
+			return err
+		}
+		began := time.Now()
 		d, err := m.change(ctx, by, from+i)
 		if err != nil {
 			return fmt.Errorf("%s %d: %w", name, i+1, err)
 		}
-		took = append(took, d)
-		next := began.Add(time.Duration(i+1) * meshPeriod / rounds)
-		if err := wait(ctx, time.Until(next)); err != nil {
+		if err := wait(ctx, meshTail); err != nil {
+			return err
+		}
+		after, err := m.usage()
+		if err != nil {
+			return err
+		}
+		took = append(took, d.Seconds())
+		cpu = append(cpu, (after.cpu - before.cpu).Seconds())
+		written = append(written, float64(after.written-before.written)/1024/float64(len(m.peers)))
+		if err := wait(ctx, time.Until(began.Add(changeEvery))); err != nil {
 			return err
 		}
 	}
-	after, err := m.usage()
-	if err != nil {
-		return err
+	for _, all := range [][]float64{took, cpu, written} {
+		slices.Sort(all)
 	}
-	seconds := time.Since(began).Seconds()
-	slices.Sort(took)
-	m.print(name+"_median", took[len(took)/2].Seconds(), "s")
-	m.print(name+"_worst", took[len(took)-1].Seconds(), "s")
-	m.print(name+"_cpu", ((after.cpu-before.cpu).Seconds()-m.idle.cpu*seconds)/rounds, "s of all peers")
-	m.print(name+"_written", (float64(after.written-before.written)-m.idle.written*seconds)/1024/rounds/float64(len(m.peers)), "KiB a peer")
+	m.print(name+"_median", took[len(took)/2], "s")
+	m.print(name+"_worst", took[len(took)-1], "s")
+	m.print(name+"_cpu", cpu[len(cpu)/2], "s of all peers")
+	m.print(name+"_written", written[len(written)/2], "KiB a peer")
 	return nil
 }
 
@@ -239,10 +246,8 @@ func (m *mesh) rest(ctx context.Context) error {
 		return err
 	}
 	seconds, peers := time.Since(began).Seconds(), float64(len(m.peers))
-	m.idle.cpu = (after.cpu - before.cpu).Seconds() / seconds
-	m.idle.written = float64(after.written-before.written) / seconds
-	m.print("idle_cpu", m.idle.cpu, "cores in total")
-	m.print("idle_written", m.idle.written/1024/peers, "KiB/s a peer")
+	m.print("idle_cpu", (after.cpu-before.cpu).Seconds()/seconds, "cores in total")
+	m.print("idle_written", float64(after.written-before.written)/1024/seconds/peers, "KiB/s a peer")
 	m.print("rss", float64(after.rss)/(1<<20)/peers, "MiB a peer")
 	return nil
 }
