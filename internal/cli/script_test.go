@@ -38,12 +38,13 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits":   exits,
-			"refuses": refuses,
-			"holds":   holds,
-			"mesh":    mesh,
-			"members": members,
-			"serves":  serves,
+			"exits":     exits,
+			"refuses":   refuses,
+			"holds":     holds,
+			"mesh":      mesh,
+			"members":   members,
+			"apiserver": apiserver,
+			"serves":    serves,
 		},
 	})
 }
