@@ -1,58 +1,14 @@
 package dual
 
 import (
-	"bytes"
 	"context"
-	"log/slog"
 	"net/netip"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/muster-dev/muster/internal/overlay/kopsmemberlist"
-	"github.com/muster-dev/muster/internal/overlay/legacy"
 	"github.com/muster-dev/muster/internal/overlay/weave"
 )
-
-func TestProtocolsAreKnownByTheirNamesInKops(t *testing.T) {
-	listen := netip.MustParseAddrPort("127.0.0.1:0")
-	for _, tc := range []struct {
-		protocol string
-		want     string // part of the fault; empty for none
-	}{
-		{"mesh", ""},
-		{"memberlist", ""},
-		{"", `gossip protocol ""`},
-		{"serf", `kOps knows "mesh" and "memberlist"`},
-	} {
-		t.Run(tc.protocol, func(t *testing.T) {
-			side, err := Settings{Protocol: tc.protocol, NodeName: "n", Listen: listen}.Side(nil)
-			if tc.want != "" {
-				if err == nil || !strings.Contains(err.Error(), tc.want) {
-					t.Errorf("error %v, want one with %q", err, tc.want)
-				}
-				return
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			if _, err := New(Config{Primary: side}); err != nil || side.Name != tc.protocol {
-				t.Errorf("side %q: %v", side.Name, err)
-			}
-		})
-	}
-}
-
-func TestASecretThatMemberlistIgnoresIsWarnedOf(t *testing.T) {
-	var out bytes.Buffer
-	logger := slog.New(slog.NewTextHandler(&out, nil))
-	if _, err := (Settings{Protocol: Memberlist, Secret: []byte("hunter2")}).Side(logger); err != nil {
-		t.Fatal(err)
-	}
-	if text := out.String(); !strings.Contains(text, "ignores its secret") || strings.Contains(text, "hunter2") {
-		t.Errorf("logged: %s", text)
-	}
-}
 
 // Two pairs over real sockets, one with the overlays the other way round, as in
 // the middle of a move from one to the other.
@@ -69,7 +25,8 @@ func TestTwoPairsOnRealSockets(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, _, second := startPair(t, ctx, "second", meshAddr, listAddr, true)
-	if err := first.Mark(); err != nil {
+	const otherName = "kops-controller.internal.test.k8s.local"
+	if err := first.Publish(otherName, addrs("10.0.0.2")); err != nil {
 		t.Fatal(err)
 	}
 	if err := second.Publish(apiName, addrs("10.0.0.1")); err != nil {
@@ -79,16 +36,16 @@ func TestTwoPairsOnRealSockets(t *testing.T) {
 		for {
 			changed := p.Changed()
 			diffs, err := p.Differences()
-			marker, _ := get(p.Entries(), legacy.MarkerKey)
+			other, _ := get(p.Entries(), "dns/local/A/"+otherName)
 			api, _ := get(p.Entries(), apiKey)
-			if err == nil && len(diffs) == 0 && marker.Value == legacy.MarkerValue && api.Value == "10.0.0.1" {
+			if err == nil && len(diffs) == 0 && other.Value == "10.0.0.2" && api.Value == "10.0.0.1" {
 				break
 			}
 			select {
 			case <-changed:
 			case <-time.After(10 * time.Millisecond): // Synced is no change
 			case <-ctx.Done():
-				t.Fatalf("marker %+v, api %+v, differences %v, %v", marker, api, diffs, err)
+				t.Fatalf("other %+v, api %+v, differences %v, %v", other, api, diffs, err)
 			}
 		}
 	}
@@ -115,8 +72,8 @@ func startPair(t *testing.T, ctx context.Context, name string, meshSeed, listSee
 		t.Fatal(err)
 	}
 	cfg := Config{
-		Primary:   Side{Name: Mesh, Make: func() (Overlay, error) { return mesh, nil }},
-		Secondary: Side{Name: Memberlist, Make: func() (Overlay, error) { return list, nil }},
+		Primary:   Side{Name: "mesh", Make: func() (Overlay, error) { return mesh, nil }},
+		Secondary: Side{Name: "memberlist", Make: func() (Overlay, error) { return list, nil }},
 	}
 	if swapped {
 		cfg.Primary, cfg.Secondary = cfg.Secondary, cfg.Primary
