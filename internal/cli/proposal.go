@@ -63,15 +63,16 @@ func refusedGossip(name string) error {
 	return refusal{fmt.Errorf("%s would gossip, which kOps %s refuses; write spec.topology.dns.type: None, which takes any name, .k8s.local too", name, cluster.Deadline().Refused)}
 }
 
-// secretLine is a password in a spec. People read diffs aloud and paste them.
-var secretLine = regexp.MustCompile(`(?m)^([-+ ]\s*(?:- )?secret:).*$`)
+// secretValue is a password in a spec, in any of YAML's spellings on one line.
+// People read diffs aloud and paste them.
+var secretValue = regexp.MustCompile(`(?m)(\bsecret["']?:)[ \t]*("(?:[^"\\]|\\.)*"|'(?:[^']|'')*'|[^,}\n]+)`)
 
 // show writes what would change as a diff.
 func (p proposal) show(w io.Writer) {
 	for _, c := range p.writes {
 		name := store.Where(p.store, c.Old.Key)
 		diff := udiff.Unified(name, name, string(c.Old.Data), string(c.Data))
-		_, _ = io.WriteString(w, secretLine.ReplaceAllString(diff, "$1 (not shown)"))
+		_, _ = io.WriteString(w, secretValue.ReplaceAllString(diff, "$1 (not shown)"))
 	}
 }
 

@@ -66,6 +66,9 @@ func ParseChange(s string) (Change, error) {
 // Path returns the place that is changed.
 func (c Change) Path() Path { return c.path }
 
+// Removes reports whether the change takes its field away.
+func (c Change) Removes() bool { return c.remove }
+
 // String returns what [ParseChange] reads.
 func (c Change) String() string {
 	if c.remove {
