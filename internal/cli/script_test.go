@@ -36,14 +36,21 @@ func TestScripts(t *testing.T) {
 			}
 			env.Defer(func() { os.RemoveAll(short) })
 			env.Setenv("SHORT", short)
+			self, err := os.Executable()
+			if err != nil {
+				return err
+			}
+			env.Setenv("SELF", self)
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits":   exits,
-			"refuses": refuses,
-			"holds":   holds,
-			"mesh":    mesh,
-			"serves":  serves,
+			"exits":    exits,
+			"refuses":  refuses,
+			"holds":    holds,
+			"mesh":     mesh,
+			"members":  members,
+			"serves":   serves,
+			"replaces": replaces,
 		},
 	})
 }
@@ -112,4 +119,16 @@ func holds(ts *testscript.TestScript, neg bool, args []string) {
 	if !slices.Equal(got, args[1:]) {
 		ts.Fatalf("%s holds %q, want %q", args[0], got, args[1:])
 	}
+}
+
+// replaces OLD NEW FILE replaces the first OLD in a file, which must have one.
+func replaces(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: replaces OLD NEW FILE")
+	}
+	text := ts.ReadFile(args[2])
+	if !strings.Contains(text, args[0]) {
+		ts.Fatalf("%s has no %q", args[2], args[0])
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[2]), []byte(strings.Replace(text, args[0], args[1], 1)), 0o644))
 }

@@ -189,10 +189,10 @@ func TestEveryWayBackEndsWhereItBegan(t *testing.T) {
 		}
 		all := append(ids(pl)[:i+1:i+1], b.Steps...)
 		steps := p.stepsOf(t, all)
-		if v := p.check(steps); len(v) > 0 {
+		if v := p.check(t.Context(), steps); len(v) > 0 {
 			t.Errorf("after step %d the way back %q violates %+v", i+1, b.Steps, v[0])
 		}
-		w := p.walk(steps, true)
+		w := p.walk(t.Context(), steps, true)
 		if !returned(p.origin(), w.end.runs[0].nominal) {
 			t.Errorf("after step %d the way back %q ends in %+v", i+1, b.Steps, w.end.runs[0].nominal)
 		}

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"testing"
@@ -27,7 +28,7 @@ type town struct {
 	member    [2]townMember
 	members   int
 	next      int8 // number of the next address
-	deaths    int // left: just enough to make every address stale
+	deaths    int  // left: just enough to make every address stale
 	newQuiet  bool
 	record    [2]int8 // addresses that the overlay says; -1 where it says none
 	publisher bool
@@ -407,7 +408,7 @@ func naively(began town, steps []string, gated bool) map[string]bool {
 
 // folded does the same with the real explorer.
 func folded(p *Problem, steps []Step) map[string]bool {
-	e := newExplorer(p)
+	e := newExplorer(context.Background(), p)
 	e.target = func(int) breaches { return ^breaches(0) }
 	start := p.origin()
 	e.explore(start, []uint64{start.key()}, steps, true)

@@ -48,6 +48,9 @@ type Problem struct {
 	// MaxAway is how many workers of a group may be away at once; 0 means 1.
 	MaxAway int `json:"maxAway,omitempty"`
 
+	// Blocked are the parts of the spec that no order of steps gets around.
+	Blocked []string `json:"blocked,omitempty"`
+
 	// Groups are the instance groups with workers or control-plane nodes.
 	Groups []Group `json:"groups"`
 
@@ -59,6 +62,8 @@ type Problem struct {
 	// Starts are the states that the cluster may be in. Several, where something
 	// that matters could not be observed.
 	Starts []Start `json:"starts"`
+
+	effort int // visits of an explorer at most; 0 for maxVisits
 }
 
 // Group is an instance group: what a plan is put into words with.
