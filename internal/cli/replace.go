@@ -9,7 +9,6 @@ import (
 	"path"
 
 	"github.com/spf13/cobra"
-	"go.yaml.in/yaml/v3"
 
 	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/spec"
@@ -160,14 +159,9 @@ func readDocuments(s streams, files []string) ([]manifestDoc, error) {
 	return docs, nil
 }
 
-func decodeDocument(doc *manifestDoc) (err error) {
-	defer func() { // the library panics on states that it takes for impossible
-		if p := recover(); p != nil {
-			err = usagef("%s: not YAML: %v", doc.where(), p)
-		}
-	}()
-	if err := yaml.Unmarshal(doc.data, doc); err != nil {
-		return usagef("%s: not YAML: %w; look at indentation and quotes near this place", doc.where(), firstLine(err))
+func decodeDocument(doc *manifestDoc) error {
+	if err := spec.Decode(doc.data, doc); err != nil {
+		return usagef("%s: not YAML: %w; look at indentation and quotes near this place", doc.where(), err)
 	}
 	switch {
 	case doc.Kind != "Cluster" && doc.Kind != "InstanceGroup":

@@ -57,7 +57,7 @@ func ParseChange(s string) (Change, error) {
 		return Change{}, fmt.Errorf("%s: a value has one line", p)
 	}
 	var value any
-	if err := unmarshal([]byte(text), &value); err != nil {
+	if err := Decode([]byte(text), &value); err != nil {
 		return Change{}, fmt.Errorf("%s: value %q is not YAML; put it in quotes", p, clip(text))
 	}
 	return Change{path: p, value: value, text: text}, nil
