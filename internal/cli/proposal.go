@@ -38,21 +38,21 @@ func (p proposal) check() (*cluster.Cluster, error) {
 	if !ok {
 		r = cluster.Release136
 	}
-	var was *cluster.Cluster
+	accepted, gossiped := func(cluster.Refusal) bool { return false }, false
 	if p.was != nil {
-		was, _ = p.was.Parse() // a spec that is broken may be mended
+		was, err := p.was.Parse()
+		if err != nil { // what is broken may be mended, into whatever it was meant to be
+			return now, nil
+		}
+		before := was.Refusals(was.Topology(r), r)
+		accepted = func(f cluster.Refusal) bool { return slices.Contains(before, f) }
+		gossiped = was.UsesLegacyGossip(cluster.Release136)
 	}
-	if now.UsesLegacyGossip(cluster.Release136) && (was == nil || !was.UsesLegacyGossip(cluster.Release136)) {
+	if now.UsesLegacyGossip(cluster.Release136) && !gossiped {
 		return nil, refusedGossip(now.Name)
 	}
-	var before []string
-	if was != nil {
-		for _, f := range was.Refusals(was.Topology(r), r) {
-			before = append(before, f.String())
-		}
-	}
 	for _, f := range now.Refusals(now.Topology(r), r) {
-		if !slices.Contains(before, f.String()) && (was != nil || !f.KopsAccepts) {
+		if !accepted(f) && (p.was != nil || !f.KopsAccepts) {
 			return nil, refusal{fmt.Errorf("%s: %s", now.Name, f)}
 		}
 	}
