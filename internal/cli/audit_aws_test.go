@@ -83,6 +83,15 @@ func TestAWSAuditInBetween(t *testing.T) {
 			t.Errorf("workers: %+v; want new ones to join, and old ones not to come back for want of permissions", g)
 		}
 	}
+	out.Reset()
+	if code := cli.Main([]string{"iam", "audit", "--name", name, "--state", "file://" + dir}, strings.NewReader(""), &out, &errs); code != cli.ExitFindings {
+		t.Errorf("iam audit: exit %d; %s", code, errs.String())
+	}
+	for _, want := range []string{"nodes." + name + "\n", "ec2:DescribeInstances      not needed", "masters." + name + "\n", "missing"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("iam audit lacks %q:\n%s", want, out.String())
+		}
+	}
 	if !slices.ContainsFunc(a.Findings, func(f finding) bool { return f.ID == "MU503" && f.Severity == "critical" }) {
 		t.Errorf("findings: %+v; want MU503", a.Findings)
 	}
