@@ -3,6 +3,7 @@ SHELL := /bin/bash -o pipefail
 GOFLAGS_BUILD := -trimpath -ldflags='-s -w'
 GOTESTSUM := go tool -modfile=tools/go.mod gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg
 FUZZTIME ?= 20s
+FUZZDIRS ?= internal
 
 .DEFAULT_GOAL := help
 
@@ -15,10 +16,20 @@ build: ## muster, muster-peer and muster-agent into bin/
 demo: build ## rehearse the example cluster from gossip to none, on this machine
 	bin/muster rehearse -f examples/atlas.k8s.local.yaml --to none
 
-test: test-unit test-lab ## everything that proves it
+test: test-unit test-mesh test-aws test-lab ## everything that proves it
 
 test-unit: ## packages, with the race detector and in random order
 	$(GOTESTSUM) -- -race -shuffle=on -short ./...
+
+test-mesh: ## a leaf among sixty peers of the weave mesh, on real sockets
+	go test -count=1 -timeout 5m -run '^TestALeafAmongSixtyPeers$$' ./internal/overlay/weave
+
+test-aws: moto ## against an emulated AWS (python3 with moto), samples of real clusters among it
+	$(GOTESTSUM) -- -count=1 -timeout 20m -p 1 -run '^TestAWS|Moto' ./...
+
+moto:
+	@python3 -c 'import moto.server, boto3' 2>/dev/null || pip install --quiet 'moto[server]==5.2.1' || \
+	  echo 'make: moto is missing and pip cannot install it: the tests against AWS say that they skip'
 
 test-lab: build ## whole clusters of real processes, with faults
 	MUSTER_BIN=$(CURDIR)/bin $(GOTESTSUM) -- -count=1 -timeout 12m -p 1 -run '^TestLab' ./test/...
@@ -37,12 +48,19 @@ lint: ## gofmt, vet and golangci-lint
 bench: build ## time to the last hosts block, CPU and memory per peer
 	@MUSTER_BIN=$(CURDIR)/bin go test -count=1 -timeout 20m -run '^TestBench' -v ./test/bench | grep -E '^ *bench |^(FAIL|panic|ok|---)'
 
+fuzz-legacy: ## the decoders of kOps's overlays, ten minutes each unless FUZZTIME says otherwise
+	@$(MAKE) --no-print-directory fuzz FUZZDIRS='internal/overlay/weave internal/overlay/legacy internal/overlay/kopsmemberlist' \
+	  FUZZTIME=$(if $(filter command line environment,$(origin FUZZTIME)),$(FUZZTIME),10m)
+
+bench-aws: ## calls, time and memory of describing 1,000 instances on an emulated AWS
+	@go test -count=1 -timeout 20m -run '^TestBenchAWS' -v ./test/bench | grep -E '^ *bench |^(FAIL|panic|ok|---)'
+
 fuzz: ## every fuzzer for FUZZTIME (default 20s)
-	@for pkg in $$(grep -rl --include='*_test.go' '^func Fuzz' internal | xargs -n1 dirname | sort -u); do \
+	@for pkg in $$(grep -rl --include='*_test.go' '^func Fuzz' $(FUZZDIRS) | xargs -n1 dirname | sort -u); do \
 	  for f in $$(grep -ho --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' $$pkg/*_test.go | awk '{print $$2}'); do \
 	    echo "fuzz $$pkg $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) ./$$pkg || exit 1; done; done
 
 clean: ## remove what build made
 	rm -rf bin
 
-.PHONY: help build demo test test-unit test-lab cross lint bench fuzz clean
+.PHONY: help build demo test test-unit test-mesh test-aws moto test-lab cross lint bench bench-aws fuzz fuzz-legacy clean

@@ -31,7 +31,7 @@ func ReadAcceptances(data []byte) ([]Acceptance, error) {
 	dec := yaml.NewDecoder(bytes.NewReader(data))
 	dec.KnownFields(true)
 	if err := dec.Decode(&file); err != nil && !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("read acceptances: %w", err)
+		return nil, fmt.Errorf("read acceptances: %s", oneLine(err))
 	}
 	var all []Acceptance
 	for i, a := range file.Accept {

@@ -27,10 +27,10 @@ type Finding struct {
 
 // The steps that findings block, in the order in which a cluster meets them.
 const (
-	BlocksJoin   = "any roll or scale-up" // nodes are lost already
-	BlocksHybrid = "hybrid"               // kOps 1.36 and the move to hybrid
-	BlocksNone   = "none"                 // the switch to None
-	Blocks137    = "kops-1.37"            // the upgrade to kOps 1.37
+	BlocksJoin   = "replacing-nodes" // and every scale-up: nodes are lost already
+	BlocksHybrid = "to-hybrid"       // kOps 1.36 and the move to hybrid
+	BlocksNone   = "to-none"         // the switch to None
+	Blocks137    = "kops-1.37"       // the upgrade to kOps 1.37
 )
 
 // Report is what an audit found.
@@ -110,10 +110,10 @@ func (in Input) unseen() []string {
 		list = append(list, "serving certificates: seen from inside the network only")
 	}
 	if in.gossips() && (in.Probes == nil || in.Probes.Overlay == nil) {
-		list = append(list, "what the gossip overlay carries: muster gossip dump, on a node")
+		list = append(list, "what the gossip overlay carries: muster gossip inspect, from a node")
 	}
 	if in.Probes == nil || in.Probes.Hosts == nil {
-		list = append(list, "the nodes' hosts blocks: muster audit --node, on a node")
+		list = append(list, "the nodes' hosts blocks: seen on the nodes only")
 	}
 	return list
 }

@@ -156,12 +156,12 @@ func policyFindings(in Input, r *Report, role cloud.Role, held iam.Comparison) {
 	if in.Spec.Cloud == cluster.AWS {
 		policies, _ := iam.PoliciesOf(role) // readable: it was compared
 		if iam.Evaluate(policies, iam.Request{Action: describeInstances, Resource: "*"}) == iam.Allowed {
-			r.find("MU201", role.Name, "", "%s may list every instance of the account (%s on *)", role.Name, describeInstances)
+			r.find("MU201", role.Name, "", "may list every instance of the account (%s on *)", describeInstances)
 		}
 		readsStore = storeRead(in, policies)
 	}
 	if readsStore != "" {
-		r.find("MU205", role.Name, "", "%s may read %s", role.Name, readsStore)
+		r.find("MU205", role.Name, "", "may read %s", readsStore)
 	}
 	if len(excess) > 0 {
 		r.find("MU202", role.Name, "", "%d permissions without need: %s", len(excess), strings.Join(excess, ", "))
@@ -172,8 +172,12 @@ func policyFindings(in Input, r *Report, role cloud.Role, held iam.Comparison) {
 	if len(unclear) > 0 {
 		r.find("MU204", role.Name, "", "%s", strings.Join(unclear, ", "))
 	}
+	why, unread := in.gap("permissions", role.Name)
+	if unread {
+		r.find("MU204", role.Name, "", "%s", why)
+	}
 	for _, n := range held.Missing {
-		if n.Name != "PullImages" && len(role.Managed) == 0 { // the spec alone says if images are pulled there
+		if n.Name != "PullImages" && len(role.Managed) == 0 && !unread { // the spec alone says if images are pulled there
 			r.find("MU203", role.Name, "", "%s is missing: %s %s", strings.Join(n.Actions, ", "), n.Caller, n.Why)
 		}
 	}

@@ -87,6 +87,7 @@ func TestWouldANewWorkerJoin(t *testing.T) {
 			in.Cloud.Roles[1].Policies, in.Cloud.Roles[1].Managed = nil, []string{"theirs"}
 		}, Unknown, ""},
 		{"role unreadable", both(func(in *Input) { in.Cloud.Roles = in.Cloud.Roles[:1] }, gap("permissions", "nodes")), Unknown, ""},
+		{"one policy of several unreadable", both(func(in *Input) { in.Cloud.Roles[1].Policies["nodes"] = `{"Statement":[]}` }, gap("permissions", "nodes")), Unknown, ""},
 		{"policy unreadable", func(in *Input) { in.Cloud.Roles[1].Policies["nodes"] = "{" }, Unknown, ""},
 		{"1.37 needs no permission", func(in *Input) {
 			nodes(in).Template.Boot.KopsVersion, in.Cloud.Roles[1].Policies = "1.37.0", nil

@@ -39,7 +39,7 @@ func ReadManifest(data []byte) (m Manifest, err error) {
 			slices.Sort(m.Callers)
 			return m, nil
 		case err != nil:
-			return m, fmt.Errorf("read the manifest: %w", err)
+			return m, fmt.Errorf("read the manifest: %s", oneLine(err))
 		}
 		m.add(doc)
 		for _, item := range doc.Items {
@@ -96,6 +96,17 @@ func mentions(n *yaml.Node, word string) bool {
 	return false
 }
 
+// oneLine is the first fault of a YAML error, without Go's types in it.
+func oneLine(err error) string {
+	text := strings.TrimPrefix(err.Error(), "yaml: ")
+	var faults *yaml.TypeError
+	if errors.As(err, &faults) && len(faults.Errors) > 0 {
+		text, _, _ = strings.Cut(faults.Errors[0], " in type ")
+	}
+	text, _, _ = strings.Cut(text, "\n")
+	return text
+}
+
 // ReadChannel reads the add-ons of a bootstrap channel.
 func ReadChannel(data []byte) ([]Addon, error) {
 	var channel struct {
@@ -107,7 +118,7 @@ func ReadChannel(data []byte) ([]Addon, error) {
 		} `yaml:"spec"`
 	}
 	if err := yaml.Unmarshal(data, &channel); err != nil {
-		return nil, fmt.Errorf("read the bootstrap channel: %w", err)
+		return nil, fmt.Errorf("read the bootstrap channel: %s", oneLine(err))
 	}
 	addons := []Addon{}
 	nothing := sha256.Sum256(nil)

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 )
@@ -28,11 +29,7 @@ func Markdown(r Report) string {
 		if f.Accepted != nil {
 			severity += ", accepted until " + f.Accepted.Last() + ": " + f.Accepted.Reason
 		}
-		blocks := f.Blocks
-		if blocks == "" {
-			blocks = "nothing"
-		}
-		fmt.Fprintf(&b, "| [%s](%s) | %s | %s | %s. %s. | %s | %s |\n", f.ID, f.Link, cell(severity), cell(f.Subject), cell(f.Observed), cell(f.Why), cell(blocks), cell(f.Next))
+		fmt.Fprintf(&b, "| [%s](%s) | %s | %s | %s. %s. | %s | %s |\n", f.ID, f.Link, cell(severity), cell(f.Subject), cell(f.Observed), cell(f.Why), cell(cmp.Or(f.Blocks, "nothing")), cell(f.Next))
 	}
 	if len(r.Unknown) > 0 {
 		b.WriteString("\n## Not seen\n\n")

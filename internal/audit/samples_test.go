@@ -20,14 +20,14 @@ func TestVerdictsOnRealClusters(t *testing.T) {
 	}{
 		{"gossip-1.35", Joins, cloud.BootGossip, "", nil,
 			[]string{"MU101", "MU102", "MU201", "MU202", "MU205", "MU310", "MU311", "MU313", "MU324", "MU402"}},
-		{"hybrid-1.36-empty-endpoints", DoesNotJoin, cloud.BootName, LinkEndpoints, []string{"MU501 from any roll or scale-up"},
+		{"hybrid-1.36-empty-endpoints", DoesNotJoin, cloud.BootName, LinkEndpoints, []string{"MU501 from replacing-nodes"},
 			[]string{"MU101", "MU310", "MU311", "MU313", "MU324", "MU402", "MU501"}},
 		{"hybrid-1.36", Joins, cloud.BootAddresses, "", nil,
 			[]string{"MU101", "MU310", "MU311", "MU313", "MU324", "MU402"}},
 		{"none-1.36", Joins, cloud.BootAddresses, "", nil, nil},
-		{"gossip-1.35-classic-lb", Joins, cloud.BootGossip, "", []string{"MU601 from hybrid"},
+		{"gossip-1.35-classic-lb", Joins, cloud.BootGossip, "", []string{"MU601 from to-hybrid"},
 			[]string{"MU101", "MU201", "MU202", "MU205", "MU310", "MU311", "MU313", "MU324", "MU402", "MU601"}},
-		{"gossip-1.35-no-lb", Joins, cloud.BootGossip, "", []string{"MU602 from none"},
+		{"gossip-1.35-no-lb", Joins, cloud.BootGossip, "", []string{"MU602 from to-none"},
 			[]string{"MU101", "MU201", "MU202", "MU205", "MU310", "MU311", "MU313", "MU324", "MU402", "MU602", "MU603"}},
 	}
 	for _, tt := range tests {

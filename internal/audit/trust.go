@@ -88,7 +88,8 @@ func (c *chain) permissions() {
 		c.noRole(name)
 		return
 	}
-	if why, missing := c.in.gap("permissions", name); missing && len(role.Policies) == 0 {
+	why, missing := c.in.gap("permissions", name)
+	if missing && len(role.Policies) == 0 {
 		c.add(LinkPermissions, Undecided, "%s: %s", name, why)
 		return
 	}
@@ -106,7 +107,7 @@ func (c *chain) permissions() {
 		case iam.Subset:
 			granted = append(granted, n.Actions...)
 		case iam.NotSubset:
-			if len(role.Managed) == 0 {
+			if len(role.Managed) == 0 && !missing {
 				c.add(LinkPermissions, Broken, "%s does not allow %s: %s %s", name, strings.Join(n.Actions, ", "), n.Caller, n.Why)
 				return
 			}

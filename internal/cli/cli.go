@@ -151,7 +151,8 @@ way. It touches no cluster.
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usagef("%v; see %s --help", err, cmd.CommandPath())
 	})
-	root.AddCommand(newPlan(s), newRehearse(s), newLab(s), newInit(s), newToken(s), newGossip(s), newIAM(s))
+	root.AddCommand(newPlan(s), newRehearse(s), newLab(s), newInit(s), newToken(s), newGossip(s), newIAM(s), newDescribe(s), newAudit(s), newExplain(s),
+		newGet(s), newEdit(s), newReplace(s), newCreate(s), newValidate(s), newExport(s))
 	return root
 }
 

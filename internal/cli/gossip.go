@@ -3,12 +3,9 @@ package cli
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"slices"
@@ -19,9 +16,7 @@ import (
 
 	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/gossip"
-	"github.com/muster-dev/muster/internal/overlay/kopsmemberlist"
-	"github.com/muster-dev/muster/internal/overlay/weave"
-	"github.com/muster-dev/muster/internal/portforward"
+	"github.com/muster-dev/muster/internal/overlay/kopsmemberlist/visit"
 	"github.com/muster-dev/muster/internal/secretfile"
 )
 
@@ -65,7 +60,7 @@ Gossip is deprecated: kOps ` + cluster.Deadline().Refused.String() + ` refuses i
 
 func (o *gossipFlags) register(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringVar(&o.overlay, "overlay", "", "weave, kops-memberlist or both (default: by port, 3998 and 3999 are weave, 3993 and 4000 kops-memberlist; without a port as the spec says, else weave)")
+	f.StringVar(&o.overlay, "overlay", "", "weave, kops-memberlist or both (default: by port, 3998 and 3999 are weave, 3993 and 4000 kops-memberlist; without a port as the spec says, else weave); OVERLAY=HOST:PORT says it for one address")
 	f.StringVar(&o.cluster, "cluster", "", "`name` of the cluster; other names in the overlay are shown as not accepted (default: from the spec, else $KOPS_CLUSTER_NAME)")
 	f.StringSliceVar(&o.networks, "network", nil, "`CIDR` that the cluster's addresses lie in; may be repeated (default: from the spec, else private networks)")
 	f.StringVarP(&o.file, "filename", "f", "", "kOps `manifest` to take the cluster, its networks and its gossipConfig from")
@@ -87,8 +82,8 @@ type gossipScene struct {
 	json    bool
 }
 
-// scene reads flags and spec. Its errors are usage errors, on one line, and
-// nothing has been asked of anybody yet but the addresses of names.
+// scene reads flags and spec, and looks up names, or pods if the way leads
+// through the API server. No peer has been asked yet.
 func (o *gossipFlags) scene(ctx context.Context, s streams, at []string) (gossipScene, error) {
 	sc := gossipScene{timeout: o.timeout, json: o.output == "json"}
 	if o.output != "" && o.output != "json" {
@@ -110,7 +105,7 @@ func (o *gossipFlags) scene(ctx context.Context, s streams, at []string) (gossip
 	}
 	sc.expect.Secret = len(secrets) > 0
 	at = append(slices.Clone(at), o.at...)
-	var dial dialer
+	var dial visit.Dialer
 	if dial, at, err = o.gateway(ctx, s, at); err != nil {
 		return sc, err
 	}
@@ -149,7 +144,7 @@ const anyOverlay gossip.Overlay = ""
 func (o *gossipFlags) lasting(ctx context.Context, s streams, at []string) (gossipScene, error) {
 	sc, err := o.scene(ctx, s, at)
 	if err == nil && len(sc.unknown) > 0 {
-		err = usagef("%s: port %d is no port of kOps's; say which overlay it is with --overlay", sc.unknown[0].Addr, sc.unknown[0].Addr.Port())
+		err = usagef("%s: port %d is no port of kOps's; say which overlay it is: weave=%s, or --overlay", sc.unknown[0].Addr, sc.unknown[0].Addr.Port(), sc.unknown[0].Addr)
 	}
 	return sc, err
 }
@@ -222,205 +217,11 @@ func (o *gossipFlags) secrets(spec *cluster.Cluster) ([]byte, error) {
 	return nil, nil
 }
 
-type overlayConfig struct {
-	overlay gossip.Overlay
-	config  cluster.GossipConfig
-}
-
-// gossipConfigs returns the overlays that a spec's nodes run, primary first, as
-// kOps fills in what the spec leaves out.
-func gossipConfigs(spec *cluster.Cluster) []overlayConfig {
-	if spec == nil {
-		return nil
+// printSilent tells which peers told nothing, while others did.
+func (s streams) printSilent(failed []gossip.Failure) {
+	for _, f := range failed {
+		fmt.Fprintf(s.err, "going on without %s: %v\n", f.Addr, f.Err)
 	}
-	primary, secondary := cluster.GossipConfig{}, cluster.GossipConfig{}
-	if spec.Gossip != nil {
-		primary = *spec.Gossip
-		if primary.Secondary != nil {
-			secondary = *primary.Secondary
-		}
-	}
-	configs := []overlayConfig{{gossip.Weave, primary}}
-	if primary.Protocol == cluster.ProtocolMemberlist {
-		configs[0].overlay = gossip.Memberlist
-	}
-	second := overlayConfig{gossip.Memberlist, secondary}
-	if secondary.Protocol == cluster.ProtocolMesh {
-		second.overlay = gossip.Weave
-	}
-	// Two overlays of one protocol, or none: nothing more can be told apart.
-	if second.overlay != configs[0].overlay && !secondary.ProtocolEmpty {
-		configs = append(configs, second)
-	}
-	return configs
-}
-
-// locate finds out which overlays run at an address.
-func (o *gossipFlags) locate(ctx context.Context, text string, spec *cluster.Cluster, found map[gossip.Overlay][]netip.AddrPort) error {
-	host, port, err := splitPeer(text)
-	if err != nil {
-		return err
-	}
-	overlays, err := o.overlays(text, port, spec)
-	if err != nil {
-		return err
-	}
-	addr, err := lookUp(ctx, text, host)
-	if err != nil {
-		return err
-	}
-	for _, overlay := range overlays {
-		at := port
-		if at == 0 {
-			at = overlay.Port()
-			for _, g := range gossipConfigs(spec) {
-				if g.overlay == overlay && g.config.Listen.Port() != 0 {
-					at = g.config.Listen.Port()
-				}
-			}
-		}
-		if a := netip.AddrPortFrom(addr, at); !slices.Contains(found[overlay], a) {
-			found[overlay] = append(found[overlay], a)
-		}
-	}
-	return nil
-}
-
-func (o *gossipFlags) overlays(text string, port uint16, spec *cluster.Cluster) ([]gossip.Overlay, error) {
-	byPort := gossip.OverlayOfPort(port)
-	both := []gossip.Overlay{gossip.Weave, gossip.Memberlist}
-	switch o.overlay {
-	case string(gossip.Weave), string(gossip.Memberlist):
-		return []gossip.Overlay{gossip.Overlay(o.overlay)}, nil
-	case "both":
-		switch {
-		case port == 0:
-			return both, nil
-		case byPort == "":
-			return nil, usagef("%s: port %d is no port of kOps's, so nobody knows which of both overlays it is; give the address without a port, or one --overlay", text, port)
-		}
-		return []gossip.Overlay{byPort}, nil
-	case "":
-	default:
-		return nil, usagef("--overlay %q; want weave, kops-memberlist or both", o.overlay)
-	}
-	switch {
-	case byPort != "":
-		return []gossip.Overlay{byPort}, nil
-	case port != 0:
-		for _, g := range gossipConfigs(spec) {
-			if g.config.Listen.Port() == port {
-				return []gossip.Overlay{g.overlay}, nil
-			}
-		}
-		return []gossip.Overlay{anyOverlay}, nil
-	case spec != nil:
-		var all []gossip.Overlay
-		for _, g := range gossipConfigs(spec) {
-			all = append(all, g.overlay)
-		}
-		return all, nil
-	}
-	return []gossip.Overlay{gossip.Weave}, nil
-}
-
-// splitPeer reads HOST, HOST:PORT or an address, IPv6 with or without brackets.
-func splitPeer(text string) (host string, port uint16, err error) {
-	if a, err := netip.ParseAddr(text); err == nil {
-		return a.String(), 0, nil
-	}
-	if !strings.Contains(text, ":") {
-		if text == "" || strings.ContainsAny(text, " /,") {
-			return "", 0, usagef("%q is no HOST[:PORT]", text)
-		}
-		return text, 0, nil
-	}
-	host, number, err := net.SplitHostPort(text)
-	if err != nil || host == "" {
-		return "", 0, usagef("%q is no HOST[:PORT]", text)
-	}
-	p, err := net.LookupPort("tcp", number)
-	if err != nil || p == 0 {
-		return "", 0, usagef("%q: %q is no port", text, number)
-	}
-	return host, uint16(p), nil
-}
-
-// lookUp finds a host's address, IPv4 first: kOps's overlays listen on it.
-func lookUp(ctx context.Context, text, host string) (netip.Addr, error) {
-	if a, err := netip.ParseAddr(host); err == nil {
-		return a.Unmap(), nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
-	if err != nil || len(addrs) == 0 {
-		return netip.Addr{}, usagef("%s: no address for %q; give the node's address", text, host)
-	}
-	slices.SortStableFunc(addrs, func(a, b netip.Addr) int { return a.Unmap().BitLen() - b.Unmap().BitLen() })
-	return addrs[0].Unmap(), nil
-}
-
-// newSide makes the way into one overlay. Each visitor and each leaf has a name
-// of its own: two peers of one name keep each other out of weave.
-func newSide(overlay gossip.Overlay, at []netip.AddrPort, secret []byte, dial dialer) gossip.Side {
-	side := gossip.Side{Overlay: overlay, At: at}
-	if overlay == gossip.Memberlist {
-		cfg := kopsmemberlist.Config{Dial: dial}
-		side.Reader = gossip.MemberlistReader{Config: cfg}
-		side.NewLeaf = func(at []netip.AddrPort) (gossip.Writer, error) { return gossip.NewMemberlistLeaf(cfg, at), nil }
-		return side
-	}
-	side.Reader = gossip.WeaveReader{Config: weave.Config{NodeName: visitorName(), Secret: secret, Dial: dial}}
-	side.NewLeaf = func(at []netip.AddrPort) (gossip.Writer, error) {
-		return gossip.NewWeaveLeaf(weave.Config{NodeName: visitorName(), Secret: secret, Dial: dial}, at)
-	}
-	return side
-}
-
-// dialer connects to peers; nil is plain TCP.
-type dialer func(context.Context, netip.AddrPort) (net.Conn, error)
-
-// gateway is the way through the API server, if one is asked for, and whom to
-// ask through it.
-func (o *gossipFlags) gateway(ctx context.Context, s streams, at []string) (dialer, []string, error) {
-	switch {
-	case o.via == "" && (o.kubeconfig != "" || o.context != ""):
-		return nil, nil, usagef("--kubeconfig and --context are for --via kubernetes")
-	case o.via == "":
-		return nil, at, nil
-	case o.via != "kubernetes":
-		return nil, nil, usagef("--via %q; want kubernetes", o.via)
-	}
-	ctx, cancel := context.WithTimeout(ctx, o.timeout)
-	defer cancel()
-	g, err := portforward.Open(ctx, portforward.Config{Kubeconfig: o.kubeconfig, Context: o.context})
-	if err != nil {
-		return nil, nil, fmt.Errorf("--via kubernetes: %w", err)
-	}
-	if len(at) == 0 {
-		for _, p := range g.Pods() {
-			if p.ControlPlane {
-				at = append(at, p.Addr.String())
-				fmt.Fprintf(s.err, "%s (%s) through pod %s\n", p.Node, p.Addr, p.Name)
-			}
-		}
-		if len(at) == 0 {
-			return nil, nil, errors.New("--via kubernetes: no kube-apiserver, kops-controller or dns-controller pod runs with its node's network; give a node's address")
-		}
-	}
-	return g.Dial, at, nil
-}
-
-// visitorName says who looks in, for those who look at the overlay themselves.
-func visitorName() string {
-	host, err := os.Hostname()
-	if err != nil || host == "" {
-		host = "somewhere"
-	}
-	var unique [4]byte
-	rand.Read(unique[:]) // never fails
-	return gossip.NodePrefix + host + "-" + hex.EncodeToString(unique[:])
 }
 
 // printNext tells what to do about gossip, on standard error, so that it is in

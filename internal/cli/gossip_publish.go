@@ -81,9 +81,8 @@ Withdrawing is right once no node gossips any more.
 Without --yes it shows what would change and changes nothing.
 
 ` + exitCodes,
-		Example: `  muster gossip withdraw kops-controller.internal.atlas.k8s.local --at 172.20.0.4 -f cluster.yaml
-  muster gossip withdraw api.internal.atlas.k8s.local --at 172.20.0.4 -f cluster.yaml --force --yes`,
-		RunE: func(cmd *cobra.Command, args []string) error { return runWithdraw(cmd.Context(), s, o, args) },
+		Example: `  muster gossip withdraw api.internal.atlas.k8s.local --at 172.20.0.4 -f cluster.yaml --force --yes`,
+		RunE:    func(cmd *cobra.Command, args []string) error { return runWithdraw(cmd.Context(), s, o, args) },
 	}
 	o.register(cmd)
 	cmd.Flags().BoolVar(&o.yes, "yes", false, "write")
@@ -142,7 +141,7 @@ func runPublish(ctx context.Context, s streams, o publishOptions, args []string)
 			return unsafeToRefusal(err)
 		}
 	}
-	result, views, err := sc.changes(ctx, p)
+	result, views, err := sc.changes(ctx, s, p)
 	if err != nil {
 		return err
 	}
@@ -153,13 +152,10 @@ func runPublish(ctx context.Context, s streams, o publishOptions, args []string)
 	if err := sc.write(ctx, s, o, result); err != nil || !o.hold {
 		return err
 	}
-	held, cancel := limit(ctx, o.duration)
-	defer cancel()
-	fmt.Fprintf(s.err, "holding; Ctrl-C ends it and leaves the value in place\n")
-	if err := gossip.Hold(held, sc.sides, gossip.Holding{Changes: result.Changes, Check: check, Within: sc.timeout}, s.events(sc.json)); err != nil {
-		return err
-	}
-	return ctx.Err()
+	fmt.Fprintln(s.err, "holding; Ctrl-C ends it and leaves the value in place")
+	return s.during(ctx, o.duration, sc.json, func(ctx context.Context, emit func(gossip.Event)) error {
+		return gossip.Hold(ctx, sc.sides, gossip.Holding{Changes: result.Changes, Check: check, Within: sc.timeout}, emit)
+	})
 }
 
 func runWithdraw(ctx context.Context, s streams, o publishOptions, args []string) error {
@@ -177,7 +173,7 @@ func runWithdraw(ctx context.Context, s streams, o publishOptions, args []string
 	if err := sc.expect.CheckName(p.Name); err != nil {
 		return unsafeToRefusal(err)
 	}
-	result, views, err := sc.changes(ctx, p)
+	result, views, err := sc.changes(ctx, s, p)
 	if err != nil {
 		return err
 	}
@@ -194,12 +190,13 @@ func runWithdraw(ctx context.Context, s streams, o publishOptions, args []string
 
 // changes works out what a publication would write, from what the overlays
 // hold now.
-func (sc gossipScene) changes(ctx context.Context, p gossip.Publication) (publishResult, []gossip.View, error) {
+func (sc gossipScene) changes(ctx context.Context, s streams, p gossip.Publication) (publishResult, []gossip.View, error) {
 	r := publishResult{Changes: []gossip.Change{}, Arrivals: []gossip.Arrival{}}
-	views, err := gossip.Look(ctx, sc.sides, sc.timeout)
+	views, silent, err := gossip.Look(ctx, sc.sides, sc.timeout)
 	if err != nil {
 		return r, nil, err
 	}
+	s.printSilent(silent)
 	for _, side := range sc.sides {
 		changes, kept, err := p.Changes(side.Overlay, gossip.Newest(views, side.Overlay), time.Now())
 		if err != nil {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/muster-dev/muster/internal/overlay/kopsmemberlist"
 	"github.com/muster-dev/muster/internal/overlay/weave"
 )
 
@@ -36,7 +37,34 @@ func mesh(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	node, err := weave.New(cfg)
 	ts.Check(err)
-	for _, record := range args[2:] {
+	addr := gossips(ts, node, args[2:])
+	if cfg.Seeds != nil {
+		<-node.Synced()
+	}
+	ts.Setenv(args[0], addr.String())
+	if ts.Getenv("MESH") == "" {
+		ts.Setenv("MESH", addr.String())
+	}
+}
+
+// members VAR KEY=VALUE... runs a member of the kops-memberlist overlay, with
+// records, until the script ends, and puts its address into VAR.
+func members(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: members VAR KEY=VALUE...")
+	}
+	node, err := kopsmemberlist.New(kopsmemberlist.Config{Listen: netip.MustParseAddrPort("127.0.0.1:0")})
+	ts.Check(err)
+	ts.Setenv(args[0], gossips(ts, node, args[1:]).String())
+}
+
+// gossips runs a peer with records until the script ends.
+func gossips(ts *testscript.TestScript, node interface {
+	Publish(key, value string) error
+	Run(context.Context) error
+	Addr(context.Context) (netip.AddrPort, error)
+}, records []string) netip.AddrPort {
+	for _, record := range records {
 		key, value, _ := strings.Cut(record, "=")
 		ts.Check(node.Publish(key, value))
 	}
@@ -46,13 +74,7 @@ func mesh(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Defer(func() { cancel(); <-ended })
 	addr, err := node.Addr(ctx)
 	ts.Check(err)
-	if cfg.Seeds != nil {
-		<-node.Synced()
-	}
-	ts.Setenv(args[0], addr.String())
-	if ts.Getenv("MESH") == "" {
-		ts.Setenv("MESH", addr.String())
-	}
+	return addr
 }
 
 // serves VAR NAME runs a TLS server for a name on loopback and puts its port

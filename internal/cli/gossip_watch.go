@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -50,34 +51,47 @@ func runWatch(ctx context.Context, s streams, o watchOptions, args []string) err
 		return usagef("--for %v; want more than 0", o.duration)
 	}
 	// A visit tells faults apart; a leaf would only keep trying.
-	if _, err := gossip.Look(ctx, sc.sides, sc.timeout); err != nil {
+	_, silent, err := gossip.Look(ctx, sc.sides, sc.timeout)
+	if err != nil {
 		return err
 	}
+	s.printSilent(silent)
 	s.printNext(o.gossipFlags)
-	limited, cancel := limit(ctx, o.duration)
-	defer cancel()
-	if err := gossip.Watch(limited, sc.sides, sc.timeout, s.events(sc.json)); err != nil {
+	return s.during(ctx, o.duration, sc.json, func(ctx context.Context, emit func(gossip.Event)) error {
+		return gossip.Watch(ctx, sc.sides, sc.timeout, emit)
+	})
+}
+
+// during runs f, which tells of events, for a while, or without end if that is
+// zero. It ends early when nobody reads what is printed any more.
+func (s streams) during(ctx context.Context, d time.Duration, asJSON bool, f func(context.Context, func(gossip.Event)) error) error {
+	limited, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	if d > 0 {
+		var cancel context.CancelFunc
+		limited, cancel = context.WithTimeoutCause(limited, d, errEnough)
+		defer cancel()
+	}
+	enc := json.NewEncoder(s.out)
+	err := f(limited, func(e gossip.Event) {
+		var err error
+		if asJSON {
+			err = enc.Encode(e)
+		} else {
+			_, err = fmt.Fprintln(s.out, e)
+		}
+		if err != nil {
+			stop(fmt.Errorf("print what happens: %w", err))
+		}
+	})
+	if err != nil {
 		return err
 	}
-	return ctx.Err()
+	if cause := context.Cause(limited); !errors.Is(cause, errEnough) {
+		return cause
+	}
+	return nil
 }
 
-// limit bounds ctx by a duration, if there is one.
-func limit(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
-	if d == 0 {
-		return context.WithCancel(ctx)
-	}
-	return context.WithTimeout(ctx, d)
-}
-
-// events prints events, one line each.
-func (s streams) events(asJSON bool) func(gossip.Event) {
-	enc := json.NewEncoder(s.out)
-	return func(e gossip.Event) {
-		if asJSON {
-			enc.Encode(e)
-			return
-		}
-		fmt.Fprintln(s.out, e)
-	}
-}
+// errEnough ends what was to last for a while.
+var errEnough = errors.New("the time is over")

@@ -20,7 +20,7 @@ credentials. A file holds one policy as AWS prints it, or what
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newIAMProve(s), newIAMDiff(s), newIAMAudit(s), newIAMRender(s))
+	cmd.AddCommand(newIAMProve(s), newIAMDiff(s), newIAMAudit(s), newIAMRender(s), newIAMOperator(s))
 	return cmd
 }
 

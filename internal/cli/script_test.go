@@ -35,15 +35,21 @@ func TestScripts(t *testing.T) {
 			}
 			env.Defer(func() { os.RemoveAll(short) })
 			env.Setenv("SHORT", short)
+			self, err := os.Executable()
+			if err != nil {
+				return err
+			}
+			env.Setenv("SELF", self)
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits":    exits,
 			"refuses":  refuses,
 			"holds":    holds,
-			"replaces": replaces,
 			"mesh":     mesh,
+			"members":  members,
 			"serves":   serves,
+			"replaces": replaces,
 		},
 	})
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/store"
 	"github.com/muster-dev/muster/internal/store/open"
 )
@@ -50,14 +51,38 @@ func (f *stateFlags) cluster(cmd *cobra.Command, args []string) error {
 	case len(args) == 1:
 		f.name = args[0]
 	}
+	return f.needName()
+}
+
+func (f *stateFlags) needName() error {
 	if f.name == "" {
-		return usagef("no cluster name; give it as an argument or set KOPS_CLUSTER_NAME")
+		return usagef("no cluster name; give --name or set KOPS_CLUSTER_NAME")
 	}
 	return nil
+}
+
+// read opens the store and reads the cluster that the flags name.
+func (f *stateFlags) read(ctx context.Context, s streams) (store.Store, *store.Cluster, error) {
+	st, err := f.open(ctx, s)
+	if err != nil {
+		return nil, nil, err
+	}
+	c, err := store.Read(ctx, st, f.name)
+	return st, c, err
 }
 
 // isStoreFault tells the faults that a person can mend.
 func isStoreFault(err error) bool {
 	var fault *store.Fault
 	return errors.As(err, &fault)
+}
+
+// warnGossip says on standard error how long kOps carries a cluster that
+// gossips. A kOps version that cannot be read is unknown here, and a finding of
+// validate.
+func warnGossip(s streams, c *store.Cluster, parsed *cluster.Cluster) {
+	r, _, _ := c.Release()
+	if notice := parsed.GossipNotice(r); notice != "" {
+		fmt.Fprintln(s.err, "deprecated: "+notice)
+	}
 }

@@ -72,9 +72,9 @@ func (e Event) String() string {
 // about fills in what the record's key says.
 func (e Event) about(key string) Event {
 	if k, err := legacy.ParseKey(key); err == nil {
-		e.Name, e.Type = k.Name, k.Type
+		e.Name, e.Type = clip(k.Name, maxName), clip(k.Type, maxName)
 	} else {
-		e.Name = clip(key, 256)
+		e.Name = clip(key, maxName)
 	}
 	return e
 }

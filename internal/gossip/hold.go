@@ -2,6 +2,7 @@ package gossip
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -135,6 +136,9 @@ func (k *keeper) write(ctx context.Context, g *grip) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+		if errors.Is(err, legacy.ErrOutbid) {
+			return fmt.Errorf("hold %s in %s: %w", g.change.Key, k.overlay, err)
+		}
 		// Cut off, most likely: the leaf has it and passes it on when somebody
 		// answers again.
 		return k.tell(ctx, g, Event{Kind: LinkLost, Note: fmt.Sprintf("written here, not passed on yet: %v", err)})
@@ -208,10 +212,9 @@ func (g *grip) replaced(now time.Time, r legacy.Record, known bool, a *act) {
 	if now.Sub(g.minute) > time.Minute {
 		g.minute, g.told = now, 0
 	}
-	switch {
-	case g.told == tellMost:
+	if g.told == tellMost {
 		g.untold++
-	default:
+	} else {
 		g.told++
 		if g.untold > 0 {
 			e.Note = fmt.Sprintf("and %d times before that", g.untold)

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/overlay/legacy"
@@ -103,16 +104,16 @@ func records(e Expect, o Overlay, entries []legacy.Entry, views []View, now time
 	for i, v := range verdicts {
 		entry := entries[i]
 		rec := Record{
-			Overlay: o, Key: entry.Key, Name: v.Name, Type: v.Type, Addresses: []string{}, HeldBy: []string{},
+			Overlay: o, Key: clip(entry.Key, maxName), Name: clip(v.Name, maxName), Type: clip(v.Type, maxName), Addresses: []string{}, HeldBy: []string{},
 			Version: entry.Version, Written: timeOf(entry.Version, now), Tombstone: entry.Tombstone,
-			Accepted: v.Accepted, Why: v.Why,
+			Accepted: v.Accepted, Why: clip(v.Why, 4096),
 		}
 		switch {
 		case entry.Value == "":
 		case v.Type == legacy.TypeA || v.Type == legacy.TypeAAAA:
 			rec.Addresses = strings.Split(clip(entry.Value, 4096), ",")
 		default:
-			rec.Value = clip(entry.Value, 256)
+			rec.Value = clip(entry.Value, maxName)
 		}
 		for _, view := range views {
 			if slices.Contains(view.State, entry) {
@@ -126,12 +127,21 @@ func records(e Expect, o Overlay, entries []legacy.Entry, views []View, now time
 	return out
 }
 
-// clip bounds foreign text.
+// maxName bounds names that others have made up, in bytes.
+const maxName = 256
+
+// clip makes foreign text fit to be shown: of bounded length, and without the
+// control characters that would move a terminal's cursor or forge a line.
 func clip(s string, limit int) string {
-	if len(s) <= limit {
-		return s
+	if len(s) > limit {
+		s = strings.ToValidUTF8(s[:limit], "") + "..."
 	}
-	return strings.ToValidUTF8(s[:limit], "") + "..."
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return unicode.ReplacementChar
+	}, s)
 }
 
 // unbeatable is from where on a version is no clock reading any more: a
@@ -220,7 +230,7 @@ func ties(o Overlay, views []View) []Tie {
 	for k, texts := range values {
 		if len(texts) > 1 {
 			slices.Sort(texts)
-			out = append(out, Tie{o, k.key, k.version, texts})
+			out = append(out, Tie{o, clip(k.key, maxName), k.version, texts})
 		}
 	}
 	slices.SortFunc(out, func(a, b Tie) int {
@@ -237,7 +247,7 @@ func valueText(r legacy.Record) string {
 	case r.Value == "":
 		return "empty"
 	}
-	return clip(r.Value, 256)
+	return clip(r.Value, maxName)
 }
 
 func differences(weave, memberlist []legacy.Entry) []Difference {
@@ -245,11 +255,11 @@ func differences(weave, memberlist []legacy.Entry) []Difference {
 		if r == nil || r.Tombstone {
 			return ""
 		}
-		return clip(r.Value, 256)
+		return clip(r.Value, maxName)
 	}
 	out := []Difference{}
 	for _, d := range legacy.Compare(weave, memberlist) {
-		out = append(out, Difference{d.Key, live(d.Primary), live(d.Secondary)})
+		out = append(out, Difference{clip(d.Key, maxName), live(d.Primary), live(d.Secondary)})
 	}
 	return out
 }

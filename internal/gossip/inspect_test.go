@@ -128,6 +128,24 @@ func TestAReportKeepsItsShape(t *testing.T) {
 	}
 }
 
+func TestForeignTextCannotForgeLines(t *testing.T) {
+	evil := "x\n\x1b[2Jhigh\rno-api"
+	v := view(gossip.Weave, "a", entry("dns/local/A/"+evil+".k8s.local", evil, 5), entry("dns/local/"+evil+"/x", evil, 5), entry(evil, evil, 5))
+	got := gossip.Inspect(loopback, []gossip.View{v}, nil, now)
+	texts := []string{got.Verdict}
+	for _, f := range got.Findings {
+		texts = append(texts, f.Text)
+	}
+	for _, rec := range got.Records {
+		texts = append(texts, rec.Key, rec.Name, rec.Type, rec.Value, rec.Why, strings.Join(rec.Addresses, ""))
+	}
+	for _, text := range texts {
+		if strings.ContainsAny(text, "\n\r\x1b") {
+			t.Errorf("control characters in %q", text)
+		}
+	}
+}
+
 func TestARealMeshIsSeenAsItIs(t *testing.T) {
 	t.Parallel()
 	lab := newWeaveLab(t, 3, "")

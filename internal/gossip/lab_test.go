@@ -142,15 +142,6 @@ func (lab *weaveLab) side(secret string, through ...int) gossip.Side {
 	}
 }
 
-func (lab *weaveLab) view(node int) gossip.View {
-	lab.t.Helper()
-	v, err := lab.reader("").Read(lab.t.Context(), lab.at[node])
-	if err != nil {
-		lab.t.Fatal(err)
-	}
-	return v
-}
-
 // memberlistLab runs members of the kops-memberlist overlay on loopback.
 type memberlistLab struct {
 	t     *testing.T
@@ -208,7 +199,7 @@ func (lab *memberlistLab) side(through ...int) gossip.Side {
 		At:      at,
 		Reader:  gossip.MemberlistReader{},
 		NewLeaf: func(at []netip.AddrPort) (gossip.Writer, error) {
-			return gossip.NewMemberlistLeaf(kopsmemberlist.Config{}, at), nil
+			return gossip.NewMemberlistLeaf(nil, at), nil
 		},
 	}
 }

@@ -53,21 +53,22 @@ func (s Side) targets() []Target {
 	return out
 }
 
-// Look reads what the sides' peers tell. At least one peer of each side has to
-// answer; the error says why none does.
-func Look(ctx context.Context, sides []Side, each time.Duration) ([]View, error) {
+// Look reads what the sides' peers tell, and says which tell nothing. At least
+// one peer of each side has to answer; the error says why none does.
+func Look(ctx context.Context, sides []Side, each time.Duration) ([]View, []Failure, error) {
 	var all []View
+	var silent []Failure
 	for _, s := range sides {
 		views, failed := ReadAll(ctx, s.targets(), each)
-		if len(views) == 0 {
-			if ctx.Err() != nil {
-				return nil, ctx.Err()
-			}
-			return nil, failed[0].Err
+		if err := ctx.Err(); err != nil {
+			return nil, nil, err
 		}
-		all = append(all, views...)
+		if len(views) == 0 {
+			return nil, failed, failed[0].Err
+		}
+		all, silent = append(all, views...), append(silent, failed...)
 	}
-	return all, nil
+	return all, silent, nil
 }
 
 // withLeaves runs a leaf a side while f works, and returns when all have ended.

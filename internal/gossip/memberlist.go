@@ -14,29 +14,29 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/muster-dev/muster/internal/overlay/kopsmemberlist"
+	"github.com/muster-dev/muster/internal/overlay/kopsmemberlist/visit"
+	"github.com/muster-dev/muster/internal/overlay/kopsmemberlist/wire"
 	"github.com/muster-dev/muster/internal/overlay/legacy"
 )
 
-// MemberlistReader reads peers of the kops-memberlist overlay. Dial of the
-// configuration matters.
-type MemberlistReader struct{ Config kopsmemberlist.Config }
+// MemberlistReader reads peers of the kops-memberlist overlay.
+type MemberlistReader struct{ Dial visit.Dialer }
 
 // Read implements Reader.
 func (r MemberlistReader) Read(ctx context.Context, addr netip.AddrPort) (View, error) {
-	got, err := kopsmemberlist.Read(ctx, r.Config, addr)
+	got, err := visit.Read(ctx, r.Dial, addr)
 	if err != nil {
 		return View{}, explainMemberlist(err)
 	}
 	return memberlistView(addr, got), nil
 }
 
-func memberlistView(addr netip.AddrPort, got kopsmemberlist.Reading) View {
+func memberlistView(addr netip.AddrPort, got visit.Reading) View {
 	v := View{Overlay: Memberlist, Addr: addr, Node: addr.String(), State: got.State, Ties: got.Ties}
 	for _, m := range got.Members {
-		p := Peer{ID: m.Name, Addr: m.Addr, State: stateOf(m.Status)}
+		p := Peer{ID: clip(m.Name, maxName), Addr: m.Addr, State: stateOf(m.Status)}
 		if m.Addr == addr {
-			v.NodeID = m.Name
+			v.NodeID = p.ID
 		}
 		v.Peers = append(v.Peers, p)
 	}
@@ -46,13 +46,13 @@ func memberlistView(addr netip.AddrPort, got kopsmemberlist.Reading) View {
 	return v
 }
 
-func stateOf(s kopsmemberlist.Status) PeerState {
+func stateOf(s wire.Status) PeerState {
 	switch s {
-	case kopsmemberlist.Alive:
+	case wire.Alive:
 		return Alive
-	case kopsmemberlist.Suspect:
+	case wire.Suspect:
 		return Suspect
-	case kopsmemberlist.Left:
+	case wire.Left:
 		return Left
 	}
 	return Dead
@@ -83,8 +83,8 @@ const pollEvery = time.Second
 // MemberlistLeaf looks into the kops-memberlist overlay again and again over
 // TCP, and writes by telling every member. It is no member.
 type MemberlistLeaf struct {
-	cfg kopsmemberlist.Config
-	at  []netip.AddrPort
+	dial visit.Dialer
+	at   []netip.AddrPort
 
 	synced chan struct{} // closed once something was heard
 
@@ -99,9 +99,9 @@ type MemberlistLeaf struct {
 }
 
 // NewMemberlistLeaf returns a leaf that asks the peers at the given addresses in
-// turn. Of cfg, Dial matters.
-func NewMemberlistLeaf(cfg kopsmemberlist.Config, at []netip.AddrPort) *MemberlistLeaf {
-	return &MemberlistLeaf{cfg: cfg, at: at, synced: make(chan struct{}), told: make(map[string]string), own: make(map[string]bool), changed: make(chan struct{})}
+// turn.
+func NewMemberlistLeaf(dial visit.Dialer, at []netip.AddrPort) *MemberlistLeaf {
+	return &MemberlistLeaf{dial: dial, at: at, synced: make(chan struct{}), told: make(map[string]string), own: make(map[string]bool), changed: make(chan struct{})}
 }
 
 // Run implements Leaf.
@@ -110,11 +110,11 @@ func (l *MemberlistLeaf) Run(ctx context.Context) error {
 	defer ticker.Stop()
 	for i := 0; ; i++ {
 		addr := l.at[i%len(l.at)]
-		visit, cancel := context.WithTimeout(ctx, askFor)
-		got, err := kopsmemberlist.Read(visit, l.cfg, addr)
+		limited, cancel := context.WithTimeout(ctx, askFor)
+		got, err := visit.Read(limited, l.dial, addr)
 		if lags := l.note(memberlistView(addr, got), err); len(lags) > 0 {
 			// What goes wrong here is tried again at the next visit.
-			_, _ = kopsmemberlist.Tell(visit, l.cfg, addr, lags...)
+			_, _ = visit.Tell(limited, l.dial, addr, lags...)
 		}
 		cancel()
 		if ctx.Err() != nil {
@@ -247,9 +247,9 @@ func (l *MemberlistLeaf) tell(ctx context.Context, members []netip.AddrPort, e l
 		room <- struct{}{}
 		group.Go(func() {
 			defer func() { <-room }()
-			visit, cancel := context.WithTimeout(ctx, askFor)
+			limited, cancel := context.WithTimeout(ctx, askFor)
 			defer cancel()
-			_, errs[i] = kopsmemberlist.Tell(visit, l.cfg, addr, e)
+			_, errs[i] = visit.Tell(limited, l.dial, addr, e)
 		})
 	}
 	group.Wait()

@@ -120,7 +120,7 @@ func TestAWithdrawalIsRefusedWhileNodesGossip(t *testing.T) {
 
 func mustChanges(t *testing.T, p gossip.Publication, s gossip.Side) []gossip.Change {
 	t.Helper()
-	views, err := gossip.Look(t.Context(), []gossip.Side{s}, patience)
+	views, _, err := gossip.Look(t.Context(), []gossip.Side{s}, patience)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,15 +161,47 @@ func TestAWriteReachesAllAndIsReadBackElsewhere(t *testing.T) {
 	})
 }
 
-func TestLookSaysWhyNobodyAnswers(t *testing.T) {
+// deafWriter takes no writes.
+type deafWriter struct{ *fakeWriter }
+
+func (deafWriter) Put(context.Context, string, string) error { return errors.New("nobody listens") }
+
+func TestAWriteThatFailsInOneOverlayStillReachesTheOther(t *testing.T) {
+	t.Parallel()
+	lab := newWeaveLab(t, 2, "")
+	deaf := newFakeWriter().side()
+	deaf.Overlay = gossip.Memberlist
+	deaf.NewLeaf = func([]netip.AddrPort) (gossip.Writer, error) { return deafWriter{newFakeWriter()}, nil }
+	p := gossip.Publication{Name: api, Addrs: addrs("10.0.0.9")}
+	changes := mustChanges(t, p, lab.side("", 0))
+	more, _, err := p.Changes(gossip.Memberlist, nil, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := gossip.Write(t.Context(), []gossip.Side{deaf, lab.side("", 0)}, append(changes, more...), patience)
+	if err == nil || !strings.Contains(err.Error(), "write to kops-memberlist: nobody listens") {
+		t.Errorf("error %v", err)
+	}
+	if len(got) != 1 || got[0].Overlay != gossip.Weave || !lab.allHold(apiKey, "10.0.0.9") {
+		t.Errorf("arrival %+v", got)
+	}
+}
+
+func TestLookSaysWhoDoesNotAnswerAndWhy(t *testing.T) {
 	t.Parallel()
 	lab := newWeaveLab(t, 1, "s3cret")
-	if _, err := gossip.Look(t.Context(), []gossip.Side{lab.side("wrong", 0)}, patience); err == nil || !strings.Contains(err.Error(), "secret differs") {
+	if _, _, err := gossip.Look(t.Context(), []gossip.Side{lab.side("wrong", 0)}, patience); err == nil || !strings.Contains(err.Error(), "secret differs") {
 		t.Errorf("with a wrong secret: %v", err)
+	}
+	half := lab.side("s3cret", 0)
+	half.At = append(half.At, closedPort(t))
+	views, silent, err := gossip.Look(t.Context(), []gossip.Side{half}, patience)
+	if err != nil || len(views) != 1 || len(silent) != 1 || silent[0].Addr != half.At[1] {
+		t.Errorf("with one of two peers: %d views, silent %v, %v", len(views), silent, err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := gossip.Look(ctx, []gossip.Side{lab.side("s3cret", 0)}, patience); !errors.Is(err, context.Canceled) {
+	if _, _, err := gossip.Look(ctx, []gossip.Side{lab.side("s3cret", 0)}, patience); !errors.Is(err, context.Canceled) {
 		t.Errorf("interrupted: %v", err)
 	}
 }

@@ -38,7 +38,7 @@ func (r WeaveReader) Read(ctx context.Context, addr netip.AddrPort) (View, error
 	if err != nil {
 		return View{}, explainWeave(addr, err, len(r.Config.Secret) > 0)
 	}
-	v := View{Overlay: Weave, Addr: addr, Node: got.NickName, NodeID: got.Name.String(), State: got.State, Ties: got.Ties}
+	v := View{Overlay: Weave, Addr: addr, Node: clip(got.NickName, maxName), NodeID: got.Name.String(), State: got.State, Ties: got.Ties}
 	v.Peers = weavePeers(got.Peers, got.Name, addr)
 	return v, nil
 }
@@ -62,7 +62,7 @@ func explainWeave(addr netip.AddrPort, err error, secret bool) error {
 	case hungUp, errors.Is(err, weave.ErrVersion), errors.Is(err, weave.ErrPlaintext), strings.Contains(err.Error(), "not the greeting"):
 		todo = "no weave peer of kOps answers there; try --overlay kops-memberlist, or port 3999"
 	default:
-		return fmt.Errorf("%w", err)
+		return err
 	}
 	return fmt.Errorf("%w; %s", err, todo)
 }
@@ -88,7 +88,7 @@ func weavePeers(all []weave.Peer, asked wire.Name, addr netip.AddrPort) []Peer {
 		if p.Self {
 			continue
 		}
-		peer := Peer{ID: p.Name.String(), NickName: p.NickName, Addr: at[p.Name], State: Reachable}
+		peer := Peer{ID: p.Name.String(), NickName: clip(p.NickName, maxName), Addr: at[p.Name], State: Reachable}
 		switch {
 		case p.Name == asked:
 			peer.State = Connected // it is the one that answers
@@ -189,7 +189,7 @@ func (l *WeaveLeaf) Told(key string) string {
 	label := heard.From.String()
 	for _, p := range l.node.Peers() {
 		if p.Name == heard.From && p.NickName != "" {
-			label = p.NickName
+			label = clip(p.NickName, maxName)
 		}
 	}
 	switch {

@@ -30,26 +30,42 @@ type Arrival struct {
 	Known int `json:"known"`
 }
 
-// Write writes changes, as a leaf of each overlay, and asks other peers until
-// all that answer have them, or until the given time has passed, which is an
-// error that says who lacks them. What was written stays in either case.
+// Write writes changes to all overlays, as a leaf of each, and asks other peers
+// until all that answer have them, or until the given time has passed. The error
+// says what was not written and who lacks what was; what was written stays.
 func Write(ctx context.Context, sides []Side, changes []Change, within time.Duration) ([]Arrival, error) {
 	var arrivals []Arrival
 	err := withLeaves(ctx, sides, within, func(ctx context.Context, leaves []Writer) error {
+		mine := make([][]Change, len(sides))
+		var faults []error
 		for i, s := range sides {
-			mine := slices.DeleteFunc(slices.Clone(changes), func(c Change) bool { return c.Overlay != s.Overlay })
-			if err := put(ctx, leaves[i], mine, within); err != nil {
-				return fmt.Errorf("write to %s: %w", s.Overlay, err)
-			}
-			a, err := arrived(ctx, s, mine, within)
-			arrivals = append(arrivals, a)
-			if err != nil {
-				return err
+			mine[i] = slices.DeleteFunc(slices.Clone(changes), func(c Change) bool { return c.Overlay != s.Overlay })
+			if err := put(ctx, leaves[i], mine[i], within); err != nil {
+				faults = append(faults, fmt.Errorf("write to %s: %w", s.Overlay, err))
+				mine[i] = nil
 			}
 		}
-		return nil
+		for i, s := range sides {
+			if len(mine[i]) == 0 {
+				continue
+			}
+			a, err := arrived(ctx, s, mine[i], within)
+			arrivals = append(arrivals, a)
+			if err != nil {
+				faults = append(faults, err)
+			}
+		}
+		return inOneLine(faults)
 	})
 	return arrivals, err
+}
+
+// inOneLine joins errors.
+func inOneLine(errs []error) error {
+	if len(errs) < 2 {
+		return errors.Join(errs...)
+	}
+	return fmt.Errorf("%w; %w", errs[0], inOneLine(errs[1:]))
 }
 
 func put(ctx context.Context, leaf Writer, changes []Change, within time.Duration) error {
@@ -79,7 +95,11 @@ func arrived(ctx context.Context, s Side, changes []Change, within time.Duration
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	a := Arrival{Overlay: s.Overlay, Have: []string{}, Lack: []string{}, Silent: []string{}}
-	seeds, _ := ReadAll(ctx, s.targets(), within)
+	seeds, failed := ReadAll(ctx, s.targets(), within)
+	var mute []string
+	for _, f := range failed {
+		mute = append(mute, f.Addr.String())
+	}
 	ask := make(map[string]netip.AddrPort)
 	known := make(map[string]bool)
 	for _, v := range seeds {
@@ -101,6 +121,7 @@ func arrived(ctx context.Context, s Side, changes []Change, within time.Duration
 		var have []string
 		have, a.Lack, a.Silent = poll(ctx, s, ask, changes)
 		a.Have = append(a.Have, have...)
+		a.Silent = append(a.Silent, mute...)
 		for _, label := range have {
 			delete(ask, label) // each visit costs a peer of the original an update of the topology
 		}

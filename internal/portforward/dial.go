@@ -13,13 +13,12 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/util/httpstream"
-	httpstreamspdy "k8s.io/apimachinery/pkg/util/httpstream/spdy"
 	constants "k8s.io/apimachinery/pkg/util/portforward"
+	"k8s.io/client-go/rest"
 	clientportforward "k8s.io/client-go/tools/portforward"
-	"k8s.io/client-go/transport/spdy"
 	"k8s.io/client-go/transport/websocket"
-	streamhttp "k8s.io/streaming/pkg/httpstream"
+	"k8s.io/streaming/pkg/httpstream"
+	"k8s.io/streaming/pkg/httpstream/spdy"
 )
 
 // Dial connects to a port of the node that has the given address. The
@@ -50,14 +49,14 @@ func (g *Gateway) forward(ctx context.Context, p Pod, addr netip.AddrPort) (net.
 	headers.Set(corev1.PortForwardRequestIDHeader, "0")
 	faults, err := tunnel.CreateStream(headers)
 	if err != nil {
-		tunnel.Close()
+		closeTunnel(tunnel)
 		return nil, err
 	}
 	faults.Close()
 	headers.Set(corev1.StreamType, corev1.StreamTypeData)
 	data, err := tunnel.CreateStream(headers)
 	if err != nil {
-		tunnel.Close()
+		closeTunnel(tunnel)
 		return nil, err
 	}
 	return newConn(tunnel, data, faults, addr), nil
@@ -77,17 +76,24 @@ func (g *Gateway) tunnel(ctx context.Context, p Pod) (httpstream.Connection, err
 	}
 	conn, err := websocket.Negotiate(transport, holder, req, constants.WebsocketsSPDYTunnelingPrefix+clientportforward.PortForwardProtocolV1Name)
 	if err == nil {
-		return httpstreamspdy.NewClientConnectionWithPings(clientportforward.NewTunnelingConnection("muster", conn), clientportforward.PingPeriod)
+		return spdy.NewClientConnectionWithPings(clientportforward.NewTunnelingConnection("muster", conn), clientportforward.PingPeriod)
 	}
-	// The type of the same name in apimachinery is another.
-	if !streamhttp.IsUpgradeFailure(err) && !streamhttp.IsHTTPSProxyError(err) {
+	if !httpstream.IsUpgradeFailure(err) && !httpstream.IsHTTPSProxyError(err) {
 		return nil, err
 	}
 	return g.plainSPDY(ctx, at.String())
 }
 
 func (g *Gateway) plainSPDY(ctx context.Context, at string) (httpstream.Connection, error) {
-	transport, upgrader, err := spdy.RoundTripperFor(g.config)
+	tls, err := rest.TLSConfigFor(g.config)
+	if err != nil {
+		return nil, err
+	}
+	upgrader, err := spdy.NewRoundTripperWithConfig(spdy.RoundTripperConfig{TLS: tls, Proxier: g.config.Proxy, PingPeriod: clientportforward.PingPeriod})
+	if err != nil {
+		return nil, err
+	}
+	transport, err := rest.HTTPWrappersForConfig(g.config, upgrader)
 	if err != nil {
 		return nil, err
 	}
@@ -95,16 +101,26 @@ func (g *Gateway) plainSPDY(ctx context.Context, at string) (httpstream.Connecti
 	if err != nil {
 		return nil, err
 	}
-	conn, protocol, err := spdy.Negotiate(upgrader, &http.Client{Transport: transport}, req, clientportforward.PortForwardProtocolV1Name)
+	req.Header.Set(httpstream.HeaderProtocolVersion, clientportforward.PortForwardProtocolV1Name)
+	resp, err := (&http.Client{Transport: transport}).Do(req)
 	if err != nil {
 		return nil, err
 	}
-	if protocol != clientportforward.PortForwardProtocolV1Name {
-		conn.Close()
-		return nil, fmt.Errorf("the API server speaks %q, not %q", protocol, clientportforward.PortForwardProtocolV1Name)
+	defer resp.Body.Close()
+	conn, err := upgrader.NewConnection(resp)
+	if err != nil {
+		return nil, err
+	}
+	if got := resp.Header.Get(httpstream.HeaderProtocolVersion); got != clientportforward.PortForwardProtocolV1Name {
+		closeTunnel(conn)
+		return nil, fmt.Errorf("the API server speaks %q, not %q", got, clientportforward.PortForwardProtocolV1Name)
 	}
 	return conn, nil
 }
+
+// closeTunnel gives a tunnel up. There is nothing to do about an error: the
+// connection below it is gone then.
+func closeTunnel(c httpstream.Connection) { _ = c.Close() }
 
 // lingerFor is how long Close waits for the other end to take what was sent.
 const lingerFor = time.Second
@@ -189,7 +205,7 @@ func (c *conn) Close() error {
 	case <-c.heard:
 	case <-timer.C:
 	}
-	c.tunnel.Close()
+	closeTunnel(c.tunnel)
 	<-c.sent
 	<-c.heard
 	<-c.reported

@@ -21,13 +21,19 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	gwebsocket "github.com/gorilla/websocket"
+	"go.uber.org/goleak"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/util/httpstream"
-	"k8s.io/apimachinery/pkg/util/httpstream/spdy"
 	clientportforward "k8s.io/client-go/tools/portforward"
+	"k8s.io/streaming/pkg/httpstream"
+	"k8s.io/streaming/pkg/httpstream/spdy"
 
 	"github.com/muster-dev/muster/internal/overlay/weave"
 )
+
+func TestMain(m *testing.M) {
+	// The library waits a second for somebody to ask how its closing went.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/moby/spdystream.(*Connection).shutdown"))
+}
 
 // apiServer forwards ports of a node whose network is this machine's loopback.
 type apiServer struct {
@@ -164,7 +170,45 @@ func (a *apiServer) open() (*Gateway, error) {
 	return Open(ctx, Config{Kubeconfig: a.kubeconfig()})
 }
 
-func TestAnOverlayIsReadThroughTheAPIServer(t *testing.T) {
+func TestAnOverlayIsReadAndWrittenThroughTheAPIServer(t *testing.T) {
+	for _, tc := range []struct {
+		name       string
+		websockets bool
+		want       []string // the first forwards
+	}{
+		{"over a WebSocket", true, []string{"GET kube-apiserver-cp-1"}},
+		{"over plain SPDY, where WebSockets are refused", false, []string{"GET kube-apiserver-cp-1", "POST kube-apiserver-cp-1"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			node, at := peer(t)
+			server := newAPIServer(t)
+			server.websockets = tc.websockets
+			g, err := server.open()
+			if err != nil {
+				t.Fatal(err)
+			}
+			through := netip.AddrPortFrom(g.Pods()[0].Addr, at.Port())
+			got, err := weave.Read(t.Context(), weave.Config{NodeName: "reader", Dial: g.Dial}, through)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.NickName != "node-0" || len(got.State) != 1 {
+				t.Errorf("read %+v", got)
+			}
+			if diff := cmp.Diff(tc.want, server.forwarded); diff != "" {
+				t.Errorf("forwards (-want +got):\n%s", diff)
+			}
+			write(t, g, through)
+			if r, ok := node.Get("dns/local/A/api.test.k8s.local"); !ok || r.Value != "10.0.0.9" {
+				t.Errorf("the peer holds %+v", r)
+			}
+		})
+	}
+}
+
+// peer runs a peer of the weave overlay on the node, with one record.
+func peer(t *testing.T) (*weave.Node, netip.AddrPort) {
+	t.Helper()
 	node, err := weave.New(weave.Config{NodeName: "node-0", Listen: netip.MustParseAddrPort("127.0.0.1:0")})
 	if err != nil {
 		t.Fatal(err)
@@ -180,33 +224,42 @@ func TestAnOverlayIsReadThroughTheAPIServer(t *testing.T) {
 	if err := node.Publish("dns/local/NS/local", "gossip"); err != nil {
 		t.Fatal(err)
 	}
-	for _, tc := range []struct {
-		name       string
-		websockets bool
-		want       []string
-	}{
-		{"over a WebSocket", true, []string{"GET kube-apiserver-cp-1"}},
-		{"over plain SPDY, where WebSockets are refused", false, []string{"GET kube-apiserver-cp-1", "POST kube-apiserver-cp-1"}},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			server := newAPIServer(t)
-			server.websockets = tc.websockets
-			g, err := server.open()
-			if err != nil {
-				t.Fatal(err)
-			}
-			got, err := weave.Read(t.Context(), weave.Config{NodeName: "reader", Dial: g.Dial}, netip.AddrPortFrom(g.Pods()[0].Addr, at.Port()))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got.NickName != "node-0" || len(got.State) != 1 {
-				t.Errorf("read %+v", got)
-			}
-			if diff := cmp.Diff(tc.want, server.forwarded); diff != "" {
-				t.Errorf("forwards (-want +got):\n%s", diff)
-			}
-		})
+	return node, at
+}
+
+// write publishes through the gateway as a leaf does.
+func write(t *testing.T, g *Gateway, through netip.AddrPort) {
+	t.Helper()
+	seeds := func(context.Context) ([]netip.AddrPort, error) { return []netip.AddrPort{through}, nil }
+	leaf, err := weave.New(weave.Config{NodeName: "leaf", Leaf: true, Seeds: seeds, Dial: g.Dial})
+	if err != nil {
+		t.Fatal(err)
 	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- leaf.Run(ctx) }()
+	<-leaf.Synced()
+	if err := leaf.Publish("dns/local/A/api.test.k8s.local", "10.0.0.9"); err != nil {
+		t.Fatal(err)
+	}
+	if err := leaf.Flush(ctx); err != nil {
+		t.Fatal(err)
+	}
+	cancel() // at once
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		got, err := weave.Read(t.Context(), weave.Config{NodeName: "reader-2", Dial: g.Dial}, through)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(got.State) == 2 {
+			return
+		}
+	}
+	t.Error("what was written has not arrived")
 }
 
 func TestWhatWasWrittenLastArrives(t *testing.T) {
@@ -237,7 +290,7 @@ func TestWhatWasWrittenLastArrives(t *testing.T) {
 	if _, err := io.WriteString(c, want); err != nil {
 		t.Fatal(err)
 	}
-	c.Close()
+	c.Close() // at once
 	if text := <-got; text != want {
 		t.Errorf("%d bytes arrived, want %d", len(text), len(want))
 	}

@@ -65,7 +65,8 @@ type Config struct {
 	// Verbosity is klog's: 6 and more log details.
 	Verbosity int
 
-	exposed []string // flags that carried a secret
+	exposed    []string                                    // flags that carried a secret
+	cloudSeeds func(context.Context) ([]netip.Addr, error) // asks the cloud; nil if seeds were given
 }
 
 // Gossip is one of the two overlays.
@@ -121,11 +122,6 @@ func (c Config) validate() error {
 			errs = append(errs, fmt.Errorf(format, args...))
 		}
 	}
-	fault(c.Cloud != "" && !slices.Contains(clouds, cluster.Cloud(c.Cloud)), "--cloud %q: kOps knows %s", c.Cloud, join(clouds))
-	if missing := c.missing(); len(missing) > 0 {
-		fault(c.Cloud == "", "give %s: without --cloud there is nobody to ask", strings.Join(missing, " and "))
-		fault(c.Cloud != "", "--cloud %s is not asked for anything by this version: give %s", c.Cloud, strings.Join(missing, " and "))
-	}
 	for flag, g := range map[string]Gossip{"--gossip-protocol": c.Primary, "--gossip-protocol-secondary": c.Secondary} {
 		optional := flag == "--gossip-protocol-secondary" && g.Protocol == ""
 		fault(!optional && g.Protocol != Mesh && g.Protocol != Memberlist, "%s %q: want %s or %s", flag, g.Protocol, Mesh, Memberlist)
@@ -142,21 +138,6 @@ func (c Config) validate() error {
 	fault(len(c.Publish) > 0 && c.CA == "", "--publish needs --ca FILE: a server is published only while it answers with a certificate of that CA")
 	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 	return errors.Join(errs...)
-}
-
-// missing lists the flags without which a cloud would have to be asked.
-func (c Config) missing() (flags []string) {
-	for flag, absent := range map[string]bool{
-		"--node-name": c.Node == "",
-		"--cluster":   c.Cluster == "",
-		"--seeds":     c.Cloud != "" && c.Cloud != string(cluster.Metal) && len(c.Seeds) == 0 && c.SeedsFile == "",
-	} {
-		if absent {
-			flags = append(flags, flag)
-		}
-	}
-	slices.Sort(flags)
-	return flags
 }
 
 func (c Config) believes(a netip.Addr) bool {
@@ -183,8 +164,15 @@ func (c Config) checkFiles() error {
 }
 
 // seeds returns where peers of the primary overlay may be found now.
-func (c Config) seeds(context.Context) ([]netip.AddrPort, error) {
+func (c Config) seeds(ctx context.Context) ([]netip.AddrPort, error) {
 	all := slices.Clone(c.Seeds)
+	if c.cloudSeeds != nil {
+		found, err := c.cloudSeeds(ctx)
+		for _, a := range found {
+			all = append(all, netip.AddrPortFrom(a, 0))
+		}
+		return all, err
+	}
 	if c.SeedsFile == "" {
 		return all, nil
 	}
@@ -196,8 +184,12 @@ func (c Config) seeds(context.Context) ([]netip.AddrPort, error) {
 }
 
 // alone reports whether no seed is known but this node itself, so that there is
-// nobody whose state could be waited for.
+// nobody whose state could be waited for. Where the cloud would have to be asked
+// for that, it is not taken to be.
 func (c Config) alone(ctx context.Context) bool {
+	if c.cloudSeeds != nil {
+		return false
+	}
 	all, err := c.seeds(ctx)
 	return err == nil && !slices.ContainsFunc(all, func(s netip.AddrPort) bool {
 		own := slices.ContainsFunc(c.Publish, func(p Publication) bool { return p.Addr.Addr() == s.Addr() })

@@ -1,6 +1,7 @@
 package protokube
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/node"
 	"github.com/muster-dev/muster/internal/secretfile"
 	"github.com/muster-dev/muster/internal/seeds"
@@ -25,7 +27,8 @@ be believed.
   %[1]s [protokube] FLAGS        run it; any of these flags asks for this mode
 
 protokube's flags, with its defaults:
-  --cloud NAME                        the cloud; needed only for what the flags below leave open
+  --cloud NAME                        the cloud, which is asked for what --node-name, --cluster and
+                                      --seeds leave open; metal has nobody to ask
   --containerized                     the node's root is mounted at /rootfs
   --gossip                            gossip; on unless set to false
   --gossip-protocol mesh              the primary overlay: mesh or memberlist
@@ -38,9 +41,10 @@ protokube's flags, with its defaults:
 %[1]s's own:
   --gossip-secret-file FILE           the secret in a file of mode 0600
   --gossip-secret-secondary-file FILE
-  --node-name NAME                    this peer's name, unique; kOps takes the cloud's instance name
-  --cluster NAME                      the cluster's name
+  --node-name NAME                    this peer's name, unique (default: the cloud's, of the instance)
+  --cluster NAME                      the cluster's name (default: the cloud's tag of the instance)
   --seeds ADDRESS[:PORT],...          where peers may be; the port is the primary overlay's
+                                      (default: the control plane, as the cloud has it)
   --seeds-file FILE                   more of them, one a line, re-read
   --networks CIDR,...                 where believed addresses lie (default: private networks;
                                       a cluster with public IPv6 addresses has to say)
@@ -158,8 +162,9 @@ func each(add func(string) error) func(string) error {
 	}
 }
 
-// parse reads a command line. It gives flag.ErrHelp when help is asked for.
-func parse(args []string) (Config, error) {
+// parse reads a command line, and asks the cloud for what it leaves open. It gives
+// flag.ErrHelp when help is asked for.
+func parse(ctx context.Context, args []string, open CloudFunc) (Config, error) {
 	if len(args) > 0 && args[0] == Verb {
 		args = args[1:]
 	}
@@ -173,6 +178,13 @@ func parse(args []string) (Config, error) {
 	}
 	if !p.gossip {
 		return Config{}, errors.New("--gossip=false: without gossip there is nothing to do here; workers run muster-agent instead")
+	}
+	var err error
+	if p.cfg.Cloud != "" && !slices.Contains(clouds, cluster.Cloud(p.cfg.Cloud)) {
+		return Config{}, fmt.Errorf("--cloud %q: kOps knows %s", p.cfg.Cloud, join(clouds))
+	}
+	if p.cfg, err = p.cfg.complete(ctx, open); err != nil {
+		return Config{}, err
 	}
 	cfg, err := p.config()
 	if err != nil {

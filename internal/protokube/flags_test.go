@@ -12,8 +12,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/node"
 )
+
+func noCloud(cluster.Cloud) (Cloud, error) { return nil, errors.New("no cloud in this test") }
 
 func TestFlagsAsKopsWritesThem(t *testing.T) {
 	base := Config{
@@ -66,7 +69,7 @@ func TestFlagsAsKopsWritesThem(t *testing.T) {
 			if !Wanted(args) {
 				t.Error("the flags do not ask for this mode")
 			}
-			got, err := parse(args)
+			got, err := parse(t.Context(), args, noCloud)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -89,8 +92,9 @@ func TestFlagsThatAreRefused(t *testing.T) {
 		args []string
 		want string
 	}{
-		{"nobody to ask for anything", []string{"--gossip"}, "give --cluster and --node-name: without --cloud there is nobody to ask"},
-		{"a cloud that is not asked", []string{"--cloud=gce", "--cluster=c"}, "--cloud gce is not asked for anything by this version: give --node-name and --seeds"},
+		{"nobody to ask for anything", []string{"--gossip", "--node-name=", "--cluster="}, "give --cluster and --node-name: there is no cloud to ask"},
+		{"metal cannot be asked", []string{"--cloud=metal", "--node-name="}, "give --node-name: there is no cloud to ask"},
+		{"a cloud that cannot be asked", []string{"--cloud=gce", "--node-name="}, "--cloud gce: no cloud in this test; or give --node-name and --seeds"},
 		{"an unknown cloud", []string{"--cloud=nimbus"}, `--cloud "nimbus": kOps knows aws`},
 		{"an unknown protocol", []string{"--gossip-protocol=serf"}, `--gossip-protocol "serf": want mesh or memberlist`},
 		{"no protocol", []string{"--gossip-protocol="}, `--gossip-protocol "": want`},
@@ -102,17 +106,17 @@ func TestFlagsThatAreRefused(t *testing.T) {
 		{"a misspelt flag", []string{"--gossip-prot=mesh"}, "gossip-prot"},
 		{"a seed by name", []string{"--seeds=api.example"}, `"api.example" is not an address`},
 		{"a network that is an address", []string{"--networks=10.0.0.1"}, "is not a network"},
-		{"a name that is not the cluster's", []string{"--names=etcd", "--cluster=c.k8s.local"}, "etcd.c.k8s.local: not one of"},
-		{"a server without CA", []string{"--publish=api.internal=10.0.0.1", "--cluster=c.k8s.local"}, "--publish needs --ca"},
-		{"a server outside the networks", []string{"--publish=api.internal=192.0.2.1", "--cluster=c.k8s.local"}, "outside the networks"},
-		{"a server under a name that is not believed", []string{"--publish=api=10.0.0.1", "--names=api.internal", "--cluster=c.k8s.local"}, "not among the names"},
+		{"a name that is not the cluster's", []string{"--names=etcd"}, "etcd.c.k8s.local: not one of"},
+		{"a server without CA", []string{"--publish=api.internal=10.0.0.1"}, "--publish needs --ca"},
+		{"a server outside the networks", []string{"--publish=api.internal=192.0.2.1"}, "outside the networks"},
+		{"a server under a name that is not believed", []string{"--publish=api=10.0.0.1", "--names=api.internal"}, "not among the names"},
 		{"a server without a name", []string{"--publish=10.0.0.1"}, "want NAME=ADDRESS"},
 		{"a secret that others can read", []string{"--gossip-secret-file=" + secret}, "chmod 600"},
 		{"two secrets", []string{"--gossip-secret=quite secret", "--gossip-secret-file=" + secret}, "both given"},
 		{"a status nowhere", []string{"--status=here"}, `--status "here"`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := parse(append([]string{Verb}, tt.args...))
+			_, err := parse(t.Context(), append([]string{Verb, "--node-name=i-1", "--cluster=c.k8s.local"}, tt.args...), noCloud)
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Fatalf("error %v, want %q in it", err, tt.want)
 			}
@@ -121,7 +125,7 @@ func TestFlagsThatAreRefused(t *testing.T) {
 			}
 		})
 	}
-	if _, err := parse([]string{Verb, "--help"}); !errors.Is(err, flag.ErrHelp) {
+	if _, err := parse(t.Context(), []string{Verb, "--help"}, noCloud); !errors.Is(err, flag.ErrHelp) {
 		t.Errorf("--help gave %v", err)
 	}
 }

@@ -26,18 +26,20 @@ const (
 
 // Main runs a program in this mode and returns its exit code. It stops on SIGTERM
 // and SIGINT.
-func Main(name string, open OpenFunc, args []string, stdout, stderr io.Writer) int {
+func Main(name string, open OpenFunc, clouds CloudFunc, args []string, stdout, stderr io.Writer) int {
 	fail := func(code int, err error) int {
 		fmt.Fprintf(stderr, "%s: %s\n", name, strings.ReplaceAll(err.Error(), "\n", "; "))
 		return code
 	}
-	cfg, err := parse(args)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	cfg, err := parse(ctx, args, clouds)
 	if errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintf(stdout, usage, name)
 		return exitOK
 	}
 	if err != nil {
-		return fail(exitUsage, fmt.Errorf("%w; see %s %s --help", err, name, Verb))
+		return fail(exitCode(err), fmt.Errorf("%w; see %s %s --help", err, name, Verb))
 	}
 	level := slog.LevelInfo
 	if cfg.Verbosity >= 6 {
@@ -52,8 +54,6 @@ func Main(name string, open OpenFunc, args []string, stdout, stderr io.Writer) i
 		return fail(exitUsage, err)
 	}
 	warn(cfg, log)
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	defer stop()
 	switch err := d.run(ctx); {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return fail(exitUsage, fmt.Errorf("%w; stop protokube, or choose another port", err))

@@ -83,8 +83,8 @@ func Read(ctx context.Context, s Store, name string) (*Cluster, error) {
 		return nil, fmt.Errorf("read cluster %s: %w", name, err)
 	}
 	c := &Cluster{Name: name, Spec: spec, where: s.URL()}
-	if c.Groups, err = readGroups(ctx, s, layout); err != nil {
-		return nil, fmt.Errorf("read instance groups of %s: %w", name, err)
+	if c.Groups, err = Groups(ctx, s, name); err != nil {
+		return nil, err
 	}
 	version, err := s.Get(ctx, layout.KopsVersion())
 	if err != nil && !errors.Is(err, ErrNotFound) {
@@ -92,6 +92,38 @@ func Read(ctx context.Context, s Store, name string) (*Cluster, error) {
 	}
 	c.KopsVersion = strings.TrimSpace(string(version.Data))
 	return c, nil
+}
+
+// ReadAll reads several clusters, in the order of their names. One that has gone
+// since it was listed is left out.
+func ReadAll(ctx context.Context, s Store, names []string) ([]*Cluster, error) {
+	all := make([]*Cluster, len(names))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(readers)
+	for i, name := range names {
+		g.Go(func() error {
+			c, err := Read(ctx, s, name)
+			if errors.Is(err, ErrNotFound) {
+				return nil
+			}
+			all[i] = c
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(all, func(c *Cluster) bool { return c == nil }), nil
+}
+
+// Groups reads the instance groups under a cluster's name, also where no spec is
+// there: a writer that was killed leaves groups without one.
+func Groups(ctx context.Context, s Store, name string) ([]Object, error) {
+	groups, err := readGroups(ctx, s, Layout(name))
+	if err != nil {
+		return nil, fmt.Errorf("read instance groups of %s: %w", name, err)
+	}
+	return groups, nil
 }
 
 func readGroups(ctx context.Context, s Store, layout Layout) ([]Object, error) {
@@ -116,6 +148,28 @@ func readGroups(ctx context.Context, s Store, layout Layout) ([]Object, error) {
 		return nil, err
 	}
 	return slices.DeleteFunc(groups, func(o Object) bool { return o.Key == "" }), nil
+}
+
+// Draft is a cluster that a store does not hold, or not like this.
+func Draft(s Store, name string, spec Object, groups ...Object) *Cluster {
+	return &Cluster{Name: name, Spec: spec, Groups: groups, where: s.URL()}
+}
+
+// With returns the cluster with one of its objects replaced, or with one more
+// group. What is no spec and no group of the cluster changes nothing.
+func (c *Cluster) With(o Object) *Cluster {
+	changed := *c
+	if o.Key == c.Spec.Key {
+		changed.Spec = o
+		return &changed
+	}
+	if path.Dir(o.Key) != Layout(c.Name).Groups() {
+		return &changed
+	}
+	changed.Groups = slices.DeleteFunc(slices.Clone(c.Groups), func(g Object) bool { return g.Key == o.Key })
+	changed.Groups = append(changed.Groups, o)
+	slices.SortFunc(changed.Groups, func(a, b Object) int { return strings.Compare(a.Key, b.Key) })
+	return &changed
 }
 
 // Group returns the object of one group, or false.

@@ -43,8 +43,8 @@ type Object struct {
 }
 
 // Store holds objects by key: what [CheckKey] lets through, relative to the
-// store's base. Methods retry what is transient until ctx ends and are safe for
-// concurrent use. Their errors wrap one of the kinds below, or ctx's own.
+// store's base. Methods try what is transient a few times, for as long as ctx
+// allows, and are safe for concurrent use. Their errors wrap one of the kinds below, or ctx's own.
 type Store interface {
 	// URL is the base in kOps's spelling, without credentials.
 	URL() string

@@ -41,20 +41,22 @@ func TestBenchConvergence(t *testing.T) {
 		{lab.Native, 10}, {lab.Native, 30}, {lab.Native, 60},
 		{lab.Weave, 60}, {lab.KopsMemberlist, 60}, {lab.Both, 60},
 	} {
-		base, err := os.MkdirTemp("", "muster-bench-")
-		if err != nil {
-			t.Fatal(err)
-		}
 		name := fmt.Sprint(tt.peers)
 		if tt.overlay != lab.Native {
 			name = fmt.Sprintf("%s_%d", strings.ReplaceAll(string(tt.overlay), "-", "_"), tt.peers)
 		}
-		err = lab.Run(t.Context(), lab.Config{Cluster: spec(tt.peers), Start: cluster.Gossip, Overlay: tt.overlay, Dir: base, Programs: programs, Bare: true},
-			func(ctx context.Context, l *lab.Lab) error { return measure(ctx, l, name) })
-		os.RemoveAll(base)
-		if err != nil {
-			t.Fatalf("%d peers on %s: %v", tt.peers, tt.overlay, err)
-		}
+		t.Run(name, func(t *testing.T) {
+			base, err := os.MkdirTemp("", "muster-bench-")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer os.RemoveAll(base)
+			err = lab.Run(t.Context(), lab.Config{Cluster: spec(tt.peers), Start: cluster.Gossip, Overlay: tt.overlay, Dir: base, Programs: programs, Bare: true},
+				func(ctx context.Context, l *lab.Lab) error { return measure(ctx, l, name) })
+			if err != nil {
+				t.Fatal(err)
+			}
+		})
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"regexp"
 	"time"
@@ -31,6 +32,7 @@ import (
 	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancing"
 	elbv2 "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
+	"github.com/aws/smithy-go/middleware"
 
 	"github.com/muster-dev/muster/internal/cloud"
 )
@@ -56,7 +58,8 @@ type Config struct {
 	// Timeout bounds each method as a whole. 0: 2 minutes.
 	Timeout time.Duration
 
-	// Attempts bounds how often one call is made. 0: 8.
+	// Attempts bounds how often one call is made that meets throttling, a broken
+	// service or none. 0: as often as Timeout allows.
 	Attempts int
 
 	// Backoff bounds the wait between two attempts, which grows with jitter
@@ -65,9 +68,8 @@ type Config struct {
 }
 
 const (
-	defaultTimeout  = 2 * time.Minute
-	defaultAttempts = 8
-	defaultBackoff  = 5 * time.Second
+	defaultTimeout = 2 * time.Minute
+	defaultBackoff = 5 * time.Second
 	// attemptTimeout bounds one attempt, so that a connection that hangs costs
 	// an attempt and not the deadline.
 	attemptTimeout = 30 * time.Second
@@ -134,6 +136,7 @@ var regionName = regexp.MustCompile(`^[a-z]{2,}(-[a-z]+)+-[0-9]+$`)
 func New(ctx context.Context, c Config) (*Provider, error) {
 	options := []func(*config.LoadOptions) error{
 		config.WithRetryer(func() aws.Retryer { return c.retryer() }),
+		config.WithAPIOptions([]func(*middleware.Stack) error{rememberFaults}),
 		config.WithHTTPClient(awshttp.NewBuildableClient().WithTimeout(attemptTimeout)),
 	}
 	if c.Region != "" {
@@ -183,7 +186,7 @@ func (c Config) retryer() aws.Retryer {
 	return retry.NewStandard(func(o *retry.StandardOptions) {
 		o.MaxAttempts = c.Attempts
 		if o.MaxAttempts == 0 {
-			o.MaxAttempts = defaultAttempts
+			o.MaxAttempts = math.MaxInt32 // the SDK takes 0 for 3
 		}
 		o.MaxBackoff = c.Backoff
 		if o.MaxBackoff == 0 {

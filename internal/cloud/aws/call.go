@@ -6,6 +6,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/aws/smithy-go/middleware"
+
 	"github.com/muster-dev/muster/internal/cloud"
 )
 
@@ -33,6 +35,36 @@ const (
 	metadata                 action = "instance metadata" // needs no permission
 )
 
+// permissions is every action with what it is called for: the operator's policy.
+var permissions = map[action]string{
+	describeGroups:           "instance groups and which instances they hold",
+	describeInstances:        "instances, detached ones too, and seeds",
+	describeTemplateVersions: "what instances boot with, by user-data",
+	describeInterfaces:       "addresses of the network load balancer",
+	describeSecurityGroups:   "who may reach whom",
+	describeInstanceHealth:   "targets of a classic load balancer",
+	describeListeners:        "ports of the load balancer",
+	describeLoadBalancers:    "load balancers",
+	describeBalancerTags:     "whose a load balancer is, where no group joins one",
+	describeTargetGroups:     "health checks",
+	describeTargetHealth:     "whether targets are healthy",
+	getProfile:               "the role of an instance",
+	getRolePolicy:            "what a role may do",
+	listAttached:             "what a role may do",
+	listRolePolicies:         "what a role may do",
+}
+
+// Permissions lists what an operator needs to be allowed for this package to see
+// everything, sorted. None of it changes anything.
+func Permissions() []string {
+	var all []string
+	for a := range permissions {
+		all = append(all, string(a))
+	}
+	slices.Sort(all)
+	return all
+}
+
 // recorder notes the calls of one look at a cluster.
 type recorder struct {
 	mu    sync.Mutex // guards what follows
@@ -57,6 +89,25 @@ func (r *recorder) inOrder() []cloud.Call {
 	return calls
 }
 
+// attempt holds what the last attempt of a call met. When a deadline ends the
+// wait before the next one, the SDK forgets what all the waiting was about.
+type attempt struct{ fault error }
+
+type attemptKey struct{}
+
+// rememberFaults adds to a client's calls, inside the loop of attempts, the step
+// that fills in the attempt.
+func rememberFaults(stack *middleware.Stack) error {
+	step := middleware.FinalizeMiddlewareFunc("RememberFaults", func(ctx context.Context, in middleware.FinalizeInput, next middleware.FinalizeHandler) (middleware.FinalizeOutput, middleware.Metadata, error) {
+		out, meta, err := next.HandleFinalize(ctx, in)
+		if last, ok := ctx.Value(attemptKey{}).(*attempt); ok && err != nil && ctx.Err() == nil {
+			last.fault = err
+		}
+		return out, meta, err
+	})
+	return stack.Finalize.Insert(step, "Retry", middleware.After)
+}
+
 // call makes one API call, records it, and returns its error as one line of a
 // kind of package cloud. All calls go through here.
 func call[In, Out, Option any](
@@ -64,9 +115,10 @@ func call[In, Out, Option any](
 	do func(context.Context, *In, ...func(*Option)) (*Out, error), in *In,
 ) (*Out, error) {
 	began := time.Now()
-	out, err := do(ctx, in)
+	var last attempt
+	out, err := do(context.WithValue(ctx, attemptKey{}, &last), in)
 	if err != nil {
-		err = explain(a, err)
+		err = explain(a, err, last.fault)
 	}
 	c := cloud.Call{Action: string(a), Resource: resource, Permission: string(a), Took: time.Since(began)}
 	if a == metadata {

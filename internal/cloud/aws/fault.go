@@ -1,6 +1,7 @@
 package aws
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,8 +38,9 @@ var denied = map[string]string{
 	"InvalidAccessKeyId":          "AWS does not know the access key",
 }
 
-// explain turns the SDK's error into one line with its kind.
-func explain(a action, err error) error {
+// explain turns the SDK's error into one line with its kind. last is what the
+// last attempt met, or nil; it is worth more than that the deadline passed.
+func explain(a action, err, last error) error {
 	var (
 		api      smithy.APIError
 		response *awshttp.ResponseError
@@ -47,44 +49,45 @@ func explain(a action, err error) error {
 	switch {
 	case errors.Is(err, context.Canceled):
 		return fmt.Errorf("%s: interrupted: %w", a, context.Canceled)
+	case errors.Is(err, context.DeadlineExceeded) && last != nil:
+		return fmt.Errorf("%w within the deadline", explain(a, last, nil))
 	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("%s: no answer within the deadline: %w", a, cloud.ErrTransient)
+		return fmt.Errorf("%s: %w within the deadline", a, cloud.ErrTransient)
 	case errors.As(err, &api):
 		return explainAPI(a, api, err)
-	case errors.As(err, &response):
+	case errors.As(err, &dns) && dns.IsNotFound:
+		return fmt.Errorf("%s: no such host %s; is the region right? %w", a, dns.Name, cloud.ErrUsage)
+	case errors.As(err, &response) && response.HTTPStatusCode() != 0:
 		if s := response.HTTPStatusCode(); s == http.StatusForbidden || s == http.StatusUnauthorized {
 			return fmt.Errorf("%s: %s: %w", a, http.StatusText(s), cloud.ErrDenied)
 		}
 		return fmt.Errorf("%s: status %d: %w", a, response.HTTPStatusCode(), cloud.ErrTransient)
-	case errors.As(err, &dns) && dns.IsNotFound:
-		return fmt.Errorf("%s: no such host %s; is the region right? %w", a, dns.Name, cloud.ErrUsage)
 	}
 	return fmt.Errorf("%s: %s: %w", a, cause(err), cloud.ErrTransient)
 }
 
 // explainAPI turns what AWS answered into one line with its kind.
 func explainAPI(a action, api smithy.APIError, err error) error {
-	code, said := api.ErrorCode(), oneLine(api.ErrorMessage())
-	hint, isDenied := denied[code]
-	switch {
-	case isDenied && hint != "":
-		return fmt.Errorf("%s: %s: %s: %w", a, code, hint, cloud.ErrDenied)
-	case isDenied:
-		return fmt.Errorf("%s: %s: %s: %w", a, code, said, cloud.ErrDenied)
-	case isThrottle(code):
-		return fmt.Errorf("%s: throttled (%s) until the attempts were used up: %w", a, code, cloud.ErrTransient)
-	case strings.HasSuffix(code, ".NotFound"), strings.HasSuffix(code, ".NotFoundException"),
-		code == "NoSuchEntity", code == "LoadBalancerNotFound", code == "TargetGroupNotFound", code == "AccessPointNotFound":
-		return fmt.Errorf("%s: %s: %w", a, said, cloud.ErrNotFound)
-	}
+	said, status := oneLine(api.ErrorMessage()), 0
 	var response *awshttp.ResponseError
 	if errors.As(err, &response) {
-		switch s := response.HTTPStatusCode(); {
-		case s >= http.StatusInternalServerError, s == http.StatusTooManyRequests:
-			return fmt.Errorf("%s: status %d (%s): %w", a, s, code, cloud.ErrTransient)
-		case s == http.StatusForbidden, s == http.StatusUnauthorized:
-			return fmt.Errorf("%s: %s: %s: %w", a, code, said, cloud.ErrDenied)
-		}
+		status = response.HTTPStatusCode()
+	}
+	code := api.ErrorCode()
+	hint, isDenied := denied[code]
+	switch {
+	case isDenied:
+		return fmt.Errorf("%s: %s (%d): %s: %w", a, code, status, cmp.Or(hint, said), cloud.ErrDenied)
+	case isThrottle(code):
+		return fmt.Errorf("%s: throttled (%s): %w", a, code, cloud.ErrTransient)
+	case strings.HasSuffix(code, "NotFound"), strings.HasSuffix(code, "NotFoundException"), code == "NoSuchEntity":
+		return fmt.Errorf("%s: %s: %w", a, said, cloud.ErrNotFound)
+	}
+	switch {
+	case status >= http.StatusInternalServerError, status == http.StatusTooManyRequests:
+		return fmt.Errorf("%s: status %d (%s): %w", a, status, code, cloud.ErrTransient)
+	case status == http.StatusForbidden, status == http.StatusUnauthorized:
+		return fmt.Errorf("%s: %s (%d): %s: %w", a, code, status, said, cloud.ErrDenied)
 	}
 	return fmt.Errorf("%s: %s: %s: %w", a, code, said, cloud.ErrUsage)
 }

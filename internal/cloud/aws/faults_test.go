@@ -143,7 +143,7 @@ func TestAnErrorIsOneLineOfItsKind(t *testing.T) {
 		want   string
 		times  int
 	}{
-		"not allowed":        {ec2Error(403, "UnauthorizedOperation", "You are not authorized. Encoded authorization failure message: abcdef"), cloud.ErrDenied, "ec2:DescribeInstances: UnauthorizedOperation: You are not authorized.:", 1},
+		"not allowed":        {ec2Error(403, "UnauthorizedOperation", "You are not authorized. Encoded authorization failure message: abcdef"), cloud.ErrDenied, "ec2:DescribeInstances: UnauthorizedOperation (403): You are not authorized.:", 1},
 		"an expired session": {ec2Error(400, "RequestExpired", "Request has expired."), cloud.ErrDenied, "clock", 1},
 		"an expired token":   {ec2Error(403, "ExpiredToken", "The security token included in the request is expired"), cloud.ErrDenied, "log in again", 1},
 		"an unknown key":     {ec2Error(401, "AuthFailure", "AWS was not able to validate the provided access credentials"), cloud.ErrDenied, "access key", 1},
@@ -184,8 +184,8 @@ func TestADeadlineEndsRetrying(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.Seeds(t.Context()); !errors.Is(err, cloud.ErrTransient) {
-		t.Errorf("error %v, want a transient one", err)
+	if _, err := p.Seeds(t.Context()); !errors.Is(err, cloud.ErrTransient) || !strings.Contains(err.Error(), "throttled (RequestLimitExceeded)") {
+		t.Errorf("error %v, want a transient one that says what the waiting was about", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

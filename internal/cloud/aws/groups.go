@@ -130,6 +130,7 @@ func (l *look) groupOf(g asgtypes.AutoScalingGroup) *group {
 		from, version := refOf(i.LaunchTemplate)
 		out.machines = append(out.machines, machine{from: from, Instance: cloud.Instance{
 			ID:      aws.ToString(i.InstanceId),
+			Name:    aws.ToString(i.InstanceId), // kOps's nodes on AWS are named so
 			Zone:    aws.ToString(i.AvailabilityZone),
 			State:   strings.ToLower(string(i.LifecycleState)),
 			Version: version,
@@ -189,7 +190,7 @@ func machineOf(i ec2types.Instance) machine {
 	m := machine{
 		Instance: cloud.Instance{
 			ID:      aws.ToString(i.InstanceId),
-			Name:    aws.ToString(i.InstanceId), // kOps's nodes on AWS are named so
+			Name:    aws.ToString(i.InstanceId),
 			Addr:    private(i),
 			Version: tags[tagTemplateVersion],
 		},
@@ -234,8 +235,8 @@ func (l *look) join(groups []*group, machines []machine) []*group {
 	}
 	for _, m := range machines {
 		if known, ok := listed[m.ID]; ok {
-			// What Auto Scaling says of templates is fresher than a tag.
-			if known.Version != "" {
+			// The tag was written at birth; Auto Scaling's word stands in for it.
+			if m.Version == "" {
 				m.Version, m.from = known.Version, known.from
 			}
 			*known = m

@@ -372,7 +372,7 @@ func (v Vendor) refused(t *testing.T) {
 			if !slices.ContainsFunc(o.Gaps, func(g cloud.Gap) bool { return g.What == what && strings.Contains(g.Why, "403") }) {
 				t.Errorf("no gap about %s says 403: %v", what, o.Gaps)
 			}
-			if service != v.Seeds && len(o.Groups) != len(whole.Groups) {
+			if service != v.Seeds && what != "instance groups" && len(o.Groups) != len(whole.Groups) {
 				t.Errorf("%d groups without %s, %d with it", len(o.Groups), service, len(whole.Groups))
 			}
 			if what != "load balancers" && len(o.LoadBalancers) != len(whole.LoadBalancers) {
@@ -449,7 +449,7 @@ func (v Vendor) calls(t *testing.T) {
 		t.Fatal("no call was written down")
 	}
 	for _, c := range o.Calls {
-		if c.Action == "" || c.Resource == "" || strings.Contains(c.Action, "/v") {
+		if c.Action == "" || c.Resource == "" || strings.Contains(c.Action, " /") {
 			t.Errorf("call %+v has no name", c)
 		}
 	}

@@ -142,9 +142,9 @@ func (t *Transport) once(req *http.Request, route Route) (*http.Response, *Error
 		kind = cloud.ErrTransient
 	}
 	failure := &Error{
-		Action:  route.Action,
-		Status:  resp.StatusCode,
-		Kind:    kind,
+		Action: route.Action,
+		Status: resp.StatusCode,
+		Kind:   kind,
 		// secrets go before the text is cut, or a part of one might stay
 		Message: oneLine(Without(message(body), append(credentials(req), t.Secrets...)...)),
 	}

@@ -132,18 +132,6 @@ func TestWithdrawingTakesBackWhatEitherHolds(t *testing.T) {
 	}
 }
 
-func TestTheMarkerIsPublishedInBoth(t *testing.T) {
-	p, primary, secondary := newPair(t)
-	if err := p.Mark(); err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range []*fake{primary.last(), secondary.last()} {
-		if got, _ := get(f.State(), "dns/local/NS/local"); got.Value != "gossip" {
-			t.Errorf("holds %+v", got)
-		}
-	}
-}
-
 func TestReadsComeFromThePrimaryAndDifferencesAreReported(t *testing.T) {
 	p, primary, secondary := newPair(t)
 	primary.last().hear(t, entry(apiKey, "10.0.0.1", 5), entry("dns/local/A/same.test.k8s.local", "10.0.0.3", 5))

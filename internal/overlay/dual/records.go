@@ -131,13 +131,6 @@ func (p *Pair) Withdraw(name string) error {
 	return errors.Join(errs...)
 }
 
-// Mark publishes the zone marker, which kOps's dns-controller waits for.
-func (p *Pair) Mark() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.write(legacy.MarkerKey, legacy.Record{Value: legacy.MarkerValue})
-}
-
 // addressKeys are the keys at which addresses of name may stand.
 func addressKeys(name string) []string {
 	return []string{

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"github.com/muster-dev/muster/internal/overlay/alloctest"
 	"github.com/muster-dev/muster/internal/overlay/legacy"
 )
 
@@ -246,9 +247,18 @@ func FuzzMerge(f *testing.F) {
 	}
 	f.Add([]byte{0x0a, 0x03, 0x0a, 0x01, 0xff})
 	f.Fuzz(func(t *testing.T, message []byte) {
-		entries, err := legacy.Decode(message)
+		var entries []legacy.Entry
 		var s legacy.State
-		m, mergeErr := s.Merge(message)
+		var m legacy.Merged
+		var err, mergeErr error
+		grown := alloctest.By(func() {
+			entries, err = legacy.Decode(message)
+			m, mergeErr = s.Merge(message)
+		})
+		// The shortest entry has two bytes, what holds it some two hundred.
+		if most := uint64(128<<10 + 512*len(message)); grown > most {
+			t.Fatalf("%d bytes allocated to read %d, at most %d", grown, len(message), most)
+		}
 		if (err == nil) != (mergeErr == nil) {
 			t.Fatalf("Decode says %v, Merge says %v", err, mergeErr)
 		}

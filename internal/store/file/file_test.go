@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -20,8 +21,15 @@ import (
 // writerVar makes the test binary a writer that somebody will kill.
 const writerVar = "MUSTER_TEST_WRITER_DIR"
 
+// dieAtVar is the number of the write before which the writer kills itself.
+const dieAtVar = "MUSTER_TEST_WRITER_DIES_AT"
+
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(writerVar); dir != "" {
+		if n, err := strconv.Atoi(os.Getenv(dieAtVar)); err == nil {
+			createAndDie(dir, n)
+			os.Exit(0)
+		}
 		writeForEver(dir)
 	}
 	os.Exit(m.Run())
@@ -237,4 +245,68 @@ func must(v store.Version, err error) store.Version {
 		panic(err)
 	}
 	return v
+}
+
+// TestAClusterIsThereWholeOrNotAtAll kills a writer between any two of the
+// writes that make a cluster.
+func TestAClusterIsThereWholeOrNotAtAll(t *testing.T) {
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := 1; n <= len(cluster)+1; n++ {
+		dir := t.TempDir()
+		writer := exec.Command(exe)
+		writer.Env = append(os.Environ(), writerVar+"="+dir, fmt.Sprintf("%s=%d", dieAtVar, n))
+		err := writer.Run()
+		if died := n <= len(cluster); died != (err != nil) {
+			t.Fatalf("writer %d: %v", n, err)
+		}
+		clusters, err := store.Clusters(t.Context(), open(t, dir))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if there := n > len(cluster); there != (len(clusters) == 1) {
+			t.Errorf("killed before write %d of %d, the store has the clusters %q", n, len(cluster), clusters)
+		}
+		keys, err := open(t, dir).List(t.Context(), "")
+		if err != nil || len(keys) != n-1 {
+			t.Errorf("killed before write %d, the store holds %q (%v)", n, keys, err)
+		}
+	}
+}
+
+// cluster is what is written of a cluster, in the order in which it is.
+var cluster = []string{"a/instancegroup/cp", "a/instancegroup/nodes", "a/config"}
+
+// dying kills its process before the n-th write.
+type dying struct {
+	store.Store
+	left int
+}
+
+func (d *dying) Put(ctx context.Context, key string, data []byte, old store.Version) (store.Version, error) {
+	if d.left--; d.left == 0 {
+		self, err := os.FindProcess(os.Getpid())
+		if err != nil {
+			panic(err)
+		}
+		_ = self.Kill()
+		select {} // until the signal is there
+	}
+	return d.Store.Put(ctx, key, data, old)
+}
+
+func createAndDie(dir string, n int) {
+	s, err := file.Open(dir)
+	if err != nil {
+		panic(err)
+	}
+	var writes []store.Write
+	for _, key := range cluster {
+		writes = append(writes, store.Write{Old: store.Object{Key: key}, Data: []byte(end)})
+	}
+	if err := store.WriteAll(context.Background(), &dying{s, n}, writes); err != nil {
+		panic(err)
+	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/muster-dev/muster/internal/store/azureblob"
 	"github.com/muster-dev/muster/internal/store/file"
 	"github.com/muster-dev/muster/internal/store/gs"
+	"github.com/muster-dev/muster/internal/store/guard"
 	"github.com/muster-dev/muster/internal/store/mem"
 	"github.com/muster-dev/muster/internal/store/s3"
 )
@@ -70,6 +71,9 @@ func Store(ctx context.Context, where string, c Config) (store.Store, error) {
 // split reads bucket and prefix.
 func split(where, rest string) (bucket, prefix string, err error) {
 	bucket, prefix, _ = strings.Cut(strings.Trim(rest, "/"), "/")
+	if strings.Contains(rest, "@") { // a password has no place in a message
+		where = where[:strings.Index(where, "://")] + "://..."
+	}
 	if u, err := url.Parse("//" + bucket); bucket == "" || err != nil || u.Host != bucket || u.User != nil || strings.ContainsAny(rest, "?#") {
 		return "", "", &store.Fault{Where: where, What: "names no bucket", Next: "write it as scheme://bucket, or scheme://bucket/path"}
 	}
@@ -94,7 +98,7 @@ func openS3(ctx context.Context, c Config, s s3.Config) (store.Store, error) {
 		if s.Scheme != "s3" {
 			return nil, &store.Fault{Where: where, What: "no server is named", Next: "set S3_ENDPOINT, S3_REGION, S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY, as for kOps"}
 		}
-		return s3.Open(ctx, s)
+		return guarded(ctx, c, s)
 	}
 	if !strings.Contains(s.Endpoint, "://") {
 		s.Endpoint = "https://" + s.Endpoint
@@ -107,5 +111,18 @@ func openS3(ctx context.Context, c Config, s s3.Config) (store.Store, error) {
 	if (s.AccessKey == "") != (s.SecretKey == "") {
 		return nil, &store.Fault{Where: where, What: "only one of S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY is set", Next: "set both, or none to use the AWS credentials", Err: store.ErrDenied}
 	}
-	return s3.Open(ctx, s)
+	return guarded(ctx, c, s)
+}
+
+// guarded opens a bucket, and does not take it on trust that a server other than
+// Amazon's honours preconditions.
+func guarded(ctx context.Context, c Config, s s3.Config) (store.Store, error) {
+	st, err := s3.Open(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	if st.Endpoint() == "" {
+		return st, nil
+	}
+	return guard.New(st, guard.Config{Notice: c.Notice}), nil
 }

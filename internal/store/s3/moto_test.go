@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/muster-dev/muster/internal/store"
+	"github.com/muster-dev/muster/internal/store/guard"
 	"github.com/muster-dev/muster/internal/store/s3"
 	"github.com/muster-dev/muster/internal/store/storetest"
 )
@@ -115,4 +116,36 @@ func TestStoreAgainstMoto(t *testing.T) {
 		}
 		return s
 	})
+}
+
+func TestMotoHasNoSuchBucket(t *testing.T) {
+	s, err := s3.Open(t.Context(), s3.Config{Bucket: "nobody-made-this", Endpoint: startMoto(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, read := s.Get(t.Context(), "a/config")
+	_, write := s.Put(t.Context(), "a/config", nil, `"an-etag"`)
+	_, list := s.Names(t.Context(), "")
+	for verb, err := range map[string]error{"Get": read, "Put": write, "Names": list} {
+		if err == nil || !strings.Contains(err.Error(), `there is no bucket "nobody-made-this"`) {
+			t.Errorf("%s = %v", verb, err)
+		}
+	}
+}
+
+// TestMotoIsProbed: a server that honours preconditions is left alone after
+// that.
+func TestMotoIsProbed(t *testing.T) {
+	endpoint := startMoto(t)
+	inner, err := s3.Open(t.Context(), s3.Config{Bucket: bucket(t, endpoint), Endpoint: endpoint})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := guard.New(inner, guard.Config{Notice: func(text string) { t.Error("it says: ", text) }})
+	if _, err := s.Put(t.Context(), "a/config", []byte("x"), store.Absent); err != nil {
+		t.Fatal(err)
+	}
+	if keys, err := s.List(t.Context(), ""); err != nil || len(keys) != 1 {
+		t.Errorf("it leaves %q (%v)", keys, err)
+	}
 }

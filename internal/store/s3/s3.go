@@ -214,7 +214,8 @@ func (s *Store) Put(ctx context.Context, key string, data []byte, old store.Vers
 		return store.Version(aws.ToString(out.ETag)), nil
 	}
 	err = s.fault("write", key, err)
-	if old != store.Absent && old != store.Any && errors.Is(err, store.ErrNotFound) {
+	var fault *store.Fault // a missing bucket
+	if old != store.Absent && old != store.Any && errors.Is(err, store.ErrNotFound) && !errors.As(err, &fault) {
 		return "", fmt.Errorf("write %s: %w", store.Where(s, key), store.ErrConflict)
 	}
 	if errors.Is(err, store.ErrConflict) {
@@ -242,15 +243,15 @@ func (s *Store) Delete(ctx context.Context, key string, old store.Version) error
 	if err := store.CheckKey(key); err != nil {
 		return err
 	}
-	head, err := s.client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &s.bucket, Key: s.name(key)})
-	if err != nil {
+	if _, err := s.client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &s.bucket, Key: s.name(key)}); err != nil {
 		return s.fault("delete", key, err)
 	}
 	in := &s3.DeleteObjectInput{Bucket: &s.bucket, Key: s.name(key)}
-	if old != store.Any {
-		if aws.ToString(head.ETag) != string(old) {
-			return fmt.Errorf("delete %s: %w", store.Where(s, key), store.ErrConflict)
-		}
+	switch old {
+	case store.Any:
+	case store.Absent: // it is there
+		return fmt.Errorf("delete %s: %w", store.Where(s, key), store.ErrConflict)
+	default:
 		in.IfMatch = aws.String(string(old))
 	}
 	if _, err := s.client.DeleteObject(ctx, in); err != nil {

@@ -41,6 +41,9 @@ func Missing(t testing.TB, what string) {
 // there, and returns its address. It ends with the test.
 func Start(t testing.TB) string {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("SKIPPED: needs an AWS emulator and time; make test-aws runs it")
+	}
 	python, err := exec.LookPath("python3")
 	if err != nil {
 		Missing(t, "python3, which runs the AWS emulator, is not on this machine")

@@ -209,11 +209,11 @@ func (w *World) Update(u UserData) {
 	w.t.Helper()
 	u.Cluster = w.Cluster
 	id := w.id(u)
-	_, err := w.EC2.CreateLaunchTemplateVersion(w.ctx(), &ec2.CreateLaunchTemplateVersionInput{LaunchTemplateName: &id, LaunchTemplateData: w.data(u)})
+	out, err := w.EC2.CreateLaunchTemplateVersion(w.ctx(), &ec2.CreateLaunchTemplateVersionInput{LaunchTemplateName: &id, LaunchTemplateData: w.data(u)})
 	must(w.t, err)
-	// moto works out once which version is the latest.
-	_, err = w.ASG.UpdateAutoScalingGroup(w.ctx(), &autoscaling.UpdateAutoScalingGroupInput{
-		AutoScalingGroupName: &id, LaunchTemplate: &asgtypes.LaunchTemplateSpecification{LaunchTemplateName: &id, Version: aws.String("$Latest")},
+	// moto starts instances from the default version, whatever the group says.
+	_, err = w.EC2.ModifyLaunchTemplate(w.ctx(), &ec2.ModifyLaunchTemplateInput{
+		LaunchTemplateName: &id, DefaultVersion: aws.String(fmt.Sprint(*out.LaunchTemplateVersion.VersionNumber)),
 	})
 	must(w.t, err)
 }

@@ -27,7 +27,6 @@ const (
 // Type bytes of what is said over TCP.
 const (
 	typePushPull   = 6
-	typeUser       = 8
 	typeCompressed = 9
 	typeEncrypted  = 10
 	typeError      = 13
@@ -86,14 +85,6 @@ func AppendRequest(dst, state []byte) []byte {
 	dst = appendUint(appendKey(dst, "Nodes"), 0)
 	dst = appendUint(appendKey(dst, "UserStateLen"), uint64(len(state)))
 	return append(dst, state...)
-}
-
-// AppendUserMessage appends a message for the overlay's users, to which there is
-// no answer.
-func AppendUserMessage(dst, message []byte) []byte {
-	dst = appendMap(append(dst, typeUser), 1)
-	dst = appendUint(appendKey(dst, "UserMsgLen"), uint64(len(message)))
-	return append(dst, message...)
 }
 
 // ReadExchange reads one side of a push/pull, packed or not, and no byte more

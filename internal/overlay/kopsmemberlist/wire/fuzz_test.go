@@ -5,9 +5,9 @@ import (
 	"bytes"
 	"compress/lzw"
 	"encoding/hex"
-	"runtime"
 	"testing"
 
+	"github.com/muster-dev/muster/internal/overlay/alloctest"
 	"github.com/muster-dev/muster/internal/overlay/legacy"
 )
 
@@ -84,9 +84,9 @@ func FuzzReadExchange(f *testing.F) {
 	f.Add(unhex(f, `06 82 a46e6f7665 de0001a161dd00000001c0 a54e6f646573 00`))
 	f.Fuzz(func(t *testing.T, stream []byte) {
 		for _, s := range [][]byte{stream, pack(t, stream)} {
-			before := allocated()
-			x, err := ReadExchange(bytes.NewReader(s))
-			if grown, most := allocated()-before, mostFor(len(s)); grown > most {
+			var x Exchange
+			var err error
+			if grown, most := alloctest.By(func() { x, err = ReadExchange(bytes.NewReader(s)) }), mostFor(len(s)); grown > most {
 				t.Fatalf("%d bytes allocated for %d, at most %d", grown, len(s), most)
 			}
 			if err != nil {
@@ -100,13 +100,6 @@ func FuzzReadExchange(f *testing.F) {
 			}
 		}
 	})
-}
-
-// allocated returns how many bytes have been allocated so far.
-func allocated() uint64 {
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return m.TotalAlloc
 }
 
 // mostFor is what reading a stream of so many bytes may allocate: a full list of

@@ -122,21 +122,17 @@ func TestARequestIsWrittenByteForByte(t *testing.T) {
 	}
 }
 
-func TestAUserMessageIsWrittenByteForByte(t *testing.T) {
+func TestRequestsOfAllSizesAreWrittenAsUpstreamWrites(t *testing.T) {
 	for _, tc := range []struct {
 		size int
 		head string
 	}{
-		{0, `08 81 aa557365724d73674c656e 00`},
-		{46, `08 81 aa557365724d73674c656e 2e`},
-		{200, `08 81 aa557365724d73674c656e ccc8`},
-		{701, `08 81 aa557365724d73674c656e cd02bd`},
-		{70_000, `08 81 aa557365724d73674c656e ce00011170`},
+		{0, `00`}, {127, `7f`}, {128, `cc80`}, {701, `cd02bd`}, {70_000, `ce00011170`},
 	} {
-		message := bytes.Repeat([]byte{7}, tc.size)
-		want := append(unhex(t, tc.head), message...)
-		if got := AppendUserMessage(nil, message); !bytes.Equal(got, want) {
-			t.Errorf("message of %d bytes begins\n%x, want\n%x", tc.size, got[:min(len(got), 20)], want[:min(len(want), 20)])
+		state := bytes.Repeat([]byte{7}, tc.size)
+		want := append(unhex(t, `06 83 a44a6f696e c2 a54e6f646573 00 ac5573657253746174654c656e`, tc.head), state...)
+		if got := AppendRequest(nil, state); !bytes.Equal(got, want) {
+			t.Errorf("with a state of %d bytes it begins\n%x, want\n%x", tc.size, got[:min(len(got), 40)], want[:min(len(want), 40)])
 		}
 	}
 }

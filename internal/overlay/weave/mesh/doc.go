@@ -48,7 +48,8 @@
 //   - a relayed broadcast that has nothing new in it ends here; the original
 //     passes on empty ones.
 //
-// BenchmarkMesh of package weave measures the result over real sockets.
+// BenchmarkMesh of package weave measures the result over real sockets, and make
+// bench with a process a peer, down to the hosts block.
 //
 // # Reliability
 //

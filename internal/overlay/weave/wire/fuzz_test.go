@@ -5,6 +5,8 @@ import (
 	"bytes"
 	"io"
 	"testing"
+
+	"github.com/muster-dev/muster/internal/overlay/alloctest"
 )
 
 func bufioReader(r io.Reader) *bufio.Reader { return bufio.NewReaderSize(r, 512) }
@@ -14,7 +16,9 @@ func FuzzParseMessage(f *testing.F) {
 		f.Add(unhex(f, v.dump))
 	}
 	f.Fuzz(func(t *testing.T, frame []byte) {
-		m, err := ParseMessage(frame)
+		var m Message
+		var err error
+		checkCost(t, len(frame), func() { m, err = ParseMessage(frame) })
 		if err != nil {
 			return
 		}
@@ -29,7 +33,9 @@ func FuzzParseFeatures(f *testing.F) {
 	f.Add(unhex(f, captureFeatures))
 	f.Add(observer.Append(nil))
 	f.Fuzz(func(t *testing.T, frame []byte) {
-		got, err := ParseFeatures(frame)
+		var got Features
+		var err error
+		checkCost(t, len(frame), func() { got, err = ParseFeatures(frame) })
 		if err != nil {
 			return
 		}
@@ -45,20 +51,28 @@ func FuzzParseUpdate(f *testing.F) {
 	a := NameOf("a")
 	f.Add(gobOf(f, refPeer{NameByte: a[:], Extra: map[string][]int{"x": {1}}}, []refLink{{NameByte: a[:]}}))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		u, err := ParseUpdate(data)
+		var u *Update
+		var want []Record
+		size := 0
+		var err error
+		checkCost(t, len(data), func() {
+			if u, err = ParseUpdate(data); err != nil {
+				return
+			}
+			for i := range u.Heads {
+				var r Record
+				if r, err = u.Record(i); err != nil {
+					return
+				}
+				size += len(r.Links)
+				want = append(want, r)
+			}
+		})
 		if err != nil {
 			return
 		}
 		var encoded []Encoded
-		var want []Record
-		size := 0
-		for i := range u.Heads {
-			r, err := u.Record(i)
-			if err != nil {
-				return
-			}
-			size += len(r.Links)
-			want = append(want, r)
+		for _, r := range want {
 			encoded = append(encoded, r.Encode())
 		}
 		if size > len(data) {
@@ -82,17 +96,28 @@ func FuzzRead(f *testing.F) {
 		if dialer {
 			own = dialerPrivate
 		}
-		s, err := Handshake(&script{Reader: bytes.NewReader(stream)}, dialer, []byte("s3cret"), privateKey(t, own))
-		if err != nil {
-			return
-		}
-		if _, err := s.Exchange(nodeA); err != nil {
-			return
-		}
-		for range 100 {
-			if _, err := s.Read(); err != nil {
+		key := privateKey(t, own)
+		checkCost(t, len(stream), func() {
+			s, err := Handshake(&script{Reader: bytes.NewReader(stream)}, dialer, []byte("s3cret"), key)
+			if err != nil {
 				return
 			}
-		}
+			if _, err := s.Exchange(nodeA); err != nil {
+				return
+			}
+			for range 100 {
+				if _, err := s.Read(); err != nil {
+					return
+				}
+			}
+		})
 	})
+}
+
+// checkCost fails if f, which reads so many bytes, allocates out of proportion.
+func checkCost(t *testing.T, size int, f func()) {
+	t.Helper()
+	if grown, most := alloctest.By(f), uint64(128<<10+64*size); grown > most {
+		t.Fatalf("%d bytes allocated to read %d, at most %d", grown, size, most)
+	}
 }

@@ -1,0 +1,247 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/muster-dev/muster/internal/audit"
+	"github.com/muster-dev/muster/internal/cluster"
+	"github.com/muster-dev/muster/internal/daemon"
+)
+
+type auditOptions struct {
+	stateFlags
+	file     string
+	version  string
+	output   string
+	failOn   string
+	accept   string
+	readyFor string
+	strict   bool
+}
+
+func newAuditCluster(s streams) *cobra.Command {
+	var o auditOptions
+	cmd := &cobra.Command{
+		Use:   "cluster [NAME] --state URL | -f SPEC",
+		Short: "Would a new node of each group join, and what is there that should not be?",
+		Long: `Cluster follows, for each instance group, what stands between a machine's first
+boot and a node: template, boot configuration, endpoints, network rules, healthy
+targets of both services, certificate, permissions, node configuration. The same for
+the reboot of each older generation that is alive. Then it lists findings, worst
+first; muster explain ID says more of each.
+
+With --state it looks at the cluster as its cloud and state store have it, and only
+reads. With -f it judges a manifest alone.
+
+What could not be looked at is listed, and never taken for fine. Findings can be
+accepted in a file, each with a reason and a last day:
+
+  accept:
+  - id: MU310
+    subject: atlas.k8s.local
+    reason: the ports are closed to all but nodes
+    until: 2027-03-31
+
+exit codes: 0 nothing at or above --fail-on, 3 findings (with --ready-for: not ready),
+1 the cloud or the store could not be looked at, 2 usage or bad input`,
+		Example: "  muster audit cluster atlas.k8s.local --state s3://kops-state\n  muster audit cluster -f cluster.yaml -o sarif\n  muster audit cluster atlas.k8s.local --state s3://kops-state --ready-for 1.37",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if o.file != "" && len(args) > 0 {
+				return usagef("a name and -f do not go together: the manifest names its cluster")
+			}
+			if o.file == "" {
+				if err := o.cluster(cmd, args); err != nil {
+					return err
+				}
+			}
+			return auditCluster(cmd.Context(), s, o)
+		},
+	}
+	o.addTo(cmd)
+	f := cmd.Flags()
+	f.StringVarP(&o.file, "filename", "f", "", "manifest `file` with the cluster and its instance groups, instead of --state")
+	f.StringVar(&o.version, "kops-version", "", "the kOps `version` that configured the cluster, where the store does not say")
+	f.StringVarP(&o.output, "output", "o", "", "table, json, sarif or markdown")
+	f.StringVar(&o.failOn, "fail-on", string(audit.High), "the lowest `severity` that gives exit 3: critical, high, medium, low, info, or none")
+	f.StringVar(&o.accept, "accept", "", "`file` of accepted findings")
+	f.StringVar(&o.readyFor, "ready-for", "", "answer only whether kOps `1.36 or 1.37` can be used on the cluster now")
+	f.BoolVar(&o.strict, "strict", false, "take what cannot be seen from here for unknown")
+	return cmd
+}
+
+// check reads what the flags say, before anything is looked at.
+func (o auditOptions) check() (accepted []audit.Acceptance, ready cluster.Release, err error) {
+	if err := checkOutput(o.output, "table", "json", "sarif", "markdown"); err != nil {
+		return nil, 0, err
+	}
+	if s := audit.Severity(o.failOn); o.failOn != "none" && !s.AtLeast(audit.Info) {
+		return nil, 0, usagef("--fail-on %q; want critical, high, medium, low, info or none", o.failOn)
+	}
+	switch o.readyFor {
+	case "":
+	case "1.36", "1.37":
+		ready, _ = cluster.ParseRelease(o.readyFor)
+		if o.output != "" && o.output != "table" && o.output != "json" {
+			return nil, 0, usagef("--ready-for with -o %q; want table or json", o.output)
+		}
+	default:
+		return nil, 0, usagef("--ready-for %q; want 1.36 or 1.37", o.readyFor)
+	}
+	if o.version != "" {
+		if _, err := cluster.ParseRelease(o.version); err != nil {
+			return nil, 0, usagef("--kops-version: %w", err)
+		}
+	}
+	if o.accept != "" {
+		data, err := os.ReadFile(o.accept)
+		if err != nil {
+			return nil, 0, usagef("cannot read the accepted findings: %w", err)
+		}
+		if accepted, err = audit.ReadAcceptances(data); err != nil {
+			return nil, 0, usagef("%s: %w", o.accept, err)
+		}
+	}
+	return accepted, ready, nil
+}
+
+func auditCluster(ctx context.Context, s streams, o auditOptions) error {
+	accepted, ready, err := o.check()
+	if err != nil {
+		return err
+	}
+	in, unseen, err := gatherAudit(ctx, s, o)
+	if err != nil {
+		return err
+	}
+	in.Strict, in.Now = o.strict, time.Now()
+	r := audit.Run(in, accepted)
+	if ready != 0 {
+		return errors.Join(reportReady(s, audit.ReadyFor(in, r, ready), o.output), unseen)
+	}
+	if err := printAudit(s, r, o.output); err != nil {
+		return err
+	}
+	if unseen != nil {
+		return unseen
+	}
+	if o.failOn != "none" && len(r.Open(audit.Severity(o.failOn))) > 0 {
+		return errFound
+	}
+	return nil
+}
+
+func printAudit(s streams, r audit.Report, output string) error {
+	switch output {
+	case "json":
+		return printJSON(s, r)
+	case "sarif":
+		data, err := audit.SARIF(r, daemon.Version())
+		if err != nil {
+			return err
+		}
+		_, err = s.out.Write(data)
+		return err
+	case "markdown":
+		_, err := fmt.Fprint(s.out, audit.Markdown(r))
+		return err
+	default:
+		return auditTable(s, r)
+	}
+}
+
+// auditTable shows the verdicts first, then findings, then what was not seen.
+func auditTable(s streams, r audit.Report) error {
+	fmt.Fprintf(s.out, "%s   %s   kOps %s   %s\n", r.Cluster, r.Topology, cmp.Or(r.KopsVersion, "unknown"), r.Cloud)
+	fmt.Fprintln(s.out, "\nWOULD A NEW NODE JOIN?")
+	tab := tabwriter.NewWriter(s.out, 0, 8, 2, ' ', 0)
+	for _, g := range r.Groups {
+		fmt.Fprintf(tab, "  %s\t%s\t%s\n", g.Name, g.Joinable, g.Deciding())
+		for _, re := range g.Reboots {
+			fmt.Fprintf(tab, "    %d older, after a reboot\t%s\t%s\n", len(re.Instances), re.Joinable, re.Deciding())
+		}
+	}
+	tab.Flush()
+	fmt.Fprintf(s.out, "\nFINDINGS   %s\n", severities(r))
+	for _, f := range r.Findings {
+		severity := string(f.Severity)
+		if f.Accepted != nil {
+			severity = "accepted until " + f.Accepted.Last()
+		}
+		fmt.Fprintf(tab, "  %s\t%s\tblocks %s\t%s: %s\n", f.ID, severity, cmp.Or(f.Blocks, "nothing"), f.Subject, f.Observed)
+	}
+	tab.Flush()
+	blockers(s, r)
+	if len(r.Unknown) > 0 {
+		fmt.Fprintln(s.out, "\nNOT SEEN")
+		for _, u := range r.Unknown {
+			fmt.Fprintln(s.out, "  "+u)
+		}
+	}
+	if len(r.Findings) > 0 {
+		fmt.Fprintf(s.out, "\nnext: muster explain %s\n", r.Findings[0].ID)
+	}
+	return nil
+}
+
+// blockers says of each finding that stands in the way what it costs.
+func blockers(s streams, r audit.Report) {
+	title := "\nIN THE WAY\n"
+	for _, f := range r.Findings {
+		if f.Blocks != "" {
+			fmt.Fprintf(s.out, "%s  %s  %s\n         next: %s\n", title, f.ID, f.Why, f.Next)
+			title = ""
+		}
+	}
+}
+
+func severities(r audit.Report) string {
+	var parts []string
+	for _, s := range audit.Severities() {
+		n := 0
+		for _, f := range r.Findings {
+			if f.Severity == s {
+				n++
+			}
+		}
+		if n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, s))
+		}
+	}
+	if len(parts) == 0 {
+		return "none"
+	}
+	return strings.Join(parts, ", ")
+}
+
+func reportReady(s streams, r audit.Readiness, output string) error {
+	if output == "json" {
+		if err := printJSON(s, r); err != nil {
+			return err
+		}
+	} else {
+		answer := "no"
+		if r.Ready {
+			answer = "yes"
+		}
+		fmt.Fprintf(s.out, "ready for kOps %s: %s\n", r.Release, answer)
+		for _, line := range r.InTheWay {
+			fmt.Fprintln(s.out, "  in the way  "+line)
+		}
+		for _, line := range r.Unknown {
+			fmt.Fprintln(s.out, "  unknown     "+line)
+		}
+	}
+	if !r.Ready {
+		return errFound
+	}
+	return nil
+}

@@ -1,0 +1,172 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	pages "github.com/muster-dev/muster/docs/findings"
+	"github.com/muster-dev/muster/internal/audit"
+	"github.com/muster-dev/muster/internal/audit/node"
+	"github.com/muster-dev/muster/internal/daemon"
+)
+
+type auditNodeOptions struct {
+	node   bool
+	root   string
+	binary string
+	output string
+}
+
+func newAudit(s streams) *cobra.Command {
+	var o auditNodeOptions
+	cmd := &cobra.Command{
+		Use:   "audit cluster | --node | --root DIR | --binary FILE",
+		Short: "Would a node join, and what is there that should not be?",
+		Long: `Audit cluster looks at a cluster; see muster audit cluster --help.
+
+With --node, --root or --binary audit reads the build information of Go programs: on
+this machine, on an image mounted at DIR, or of one file. It reports programs that
+carry unmaintained modules, such as protokube with weaveworks/mesh, and with
+-o cyclonedx writes a bill of materials of all of them.
+
+` + exitCodes,
+		Example: "  muster audit --node\n  muster audit --root /mnt/image -o cyclonedx > sbom.json\n  muster audit --binary /opt/kops/bin/protokube",
+		Args:    noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			chosen := 0
+			for _, is := range []bool{o.node, o.root != "", o.binary != ""} {
+				if is {
+					chosen++
+				}
+			}
+			switch {
+			case chosen == 0 && cmd.Flags().NFlag() == 0:
+				return cmd.Help()
+			case chosen != 1:
+				return usagef("want one of --node, --root DIR and --binary FILE; see %s --help", cmd.CommandPath())
+			}
+			return auditNode(cmd.Context(), s, o)
+		},
+	}
+	f := cmd.Flags()
+	f.BoolVar(&o.node, "node", false, "look at this machine")
+	f.StringVar(&o.root, "root", "", "look at the image mounted at this `directory`")
+	f.StringVar(&o.binary, "binary", "", "look at this `file`")
+	f.StringVarP(&o.output, "output", "o", "", "table, json or cyclonedx")
+	cmd.AddCommand(newAuditCluster(s))
+	return cmd
+}
+
+func auditNode(ctx context.Context, s streams, o auditNodeOptions) error {
+	if err := checkOutput(o.output, "table", "json", "cyclonedx"); err != nil {
+		return err
+	}
+	r, err := readPrograms(ctx, s, o)
+	if err != nil {
+		return err
+	}
+	switch o.output {
+	case "cyclonedx":
+		data, err := node.SBOM(r, daemon.Version())
+		if err != nil {
+			return err
+		}
+		_, err = s.out.Write(data)
+		return err
+	case "json":
+		if err := printJSON(s, r); err != nil {
+			return err
+		}
+	default:
+		if err := programTable(s, r); err != nil {
+			return err
+		}
+	}
+	if slices.ContainsFunc(r.Programs, func(p node.Program) bool { return len(p.Dead) > 0 }) {
+		return errFound
+	}
+	return nil
+}
+
+func readPrograms(ctx context.Context, s streams, o auditNodeOptions) (node.Report, error) {
+	if o.binary != "" {
+		p, err := node.ReadFile(o.binary)
+		switch {
+		case errors.Is(err, node.ErrNotGo), errors.Is(err, fs.ErrNotExist):
+			return node.Report{}, usageError{err}
+		case err != nil:
+			return node.Report{}, err
+		}
+		return node.Report{Looked: 1, Programs: []node.Program{p}, Unread: []string{}}, nil
+	}
+	root := o.root
+	if o.node {
+		root = "/"
+	}
+	if info, err := os.Stat(root); err != nil || !info.IsDir() {
+		return node.Report{}, usagef("--root %q is no directory that can be read", root)
+	}
+	looked, last := 0, time.Now()
+	return node.Scan(ctx, root, func(path string) {
+		if looked++; time.Since(last) > 2*time.Second {
+			last = time.Now()
+			fmt.Fprintf(s.err, "muster: %d files, now %s\n", looked, path)
+		}
+	})
+}
+
+func programTable(s streams, r node.Report) error {
+	dead := 0
+	tab := tabwriter.NewWriter(s.out, 0, 8, 2, ' ', 0)
+	for _, p := range r.Programs {
+		for _, d := range p.Dead {
+			dead++
+			running := ""
+			if p.Running {
+				running = ", running"
+			}
+			fmt.Fprintf(tab, "MU402  high\t%s%s\t%s %s\tlast release %s: %s\n", p.Path, running, d.Path, d.Version, d.LastRelease, d.Why)
+		}
+	}
+	if err := tab.Flush(); err != nil {
+		return err
+	}
+	fmt.Fprintf(s.out, "%d unmaintained modules in %d Go programs; %d files looked at, %d could not be read\n", dead, len(r.Programs), r.Looked, len(r.Unread))
+	return nil
+}
+
+func newExplain(s streams) *cobra.Command {
+	return &cobra.Command{
+		Use:   "explain [ID]",
+		Short: "Say what a finding means and what to do, or list all findings",
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return usagef("%s takes one finding, not %d", cmd.CommandPath(), len(args))
+			}
+			return nil
+		},
+		RunE: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				tab := tabwriter.NewWriter(s.out, 0, 8, 2, ' ', 0)
+				for _, r := range audit.Rules() {
+					fmt.Fprintf(tab, "%s\t%s\t%s\n", r.ID, r.Severity, r.Title)
+				}
+				return tab.Flush()
+			}
+			page, ok := pages.Page(args[0])
+			if !ok {
+				return usagef("no finding %q; muster explain lists them", args[0])
+			}
+			_, err := fmt.Fprint(s.out, page)
+			return err
+		},
+	}
+}

@@ -1,0 +1,71 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/spf13/cobra"
+)
+
+func newExport(s streams) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "export cluster",
+		Short: "Write a cluster's manifest to a file",
+		Long:  "Export writes what the state store holds of a cluster as one manifest.\n\n" + exitCodes,
+		Args:  noArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	var f stateFlags
+	var out string
+	sub := &cobra.Command{
+		Use:   "cluster [NAME]",
+		Short: "Write the Cluster and its InstanceGroups, byte for byte as they are stored",
+		Example: `  muster export cluster atlas.k8s.local --state s3://kops-state --out atlas.yaml
+  muster rehearse -f atlas.yaml --to none`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := f.cluster(cmd, args); err != nil {
+				return err
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), storeTimeout)
+			defer cancel()
+			return exportCluster(ctx, s, f, out)
+		},
+	}
+	f.addTo(sub)
+	sub.Flags().StringVar(&out, "out", "", "`file` to write; one that exists is left alone (default: standard output)")
+	cmd.AddCommand(sub)
+	return cmd
+}
+
+func exportCluster(ctx context.Context, s streams, f stateFlags, out string) error {
+	_, c, err := f.read(ctx, s)
+	if err != nil {
+		return err
+	}
+	parsed, err := c.Parse()
+	if err != nil {
+		return firstLine(err)
+	}
+	warnGossip(s, c, parsed)
+	if out == "" {
+		_, err := s.out.Write(c.Manifest())
+		return err
+	}
+	// A spec may hold an overlay's password.
+	file, err := os.OpenFile(out, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return usagef("%s exists; give another --out", out)
+	}
+	if err != nil {
+		return usagef("cannot write the manifest: %w", err)
+	}
+	_, err = file.Write(c.Manifest())
+	if err = errors.Join(err, file.Close()); err != nil {
+		return errors.Join(fmt.Errorf("write %s: %w", out, err), os.Remove(out))
+	}
+	fmt.Fprintf(s.err, "wrote %s: 1 cluster, %d instance groups\n", out, len(c.Groups))
+	return nil
+}

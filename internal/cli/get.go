@@ -1,0 +1,314 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/muster-dev/muster/internal/cluster"
+	"github.com/muster-dev/muster/internal/store"
+)
+
+func newGet(s streams) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "get clusters|instancegroups",
+		Short: "Show clusters and instance groups of a state store",
+		Long:  "Get reads kOps's state store and shows what is there. It changes nothing.\n\n" + exitCodes,
+		Args:  noArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(newGetClusters(s), newGetGroups(s))
+	return cmd
+}
+
+func newGetClusters(s streams) *cobra.Command {
+	var f stateFlags
+	var output string
+	cmd := &cobra.Command{
+		Use:     "clusters [NAME]",
+		Aliases: []string{"cluster"},
+		Short:   "Show the clusters of a state store, or one of them",
+		Example: "  muster get clusters --state s3://kops-state\n  muster get cluster atlas.k8s.local -o yaml",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkOutput(output, getOutputs...); err != nil {
+				return err
+			}
+			// As in kOps, a name of the environment picks no cluster here.
+			if len(args) > 0 || cmd.Flags().Changed("name") {
+				if err := f.cluster(cmd, args); err != nil {
+					return err
+				}
+			} else {
+				f.name = ""
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), storeTimeout)
+			defer cancel()
+			return getClusters(ctx, s, f, output)
+		},
+	}
+	f.addTo(cmd)
+	addOutput(cmd, &output)
+	return cmd
+}
+
+var getOutputs = []string{"table", "wide", "yaml", "json"}
+
+func addOutput(cmd *cobra.Command, output *string) {
+	cmd.Flags().StringVarP(output, "output", "o", "table", "`form`: table, wide, yaml (as it stands in the store) or json")
+}
+
+func getClusters(ctx context.Context, s streams, f stateFlags, output string) error {
+	st, err := f.open(ctx, s)
+	if err != nil {
+		return err
+	}
+	read, err := readClusters(ctx, st, f.name)
+	if err != nil {
+		return err
+	}
+	if len(read) == 0 {
+		fmt.Fprintf(s.err, "muster: no clusters in %s\n", st.URL())
+		return nil
+	}
+	var objects []store.Object
+	for _, c := range read {
+		objects = append(objects, c.Spec)
+	}
+	rows, bad := clusterRows(s, read)
+	switch output {
+	case "yaml":
+		writeYAMLObjects(s.out, objects)
+		return bad
+	case "json":
+		return errors.Join(writeJSONObjects(s.out, st, objects, f.name != ""), bad)
+	}
+	header := []string{"NAME", "CLOUD", "ZONES", "KOPS", "TOPOLOGY"}
+	if output == "wide" {
+		header = append(header, "KUBERNETES", "LOAD BALANCER", "CONTROL PLANE", "NODES")
+	}
+	table(s.out, header, rows)
+	return bad
+}
+
+// readClusters reads the one that is named, or all.
+func readClusters(ctx context.Context, st store.Store, name string) ([]*store.Cluster, error) {
+	if name != "" {
+		c, err := store.Read(ctx, st, name)
+		return []*store.Cluster{c}, err
+	}
+	names, err := store.Clusters(ctx, st)
+	if err != nil {
+		return nil, err
+	}
+	return store.ReadAll(ctx, st, names)
+}
+
+// clusterRows says on standard error which clusters gossip, and returns the
+// first fault of those that cannot be read, after everything else is shown.
+func clusterRows(s streams, read []*store.Cluster) (rows [][]string, bad error) {
+	for _, c := range read {
+		parsed, err := c.Parse()
+		if err != nil {
+			if bad == nil {
+				bad = firstLine(err)
+			}
+			rows = append(rows, []string{c.Name, "unknown", "", orNone(c.KopsVersion), "unknown", "", "", "", ""})
+			continue
+		}
+		warnGossip(s, c, parsed)
+		rows = append(rows, clusterRow(c, parsed))
+	}
+	return rows, bad
+}
+
+func clusterRow(c *store.Cluster, parsed *cluster.Cluster) []string {
+	var zones []string
+	for _, sub := range parsed.Subnets {
+		if z := sub.Zone; z != "" && !slices.Contains(zones, z) {
+			zones = append(zones, z)
+		}
+	}
+	balancer := "none"
+	if lb := parsed.API.LoadBalancer; lb != nil {
+		balancer = strings.TrimSpace(string(lb.Class) + " " + string(lb.Type))
+	}
+	return []string{
+		c.Name, string(parsed.Cloud), strings.Join(zones, ","), orNone(c.KopsVersion), topologyOf(c, parsed),
+		parsed.KubernetesVersion, balancer, strconv.Itoa(parsed.Size(cluster.RoleControlPlane)), strconv.Itoa(parsed.Size(cluster.RoleNode)),
+	}
+}
+
+// topologyOf is the topology under the kOps that last updated the cluster. Where
+// that is not known and matters, both answers are given.
+func topologyOf(c *store.Cluster, parsed *cluster.Cluster) string {
+	if r, ok, err := c.Release(); ok && err == nil {
+		return string(parsed.Topology(r))
+	}
+	was, is := parsed.Topology(cluster.Release135), parsed.Topology(cluster.Release136)
+	if was == is {
+		return string(is)
+	}
+	return fmt.Sprintf("%s or %s", was, is)
+}
+
+func newGetGroups(s streams) *cobra.Command {
+	var f stateFlags
+	var output string
+	cmd := &cobra.Command{
+		Use:     "instancegroups [GROUP]",
+		Aliases: []string{"instancegroup", "ig"},
+		Short:   "Show a cluster's instance groups, or one of them",
+		Example: "  muster get ig --name atlas.k8s.local --state s3://kops-state",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return usagef("%s takes one group, not %d", cmd.CommandPath(), len(args))
+			}
+			if err := errors.Join(checkOutput(output, getOutputs...), f.needName()); err != nil {
+				return firstLine(err)
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), storeTimeout)
+			defer cancel()
+			return getGroups(ctx, s, f, args, output)
+		},
+	}
+	f.addTo(cmd)
+	addOutput(cmd, &output)
+	return cmd
+}
+
+// groupDoc is what the table shows of an instance group beyond package cluster.
+type groupDoc struct {
+	Metadata struct {
+		Name string `yaml:"name"`
+	} `yaml:"metadata"`
+	Spec struct {
+		Role        string   `yaml:"role"`
+		MachineType string   `yaml:"machineType"`
+		MinSize     *int     `yaml:"minSize"`
+		MaxSize     *int     `yaml:"maxSize"`
+		Subnets     []string `yaml:"subnets"`
+		Zones       []string `yaml:"zones"`
+		Image       string   `yaml:"image"`
+	} `yaml:"spec"`
+}
+
+func getGroups(ctx context.Context, s streams, f stateFlags, args []string, output string) error {
+	st, c, err := f.read(ctx, s)
+	if err != nil {
+		return err
+	}
+	objects := c.Groups
+	if len(args) == 1 {
+		o, ok := c.Group(args[0])
+		if !ok {
+			return noGroup(c, args[0])
+		}
+		objects = []store.Object{o}
+	}
+	parsed, bad := c.Parse()
+	if bad == nil {
+		warnGossip(s, c, parsed)
+	}
+	switch output {
+	case "yaml":
+		writeYAMLObjects(s.out, objects)
+		return firstLine(bad)
+	case "json":
+		return errors.Join(writeJSONObjects(s.out, st, objects, len(args) == 1), firstLine(bad))
+	}
+	header := []string{"NAME", "ROLE", "MACHINETYPE", "MIN", "MAX", "ZONES"}
+	if output == "wide" {
+		header = append(header, "IMAGE")
+	}
+	var rows [][]string
+	for _, o := range objects {
+		var doc groupDoc
+		if err := yaml.Unmarshal(o.Data, &doc); err != nil {
+			rows = append(rows, []string{o.Key[strings.LastIndex(o.Key, "/")+1:], "unknown", "", "", "", "", ""})
+			bad = errors.Join(bad, usagef("%s: not YAML: %w", store.Where(st, o.Key), err))
+			continue
+		}
+		role := doc.Spec.Role
+		if role == "Master" {
+			role = string(cluster.RoleControlPlane)
+		}
+		rows = append(rows, []string{
+			doc.Metadata.Name, role, doc.Spec.MachineType, orBlank(doc.Spec.MinSize), orBlank(doc.Spec.MaxSize),
+			strings.Join(append(doc.Spec.Subnets, doc.Spec.Zones...), ","), doc.Spec.Image,
+		})
+	}
+	table(s.out, header, rows)
+	return firstLine(bad)
+}
+
+func noGroup(c *store.Cluster, name string) error {
+	var names []string
+	for _, o := range c.Groups {
+		names = append(names, o.Key[strings.LastIndex(o.Key, "/")+1:])
+	}
+	return usagef("cluster %s has no instance group %q; it has %s", c.Name, name, orDash(names))
+}
+
+func orBlank(n *int) string {
+	if n == nil {
+		return ""
+	}
+	return strconv.Itoa(*n)
+}
+
+// table writes as many columns as the header has.
+func table(w io.Writer, header []string, rows [][]string) {
+	tab := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(tab, strings.Join(header, "\t"))
+	for _, row := range rows {
+		fmt.Fprintln(tab, strings.Join(row[:len(header)], "\t"))
+	}
+	tab.Flush()
+}
+
+// firstLine keeps the first of several faults: one line, and the next run shows
+// the next.
+func firstLine(err error) error {
+	for {
+		joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // the list itself is wanted
+		if !ok || len(joined.Unwrap()) == 0 {
+			return err
+		}
+		err = joined.Unwrap()[0]
+	}
+}
+
+// writeYAMLObjects writes objects as they stand in the store.
+func writeYAMLObjects(w io.Writer, objects []store.Object) {
+	for i, o := range objects {
+		if i > 0 {
+			fmt.Fprintln(w, "---")
+		}
+		_, _ = io.WriteString(w, strings.TrimSuffix(string(o.Data), "\n")+"\n")
+	}
+}
+
+// writeJSONObjects writes one object, or a list of them.
+func writeJSONObjects(w io.Writer, st store.Store, objects []store.Object, one bool) error {
+	docs := make([]map[string]any, len(objects))
+	for i, o := range objects {
+		if err := yaml.Unmarshal(o.Data, &docs[i]); err != nil {
+			return usagef("%s: not YAML: %w", store.Where(st, o.Key), err)
+		}
+	}
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	if one && len(docs) == 1 {
+		return enc.Encode(docs[0])
+	}
+	return enc.Encode(docs)
+}

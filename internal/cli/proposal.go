@@ -1,0 +1,121 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/aymanbagabas/go-udiff"
+
+	"github.com/muster-dev/muster/internal/cluster"
+	"github.com/muster-dev/muster/internal/store"
+)
+
+// proposal is a change to what a store holds of a cluster, not agreed to yet.
+type proposal struct {
+	store store.Store
+	was   *store.Cluster // nil for a cluster that is new
+	now   *store.Cluster
+	// writes are in order: groups first, so that a spec never names what is not
+	// there yet.
+	writes []store.Write
+}
+
+// check refuses what kOps would refuse, and what would leave nodes without a way
+// to the API. What was there before is validate's business.
+func (p proposal) check() (*cluster.Cluster, error) {
+	now, err := p.now.Parse()
+	if err != nil {
+		return nil, firstLine(err)
+	}
+	r, ok, _ := p.now.Release()
+	if !ok {
+		r = cluster.Release136
+	}
+	var was *cluster.Cluster
+	if p.was != nil {
+		was, _ = p.was.Parse() // a spec that is broken may be mended
+	}
+	if now.UsesLegacyGossip(cluster.Release136) && (was == nil || !was.UsesLegacyGossip(cluster.Release136)) {
+		return nil, refusedGossip(now.Name)
+	}
+	var before []string
+	if was != nil {
+		for _, f := range was.Refusals(was.Topology(r), r) {
+			before = append(before, f.String())
+		}
+	}
+	for _, f := range now.Refusals(now.Topology(r), r) {
+		if !slices.Contains(before, f.String()) && (was != nil || !f.KopsAccepts) {
+			return nil, refusal{fmt.Errorf("%s: %s", now.Name, f)}
+		}
+	}
+	return now, nil
+}
+
+func refusedGossip(name string) error {
+	return refusal{fmt.Errorf("%s would gossip, which kOps %s refuses; write spec.topology.dns.type: None, which takes any name, .k8s.local too", name, cluster.Deadline().Refused)}
+}
+
+// secretLine is a password in a spec. People read diffs aloud and paste them.
+var secretLine = regexp.MustCompile(`(?m)^([-+ ]\s*(?:- )?secret:).*$`)
+
+// show writes what would change as a diff.
+func (p proposal) show(w io.Writer) {
+	for _, c := range p.writes {
+		name := store.Where(p.store, c.Old.Key)
+		diff := udiff.Unified(name, name, string(c.Old.Data), string(c.Data))
+		_, _ = io.WriteString(w, secretLine.ReplaceAllString(diff, "$1 (not shown)"))
+	}
+}
+
+// carryOut shows the change, asks unless yes was given, and writes. It is settled
+// when there is nothing left to write.
+func (p proposal) carryOut(ctx context.Context, s streams, yes bool) (settled bool, err error) {
+	p.writes = slices.DeleteFunc(p.writes, func(w store.Write) bool {
+		return w.Old.Version != store.Absent && string(w.Old.Data) == string(w.Data)
+	})
+	if len(p.writes) == 0 {
+		fmt.Fprintln(s.err, "nothing to change")
+		return true, nil
+	}
+	p.show(s.out)
+	if !consent(s, yes) {
+		return false, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	if err := store.WriteAll(ctx, p.store, p.writes); err != nil {
+		if errors.Is(err, store.ErrConflict) {
+			return false, fmt.Errorf("%w: nothing of yours is written; run the command again on what is there now", err)
+		}
+		return false, err
+	}
+	for _, w := range p.writes {
+		fmt.Fprintf(s.err, "wrote %s\n", store.Where(p.store, w.Old.Key))
+	}
+	fmt.Fprintln(s.err, "nodes change when kOps next updates the cluster")
+	return true, nil
+}
+
+// consent asks on a terminal; elsewhere --yes is the only way.
+func consent(s streams, yes bool) bool {
+	if yes {
+		return true
+	}
+	if in, ok := s.in.(*os.File); ok && isTerminal(in) {
+		fmt.Fprint(s.err, "write this? [y/N] ")
+		line, err := bufio.NewReader(in).ReadString('\n')
+		if answer := strings.ToLower(strings.TrimSpace(line)); err == nil && (answer == "y" || answer == "yes") {
+			return true
+		}
+	}
+	fmt.Fprintln(s.err, "nothing written; repeat with --yes to write it")
+	return false
+}

@@ -1,0 +1,31 @@
+package describe
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// ReadNodeConfig reads a nodeupconfig.yaml of the state store.
+func ReadNodeConfig(data []byte) (c NodeConfig, err error) {
+	// The library panics on states that it takes for impossible.
+	defer func() {
+		if p := recover(); p != nil {
+			c, err = NodeConfig{}, errors.New("not YAML: the reader gave up")
+		}
+	}()
+	var doc struct {
+		UsesLegacyGossip *bool `yaml:"usesLegacyGossip"`
+	}
+	if err := yaml.Unmarshal(data, &doc); err != nil {
+		return NodeConfig{}, fmt.Errorf("not YAML: %w", err)
+	}
+	if doc.UsesLegacyGossip == nil {
+		return NodeConfig{}, errors.New("it does not say usesLegacyGossip")
+	}
+	sum := sha256.Sum256(data)
+	return NodeConfig{Hash: base64.StdEncoding.EncodeToString(sum[:]), Gossip: *doc.UsesLegacyGossip}, nil
+}
