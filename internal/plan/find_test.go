@@ -193,7 +193,7 @@ func TestEveryWayBackEndsWhereItBegan(t *testing.T) {
 			t.Errorf("after step %d the way back %q violates %+v", i+1, b.Steps, v[0])
 		}
 		w := p.walk(t.Context(), steps, true)
-		if !returned(p.origin(), w.end.runs[0].nominal) {
+		if !restored(p.origin(), w.end.runs[0].nominal) {
 			t.Errorf("after step %d the way back %q ends in %+v", i+1, b.Steps, w.end.runs[0].nominal)
 		}
 	}
