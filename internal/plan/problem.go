@@ -117,10 +117,10 @@ func (p *Problem) goal() Class {
 	switch {
 	case p.To == cluster.Gossip:
 		return Gossip
-	case p.To == cluster.Hybrid:
-		return Hybrid
 	case p.Endpoints == Addresses:
 		return List
+	case p.To == cluster.Hybrid:
+		return Hybrid
 	default:
 		return None
 	}
