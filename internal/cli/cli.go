@@ -22,6 +22,7 @@ import (
 	"github.com/muster-dev/muster/internal/lab"
 	"github.com/muster-dev/muster/internal/lab/netns"
 	"github.com/muster-dev/muster/internal/node"
+	"github.com/muster-dev/muster/internal/plan"
 	"github.com/muster-dev/muster/internal/portforward"
 )
 
@@ -107,6 +108,7 @@ func exitCode(err error) int {
 		spec     *cluster.SpecError
 		config   *node.ConfigError
 		labUsage *lab.UsageError
+		planFile *plan.FileError
 		kube     *portforward.ConfigError
 	)
 	switch {
@@ -114,7 +116,7 @@ func exitCode(err error) int {
 		return ExitRefused
 	case errors.As(err, &found):
 		return ExitFindings
-	case errors.As(err, &usage), errors.As(err, &spec), errors.As(err, &config), errors.As(err, &labUsage), errors.As(err, &policy), errors.As(err, &kube), isStoreFault(err):
+	case errors.As(err, &usage), errors.As(err, &spec), errors.As(err, &config), errors.As(err, &labUsage), errors.As(err, &planFile), errors.As(err, &policy), errors.As(err, &kube), isStoreFault(err):
 		return ExitUsage
 	default:
 		return ExitFailed
@@ -149,7 +151,7 @@ way. It touches no cluster.
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usagef("%v; see %s --help", err, cmd.CommandPath())
 	})
-	root.AddCommand(newRehearse(s), newLab(s), newInit(s), newToken(s), newGossip(s), newIAM(s), newDescribe(s), newAudit(s), newExplain(s),
+	root.AddCommand(newPlan(s), newRehearse(s), newLab(s), newInit(s), newToken(s), newGossip(s), newIAM(s), newDescribe(s), newAudit(s), newExplain(s),
 		newGet(s), newEdit(s), newReplace(s), newCreate(s), newValidate(s), newExport(s))
 	return root
 }

@@ -14,6 +14,7 @@
 //     connections and says nothing within 2.5 s, one that refuses them within
 //     1.5 s; one that says it is not ready is draining at the next check;
 //   - no single lost probe, closed connection or report makes a server down;
+//   - servers that fall silent together are down together, never one by one;
 //   - an answer of any kind that shows a working server, such as 401, is up.
 package health
 
@@ -140,7 +141,17 @@ type Checker struct {
 
 	mu      sync.Mutex
 	targets map[netip.AddrPort]*target
-	results map[netip.AddrPort]Result // same keys as targets
+	results map[netip.AddrPort]Result    // same keys as targets
+	spoke   map[netip.AddrPort]time.Time // when a target last let anything be heard
+	held    map[*target]verdict          // see publish
+}
+
+// verdict is what the probes of one target have come to.
+type verdict struct {
+	health endpoint.Health
+	reason string
+	rtt    time.Duration
+	mute   time.Time // since when nothing came back; zero if something did
 }
 
 // New returns a Checker without targets. It fails if cfg is not usable.
@@ -172,6 +183,8 @@ func New(cfg Config) (*Checker, error) {
 		changed: make(chan struct{}, 1),
 		targets: make(map[netip.AddrPort]*target),
 		results: make(map[netip.AddrPort]Result),
+		spoke:   make(map[netip.AddrPort]time.Time),
+		held:    make(map[*target]verdict),
 	}, nil
 }
 
@@ -237,6 +250,8 @@ func (c *Checker) SetTargets(addrs []netip.AddrPort) {
 		}
 	}
 	maps.DeleteFunc(c.results, func(a netip.AddrPort, _ Result) bool { return c.targets[a] == nil })
+	maps.DeleteFunc(c.spoke, func(a netip.AddrPort, _ time.Time) bool { return c.targets[a] == nil })
+	maps.DeleteFunc(c.held, func(t *target, _ verdict) bool { return c.targets[t.addr] != t })
 	c.mu.Unlock()
 	signal(c.wake)
 }
@@ -268,30 +283,81 @@ func (c *Checker) Results() map[netip.AddrPort]Result {
 func (c *Checker) Changed() <-chan struct{} { return c.changed }
 
 // publish notes a verdict on t, unless t is no target any more.
-func (c *Checker) publish(t *target, h endpoint.Health, reason string, rtt time.Duration) {
+//
+// That a server fell silent is held back until another has been heard since, or
+// all have fallen silent: then the fault is more likely here, and whoever reads
+// the results must learn of all at once. Otherwise a node whose network fails
+// for a moment, or a control plane too busy to answer any check in time, would
+// lose one server after the other, each with all its connections (k3s#10240).
+func (c *Checker) publish(t *target, v verdict) {
 	c.mu.Lock()
 	if c.targets[t.addr] != t {
 		c.mu.Unlock()
 		return
 	}
+	delete(c.held, t)
+	news := false
+	if v.health == endpoint.Down && !v.mute.IsZero() && c.results[t.addr].Health != endpoint.Down {
+		c.held[t] = v
+	} else {
+		news = c.note(t, v)
+	}
+	news = c.release() || news
+	c.mu.Unlock()
+	if news {
+		signal(c.changed)
+	}
+}
+
+// heard notes that a target let something be heard.
+func (c *Checker) heard(t *target) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.targets[t.addr] == t {
+		c.spoke[t.addr] = time.Now()
+	}
+}
+
+// release notes the verdicts that need not be held back any more. Called with mu
+// held, as is note.
+func (c *Checker) release() (news bool) {
+	silent := 0
+	for _, t := range c.targets {
+		if _, held := c.held[t]; held || c.results[t.addr].Health == endpoint.Down {
+			silent++
+		}
+	}
+	for t, v := range c.held {
+		alone := true
+		for a, at := range c.spoke {
+			alone = alone && (a == t.addr || at.Before(v.mute))
+		}
+		if !alone || silent == len(c.targets) {
+			delete(c.held, t)
+			news = c.note(t, v) || news
+		}
+	}
+	return news
+}
+
+// note makes a verdict the result and reports whether it is news.
+func (c *Checker) note(t *target, v verdict) (news bool) {
 	was := c.results[t.addr]
-	is := Result{Health: h, Reason: reason, Since: was.Since, RTT: cmp.Or(rtt, was.RTT)}
-	if h != was.Health {
+	is := Result{Health: v.health, Reason: v.reason, Since: was.Since, RTT: cmp.Or(v.rtt, was.RTT)}
+	if v.health != was.Health {
 		is.Since = time.Now()
 	}
 	c.results[t.addr] = is
-	c.mu.Unlock()
-
-	if h == was.Health && reason == was.Reason {
-		return
+	if v.health == was.Health && v.reason == was.Reason {
+		return false
 	}
 	level := slog.LevelInfo
-	if h.Away() {
+	if v.health.Away() {
 		level = slog.LevelWarn
 	}
 	c.cfg.Logger.Log(context.Background(), level, "server health",
-		"server", t.addr, "from", was.Health, "to", h, "reason", reason)
-	signal(c.changed)
+		"server", t.addr, "from", was.Health, "to", v.health, "reason", v.reason)
+	return true
 }
 
 // interval is the time to the next check of any server.

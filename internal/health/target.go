@@ -20,6 +20,7 @@ type target struct {
 
 	judge judge
 	kept  *link
+	mute  time.Time // when the first probe began that nobody answered; zero if the last was answered
 }
 
 func newTarget(addr netip.AddrPort, fall, rise int) *target {
@@ -45,17 +46,30 @@ func (t *target) run(ctx context.Context, c *Checker) {
 		if ctx.Err() != nil {
 			return
 		}
+		t.listen(o, began, c)
 		switch t.judge.note(o) {
 		case stale:
 			t.forget()
 		case doubtful:
 			sleep(ctx, recheckPause-time.Since(began))
 		case settled:
-			c.publish(t, t.judge.health, t.judge.reason, rtt)
+			c.publish(t, verdict{t.judge.health, t.judge.reason, rtt, t.mute})
 			if t.rest(ctx, jittered(c.interval())) {
 				sleep(ctx, recheckPause-time.Since(began))
 			}
 		}
+	}
+}
+
+// listen notes whether anything came back at all. A refused connection counts:
+// it shows that the way there and back is open.
+func (t *target) listen(o outcome, began time.Time, c *Checker) {
+	switch {
+	case !o.timedOut:
+		t.mute = time.Time{}
+		c.heard(t)
+	case t.mute.IsZero():
+		t.mute = began
 	}
 }
 

@@ -20,9 +20,16 @@ var first = netip.MustParseAddrPort("172.20.0.4:443")
 
 // bubble runs f with a checker of one server that has just been found up.
 func bubble(t *testing.T, f func(*testing.T, *network, *health.Checker)) {
+	t.Helper()
+	bubbleOf(t, []netip.AddrPort{first}, f)
+}
+
+// bubbleOf is bubble with several servers.
+func bubbleOf(t *testing.T, servers []netip.AddrPort, f func(*testing.T, *network, *health.Checker)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		ca := newAuthority(t)
-		n := newNetwork(ca.good(), first)
+		n := newNetwork(ca.good(), servers...)
 		c, err := health.New(health.Config{ServerName: serverName, Roots: ca.pool(), Dial: n.dial})
 		if err != nil {
 			t.Fatal(err)
@@ -30,10 +37,12 @@ func bubble(t *testing.T, f func(*testing.T, *network, *health.Checker)) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() { done <- c.Run(ctx) }()
-		c.SetTargets([]netip.AddrPort{first})
+		c.SetTargets(servers)
 		synctest.Wait()
-		if got := c.Results()[first]; got.Health != endpoint.Up {
-			t.Errorf("at the start: got %s (%s), want up", got.Health, got.Reason)
+		for _, a := range servers {
+			if got := c.Results()[a]; got.Health != endpoint.Up {
+				t.Errorf("%s at the start: got %s (%s), want up", a, got.Health, got.Reason)
+			}
 		}
 		drain(c)
 		f(t, n, c)
@@ -128,6 +137,55 @@ func TestServerThatVanishesUnderAKeptConnectionIsDownInTime(t *testing.T) {
 	// A bound so loose that nothing could break it would prove nothing.
 	if floor := 1600 * time.Millisecond; longest < floor {
 		t.Errorf("took %s at most; that cannot include the interval and both probes", longest)
+	}
+}
+
+// k3s#10240, and every node whose own network fails: whoever reads the results
+// must not see a state in which some servers are down and others not yet.
+func TestServersThatFallSilentTogetherAreDownTogether(t *testing.T) {
+	servers := []netip.AddrPort{first, netip.MustParseAddrPort("172.20.0.5:443"), netip.MustParseAddrPort("172.20.0.6:443")}
+	for offset := time.Duration(0); offset < time.Second; offset += 50 * time.Millisecond {
+		bubbleOf(t, servers, func(t *testing.T, n *network, c *health.Checker) {
+			time.Sleep(10*time.Second + offset) // their checks have drifted apart
+			synctest.Wait()
+			for _, a := range servers {
+				n.change(a, func(s *server) { s.vanished = true })
+			}
+			began := time.Now()
+			<-c.Changed()
+			if took := time.Since(began); took > 2100*time.Millisecond {
+				t.Errorf("took %s", took)
+			}
+			for a, r := range c.Results() {
+				if r.Health != endpoint.Down {
+					t.Errorf("%s is %s while others are down", a, r.Health)
+				}
+			}
+		})
+	}
+}
+
+func TestAServerThatFallsSilentAloneIsNotHeldBack(t *testing.T) {
+	second := netip.MustParseAddrPort("172.20.0.5:443")
+	for name, fellow := range map[string]func(*server){
+		"while another answers": func(*server) {},
+		"while another refuses": func(s *server) { s.refuses, s.closes = true, true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubbleOf(t, []netip.AddrPort{first, second}, func(t *testing.T, n *network, c *health.Checker) {
+				n.change(second, fellow)
+				time.Sleep(10 * time.Second)
+				drain(c)
+				n.change(first, func(s *server) { s.vanished = true })
+				began := time.Now()
+				for c.Results()[first].Health != endpoint.Down {
+					<-c.Changed()
+				}
+				if took := time.Since(began); took > 3*time.Second {
+					t.Errorf("took %s", took)
+				}
+			})
+		})
 	}
 }
 

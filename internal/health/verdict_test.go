@@ -175,12 +175,12 @@ func TestLateVerdictOfARemovedTargetIsDropped(t *testing.T) {
 	c.SetTargets([]netip.AddrPort{addr})
 	removed := c.targets[addr]
 	c.SetTargets(nil)
-	c.publish(removed, endpoint.Down, "late", 0)
+	c.publish(removed, verdict{health: endpoint.Down, reason: "late"})
 	if got := c.Results(); len(got) != 0 {
 		t.Errorf("after it went: got %v", got)
 	}
 	c.SetTargets([]netip.AddrPort{addr})
-	c.publish(removed, endpoint.Down, "late", 0)
+	c.publish(removed, verdict{health: endpoint.Down, reason: "late"})
 	if got := c.Results()[addr].Health; got != endpoint.Unknown {
 		t.Errorf("after it came back: got %s, want unknown", got)
 	}

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"context"
 	"slices"
 
 	"github.com/muster-dev/muster/internal/cluster"
@@ -16,9 +17,9 @@ type WayBack struct {
 }
 
 // waysBack finds the cheapest proven way back from after each step.
-func (p *Problem) waysBack(steps []Step, w proof) ([]WayBack, error) {
+func (p *Problem) waysBack(ctx context.Context, steps []Step, w proof) []WayBack {
 	var all []WayBack
-	s := &searcher{p: p, steps: p.stepsBack(), explorer: newExplorer(p), back: true}
+	s := &searcher{p: p, steps: p.stepsBack(), explorer: newExplorer(ctx, p), back: true}
 	n := w.beginning
 	walker := &searcher{p: p, steps: steps, explorer: s.explorer}
 	origin := p.origin()
@@ -31,13 +32,14 @@ func (p *Problem) waysBack(steps []Step, w proof) ([]WayBack, error) {
 			continue
 		}
 		begin := &node{runs: n.runs, excused: n.excused}
-		s.expanded, s.states = 0, 0
-		end, err := s.search(begin, func(at State) bool { return returned(origin, at) })
-		if err != nil {
-			return nil, err
-		}
-		if end == nil {
-			all = append(all, WayBack{After: i + 1, Steps: []string{}, None: "no order of steps back keeps every invariant"})
+		s.states = 0
+		end, err := s.search(begin, func(at State) bool { return restored(origin, at) })
+		if err != nil || end == nil {
+			why := "no order of steps back keeps every invariant"
+			if err != nil {
+				why = err.Error()
+			}
+			all = append(all, WayBack{After: i + 1, Steps: []string{}, None: why})
 			continue
 		}
 		back := WayBack{After: i + 1, Steps: []string{}}
@@ -52,7 +54,7 @@ func (p *Problem) waysBack(steps []Step, w proof) ([]WayBack, error) {
 		back.States = s.states
 		all = append(all, back)
 	}
-	return all, nil
+	return all
 }
 
 // before is what the configuration of before says: the one that the plan began
@@ -100,10 +102,10 @@ func (p *Problem) remainingBack(s State) (c Cost) {
 	return c
 }
 
-// returned reports whether a state is as good as the one that everything began
+// restored reports whether a state is as good as the one that everything began
 // in: what nodes are and read is what it was. A port that is exposed, or an
 // address that is held, harms nobody and may stay.
-func returned(origin, s State) bool {
+func restored(origin, s State) bool {
 	return s.None == origin.None && s.Templates == origin.Templates && s.Live == origin.Live &&
 		s.Quiet == origin.Quiet && (s.Members.quiet() == 0) == (origin.Members.quiet() == 0) &&
 		s.Bridge == origin.Bridge && s.PolicyBridge == origin.PolicyBridge && s.Lookup == origin.Lookup &&

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"math"
 	"slices"
@@ -35,9 +36,11 @@ type Violation struct {
 // assumptions are the limits of the model, said out loud.
 func (p *Problem) assumptions() []string {
 	all := []string{
-		"a worker that has joined once comes back from a reboot with what is on its disk: that kOps's nodeup finds a newer configuration than the one it was born with does not stop its kubelet",
+		"a node that reboots has its kubelet and hosts block on disk; that nodeup finds a newer configuration does not stop it",
 		"no second control-plane node dies while one is away",
-		"a worker that cannot join within a step's phase, but will once the phase is over, counts as one that cannot",
+	}
+	if p.Via != Lab {
+		all = append(all, "kOps is 1.36 wherever it runs: older ones know no hybrid, later ones no gossip")
 	}
 	if p.Endpoints == Balancer {
 		if p.BalancerAddresses == 1 {
@@ -59,7 +62,7 @@ type proof struct {
 	excused   []breaches
 	end       *node
 	nominal   []State // of the first start, before each step and at the end
-	stuck     int     // the step that can begin in no start; -1 if none
+	stuck     int     // the step that can begin in no start, or was not explored to its end; -1 if none
 	found     []found
 	beginning *node
 }
@@ -72,8 +75,8 @@ type found struct {
 
 // walk takes steps one after the other and asks for every invariant on the way.
 // Unless all is set it ends at the first violation.
-func (p *Problem) walk(steps []Step, all bool) proof {
-	s := &searcher{p: p, steps: steps, explorer: newExplorer(p)}
+func (p *Problem) walk(ctx context.Context, steps []Step, all bool) proof {
+	s := &searcher{p: p, steps: steps, explorer: newExplorer(ctx, p)}
 	n := s.begin(p.Starts)
 	w := proof{worst: math.MaxInt, stuck: -1, beginning: n, nominal: []State{n.runs[0].nominal}}
 	seen := breaches(0)
@@ -104,7 +107,7 @@ func (p *Problem) walk(steps []Step, all bool) proof {
 		}
 		w.states += states
 		w.perStep = append(w.perStep, states)
-		if len(next.runs) == 0 {
+		if len(next.runs) == 0 || s.explorer.spent {
 			w.stuck = i
 			break
 		}
@@ -123,11 +126,11 @@ func (p *Problem) walk(steps []Step, all bool) proof {
 
 // check walks through a sequence of steps and returns what it violates, the
 // shortest story of each, the earliest first. None means that the sequence is as safe as a plan.
-func (p *Problem) check(steps []Step) []Violation {
-	w := p.walk(steps, true)
+func (p *Problem) check(ctx context.Context, steps []Step) []Violation {
+	w := p.walk(ctx, steps, true)
 	var all []Violation
 	for _, f := range w.found {
-		all = append(all, p.tell(steps[:f.step+1], w.excused, f))
+		all = append(all, p.tell(ctx, steps[:f.step+1], w.excused, f))
 	}
 	if last := w.end.runs[0].nominal; w.stuck < 0 && last.PolicyBridge && !p.origin().PolicyBridge {
 		all = append(all, Violation{
@@ -142,8 +145,8 @@ func (p *Problem) check(steps []Step) []Violation {
 }
 
 // tell finds the shortest way to a violation and puts it into words.
-func (p *Problem) tell(steps []Step, excused []breaches, f found) Violation {
-	e := newExplorer(p)
+func (p *Problem) tell(ctx context.Context, steps []Step, excused []breaches, f found) Violation {
+	e := newExplorer(ctx, p)
 	e.target = func(step int) breaches {
 		if step >= len(excused) {
 			return 0

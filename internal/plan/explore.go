@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"context"
 	"math"
 	"slices"
 )
@@ -23,7 +24,7 @@ type point struct {
 // A visit is a point that was reached, and how it was come by.
 type visit struct {
 	point
-	far    uint32 // changes since the beginning
+	far    uint32 // moves since the beginning
 	by     int16  // the change: a phase's index, or moveBase and a move's; noChange
 	before int32  // the visit that it was come from; -1 at the beginning
 	done   bool
@@ -37,12 +38,18 @@ const (
 // An explorer walks through steps, whatever the world does meanwhile, and asks
 // every state for every invariant.
 type explorer struct {
+	ctx   context.Context // of the question that it answers; looked at now and then
 	p     *Problem
 	moves []change
 
 	// target is what ends an exploration: the breaches that are looked for, by
 	// step. Others are ignored.
 	target func(step int) breaches
+
+	// limit bounds the visits of all explorations together; spent is set when it
+	// was reached or nobody waits any more, and then nothing is proven.
+	limit int
+	spent bool
 
 	visits []visit
 	found  breaches // what is violated, of what is looked for
@@ -51,18 +58,27 @@ type explorer struct {
 	class  Class    // of that worker
 
 	at            map[point]int32
-	now, later    []int32 // visits to look at, at this distance and the next
+	now, later    []int32 // visits to look at, after as many moves and after one more
 	scratch, back []State
 }
 
-func newExplorer(p *Problem) *explorer {
-	return &explorer{p: p, moves: moves(), at: make(map[point]int32)}
+// maxVisits is what a search may look at before it gives up; plans of any sample
+// need less than a hundredth of it.
+const maxVisits = 20_000_000
+
+func newExplorer(ctx context.Context, p *Problem) *explorer {
+	limit := p.effort
+	if limit == 0 {
+		limit = maxVisits
+	}
+	return &explorer{ctx: ctx, p: p, moves: moves(), limit: limit, at: make(map[point]int32)}
 }
 
 // explore visits every point that steps and moves can reach from the given
-// states, the nearest first, and returns the states in which all steps may be
-// over, sorted. Unless all is set it ends at the first violation: no other is
-// nearer.
+// states, and returns the states in which all steps may be over, sorted. Those
+// that need the fewest moves come first, and of them those with the fewest
+// phases: the best story is one in which the least has to go wrong. Unless all
+// is set it ends at the first violation.
 func (e *explorer) explore(start State, from []uint64, steps []Step, all bool) (ends []uint64) {
 	e.visits, e.found, e.where, e.worst = e.visits[:0], 0, -1, math.MaxInt
 	e.now, e.later = e.now[:0], e.later[:0]
@@ -70,15 +86,18 @@ func (e *explorer) explore(start State, from []uint64, steps []Step, all bool) (
 	for _, k := range from {
 		e.reach(visit{point: point{state: k}, by: noChange, before: -1})
 	}
-	for len(e.now) > 0 || len(e.later) > 0 {
-		if len(e.now) == 0 {
-			e.now, e.later = e.later, e.now
+	for head := 0; head < len(e.now) || len(e.later) > 0; head++ {
+		if head == len(e.now) {
+			e.now, e.later, head = e.later, e.now[:0], 0
 		}
-		i := e.now[len(e.now)-1]
-		e.now = e.now[:len(e.now)-1]
+		i := e.now[head]
 		v := e.visits[i]
 		if v.done {
 			continue
+		}
+		if e.limit--; e.limit < 0 || e.limit%4096 == 0 && e.ctx.Err() != nil {
+			e.spent = true
+			return nil
 		}
 		e.visits[i].done = true
 		s := stateOf(v.state)
@@ -125,7 +144,11 @@ func (e *explorer) follow(i int32, v visit, c change, by int16, s State) bool {
 	e.scratch = c.next(e.p, s, e.scratch[:0])
 	for _, t := range e.scratch {
 		p := point{state: t.key(), step: v.step, phase: v.phase}
-		e.reach(visit{point: p, far: v.far + 1, by: by, before: i})
+		far := v.far
+		if by >= moveBase {
+			far++
+		}
+		e.reach(visit{point: p, far: far, by: by, before: i})
 	}
 	return len(e.scratch) > 0
 }

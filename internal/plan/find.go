@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -43,6 +44,8 @@ type Planned struct {
 
 	Cost   Cost `json:"cost"`
 	States int  `json:"states"` // states that it was proven in
+	// After is the cluster after it, in words, if nothing else happened.
+	After string `json:"after"`
 }
 
 // Replacements says who is replaced how often.
@@ -67,25 +70,31 @@ type Refusal struct {
 
 // Find returns the cheapest plan, or the reasons why there is none as a Plan with
 // Refused set. The error is about the problem or the search itself.
-func Find(p Problem) (Plan, error) {
+func Find(ctx context.Context, p Problem) (Plan, error) {
 	if err := p.validate(); err != nil {
 		return Plan{}, err
 	}
-	n, s, err := p.solve()
+	for i := range p.Starts {
+		p.Starts[i].Key = p.Starts[i].State.key()
+	}
+	if len(p.Blocked) > 0 {
+		return Plan{Problem: p, Steps: []Planned{}, Refused: &Refusal{Why: strings.Join(p.Blocked, "; "), Story: slices.Clone(p.Blocked)}}, nil
+	}
+	n, s, err := p.solve(ctx)
 	if err != nil {
 		return Plan{}, err
 	}
 	if n == nil {
-		r, err := p.refusal()
+		r, err := p.refusal(ctx)
 		return Plan{Problem: p, Steps: []Planned{}, Refused: &r}, err
 	}
 	steps := s.pick(s.tidy(s.begin(p.Starts), n.path()))
-	return p.compose(steps)
+	return p.compose(ctx, steps)
 }
 
 // solve searches for the problem's goal.
-func (p *Problem) solve() (*node, *searcher, error) {
-	s := &searcher{p: p, steps: p.forth(), explorer: newExplorer(p)}
+func (p *Problem) solve(ctx context.Context) (*node, *searcher, error) {
+	s := &searcher{p: p, steps: p.forth(), explorer: newExplorer(ctx, p)}
 	n, err := s.search(s.begin(p.Starts), p.reached)
 	return n, s, err
 }
@@ -99,8 +108,8 @@ func (s *searcher) pick(indices []int) (steps []Step) {
 
 // compose proves a sequence of steps once more, as a whole, and says what is to
 // be said of it.
-func (p *Problem) compose(steps []Step) (Plan, error) {
-	w := p.walk(steps, false)
+func (p *Problem) compose(ctx context.Context, steps []Step) (Plan, error) {
+	w := p.walk(ctx, steps, false)
 	if len(w.found) > 0 || w.stuck >= 0 || !w.end.reachedBy(p.reached) {
 		return Plan{}, errors.New("a plan was found and does not hold when it is walked through; this is a defect of the planner")
 	}
@@ -108,11 +117,10 @@ func (p *Problem) compose(steps []Step) (Plan, error) {
 	pl.Certificate = p.certify(w, steps)
 	pl.Replaced = p.replacements(steps, w.nominal)
 	for i, t := range steps {
-		pl.Steps = append(pl.Steps, p.describe(i, t, w))
+		pl.Steps = append(pl.Steps, p.describe(ctx, i, t, w))
 	}
-	back, err := p.waysBack(steps, w)
-	pl.Back = back
-	return pl, err
+	pl.Back = p.waysBack(ctx, steps, w)
+	return pl, nil
 }
 
 func (p *Problem) certify(w proof, steps []Step) *Certificate {
@@ -143,21 +151,18 @@ func (p *Problem) already(b breach) string {
 	}
 }
 
-func (p *Problem) describe(i int, t Step, w proof) Planned {
+func (p *Problem) describe(ctx context.Context, i int, t Step, w proof) Planned {
 	from := w.nominal[i]
 	d := Planned{
 		Number: i + 1, ID: t.ID, Title: t.Title, Why: t.Why,
 		Bridge: t.Bridge, Hold: t.Hold, Irreversible: t.Irreversible, Undo: t.Undo,
 		Gates: []string{}, Effects: []string{}, Meanwhile: []string{}, How: p.how(t.ID),
-		Cost: p.cost(t, from), States: w.perStep[i],
+		Cost: p.cost(t, from), States: w.perStep[i], After: w.nominal[i+1].String(),
 	}
 	for _, n := range t.needs {
 		d.Gates = append(d.Gates, n.says)
 	}
-	e := newExplorer(p)
-	for _, s := range e.trace(from, t) {
-		d.Effects = append(d.Effects, s)
-	}
+	d.Effects = append(d.Effects, newExplorer(ctx, p).trace(from, t)...)
 	d.Meanwhile = p.meanwhile(from)
 	return d
 }
@@ -227,9 +232,9 @@ func (p *Problem) replacements(steps []Step, nominal []State) (r Replacements) {
 }
 
 // refusal says why there is no plan: the direct way, and where it loses nodes.
-func (p *Problem) refusal() (Refusal, error) {
+func (p *Problem) refusal(ctx context.Context) (Refusal, error) {
 	r := Refusal{Story: []string{}, Why: "no order of steps keeps every invariant"}
-	all := p.check(p.direct())
+	all := p.check(ctx, p.direct())
 	if i := slices.IndexFunc(all, func(v Violation) bool { return v.Class == Unresolved.String() }); i > 0 {
 		all = all[i:] // what no order mends comes before what some order does
 	}
@@ -250,7 +255,7 @@ func (p *Problem) refusal() (Refusal, error) {
 	for _, start := range p.Starts {
 		q := *p
 		q.Starts = []Start{start}
-		n, _, err := q.solve()
+		n, _, err := q.solve(ctx)
 		if err != nil {
 			return r, err
 		}
@@ -271,17 +276,24 @@ func (p *Problem) direct() []Step {
 	case cluster.Hybrid:
 		steps = nil
 	case cluster.Gossip:
-		return []Step{p.unsetTopology(), p.restoreControlPlane(), p.rollControlPlane(), p.restoreWorkers(), p.rollWorkers()}
+		steps = []Step{p.unsetTopology(), p.restoreControlPlane(), p.rollControlPlane(), p.restoreWorkers(), p.rollWorkers()}
+		for i := range steps {
+			steps[i].needs = nil // nobody looks
+		}
+		return steps
 	}
 	q := *p
 	q.Via = Kops
 	return append(steps, q.kopsReconcile()...)
 }
 
+// maxGroup bounds the nodes of a group, so that costs add up without overflow.
+const maxGroup = 100_000
+
 func (p *Problem) validate() error {
 	var errs []error
-	if len(p.Starts) == 0 {
-		errs = append(errs, errors.New("plan: no state to start from"))
+	if n := len(p.Starts); n == 0 || n > maxStarts {
+		errs = append(errs, fmt.Errorf("plan: %d states to start from; want 1 to %d", n, maxStarts))
 	}
 	if !slices.Contains([]cluster.Topology{cluster.Gossip, cluster.Hybrid, cluster.None}, p.To) {
 		errs = append(errs, fmt.Errorf("plan: --to %q; want hybrid, none or gossip", p.To))
@@ -294,6 +306,18 @@ func (p *Problem) validate() error {
 	}
 	if p.MaxAway < 0 {
 		errs = append(errs, fmt.Errorf("plan: --max-away %d; want 1 or more", p.MaxAway))
+	}
+	for i, s := range p.Starts {
+		if n := int(s.State.Members.up()) + int(s.State.Away); n > maxMembers {
+			errs = append(errs, fmt.Errorf("plan: start %d has %d control-plane nodes; at most %d can be planned for", i+1, n, maxMembers))
+		}
+	}
+	for _, g := range p.Groups {
+		for class, n := range g.Live {
+			if n < 0 || n > maxGroup {
+				errs = append(errs, fmt.Errorf("plan: group %s has %d nodes of class %s; want 0 to %d", g.Name, n, class, maxGroup))
+			}
+		}
 	}
 	if n := p.members(); n > maxMembers {
 		errs = append(errs, fmt.Errorf("plan: %d control-plane nodes; at most %d can be planned for", n, maxMembers))

@@ -41,7 +41,7 @@ func (p *Problem) starting(change func(s *State)) *Problem {
 
 func mustFind(t testing.TB, p *Problem) Plan {
 	t.Helper()
-	pl, err := Find(*p)
+	pl, err := Find(t.Context(), *p)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,7 +21,7 @@ func TestHazardsOfTheDocumentedWay(t *testing.T) {
 			problem: gossip,
 			steps:   gossip.kopsReconcile(),
 			want: Violation{Invariant: "boot", Class: "gossip", Step: 1, Story: []string{
-				"kOps narrows the role nodes.atlas.k8s.local at once",
+				"kOps narrows nodes.atlas.k8s.local at once",
 				"a gossip worker of nodes-a reboots: its role may no longer list instances and read the state store, so it finds no seed -> it never joins",
 			}},
 		},
@@ -30,7 +30,7 @@ func TestHazardsOfTheDocumentedWay(t *testing.T) {
 			steps:   append([]Step{gossip.setTopology()}, gossip.kopsReconcile()...),
 			want: Violation{Invariant: "publisher", Class: "gossip", Step: 2, Story: []string{
 				"step 1 is done: set spec.topology.dns.type to None",
-				"kOps narrows the role nodes.atlas.k8s.local at once",
+				"kOps narrows nodes.atlas.k8s.local at once",
 				"kOps puts port 3988 on the load balancer",
 				"kOps changes its add-ons: dns-controller is to go",
 				"within a minute kOps removes dns-controller",
@@ -42,7 +42,7 @@ func TestHazardsOfTheDocumentedWay(t *testing.T) {
 			steps:   []Step{bare.setTopology(), bare.kopsUpdate(true)},
 			want: Violation{Invariant: "boot", Class: "unresolved", Step: 2, Story: []string{
 				"step 1 is done: set spec.topology.dns.type to None",
-				"kOps narrows the role nodes.atlas.k8s.local at once",
+				"kOps narrows nodes.atlas.k8s.local at once",
 				"kOps changes its add-ons: dns-controller is to go",
 				"the control plane's templates no longer gossip",
 				"the first group's template is now unresolved",
@@ -74,7 +74,7 @@ func TestHazardsOfTheDocumentedWay(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			all := test.problem.check(test.steps)
+			all := test.problem.check(t.Context(), test.steps)
 			i := slices.IndexFunc(all, func(v Violation) bool {
 				return v.Invariant == test.want.Invariant && v.Class == test.want.Class
 			})
@@ -90,7 +90,7 @@ func TestHazardsOfTheDocumentedWay(t *testing.T) {
 
 func TestTheControlPlaneFirstLosesWorkersInTheEnd(t *testing.T) {
 	p := with(gossiping(3, 20), func(p *Problem) { p.Via = Lab })
-	all := p.check([]Step{p.setTopology(), p.updateControlPlane(), p.rollControlPlane()})
+	all := p.check(t.Context(), []Step{p.setTopology(), p.updateControlPlane(), p.rollControlPlane()})
 	i := slices.IndexFunc(all, func(v Violation) bool { return v.Invariant == "steady" })
 	if i < 0 {
 		t.Fatalf("no worker loses the API: %+v", all)
@@ -104,7 +104,7 @@ func TestTheControlPlaneFirstLosesWorkersInTheEnd(t *testing.T) {
 // TestTheRepairedOrder: the planner's own order has none of the hazards.
 func TestTheRepairedOrder(t *testing.T) {
 	p := gossiping(3, 20)
-	if all := p.check(p.stepsOf(t, ids(mustPlan(t, p)))); len(all) > 0 {
+	if all := p.check(t.Context(), p.stepsOf(t, ids(mustPlan(t, p)))); len(all) > 0 {
 		t.Errorf("the plan violates %+v", all)
 	}
 }

@@ -86,10 +86,10 @@ func TestEveryInvariantCatchesASeededBug(t *testing.T) {
 				}
 			}
 			steps := p.stepsOf(t, ids(mustPlan(t, p)))
-			if v := p.check(slices.Clone(steps)); len(v) > 0 {
+			if v := p.check(t.Context(), slices.Clone(steps)); len(v) > 0 {
 				t.Fatalf("the plan without the bug violates %+v", v[0])
 			}
-			all := p.check(test.seed(t, p, slices.Clone(steps)))
+			all := p.check(t.Context(), test.seed(t, p, slices.Clone(steps)))
 			if !slices.ContainsFunc(all, func(v Violation) bool { return v.Invariant == test.invariant.String() }) {
 				t.Errorf("the bug passes; found only %+v", all)
 			}
@@ -130,7 +130,7 @@ func ungate(steps []Step) []Step {
 // work, and only the invariants make it safe.
 func TestWithoutPreconditionsThePlannerIsStillSafe(t *testing.T) {
 	p := gossiping(3, 20)
-	s := &searcher{p: p, steps: ungate(p.forth()), explorer: newExplorer(p)}
+	s := &searcher{p: p, steps: ungate(p.forth()), explorer: newExplorer(t.Context(), p)}
 	n, err := s.search(s.begin(p.Starts), p.reached)
 	if err != nil {
 		t.Fatal(err)
@@ -138,7 +138,7 @@ func TestWithoutPreconditionsThePlannerIsStillSafe(t *testing.T) {
 	if n == nil {
 		t.Fatal("no plan")
 	}
-	if all := p.check(s.pick(n.path())); len(all) > 0 {
+	if all := p.check(t.Context(), s.pick(n.path())); len(all) > 0 {
 		t.Errorf("a plan was returned that violates %+v", all[0])
 	}
 }

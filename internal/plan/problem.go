@@ -48,6 +48,9 @@ type Problem struct {
 	// MaxAway is how many workers of a group may be away at once; 0 means 1.
 	MaxAway int `json:"maxAway,omitempty"`
 
+	// Blocked are the parts of the spec that no order of steps gets around.
+	Blocked []string `json:"blocked,omitempty"`
+
 	// Groups are the instance groups with workers or control-plane nodes.
 	Groups []Group `json:"groups"`
 
@@ -59,6 +62,8 @@ type Problem struct {
 	// Starts are the states that the cluster may be in. Several, where something
 	// that matters could not be observed.
 	Starts []Start `json:"starts"`
+
+	effort int // visits of an explorer at most; 0 for maxVisits
 }
 
 // Group is an instance group: what a plan is put into words with.
@@ -87,7 +92,7 @@ type Start struct {
 	Key     uint64   `json:"state"` // the State, packed
 }
 
-// workers counts workers and how many of them are not of class c.
+// workers counts the workers.
 func (p *Problem) workers() (n int) {
 	for _, g := range p.Groups {
 		if g.Role == cluster.RoleNode {
@@ -97,6 +102,7 @@ func (p *Problem) workers() (n int) {
 	return n
 }
 
+// members counts the control-plane nodes.
 func (p *Problem) members() (n int) {
 	for _, g := range p.Groups {
 		if g.Role == cluster.RoleControlPlane {
@@ -111,10 +117,10 @@ func (p *Problem) goal() Class {
 	switch {
 	case p.To == cluster.Gossip:
 		return Gossip
-	case p.To == cluster.Hybrid:
-		return Hybrid
 	case p.Endpoints == Addresses:
 		return List
+	case p.To == cluster.Hybrid:
+		return Hybrid
 	default:
 		return None
 	}

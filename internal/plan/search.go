@@ -1,9 +1,10 @@
 package plan
 
 import (
+	"cmp"
 	"container/heap"
 	"encoding/binary"
-	"fmt"
+	"errors"
 
 	"github.com/muster-dev/muster/internal/cluster"
 )
@@ -82,16 +83,14 @@ func (f *frontier) Pop() any {
 	return n
 }
 
-// maxNodes ends a search that would not end by itself in good time; plans of any
-// sample need a few hundred.
-const maxNodes = 200_000
+// errSpent ends a search that would not end by itself in good time.
+var errSpent = errors.New("the search for a plan was given up: too many states; this cluster needs smaller questions, such as --to hybrid first")
 
 // A searcher looks for the cheapest sequence of steps to a goal.
 type searcher struct {
 	p        *Problem
 	steps    []Step
 	explorer *explorer
-	expanded int  // nodes from which steps were tried
 	states   int  // states explored on the way
 	back     bool // the goal is another than the problem asks for
 }
@@ -131,15 +130,15 @@ func (s *searcher) search(begin *node, reached goal) (*node, error) {
 		if n.reachedBy(reached) {
 			return n, nil
 		}
-		if s.expanded++; s.expanded > maxNodes {
-			return nil, fmt.Errorf("no plan among the first %d points of the search", maxNodes)
-		}
 		for i := range s.steps {
 			if next := s.take(n, i); next != nil {
 				order++
 				next.order = order
 				heap.Push(&open, next)
 			}
+		}
+		if s.explorer.spent {
+			return nil, cmp.Or(s.explorer.ctx.Err(), errSpent)
 		}
 	}
 	return nil, nil
@@ -187,7 +186,7 @@ func (s *searcher) take(n *node, step int) *node {
 		}
 		ends := s.explorer.explore(r.start, r.reach, s.steps[step:step+1], false)
 		s.states += len(s.explorer.visits)
-		if s.explorer.found != 0 {
+		if s.explorer.found != 0 || s.explorer.spent {
 			return nil
 		}
 		next.runs[i].reach = ends

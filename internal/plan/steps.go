@@ -73,7 +73,7 @@ func (p *Problem) holdAddresses() Step {
 	return Step{
 		ID:     "hold-addresses",
 		Title:  "hold the control plane's addresses",
-		Why:    "a list in a template is only good while its addresses outlive the nodes behind them",
+		Why:    "a list is only good while its addresses outlive the nodes behind them",
 		Cost:   Cost{Risk: 3, Minutes: 5},
 		phases: []change{set("a new control-plane node takes over the address of the one before", func(_ *Problem, s *State) { s.Held = true })},
 	}
@@ -94,7 +94,7 @@ func (p *Problem) addAgent() Step {
 	return Step{
 		ID:     "add-agent",
 		Title:  "put muster-agent into the workers' instance groups",
-		Why:    "kOps has no address to give them; the agent has the control plane's. Nothing follows before the update",
+		Why:    "kOps has no address to give them; the agent has the control plane's",
 		Cost:   Cost{Risk: 1, Minutes: 1},
 		needs:  []need{specKept, proven},
 		phases: []change{set("the groups' spec carries muster-agent", func(_ *Problem, s *State) { s.Agent = true })},
@@ -105,7 +105,7 @@ func (p *Problem) prove() Step {
 	t := Step{
 		ID:    "prove",
 		Title: "prove ports 443 and 3988 from a worker",
-		Why:   "a listener is not a service, and what answers the operator need not answer a worker",
+		Why:   "a listener is not a service",
 		Cost:  Cost{Minutes: 1},
 		needs: []need{{"both ports answer", func(_ *Problem, s State) bool { return s.balances() && s.Config }}},
 	}
@@ -121,7 +121,7 @@ func (p *Problem) publish() Step {
 	return Step{
 		ID:     "publish",
 		Title:  "publish the load balancer into the overlay",
-		Why:    "workers that still gossip then survive the end of dns-controller and every change of the control plane",
+		Why:    "workers that still gossip then survive every change of the control plane",
 		Undo:   "withdraw",
 		Bridge: true,
 		Cost:   Cost{Risk: 1, Minutes: 1},
@@ -146,8 +146,8 @@ func (p *Problem) withdraw() Step {
 func (p *Problem) addPolicy() Step {
 	return Step{
 		ID:     "add-policy",
-		Title:  "add a narrow policy of our own to " + p.role(),
-		Why:    "kOps narrows the role before it replaces the workers; with this a worker of before still survives a reboot",
+		Title:  "add a narrow policy to " + p.role(),
+		Why:    "kOps narrows the role before workers are replaced; they still survive a reboot",
 		Undo:   "remove-policy",
 		Bridge: true,
 		Cost:   Cost{Risk: 1, Minutes: 1},
@@ -160,7 +160,7 @@ func (p *Problem) addPolicy() Step {
 func (p *Problem) removePolicy() Step {
 	return Step{
 		ID:     "remove-policy",
-		Title:  "remove that policy from " + p.role(),
+		Title:  "remove the policy from " + p.role(),
 		Why:    "the last worker that needed it is gone",
 		Undo:   "add-policy",
 		Cost:   Cost{Risk: 1, Minutes: 1},
@@ -197,7 +197,7 @@ func (p *Problem) updateWorkers() Step {
 	return Step{
 		ID:     "update-workers",
 		Title:  "update the workers' templates",
-		Why:    "workers born from now on find the API without gossip; those that live are not touched",
+		Why:    "workers born from now on need no gossip; those that live are not touched",
 		Cost:   Cost{Risk: 3, Minutes: 3},
 		needs:  []need{specKept, proven, rendered},
 		phases: append(p.sideEffects(), templates((*Problem).render)),
@@ -210,8 +210,8 @@ func (p *Problem) updateWorkers() Step {
 func (p *Problem) updateWorkersHeld() Step {
 	t := p.updateWorkers()
 	t.ID = "update-workers-held"
-	t.Title = "update the workers' templates, leaving their role's policy"
-	t.Why += "; what they may do is kept until they are replaced, as long as nobody runs a plain update"
+	t.Title = "update the workers' templates, holding back their role"
+	t.Why += "; as long as nobody runs a plain update"
 	t.Cost.Risk += 3
 	t.phases = append(p.addOnEffects(), templates((*Problem).render))
 	return t
@@ -220,8 +220,8 @@ func (p *Problem) updateWorkersHeld() Step {
 func (p *Problem) canary() Step {
 	return Step{
 		ID:    "canary",
-		Title: "replace one worker of each group, the canary",
-		Why:   "if the new way does not work, one node a group shows it and the old way is still there",
+		Title: "replace one worker of each group, a canary",
+		Why:   "if the new way does not work, one node shows it and the old way is still there",
 		Cost:  Cost{Minutes: 6 * len(p.groups(cluster.RoleNode))},
 		phases: []change{{
 			says: replaceWorkers().says,
@@ -238,7 +238,7 @@ func (p *Problem) canary() Step {
 func (p *Problem) rollWorkers() Step {
 	return Step{
 		ID:     "roll-workers",
-		Title:  fmt.Sprintf("replace the other workers, group by group, %d at a time", p.maxAway()),
+		Title:  fmt.Sprintf("replace the other workers, %d at a time", p.maxAway()),
 		Why:    "the canaries joined and work",
 		Cost:   Cost{Replaced: p.workers(), Risk: 1, Minutes: p.rollMinutes()},
 		needs:  []need{allUp, canaried},
@@ -250,7 +250,7 @@ func (p *Problem) updateControlPlane() Step {
 	t := Step{
 		ID:    "update-control-plane",
 		Title: "update the control plane's templates",
-		Why:   "control-plane nodes born from now on do not gossip, so this waits until no worker does",
+		Why:   "those born from now on do not gossip, so this waits until no worker does",
 		Cost:  Cost{Risk: 3, Minutes: 3},
 		needs: []need{specKept},
 	}
@@ -262,7 +262,7 @@ func (p *Problem) rollControlPlane() Step {
 	n := p.members()
 	return Step{
 		ID:     "roll-control-plane",
-		Title:  "replace the control-plane nodes, one at a time: out of the load balancer, drained, replaced",
+		Title:  "replace the control-plane nodes, one at a time",
 		Why:    "nobody reads the overlay any more",
 		Hold:   true,
 		Cost:   Cost{Replaced: n, Risk: 2, Minutes: 10 * n},
@@ -299,7 +299,7 @@ func (p *Problem) removeController() Step {
 	return Step{
 		ID:     "remove-dns-controller",
 		Title:  "remove dns-controller",
-		Why:    "nobody reads what it publishes, and left behind it fails and blocks kOps's validation",
+		Why:    "nobody reads what it publishes; left behind it blocks kOps's validation",
 		Cost:   Cost{Risk: 1, Minutes: 1},
 		needs:  []need{noReader},
 		phases: []change{set("dns-controller is gone", func(_ *Problem, s *State) { s.Controller, s.Pruning = false, false })},
@@ -334,7 +334,7 @@ func (p *Problem) dropClassic() Step {
 	return Step{
 		ID:           "drop-classic",
 		Title:        "delete the classic load balancer",
-		Why:          "nodes and, after exporting the kubeconfig again, people use the network load balancer",
+		Why:          "nodes use the other one; people do once they export the kubeconfig again",
 		Hold:         true,
 		Irreversible: true,
 		Cost:         Cost{Risk: 2, Minutes: 1},
@@ -346,8 +346,8 @@ func (p *Problem) dropClassic() Step {
 func (p *Problem) scrub() Step {
 	return Step{
 		ID:           "scrub",
-		Title:        "delete the template versions of before and renew the credentials in them",
-		Why:          "what they hold outlives the migration otherwise; after this there is no way back",
+		Title:        "delete old template versions, renew their credentials",
+		Why:          "what they hold would outlive the migration; no way back from here",
 		Hold:         true,
 		Irreversible: true,
 		Cost:         Cost{Risk: 2, Minutes: 2},

@@ -3,6 +3,7 @@ package plan
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/muster-dev/muster/internal/cluster"
 )
@@ -36,7 +37,7 @@ func (p *Problem) worker(s State, c Class) string {
 }
 
 // role names the workers' role in the cloud.
-func (p *Problem) role() string { return "the role nodes." + p.Cluster }
+func (p *Problem) role() string { return "nodes." + p.Cluster }
 
 // rollMinutes is how long it takes to replace every worker, group by group.
 func (p *Problem) rollMinutes() (minutes int) {
@@ -54,4 +55,28 @@ func template(c Class) string {
 		return "a template without any address"
 	}
 	return fmt.Sprintf("a %s template", c)
+}
+
+// String says what a cluster is in one line.
+func (s State) String() string {
+	var parts []string
+	say := func(yes bool, format string, args ...any) {
+		if yes {
+			parts = append(parts, fmt.Sprintf(format, args...))
+		}
+	}
+	say(true, "workers %s, templates %s", s.Live, s.Templates)
+	gossiping, quiet := s.Members.gossiping(), s.Members.quiet()
+	say(gossiping > 0, "%d control-plane nodes gossip", gossiping)
+	say(quiet > 0, "%d control-plane nodes do not gossip", quiet)
+	say(s.Away > 0, "%d control-plane nodes are away", s.Away)
+	say(s.Network && s.API && s.Config, "load balancer serves 443 and 3988")
+	say(s.Network && s.API && !s.Config, "load balancer serves 443")
+	say(s.Network && !s.API, "load balancer without targets")
+	say(s.Serves, "control plane serves endpoints")
+	say(s.Controller, "dns-controller publishes")
+	say(s.Bridge, "bridge into the overlay")
+	say(s.Lookup, "workers may look for seeds")
+	say(s.PolicyBridge, "bridge policy")
+	return strings.Join(parts, "; ")
 }

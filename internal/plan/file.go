@@ -1,0 +1,198 @@
+package plan
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// Format is the format of plan files that this package writes, and the only one
+// that it reads.
+const Format = "muster.dev/plan/v1"
+
+// File is a plan as it is kept: with the facts that it was made from, and sealed
+// by a digest of itself.
+type File struct {
+	Format string `json:"format"`
+	// ID is the digest of everything else in the file, hexadecimal SHA-256.
+	ID       string `json:"id"`
+	Observed []Fact `json:"observed"`
+	Plan
+}
+
+// FileError is a plan file that is not to be used.
+type FileError struct {
+	Where string // the file
+	What  string // what is wrong with it, and what differs
+	Next  string // what to do
+}
+
+func (e *FileError) Error() string { return fmt.Sprintf("%s: %s; %s", e.Where, e.What, e.Next) }
+
+// Seal makes a file of a plan.
+func Seal(pl Plan, facts []Fact) File {
+	f := File{Format: Format, Observed: facts, Plan: pl}
+	f.ID = f.digest()
+	return f
+}
+
+// Short is how people call the plan.
+func (f File) Short() string { return f.ID[:min(4, len(f.ID))] }
+
+func (f File) digest() string {
+	f.ID = ""
+	data, err := json.Marshal(f)
+	if err != nil {
+		return "" // cannot be: the types hold nothing that JSON lacks
+	}
+	return digest(data)
+}
+
+// JSON returns the file as JSON.
+func (f File) JSON() ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(f); err != nil {
+		return nil, fmt.Errorf("write plan as JSON: %w", err)
+	}
+	return b.Bytes(), nil
+}
+
+// YAML returns the file as YAML, its fields in the order of JSON.
+func (f File) YAML() ([]byte, error) {
+	data, err := f.JSON()
+	if err != nil {
+		return nil, err
+	}
+	var doc yaml.Node // JSON is YAML
+	if err := yaml.Unmarshal(data, &doc); err != nil {
+		return nil, fmt.Errorf("write plan as YAML: %w", err)
+	}
+	block(&doc)
+	var b bytes.Buffer
+	enc := yaml.NewEncoder(&b)
+	enc.SetIndent(2)
+	if err := enc.Encode(&doc); err != nil {
+		return nil, fmt.Errorf("write plan as YAML: %w", err)
+	}
+	return b.Bytes(), nil
+}
+
+// block gives every node its plain style.
+func block(n *yaml.Node) {
+	n.Style = 0
+	for _, c := range n.Content {
+		block(c)
+	}
+}
+
+// maxFile bounds what is read, in bytes; a plan has some tens of thousands.
+const maxFile = 8 << 20
+
+// Read reads a plan file, YAML or JSON. Whatever was written by another version,
+// by hand or for another cluster is a [*FileError] that says what differs;
+// cluster may be empty, where any will do.
+func Read(ctx context.Context, where string, data []byte, cluster string) (File, error) {
+	again := "make a new one with muster plan"
+	fault := func(format string, args ...any) (File, error) {
+		return File{}, &FileError{where, fmt.Sprintf(format, args...), again}
+	}
+	if len(data) > maxFile {
+		return fault("%d bytes are no plan; at most %d are read", len(data), maxFile)
+	}
+	var head struct {
+		Format string `yaml:"format"`
+	}
+	if err := yaml.Unmarshal(data, &head); err != nil {
+		return fault("not a plan: %s", firstLine(err))
+	}
+	switch {
+	case head.Format == "":
+		return fault("not a plan: it says no format")
+	case head.Format != Format:
+		return fault("written in format %q, and this muster reads %q", clip(head.Format), Format)
+	}
+	f, err := decode(data)
+	if err != nil {
+		return fault("not a plan of this format: %s", firstLine(err))
+	}
+	if cluster != "" && f.Problem.Cluster != cluster {
+		return fault("a plan for %s, not for %s", clip(f.Problem.Cluster), cluster)
+	}
+	if is := f.digest(); is != f.ID {
+		return fault("edited since it was written: its id is %s and its contents are %s; %s", clip(f.ID[:min(8, len(f.ID))]), is[:8], f.edited(ctx))
+	}
+	return f, nil
+}
+
+// decode reads a file strictly: a field that is not known is an error.
+func decode(data []byte) (File, error) {
+	var f File
+	var tree any
+	if err := yaml.Unmarshal(data, &tree); err != nil {
+		return f, err
+	}
+	plain, err := json.Marshal(tree)
+	if err != nil {
+		return f, err
+	}
+	dec := json.NewDecoder(bytes.NewReader(plain))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&f); err != nil {
+		return f, err
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return f, errors.New("there is something behind the plan")
+	}
+	for i := range f.Problem.Starts {
+		s := &f.Problem.Starts[i]
+		if s.State = stateOf(s.Key); s.State.key() != s.Key {
+			return f, fmt.Errorf("start %d is no state", i+1)
+		}
+	}
+	return f, nil
+}
+
+// edited says what was edited. A plan follows from its problem, so it is made
+// once more and compared.
+func (f File) edited(ctx context.Context) string {
+	p := f.Problem
+	p.effort = 1_000_000 // what was edited may ask for anything
+	made, err := Find(ctx, p)
+	if err != nil {
+		return "its problem was edited: " + firstLine(err)
+	}
+	for i := range max(len(made.Steps), len(f.Steps)) {
+		switch {
+		case i >= len(made.Steps):
+			return fmt.Sprintf("step %d (%s) was added", i+1, clip(f.Steps[i].ID))
+		case i >= len(f.Steps):
+			return fmt.Sprintf("step %d (%s) was taken out", i+1, made.Steps[i].ID)
+		case made.Steps[i].ID != f.Steps[i].ID:
+			return fmt.Sprintf("step %d is %s, and the plan has %s there", i+1, clip(f.Steps[i].ID), made.Steps[i].ID)
+		case fmt.Sprint(made.Steps[i]) != fmt.Sprint(f.Steps[i]):
+			return fmt.Sprintf("step %d (%s) says something else", i+1, made.Steps[i].ID)
+		}
+	}
+	return "something beside its steps differs"
+}
+
+func firstLine(err error) string {
+	line, _, _ := strings.Cut(err.Error(), "\n")
+	return line
+}
+
+func clip(s string) string {
+	if len(s) > 60 {
+		return s[:60] + "…"
+	}
+	return s
+}

@@ -1,0 +1,211 @@
+package plan
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Idea is somebody else's order of steps, and what the checker says to it.
+type Idea struct {
+	Order      string      `json:"order"`
+	Steps      []string    `json:"steps"` // titles, in order
+	Violations []Violation `json:"violations"`
+	Cost       Cost        `json:"cost"`
+	// Stuck is why the order cannot be followed to its end; empty if it can.
+	Stuck string `json:"stuck,omitempty"`
+	// Arrives is whether it ends where the plan would.
+	Arrives bool `json:"arrives"`
+}
+
+// Safe reports whether the idea is as safe as a plan.
+func (i Idea) Safe() bool { return len(i.Violations) == 0 }
+
+// ideas are those that go by a name.
+var ideas = []struct {
+	name string
+	says string
+	make func(p *Problem) []Step
+}{
+	{"reconcile", "kops reconcile, as the spec is", func(p *Problem) []Step { return p.kopsReconcile() }},
+	{"reconcile twice", "kops's documented way: reconcile, set None, reconcile", func(p *Problem) []Step {
+		return append(append(p.kopsReconcile(), p.setTopology()), p.kopsReconcile()...)
+	}},
+	{"none directly", "set None and reconcile once", func(p *Problem) []Step { return append([]Step{p.setTopology()}, p.kopsReconcile()...) }},
+	{"roll control plane first", "set None, update and replace the control plane, then the workers", func(p *Problem) []Step {
+		return []Step{p.setTopology(), p.kopsUpdate(false), p.kopsRoll(false), p.updateWorkers(), p.rollWorkers()}
+	}},
+	{"roll workers first", "set None, update everything, replace the workers, then the control plane", func(p *Problem) []Step {
+		return []Step{p.setTopology(), p.kopsUpdate(true), p.rollWorkers(), p.kopsRoll(false)}
+	}},
+	{"narrow first", "narrow the workers' role before anything else", func(p *Problem) []Step { return []Step{p.narrow()} }},
+	{"terraform apply", "apply everything that kOps wrote at once", func(p *Problem) []Step { return []Step{p.setTopology(), p.terraformFirstPass()} }},
+}
+
+// IdeaNames lists the ideas that go by a name, with what they are.
+func IdeaNames() (all [][2]string) {
+	for _, i := range ideas {
+		all = append(all, [2]string{i.name, i.says})
+	}
+	return all
+}
+
+// WhyNot checks an order that somebody else thought of. The text is the name of
+// an idea, or changes the plan found: "without STEP", "STEP first", "STEP last",
+// "STEP before STEP", each STEP by its ID. Nobody looks before a step of it: a
+// gate would only stop it sooner.
+func WhyNot(ctx context.Context, pl Plan, text string) (Idea, error) {
+	p := pl.Problem
+	steps, err := p.think(pl, strings.Join(strings.Fields(strings.ToLower(text)), " "))
+	if err != nil {
+		return Idea{}, err
+	}
+	idea := Idea{Order: text, Violations: []Violation{}}
+	for i := range steps {
+		steps[i].needs = nil
+		idea.Steps = append(idea.Steps, steps[i].Title)
+	}
+	idea.Violations = append(idea.Violations, p.check(ctx, steps)...)
+	w := p.walk(ctx, steps, true)
+	idea.Cost, idea.Arrives = w.end.cost, w.stuck < 0 && w.end.reachedBy(p.reached)
+	return idea, nil
+}
+
+// think finds the steps that a text means.
+func (p *Problem) think(pl Plan, text string) ([]Step, error) {
+	for _, i := range ideas {
+		if i.name == text {
+			return i.make(p), nil
+		}
+	}
+	if len(pl.Steps) == 0 {
+		return nil, fmt.Errorf("%q changes a plan, and there is none to change; known ideas are %s", clip(text), ideaList())
+	}
+	var steps []Step
+	for _, s := range pl.Steps {
+		i := slices.IndexFunc(p.steps(), func(t Step) bool { return t.ID == s.ID })
+		if i < 0 {
+			return nil, fmt.Errorf("the plan has a step %q that this muster does not know", clip(s.ID))
+		}
+		steps = append(steps, p.steps()[i])
+	}
+	words := strings.Fields(text)
+	switch {
+	case len(words) == 2 && words[0] == "without":
+		return remove(steps, words[1])
+	case len(words) == 2 && words[1] == "first":
+		return move(steps, words[0], steps[0].ID)
+	case len(words) == 2 && words[1] == "last":
+		return move(steps, words[0], "")
+	case len(words) == 3 && words[1] == "before":
+		return move(steps, words[0], words[2])
+	}
+	return nil, fmt.Errorf("%q is no idea that can be checked; known are %s, and without STEP, STEP first, STEP last, STEP before STEP", clip(text), ideaList())
+}
+
+func ideaList() string {
+	var names []string
+	for _, i := range ideas {
+		names = append(names, "'"+i.name+"'")
+	}
+	return strings.Join(names, ", ")
+}
+
+func indexOf(steps []Step, id string) (int, error) {
+	i := slices.IndexFunc(steps, func(t Step) bool { return t.ID == id })
+	if i < 0 {
+		return 0, fmt.Errorf("the plan has no step %q", clip(id))
+	}
+	return i, nil
+}
+
+func remove(steps []Step, id string) ([]Step, error) {
+	i, err := indexOf(steps, id)
+	if err != nil {
+		return nil, err
+	}
+	return slices.Delete(steps, i, i+1), nil
+}
+
+// move takes a step from its place and puts it before another, or at the end.
+func move(steps []Step, id, before string) ([]Step, error) {
+	i, err := indexOf(steps, id)
+	if err != nil {
+		return nil, err
+	}
+	moved := steps[i]
+	steps = slices.Delete(steps, i, i+1)
+	if before == "" {
+		return append(steps, moved), nil
+	}
+	if before == id {
+		return slices.Insert(steps, i, moved), nil
+	}
+	j, err := indexOf(steps, before)
+	if err != nil {
+		return nil, err
+	}
+	return slices.Insert(steps, j, moved), nil
+}
+
+// Find returns the step that a number or an ID names.
+func (pl Plan) Find(step string) (Planned, error) {
+	for _, s := range pl.Steps {
+		if s.ID == step || fmt.Sprint(s.Number) == step {
+			return s, nil
+		}
+	}
+	return Planned{}, fmt.Errorf("no step %q; the plan has 1 to %d", clip(step), len(pl.Steps))
+}
+
+// Diff says how another plan differs from this one, one line each.
+func Diff(a, b Plan) (lines []string) {
+	if a.Problem.Cluster != b.Problem.Cluster {
+		lines = append(lines, fmt.Sprintf("cluster   %s -> %s", a.Problem.Cluster, b.Problem.Cluster))
+	}
+	of := func(what string, was, is any) {
+		if was, is := fmt.Sprint(was), fmt.Sprint(is); was != is {
+			lines = append(lines, fmt.Sprintf("%s   %s -> %s", what, was, is))
+		}
+	}
+	of("target", a.Problem.To, b.Problem.To)
+	of("via", a.Problem.Via, b.Problem.Via)
+	of("endpoints", a.Problem.Endpoints, b.Problem.Endpoints)
+	of("bridges", !a.Problem.NoBridge, !b.Problem.NoBridge)
+	of("refused", a.Refused != nil, b.Refused != nil)
+	of("replacements per worker", a.Replaced.MaxPerWorker, b.Replaced.MaxPerWorker)
+	of("nodes replaced", a.Replaced.Total, b.Replaced.Total)
+	of("minutes", a.Cost.Minutes, b.Cost.Minutes)
+	return append(lines, diffSteps(a.Steps, b.Steps)...)
+}
+
+// diffSteps keeps the longest common sequence and lists what is beside it.
+func diffSteps(a, b []Planned) (lines []string) {
+	n, m := len(a), len(b)
+	common := make([][]int, n+1)
+	for i := range common {
+		common[i] = make([]int, m+1)
+	}
+	for i := n - 1; i >= 0; i-- {
+		for j := m - 1; j >= 0; j-- {
+			common[i][j] = max(common[i+1][j], common[i][j+1])
+			if a[i].ID == b[j].ID {
+				common[i][j] = common[i+1][j+1] + 1
+			}
+		}
+	}
+	for i, j := 0, 0; i < n || j < m; {
+		switch {
+		case i < n && j < m && a[i].ID == b[j].ID:
+			i, j = i+1, j+1
+		case j == m || i < n && common[i+1][j] >= common[i][j+1]:
+			lines = append(lines, fmt.Sprintf("- %d  %s", a[i].Number, a[i].Title))
+			i++
+		default:
+			lines = append(lines, fmt.Sprintf("+ %d  %s", b[j].Number, b[j].Title))
+			j++
+		}
+	}
+	return lines
+}

@@ -1,0 +1,243 @@
+package failover
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	pingEvery = 500 * time.Millisecond
+	// slow is from when on an answer counts as missing: with a thousand
+	// connections on two cores an answer may well take tens of milliseconds.
+	slow = 300 * time.Millisecond
+	// giveUp bounds one answer. It is longer than the balancer may take to end
+	// a connection whose server is dead; nothing but the balancer ends one.
+	giveUp     = 20 * time.Second
+	freshEvery = 50 * time.Millisecond
+	// newTimeout bounds a new connection with its first answer, as the TLS
+	// handshake timeout of Kubernetes' own clients does.
+	newTimeout = 10 * time.Second
+	retryAfter = 50 * time.Millisecond
+)
+
+var quiet = log.New(io.Discard, "", 0)
+
+func jsonReader(b []byte) io.Reader { return bytes.NewReader(b) }
+
+// clients are what runs on the worker: connections that last, and a new one
+// every freshEvery.
+type clients struct {
+	addr string
+	tls  *tls.Config
+
+	mu     sync.Mutex
+	states []state
+	fresh  []trial
+}
+
+// state is one lasting connection's.
+type state struct {
+	asked    time.Time // when the ping under way was sent; zero if none is
+	badSince time.Time // zero while it works
+	badEnd   time.Time // when it last came to work again
+}
+
+// trial is one new connection.
+type trial struct {
+	began time.Time
+	took  time.Duration
+	err   string
+}
+
+// report is what the clients have seen since a moment.
+type report struct {
+	Unusable  int    `json:"unusable"`  // lasting connections that do not work now
+	Recovery  int64  `json:"recovery"`  // ms from the moment until the last one worked again
+	New       int    `json:"new"`       // new connections begun since
+	FailedNew int    `json:"failedNew"` // of which failed
+	FirstNew  int64  `json:"firstNew"`  // ms from the moment until the first that succeeded had its answer; -1 for none
+	Slowest   int64  `json:"slowest"`   // ms of the slowest new one
+	Fault     string `json:"fault"`     // of a failed new one
+}
+
+// since names the moment; After is from when on new connections count.
+type since struct{ Moment, After time.Time }
+
+// clientsMain is the verb "clients": ADDRESS CA NUMBER CONTROL-SOCKET.
+func clientsMain(args []string) error {
+	pem, err := os.ReadFile(args[1])
+	if err != nil {
+		return err
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(pem)
+	n, err := strconv.Atoi(args[2])
+	if err != nil {
+		return err
+	}
+	c := &clients{addr: args[0], states: make([]state, n), tls: &tls.Config{
+		RootCAs: roots, ServerName: serverName, ClientSessionCache: tls.NewLRUClientSessionCache(64),
+	}}
+	os.Remove(args[3])
+	control, err := net.Listen("unix", args[3])
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	for i := range c.states {
+		c.states[i].badSince = began
+		go c.keep(i, time.Duration(i)*pingEvery/time.Duration(n))
+	}
+	go c.try()
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /report", func(w http.ResponseWriter, r *http.Request) {
+		var s since
+		if err := json.NewDecoder(r.Body).Decode(&s); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		json.NewEncoder(w).Encode(c.report(s))
+	})
+	return http.Serve(control, mux)
+}
+
+func (c *clients) report(s since) (r report) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, st := range c.states {
+		if !st.badSince.IsZero() || !st.asked.IsZero() && time.Since(st.asked) > slow {
+			r.Unusable++
+		}
+		r.Recovery = max(r.Recovery, st.badEnd.Sub(s.Moment).Milliseconds())
+	}
+	r.FirstNew = -1
+	for _, t := range c.fresh {
+		if end := t.began.Add(t.took).Sub(s.Moment).Milliseconds(); t.err == "" && end >= 0 && (r.FirstNew < 0 || end < r.FirstNew) {
+			r.FirstNew = end
+		}
+		if t.began.Before(s.After) {
+			continue
+		}
+		r.New++
+		r.Slowest = max(r.Slowest, t.took.Milliseconds())
+		if t.err != "" {
+			r.FailedNew++
+			r.Fault = t.err
+		}
+	}
+	return r
+}
+
+// connect opens a connection that lasts.
+func (c *clients) connect(deadline time.Time) (*tls.Conn, *bufio.Reader, error) {
+	ctx, cancel := context.WithDeadline(context.Background(), deadline)
+	defer cancel()
+	dialer := tls.Dialer{Config: c.tls}
+	raw, err := dialer.DialContext(ctx, "tcp", c.addr)
+	if err != nil {
+		return nil, nil, err
+	}
+	conn := raw.(*tls.Conn)
+	conn.SetDeadline(deadline)
+	in := bufio.NewReaderSize(conn, 512)
+	_, err = fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: %s\r\n\r\n", echoPath, serverName)
+	for line := ""; err == nil && line != "\r\n"; {
+		line, err = in.ReadString('\n')
+	}
+	if err != nil {
+		conn.Close()
+		return nil, nil, err
+	}
+	return conn, in, nil
+}
+
+// keep keeps one connection up and uses it.
+func (c *clients) keep(i int, offset time.Duration) {
+	time.Sleep(offset)
+	for {
+		conn, in, err := c.connect(time.Now().Add(newTimeout))
+		if err != nil {
+			time.Sleep(retryAfter)
+			continue
+		}
+		for err == nil {
+			began := c.ask(i)
+			err = ping(conn, in, giveUp)
+			c.answered(i, began, err)
+			if err == nil {
+				time.Sleep(pingEvery)
+			}
+		}
+		conn.Close()
+	}
+}
+
+// ask notes that a ping is under way.
+func (c *clients) ask(i int) time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.states[i].asked = time.Now()
+	return c.states[i].asked
+}
+
+// answered notes how a ping ended.
+func (c *clients) answered(i int, began time.Time, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := &c.states[i]
+	s.asked = time.Time{}
+	if (err != nil || time.Since(began) > slow) && s.badSince.IsZero() {
+		s.badSince = began
+	}
+	if err == nil && !s.badSince.IsZero() {
+		s.badSince, s.badEnd = time.Time{}, time.Now()
+	}
+}
+
+func ping(conn *tls.Conn, in *bufio.Reader, wait time.Duration) error {
+	conn.SetDeadline(time.Now().Add(wait))
+	if _, err := io.WriteString(conn, "ping\n"); err != nil {
+		return err
+	}
+	line, err := in.ReadString('\n')
+	if err == nil && line != "ping\n" {
+		err = fmt.Errorf("answered %q", line)
+	}
+	return err
+}
+
+// try makes a new connection now and then.
+func (c *clients) try() {
+	for range time.Tick(freshEvery) {
+		go func() {
+			t := trial{began: time.Now()}
+			deadline := t.began.Add(newTimeout)
+			conn, in, err := c.connect(deadline)
+			if err == nil {
+				err = ping(conn, in, time.Until(deadline))
+				conn.Close()
+			}
+			t.took = time.Since(t.began)
+			if err != nil {
+				t.err = strings.TrimSpace(err.Error())
+			}
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.fresh = append(c.fresh, t)
+		}()
+	}
+}

@@ -1,0 +1,252 @@
+package failover
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+)
+
+// mode is how a server misbehaves. It is set over the server's control socket.
+type mode struct {
+	NotReady   bool `json:"notReady"`   // /readyz says 503
+	SlowReady  bool `json:"slowReady"`  // /readyz takes ten seconds
+	SlowAccept bool `json:"slowAccept"` // new connections are taken up five seconds late
+	BrokenTLS  bool `json:"brokenTLS"`  // new connections get nonsense
+	Refuse     bool `json:"refuse"`     // nobody listens; open connections go on
+	// Slice lists the API servers that the kubernetes EndpointSlice has.
+	Slice []netip.AddrPort `json:"slice"`
+}
+
+const (
+	echoPath  = "/echo"
+	slowReady = 10 * time.Second
+	lateBy    = 5 * time.Second
+)
+
+// server stands for an API server: TLS with the cluster's certificate, /readyz,
+// the EndpointSlice of the kubernetes service, and a connection that lasts.
+type server struct {
+	addr string
+	cert tls.Certificate
+
+	mu      sync.Mutex
+	mode    mode
+	changed chan struct{} // closed when mode changes
+	ln      net.Listener
+}
+
+// serveMain is the verb "server": ADDRESS CERT KEY CONTROL-SOCKET.
+func serveMain(args []string) error {
+	cert, err := tls.LoadX509KeyPair(args[1], args[2])
+	if err != nil {
+		return err
+	}
+	s := &server{addr: args[0], cert: cert, changed: make(chan struct{})}
+	if err := s.listen(); err != nil {
+		return err
+	}
+	os.Remove(args[3])
+	control, err := net.Listen("unix", args[3])
+	if err != nil {
+		return err
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /mode", func(w http.ResponseWriter, r *http.Request) {
+		var m mode
+		if err := json.NewDecoder(r.Body).Decode(&m); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		if err := s.set(m); err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+		}
+	})
+	return http.Serve(control, mux)
+}
+
+func (s *server) set(m mode) error {
+	s.mu.Lock()
+	refuses := s.mode.Refuse
+	s.mode = m
+	close(s.changed)
+	s.changed = make(chan struct{})
+	if m.Refuse && !refuses {
+		s.ln.Close()
+	}
+	s.mu.Unlock()
+	if refuses && !m.Refuse {
+		return s.listen()
+	}
+	return nil
+}
+
+func (s *server) now() (mode, <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.mode, s.changed
+}
+
+func (s *server) listen() error {
+	ln, err := net.Listen("tcp", s.addr)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.ln = ln
+	s.mu.Unlock()
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /readyz", s.readyz)
+	mux.HandleFunc("GET /apis/discovery.k8s.io/v1/namespaces/default/endpointslices", s.slices)
+	mux.HandleFunc("GET "+echoPath, s.echo)
+	h := &http.Server{Handler: mux, TLSConfig: &tls.Config{Certificates: []tls.Certificate{s.cert}}, ErrorLog: quiet}
+	go h.ServeTLS(faulty{ln, s}, "", "")
+	return nil
+}
+
+// faulty is a listener whose connections begin as the mode says.
+type faulty struct {
+	net.Listener
+	server *server
+}
+
+func (f faulty) Accept() (net.Conn, error) {
+	for {
+		conn, err := f.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		m, _ := f.server.now()
+		switch {
+		case m.BrokenTLS:
+			go func() {
+				io.WriteString(conn, "no TLS here\r\n")
+				conn.Read(make([]byte, 1))
+				conn.Close()
+			}()
+		case m.SlowAccept:
+			return late{conn, time.Now().Add(lateBy)}, nil
+		default:
+			return conn, nil
+		}
+	}
+}
+
+// late is a connection on which nothing is read before a time.
+type late struct {
+	net.Conn
+	at time.Time
+}
+
+func (l late) Read(b []byte) (int, error) {
+	time.Sleep(time.Until(l.at))
+	return l.Conn.Read(b)
+}
+
+func (s *server) readyz(w http.ResponseWriter, r *http.Request) {
+	m, _ := s.now()
+	if m.SlowReady {
+		select {
+		case <-time.After(slowReady):
+		case <-r.Context().Done():
+		}
+	}
+	if m.NotReady {
+		http.Error(w, "shutting down", http.StatusServiceUnavailable)
+	}
+}
+
+// slices answers as the API does, as far as the agent asks.
+func (s *server) slices(w http.ResponseWriter, r *http.Request) {
+	m, changed := s.now()
+	if r.URL.Query().Get("watch") == "" {
+		json.NewEncoder(w).Encode(map[string]any{"metadata": map[string]string{"resourceVersion": "1"}, "items": []any{slice(m.Slice)}})
+		return
+	}
+	for {
+		json.NewEncoder(w).Encode(map[string]any{"type": "MODIFIED", "object": slice(m.Slice)})
+		w.(http.Flusher).Flush()
+		select {
+		case <-r.Context().Done():
+			return
+		case <-changed:
+		}
+		m, changed = s.now()
+	}
+}
+
+func slice(addrs []netip.AddrPort) map[string]any {
+	var endpoints []any
+	for _, a := range addrs {
+		endpoints = append(endpoints, map[string]any{"addresses": []string{a.Addr().String()}, "conditions": map[string]bool{"ready": true}})
+	}
+	return map[string]any{
+		"metadata":  map[string]string{"name": "kubernetes", "resourceVersion": "1"},
+		"endpoints": endpoints,
+		"ports":     []any{map[string]any{"name": "https", "port": apiPort}},
+	}
+}
+
+// echo turns the connection into one that lasts and gives back each line.
+func (s *server) echo(w http.ResponseWriter, _ *http.Request) {
+	conn, lines, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	defer conn.Close()
+	io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+	for {
+		line, err := lines.ReadSlice('\n')
+		if err != nil {
+			return
+		}
+		if _, err := conn.Write(line); err != nil {
+			return
+		}
+	}
+}
+
+// tell posts v to a control socket.
+func tell(ctx context.Context, socket, path string, v, answer any) error {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	client := &http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", socket)
+		},
+	}}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://control"+path, jsonReader(body))
+	if err != nil {
+		return err
+	}
+	res, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		text, _ := io.ReadAll(io.LimitReader(res.Body, 300))
+		return fmt.Errorf("%s: %s", res.Status, text)
+	}
+	if answer == nil {
+		return nil
+	}
+	if err := json.NewDecoder(res.Body).Decode(answer); err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	return nil
+}

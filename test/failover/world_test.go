@@ -1,0 +1,312 @@
+package failover
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/muster-dev/muster/internal/lab/netns"
+	"github.com/muster-dev/muster/internal/lab/proc"
+	"github.com/muster-dev/muster/test/testca"
+)
+
+const (
+	apiPort    = 6443
+	serverName = "kubernetes"
+	balancer   = "127.0.0.1:6444"
+	lasting    = 1000 // connections that last
+)
+
+// TestMain makes the test binary what runs on the nodes, too.
+func TestMain(m *testing.M) {
+	if len(os.Args) < 2 || strings.HasPrefix(os.Args[1], "-test.") {
+		os.Exit(m.Run())
+	}
+	err := fmt.Errorf("unknown verb %q", os.Args[1])
+	switch args := os.Args[2:]; os.Args[1] {
+	case netns.HoldVerb:
+		err = netns.HoldMain(args)
+	case netns.EnterVerb:
+		err = netns.EnterMain(args)
+	case "server":
+		err = serveMain(args)
+	case "clients":
+		err = clientsMain(args)
+	}
+	fmt.Fprintln(os.Stderr, err)
+	os.Exit(1)
+}
+
+// world is a worker with muster-agent and clients, and API servers, each on a
+// machine of its own.
+type world struct {
+	t       testing.TB
+	dir     string
+	self    string
+	agent   string
+	sup     *proc.Supervisor
+	net     *netns.Network
+	worker  *netns.Node
+	servers []*machine
+	running *proc.Process // muster-agent
+	clients *proc.Process
+}
+
+type machine struct {
+	*netns.Node
+	world *world
+	proc  *proc.Process
+	mode  mode
+}
+
+func (m *machine) addr() netip.AddrPort { return netip.AddrPortFrom(m.IPv4, apiPort) }
+
+// newWorld starts everything, with so many API servers of which the agent knows
+// the first three.
+func newWorld(t testing.TB, servers int) *world {
+	t.Helper()
+	bin := os.Getenv("MUSTER_BIN")
+	if bin == "" {
+		t.Skip("SKIPPED: no built programs (MUSTER_BIN); make test-failover builds them and runs this")
+	}
+	if err := netns.Check(); err != nil {
+		if os.Getenv("MUSTER_REQUIRE_ALL") != "" {
+			t.Fatal(err)
+		}
+		t.Skipf("SKIPPED: %v", err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{t: t, dir: t.TempDir(), self: self, agent: filepath.Join(bin, "muster-agent"), sup: proc.New(nil)}
+	w.background(w.sup.Run)
+	if w.net, err = netns.New(netns.Config{Supervisor: w.sup, Self: self, LogDir: w.dir}); err != nil {
+		t.Fatal(err)
+	}
+	w.background(w.net.Run)
+	testca.Write(t, w.dir, serverName)
+	w.worker = w.node("worker")
+	for i := range servers {
+		m := &machine{Node: w.node(fmt.Sprintf("server-%d", i+1)), world: w}
+		w.servers = append(w.servers, m)
+	}
+	for _, m := range w.servers {
+		m.mode.Slice = w.addrs(w.servers[:3])
+		m.start()
+	}
+	w.startAgent(w.config(w.addrs(w.servers[:3]), nil))
+	w.startClients(lasting)
+	return w
+}
+
+// background runs something until the test ends, before what was started
+// earlier ends.
+func (w *world) background(run func(context.Context) error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- run(ctx) }()
+	w.t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			w.t.Errorf("%v", err)
+		}
+	})
+}
+
+func (w *world) node(name string) *netns.Node {
+	w.t.Helper()
+	n, err := w.net.AddNode(w.t.Context(), netns.NodeSpec{Name: name, HostsFile: filepath.Join(w.dir, name+".hosts")})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return n
+}
+
+func (w *world) path(name string) string { return filepath.Join(w.dir, name) }
+
+func (w *world) start(name, path string, node *netns.Node, args ...string) *proc.Process {
+	w.t.Helper()
+	p, err := w.sup.Start(w.t.Context(), proc.Spec{Name: name, Path: path, Args: args, Wrap: node.Wrap, LogFile: w.path(name + ".log")})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return p
+}
+
+func (w *world) addrs(machines []*machine) (addrs []netip.AddrPort) {
+	for _, m := range machines {
+		addrs = append(addrs, m.addr())
+	}
+	return addrs
+}
+
+// config writes the agent's configuration.
+func (w *world) config(addresses, loadBalancer []netip.AddrPort) string {
+	w.t.Helper()
+	list := func(addrs []netip.AddrPort) string {
+		texts := make([]string, len(addrs))
+		for i, a := range addrs {
+			texts[i] = strconv.Quote(a.String())
+		}
+		return "[" + strings.Join(texts, ", ") + "]"
+	}
+	text := fmt.Sprintf(`cluster: failover.test
+node: worker
+role: worker
+stateDir: state
+ca: ca.crt
+services:
+- name: api.internal
+  ca: ca.crt
+  serverName: %s
+  addresses: %s
+  loadBalancer: %s
+  balance: %s
+endpointSlice: {tokenFile: token}
+hosts: {disabled: true}
+status: {socket: status}
+`, serverName, list(addresses), list(loadBalancer), balancer)
+	for name, content := range map[string]string{"node.yaml": text, "token": "none\n"} {
+		if err := os.WriteFile(w.path(name), []byte(content), 0o600); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	return w.path("node.yaml")
+}
+
+func (w *world) startAgent(config string) {
+	w.running = w.start("agent", w.agent, w.worker, "--config", config)
+}
+
+func (w *world) startClients(n int) {
+	w.clients = w.start("clients", w.self, w.worker, "clients", balancer, w.path(testca.CA), strconv.Itoa(n), w.path("clients.sock"))
+	w.settle(time.Minute)
+}
+
+// restartClients spreads the connections over all servers again.
+func (w *world) restartClients() {
+	w.t.Helper()
+	if err := w.clients.Kill(); err != nil {
+		w.t.Fatal(err)
+	}
+	<-w.clients.Exited()
+	w.startClients(lasting)
+}
+
+// report asks the clients.
+func (w *world) report(s since) (report, error) {
+	var r report
+	return r, tell(w.t.Context(), w.path("clients.sock"), "/report", s, &r)
+}
+
+// settle waits until every lasting connection works and new ones succeed.
+func (w *world) settle(patience time.Duration) {
+	w.t.Helper()
+	var r report
+	var err error
+	began := time.Now()
+	for time.Since(began) < patience {
+		second := time.Now()
+		time.Sleep(time.Second)
+		if r, err = w.report(since{second, second}); err == nil && r.Unusable == 0 && r.New > 0 && r.FailedNew == 0 && r.Recovery <= 0 {
+			return
+		}
+	}
+	w.t.Fatalf("after %s: %+v, %v; the agent says:\n%s", patience, r, err, w.running.Tail(15))
+}
+
+func (m *machine) start() {
+	m.world.t.Helper()
+	os.Remove(m.control())
+	m.proc = m.world.start(m.Name, m.world.self, m.Node, "server", m.addr().String(), m.world.path(testca.Cert), m.world.path(testca.Key), m.control())
+	m.apply()
+}
+
+func (m *machine) control() string { return m.world.path(m.Name + ".sock") }
+
+// apply tells the server its mode.
+func (m *machine) apply() {
+	m.world.t.Helper()
+	var err error
+	for range 200 {
+		if err = tell(m.world.t.Context(), m.control(), "/mode", m.mode, nil); err == nil {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	m.world.t.Fatalf("%s: %v\n%s", m.Name, err, m.proc.Tail(5))
+}
+
+func (m *machine) set(change func(*mode)) {
+	m.world.t.Helper()
+	change(&m.mode)
+	m.apply()
+}
+
+func (m *machine) signal(s syscall.Signal) {
+	m.world.t.Helper()
+	if err := m.proc.Signal(s); err != nil {
+		m.world.t.Fatal(err)
+	}
+}
+
+func (m *machine) kill() {
+	m.world.t.Helper()
+	if err := m.proc.Kill(); err != nil {
+		m.world.t.Fatal(err)
+	}
+	<-m.proc.Exited()
+}
+
+func (w *world) cut(name string) {
+	w.t.Helper()
+	if err := w.net.Cut(w.t.Context(), name); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) restore(name string) {
+	w.t.Helper()
+	if err := w.net.Restore(w.t.Context(), name); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// mislead makes what a node sends to another get lost on the way, and nothing
+// else: it sends to a card that nobody has.
+func (w *world) mislead(from *netns.Node, to netip.Addr) { w.neighbour(from, to, "replace") }
+
+// lead undoes mislead.
+func (w *world) lead(from *netns.Node, to netip.Addr) { w.neighbour(from, to, "del") }
+
+func (w *world) neighbour(from *netns.Node, to netip.Addr, verb string) {
+	w.t.Helper()
+	pid := strconv.Itoa(from.Holder().PID())
+	link, err := exec.Command("nsenter", "-t", pid, "-n", "ip", "-o", "route", "get", to.String()).Output()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	fields := strings.Fields(string(link))
+	dev := ""
+	for i, f := range fields[:len(fields)-1] {
+		if f == "dev" {
+			dev = fields[i+1]
+		}
+	}
+	args := []string{"-t", pid, "-n", "ip", "neigh", verb, to.String(), "dev", dev}
+	if verb == "replace" {
+		args = append(args, "lladdr", "02:00:00:00:00:fe", "nud", "permanent")
+	}
+	if out, err := exec.Command("nsenter", args...).CombinedOutput(); err != nil {
+		w.t.Fatalf("ip neigh %s: %v: %s", verb, err, out)
+	}
+}
