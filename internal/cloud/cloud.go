@@ -70,6 +70,10 @@ type Gap struct {
 	Why     string `json:"why"`     // one line: what was attempted and what came back
 }
 
+// GapForeignBoot is what a [Gap] is about when a template boots into another
+// cluster: it was read, and is none of this one's.
+const GapForeignBoot = "foreign boot configuration"
+
 // String returns the gap on one line.
 func (g Gap) String() string {
 	if g.Subject == "" {
@@ -111,7 +115,8 @@ type Template struct {
 	Boot *BootConfig `json:"boot,omitempty"`
 	// Permissions names the [Role] that the instance gets.
 	Permissions string `json:"permissions,omitempty"`
-	// Older counts versions before this one that still exist.
+	// Older counts versions before this one that still exist, or that may where
+	// they were not all read.
 	Older int `json:"older"`
 }
 
