@@ -7,6 +7,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/muster-dev/muster/internal/audit"
 	"github.com/muster-dev/muster/internal/cloud"
 	cloudopen "github.com/muster-dev/muster/internal/cloud/open"
 	"github.com/muster-dev/muster/internal/cluster"
@@ -20,6 +21,9 @@ type seen struct {
 	version string // of kOps, or empty
 	configs map[string]describe.NodeConfig
 	gaps    []cloud.Gap // what the store did not give
+
+	manifest []byte        // the spec as the store has it
+	addons   []audit.Addon // of the bootstrap channel; nil if it could not be read
 
 	cloud *cloud.Observation // nil if the cloud could not be asked
 	blind string             // and then, why
@@ -43,27 +47,36 @@ func (f *stateFlags) observe(ctx context.Context, s streams, timeout time.Durati
 	if out.spec, err = stored.Parse(); err != nil {
 		return nil, err
 	}
+	out.manifest = stored.Manifest()
 	for _, g := range out.spec.Groups {
 		out.nodeConfig(reading, st, g)
 	}
-	provider, err := cloudopen.Provider(ctx, out.spec, cloudopen.Config{Getenv: os.Getenv, Timeout: timeout})
+	out.channel(reading, st)
+	out.cloud, out.blind, err = look(ctx, s, out.spec, timeout)
+	return out, err
+}
+
+// look asks a cluster's cloud. It fails if the way there cannot be right; a cloud
+// that refuses or does not answer leaves blind, which says why.
+func look(ctx context.Context, s streams, spec *cluster.Cluster, timeout time.Duration) (seen *cloud.Observation, blind string, err error) {
+	provider, err := cloudopen.Provider(ctx, spec, cloudopen.Config{Getenv: os.Getenv, Timeout: timeout})
 	if err == nil {
 		if isTerminal(s.err) {
-			fmt.Fprintf(s.err, "muster: looking at %s on %s ...\n", out.spec.Name, out.spec.Cloud)
+			fmt.Fprintf(s.err, "muster: looking at %s on %s ...\n", spec.Name, spec.Cloud)
 		}
 		looking, cancel := context.WithTimeout(ctx, timeout)
 		defer cancel()
-		out.cloud, err = provider.Observe(looking)
+		seen, err = provider.Observe(looking)
 	}
 	switch {
 	case ctx.Err() != nil:
-		return nil, ctx.Err()
+		return nil, "", ctx.Err()
 	case errors.Is(err, cloud.ErrUsage):
-		return nil, usageError{err}
+		return nil, "", usageError{err}
 	case err != nil:
-		out.blind = err.Error()
+		return nil, err.Error(), nil
 	}
-	return out, nil
+	return seen, "", nil
 }
 
 // nodeConfig reads what the nodes of a group read when they boot.
@@ -82,6 +95,17 @@ func (o *seen) nodeConfig(ctx context.Context, st store.Store, g cluster.Group) 
 		return
 	}
 	o.configs[g.Name] = config
+}
+
+// channel reads which add-ons the control plane applies.
+func (o *seen) channel(ctx context.Context, st store.Store) {
+	object, err := st.Get(ctx, store.Layout(o.spec.Name).BootstrapChannel())
+	if err == nil {
+		o.addons, err = audit.ReadChannel(object.Data)
+	}
+	if err != nil {
+		o.gaps = append(o.gaps, cloud.Gap{What: "add-ons", Subject: o.spec.Name, Why: err.Error()})
+	}
 }
 
 // facts are what package describe makes a description of.

@@ -79,6 +79,7 @@ With -f it reads a manifest alone and takes the cluster for what its spec says;
 			return o.answer(cmd.Context(), s, problem, plan.SpecFacts(specs[0].Name, manifest, r.String()))
 		},
 	}
+	cmd.AddCommand(newPlanCluster(s))
 	o.addTo(cmd)
 	cmd.Flags().StringVarP(&file, "filename", "f", "", "kOps `manifest` with a Cluster and its InstanceGroups")
 	cmd.Flags().StringVar(&release, "kops-version", "1.35", "`release` of kOps that configured the cluster of the manifest")

@@ -16,6 +16,7 @@ import (
 	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/lab"
 	"github.com/muster-dev/muster/internal/lab/netns"
+	"github.com/muster-dev/muster/internal/plan"
 	"github.com/muster-dev/muster/internal/rehearse"
 	"github.com/muster-dev/muster/internal/report"
 )
@@ -23,6 +24,8 @@ import (
 type rehearseOptions struct {
 	files     []string
 	to        string
+	plan      string
+	given     *plan.Plan // what plan names; nil to find one
 	endpoints string
 	overlay   string
 	fault     string
@@ -38,12 +41,15 @@ func newRehearse(s streams) *cobra.Command {
 		Use:   "rehearse -f MANIFEST [MANIFEST...] [--to hybrid|none]",
 		Short: "Move a cluster's spec off gossip, on real processes on this machine",
 		Long: `Rehearse reads a kOps manifest, starts the whole cluster on this machine as real
-processes, and moves it off gossip step by step, while a prober on every worker
-calls the API all the time. It touches no cluster and needs no credentials.
+processes, finds a plan and carries it out there, step by step, while a prober on
+every worker calls the API all the time. It touches no cluster and needs no
+credentials. With --plan it rehearses the steps of a plan that muster plan wrote;
+what concerns the cloud alone is passed over with a look at every node.
 
 It ends with a verdict and evidence, and exits 0 only if every rule held.
 ` + faultHelp() + "\n" + exitCodes,
 		Example: `  muster rehearse -f cluster.yaml --to none
+  muster rehearse -f cluster.yaml --plan plan.yaml
   muster rehearse -f cluster.yaml --overlay both
   muster rehearse -f cluster.yaml --fault control-plane-killed
   muster rehearse -f cluster.yaml -o json > evidence.json`,
@@ -56,6 +62,7 @@ It ends with a verdict and evidence, and exits 0 only if every rule held.
 	f := cmd.Flags()
 	f.StringSliceVarP(&o.files, "filename", "f", nil, "kOps `manifest` with Cluster and InstanceGroups; further files may follow as arguments")
 	f.StringVar(&o.to, "to", "none", "topology to reach: hybrid or none")
+	f.StringVar(&o.plan, "plan", "", "rehearse the plan in `file`, and reach what it reaches")
 	f.StringVar(&o.endpoints, "endpoints", "load-balancer", "what workers boot with: load-balancer, or list (the control plane's addresses behind the worker's own balancer)")
 	f.StringVar(&o.overlay, "overlay", "", overlayUsage)
 	f.StringVar(&o.fault, "fault", "", "`kind` of fault to inject half-way")
@@ -106,6 +113,11 @@ func runRehearse(ctx context.Context, s streams, o rehearseOptions) error {
 	specs, err := readSpecs(o.files)
 	if err != nil {
 		return err
+	}
+	if o.plan != "" {
+		if to, err = o.readPlan(ctx, specs); err != nil {
+			return err
+		}
 	}
 	if o.netns {
 		if err := netns.Check(); err != nil {
@@ -166,6 +178,29 @@ func runRehearse(ctx context.Context, s streams, o rehearseOptions) error {
 	return nil
 }
 
+// readPlan reads the plan that is to be rehearsed and returns what it reaches.
+func (o *rehearseOptions) readPlan(ctx context.Context, specs []*cluster.Cluster) (cluster.Topology, error) {
+	if len(specs) != 1 {
+		return "", usagef("--plan %s is for one cluster, and there are %d manifests", o.plan, len(specs))
+	}
+	data, err := os.ReadFile(o.plan)
+	if err != nil {
+		return "", usagef("--plan: %w", err)
+	}
+	file, err := plan.Read(ctx, o.plan, data, specs[0].Name)
+	if err != nil {
+		return "", err
+	}
+	if file.Refused != nil || file.Problem.To == cluster.Gossip {
+		return "", usagef("--plan %s: it leads to %s by %d steps; want a plan to hybrid or none", o.plan, file.Problem.To, len(file.Steps))
+	}
+	o.given = &file.Plan
+	if file.Problem.Endpoints == plan.Addresses {
+		o.endpoints = "list"
+	}
+	return file.Problem.To, nil
+}
+
 // rehearseOne rehearses one spec, or refuses it.
 func rehearseOne(ctx context.Context, o rehearseOptions, to cluster.Topology, file string, c *cluster.Cluster, programs lab.Programs, dir string, p *printer) (report.Rehearsal, error) {
 	overlay := cmp.Or(lab.Overlay(o.overlay), lab.OverlayOf(c))
@@ -194,6 +229,7 @@ func rehearseOne(ctx context.Context, o rehearseOptions, to cluster.Topology, fi
 		File:     file,
 		Cluster:  c,
 		To:       to,
+		Plan:     o.given,
 		Overlay:  overlay,
 		Fault:    o.fault,
 		Dir:      filepath.Join(dir, "lab"),

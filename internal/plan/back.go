@@ -33,7 +33,7 @@ func (p *Problem) waysBack(ctx context.Context, steps []Step, w proof) []WayBack
 		}
 		begin := &node{runs: n.runs, excused: n.excused}
 		s.states = 0
-		end, err := s.search(begin, func(at State) bool { return returned(origin, at) })
+		end, err := s.search(begin, func(at State) bool { return restored(origin, at) })
 		if err != nil || end == nil {
 			why := "no order of steps back keeps every invariant"
 			if err != nil {
@@ -102,10 +102,10 @@ func (p *Problem) remainingBack(s State) (c Cost) {
 	return c
 }
 
-// returned reports whether a state is as good as the one that everything began
+// restored reports whether a state is as good as the one that everything began
 // in: what nodes are and read is what it was. A port that is exposed, or an
 // address that is held, harms nobody and may stay.
-func returned(origin, s State) bool {
+func restored(origin, s State) bool {
 	return s.None == origin.None && s.Templates == origin.Templates && s.Live == origin.Live &&
 		s.Quiet == origin.Quiet && (s.Members.quiet() == 0) == (origin.Members.quiet() == 0) &&
 		s.Bridge == origin.Bridge && s.PolicyBridge == origin.PolicyBridge && s.Lookup == origin.Lookup &&

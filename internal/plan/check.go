@@ -39,6 +39,9 @@ func (p *Problem) assumptions() []string {
 		"a node that reboots has its kubelet and hosts block on disk; that nodeup finds a newer configuration does not stop it",
 		"no second control-plane node dies while one is away",
 	}
+	if p.Via != Lab {
+		all = append(all, "kOps is 1.36 wherever it runs: older ones know no hybrid, later ones no gossip")
+	}
 	if p.Endpoints == Balancer {
 		if p.BalancerAddresses == 1 {
 			all = append(all, "the load balancer keeps its only address")

@@ -100,6 +100,10 @@ func TestPlans(t *testing.T) {
 			problem: with(gossiping(3, 3), func(p *Problem) { p.Via = Lab }),
 			want:    "expose prove set-none update-workers canary roll-workers update-control-plane roll-control-plane remove-dns-controller narrow close-ports scrub",
 		},
+		"hybrid with a list is for the lab": {
+			problem: with(withoutBalancer(3, 3), func(p *Problem) { p.To, p.Endpoints, p.Via = cluster.Hybrid, Addresses, Lab }),
+			want:    "hold-addresses serve prove add-agent update-workers canary roll-workers narrow",
+		},
 		"back from hybrid to gossip": {
 			problem: with(gossiping(3, 3), func(p *Problem) { p.From, p.To, p.Endpoints = cluster.Hybrid, cluster.Gossip, Balancer }).starting(func(s *State) {
 				s.Templates, s.Live, s.Lookup, s.Config, s.Old = Set(Hybrid), Set(Hybrid), false, true, true
@@ -193,7 +197,7 @@ func TestEveryWayBackEndsWhereItBegan(t *testing.T) {
 			t.Errorf("after step %d the way back %q violates %+v", i+1, b.Steps, v[0])
 		}
 		w := p.walk(t.Context(), steps, true)
-		if !returned(p.origin(), w.end.runs[0].nominal) {
+		if !restored(p.origin(), w.end.runs[0].nominal) {
 			t.Errorf("after step %d the way back %q ends in %+v", i+1, b.Steps, w.end.runs[0].nominal)
 		}
 	}

@@ -1,7 +1,6 @@
 package plan
 
-// how returns what carries a step out, for the executors that people run by
-// hand or watch; for the lab there is nothing to type.
+// how returns what carries a step out: commands where there are some to type.
 func (p *Problem) how(id string) []string {
 	name := " --name " + p.Cluster
 	by := map[string][]string{}
@@ -28,5 +27,12 @@ func (p *Problem) how(id string) []string {
 	if lines := by[id]; lines != nil {
 		return lines
 	}
-	return []string{}
+	switch p.Via {
+	case Terraform:
+		return []string{"your pipeline, or you; the gate before the next step looks whether it was done"}
+	case Lab:
+		return []string{"the lab"}
+	default:
+		return []string{"the cloud's API and the cluster's own"}
+	}
 }

@@ -9,7 +9,6 @@ import (
 	"github.com/muster-dev/muster/internal/cloud"
 	"github.com/muster-dev/muster/internal/cloud/bootconfig"
 	"github.com/muster-dev/muster/internal/cluster"
-	"github.com/muster-dev/muster/internal/iam"
 )
 
 // Ask is what somebody wants a plan for. The zero value of a field is its
@@ -290,73 +289,6 @@ func (w *observer) answers(lb cloud.LoadBalancer, port int, set func(s *State, y
 		w.fork(branch{fmt.Sprintf("port %d answers through %s", port, lb.Name), func(s *State) { set(s, true) }},
 			branch{fmt.Sprintf("port %d does not answer through %s", port, lb.Name), func(s *State) { set(s, false) }})
 	}
-}
-
-// permissions says whether workers may look for seeds.
-func (w *observer) permissions() {
-	may := cloud.No
-	if w.o.Cloud != cluster.AWS {
-		// There the permission comes with the node; whoever gossips has it.
-		w.state.Lookup = w.state.Live.Has(Gossip)
-		return
-	}
-	seen := false
-	for _, role := range w.o.Roles {
-		if slices.Contains(role.Roles, cluster.RoleNode) {
-			seen = true
-			may = lookup(role, w.configObjects())
-		}
-	}
-	if !seen || may == cloud.Unknown {
-		w.fork(branch{"workers may list instances and read the state store", func(s *State) { s.Lookup = true }},
-			branch{"workers may not list instances or not read the state store", func(s *State) { s.Lookup = false }})
-		return
-	}
-	w.state.Lookup = may == cloud.Yes
-}
-
-// lookup says whether a role of AWS may do what a gossiping worker needs: list
-// instances, and read one of the objects.
-func lookup(role cloud.Role, objects []string) cloud.Answer {
-	policies, err := iam.PoliciesOf(role)
-	if err != nil {
-		return cloud.Unknown
-	}
-	lists := iam.Evaluate(policies, iam.Request{Action: "ec2:DescribeInstances", Resource: "*"})
-	reads := iam.Undecided
-	for _, object := range objects {
-		if d := iam.Evaluate(policies, iam.Request{Action: "s3:GetObject", Resource: object}); d != iam.Undecided {
-			reads = d
-		}
-		if reads == iam.Allowed {
-			break
-		}
-	}
-	switch {
-	case lists == iam.Allowed && reads == iam.Allowed:
-		return cloud.Yes
-	case lists == iam.Undecided || len(role.Managed) > 0 || lists == iam.Allowed && reads == iam.Undecided:
-		return cloud.Unknown
-	default:
-		return cloud.No
-	}
-}
-
-// configObjects are ARNs of an object that a gossiping worker reads at boot, one
-// for each partition of AWS; none if no template says where the store is.
-func (w *observer) configObjects() (arns []string) {
-	for _, g := range w.o.Groups {
-		if g.Template.Boot == nil {
-			continue
-		}
-		if base, ok := strings.CutPrefix(g.Template.Boot.ConfigBase, "s3://"); ok {
-			for _, partition := range []string{"aws", "aws-cn", "aws-us-gov"} {
-				arns = append(arns, "arn:"+partition+":s3:::"+base+"/igconfig/node/nodes/nodeupconfig.yaml")
-			}
-			return arns
-		}
-	}
-	return nil
 }
 
 func (w *observer) controller() {

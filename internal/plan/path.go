@@ -10,13 +10,6 @@ const (
 	byList                     // the control plane's addresses, kept by muster-agent
 )
 
-var wayNames = map[way]string{
-	byRecords:  "control-plane addresses from the overlay",
-	byBridge:   "the load balancer, published into the overlay",
-	byBalancer: "the load balancer's addresses that it was born with",
-	byList:     "the control plane's addresses behind its own balancer",
-}
-
 // judged is the state to judge ways in. Where the only control-plane node is
 // away there is no API to reach; whether a way is lost shows when it is back.
 func (s State) judged() State {

@@ -92,7 +92,7 @@ type Start struct {
 	Key     uint64   `json:"state"` // the State, packed
 }
 
-// workers counts workers and how many of them are not of class c.
+// workers counts the workers.
 func (p *Problem) workers() (n int) {
 	for _, g := range p.Groups {
 		if g.Role == cluster.RoleNode {
@@ -102,6 +102,7 @@ func (p *Problem) workers() (n int) {
 	return n
 }
 
+// members counts the control-plane nodes.
 func (p *Problem) members() (n int) {
 	for _, g := range p.Groups {
 		if g.Role == cluster.RoleControlPlane {
@@ -116,10 +117,10 @@ func (p *Problem) goal() Class {
 	switch {
 	case p.To == cluster.Gossip:
 		return Gossip
-	case p.To == cluster.Hybrid:
-		return Hybrid
 	case p.Endpoints == Addresses:
 		return List
+	case p.To == cluster.Hybrid:
+		return Hybrid
 	default:
 		return None
 	}

@@ -91,7 +91,6 @@ type searcher struct {
 	p        *Problem
 	steps    []Step
 	explorer *explorer
-	expanded int  // nodes from which steps were tried
 	states   int  // states explored on the way
 	back     bool // the goal is another than the problem asks for
 }

@@ -97,7 +97,7 @@ var (
 // the spec as it is, from what it finds.
 func (p *Problem) render(s State) Class {
 	switch {
-	case s.None && s.Agent:
+	case s.Agent && (s.None || p.Via == Lab): // beside kOps's gossip an agent would not be alone
 		return List
 	case s.None && s.Network:
 		return None

@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/identity"
 	"github.com/muster-dev/muster/internal/lab"
+	"github.com/muster-dev/muster/internal/plan"
 )
 
 // Executor carries steps out.
@@ -26,9 +26,7 @@ type Executor interface {
 	Reboot(ctx context.Context, node string, away time.Duration) error
 }
 
-// planner lays out the steps from gossip to hybrid and on to none. The order is
-// fixed: the new way is proven on each worker before gossip leaves it, and the
-// control plane goes last, because old workers need it to gossip.
+// planner lays out a plan's steps on the lab.
 type planner struct {
 	layout lab.Layout
 	exec   Executor
@@ -38,28 +36,50 @@ type planner struct {
 // awayTime is how long a rebooted node is off.
 const awayTime = 500 * time.Millisecond
 
-func (p planner) steps(to cluster.Topology) []step {
-	steps := []step{p.serve()}
-	if p.layout.LoadBalancer.IsValid() {
-		steps = append(steps, p.expose())
+// follow returns what carries a plan's steps out on the lab, in their order. A
+// step that changes nothing there, such as one of the spec or of a role in the
+// cloud, is a look at whether everybody still has a way.
+func (p planner) follow(pl plan.Plan) (steps []step) {
+	rolled := false
+	for _, s := range pl.Steps {
+		switch s.ID {
+		case "serve":
+			steps = append(steps, p.serve())
+		case "expose":
+			steps = append(steps, p.serve(), p.expose())
+		case "prove":
+			steps = append(steps, p.prove())
+		case "canary":
+			for _, group := range p.layout.Groups(identity.Worker) {
+				steps = append(steps, p.canary(group, rolled))
+			}
+		case "roll-workers":
+			for _, group := range p.layout.Groups(identity.Worker) {
+				steps = append(steps, p.rest(group, rolled)...)
+			}
+			rolled = true
+			steps = append(steps, p.see("see that no worker gossips any more", "only the control plane still does", p.layout.Workers()))
+		case "roll-control-plane":
+			steps = append(steps, p.controlPlane(), p.see("see that nothing gossips any more", "this is none", p.layout.Nodes))
+		default:
+			steps = append(steps, p.look(s))
+		}
 	}
-	steps = append(steps, p.prove())
-	for _, group := range p.layout.Groups(identity.Worker) {
-		steps = append(steps, p.roll(group)...)
-	}
-	steps = append(steps, step{
-		title:   "see that no worker gossips any more",
-		why:     "this is hybrid: only the control plane gossips",
-		actions: []action{{what: "look at every worker's processes and ports", gates: []gate{p.gates.gossipGone(p.layout.Workers())}}},
-	})
-	if to != cluster.None {
-		return steps
-	}
-	return append(steps, p.controlPlane(), step{
-		title:   "see that nothing gossips any more",
-		why:     "this is none",
-		actions: []action{{what: "look at every node's processes and ports", gates: []gate{p.gates.gossipGone(p.layout.Nodes), p.gates.healthy()}}},
-	})
+	return steps
+}
+
+// see asks the nodes themselves whether gossip is gone.
+func (p planner) see(title, why string, nodes []lab.Node) step {
+	return step{title: title, why: why, actions: []action{{
+		what: "look at processes and ports", gates: []gate{p.gates.gossipGone(nodes), p.gates.healthy()},
+	}}}
+}
+
+// look stands for a step of which the lab has nothing to change.
+func (p planner) look(s plan.Planned) step {
+	return step{title: s.Title, why: s.Why, actions: []action{{
+		what: "nothing changes in the lab; look that everybody has a way", gates: []gate{p.gates.healthy()},
+	}}}
 }
 
 // observe is all that is left for a cluster that has no gossip to lose.
@@ -115,37 +135,59 @@ func (p planner) prove() step {
 	return s
 }
 
-// roll takes one group of workers off gossip: a canary first, which also has to
-// survive a reboot, then the rest.
-func (p planner) roll(group string) []step {
-	var nodes []lab.Node
+// workers returns the workers of a group.
+func (p planner) workers(group string) (nodes []lab.Node) {
 	for _, n := range p.layout.Workers() {
 		if n.Group == group {
 			nodes = append(nodes, n)
 		}
 	}
-	canary := nodes[0]
-	steps := []step{{
+	return nodes
+}
+
+// canary takes the first worker of a group off gossip; it also has to survive a
+// reboot. Where the group has been rolled before, only the reboot is left.
+func (p planner) canary(group string, again bool) step {
+	canary := p.workers(group)[0]
+	s := step{
 		title: fmt.Sprintf("%s: one canary, %s", group, canary.Name),
 		why:   "if the new way does not work, one node shows it and the old way is still there",
-		actions: append(p.swap(canary, true), action{
-			node:  canary.Name,
-			what:  "reboot it",
-			do:    func(ctx context.Context) error { return p.exec.Reboot(ctx, canary.Name, awayTime) },
-			gates: []gate{p.gates.agentReady(canary), p.gates.pathsWork(canary), p.gates.nodeReady(canary)},
-		}),
-	}}
-	if len(nodes) == 1 {
-		return steps
 	}
-	rest := step{
-		title: fmt.Sprintf("%s: the other %d", group, len(nodes)-1),
+	if !again {
+		s.actions = p.swap(canary, true)
+	}
+	s.actions = append(s.actions, p.reboot(canary))
+	return s
+}
+
+// rest takes the other workers of a group off gossip, if there are any. A worker
+// that is replaced once more is born again with what it has: it reboots.
+func (p planner) rest(group string, again bool) []step {
+	nodes := p.workers(group)[1:]
+	if len(nodes) == 0 {
+		return nil
+	}
+	s := step{
+		title: fmt.Sprintf("%s: the other %d", group, len(nodes)),
 		why:   "the canary joined, worked and came back from a reboot",
 	}
-	for _, n := range nodes[1:] {
-		rest.actions = append(rest.actions, p.swap(n, false)...)
+	for _, n := range nodes {
+		if again {
+			s.actions = append(s.actions, p.reboot(n))
+		} else {
+			s.actions = append(s.actions, p.swap(n, false)...)
+		}
 	}
-	return append(steps, rest)
+	return []step{s}
+}
+
+func (p planner) reboot(n lab.Node) action {
+	return action{
+		node:  n.Name,
+		what:  "reboot it",
+		do:    func(ctx context.Context) error { return p.exec.Reboot(ctx, n.Name, awayTime) },
+		gates: []gate{p.gates.agentReady(n), p.gates.pathsWork(n), p.gates.nodeReady(n)},
+	}
 }
 
 // swap replaces one program by the other on a worker: the new one is proven

@@ -17,6 +17,7 @@ import (
 
 	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/lab"
+	"github.com/muster-dev/muster/internal/plan"
 	"github.com/muster-dev/muster/internal/probe"
 	"github.com/muster-dev/muster/internal/report"
 )
@@ -31,6 +32,8 @@ type Config struct {
 	To cluster.Topology
 	// Overlay is what the cluster gossips over at first. Required.
 	Overlay lab.Overlay
+	// Plan is what to rehearse; nil rehearses the plan that is found for the spec.
+	Plan *plan.Plan
 	// Fault is the kind of fault to inject; "" is none.
 	Fault string
 	// Dir receives the lab's files. Required; must be empty.
@@ -87,6 +90,9 @@ func Run(ctx context.Context, cfg Config) (report.Rehearsal, error) {
 			return r.evidence, &lab.UsageError{Err: err}
 		}
 	}
+	if r.plan, err = chosen(ctx, cfg); err != nil {
+		return r.evidence, err
+	}
 	if r.evidence.Programs, err = inspectPrograms(cfg.Programs); err != nil {
 		return r.evidence, err
 	}
@@ -104,6 +110,29 @@ func Run(ctx context.Context, cfg Config) (report.Rehearsal, error) {
 	return r.evidence, err
 }
 
+// chosen returns the plan to rehearse: the one that is given, or the one that is
+// found for what the lab starts with, carried out by the lab.
+func chosen(ctx context.Context, cfg Config) (plan.Plan, error) {
+	switch {
+	case cfg.Plan != nil:
+		return *cfg.Plan, nil
+	case startOf(cfg.Cluster) != cluster.Gossip:
+		return plan.Plan{}, nil // nothing is left to do
+	}
+	ask := plan.Ask{To: cfg.To, Via: plan.Lab, Endpoints: plan.Balancer}
+	if cfg.Cluster.API.LoadBalancer == nil {
+		ask.Endpoints = plan.Addresses
+	}
+	found, err := plan.Find(ctx, plan.FromSpec(cfg.Cluster, cluster.Release135, ask))
+	if err != nil {
+		return found, err
+	}
+	if found.Refused != nil {
+		return found, fmt.Errorf("no plan to rehearse: %s", found.Refused.Why)
+	}
+	return found, nil
+}
+
 // startOf is the topology that a cluster is rehearsed from: none if it is there
 // already, and gossip whatever else its name says. A cluster that kOps 1.36 has
 // made hybrid is rehearsed from gossip too, which is the longer way.
@@ -117,6 +146,7 @@ func startOf(c *cluster.Cluster) cluster.Topology {
 // rehearsal is one run.
 type rehearsal struct {
 	cfg      Config
+	plan     plan.Plan
 	lab      *lab.Lab
 	fault    *strike
 	evidence report.Rehearsal
@@ -143,7 +173,7 @@ func (r *rehearsal) use(ctx context.Context, l *lab.Lab) error {
 	p := planner{layout: layout, exec: l, gates: g}
 	steps := []step{p.observe()}
 	if startOf(r.cfg.Cluster) == cluster.Gossip {
-		steps = p.steps(r.cfg.To)
+		steps = p.follow(r.plan)
 	}
 	if err := r.before(layout); err != nil {
 		return err

@@ -16,6 +16,7 @@ import (
 	"github.com/muster-dev/muster/internal/lab"
 	"github.com/muster-dev/muster/internal/lab/proc"
 	"github.com/muster-dev/muster/internal/node"
+	"github.com/muster-dev/muster/internal/plan"
 	"github.com/muster-dev/muster/internal/probe"
 	"github.com/muster-dev/muster/internal/report"
 )
@@ -224,11 +225,29 @@ func TestAnActionThatFailsAsksNoGate(t *testing.T) {
 	}
 }
 
+// found is the plan that is found for a layout.
+func found(t *testing.T, layout lab.Layout, to cluster.Topology) plan.Plan {
+	t.Helper()
+	c := &cluster.Cluster{Name: "t.k8s.local", Cloud: cluster.GCE}
+	if layout.LoadBalancer.IsValid() {
+		c.API.LoadBalancer = &cluster.LoadBalancer{}
+	}
+	c.Groups = append(c.Groups, cluster.Group{Name: "cp", Role: cluster.RoleControlPlane, MinSize: len(layout.ControlPlane())})
+	for _, name := range layout.Groups(identity.Worker) {
+		c.Groups = append(c.Groups, cluster.Group{Name: name, Role: cluster.RoleNode, MinSize: 1})
+	}
+	pl, err := chosen(t.Context(), Config{Cluster: c, To: to})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pl
+}
+
 // order carries a plan out on a cluster where every gate passes.
 func order(t *testing.T, w *world, to cluster.Topology) []string {
 	t.Helper()
 	p := planner{layout: w.layout, exec: w, gates: gates{world: w, cluster: "t.k8s.local"}}
-	for _, s := range p.steps(to) {
+	for _, s := range p.follow(found(t, w.layout, to)) {
 		if s.title == "" || s.why == "" || len(s.actions) == 0 {
 			t.Errorf("step %q says nothing or does nothing", s.title)
 		}
@@ -247,8 +266,8 @@ func order(t *testing.T, w *world, to cluster.Topology) []string {
 func TestTheOrderOfSteps(t *testing.T) {
 	hybrid := []string{
 		"serve cp-1", "serve cp-2", "expose",
-		"start a-1", "stop a-1", "reboot a-1", "start a-2", "stop a-2",
-		"start b", "stop b", "reboot b",
+		"start a-1", "stop a-1", "reboot a-1", "start b", "stop b", "reboot b",
+		"start a-2", "stop a-2",
 	}
 	if got := order(t, healthy(t), cluster.Hybrid); !slices.Equal(got, hybrid) {
 		t.Errorf("to hybrid:\n got %q\nwant %q", got, hybrid)
@@ -261,6 +280,28 @@ func TestTheOrderOfSteps(t *testing.T) {
 	bare.layout.LoadBalancer = netip.Addr{}
 	if got := order(t, bare, cluster.Hybrid); slices.Contains(got, "expose") {
 		t.Errorf("a cluster without a load balancer had one extended: %q", got)
+	}
+}
+
+// A plan that replaces workers twice is rehearsed so: the second time they are
+// born again with what they have.
+func TestASecondReplacementIsAReboot(t *testing.T) {
+	w := healthy(t)
+	p := planner{layout: w.layout, exec: w, gates: gates{world: w, cluster: "t.k8s.local"}}
+	twice := plan.Plan{Steps: []plan.Planned{{ID: "canary"}, {ID: "roll-workers"}, {ID: "set-none", Title: "set None", Why: "it comes next"}, {ID: "canary"}, {ID: "roll-workers"}}}
+	for _, s := range p.follow(twice) {
+		for _, a := range s.actions {
+			if _, ok := a.perform(t.Context()); !ok {
+				t.Fatalf("%s: %s did not pass", s.title, a.what)
+			}
+		}
+	}
+	want := []string{
+		"start a-1", "stop a-1", "reboot a-1", "start b", "stop b", "reboot b", "start a-2", "stop a-2",
+		"reboot a-1", "reboot b", "reboot a-2",
+	}
+	if !slices.Equal(w.done, want) {
+		t.Errorf("\n got %q\nwant %q", w.done, want)
 	}
 }
 
@@ -285,14 +326,14 @@ func TestAPeerStopsOnlyWhereTheAgentIsProven(t *testing.T) {
 func TestAFaultStrikesTheFirstWorkerBehindACanary(t *testing.T) {
 	w := healthy(t)
 	p := planner{layout: w.layout, exec: w, gates: gates{world: w, cluster: "t.k8s.local"}}
-	steps := p.steps(cluster.None)
+	steps := p.follow(found(t, w.layout, cluster.None))
 	at, within := (&rehearsal{}).strikePoint(steps)
 	if got := steps[at].actions[within]; got.node != "a-2" || !got.moves {
 		t.Errorf("strikes at %q on %q; want the move of a-2", got.what, got.node)
 	}
 	w.layout.Nodes = slices.DeleteFunc(w.layout.Nodes, func(n lab.Node) bool { return n.Role == identity.Worker && n.Name != "b" })
 	p.layout = w.layout
-	steps = p.steps(cluster.None)
+	steps = p.follow(found(t, w.layout, cluster.None))
 	at, within = (&rehearsal{}).strikePoint(steps)
 	if got := steps[at].actions[within]; got.node != "b" || !got.moves {
 		t.Errorf("without another it strikes at %q on %q; want the canary's move", got.what, got.node)
