@@ -2,6 +2,8 @@
 SHELL := /bin/bash -o pipefail
 GOFLAGS_BUILD := -trimpath -ldflags='-s -w'
 GOTESTSUM := go tool -modfile=tools/go.mod gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg
+# Tests are compiled as the programs are, so that what both link is compiled once.
+GOTEST := CGO_ENABLED=0 $(GOTESTSUM) -- -trimpath
 FUZZTIME ?= 20s
 FUZZDIRS ?= internal
 
@@ -18,27 +20,33 @@ demo: build ## rehearse the example cluster from gossip to none, on this machine
 
 test: test-unit test-mesh test-aws test-lab ## everything that proves it
 
-test-unit: ## packages, with the race detector and in random order
-	$(GOTESTSUM) -- -race -shuffle=on -short ./...
+test-unit: ## packages, in random order
+	$(GOTEST) -shuffle=on -short ./...
+
+test-race: ## the same with the race detector
+	$(GOTESTSUM) -- -race -shuffle=on -short ./internal/...
 
 test-mesh: ## a leaf among sixty peers of the weave mesh, on real sockets
-	go test -count=1 -timeout 5m -run '^TestALeafAmongSixtyPeers$$' ./internal/overlay/weave
+	$(GOTEST) -count=1 -timeout 5m -run '^TestALeafAmongSixtyPeers$$' ./internal/overlay/weave
 
 test-aws: moto ## against an emulated AWS (python3 with moto), samples of real clusters among it
-	$(GOTESTSUM) -- -count=1 -timeout 20m -p 1 -run '^TestAWS|Moto' ./...
+	$(GOTEST) -count=1 -timeout 20m -p 1 -run '^TestAWS|Moto' ./internal/...
 
 moto:
 	@python3 -c 'import moto.server, boto3' 2>/dev/null || pip install --quiet 'moto[server]==5.2.1' || \
 	  echo 'make: moto is missing and pip cannot install it: the tests against AWS say that they skip'
 
 test-lab: build ## whole clusters of real processes, with faults
-	MUSTER_BIN=$(CURDIR)/bin $(GOTESTSUM) -- -count=1 -timeout 12m -p 1 -run '^TestLab' ./test/...
+	MUSTER_BIN=$(CURDIR)/bin $(GOTEST) -count=1 -timeout 12m -p 1 -run '^TestLab' ./test/...
 
-cross: ## build for every platform that is supported
-	@for os in linux darwin windows; do for arch in amd64 arm64; do \
-	  echo "build muster $$os/$$arch"; GOOS=$$os GOARCH=$$arch CGO_ENABLED=0 go build -o /dev/null ./cmd/muster || exit 1; done; done
-	@for arch in amd64 arm64; do for p in muster-peer muster-agent; do \
-	  echo "build $$p linux/$$arch"; GOOS=linux GOARCH=$$arch CGO_ENABLED=0 go build -o /dev/null ./cmd/$$p || exit 1; done; done
+test-failover: build ## what API servers that fail cost a worker's connections: failover ROW RECOVERY_MS FAILED_NEW ok|late
+	@MUSTER_BIN=$(CURDIR)/bin go test -count=1 -timeout 15m -v ./test/failover | grep -E '^ *failover |^(FAIL|panic|ok|---)|SKIPPED|failover_test'
+
+cross: ## build for each other system and processor
+	@for p in linux/arm64 darwin/arm64 windows/amd64; do echo "build muster $$p"; \
+	  GOOS=$${p%/*} GOARCH=$${p#*/} CGO_ENABLED=0 go build -trimpath -o /dev/null ./cmd/muster || exit 1; done
+	@for p in muster-peer muster-agent; do echo "build $$p linux/arm64"; \
+	  GOOS=linux GOARCH=arm64 CGO_ENABLED=0 go build -trimpath -o /dev/null ./cmd/$$p || exit 1; done
 
 lint: ## gofmt, vet and golangci-lint
 	@test -z "$$(gofmt -l cmd internal test)" || { gofmt -l cmd internal test; echo 'gofmt: run gofmt -w on these'; exit 1; }
@@ -47,6 +55,9 @@ lint: ## gofmt, vet and golangci-lint
 
 bench: build ## time to the last hosts block, CPU and memory per peer
 	@MUSTER_BIN=$(CURDIR)/bin go test -count=1 -timeout 30m -run '^TestBench' -v ./test/bench | grep -E '^ *bench |^(FAIL|panic|ok|---)'
+
+bench-balancer: build ## muster-agent's balancer against HAProxy in one run: bench NAME VALUE UNIT, ratio NAME VALUE
+	@MUSTER_BIN=$(CURDIR)/bin go test -count=1 -timeout 15m -v ./test/bench/balancer | grep -E '^ *(bench|ratio) |^(FAIL|panic|ok|---)|SKIPPED'
 
 fuzz-legacy: ## the decoders of kOps's overlays, ten minutes each unless FUZZTIME says otherwise
 	@$(MAKE) --no-print-directory fuzz FUZZDIRS='internal/overlay/weave internal/overlay/legacy internal/overlay/kopsmemberlist' \
@@ -63,4 +74,4 @@ fuzz: ## every fuzzer for FUZZTIME (default 20s)
 clean: ## remove what build made
 	rm -rf bin
 
-.PHONY: help build demo test test-unit test-mesh test-aws moto test-lab cross lint bench bench-aws fuzz fuzz-legacy clean
+.PHONY: help build demo test test-unit test-race test-mesh test-aws moto test-lab test-failover cross lint bench bench-aws bench-balancer fuzz fuzz-legacy clean

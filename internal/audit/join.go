@@ -107,12 +107,19 @@ func (in Input) group(name string, role cluster.Role) Group {
 	if !ok {
 		why, missing := in.gap("groups", name)
 		if !missing {
+			why, missing = in.gap("instance groups", name)
+		}
+		if !missing {
 			why = "the cloud has no such group"
 		}
 		out.Verdict = conclude(cloud.BootUnknown, []Link{{LinkTemplate, Undecided, why}}, in.Strict)
 		return out
 	}
-	out.Verdict = in.verdict(seen, seen.Template.Boot, in.template(seen))
+	if why, foreign := in.gap(cloud.GapForeignBoot, name); foreign {
+		out.Verdict = conclude(cloud.BootUnknown, []Link{in.template(seen), {LinkBoot, Broken, why}}, in.Strict)
+	} else {
+		out.Verdict = in.verdict(seen, seen.Template.Boot, in.template(seen))
+	}
 	for _, r := range generations(seen) {
 		link := Link{LinkTemplate, Holds, fmt.Sprintf("%d live, born from version %s", len(r.Instances), orUnknown(r.Version))}
 		r.Verdict = in.verdict(seen, bootOf(seen, r.Instances), link)

@@ -38,6 +38,7 @@ func TestWouldANewWorkerJoin(t *testing.T) {
 		{"healthy, hybrid", hybrid, Joins, ""},
 		{"template unreadable", func(in *Input) { nodes(in).Template.ID = "" }, Unknown, ""},
 		{"user-data unreadable", both(func(in *Input) { nodes(in).Template.Boot = nil }, gap("boot configuration", workers)), Unknown, ""},
+		{"user-data of another cluster", both(func(in *Input) { nodes(in).Template.Boot = nil }, gap(cloud.GapForeignBoot, workers)), DoesNotJoin, LinkBoot},
 		{"nothing in the boot configuration", func(in *Input) { nodes(in).Template.Boot.Servers = nil }, DoesNotJoin, LinkBoot},
 		{"boot configuration of another cluster", func(in *Input) { nodes(in).Template.Boot.Cluster = "other.k8s.local" }, DoesNotJoin, LinkBoot},
 		{"boot configuration of another group", func(in *Input) { nodes(in).Template.Boot.Group = masters }, DoesNotJoin, LinkBoot},

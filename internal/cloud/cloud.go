@@ -70,6 +70,10 @@ type Gap struct {
 	Why     string `json:"why"`     // one line: what was attempted and what came back
 }
 
+// GapForeignBoot is what a [Gap] is about when a template boots into another
+// cluster: it was read, and is none of this one's.
+const GapForeignBoot = "foreign boot configuration"
+
 // String returns the gap on one line.
 func (g Gap) String() string {
 	if g.Subject == "" {

@@ -196,6 +196,20 @@ func (g *gossipers) expect(when string, nodes []int, servers ...int) {
 	}
 }
 
+// status waits until what a peer reports is good. Hosts files may be right before
+// every member is known: one exchange brings the records, another the members.
+func (g *gossipers) status(i int, what string, good func(node.Report) bool) {
+	g.t.Helper()
+	var report node.Report
+	var err error
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if report, err = node.Ask(g.t.Context(), node.Status{Socket: g.path(i, "s")}); err == nil && good(report) {
+			return
+		}
+	}
+	g.t.Errorf("node %d never %s: %+v, %v", i, what, report, err)
+}
+
 func TestThreePeersInProtokubesPlace(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
@@ -216,13 +230,9 @@ func TestThreePeersInProtokubesPlace(t *testing.T) {
 				g.startPeer(i)
 			}
 			g.expect("at first", all, 0, 1)
-			report, err := node.Ask(t.Context(), node.Status{Socket: g.path(2, "s")})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if len(report.Problems) != 0 || len(report.Overlay.Members) != 2 {
-				t.Errorf("problems %q, members %q; want none, 2", report.Problems, report.Overlay.Members)
-			}
+			g.status(2, "knows both fellows and has no problem", func(r node.Report) bool {
+				return len(r.Problems) == 0 && len(r.Overlay.Members) == 2
+			})
 			g.stopServer(1)
 			g.expect("with one API server down", all, 0)
 			g.startServer(1)

@@ -311,7 +311,7 @@ func (l *look) settleTemplate(g *group, next *version, templates *templateSet) {
 		l.gap("boot configuration", g.Name, fmt.Errorf("launch template %s version %d: %w", next.template.name, next.number, next.fault))
 	}
 	if b := next.boot; b != nil && b.Cluster != l.cluster {
-		l.gap("boot configuration", g.Name, fmt.Errorf("launch template %s boots into cluster %q", next.template.name, b.Cluster))
+		l.gap(cloud.GapForeignBoot, g.Name, fmt.Errorf("launch template %s boots into cluster %q", next.template.name, b.Cluster))
 		g.Template.Boot = nil
 	}
 }
