@@ -315,8 +315,7 @@ func (s *source) rewrite(parent *yaml.Node, step Step, value any, path Path) (cu
 	return cut{from, to, strings.TrimSpace(text)}, nil
 }
 
-// removal takes an entry's lines away, and leaves {} or [] where it was the
-// only one.
+// removal takes an entry's lines away.
 func (s *source) removal(root, parent *yaml.Node, path Path) (cut, error) {
 	step := path[len(path)-1]
 	if parent.Kind == yaml.AliasNode || isFlow(parent) {
@@ -324,15 +323,7 @@ func (s *source) removal(root, parent *yaml.Node, path Path) (cut, error) {
 	}
 	only := len(parent.Content) == 1 || parent.Kind == yaml.MappingNode && len(parent.Content) == 2
 	if only {
-		if len(path) == 1 {
-			return cut{}, s.cannot(path, parent)
-		}
-		var empty any = map[string]any{}
-		if step.List {
-			empty = []any{}
-		}
-		above, _ := descend(root, path[:len(path)-2])
-		return s.rewrite(above, path[len(path)-2], empty, path)
+		return s.emptying(root, parent, path)
 	}
 	from, to, err := s.entry(parent, step)
 	if err != nil {
@@ -341,12 +332,42 @@ func (s *source) removal(root, parent *yaml.Node, path Path) (cut, error) {
 	if s.onlySpace(from) {
 		return cut{s.lines[s.lineOf(from)-1], s.afterLine(to), ""}, nil
 	}
-	// The first field of a list's element stands behind its dash: the second
-	// takes its place.
+	// The first field of a list's element stands behind its dash: what comes
+	// next, a comment or the second field, takes its place.
 	if i := keyIndex(parent, step.Key); !step.List && i+2 < len(parent.Content) {
-		return cut{from, s.offset(parent.Content[i+2]), ""}, nil
+		at := s.afterLine(to)
+		at += len(s.data[at:]) - len(bytes.TrimLeft(s.data[at:], " \r\n"))
+		return cut{from, at, ""}, nil
 	}
 	return cut{}, s.cannot(path, parent)
+}
+
+// emptying takes the only entry of a mapping or a list away. What stands between
+// the field above and the entry, comments that is, stays.
+func (s *source) emptying(root, parent *yaml.Node, path Path) (cut, error) {
+	if len(path) == 1 {
+		return cut{}, s.cannot(path, parent)
+	}
+	step, field := path[len(path)-1], path[len(path)-2]
+	above, _ := descend(root, path[:len(path)-2])
+	text, empty := " {}", any(map[string]any{})
+	if step.List {
+		text, empty = " []", []any{}
+	}
+	from, to, err := s.entry(parent, step)
+	if err != nil {
+		return cut{}, s.named(err, path)
+	}
+	if field.List || isFlow(above) || above.Kind != yaml.MappingNode || !s.onlySpace(from) {
+		return s.rewrite(above, field, empty, path)
+	}
+	_, key, err := s.extent(above.Content[keyIndex(above, field.Key)], 0)
+	if err != nil {
+		return cut{}, s.named(err, path)
+	}
+	colon := key + bytes.IndexByte(s.data[key:], ':') + 1
+	between := s.data[colon:s.lines[s.lineOf(from)-1]]
+	return cut{colon, to, text + string(bytes.TrimRight(between, "\r\n"))}, nil
 }
 
 func (s *source) cannot(path Path, n *yaml.Node) error {

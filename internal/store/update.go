@@ -12,7 +12,7 @@ import (
 // first to the last of these.
 const (
 	firstPause = 10 * time.Millisecond
-	lastPause  = 2 * time.Second
+	lastPause  = 5 * time.Second
 )
 
 // Update changes one object and loses nobody else's change: it reads, lets
