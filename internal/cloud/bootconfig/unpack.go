@@ -118,8 +118,8 @@ func (f *finder) gunzip(data []byte) ([]byte, error) {
 func (f *finder) unbase64(text []byte) ([]byte, error) {
 	packed := make([]byte, 0, len(text))
 	for _, c := range text {
-		switch {
-		case c == ' ' || c == '\t' || c == '\r' || c == '\n' || c == '=':
+		switch c {
+		case ' ', '\t', '\r', '\n', '=':
 			// breaks lines or pads
 		default:
 			packed = append(packed, c)
