@@ -33,11 +33,7 @@ type instance struct {
 }
 
 func look(ctx context.Context, c Config) (doc instance, err error) {
-	base := c.Metadata
-	if base == "" {
-		base = metadataURL
-	}
-	m := rest.Metadata{Base: base, HTTP: c.HTTP, Header: http.Header{"Metadata": {"true"}}}
+	m := rest.Metadata{Base: cmp.Or(c.Metadata, metadataURL), HTTP: c.HTTP, Header: http.Header{"Metadata": {"true"}}}
 	got, err := m.All(ctx, "instance?api-version=2020-06-01")
 	if err != nil {
 		return doc, err

@@ -11,6 +11,7 @@
 package digitalocean
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -216,11 +217,7 @@ const metadataURL = "http://169.254.169.254/metadata/v1"
 // where kOps's name has dots, because the tag has; it works as the Cluster of a
 // [Config] all the same.
 func Self(ctx context.Context, c Config) (cloud.Self, error) {
-	base := c.Metadata
-	if base == "" {
-		base = metadataURL
-	}
-	m := rest.Metadata{Base: base, HTTP: c.HTTP, Header: http.Header{}}
+	m := rest.Metadata{Base: cmp.Or(c.Metadata, metadataURL), HTTP: c.HTTP, Header: http.Header{}}
 	got, err := m.All(ctx, "id", "tags/", "interfaces/private/0/ipv4/address")
 	if err != nil {
 		return cloud.Self{}, err

@@ -1,6 +1,7 @@
 package gce
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strconv"
@@ -87,13 +88,7 @@ func (s *session) loadBalancers(ctx context.Context, sv *survey.Survey) ([]cloud
 // listener looks behind a rule; what cannot be read is a gap.
 func (s *session) listener(ctx context.Context, sv *survey.Survey, f forwardingRule, port int) cloud.Listener {
 	l := cloud.Listener{Port: port, Protocol: strings.ToLower(f.IPProtocol)}
-	var err error
-	if f.BackendService != "" {
-		err = s.backends(ctx, f.BackendService, &l)
-	} else {
-		err = s.pool(ctx, f.Target, &l)
-	}
-	if err != nil {
+	if err := s.behind(ctx, cmp.Or(f.BackendService, f.Target), &l); err != nil {
 		sv.Gap(survey.WhatHealth, f.Name, err.Error())
 	}
 	return l
@@ -123,55 +118,36 @@ func (h health) targets(port int) (out []cloud.Target) {
 	return out
 }
 
-// backends reads a backend service: its check, and the health of each group's
-// instances.
-func (s *session) backends(ctx context.Context, link string, l *cloud.Listener) error {
-	attempt := "look at backend service " + last(link)
-	var service struct {
+// behind reads a backend service or, where a public load balancer has it, a
+// target pool: its check, and the health of each member, a group of instances or
+// one instance.
+func (s *session) behind(ctx context.Context, link string, l *cloud.Listener) error {
+	attempt := "look behind the load balancer at " + last(link)
+	var doc struct {
 		HealthChecks []string
-		Backends     []struct{ Group string }
+		Backends     []struct{ Group string } // of a backend service
+		Instances    []string                 // of a target pool
 	}
-	if err := s.get(ctx, attempt, s.at(link), nil, &service); err != nil {
+	if err := s.get(ctx, attempt, s.at(link), nil, &doc); err != nil {
 		return err
 	}
-	for _, hc := range service.HealthChecks {
+	for _, hc := range doc.HealthChecks {
 		var err error
 		if l.Check, err = s.check(ctx, hc); err != nil {
 			return err
 		}
 	}
-	targets := []cloud.Target{}
-	for _, b := range service.Backends {
-		var h health
-		if err := s.get(ctx, attempt, s.at(link)+"/getHealth", map[string]string{"group": b.Group}, &h); err != nil {
-			return err
-		}
-		targets = append(targets, h.targets(l.Port)...)
+	var members []map[string]string // as getHealth wants to be asked
+	for _, b := range doc.Backends {
+		members = append(members, map[string]string{"group": b.Group})
 	}
-	l.Targets = targets
-	return nil
-}
-
-// pool reads a target pool, as public load balancers have it.
-func (s *session) pool(ctx context.Context, link string, l *cloud.Listener) error {
-	attempt := "look at target pool " + last(link)
-	var pool struct {
-		HealthChecks []string
-		Instances    []string
-	}
-	if err := s.get(ctx, attempt, s.at(link), nil, &pool); err != nil {
-		return err
-	}
-	for _, hc := range pool.HealthChecks {
-		var err error
-		if l.Check, err = s.check(ctx, hc); err != nil {
-			return err
-		}
+	for _, i := range doc.Instances {
+		members = append(members, map[string]string{"instance": i})
 	}
 	targets := []cloud.Target{}
-	for _, instance := range pool.Instances {
+	for _, m := range members {
 		var h health
-		if err := s.get(ctx, attempt, s.at(link)+"/getHealth", map[string]string{"instance": instance}, &h); err != nil {
+		if err := s.get(ctx, attempt, s.at(link)+"/getHealth", m, &h); err != nil {
 			return err
 		}
 		targets = append(targets, h.targets(l.Port)...)

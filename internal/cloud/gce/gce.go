@@ -10,6 +10,7 @@
 package gce
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -234,11 +235,7 @@ const metadataURL = "http://169.254.169.254/computeMetadata/v1"
 
 // Self asks the metadata service which instance this is; no login is needed.
 func Self(ctx context.Context, c Config) (cloud.Self, error) {
-	base := c.Metadata
-	if base == "" {
-		base = metadataURL
-	}
-	m := rest.Metadata{Base: base, HTTP: c.HTTP, Header: http.Header{"Metadata-Flavor": {"Google"}}}
+	m := rest.Metadata{Base: cmp.Or(c.Metadata, metadataURL), HTTP: c.HTTP, Header: http.Header{"Metadata-Flavor": {"Google"}}}
 	got, err := m.All(ctx, "instance/attributes/cluster-name", "instance/name", "instance/network-interfaces/0/ip")
 	if err != nil {
 		return cloud.Self{}, err

@@ -1,6 +1,7 @@
 package hetzner
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -15,11 +16,7 @@ const metadataURL = "http://169.254.169.254/hetzner/v1/metadata"
 // Self asks the metadata service which server this is and the API what its
 // labels say; the Cluster of the configuration is not looked at.
 func Self(ctx context.Context, c Config) (cloud.Self, error) {
-	base := c.Metadata
-	if base == "" {
-		base = metadataURL
-	}
-	got, err := rest.Metadata{Base: base, HTTP: c.HTTP}.All(ctx, "instance-id")
+	got, err := rest.Metadata{Base: cmp.Or(c.Metadata, metadataURL), HTTP: c.HTTP}.All(ctx, "instance-id")
 	if err != nil {
 		return cloud.Self{}, err
 	}

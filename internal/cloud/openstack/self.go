@@ -1,6 +1,7 @@
 package openstack
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -15,11 +16,7 @@ const metadataURL = "http://169.254.169.254"
 
 // Self asks the metadata service which server this is; no login is needed.
 func Self(ctx context.Context, c Config) (cloud.Self, error) {
-	base := c.Metadata
-	if base == "" {
-		base = metadataURL
-	}
-	got, err := rest.Metadata{Base: base, HTTP: c.HTTP}.All(ctx, "openstack/latest/meta_data.json", "latest/meta-data/local-ipv4")
+	got, err := rest.Metadata{Base: cmp.Or(c.Metadata, metadataURL), HTTP: c.HTTP}.All(ctx, "openstack/latest/meta_data.json", "latest/meta-data/local-ipv4")
 	if err != nil {
 		return cloud.Self{}, err
 	}

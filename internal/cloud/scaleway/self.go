@@ -1,6 +1,7 @@
 package scaleway
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -19,11 +20,7 @@ const metadataURL = "http://169.254.42.42"
 // Self asks the metadata service which server this is, and the address
 // management of its region for the address that peers see.
 func Self(ctx context.Context, c Config) (cloud.Self, error) {
-	base := c.Metadata
-	if base == "" {
-		base = metadataURL
-	}
-	got, err := rest.Metadata{Base: base, HTTP: c.HTTP}.All(ctx, "conf?format=json")
+	got, err := rest.Metadata{Base: cmp.Or(c.Metadata, metadataURL), HTTP: c.HTTP}.All(ctx, "conf?format=json")
 	if err != nil {
 		return cloud.Self{}, err
 	}
