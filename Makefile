@@ -46,7 +46,7 @@ lint: ## gofmt, vet and golangci-lint
 	go tool -modfile=tools/go.mod golangci-lint run
 
 bench: build ## time to the last hosts block, CPU and memory per peer
-	@MUSTER_BIN=$(CURDIR)/bin go test -count=1 -timeout 20m -run '^TestBench' -v ./test/bench | grep -E '^ *bench |^(FAIL|panic|ok|---)'
+	@MUSTER_BIN=$(CURDIR)/bin go test -count=1 -timeout 30m -run '^TestBench' -v ./test/bench | grep -E '^ *bench |^(FAIL|panic|ok|---)'
 
 fuzz-legacy: ## the decoders of kOps's overlays, ten minutes each unless FUZZTIME says otherwise
 	@$(MAKE) --no-print-directory fuzz FUZZDIRS='internal/overlay/weave internal/overlay/legacy internal/overlay/kopsmemberlist' \

@@ -179,7 +179,7 @@ func TestEveryFindingHasAPage(t *testing.T) {
 			t.Error(err)
 			continue
 		}
-		for _, want := range []string{"# " + rule.ID + ": " + rule.Title, "## Why it matters", "## What to do", rule.Link} {
+		for _, want := range []string{"# " + rule.ID + ": " + rule.Title, "Severity: " + string(rule.Severity) + ".", "## Why it matters", "## What to do", rule.Link} {
 			if !strings.Contains(string(page), want) {
 				t.Errorf("docs/findings/%s.md lacks %q", rule.ID, want)
 			}

@@ -88,14 +88,14 @@ func permissions(in Input, r *Report) {
 		return
 	}
 	for _, role := range in.Cloud.Roles {
-		if !slices.Contains(role.Roles, cluster.RoleNode) || slices.Contains(role.Roles, cluster.RoleControlPlane) {
-			continue
+		if !slices.Contains(role.Roles, cluster.RoleNode) || slices.Contains(role.Roles, cluster.RoleControlPlane) || role.Kind == cloud.KindToken {
+			continue // secrets are found where they are, in the user-data
 		}
 		terms, ok := in.workerTerms(role)
 		if !ok {
 			continue
 		}
-		held, err := iam.CompareRole(in.Spec.Cloud, role, nil, terms)
+		held, err := iam.CompareRole(in.Spec.Cloud, role, terms)
 		if err != nil {
 			r.find("MU204", role.Name, "", "%v", err)
 			continue

@@ -59,7 +59,7 @@ type Verdict struct {
 	Path     cloud.BootPath `json:"path"`
 	// BrokenLink names the first link that does not hold; empty unless the
 	// verdict is does-not-join.
-	BrokenLink string `json:"brokenLink,omitempty"`
+	BrokenLink string `json:"brokenLink"`
 	Evidence   []Link `json:"evidence"`
 }
 

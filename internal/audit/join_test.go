@@ -42,7 +42,7 @@ func TestWouldANewWorkerJoin(t *testing.T) {
 		{"boot configuration of another cluster", func(in *Input) { nodes(in).Template.Boot.Cluster = "other.k8s.local" }, DoesNotJoin, LinkBoot},
 		{"boot configuration of another group", func(in *Input) { nodes(in).Template.Boot.Group = masters }, DoesNotJoin, LinkBoot},
 		{"boot configuration of another role", func(in *Input) { nodes(in).Template.Boot.Role = cluster.RoleControlPlane }, DoesNotJoin, LinkBoot},
-		{"no CA to trust", func(in *Input) { nodes(in).Template.Boot.CA = "" }, DoesNotJoin, LinkBoot},
+		{"no CA to trust", func(in *Input) { nodes(in).Template.Boot.CA = "" }, DoesNotJoin, LinkCertificate},
 		{"only a name that gossip would resolve", server("https://kops-controller.internal.atlas.k8s.local:3988/"), DoesNotJoin, LinkEndpoints},
 		{"a name that resolves", both(server("https://lb.example.com:3988/"), func(in *Input) {
 			in.Probes.Resolved = map[string][]netip.Addr{"lb.example.com": {lbAddr}}

@@ -49,8 +49,6 @@ func (c *chain) bootConfiguration() {
 		c.add(LinkBoot, Broken, "is for group %q", b.Group)
 	case b.Role != "" && b.Role != c.group.Role:
 		c.add(LinkBoot, Broken, "is for role %s, and the group has %s", b.Role, c.group.Role)
-	case c.asks() && b.CA == "" && b.CAHash == "":
-		c.add(LinkBoot, Broken, "carries no CA, so no certificate of kops-controller can be trusted")
 	default:
 		c.add(LinkBoot, Holds, "for this cluster and group")
 	}

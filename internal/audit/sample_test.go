@@ -82,10 +82,10 @@ type dump struct {
 	SecurityGroups         []struct {
 		ID, Name string
 		Ingress  []struct {
-			IpProtocol       string
+			IPProtocol       string
 			FromPort, ToPort int
-			UserIdGroupPairs []struct{ GroupId string }
-			IpRanges         []struct{ CidrIp netip.Prefix }
+			UserIDGroupPairs []struct{ GroupID string }
+			IPRanges         []struct{ CidrIP netip.Prefix }
 		}
 	}
 	Roles []struct {
@@ -192,18 +192,18 @@ func (d dump) network() (n cloud.Network) {
 	}
 	for _, g := range d.SecurityGroups {
 		for _, p := range g.Ingress {
-			r := cloud.Rule{To: party[g.ID], Protocol: p.IpProtocol, Low: p.FromPort, High: p.ToPort, Name: g.Name}
-			if p.IpProtocol == "-1" {
+			r := cloud.Rule{To: party[g.ID], Protocol: p.IPProtocol, Low: p.FromPort, High: p.ToPort, Name: g.Name}
+			if p.IPProtocol == "-1" {
 				r.Protocol, r.Low, r.High = "all", 0, 65535
 			}
-			for _, pair := range p.UserIdGroupPairs {
+			for _, pair := range p.UserIDGroupPairs {
 				from := r
-				from.From = party[pair.GroupId]
+				from.From = party[pair.GroupID]
 				n.Rules = append(n.Rules, from)
 			}
-			for _, c := range p.IpRanges {
+			for _, c := range p.IPRanges {
 				from := r
-				from.Sources = []netip.Prefix{c.CidrIp}
+				from.Sources = []netip.Prefix{c.CidrIP}
 				n.Rules = append(n.Rules, from)
 			}
 		}

@@ -23,6 +23,10 @@ func (c *chain) certificate() {
 	if err != nil {
 		return // the endpoints say so
 	}
+	if c.boot.CA == "" && c.boot.CAHash == "" {
+		c.add(LinkCertificate, Broken, "the boot configuration carries no CA, so that no certificate can be trusted")
+		return
+	}
 	want := c.boot.TLSServerName
 	if want == "" {
 		want = u.Hostname()

@@ -9,15 +9,18 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/muster-dev/muster/internal/audit"
 	"github.com/muster-dev/muster/internal/cloud"
-	cloudopen "github.com/muster-dev/muster/internal/cloud/open"
 	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/store"
 )
+
+// cloudTimeout bounds what an audit asks of a cloud.
+const cloudTimeout = 2 * time.Minute
 
 // gatherAudit reads what an audit judges. unseen is why something that should be
 // there could not be looked at: the audit goes on without, and ends in failure.
@@ -28,10 +31,11 @@ func gatherAudit(ctx context.Context, s streams, o auditOptions) (in audit.Input
 	if in, err = gatherStore(ctx, s, o); err != nil {
 		return in, nil, err
 	}
-	if isTerminal(s.err) {
-		fmt.Fprintf(s.err, "muster: looking at %s on %s ...\n", in.Spec.Name, in.Spec.Cloud)
+	seen, blind, err := look(ctx, s, in.Spec, cloudTimeout)
+	if blind != "" {
+		unseen = fmt.Errorf("could not look: %s", blind)
 	}
-	in.Cloud, unseen, err = observeCloud(ctx, in.Spec)
+	in.Cloud = seen
 	return in, unseen, err
 }
 
@@ -56,25 +60,6 @@ func gatherStore(ctx context.Context, s streams, o auditOptions) (in audit.Input
 	in.Version = cmp.Or(o.version, kept.KopsVersion)
 	in.Store, err = auditStore(ctx, st, o.name)
 	return in, err
-}
-
-// observeCloud looks at a cluster's machines. A way to the cloud that cannot be
-// right ends the command; a cloud that refuses or does not answer is unseen.
-func observeCloud(ctx context.Context, spec *cluster.Cluster) (seen *cloud.Observation, unseen, err error) {
-	provider, err := cloudopen.Provider(ctx, spec, cloudopen.Config{Getenv: os.Getenv})
-	if err == nil {
-		seen, err = provider.Observe(ctx)
-	}
-	switch {
-	case err == nil:
-		return seen, nil, nil
-	case ctx.Err() != nil:
-		return nil, nil, err
-	case errors.Is(err, cloud.ErrUsage):
-		return nil, nil, usageError{err}
-	default:
-		return nil, fmt.Errorf("could not look: %w", err), nil
-	}
 }
 
 func gatherManifest(o auditOptions) (in audit.Input, unseen, err error) {

@@ -3,6 +3,11 @@ package cli_test
 import (
 	"bytes"
 	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -129,5 +134,39 @@ func TestAWSDescribeSamples(t *testing.T) {
 				t.Error("no calls are explained")
 			}
 		})
+	}
+}
+
+// A cloud that lets nobody look leaves what the state store knows.
+func TestDescribeWithAnExpiredToken(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusForbidden)
+		io.WriteString(w, "<ErrorResponse><Error><Code>ExpiredToken</Code><Message>The token hush-hush has expired</Message></Error></ErrorResponse>")
+	}))
+	defer server.Close()
+	awstest.Environ(t, server.URL)
+	dir := t.TempDir()
+	for key, text := range map[string]string{
+		"config": "apiVersion: kops.k8s.io/v1alpha2\nkind: Cluster\nmetadata: {name: lyra.k8s.local}\nspec:\n  cloudProvider: aws\n  networkCIDR: 10.9.0.0/16\n" +
+			"  subnets: [{cidr: 10.9.0.0/20, name: a, type: Public, zone: us-east-1a}]\n  topology: {dns: {type: None}}\n",
+		"kops-version.txt":      "1.36.2",
+		"instancegroup/control": "apiVersion: kops.k8s.io/v1alpha2\nkind: InstanceGroup\nmetadata: {name: control, labels: {kops.k8s.io/cluster: lyra.k8s.local}}\nspec: {role: Master, subnets: [a]}\n",
+		"instancegroup/nodes":   "apiVersion: kops.k8s.io/v1alpha2\nkind: InstanceGroup\nmetadata: {name: nodes, labels: {kops.k8s.io/cluster: lyra.k8s.local}}\nspec: {role: Node, subnets: [a]}\n",
+	} {
+		file := filepath.Join(dir, "lyra.k8s.local", key)
+		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var out, errs bytes.Buffer
+	code := cli.Main([]string{"describe", "cluster", "lyra.k8s.local", "--state", "file://" + dir}, strings.NewReader(""), &out, &errs)
+	if code != cli.ExitOK || !strings.Contains(out.String(), "lyra.k8s.local   none   (") || !strings.Contains(out.String(), "the session has expired; log in again: denied") {
+		t.Errorf("exit %d, output\n%s\n%s", code, out.String(), errs.String())
+	}
+	if strings.Contains(out.String()+errs.String(), "hush") {
+		t.Errorf("what AWS said of the token is repeated:\n%s", out.String())
 	}
 }

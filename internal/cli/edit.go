@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"regexp"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -138,12 +139,18 @@ func runEdit(ctx context.Context, s streams, o editOptions, pick func(*store.Clu
 	})
 }
 
+// secretField is a password in a path, or in a mapping as value.
+var secretField = regexp.MustCompile(`(^|[.{, ])secret["']?\s*[=:]`)
+
 func parseChanges(set []string) ([]spec.Change, error) {
 	var changes []spec.Change
 	for _, text := range set {
 		c, err := spec.ParseChange(text)
 		if err != nil {
 			return nil, usagef("--set: %w", err)
+		}
+		if secretField.MatchString(text) && !c.Removes() {
+			return nil, usagef("--set %s: a password on a command line is read by others; set it in an editor", c.Path())
 		}
 		changes = append(changes, c)
 	}

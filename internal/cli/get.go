@@ -12,9 +12,9 @@ import (
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
-	"go.yaml.in/yaml/v3"
 
 	"github.com/muster-dev/muster/internal/cluster"
+	"github.com/muster-dev/muster/internal/spec"
 	"github.com/muster-dev/muster/internal/store"
 )
 
@@ -232,7 +232,7 @@ func getGroups(ctx context.Context, s streams, f stateFlags, args []string, outp
 	var rows [][]string
 	for _, o := range objects {
 		var doc groupDoc
-		if err := yaml.Unmarshal(o.Data, &doc); err != nil {
+		if err := spec.Decode(o.Data, &doc); err != nil {
 			rows = append(rows, []string{o.Key[strings.LastIndex(o.Key, "/")+1:], "unknown", "", "", "", "", ""})
 			bad = errors.Join(bad, usagef("%s: not YAML: %w", store.Where(st, o.Key), err))
 			continue
@@ -301,7 +301,7 @@ func writeYAMLObjects(w io.Writer, objects []store.Object) {
 func writeJSONObjects(w io.Writer, st store.Store, objects []store.Object, one bool) error {
 	docs := make([]map[string]any, len(objects))
 	for i, o := range objects {
-		if err := yaml.Unmarshal(o.Data, &docs[i]); err != nil {
+		if err := spec.Decode(o.Data, &docs[i]); err != nil {
 			return usagef("%s: not YAML: %w", store.Where(st, o.Key), err)
 		}
 	}

@@ -241,6 +241,7 @@ func countTrue(m map[string]bool) (n int) {
 func (sc gossipScene) write(ctx context.Context, s streams, o publishOptions, r publishResult) error {
 	var err error
 	if len(r.Changes) > 0 {
+		fmt.Fprintf(s.err, "writing, then asking peers whether it has arrived, for at most %v\n", sc.timeout)
 		r.Arrivals, err = gossip.Write(ctx, sc.sides, r.Changes, sc.timeout)
 		r.Written = err == nil
 	}

@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"os"
 	"strings"
 	"time"
 
@@ -21,6 +22,7 @@ import (
 
 	"github.com/muster-dev/muster/internal/overlay/kopsmemberlist"
 	"github.com/muster-dev/muster/internal/overlay/weave"
+	"github.com/muster-dev/muster/internal/portforward/portforwardtest"
 )
 
 // mesh VAR SECRET KEY=VALUE... runs a full participant of the weave overlay, with
@@ -75,6 +77,24 @@ func gossips(ts *testscript.TestScript, node interface {
 	addr, err := node.Addr(ctx)
 	ts.Check(err)
 	return addr
+}
+
+// apiserver KUBECONFIG PORT=ADDRESS... runs an API server that forwards ports of
+// its node 10.0.0.1 to addresses on loopback, and writes a kubeconfig.
+func apiserver(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: apiserver KUBECONFIG PORT=ADDRESS...")
+	}
+	s := portforwardtest.Start()
+	ts.Defer(s.Close)
+	s.Ports = make(map[string]string)
+	for _, forward := range args[1:] {
+		port, addr, _ := strings.Cut(forward, "=")
+		_, to, err := net.SplitHostPort(addr)
+		ts.Check(err)
+		s.Ports[port] = to
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), s.Kubeconfig(), 0o600))
 }
 
 // serves VAR NAME runs a TLS server for a name on loopback and puts its port

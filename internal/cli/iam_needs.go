@@ -90,23 +90,30 @@ func storePath(flag, url, name string) (string, error) {
 func newIAMAudit(s streams) *cobra.Command {
 	var o termsOptions
 	cmd := &cobra.Command{
-		Use:   "audit POLICY.json",
+		Use:   "audit POLICY.json | --name NAME --state URL",
 		Short: "Set what a role holds against what its nodes need",
 		Long: `Audit sets each action that a policy allows against what nodes of the role need
 under the given topology and kOps version, with who asks it and why. Names that are
 not given (--name, --state, --partition, --region) are taken for any.
 
+Without a file it looks at a cluster: the roles of its nodes, whatever the cloud calls
+them (policies, bound roles, tokens in user-data), under the topology and the kOps
+version that the state store has, or those of the flags.
+
 exit codes: 0 held is what is needed, 3 something is wider, not needed or missing`,
 		Example: "  muster iam audit nodes.json --topology hybrid --kops-version 1.36\n  muster iam audit masters.json --role control-plane --topology none --kops-version 1.36 -o json",
 		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) != 1 {
-				return usagef("%s wants one file with a policy; see %s --help", cmd.CommandPath(), cmd.CommandPath())
+			if len(args) > 1 || len(args) == 0 && (o.name == "" || o.state == "") {
+				return usagef("%s wants one file with a policy, or --name and --state of a cluster; see %s --help", cmd.CommandPath(), cmd.CommandPath())
 			}
 			return nil
 		},
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkOutput(o.output, "json"); err != nil {
 				return err
+			}
+			if len(args) == 0 {
+				return auditRoles(cmd.Context(), s, o)
 			}
 			t, err := o.terms()
 			if err != nil {
@@ -124,29 +131,31 @@ exit codes: 0 held is what is needed, 3 something is wider, not needed or missin
 }
 
 func reportComparison(s streams, c iam.Comparison, output string) error {
+	show := comparisonTable
 	if output == "json" {
-		if err := printJSON(s, c); err != nil {
-			return err
-		}
-	} else {
-		tab := tabwriter.NewWriter(s.out, 0, 8, 2, ' ', 0)
-		fmt.Fprintln(tab, "held\tstanding\tasked by\twhy")
-		for _, h := range c.Holdings {
-			fmt.Fprintf(tab, "%s\t%s\t%s\t%s\n", h.What, h.Standing, cmp.Or(h.Caller, "-"), h.Why)
-		}
-		for _, n := range c.Missing {
-			for _, a := range n.Actions {
-				fmt.Fprintf(tab, "%s\tmissing\t%s\t%s\n", a, n.Caller, n.Why)
-			}
-		}
-		if err := tab.Flush(); err != nil {
-			return err
-		}
+		show = func(s streams, c iam.Comparison) error { return printJSON(s, c) }
+	}
+	if err := show(s, c); err != nil {
+		return err
 	}
 	if !c.Clean() {
 		return errFound
 	}
 	return nil
+}
+
+func comparisonTable(s streams, c iam.Comparison) error {
+	tab := tabwriter.NewWriter(s.out, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(tab, "held\tstanding\tasked by\twhy")
+	for _, h := range c.Holdings {
+		fmt.Fprintf(tab, "%s\t%s\t%s\t%s\n", h.What, h.Standing, cmp.Or(h.Caller, "-"), h.Why)
+	}
+	for _, n := range c.Missing {
+		for _, a := range n.Actions {
+			fmt.Fprintf(tab, "%s\tmissing\t%s\t%s\n", a, n.Caller, n.Why)
+		}
+	}
+	return tab.Flush()
 }
 
 func newIAMRender(s streams) *cobra.Command {

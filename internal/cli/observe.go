@@ -52,24 +52,31 @@ func (f *stateFlags) observe(ctx context.Context, s streams, timeout time.Durati
 		out.nodeConfig(reading, st, g)
 	}
 	out.channel(reading, st)
-	provider, err := cloudopen.Provider(ctx, out.spec, cloudopen.Config{Getenv: os.Getenv, Timeout: timeout})
+	out.cloud, out.blind, err = look(ctx, s, out.spec, timeout)
+	return out, err
+}
+
+// look asks a cluster's cloud. It fails if the way there cannot be right; a cloud
+// that refuses or does not answer leaves blind, which says why.
+func look(ctx context.Context, s streams, spec *cluster.Cluster, timeout time.Duration) (seen *cloud.Observation, blind string, err error) {
+	provider, err := cloudopen.Provider(ctx, spec, cloudopen.Config{Getenv: os.Getenv, Timeout: timeout})
 	if err == nil {
 		if isTerminal(s.err) {
-			fmt.Fprintf(s.err, "muster: looking at %s on %s ...\n", out.spec.Name, out.spec.Cloud)
+			fmt.Fprintf(s.err, "muster: looking at %s on %s ...\n", spec.Name, spec.Cloud)
 		}
 		looking, cancel := context.WithTimeout(ctx, timeout)
 		defer cancel()
-		out.cloud, err = provider.Observe(looking)
+		seen, err = provider.Observe(looking)
 	}
 	switch {
 	case ctx.Err() != nil:
-		return nil, ctx.Err()
+		return nil, "", ctx.Err()
 	case errors.Is(err, cloud.ErrUsage):
-		return nil, usageError{err}
+		return nil, "", usageError{err}
 	case err != nil:
-		out.blind = err.Error()
+		return nil, err.Error(), nil
 	}
-	return out, nil
+	return seen, "", nil
 }
 
 // nodeConfig reads what the nodes of a group read when they boot.

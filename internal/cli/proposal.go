@@ -38,21 +38,21 @@ func (p proposal) check() (*cluster.Cluster, error) {
 	if !ok {
 		r = cluster.Release136
 	}
-	var was *cluster.Cluster
+	accepted, gossiped := func(cluster.Refusal) bool { return false }, false
 	if p.was != nil {
-		was, _ = p.was.Parse() // a spec that is broken may be mended
+		was, err := p.was.Parse()
+		if err != nil { // what is broken may be mended, into whatever it was meant to be
+			return now, nil
+		}
+		before := was.Refusals(was.Topology(r), r)
+		accepted = func(f cluster.Refusal) bool { return slices.Contains(before, f) }
+		gossiped = was.UsesLegacyGossip(cluster.Release136)
 	}
-	if now.UsesLegacyGossip(cluster.Release136) && (was == nil || !was.UsesLegacyGossip(cluster.Release136)) {
+	if now.UsesLegacyGossip(cluster.Release136) && !gossiped {
 		return nil, refusedGossip(now.Name)
 	}
-	var before []string
-	if was != nil {
-		for _, f := range was.Refusals(was.Topology(r), r) {
-			before = append(before, f.String())
-		}
-	}
 	for _, f := range now.Refusals(now.Topology(r), r) {
-		if !slices.Contains(before, f.String()) && (was != nil || !f.KopsAccepts) {
+		if !accepted(f) && (p.was != nil || !f.KopsAccepts) {
 			return nil, refusal{fmt.Errorf("%s: %s", now.Name, f)}
 		}
 	}
@@ -63,15 +63,16 @@ func refusedGossip(name string) error {
 	return refusal{fmt.Errorf("%s would gossip, which kOps %s refuses; write spec.topology.dns.type: None, which takes any name, .k8s.local too", name, cluster.Deadline().Refused)}
 }
 
-// secretLine is a password in a spec. People read diffs aloud and paste them.
-var secretLine = regexp.MustCompile(`(?m)^([-+ ]\s*(?:- )?secret:).*$`)
+// secretValue is a password in a spec, in any of YAML's spellings on one line.
+// People read diffs aloud and paste them.
+var secretValue = regexp.MustCompile(`(?m)(\bsecret["']?:)[ \t]*("(?:[^"\\]|\\.)*"|'(?:[^']|'')*'|[^,}\n]+)`)
 
 // show writes what would change as a diff.
 func (p proposal) show(w io.Writer) {
 	for _, c := range p.writes {
 		name := store.Where(p.store, c.Old.Key)
 		diff := udiff.Unified(name, name, string(c.Old.Data), string(c.Data))
-		_, _ = io.WriteString(w, secretLine.ReplaceAllString(diff, "$1 (not shown)"))
+		_, _ = io.WriteString(w, secretValue.ReplaceAllString(diff, "$1 (not shown)"))
 	}
 }
 

@@ -9,7 +9,6 @@ import (
 	"path"
 
 	"github.com/spf13/cobra"
-	"go.yaml.in/yaml/v3"
 
 	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/spec"
@@ -88,13 +87,15 @@ func runReplace(ctx context.Context, s streams, o replaceOptions) error {
 	reading, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	st, was, err := o.read(reading, s)
+	var left []store.Object // groups without a spec, of a writer that was killed
 	if o.force && errors.Is(err, store.ErrNotFound) && st != nil {
-		was, err = nil, nil
+		left, err = store.Groups(reading, st, o.name)
+		was = nil
 	}
 	if err != nil {
 		return err
 	}
-	p, err := proposeDocuments(st, o.name, was, docs, o.force)
+	p, err := proposeDocuments(st, o.name, was, left, docs, o.force)
 	if err != nil {
 		return err
 	}
@@ -158,14 +159,9 @@ func readDocuments(s streams, files []string) ([]manifestDoc, error) {
 	return docs, nil
 }
 
-func decodeDocument(doc *manifestDoc) (err error) {
-	defer func() { // the library panics on states that it takes for impossible
-		if p := recover(); p != nil {
-			err = usagef("%s: not YAML: %v", doc.where(), p)
-		}
-	}()
-	if err := yaml.Unmarshal(doc.data, doc); err != nil {
-		return usagef("%s: not YAML: %w; look at indentation and quotes near this place", doc.where(), firstLine(err))
+func decodeDocument(doc *manifestDoc) error {
+	if err := spec.Decode(doc.data, doc); err != nil {
+		return usagef("%s: not YAML: %w; look at indentation and quotes near this place", doc.where(), err)
 	}
 	switch {
 	case doc.Kind != "Cluster" && doc.Kind != "InstanceGroup":
@@ -201,11 +197,12 @@ func clusterOf(docs []manifestDoc, flag string) (string, error) {
 }
 
 // proposeDocuments puts the documents over what is there, groups first.
-func proposeDocuments(st store.Store, name string, was *store.Cluster, docs []manifestDoc, force bool) (proposal, error) {
+func proposeDocuments(st store.Store, name string, was *store.Cluster, left []store.Object, docs []manifestDoc, force bool) (proposal, error) {
 	p := proposal{store: st, was: was, now: was}
 	if was == nil {
-		p.now = store.Draft(st, name, store.Object{Key: store.Layout(name).Config()})
+		p.now = store.Draft(st, name, store.Object{Key: store.Layout(name).Config()}, left...)
 	}
+	there := p.now
 	var last []store.Write
 	seen := map[string]string{}
 	for _, d := range docs {
@@ -214,12 +211,10 @@ func proposeDocuments(st store.Store, name string, was *store.Cluster, docs []ma
 			return p, usagef("%s: %s %q stands twice, first at %s; keep one", d.where(), d.Kind, d.Meta.Name, first)
 		}
 		seen[old.Key] = d.where()
-		if was != nil {
-			if d.Kind == "Cluster" {
-				old = was.Spec
-			} else if g, ok := was.Group(d.Meta.Name); ok {
-				old = g
-			}
+		if d.Kind == "Cluster" {
+			old = there.Spec
+		} else if g, ok := there.Group(d.Meta.Name); ok {
+			old = g
 		}
 		if old.Version == store.Absent && !force {
 			return p, usagef("%s: %s %q is not in the store; --force makes it", d.where(), d.Kind, d.Meta.Name)

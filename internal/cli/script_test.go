@@ -14,6 +14,7 @@ import (
 	"github.com/muster-dev/muster/internal/cli"
 	"github.com/muster-dev/muster/internal/daemon"
 	"github.com/muster-dev/muster/internal/peer"
+	"github.com/muster-dev/muster/internal/store/s3/mototest"
 )
 
 func TestMain(m *testing.M) {
@@ -43,14 +44,32 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits":    exits,
-			"refuses":  refuses,
-			"holds":    holds,
-			"mesh":     mesh,
-			"members":  members,
-			"serves":   serves,
-			"replaces": replaces,
+			"exits":     exits,
+			"refuses":   refuses,
+			"holds":     holds,
+			"mesh":      mesh,
+			"members":   members,
+			"apiserver": apiserver,
+			"serves":    serves,
+			"replaces":  replaces,
 		},
+	})
+}
+
+// TestMotoScripts runs the stories that need an S3 server.
+func TestMotoScripts(t *testing.T) {
+	endpoint := mototest.Start(t)
+	mototest.Bucket(t, endpoint, "kops-state")
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/moto",
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("S3_ENDPOINT", endpoint)
+			env.Setenv("AWS_REGION", "us-east-1")
+			env.Setenv("AWS_ACCESS_KEY_ID", mototest.Credentials)
+			env.Setenv("AWS_SECRET_ACCESS_KEY", mototest.Credentials)
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"refuses": refuses},
 	})
 }
 

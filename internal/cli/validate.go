@@ -9,9 +9,9 @@ import (
 	"slices"
 
 	"github.com/spf13/cobra"
-	"go.yaml.in/yaml/v3"
 
 	"github.com/muster-dev/muster/internal/cluster"
+	"github.com/muster-dev/muster/internal/spec"
 	"github.com/muster-dev/muster/internal/store"
 )
 
@@ -146,7 +146,7 @@ func etcdFindings(c *store.Cluster, parsed *cluster.Cluster) (all []finding) {
 			} `yaml:"etcdClusters"`
 		} `yaml:"spec"`
 	}
-	if err := yaml.Unmarshal(c.Spec.Data, &doc); err != nil {
+	if err := spec.Decode(c.Spec.Data, &doc); err != nil {
 		return []finding{{Code: "etcd", Where: "spec.etcdClusters", Why: "cannot be read: " + err.Error(), Next: "write it as kOps does"}}
 	}
 	for _, e := range doc.Spec.EtcdClusters {

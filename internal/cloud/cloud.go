@@ -111,7 +111,8 @@ type Template struct {
 	Boot *BootConfig `json:"boot,omitempty"`
 	// Permissions names the [Role] that the instance gets.
 	Permissions string `json:"permissions,omitempty"`
-	// Older counts versions before this one that still exist.
+	// Older counts versions before this one that still exist, or that may where
+	// they were not all read.
 	Older int `json:"older"`
 }
 

@@ -118,7 +118,7 @@ func permission(r cloud.Role, f Facts, d decision) Permission {
 		out.Line = holds(r) + "; what it needs under this topology is not known"
 		return out
 	}
-	c, err := iam.CompareRole(f.Spec.Cloud, r, secrets(r, f), terms)
+	c, err := iam.CompareRole(f.Spec.Cloud, r, terms)
 	if err != nil {
 		out.Line = "a policy that cannot be read: " + err.Error()
 		return out
@@ -176,15 +176,4 @@ func excessWords(excess []string, unclear int) string {
 		return ", all of it needed"
 	}
 	return b.String()
-}
-
-// secrets are the names of variables with secrets that a role's nodes boot with.
-func secrets(r cloud.Role, f Facts) (names []string) {
-	for _, g := range f.Seen.Groups {
-		if g.Template.Boot != nil && slices.Contains(r.Roles, g.Role) {
-			names = append(names, g.Template.Boot.Credentials...)
-		}
-	}
-	slices.Sort(names)
-	return slices.Compact(names)
 }

@@ -77,6 +77,8 @@ type Group struct {
 	Template    string         `json:"templateVersion,omitempty"`
 	KopsVersion string         `json:"kopsVersion,omitempty"` // of the template
 	Credentials []string       `json:"credentials,omitempty"` // names of variables with secrets
+
+	trouble string // what is wrong with where the boot path leads
 }
 
 // Generations counts instances.
@@ -147,7 +149,7 @@ func Describe(f Facts) *Description {
 		d.Permissions = append(d.Permissions, permission(r, f, decision))
 	}
 	d.Unknown = append(d.Unknown, f.Seen.Gaps...)
-	d.attend(f, decision)
+	d.attend(f)
 	return d
 }
 
@@ -179,7 +181,8 @@ func group(g cloud.Group, f Facts, decision decision) Group {
 		Name: g.Name, Role: g.Role, Instances: len(g.Instances), Desired: g.Desired, Template: g.Template.Version,
 		Addresses: []string{}, Servers: []string{},
 	}
-	out.BootPath, out.Leads = path(g.Role, g.Template.Boot, f, decision)
+	r := routeOf(g.Role, g.Template.Boot, f, decision)
+	out.BootPath, out.Leads, out.trouble = r.path, r.leads, r.trouble
 	if b := g.Template.Boot; b != nil {
 		out.KopsVersion, out.Credentials = b.KopsVersion, b.Credentials
 		out.Servers = append(out.Servers, b.Servers...)
@@ -195,8 +198,7 @@ func group(g cloud.Group, f Facts, decision decision) Group {
 			out.Generations.New++
 		case cloud.GenerationOld:
 			out.Generations.Old++
-			p, _ := path(g.Role, i.Boot, f, decision)
-			old[string(p)] = true
+			old[string(routeOf(g.Role, i.Boot, f, decision).path)] = true
 		default:
 			out.Generations.Unknown++
 		}
@@ -212,33 +214,56 @@ func group(g cloud.Group, f Facts, decision decision) Group {
 	return out
 }
 
-// path says how nodes with a boot configuration find the control plane, and
-// where that leads. A control-plane node reads the state store under every
-// topology; whether it then gossips is in the node configuration that its boot
-// configuration pins, or else follows from the topology.
-func path(role cluster.Role, b *cloud.BootConfig, f Facts, decision decision) (cloud.BootPath, string) {
+// route is how nodes find the control plane, where that leads, and what is wrong
+// with it, if anything.
+type route struct {
+	path    cloud.BootPath
+	leads   string
+	trouble string
+}
+
+// routeOf says where a boot configuration leads. A control-plane node reads the
+// state store under every topology; whether it then gossips is in the node
+// configuration that its boot configuration pins, or else follows from the
+// topology.
+func routeOf(role cluster.Role, b *cloud.BootConfig, f Facts, decision decision) route {
 	if role == cluster.RoleBastion {
-		return cloud.BootUnknown, "a bastion boots without kOps"
+		return route{path: cloud.BootUnknown, leads: "a bastion boots without kOps"}
 	}
-	p := bootconfig.Path(b)
-	switch p {
+	r := route{path: bootconfig.Path(b)}
+	switch r.path {
 	case cloud.BootGossip:
 		if role == cluster.RoleControlPlane && !gossips(b, f, decision) {
-			return cloud.BootAddresses, "state store, then its own API server (" + ownServer + ")"
+			return route{path: cloud.BootAddresses, leads: "state store, then its own API server (" + ownServer + ")"}
 		}
-		return p, "state store, then seeds by cloud tag, then gossip"
+		r.leads = "state store, then seeds by cloud tag, then gossip"
+		if t := decision.topology; role == cluster.RoleNode && t != string(cluster.Gossip) && t != unknown {
+			r.trouble = "its template still gossips although the topology is " + t + ": a new node boots as an old one"
+		}
 	case cloud.BootAddresses:
-		return p, strings.Join(addresses(b), " ") + whose(addresses(b), f)
-	case cloud.BootName:
-		if decision.topology == string(cluster.Public) || decision.topology == string(cluster.Private) {
-			return p, hosts(b)[0] + ", from hosted DNS"
+		r.leads = strings.Join(addresses(b), " ")
+		switch owner := ownerOf(addresses(b), f); {
+		case owner != "":
+			r.leads += " (" + owner + ")"
+		case f.Seen == nil || unseenPart(f.Seen.Gaps, "addresses") || unseenPart(f.Seen.Gaps, "load balancers"):
+			r.leads += " (whose they are was not seen)"
+		default:
+			r.leads += " (of nothing that was seen)"
+			r.trouble = "its template leads to addresses of nothing that was seen"
 		}
-		return p, hosts(b)[0] + ", a name that nothing resolves; no address"
+	case cloud.BootName:
+		r.leads = hosts(b)[0] + ", from hosted DNS"
+		if t := decision.topology; t != string(cluster.Public) && t != string(cluster.Private) {
+			r.leads = hosts(b)[0] + ", a name that nothing resolves; no address"
+			r.trouble = "its template holds no address, only a name that nothing resolves: no new node can join"
+		}
+	default:
+		r.leads = "the boot configuration names neither a server nor the state store"
+		if b == nil {
+			r.leads = "the template could not be read"
+		}
 	}
-	if b == nil {
-		return p, "the template could not be read"
-	}
-	return p, "the boot configuration names neither a server nor the state store"
+	return r
 }
 
 // gossips reports whether a control-plane node with this boot configuration
@@ -265,14 +290,14 @@ func addresses(b *cloud.BootConfig) []string {
 	return slices.DeleteFunc(hosts(b), func(h string) bool { _, err := netip.ParseAddr(h); return err != nil })
 }
 
-// whose says of addresses what answers there, as far as it was seen.
-func whose(addresses []string, f Facts) string {
+// ownerOf says what answers at addresses, as far as it was seen; else it is empty.
+func ownerOf(addresses []string, f Facts) string {
 	if f.Seen == nil {
 		return ""
 	}
 	for _, lb := range f.Seen.LoadBalancers {
-		if len(lb.Addresses) > 0 && within(addresses, lb.Addresses) {
-			return " (load balancer)"
+		if within(addresses, lb.Addresses) {
+			return "load balancer"
 		}
 	}
 	var control []netip.Addr
@@ -284,9 +309,9 @@ func whose(addresses []string, f Facts) string {
 		}
 	}
 	if within(addresses, control) {
-		return " (control-plane nodes)"
+		return "control-plane nodes"
 	}
-	return " (of nothing that was seen)"
+	return ""
 }
 
 func within(addresses []string, set []netip.Addr) bool {
@@ -323,17 +348,11 @@ func balancer(lb cloud.LoadBalancer) LoadBalancer {
 }
 
 // attend lists what an operator should see first.
-func (d *Description) attend(f Facts, decision decision) {
+func (d *Description) attend(f Facts) {
 	add := func(format string, args ...any) { d.Attention = append(d.Attention, fmt.Sprintf(format, args...)) }
 	for _, g := range d.Groups {
-		switch {
-		case g.BootPath == cloud.BootName && !strings.HasSuffix(g.Leads, "hosted DNS"):
-			add("%s: its template holds no address, only a name that nothing resolves: no new node can join", g.Name)
-		case g.Role == cluster.RoleNode && g.BootPath == cloud.BootGossip && decision.topology != string(cluster.Gossip) && decision.topology != unknown:
-			add("%s: its template still gossips although the topology is %s: a new node boots as an old one", g.Name, d.Topology)
-		}
-		if g.BootPath == cloud.BootAddresses && strings.HasSuffix(g.Leads, "(of nothing that was seen)") {
-			add("%s: its template leads to addresses of nothing that was seen", g.Name)
+		if g.trouble != "" {
+			add("%s: %s", g.Name, g.trouble)
 		}
 	}
 	for _, lb := range d.LoadBalancers {

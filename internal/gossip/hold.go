@@ -143,6 +143,8 @@ func (k *keeper) write(ctx context.Context, g *grip) error {
 		// answers again.
 		return k.tell(ctx, g, Event{Kind: LinkLost, Note: fmt.Sprintf("written here, not passed on yet: %v", err)})
 	}
+	// Another writer may be quicker than our next look at it.
+	g.placed, g.lost = true, false
 	var version uint64
 	for _, e := range k.leaf.State() {
 		if e.Key == g.change.Key {

@@ -11,9 +11,8 @@ import (
 
 // CompareRole sets what a role of any cloud holds against what it needs: policy
 // documents on AWS, roles bound on resources on GCE and Azure, and secrets in
-// the user-data elsewhere. secrets are the names of variables with secrets that
-// the role's nodes boot with. The error is about a document that cannot be read.
-func CompareRole(provider cluster.Cloud, role cloud.Role, secrets []string, t Terms) (Comparison, error) {
+// the user-data elsewhere. The error is about a document that cannot be read.
+func CompareRole(provider cluster.Cloud, role cloud.Role, t Terms) (Comparison, error) {
 	var c Comparison
 	if provider == cluster.AWS {
 		held, err := PoliciesOf(role)
@@ -26,10 +25,12 @@ func CompareRole(provider cluster.Cloud, role cloud.Role, secrets []string, t Te
 		}
 	}
 	for _, b := range role.Bindings {
-		c.Holdings = append(c.Holdings, binding(provider, b, t))
-	}
-	for _, s := range secrets {
-		c.Holdings = append(c.Holdings, secret(s, t))
+		if role.Kind == cloud.KindToken {
+			name, _, _ := strings.Cut(b, " ") // NAME in user-data
+			c.Holdings = append(c.Holdings, secret(name, t))
+		} else {
+			c.Holdings = append(c.Holdings, binding(provider, b, t))
+		}
 	}
 	slices.SortStableFunc(c.Holdings, func(a, b Holding) int { return strings.Compare(a.What, b.What) })
 	return c, nil

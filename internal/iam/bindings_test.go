@@ -34,18 +34,22 @@ func TestCompareRoleOnEveryKindOfCloud(t *testing.T) {
 			map[string]Standing{"Contributor on group g": Needed, "Owner on group g": Wider, "Storage Blob Data Contributor on account a": Needed}},
 		{"a role that kOps never binds", cluster.GCE, []string{"roles/editor on project p"}, nil,
 			worker(cluster.Gossip, cluster.Release135), map[string]Standing{"roles/editor on project p": Excess}},
-		{"tokens of a worker that gossips", cluster.Hetzner, nil, []string{"HCLOUD_TOKEN"},
+		{"tokens of a worker that gossips", cluster.Hetzner, nil, []string{"HCLOUD_TOKEN in user-data"},
 			worker(cluster.Gossip, cluster.Release135), map[string]Standing{"secret HCLOUD_TOKEN": Wider}},
-		{"tokens that outlived gossip", cluster.OpenStack, nil, []string{"OS_PASSWORD", "S3_SECRET_ACCESS_KEY"},
+		{"tokens that outlived gossip", cluster.OpenStack, nil, []string{"OS_PASSWORD in user-data", "S3_SECRET_ACCESS_KEY in user-data"},
 			worker(cluster.Hybrid, cluster.Release136), map[string]Standing{"secret OS_PASSWORD": Excess, "secret S3_SECRET_ACCESS_KEY": Excess}},
-		{"tokens of a control plane", cluster.Scaleway, nil, []string{"SCW_SECRET_KEY", "S3_SECRET_ACCESS_KEY"}, master,
+		{"tokens of a control plane", cluster.Scaleway, nil, []string{"SCW_SECRET_KEY in user-data", "S3_SECRET_ACCESS_KEY in user-data"}, master,
 			map[string]Standing{"secret SCW_SECRET_KEY": Needed, "secret S3_SECRET_ACCESS_KEY": Needed}},
-		{"tokens of a control plane of 1.37", cluster.Hetzner, nil, []string{"HCLOUD_TOKEN"},
+		{"tokens of a control plane of 1.37", cluster.Hetzner, nil, []string{"HCLOUD_TOKEN in user-data"},
 			Terms{Role: cluster.RoleControlPlane, Topology: cluster.None, Release: cluster.Release137}, map[string]Standing{"secret HCLOUD_TOKEN": Excess}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := CompareRole(tt.cloud, cloud.Role{Bindings: tt.bindings}, tt.secrets, tt.terms)
+			role := cloud.Role{Kind: cloud.KindBinding, Bindings: tt.bindings}
+			if tt.secrets != nil {
+				role = cloud.Role{Kind: cloud.KindToken, Bindings: tt.secrets}
+			}
+			got, err := CompareRole(tt.cloud, role, tt.terms)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -65,7 +69,7 @@ func TestCompareRoleReadsPoliciesAndNamesWhatItCannot(t *testing.T) {
 	terms := Terms{Role: cluster.RoleNode, Topology: cluster.None, Release: cluster.Release136}
 	role := cloud.Role{Name: "nodes.a.k8s.local", Managed: []string{"AmazonSSMManagedInstanceCore"},
 		Policies: map[string]string{"nodes": `{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"ec2:DescribeInstanceTypes","Resource":"*"}}`}}
-	got, err := CompareRole(cluster.AWS, role, nil, terms)
+	got, err := CompareRole(cluster.AWS, role, terms)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,7 +78,7 @@ func TestCompareRoleReadsPoliciesAndNamesWhatItCannot(t *testing.T) {
 		t.Errorf("standings (-want +got):\n%s", diff)
 	}
 	role.Policies["broken"] = "{"
-	if _, err := CompareRole(cluster.AWS, role, nil, terms); err == nil || err.Error() != "role nodes.a.k8s.local, policy broken:1:2: document ends too early" {
+	if _, err := CompareRole(cluster.AWS, role, terms); err == nil || err.Error() != "role nodes.a.k8s.local, policy broken:1:2: document ends too early" {
 		t.Errorf("CompareRole = %v; want the role, the policy and the place", err)
 	}
 }

@@ -115,10 +115,10 @@ func (c Condition) compile(variables bool) atom {
 		return a
 	}
 	a.kind, a.negated = op.kind, op.negated
-	switch {
-	case a.kind == null:
+	switch a.kind {
+	case null:
 		a.readNull(c.Values)
-	case a.kind == text:
+	case text:
 		op.dialect.variables = variables
 		a.readText(name, op.arn, op.dialect, c.Values)
 	}

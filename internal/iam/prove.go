@@ -299,9 +299,8 @@ func taggedGlob(g glob) glob {
 
 func (p *prover) plain(g glob) string { return strings.TrimPrefix(g.text, "\x00") }
 
-// maxSetClasses bounds the values of a key that is compared as a set: every set
-// of them is looked at.
-const maxSetClasses = 10
+// maxSets bounds the sets of values of one key that are looked at.
+const maxSets = 1 << 13
 
 func (p *prover) classifyKeys() error {
 	at := map[string]int{}
@@ -325,9 +324,11 @@ func (p *prover) classifyKeys() error {
 
 func (p *prover) classifyKey(k *keyDomain) error {
 	var globs []glob
-	sets := false
+	sets := 0
 	for _, i := range k.atoms {
-		sets = sets || p.atoms[i].quantity != single
+		if p.atoms[i].quantity != single {
+			sets++
+		}
 		for _, g := range p.atoms[i].globs {
 			globs = append(globs, g.widest())
 		}
@@ -340,20 +341,9 @@ func (p *prover) classifyKey(k *keyDomain) error {
 	for _, c := range classes {
 		candidates = append(candidates, []string{c.example})
 	}
-	if sets {
-		if len(classes) > maxSetClasses {
+	if sets > 0 {
+		if candidates = growSets(candidates, classes, max(2, sets)); len(candidates) > maxSets {
 			return errEntangled
-		}
-		for mask := range 1 << len(classes) {
-			var set []string
-			for i, c := range classes {
-				if mask>>i&1 == 1 {
-					set = append(set, c.example)
-				}
-			}
-			if len(set) > 1 {
-				candidates = append(candidates, set)
-			}
 		}
 	}
 	seen := map[string]bool{}
@@ -371,4 +361,32 @@ func (p *prover) classifyKey(k *keyDomain) error {
 		}
 	}
 	return nil
+}
+
+// growSets adds the sets of two to most values. A set says no more to the atoms
+// than one witness for each of them: a value that fulfils "any", or one that
+// fails "all". Sets with more values than atoms are therefore stood for by
+// smaller ones; two values are kept apart from one for operators that want one.
+func growSets(candidates [][]string, classes []class, most int) [][]string {
+	type open struct {
+		values []string
+		next   int // class
+	}
+	var queue []open
+	for i, c := range classes {
+		queue = append(queue, open{[]string{c.example}, i + 1})
+	}
+	for len(queue) > 0 && len(candidates) <= maxSets {
+		at := queue[0]
+		queue = queue[1:]
+		if len(at.values) == most {
+			continue
+		}
+		for i := at.next; i < len(classes); i++ {
+			values := append(slices.Clone(at.values), classes[i].example)
+			candidates = append(candidates, values)
+			queue = append(queue, open{values, i + 1})
+		}
+	}
+	return candidates
 }

@@ -2,14 +2,14 @@ package peer
 
 import (
 	"context"
-	"fmt"
 	"net/netip"
 	"os"
-	"slices"
-	"strings"
 
 	"github.com/muster-dev/muster/internal/cloud"
+	"github.com/muster-dev/muster/internal/cloud/aws"
+	"github.com/muster-dev/muster/internal/cloud/azure"
 	"github.com/muster-dev/muster/internal/cloud/digitalocean"
+	"github.com/muster-dev/muster/internal/cloud/gce"
 	"github.com/muster-dev/muster/internal/cloud/hetzner"
 	"github.com/muster-dev/muster/internal/cloud/openstack"
 	"github.com/muster-dev/muster/internal/cloud/scaleway"
@@ -45,24 +45,36 @@ func vendorOf[C any, P cloud.Provider](fromEnv func(cluster string, getenv func(
 	}
 }
 
-// vendors are the clouds that a node can ask.
-var vendors = map[cluster.Cloud]vendor{
+// onAWS reads its credentials and its region from the instance.
+func onAWS() vendor {
+	open := func(ctx context.Context, cluster string) (*aws.Provider, error) {
+		return aws.New(ctx, aws.Config{Cluster: cluster, OnInstance: true})
+	}
+	return vendor{
+		self: func(ctx context.Context) (cloud.Self, error) {
+			p, err := open(ctx, "")
+			if err != nil {
+				return cloud.Self{}, err
+			}
+			return p.Self(ctx)
+		},
+		seeds: func(ctx context.Context, cluster string) ([]netip.Addr, error) {
+			p, err := open(ctx, cluster)
+			if err != nil {
+				return nil, err
+			}
+			return p.Seeds(ctx)
+		},
+	}
+}
+
+// vendors are the clouds that a node can ask: all that kOps gossips on.
+var vendors = map[cluster.Cloud]protokube.Cloud{
+	cluster.AWS:          onAWS(),
+	cluster.Azure:        vendorOf(azure.FromEnv, azure.Self, azure.New),
 	cluster.DigitalOcean: vendorOf(digitalocean.FromEnv, digitalocean.Self, digitalocean.New),
+	cluster.GCE:          vendorOf(gce.FromEnv, gce.Self, gce.New),
 	cluster.Hetzner:      vendorOf(hetzner.FromEnv, hetzner.Self, hetzner.New),
 	cluster.OpenStack:    vendorOf(openstack.FromEnv, openstack.Self, openstack.New),
 	cluster.Scaleway:     vendorOf(scaleway.FromEnv, scaleway.Self, scaleway.New),
-}
-
-// CloudOf returns the cloud that a node runs on. It implements
-// protokube.CloudFunc.
-func CloudOf(name cluster.Cloud) (protokube.Cloud, error) {
-	if v, ok := vendors[name]; ok {
-		return v, nil
-	}
-	var known []string
-	for n := range vendors {
-		known = append(known, string(n))
-	}
-	slices.Sort(known)
-	return nil, fmt.Errorf("muster-peer can ask %s, and not this one", strings.Join(known, ", "))
 }

@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/enrol"
 	"github.com/muster-dev/muster/internal/hosts"
 	"github.com/muster-dev/muster/internal/identity"
@@ -243,5 +244,13 @@ func TestThreePeersInProtokubesPlace(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestEveryCloudThatKopsGossipsOnCanBeAsked(t *testing.T) {
+	for _, c := range []cluster.Cloud{cluster.AWS, cluster.Azure, cluster.DigitalOcean, cluster.GCE, cluster.Hetzner, cluster.Linode, cluster.Metal, cluster.OpenStack, cluster.Scaleway} {
+		if _, ok := vendors[c]; ok != cluster.Supports(c, cluster.Gossip, cluster.Release136) {
+			t.Errorf("%s: can be asked is %v; want what kOps gossips on", c, ok)
+		}
 	}
 }

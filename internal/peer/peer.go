@@ -78,7 +78,7 @@ func seedsOf(cfg node.Overlay) func(context.Context) ([]netip.AddrPort, error) {
 // flags put it in protokube's place; otherwise it is a node daemon like any.
 func Main(args []string, stdout, stderr io.Writer) int {
 	if protokube.Wanted(args) {
-		return protokube.Main(name, NewLegacyOverlay, CloudOf, args, stdout, stderr)
+		return protokube.Main(name, NewLegacyOverlay, vendors, args, stdout, stderr)
 	}
 	return daemon.Main(name, NewOverlay, args, stdout, stderr)
 }

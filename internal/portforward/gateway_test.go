@@ -6,28 +6,21 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
-	gwebsocket "github.com/gorilla/websocket"
 	"go.uber.org/goleak"
-	corev1 "k8s.io/api/core/v1"
-	clientportforward "k8s.io/client-go/tools/portforward"
-	"k8s.io/streaming/pkg/httpstream"
-	"k8s.io/streaming/pkg/httpstream/spdy"
 
 	"github.com/muster-dev/muster/internal/overlay/weave"
+	"github.com/muster-dev/muster/internal/portforward/portforwardtest"
 )
 
 func TestMain(m *testing.M) {
@@ -35,139 +28,29 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/moby/spdystream.(*Connection).shutdown"))
 }
 
-// apiServer forwards ports of a node whose network is this machine's loopback.
-type apiServer struct {
-	t          *testing.T
-	url        string
-	websockets bool // it knows them
-	deny       int  // status of everything, if not 0
-	pods       []any
-
-	mu        sync.Mutex // guards what follows
-	forwarded []string
-	work      sync.WaitGroup
+func newAPIServer(t *testing.T) *portforwardtest.Server {
+	s := portforwardtest.Start()
+	t.Cleanup(s.Close)
+	return s
 }
 
-func pod(name, node, ip string, host bool, phase string) any {
-	return map[string]any{
-		"metadata": map[string]any{"name": name}, "spec": map[string]any{"hostNetwork": host, "nodeName": node},
-		"status": map[string]any{"phase": phase, "hostIP": ip},
-	}
+func pod(name, node, ip string, hostNetwork bool, phase string) portforwardtest.Pod {
+	return portforwardtest.Pod{Name: name, Node: node, HostIP: ip, HostNetwork: hostNetwork, Phase: phase}
 }
 
-func newAPIServer(t *testing.T) *apiServer {
-	a := &apiServer{t: t, websockets: true, pods: []any{pod("kube-apiserver-cp-1", "cp-1", "10.0.0.1", true, "Running")}}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /api/v1/namespaces/kube-system/pods", func(w http.ResponseWriter, r *http.Request) {
-		if a.deny != 0 {
-			w.WriteHeader(a.deny)
-			json.NewEncoder(w).Encode(map[string]string{"kind": "Status", "message": "pods is forbidden:\nno"})
-			return
-		}
-		json.NewEncoder(w).Encode(map[string]any{"kind": "PodList", "items": a.pods})
-	})
-	mux.HandleFunc("/api/v1/namespaces/kube-system/pods/{pod}/portforward", a.forward)
-	s := httptest.NewUnstartedServer(mux)
-	s.Config.ErrorLog = log.New(io.Discard, "", 0)
-	s.Start()
-	t.Cleanup(func() { s.CloseClientConnections(); s.Close(); a.work.Wait() })
-	a.url = s.URL
-	return a
-}
-
-// forward is an API server's port-forward: SPDY, in a WebSocket or by itself.
-func (a *apiServer) forward(w http.ResponseWriter, r *http.Request) {
-	a.mu.Lock()
-	a.forwarded = append(a.forwarded, r.Method+" "+r.PathValue("pod"))
-	a.mu.Unlock()
-	streams := make(chan httpstream.Stream, 2)
-	accept := func(s httpstream.Stream, _ <-chan struct{}) error {
-		streams <- s
-		return nil
-	}
-	var tunnel httpstream.Connection
-	if r.Method == http.MethodGet {
-		if !a.websockets {
-			http.Error(w, "no WebSockets here", http.StatusForbidden)
-			return
-		}
-		upgrader := gwebsocket.Upgrader{Subprotocols: []string{"SPDY/3.1+portforward.k8s.io"}}
-		ws, err := upgrader.Upgrade(w, r, nil)
-		if err != nil {
-			return
-		}
-		if tunnel, err = spdy.NewServerConnection(clientportforward.NewTunnelingConnection("server", ws), accept); err != nil {
-			a.t.Error(err)
-			return
-		}
-	} else {
-		if _, err := httpstream.Handshake(r, w, []string{"portforward.k8s.io"}); err != nil {
-			a.t.Error(err)
-			return
-		}
-		if tunnel = spdy.NewResponseUpgrader().UpgradeResponse(w, r, accept); tunnel == nil {
-			return
-		}
-	}
-	a.work.Go(func() { a.serve(tunnel, streams) })
-}
-
-func (a *apiServer) serve(tunnel httpstream.Connection, streams <-chan httpstream.Stream) {
-	defer tunnel.Close()
-	var faults, data httpstream.Stream
-	for faults == nil || data == nil {
-		select {
-		case s := <-streams:
-			if s.Headers().Get(corev1.StreamType) == corev1.StreamTypeError {
-				faults = s
-			} else {
-				data = s
-			}
-		case <-tunnel.CloseChan():
-			return
-		}
-	}
-	node, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", data.Headers().Get(corev1.PortHeader)))
-	if err != nil {
-		fmt.Fprintf(faults, "error forwarding port to pod: %v\n", err)
-		faults.Close()
-		data.Close()
-		<-tunnel.CloseChan()
-		return
-	}
-	defer node.Close()
-	in := make(chan struct{})
-	go func() {
-		defer close(in)
-		io.Copy(node, data)
-		node.(*net.TCPConn).CloseWrite()
-	}()
-	io.Copy(data, node)
-	faults.Close()
-	data.Close()
-	select {
-	case <-in:
-	case <-tunnel.CloseChan():
-	}
-	tunnel.Close()
-	<-in
-}
-
-// kubeconfig writes one that leads to the server.
-func (a *apiServer) kubeconfig() string {
-	a.t.Helper()
-	path := filepath.Join(a.t.TempDir(), "config")
-	text := fmt.Sprintf("apiVersion: v1\nkind: Config\ncurrent-context: c\nclusters: [{name: c, cluster: {server: %q}}]\ncontexts: [{name: c, context: {cluster: c}}]\n", a.url)
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		a.t.Fatal(err)
+func kubeconfig(t *testing.T, s *portforwardtest.Server) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "config")
+	if err := os.WriteFile(path, s.Kubeconfig(), 0o600); err != nil {
+		t.Fatal(err)
 	}
 	return path
 }
 
-func (a *apiServer) open() (*Gateway, error) {
-	ctx, cancel := context.WithTimeout(a.t.Context(), 20*time.Second)
+func open(t *testing.T, s *portforwardtest.Server) (*Gateway, error) {
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	return Open(ctx, Config{Kubeconfig: a.kubeconfig()})
+	return Open(ctx, Config{Kubeconfig: kubeconfig(t, s)})
 }
 
 func TestAnOverlayIsReadAndWrittenThroughTheAPIServer(t *testing.T) {
@@ -182,8 +65,8 @@ func TestAnOverlayIsReadAndWrittenThroughTheAPIServer(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			node, at := peer(t)
 			server := newAPIServer(t)
-			server.websockets = tc.websockets
-			g, err := server.open()
+			server.NoWebSockets = !tc.websockets
+			g, err := open(t, server)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -195,7 +78,7 @@ func TestAnOverlayIsReadAndWrittenThroughTheAPIServer(t *testing.T) {
 			if got.NickName != "node-0" || len(got.State) != 1 {
 				t.Errorf("read %+v", got)
 			}
-			if diff := cmp.Diff(tc.want, server.forwarded); diff != "" {
+			if diff := cmp.Diff(tc.want, server.Forwarded()); diff != "" {
 				t.Errorf("forwards (-want +got):\n%s", diff)
 			}
 			write(t, g, through)
@@ -278,7 +161,7 @@ func TestWhatWasWrittenLastArrives(t *testing.T) {
 		text, _ := io.ReadAll(c)
 		got <- string(text)
 	}()
-	g, err := newAPIServer(t).open()
+	g, err := open(t, newAPIServer(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -302,7 +185,7 @@ func TestForwardedConnectionsHaveDeadlines(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer listener.Close()
-	g, err := newAPIServer(t).open()
+	g, err := open(t, newAPIServer(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -325,7 +208,7 @@ func TestFaultsSayWhere(t *testing.T) {
 	port := netip.MustParseAddrPort(closed.Addr().String()).Port()
 	closed.Close()
 	t.Run("a port on which nobody listens", func(t *testing.T) {
-		g, err := newAPIServer(t).open()
+		g, err := open(t, newAPIServer(t))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -339,7 +222,7 @@ func TestFaultsSayWhere(t *testing.T) {
 		}
 	})
 	t.Run("a node without a pod", func(t *testing.T) {
-		g, err := newAPIServer(t).open()
+		g, err := open(t, newAPIServer(t))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -349,15 +232,15 @@ func TestFaultsSayWhere(t *testing.T) {
 	})
 	t.Run("permission", func(t *testing.T) {
 		server := newAPIServer(t)
-		server.deny = http.StatusForbidden
-		if _, err := server.open(); err == nil || !strings.Contains(err.Error(), "answers 403: pods is forbidden: no; it takes list on pods") {
+		server.Deny = http.StatusForbidden
+		if _, err := open(t, server); err == nil || !strings.Contains(err.Error(), "answers 403: pods is forbidden: no; it takes list on pods") {
 			t.Errorf("open: %v", err)
 		}
 	})
 	t.Run("only pods with networks of their own", func(t *testing.T) {
 		server := newAPIServer(t)
-		server.pods = []any{pod("coredns", "cp-1", "10.0.0.1", false, "Running")}
-		if _, err := server.open(); err == nil || !strings.Contains(err.Error(), "none runs with hostNetwork") {
+		server.Pods = []portforwardtest.Pod{pod("coredns", "cp-1", "10.0.0.1", false, "Running")}
+		if _, err := open(t, server); err == nil || !strings.Contains(err.Error(), "none runs with hostNetwork") {
 			t.Errorf("open: %v", err)
 		}
 	})
@@ -366,14 +249,14 @@ func TestFaultsSayWhere(t *testing.T) {
 		if _, err := Open(t.Context(), Config{Kubeconfig: filepath.Join(t.TempDir(), "none")}); !errors.As(err, &bad) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("open: %v", err)
 		}
-		if _, err := Open(t.Context(), Config{Kubeconfig: newAPIServer(t).kubeconfig(), Context: "other"}); !errors.As(err, &bad) || !strings.Contains(err.Error(), "other") {
+		if _, err := Open(t.Context(), Config{Kubeconfig: kubeconfig(t, newAPIServer(t)), Context: "other"}); !errors.As(err, &bad) || !strings.Contains(err.Error(), "other") {
 			t.Errorf("open of another context: %v", err)
 		}
 	})
 }
 
 func TestOnePodANodeIsChosen(t *testing.T) {
-	data, err := json.Marshal(map[string]any{"items": []any{
+	data, err := json.Marshal(map[string]any{"items": []portforwardtest.Pod{
 		pod("kube-proxy-w", "worker", "10.0.0.9", true, "Running"),
 		pod("cilium-w", "worker", "10.0.0.9", true, "Running"),
 		pod("coredns-w", "worker", "10.0.0.9", false, "Running"),

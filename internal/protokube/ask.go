@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,8 +22,17 @@ type Cloud interface {
 	Seeds(ctx context.Context, cluster string) ([]netip.Addr, error)
 }
 
-// CloudFunc returns the cloud of a name. Its error says which can be asked.
-type CloudFunc func(cluster.Cloud) (Cloud, error)
+// Clouds are those that can be asked, by the names that kOps gives them.
+type Clouds map[cluster.Cloud]Cloud
+
+// check reports a name that is none of kOps's. Metal is one, and has nobody to ask.
+func (all Clouds) check(name cluster.Cloud) error {
+	if _, ok := all[name]; ok || name == "" || name == cluster.Metal {
+		return nil
+	}
+	known := slices.Sorted(maps.Keys(all))
+	return fmt.Errorf("--cloud %q: kOps gossips on %s", name, join(append(known, cluster.Metal)))
+}
 
 // askTimeout bounds the question who this instance is.
 const askTimeout = time.Minute
@@ -42,18 +53,15 @@ func (c Config) missing() (flags []string) {
 }
 
 // complete asks the cloud for what is missing. What was given is not asked for.
-func (c Config) complete(ctx context.Context, open CloudFunc) (Config, error) {
+func (c Config) complete(ctx context.Context, clouds Clouds) (Config, error) {
 	missing := c.missing()
-	if len(missing) == 0 {
-		return c, nil
+	if err := clouds.check(cluster.Cloud(c.Cloud)); err != nil || len(missing) == 0 {
+		return c, err
 	}
 	give := "give " + strings.Join(missing, " and ")
-	if c.Cloud == "" || c.Cloud == string(cluster.Metal) {
+	cl, ok := clouds[cluster.Cloud(c.Cloud)]
+	if !ok {
 		return c, fmt.Errorf("%s: there is no cloud to ask (see --cloud)", give)
-	}
-	cl, err := open(cluster.Cloud(c.Cloud))
-	if err != nil {
-		return c, fmt.Errorf("--cloud %s: %w; or %s", c.Cloud, err, give)
 	}
 	if c.Node == "" || c.Cluster == "" {
 		ctx, cancel := context.WithTimeout(ctx, askTimeout)

@@ -30,7 +30,7 @@ func (s *sky) Seeds(_ context.Context, cluster string) ([]netip.Addr, error) {
 	return []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2")}, s.seedsErr
 }
 
-func (s *sky) open(cluster.Cloud) (Cloud, error) { return s, nil }
+func (s *sky) all() Clouds { return Clouds{cluster.Hetzner: s} }
 
 func TestACloudIsAskedForWhatFlagsLeaveOpen(t *testing.T) {
 	self := cloud.Self{Cluster: "t.k8s.local", Name: "i-7", Addr: netip.MustParseAddr("10.0.0.7")}
@@ -49,7 +49,7 @@ func TestACloudIsAskedForWhatFlagsLeaveOpen(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := &sky{self: self}
-			cfg, err := parse(t.Context(), append([]string{"--cloud=hetzner"}, tt.args...), s.open)
+			cfg, err := parse(t.Context(), append([]string{"--cloud=hetzner"}, tt.args...), s.all())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -81,7 +81,7 @@ func TestACloudThatDoesNotAnswer(t *testing.T) {
 		{fmt.Errorf("no token: %w", cloud.ErrDenied), exitFailed},
 		{fmt.Errorf("no such region: %w", cloud.ErrUsage), exitUsage},
 	} {
-		_, err := parse(t.Context(), []string{"--cloud=hetzner"}, (&sky{err: tt.err}).open)
+		_, err := parse(t.Context(), []string{"--cloud=hetzner"}, (&sky{err: tt.err}).all())
 		if !errors.Is(err, tt.err) || !strings.Contains(err.Error(), "or give --cluster and --node-name and --seeds") {
 			t.Errorf("error %v; want what to give instead", err)
 		}
@@ -90,7 +90,7 @@ func TestACloudThatDoesNotAnswer(t *testing.T) {
 		}
 	}
 	s := &sky{seedsErr: cloud.ErrTransient}
-	cfg, err := parse(t.Context(), []string{"--cloud=hetzner", "--cluster=c", "--node-name=n"}, s.open)
+	cfg, err := parse(t.Context(), []string{"--cloud=hetzner", "--cluster=c", "--node-name=n"}, s.all())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -91,9 +91,6 @@ type Publication struct {
 	Path string
 }
 
-// clouds are what --cloud may say. Metal has nobody to ask.
-var clouds = []cluster.Cloud{cluster.AWS, cluster.Azure, cluster.DigitalOcean, cluster.GCE, cluster.Hetzner, cluster.OpenStack, cluster.Scaleway, cluster.Metal}
-
 // privateNetworks are believed where nobody says which networks the cluster has.
 var privateNetworks = []netip.Prefix{
 	netip.MustParsePrefix("10.0.0.0/8"),

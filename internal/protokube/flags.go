@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/node"
 	"github.com/muster-dev/muster/internal/secretfile"
 	"github.com/muster-dev/muster/internal/seeds"
@@ -164,7 +163,7 @@ func each(add func(string) error) func(string) error {
 
 // parse reads a command line, and asks the cloud for what it leaves open. It gives
 // flag.ErrHelp when help is asked for.
-func parse(ctx context.Context, args []string, open CloudFunc) (Config, error) {
+func parse(ctx context.Context, args []string, clouds Clouds) (Config, error) {
 	if len(args) > 0 && args[0] == Verb {
 		args = args[1:]
 	}
@@ -180,10 +179,7 @@ func parse(ctx context.Context, args []string, open CloudFunc) (Config, error) {
 		return Config{}, errors.New("--gossip=false: without gossip there is nothing to do here; workers run muster-agent instead")
 	}
 	var err error
-	if p.cfg.Cloud != "" && !slices.Contains(clouds, cluster.Cloud(p.cfg.Cloud)) {
-		return Config{}, fmt.Errorf("--cloud %q: kOps knows %s", p.cfg.Cloud, join(clouds))
-	}
-	if p.cfg, err = p.cfg.complete(ctx, open); err != nil {
+	if p.cfg, err = p.cfg.complete(ctx, clouds); err != nil {
 		return Config{}, err
 	}
 	cfg, err := p.config()

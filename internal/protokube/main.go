@@ -26,7 +26,7 @@ const (
 
 // Main runs a program in this mode and returns its exit code. It stops on SIGTERM
 // and SIGINT.
-func Main(name string, open OpenFunc, clouds CloudFunc, args []string, stdout, stderr io.Writer) int {
+func Main(name string, open OpenFunc, clouds Clouds, args []string, stdout, stderr io.Writer) int {
 	fail := func(code int, err error) int {
 		fmt.Fprintf(stderr, "%s: %s\n", name, strings.ReplaceAll(err.Error(), "\n", "; "))
 		return code

@@ -57,7 +57,7 @@ func ParseChange(s string) (Change, error) {
 		return Change{}, fmt.Errorf("%s: a value has one line", p)
 	}
 	var value any
-	if err := unmarshal([]byte(text), &value); err != nil {
+	if err := Decode([]byte(text), &value); err != nil {
 		return Change{}, fmt.Errorf("%s: value %q is not YAML; put it in quotes", p, clip(text))
 	}
 	return Change{path: p, value: value, text: text}, nil
@@ -65,6 +65,9 @@ func ParseChange(s string) (Change, error) {
 
 // Path returns the place that is changed.
 func (c Change) Path() Path { return c.path }
+
+// Removes reports whether the change takes its field away.
+func (c Change) Removes() bool { return c.remove }
 
 // String returns what [ParseChange] reads.
 func (c Change) String() string {

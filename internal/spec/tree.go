@@ -64,8 +64,15 @@ func guard(do func() error) (err error) {
 	return do()
 }
 
-func unmarshal(data []byte, v any) error {
-	return guard(func() error { return yaml.Unmarshal(data, v) })
+// Decode reads one YAML document into v. Foreign bytes never make it panic, and
+// its error has one line.
+func Decode(data []byte, v any) error {
+	err := guard(func() error { return yaml.Unmarshal(data, v) })
+	var several *yaml.TypeError
+	if errors.As(err, &several) && len(several.Errors) > 0 {
+		return errors.New(several.Errors[0])
+	}
+	return err
 }
 
 func notYAML(err error) error {

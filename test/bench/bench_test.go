@@ -1,4 +1,4 @@
-// Package bench measures the gossip overlay with real processes and prints one
+// Package bench measures the gossip overlays with real processes and prints one
 // line a figure: bench NAME VALUE UNIT. It asserts nothing about time; a number
 // on a busy machine is not a defect.
 package bench
@@ -20,12 +20,9 @@ import (
 
 const rounds = 5
 
-// TestBenchConvergence moves a control-plane node to another address and
-// measures how long it takes until the last of N hosts blocks is right.
-//
-// The clock starts when the API server at the new address answers: before that
-// there is nothing to publish.
-func TestBenchConvergence(t *testing.T) {
+// built returns the programs to measure.
+func built(t *testing.T) lab.Programs {
+	t.Helper()
 	dir := os.Getenv("MUSTER_BIN")
 	if dir == "" {
 		t.Skip("SKIPPED: no built programs (MUSTER_BIN); make bench builds them and runs this")
@@ -34,6 +31,16 @@ func TestBenchConvergence(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return programs
+}
+
+// TestBenchConvergence moves a control-plane node to another address and
+// measures how long it takes until the last of N hosts blocks is right.
+//
+// The clock starts when the API server at the new address answers: before that
+// there is nothing to publish.
+func TestBenchConvergence(t *testing.T) {
+	programs := built(t)
 	for _, tt := range []struct {
 		overlay lab.Overlay
 		peers   int

@@ -82,7 +82,7 @@ func deadAmong(modules []Module) (dead []Dead) {
 	return dead
 }
 
-// ErrNotGo: the file is no Go program, or carries no build information.
+// ErrNotGo says that the file is no Go program, or carries no build information.
 var ErrNotGo = errors.New("no Go program with build information")
 
 // ReadFile reads one program.
@@ -123,7 +123,7 @@ func Scan(ctx context.Context, root string, seen func(path string)) (Report, err
 	if err != nil {
 		return Report{}, fmt.Errorf("look at %s: %w", root, err)
 	}
-	defer dir.Close()
+	defer func() { _ = dir.Close() }() // it was only read
 	r := Report{Programs: []Program{}, Unread: []string{}}
 	running := processes(root)
 	err = fs.WalkDir(dir.FS(), ".", func(path string, d fs.DirEntry, err error) error {

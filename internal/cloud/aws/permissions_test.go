@@ -122,7 +122,7 @@ func TestManyTemplatesAreReadAtOnce(t *testing.T) {
 		if want == "" {
 			want = cloud.GenerationNew
 		}
-		if got := g.Instances[0].Generation; got != want || g.Template.Version != "5" || g.Template.Older != -1 && g.Name != "nodes-1" {
+		if got := g.Instances[0].Generation; got != want || g.Template.Version != "5" || g.Template.Older != 4 && g.Name != "nodes-1" {
 			t.Errorf("group %s: template %+v, generation %s, want %s", g.Name, g.Template, got, want)
 		}
 	}

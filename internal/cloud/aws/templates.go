@@ -51,10 +51,11 @@ type template struct {
 	whole    bool  // all versions were read
 }
 
-// older counts the versions before one; -1 if they were not all read.
+// older counts the versions before one, and all that there may be if they were
+// not all read.
 func (t *template) older(number int64) int {
 	if !t.whole {
-		return -1
+		return int(number - 1)
 	}
 	n := 0
 	for v := range t.versions {

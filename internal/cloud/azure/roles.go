@@ -74,24 +74,12 @@ func (p *Provider) roles(ctx context.Context, s *survey.Survey, sets []scaleSet)
 
 // assignments lists the roles of one principal, at the subscription and below.
 func (p *Provider) assignments(ctx context.Context, principal string) (all []assignment, err error) {
-	attempt := "list the role assignments of " + principal
 	next := runtime.JoinPaths(p.manager.Endpoint(), "/subscriptions/"+url.PathEscape(p.config.Subscription)+"/providers/Microsoft.Authorization/roleAssignments") +
 		"?" + url.Values{"api-version": {authorization}, "$filter": {"principalId eq '" + principal + "'"}}.Encode()
 	for next != "" {
-		req, err := runtime.NewRequest(ctx, http.MethodGet, next)
+		page, err := p.assignmentPage(ctx, next)
 		if err != nil {
-			return nil, rest.Classify(attempt, err)
-		}
-		resp, err := p.manager.Pipeline().Do(req)
-		if err != nil {
-			return nil, rest.Classify(attempt, err)
-		}
-		var page struct {
-			Value    []assignment `json:"value"`
-			NextLink string       `json:"nextLink"`
-		}
-		if err := runtime.UnmarshalAsJSON(resp, &page); err != nil {
-			return nil, rest.Classify(attempt, err)
+			return nil, rest.Classify("list the role assignments of "+principal, err)
 		}
 		for _, a := range page.Value {
 			if strings.EqualFold(a.Properties.PrincipalID, principal) {
@@ -101,4 +89,22 @@ func (p *Provider) assignments(ctx context.Context, principal string) (all []ass
 		next = page.NextLink
 	}
 	return all, nil
+}
+
+type assignmentPage struct {
+	Value    []assignment `json:"value"`
+	NextLink string       `json:"nextLink"`
+}
+
+func (p *Provider) assignmentPage(ctx context.Context, at string) (page assignmentPage, err error) {
+	req, err := runtime.NewRequest(ctx, http.MethodGet, at)
+	if err != nil {
+		return page, err
+	}
+	resp, err := p.manager.Pipeline().Do(req)
+	if err != nil {
+		return page, err
+	}
+	defer resp.Body.Close()
+	return page, runtime.UnmarshalAsJSON(resp, &page)
 }

@@ -3,7 +3,9 @@ package cloudtest
 import (
 	"encoding/json"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -58,5 +60,41 @@ func Network(t *testing.T, v Vendor, tests []Reach) {
 	}
 	if t.Failed() {
 		t.Logf("rules: %+v", o.Network)
+	}
+}
+
+// Observe observes what a handler shows, through the vendor's connection.
+func Observe(t *testing.T, v Vendor, h http.Handler) *cloud.Observation {
+	t.Helper()
+	srv := httptest.NewServer(h)
+	defer srv.Close()
+	o, err := v.Connect(t, srv.URL).Observe(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	v.discreet(t, o)
+	return o
+}
+
+// Self checks what a machine learnt of itself.
+func Self(t *testing.T, got cloud.Self, err error, want cloud.Self) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got, Addrs); diff != "" {
+		t.Errorf("self (-want +got):\n%s", diff)
+	}
+}
+
+// Refused checks that an error is of a kind, says what it has to, on one line,
+// and gives no secret away.
+func Refused(t *testing.T, err, kind error, says ...string) {
+	t.Helper()
+	Vendor{}.wantKind(t, "refusal", err, kind)
+	for _, text := range says {
+		if err != nil && !strings.Contains(err.Error(), text) {
+			t.Errorf("the error %q does not say %q", err, text)
+		}
 	}
 }

@@ -69,6 +69,7 @@ func Run(t *testing.T, v Vendor) {
 	t.Run("an instance that is listed and not yet there is no seed and no failure", v.eventually)
 	t.Run("groups hold every instance", v.groups)
 	t.Run("boot configuration is read, or a gap", v.boot)
+	t.Run("an old instance shows what it was born with", v.born)
 	t.Run("the load balancer is seen with its listeners", v.balancer)
 	t.Run("without a load balancer there is none, and no gap", v.unbalanced)
 	t.Run("one refused service is a gap, and the rest is there", v.refused)
@@ -283,6 +284,20 @@ func (v Vendor) boot(t *testing.T) {
 	}
 	if v.UserData && v.Tokens {
 		v.tokens(t, o)
+	}
+}
+
+func (v Vendor) born(t *testing.T) {
+	if !v.UserData || !v.Generations {
+		t.Skipf("%s tells no old instance's user-data", v.Cloud)
+	}
+	for _, g := range v.observe(t, Small()).Groups {
+		for _, in := range g.Instances {
+			old := in.Generation == cloud.GenerationOld
+			if gossips := in.Boot != nil && in.Boot.ConfigBase != ""; gossips != old {
+				t.Errorf("%s is %s and was born with %+v", in.Name, in.Generation, in.Boot)
+			}
+		}
 	}
 }
 

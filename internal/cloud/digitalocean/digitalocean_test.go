@@ -1,7 +1,6 @@
 package digitalocean_test
 
 import (
-	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -13,7 +12,6 @@ import (
 	"time"
 
 	"github.com/digitalocean/godo"
-	"github.com/google/go-cmp/cmp"
 
 	"github.com/muster-dev/muster/internal/cloud"
 	"github.com/muster-dev/muster/internal/cloud/cloudtest"
@@ -165,18 +163,10 @@ func TestSelfIsWhatTheTagsSay(t *testing.T) {
 	srv := httptest.NewServer(mux)
 	defer srv.Close()
 	got, err := digitalocean.Self(t.Context(), digitalocean.Config{Metadata: srv.URL + "/metadata/v1", HTTP: cloudtest.Fast()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := cloud.Self{Cluster: "atlas-k8s-local", Name: "7002", Addr: netip.MustParseAddr("172.20.0.3")}
-	if diff := cmp.Diff(want, got, cloudtest.Addrs); diff != "" {
-		t.Errorf("self (-want +got):\n%s", diff)
-	}
+	cloudtest.Self(t, got, err, cloud.Self{Cluster: "atlas-k8s-local", Name: "7002", Addr: netip.MustParseAddr("172.20.0.3")})
 }
 
 func TestWithoutATokenItSaysWhatToSet(t *testing.T) {
 	_, err := digitalocean.New(digitalocean.FromEnv(cloudtest.Name, func(string) string { return "" }))
-	if !errors.Is(err, cloud.ErrDenied) || !strings.Contains(err.Error(), "DIGITALOCEAN_ACCESS_TOKEN") {
-		t.Errorf("got %v", err)
-	}
+	cloudtest.Refused(t, err, cloud.ErrDenied, "DIGITALOCEAN_ACCESS_TOKEN")
 }

@@ -1,7 +1,6 @@
 package hetzner_test
 
 import (
-	"errors"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -9,7 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/hetznercloud/hcloud-go/v2/hcloud/schema"
 
 	"github.com/muster-dev/muster/internal/cloud"
@@ -215,18 +213,10 @@ func TestSelfIsWhatMetadataAndLabelsSay(t *testing.T) {
 	defer srv.Close()
 	c := hetzner.Config{Token: cloudtest.Secret, Endpoint: srv.URL + "/v1", Metadata: srv.URL + "/metadata", HTTP: cloudtest.Fast()}
 	got, err := hetzner.Self(t.Context(), c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := cloud.Self{Cluster: cloudtest.Name, Name: "7002", Addr: netip.MustParseAddr("172.20.0.3")}
-	if diff := cmp.Diff(want, got, cloudtest.Addrs); diff != "" {
-		t.Errorf("self (-want +got):\n%s", diff)
-	}
+	cloudtest.Self(t, got, err, cloud.Self{Cluster: cloudtest.Name, Name: "7002", Addr: netip.MustParseAddr("172.20.0.3")})
 }
 
 func TestWithoutATokenItSaysWhatToSet(t *testing.T) {
 	_, err := hetzner.New(hetzner.FromEnv(cloudtest.Name, func(string) string { return "" }))
-	if !errors.Is(err, cloud.ErrDenied) || !strings.Contains(err.Error(), "HCLOUD_TOKEN") {
-		t.Errorf("got %v", err)
-	}
+	cloudtest.Refused(t, err, cloud.ErrDenied, "HCLOUD_TOKEN")
 }

@@ -105,6 +105,7 @@ var routes = []rest.Route{
 	{Method: "GET", Path: "/lbaas/listeners", Action: "load-balancer listeners list", Permission: "os_load-balancer_api:listener:get_all"},
 	{Method: "GET", Path: "/lbaas/pools/*/members", Action: "load-balancer members list", Permission: "os_load-balancer_api:member:get_all"},
 	{Method: "GET", Path: "/lbaas/healthmonitors", Action: "load-balancer monitors list", Permission: "os_load-balancer_api:healthmonitor:get_all"},
+	{Method: "GET", Path: "*", Action: "service versions list"},
 }
 
 // New returns a provider. It makes no call.

@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/gophercloud/gophercloud/v2"
 
 	"github.com/muster-dev/muster/internal/cloud"
@@ -250,13 +249,7 @@ func TestSelfIsWhatMetadataSays(t *testing.T) {
 	srv := httptest.NewServer(mux)
 	defer srv.Close()
 	got, err := openstack.Self(t.Context(), openstack.Config{Metadata: srv.URL, HTTP: cloudtest.Fast()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := cloud.Self{Cluster: cloudtest.Name, Name: "u-1", Addr: netip.MustParseAddr("172.20.0.3")}
-	if diff := cmp.Diff(want, got, cloudtest.Addrs); diff != "" {
-		t.Errorf("self (-want +got):\n%s", diff)
-	}
+	cloudtest.Self(t, got, err, cloud.Self{Cluster: cloudtest.Name, Name: "u-1", Addr: netip.MustParseAddr("172.20.0.3")})
 }
 
 func TestWithoutCredentialsItSaysWhatToSet(t *testing.T) {
@@ -271,9 +264,7 @@ func TestWithoutCredentialsItSaysWhatToSet(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			_, err := openstack.New(openstack.FromEnv(cloudtest.Name, func(n string) string { return tt.env[n] }))
-			if !errors.Is(err, tt.kind) || !strings.Contains(err.Error(), tt.says) {
-				t.Errorf("got %v, want %v that says %s", err, tt.kind, tt.says)
-			}
+			cloudtest.Refused(t, err, tt.kind, tt.says)
 		})
 	}
 }

@@ -148,7 +148,7 @@ func (t *Transport) once(req *http.Request, route Route) (*http.Response, *Error
 		// secrets go before the text is cut, or a part of one might stay
 		Message: oneLine(Without(message(body), append(credentials(req), t.Secrets...)...)),
 	}
-	if kind == cloud.ErrDenied && route.Permission != "" && !route.Login {
+	if errors.Is(kind, cloud.ErrDenied) && route.Permission != "" && !route.Login {
 		failure.Needs = route.Permission
 	}
 	return nil, failure, retryAfter(resp.Header)

@@ -102,15 +102,17 @@ func (f *fake) hear(t testing.TB, entries ...legacy.Entry) {
 	}
 }
 
-// fakes hands out overlays, the first one first.
+// fakes hands out overlays.
 type fakes struct {
+	mu   sync.Mutex
 	all  []*fake
 	errs []error // of Make, one each time, if not nil
-	made int
 }
 
 func (f *fakes) side(name string) Side {
 	return Side{Name: name, Make: func() (Overlay, error) {
+		f.mu.Lock()
+		defer f.mu.Unlock()
 		if len(f.errs) > 0 {
 			err := f.errs[0]
 			f.errs = f.errs[1:]
@@ -118,13 +120,30 @@ func (f *fakes) side(name string) Side {
 				return nil, err
 			}
 		}
-		f.made++
 		f.all = append(f.all, newFake())
 		return f.all[len(f.all)-1], nil
 	}}
 }
 
-func (f *fakes) last() *fake { return f.all[len(f.all)-1] }
+// failNext has the next ones not be made.
+func (f *fakes) failNext(errs ...error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.errs = errs
+}
+
+func (f *fakes) last() *fake {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.all[len(f.all)-1]
+}
+
+// made is how many there were.
+func (f *fakes) made() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.all)
+}
 
 func newPair(t testing.TB) (p *Pair, primary, secondary *fakes) {
 	t.Helper()

@@ -186,7 +186,7 @@ func running(t *testing.T, test func(t *testing.T, p *Pair, primary, secondary *
 func TestOneThatFailsIsTriedAgainWhileTheOtherGoesOn(t *testing.T) {
 	running(t, func(t *testing.T, p *Pair, primary, secondary *fakes) {
 		busy := errors.New("address in use")
-		primary.errs = []error{busy, busy}
+		primary.failNext(busy, busy)
 		primary.last().hear(t, entry(apiKey, "10.0.0.1", 5))
 		primary.last().end <- busy
 		synctest.Wait()
@@ -198,14 +198,14 @@ func TestOneThatFailsIsTriedAgainWhileTheOtherGoesOn(t *testing.T) {
 			t.Errorf("holds %+v after the failure, want what was heard before", got)
 		}
 		time.Sleep(3*time.Second - time.Millisecond) // 1 s, and 2 s after the first attempt fails
-		if primary.made != 1 {
-			t.Errorf("made %d times", primary.made)
+		if primary.made() != 1 {
+			t.Errorf("made %d times", primary.made())
 		}
 		time.Sleep(4*time.Second + time.Millisecond)
 		synctest.Wait()
 		status = p.Status()
-		if primary.made != 2 || status[0].Err != nil || status[0].Failures != 3 {
-			t.Errorf("made %d times, status %+v", primary.made, status)
+		if primary.made() != 2 || status[0].Err != nil || status[0].Failures != 3 {
+			t.Errorf("made %d times, status %+v", primary.made(), status)
 		}
 		if got, _ := get(p.Entries(), apiKey); got.Value != "10.0.0.1" {
 			t.Errorf("holds %+v after the restart, want what was heard before", got)
@@ -214,8 +214,8 @@ func TestOneThatFailsIsTriedAgainWhileTheOtherGoesOn(t *testing.T) {
 		if got, _ := get(p.Entries(), apiKey); got.Value != "10.0.0.2" {
 			t.Errorf("holds %+v, want the newer", got)
 		}
-		if secondary.made != 1 {
-			t.Errorf("the other was made %d times", secondary.made)
+		if secondary.made() != 1 {
+			t.Errorf("the other was made %d times", secondary.made())
 		}
 	})
 }
@@ -224,9 +224,9 @@ func TestRetriesGrowRarerUpToAMinuteAndAnewAfterARunOfOne(t *testing.T) {
 	running(t, func(t *testing.T, p *Pair, primary, secondary *fakes) {
 		var waits []time.Duration
 		failed := func() {
-			start, made := time.Now(), primary.made
+			start, made := time.Now(), primary.made()
 			primary.last().end <- errors.New("lost")
-			for primary.made == made {
+			for primary.made() == made {
 				time.Sleep(time.Second)
 				synctest.Wait()
 			}
@@ -264,8 +264,8 @@ func TestAnOverlayThatStartsAnewIsWrittenWhatWasOursAndOnlyThat(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(2 * time.Second)
-		if n := len(primary.last().State()); n != 0 || primary.made != 2 {
-			t.Fatalf("%d records written before anybody was heard, made %d times", n, primary.made)
+		if n := len(primary.last().State()); n != 0 || primary.made() != 2 {
+			t.Fatalf("%d records written before anybody was heard, made %d times", n, primary.made())
 		}
 		primary.last().hear(t)
 		synctest.Wait()

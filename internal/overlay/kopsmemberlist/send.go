@@ -88,7 +88,8 @@ func (n *Node) begin(m member) bool {
 	return true
 }
 
-// sendAll sends the state over TCP until m has been sent the latest.
+// sendAll sends the state over TCP until m has been sent the latest, or could not
+// be.
 func (n *Node) sendAll(ctx context.Context, ml *hashicorp.Memberlist, m member) {
 	for {
 		select {
@@ -103,7 +104,7 @@ func (n *Node) sendAll(ctx context.Context, ml *hashicorp.Memberlist, m member) 
 		err := ml.SendReliable(&m.node, message)
 		<-n.slots
 		n.count(m, err)
-		if n.end(m, edition, err != nil || ctx.Err() != nil) {
+		if n.end(m, edition, ctx.Err() != nil) {
 			return
 		}
 	}

@@ -113,7 +113,7 @@ func (s *Store) Get(ctx context.Context, key string) (store.Object, error) {
 		return store.Object{}, s.fault("read", key, err)
 	}
 	body := res.NewRetryReader(ctx, nil) // goes on where a broken connection stopped
-	defer body.Close()
+	defer func() { _ = body.Close() }()
 	data, err := io.ReadAll(io.LimitReader(body, store.MaxSize+1))
 	switch {
 	case err != nil:

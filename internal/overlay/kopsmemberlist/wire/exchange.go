@@ -90,11 +90,13 @@ func AppendRequest(dst, state []byte) []byte {
 // ReadExchange reads one side of a push/pull, packed or not, and no byte more
 // than it needs unless r has them at hand. What r is read from has to have a
 // deadline.
-func ReadExchange(r io.Reader) (Exchange, error) {
-	d := decoder{bufio.NewReader(&bounded{r, MaxStream})}
+func ReadExchange(r io.Reader) (Exchange, error) { return readExchange(r, MaxStream, MaxPlain) }
+
+func readExchange(r io.Reader, maxStream, maxPlain int) (Exchange, error) {
+	d := decoder{bufio.NewReader(&bounded{r, maxStream})}
 	tag, err := d.byte()
 	if err == nil && tag == typeCompressed {
-		if d, err = d.unpack(); err == nil {
+		if d, err = d.unpack(maxPlain); err == nil {
 			tag, err = d.byte()
 		}
 	}
@@ -118,8 +120,9 @@ func ReadExchange(r io.Reader) (Exchange, error) {
 	return x, nil
 }
 
-// unpack returns a decoder of what a compressed message holds.
-func (d decoder) unpack() (decoder, error) {
+// unpack returns a decoder of what a compressed message holds, of which it reads
+// maxPlain bytes at most.
+func (d decoder) unpack(maxPlain int) (decoder, error) {
 	var packed []byte
 	err := d.fields(func(key string) (err error) {
 		switch key {
@@ -136,7 +139,7 @@ func (d decoder) unpack() (decoder, error) {
 		return decoder{}, fmt.Errorf("compressed message: %w", err)
 	}
 	plain := lzw.NewReader(bytes.NewReader(packed), lzw.LSB, 8)
-	return decoder{bufio.NewReader(&bounded{plain, MaxPlain})}, nil
+	return decoder{bufio.NewReader(&bounded{plain, maxPlain})}, nil
 }
 
 func (d decoder) exchange() (x Exchange, err error) {

@@ -46,7 +46,7 @@ const capturedName = "01M82YE65KQTKV9P89H684WTWS"
 
 func TestTheCapturedAnswerIsUnpackedByteForByte(t *testing.T) {
 	d := decoder{newReader(unhex(t, dumpPacked)[1:])}
-	plain, err := d.unpack()
+	plain, err := d.unpack(MaxPlain)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -204,27 +204,32 @@ func TestWhatIsNoPushPullIsRefused(t *testing.T) {
 	}
 }
 
-func TestWhatUnpacksToMoreThanAllowedIsRefused(t *testing.T) {
-	bomb := unhex(t, `06 81 a16e db03000000`) // a field of 48 MiB
-	bomb = append(bomb, make([]byte, 48<<20)...)
-	packed := pack(t, bomb)
-	if len(packed) > MaxStream/10 {
-		t.Fatalf("the bomb has %d bytes", len(packed))
-	}
-	_, err := ReadExchange(bytes.NewReader(packed))
-	if !errors.Is(err, errTooLong) {
-		t.Errorf("error %v, want %v", err, errTooLong)
-	}
-}
-
 func TestWhatIsLongerThanAllowedIsRefused(t *testing.T) {
-	head := unhex(t, `06 81 a16e db02000000`)
-	_, err := ReadExchange(io.MultiReader(bytes.NewReader(head), endless{}))
-	if !errors.Is(err, errTooLong) {
-		t.Errorf("error %v, want %v", err, errTooLong)
+	const size = 100_000
+	stream := append(unhex(t, `06 82 a16e db000186a0`), make([]byte, size)...) // a field of that size
+	stream = append(stream, unhex(t, `a54e6f646573 00`)...)
+	packed := pack(t, stream)
+	for _, tc := range []struct {
+		name                string
+		stream              []byte
+		maxStream, maxPlain int
+		want                error
+	}{
+		{"just not too long", stream, len(stream), 0, nil},
+		{"one byte too long", stream, len(stream) - 1, 0, errTooLong},
+		{"packed, and just not too long", packed, len(packed), len(stream), nil},
+		{"packed, and one byte too long", packed, len(packed) - 1, len(stream), errTooLong},
+		{"packed into far less than it unpacks to", packed, len(packed), len(stream) - 1, errTooLong},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			if _, err := readExchange(io.MultiReader(bytes.NewReader(tc.stream), endless{}), tc.maxStream, tc.maxPlain); !errors.Is(err, tc.want) {
+				t.Errorf("error %v, want %v", err, tc.want)
+			}
+		})
 	}
 }
 
+// endless is a peer that never stops.
 type endless struct{}
 
 func (endless) Read(p []byte) (int, error) { return len(p), nil }

@@ -1,0 +1,182 @@
+// Package portforwardtest is an API server, for tests: it lists pods, and
+// forwards ports of nodes that all have this machine's loopback for their
+// network, over WebSockets and over plain SPDY.
+package portforwardtest
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"sync"
+
+	"github.com/gorilla/websocket"
+	corev1 "k8s.io/api/core/v1"
+	constants "k8s.io/apimachinery/pkg/util/portforward"
+	"k8s.io/client-go/tools/portforward"
+	"k8s.io/streaming/pkg/httpstream"
+	"k8s.io/streaming/pkg/httpstream/spdy"
+)
+
+// Pod is a pod of kube-system.
+type Pod struct {
+	Name, Node, HostIP string
+	HostNetwork        bool
+	Phase              string
+}
+
+// MarshalJSON writes the pod as an API server does, as far as it matters.
+func (p Pod) MarshalJSON() ([]byte, error) {
+	type object = map[string]any
+	return json.Marshal(object{
+		"metadata": object{"name": p.Name},
+		"spec":     object{"hostNetwork": p.HostNetwork, "nodeName": p.Node},
+		"status":   object{"phase": p.Phase, "hostIP": p.HostIP},
+	})
+}
+
+// Server is an API server. Its fields are set before it is first asked.
+type Server struct {
+	Pods []Pod
+	// NoWebSockets says that it knows plain SPDY only.
+	NoWebSockets bool
+	// Deny is the status with which it refuses to list pods, if not 0.
+	Deny int
+	// Ports says on which port of loopback a node's port is; one that is not
+	// named is the same.
+	Ports map[string]string
+
+	http *httptest.Server
+	work sync.WaitGroup
+
+	mu        sync.Mutex // guards forwarded
+	forwarded []string
+}
+
+// Start starts a server with one control-plane node, 10.0.0.1.
+func Start() *Server {
+	s := &Server{Pods: []Pod{{Name: "kube-apiserver-cp-1", Node: "cp-1", HostIP: "10.0.0.1", HostNetwork: true, Phase: "Running"}}}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /api/v1/namespaces/kube-system/pods", s.list)
+	mux.HandleFunc("/api/v1/namespaces/kube-system/pods/{pod}/portforward", s.forward)
+	s.http = httptest.NewUnstartedServer(mux)
+	s.http.Config.ErrorLog = log.New(io.Discard, "", 0)
+	s.http.Start()
+	return s
+}
+
+// Close ends it and all forwards.
+func (s *Server) Close() {
+	s.http.CloseClientConnections()
+	s.http.Close()
+	s.work.Wait()
+}
+
+// Kubeconfig returns a configuration that leads to the server.
+func (s *Server) Kubeconfig() []byte {
+	return fmt.Appendf(nil, "apiVersion: v1\nkind: Config\ncurrent-context: c\nclusters: [{name: c, cluster: {server: %q}}]\ncontexts: [{name: c, context: {cluster: c}}]\n", s.http.URL)
+}
+
+// Forwarded returns the forwards asked for: method and pod.
+func (s *Server) Forwarded() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.forwarded)
+}
+
+func (s *Server) list(w http.ResponseWriter, _ *http.Request) {
+	enc := json.NewEncoder(w)
+	if s.Deny != 0 {
+		w.WriteHeader(s.Deny)
+		enc.Encode(map[string]string{"kind": "Status", "message": "pods is forbidden:\nno"})
+		return
+	}
+	enc.Encode(map[string]any{"kind": "PodList", "items": s.Pods})
+}
+
+// forward is an API server's port-forward: SPDY, in a WebSocket or by itself.
+func (s *Server) forward(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	s.forwarded = append(s.forwarded, r.Method+" "+r.PathValue("pod"))
+	s.mu.Unlock()
+	streams := make(chan httpstream.Stream, 2)
+	accept := func(stream httpstream.Stream, _ <-chan struct{}) error {
+		streams <- stream
+		return nil
+	}
+	tunnel, err := s.tunnel(w, r, accept)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusForbidden)
+		return
+	}
+	if tunnel != nil { // else it has been answered
+		s.work.Go(func() { s.serve(tunnel, streams) })
+	}
+}
+
+func (s *Server) tunnel(w http.ResponseWriter, r *http.Request, accept httpstream.NewStreamHandler) (httpstream.Connection, error) {
+	if r.Method != http.MethodGet {
+		if _, err := httpstream.Handshake(r, w, []string{portforward.PortForwardProtocolV1Name}); err != nil {
+			return nil, err
+		}
+		return spdy.NewResponseUpgrader().UpgradeResponse(w, r, accept), nil
+	}
+	if s.NoWebSockets {
+		return nil, fmt.Errorf("no WebSockets here")
+	}
+	upgrader := websocket.Upgrader{Subprotocols: []string{constants.WebsocketsSPDYTunnelingPrefix + portforward.PortForwardProtocolV1Name}}
+	conn, err := upgrader.Upgrade(w, r, nil)
+	if err != nil {
+		return nil, nil
+	}
+	return spdy.NewServerConnection(portforward.NewTunnelingConnection("server", conn), accept)
+}
+
+func (s *Server) serve(tunnel httpstream.Connection, streams <-chan httpstream.Stream) {
+	defer func() { _ = tunnel.Close() }()
+	var faults, data httpstream.Stream
+	for faults == nil || data == nil {
+		select {
+		case stream := <-streams:
+			if stream.Headers().Get(corev1.StreamType) == corev1.StreamTypeError {
+				faults = stream
+			} else {
+				data = stream
+			}
+		case <-tunnel.CloseChan():
+			return
+		}
+	}
+	port := data.Headers().Get(corev1.PortHeader)
+	if other := s.Ports[port]; other != "" {
+		port = other
+	}
+	node, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", port))
+	if err != nil {
+		fmt.Fprintf(faults, "error forwarding port to pod: %v\n", err)
+		faults.Close()
+		data.Close()
+		<-tunnel.CloseChan()
+		return
+	}
+	defer node.Close()
+	sent := make(chan struct{})
+	go func() {
+		defer close(sent)
+		_, _ = io.Copy(node, data)
+		_ = node.(*net.TCPConn).CloseWrite()
+	}()
+	_, _ = io.Copy(data, node)
+	faults.Close()
+	data.Close()
+	select {
+	case <-sent:
+	case <-tunnel.CloseChan():
+	}
+	_ = tunnel.Close()
+	<-sent
+}

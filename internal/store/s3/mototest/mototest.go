@@ -1,0 +1,87 @@
+// Package mototest starts moto, a server that speaks the protocols of AWS, for
+// tests. It is Python and not part of the build: where it is missing, tests skip
+// and say so, or fail with MUSTER_REQUIRE_ALL=1.
+package mototest
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"regexp"
+	"testing"
+)
+
+// Credentials are what tests sign with; moto takes any.
+const Credentials = "testing"
+
+// Start starts a server that ends with the test and returns its URL. Tests that
+// call it have Moto in their names, by which make test-aws picks them, and do not
+// run with -short.
+func Start(t *testing.T) string {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("SKIPPED: no moto with -short; make test-aws runs this")
+	}
+	endpoint, stop, err := run()
+	if err != nil && os.Getenv("MUSTER_REQUIRE_ALL") != "" {
+		t.Fatal("moto_server: ", err)
+	}
+	if err != nil {
+		t.Skip("SKIPPED: no server to test against; pip install 'moto[server]': ", err)
+	}
+	t.Cleanup(stop)
+	return endpoint
+}
+
+var running = regexp.MustCompile(`Running on (http://\S+)`)
+
+func run() (endpoint string, stop func(), err error) {
+	cmd := exec.Command("moto_server", "-H", "127.0.0.1", "-p", "0")
+	out, err := cmd.StderrPipe()
+	if err != nil {
+		return "", nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return "", nil, err
+	}
+	logged := make(chan struct{})
+	stop = func() {
+		_ = cmd.Process.Kill()
+		<-logged
+		_ = cmd.Wait()
+	}
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		if m := running.FindStringSubmatch(lines.Text()); m != nil {
+			go func() { // the log must not fill the pipe
+				defer close(logged)
+				_, _ = io.Copy(io.Discard, out)
+			}()
+			return m[1], stop, nil
+		}
+	}
+	close(logged)
+	stop()
+	return "", nil, errors.New("it ended before it served")
+}
+
+// Bucket makes an empty bucket.
+func Bucket(t *testing.T, endpoint, name string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, endpoint+"/"+name, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", fmt.Sprintf("AWS4-HMAC-SHA256 Credential=%s/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0", Credentials))
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		t.Fatalf("make bucket %s: %s", name, res.Status)
+	}
+}
