@@ -19,20 +19,21 @@ type WayBack struct {
 // waysBack finds the cheapest proven way back from after each step.
 func (p *Problem) waysBack(ctx context.Context, steps []Step, w proof) []WayBack {
 	var all []WayBack
-	s := &searcher{p: p, steps: p.stepsBack(), explorer: newExplorer(ctx, p), back: true}
 	n := w.beginning
-	walker := &searcher{p: p, steps: steps, explorer: s.explorer}
+	walker := &searcher{p: p, steps: steps, explorer: newExplorer(ctx, p)}
 	origin := p.origin()
 	gone := false
 	for i, t := range steps {
-		n = walker.take(n, i)
+		if n = walker.take(n, i); n == nil {
+			return all // out of time; the plan itself has been proven
+		}
 		gone = gone || t.Irreversible
 		if gone {
 			all = append(all, WayBack{After: i + 1, Steps: []string{}, None: "what it needs was deleted in " + t.ID})
 			continue
 		}
 		begin := &node{runs: n.runs, excused: n.excused}
-		s.states = 0
+		s := &searcher{p: p, steps: p.stepsBack(), explorer: newExplorer(ctx, p), back: true}
 		end, err := s.search(begin, func(at State) bool { return restored(origin, at) })
 		if err != nil || end == nil {
 			why := "no order of steps back keeps every invariant"
@@ -48,7 +49,7 @@ func (p *Problem) waysBack(ctx context.Context, steps []Step, w proof) []WayBack
 			back.Steps = append(back.Steps, s.steps[k].ID)
 		}
 		s.states = 0
-		for at, k := 0, begin; at < len(order); at++ {
+		for at, k := 0, begin; k != nil && at < len(order); at++ {
 			k = s.take(k, order[at])
 		}
 		back.States = s.states
@@ -86,8 +87,8 @@ func (p *Problem) remainingBack(s State) (c Cost) {
 		t.Templates = origin.Templates
 		c.Replaced, c.Risk = p.outdated(t), 1
 	}
-	if (s.Members.quiet() == 0) != (origin.Members.quiet() == 0) {
-		c = c.plus(Cost{p.members(), 2, 10 * p.members()})
+	if n := int(s.Members.quiet()); n > 0 && origin.Members.quiet() == 0 {
+		c = c.plus(Cost{n, 2, minutesPerMember * n})
 	}
 	for _, differs := range []bool{s.Templates != origin.Templates, s.Quiet != origin.Quiet} {
 		if differs {

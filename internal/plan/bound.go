@@ -39,9 +39,9 @@ func (p *Problem) remaining(s State) (c Cost) {
 		add(!s.Quiet, 3, 3)
 		add(s.Ports, 1, 1)
 		add(s.Old || s.Templates != want || !s.Quiet, 2, 2)
-		if s.Members.gossiping() > 0 {
-			c.Replaced += p.members()
-			add(true, 2, 10*p.members())
+		if n := int(s.Members.gossiping()); n > 0 {
+			c.Replaced += n
+			add(true, 2, minutesPerMember*n)
 		}
 	}
 	return c

@@ -125,7 +125,8 @@ func (p *Problem) walk(ctx context.Context, steps []Step, all bool) proof {
 }
 
 // check walks through a sequence of steps and returns what it violates, the
-// shortest story of each, the earliest first. None means that the sequence is as safe as a plan.
+// shortest story of each, the earliest first. None means that the sequence is as
+// safe as a plan.
 func (p *Problem) check(ctx context.Context, steps []Step) []Violation {
 	w := p.walk(ctx, steps, true)
 	var all []Violation

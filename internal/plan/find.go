@@ -88,6 +88,7 @@ func Find(ctx context.Context, p Problem) (Plan, error) {
 		r, err := p.refusal(ctx)
 		return Plan{Problem: p, Steps: []Planned{}, Refused: &r}, err
 	}
+	s.explorer = newExplorer(ctx, &p)
 	steps := s.pick(s.tidy(s.begin(p.Starts), n.path()))
 	return p.compose(ctx, steps)
 }
@@ -143,7 +144,11 @@ func (p *Problem) already(b breach) string {
 	s := p.origin()
 	switch b.invariant {
 	case Boot:
-		return fmt.Sprintf("%s: a %s worker cannot join: %s", b.invariant, b.class, p.broken(s, b.class))
+		why := p.broken(s, b.class)
+		if why == "" {
+			why = "that takes no step, only an accident"
+		}
+		return fmt.Sprintf("%s: a %s worker cannot join: %s", b.invariant, b.class, why)
 	case Steady:
 		return fmt.Sprintf("%s: a %s worker has no working way to the API", b.invariant, b.class)
 	default:

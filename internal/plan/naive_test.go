@@ -124,6 +124,15 @@ func (t town) hears() bool { // the records of a gossiping worker lead somewhere
 	return false
 }
 
+// leads reports whether what a gossiping worker reads leads anywhere: what the
+// leaf writes takes the place of what dns-controller wrote.
+func (t town) leads() bool {
+	if t.leaf {
+		return t.api
+	}
+	return t.hears()
+}
+
 func (t town) joins(c Class) bool {
 	if c != Gossip {
 		return t.api && t.conf
@@ -135,7 +144,7 @@ func (t town) joins(c Class) bool {
 	for _, m := range u.member[:u.members] {
 		seed = seed || m.up && m.gossips
 	}
-	return seed && (t.hears() || t.leaf && t.api && t.conf)
+	return seed && t.leads() && (!t.leaf || t.conf)
 }
 
 // wrong lists the violated invariants by name.
@@ -145,7 +154,7 @@ func (t town) wrong(began town, say func(string)) {
 		switch {
 		case c == nobody:
 			continue
-		case c == Gossip && !t.hears() && !(t.leaf && t.api):
+		case c == Gossip && !t.leads():
 			say("steady gossip")
 		case c != Gossip && !t.api:
 			say(fmt.Sprintf("steady %s", c))

@@ -28,11 +28,13 @@ func (p *Problem) ways(s State, c Class) (w way) {
 	s = s.judged()
 	switch c {
 	case Gossip:
-		if s.publishing() || s.Members.known() > 0 {
-			w |= byRecords
-		}
-		if s.Bridge && s.balances() {
+		// A record has one value: what the bridge publishes stands in the place of
+		// the control plane's addresses.
+		switch {
+		case s.Bridge && s.balances():
 			w |= byBridge
+		case !s.Bridge && (s.publishing() || s.Members.known() > 0):
+			w |= byRecords
 		}
 	case Hybrid, None:
 		if s.balances() && !(s.Moved && p.BalancerAddresses == 1) {

@@ -52,7 +52,7 @@ func (f File) Text() string {
 	fmt.Fprintf(&b, "\nway back: %s\n", f.wayBack())
 	for i, s := range p.Starts {
 		if len(s.Assumes) > 0 {
-			fmt.Fprintf(&b, "not seen, so proven both ways (%d of %d): %s\n", i+1, len(p.Starts), strings.Join(s.Assumes, ", "))
+			fmt.Fprintf(&b, "not seen, so proven for each (%d of %d): %s; where the plan does not fit, it stops at a gate\n", i+1, len(p.Starts), strings.Join(s.Assumes, ", "))
 		}
 	}
 	for _, a := range c.Assumptions {

@@ -222,7 +222,7 @@ func (p *Problem) canary() Step {
 		ID:    "canary",
 		Title: "replace one worker of each group, a canary",
 		Why:   "if the new way does not work, one node shows it and the old way is still there",
-		Cost:  Cost{Minutes: 6 * len(p.groups(cluster.RoleNode))},
+		Cost:  Cost{Minutes: minutesPerWorker * len(p.groups(cluster.RoleNode))},
 		phases: []change{{
 			says: replaceWorkers().says,
 			next: func(p *Problem, s State, out []State) []State {
@@ -265,7 +265,7 @@ func (p *Problem) rollControlPlane() Step {
 		Title:  "replace the control-plane nodes, one at a time",
 		Why:    "nobody reads the overlay any more",
 		Hold:   true,
-		Cost:   Cost{Replaced: n, Risk: 2, Minutes: 10 * n},
+		Cost:   Cost{Replaced: n, Risk: 2, Minutes: minutesPerMember * n},
 		needs:  []need{allUp},
 		phases: []change{replaceMembers(1)},
 	}

@@ -47,7 +47,11 @@ func (p *Problem) rollMinutes() (minutes int) {
 	return minutes
 }
 
-const minutesPerWorker = 6
+// Planning figures: drained, replaced and seen to work, one after the other.
+const (
+	minutesPerWorker = 6
+	minutesPerMember = 10
+)
 
 // template names a template by what is born from it.
 func template(c Class) string {
