@@ -2,6 +2,7 @@
 SHELL := /bin/bash -o pipefail
 GOFLAGS_BUILD := -trimpath -ldflags='-s -w'
 GOTESTSUM := go tool -modfile=tools/go.mod gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg
+AWSTESTS := TestAWS|Test[A-Za-z0-9]*Moto
 # Tests are compiled as the programs are, so that what both link is compiled once.
 GOTEST := CGO_ENABLED=0 $(GOTESTSUM) -- -trimpath
 FUZZTIME ?= 20s
@@ -30,7 +31,7 @@ test-mesh: ## a leaf among sixty peers of the weave mesh, on real sockets
 	$(GOTEST) -count=1 -timeout 5m -run '^TestALeafAmongSixtyPeers$$' ./internal/overlay/weave
 
 test-aws: moto ## against an emulated AWS (python3 with moto), samples of real clusters among it
-	$(GOTEST) -count=1 -timeout 20m -p 1 -run '^TestAWS|Moto' ./internal/...
+	$(GOTEST) -count=1 -timeout 20m -p 2 -run '$(AWSTESTS)' $(sort $(patsubst %,./%,$(dir $(shell grep -rlE --include='*_test.go' '^func $(AWSTESTS)' internal))))
 
 moto:
 	@python3 -c 'import moto.server, boto3' 2>/dev/null || pip install --quiet 'moto[server]==5.2.1' || \
