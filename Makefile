@@ -37,8 +37,11 @@ moto:
 	@python3 -c 'import moto.server, boto3' 2>/dev/null || pip install --quiet 'moto[server]==5.2.1' || \
 	  echo 'make: moto is missing and pip cannot install it: the tests against AWS say that they skip'
 
-test-lab: build ## whole clusters of real processes, with faults
-	MUSTER_BIN=$(CURDIR)/bin $(GOTEST) -count=1 -timeout 12m -p 1 -run '^TestLab' ./test/...
+test-lab: build ## whole clusters of real processes
+	MUSTER_BIN=$(CURDIR)/bin $(GOTEST) -count=1 -timeout 12m -p 1 -run '^TestLab' -skip '^TestLabFaults' ./test/lab
+
+test-faults: build ## the same with faults, on each overlay
+	MUSTER_BIN=$(CURDIR)/bin $(GOTEST) -count=1 -timeout 12m -p 1 -run '^TestLabFaults' ./test/lab
 
 test-failover: build ## what API servers that fail cost a worker's connections: failover ROW RECOVERY_MS FAILED_NEW ok|late
 	@MUSTER_BIN=$(CURDIR)/bin go test -count=1 -timeout 15m -v ./test/failover | grep -E '^ *failover |^(FAIL|panic|ok|---)|SKIPPED|failover_test'
@@ -75,4 +78,4 @@ fuzz: ## every fuzzer for FUZZTIME (default 20s)
 clean: ## remove what build made
 	rm -rf bin
 
-.PHONY: help build demo test test-unit test-race test-mesh test-aws moto test-lab test-failover cross lint bench bench-aws bench-balancer fuzz fuzz-legacy clean
+.PHONY: help build demo test test-unit test-race test-mesh test-aws moto test-lab test-faults test-failover cross lint bench bench-aws bench-balancer fuzz fuzz-legacy clean
