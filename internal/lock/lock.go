@@ -56,7 +56,7 @@ type HeldError struct{ State State }
 
 func (e *HeldError) Error() string { return "locked by " + e.State.String() }
 
-// ErrLost: the lock expired or was taken away while it was held.
+// ErrLost says that the lock expired or was taken away while it was held.
 var ErrLost = errors.New("the lock was lost")
 
 // Lock is a lock that is held. Its methods are safe for concurrent use, except
