@@ -103,7 +103,7 @@ func Environ(t testing.TB, endpoint string) {
 		t.Setenv(name, value)
 	}
 	for _, name := range []string{"AWS_PROFILE", "AWS_SESSION_TOKEN"} {
-		t.Setenv(name, "") // so that it is put back
+		t.Setenv(name, "")    // so that it is put back
 		_ = os.Unsetenv(name) // fails for names no system has
 	}
 }
