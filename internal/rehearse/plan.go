@@ -3,6 +3,7 @@ package rehearse
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/muster-dev/muster/internal/identity"
@@ -41,6 +42,13 @@ const awayTime = 500 * time.Millisecond
 // cloud, is a look at whether everybody still has a way.
 func (p planner) follow(pl plan.Plan) (steps []step) {
 	rolled := false
+	if !slices.ContainsFunc(pl.Steps, func(s plan.Planned) bool { return s.ID == "serve" || s.ID == "expose" }) {
+		// The cluster has it already, and the plan begins behind it.
+		steps = append(steps, p.serve())
+		if p.layout.LoadBalancer.IsValid() {
+			steps = append(steps, p.expose())
+		}
+	}
 	for _, s := range pl.Steps {
 		switch s.ID {
 		case "serve":
