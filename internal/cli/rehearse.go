@@ -25,7 +25,6 @@ type rehearseOptions struct {
 	files     []string
 	to        string
 	plan      string
-	given     *plan.Plan // what plan names; nil to find one
 	endpoints string
 	overlay   string
 	fault     string
@@ -38,13 +37,15 @@ type rehearseOptions struct {
 func newRehearse(s streams) *cobra.Command {
 	var o rehearseOptions
 	cmd := &cobra.Command{
-		Use:   "rehearse -f MANIFEST [MANIFEST...] [--to hybrid|none]",
+		Use:   "rehearse -f MANIFEST [MANIFEST...] [--to hybrid|none] | rehearse cluster NAME",
 		Short: "Move a cluster's spec off gossip, on real processes on this machine",
 		Long: `Rehearse reads a kOps manifest, starts the whole cluster on this machine as real
 processes, finds a plan and carries it out there, step by step, while a prober on
 every worker calls the API all the time. It touches no cluster and needs no
 credentials. With --plan it rehearses the steps of a plan that muster plan wrote;
 what concerns the cloud alone is passed over with a look at every node.
+"muster rehearse cluster NAME" reads the spec from the state store, looks at the
+cluster itself, and rehearses the plan for what it sees.
 
 It ends with a verdict and evidence, and exits 0 only if every rule held.
 ` + faultHelp() + "\n" + exitCodes,
@@ -52,15 +53,23 @@ It ends with a verdict and evidence, and exits 0 only if every rule held.
   muster rehearse -f cluster.yaml --plan plan.yaml
   muster rehearse -f cluster.yaml --overlay both
   muster rehearse -f cluster.yaml --fault control-plane-killed
-  muster rehearse -f cluster.yaml -o json > evidence.json`,
+  muster rehearse -f cluster.yaml -o json > evidence.json
+  muster rehearse cluster atlas.k8s.local --state s3://kops-state`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			// A shell turns -f *.yaml into one flag and the rest as arguments.
 			o.files = append(o.files, args...)
-			return runRehearse(cmd.Context(), s, o)
+			return rehearseManifests(cmd.Context(), s, o)
 		},
 	}
+	cmd.AddCommand(newRehearseCluster(s))
+	o.addTo(cmd)
+	cmd.Flags().StringSliceVarP(&o.files, "filename", "f", nil, "kOps `manifest` with Cluster and InstanceGroups; further files may follow as arguments")
+	return cmd
+}
+
+// addTo gives a command the flags of both forms of muster rehearse.
+func (o *rehearseOptions) addTo(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringSliceVarP(&o.files, "filename", "f", nil, "kOps `manifest` with Cluster and InstanceGroups; further files may follow as arguments")
 	f.StringVar(&o.to, "to", "none", "topology to reach: hybrid or none")
 	f.StringVar(&o.plan, "plan", "", "rehearse the plan in `file`, and reach what it reaches")
 	f.StringVar(&o.endpoints, "endpoints", "load-balancer", "what workers boot with: load-balancer, or list (the control plane's addresses behind the worker's own balancer)")
@@ -70,7 +79,6 @@ It ends with a verdict and evidence, and exits 0 only if every rule held.
 	f.StringVarP(&o.output, "output", "o", "", "json: end with one JSON object on standard output")
 	f.StringVar(&o.dir, "dir", "", "keep logs, configurations and samples in this `directory` (default: a temporary one, removed)")
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "every gate gets a line")
-	return cmd
 }
 
 const overlayUsage = "what nodes gossip over: native, weave, kops-memberlist or both (default: native, or what the spec's gossipConfig says)"
@@ -85,9 +93,6 @@ func faultHelp() string {
 }
 
 func (o rehearseOptions) validate() (cluster.Topology, error) {
-	if len(o.files) == 0 {
-		return "", usagef("no manifest; give one with -f (try examples/atlas.k8s.local.yaml)")
-	}
 	if o.to != string(cluster.Hybrid) && o.to != string(cluster.None) {
 		return "", usagef("--to %q; want hybrid or none", o.to)
 	}
@@ -105,7 +110,18 @@ func (o rehearseOptions) validate() (cluster.Topology, error) {
 	return cluster.Topology(o.to), rehearse.CheckFault(o.fault)
 }
 
-func runRehearse(ctx context.Context, s streams, o rehearseOptions) error {
+// subject is one cluster to rehearse.
+type subject struct {
+	from    string // where its spec was read
+	spec    *cluster.Cluster
+	plan    *plan.Plan // nil to find one for the spec
+	refused error      // why there is none
+}
+
+func rehearseManifests(ctx context.Context, s streams, o rehearseOptions) error {
+	if len(o.files) == 0 {
+		return usagef("no manifest; give one with -f (try examples/atlas.k8s.local.yaml), or muster rehearse cluster NAME")
+	}
 	to, err := o.validate()
 	if err != nil {
 		return usageError{err}
@@ -114,11 +130,25 @@ func runRehearse(ctx context.Context, s streams, o rehearseOptions) error {
 	if err != nil {
 		return err
 	}
+	var subjects []subject
+	for i, spec := range specs {
+		subjects = append(subjects, subject{from: o.files[i], spec: spec})
+	}
 	if o.plan != "" {
-		if to, err = o.readPlan(ctx, specs); err != nil {
+		if len(specs) != 1 {
+			return usagef("--plan %s is for one cluster, and there are %d manifests", o.plan, len(specs))
+		}
+		file, err := o.readPlan(ctx, specs[0].Name)
+		if err != nil {
 			return err
 		}
+		subjects[0].plan, to = &file.Plan, file.Problem.To
 	}
+	return runRehearse(ctx, s, o, to, subjects)
+}
+
+// runRehearse rehearses one cluster after the other.
+func runRehearse(ctx context.Context, s streams, o rehearseOptions, to cluster.Topology, subjects []subject) error {
 	if o.netns {
 		if err := netns.Check(); err != nil {
 			return usagef("--netns: %w", err)
@@ -143,9 +173,9 @@ func runRehearse(ctx context.Context, s streams, o rehearseOptions) error {
 	}
 	var all []report.Rehearsal
 	refused := 0
-	for i, c := range specs {
+	for i, subject := range subjects {
 		printer := newPrinter(evidence, s.err, o.verbose)
-		r, err := rehearseOne(ctx, o, to, o.files[i], c, programs, filepath.Join(base, fmt.Sprint(i+1)), printer)
+		r, err := rehearseOne(ctx, o, to, subject, programs, filepath.Join(base, fmt.Sprint(i+1)), printer)
 		printer.finish()
 		if errors.As(err, new(refusal)) {
 			refused++
@@ -178,39 +208,44 @@ func runRehearse(ctx context.Context, s streams, o rehearseOptions) error {
 	return nil
 }
 
-// readPlan reads the plan that is to be rehearsed and returns what it reaches.
-func (o *rehearseOptions) readPlan(ctx context.Context, specs []*cluster.Cluster) (cluster.Topology, error) {
-	if len(specs) != 1 {
-		return "", usagef("--plan %s is for one cluster, and there are %d manifests", o.plan, len(specs))
-	}
+// readPlan reads the plan of a cluster that is to be rehearsed.
+func (o *rehearseOptions) readPlan(ctx context.Context, name string) (plan.File, error) {
 	data, err := os.ReadFile(o.plan)
 	if err != nil {
-		return "", usagef("--plan: %w", err)
+		return plan.File{}, usagef("--plan: %w", err)
 	}
-	file, err := plan.Read(ctx, o.plan, data, specs[0].Name)
+	file, err := plan.Read(ctx, o.plan, data, name)
 	if err != nil {
-		return "", err
+		return file, err
 	}
 	if file.Refused != nil || file.Problem.To == cluster.Gossip {
-		return "", usagef("--plan %s: it leads to %s by %d steps; want a plan to hybrid or none", o.plan, file.Problem.To, len(file.Steps))
+		return file, usagef("--plan %s: it leads to %s by %d steps; want a plan to hybrid or none", o.plan, file.Problem.To, len(file.Steps))
 	}
-	o.given = &file.Plan
 	if file.Problem.Endpoints == plan.Addresses {
 		o.endpoints = "list"
 	}
-	return file.Problem.To, nil
+	return file, nil
 }
 
-// rehearseOne rehearses one spec, or refuses it.
-func rehearseOne(ctx context.Context, o rehearseOptions, to cluster.Topology, file string, c *cluster.Cluster, programs lab.Programs, dir string, p *printer) (report.Rehearsal, error) {
+// rehearseOne rehearses one cluster, or refuses it.
+func rehearseOne(ctx context.Context, o rehearseOptions, to cluster.Topology, s subject, programs lab.Programs, dir string, p *printer) (report.Rehearsal, error) {
+	file, c := s.from, s.spec
 	overlay := cmp.Or(lab.Overlay(o.overlay), lab.OverlayOf(c))
 	p.audit(file, c, to, overlay)
-	if o.endpoints == "list" {
+	switch {
+	case o.endpoints == "list":
 		// The lab builds what the workers are given, and no more.
 		c.API.LoadBalancer = nil
+	case s.plan != nil && c.API.LoadBalancer == nil:
+		// The plan makes one.
+		c.API.LoadBalancer = &cluster.LoadBalancer{Class: cluster.LoadBalancerNetwork}
 	}
 	none := report.New(file, c.Name, string(to))
-	if reasons := rehearse.Refusals(c, to, o.endpoints == "list"); len(reasons) > 0 {
+	if s.refused != nil {
+		return none, refusal{s.refused}
+	}
+	// What the spec says of load balancers, a plan has answered already.
+	if reasons := rehearse.Refusals(c, to, o.endpoints == "list" || s.plan != nil); len(reasons) > 0 {
 		return none, refusal{errors.New(strings.Join(reasons, "; "))}
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -229,7 +264,7 @@ func rehearseOne(ctx context.Context, o rehearseOptions, to cluster.Topology, fi
 		File:     file,
 		Cluster:  c,
 		To:       to,
-		Plan:     o.given,
+		Plan:     s.plan,
 		Overlay:  overlay,
 		Fault:    o.fault,
 		Dir:      filepath.Join(dir, "lab"),

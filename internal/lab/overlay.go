@@ -38,6 +38,11 @@ func OverlayOf(c *cluster.Cluster) Overlay {
 	if c.Gossip == nil {
 		return Native
 	}
+	return KopsOverlayOf(c)
+}
+
+// KopsOverlayOf returns what kOps's own nodes of the cluster gossip over.
+func KopsOverlayOf(c *cluster.Cluster) Overlay {
 	primary, secondary := protocols(c)
 	switch {
 	case primary != secondary:

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/muster-dev/muster/internal/endpoint"
 	"github.com/muster-dev/muster/internal/enrol"
 	"github.com/muster-dev/muster/internal/hosts"
 	"github.com/muster-dev/muster/internal/lab"
@@ -178,6 +179,45 @@ func (g gates) balanced() gate {
 		}
 		return pass("%s, from %s", at, from)
 	}}
+}
+
+// bridged: every node that still gossips serves the load balancer among the
+// API's addresses, or none does.
+func (g gates) bridged(want bool) gate {
+	name := "the overlay leads to the load balancer"
+	if !want {
+		name = "the overlay no longer leads to the load balancer"
+	}
+	return gate{name, gateTime, func(ctx context.Context) (report.Verdict, string) {
+		layout, asked := g.world.Layout(), 0
+		for _, n := range layout.Nodes {
+			found, err := gossipOn(g.world, n.Name)
+			if err != nil {
+				return unknown(err)
+			}
+			if !found.Any() {
+				continue
+			}
+			r, err := g.world.Report(ctx, n.Name, lab.Peer)
+			if err != nil {
+				return unknown(err)
+			}
+			asked++
+			if leadsTo(r, layout.LoadBalancer) != want {
+				return fail("%s serves the load balancer: %v", n.Name, !want)
+			}
+		}
+		if asked == 0 && want {
+			return fail("nobody gossips")
+		}
+		return pass("%d nodes that gossip asked", asked)
+	}}
+}
+
+// leadsTo reports whether a daemon serves an address for the API, whatever the
+// port: kOps's records have none.
+func leadsTo(r node.Report, addr netip.Addr) bool {
+	return len(r.Services) > 0 && slices.ContainsFunc(r.Services[0].Serving, func(e endpoint.Endpoint) bool { return e.Addr.Addr() == addr })
 }
 
 // agentReady: the worker's agent is enrolled, hears of changes, and serves every

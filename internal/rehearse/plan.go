@@ -3,6 +3,7 @@ package rehearse
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/muster-dev/muster/internal/identity"
@@ -22,6 +23,10 @@ type Executor interface {
 	StopPeer(ctx context.Context, node string) error
 	// LeaveGossip replaces muster-peer by muster-agent on the control plane.
 	LeaveGossip(ctx context.Context, node string) error
+	// PublishBalancer puts the load balancer into the overlay's records.
+	PublishBalancer(ctx context.Context) error
+	// WithdrawBalancer takes it out of them.
+	WithdrawBalancer(ctx context.Context) error
 	// Reboot switches a node off and on.
 	Reboot(ctx context.Context, node string, away time.Duration) error
 }
@@ -31,6 +36,7 @@ type planner struct {
 	layout lab.Layout
 	exec   Executor
 	gates  gates
+	bridge bool // the overlay takes records from a leaf
 }
 
 // awayTime is how long a rebooted node is off.
@@ -41,6 +47,13 @@ const awayTime = 500 * time.Millisecond
 // cloud, is a look at whether everybody still has a way.
 func (p planner) follow(pl plan.Plan) (steps []step) {
 	rolled := false
+	if !slices.ContainsFunc(pl.Steps, func(s plan.Planned) bool { return s.ID == "serve" || s.ID == "expose" }) {
+		// The cluster has it already, and the plan begins behind it.
+		steps = append(steps, p.serve())
+		if p.layout.LoadBalancer.IsValid() {
+			steps = append(steps, p.expose())
+		}
+	}
 	for _, s := range pl.Steps {
 		switch s.ID {
 		case "serve":
@@ -49,6 +62,8 @@ func (p planner) follow(pl plan.Plan) (steps []step) {
 			steps = append(steps, p.serve(), p.expose())
 		case "prove":
 			steps = append(steps, p.prove())
+		case "publish", "withdraw":
+			steps = append(steps, p.publish(s))
 		case "canary":
 			for _, group := range p.layout.Groups(identity.Worker) {
 				steps = append(steps, p.canary(group, rolled))
@@ -122,6 +137,23 @@ func (p planner) expose() step {
 			what: "add a listener", do: p.exec.ExposeDiscovery, gates: []gate{p.gates.balanced()},
 		}},
 	}
+}
+
+// publish carries out a bridge's step. On Muster's own overlay, where only
+// control-plane nodes can write, it is a look.
+func (p planner) publish(s plan.Planned) step {
+	there := s.ID == "publish"
+	a := action{what: "write the load balancer into the records, as a leaf", do: p.exec.PublishBalancer}
+	if !there {
+		a = action{what: "write the records without the load balancer", do: p.exec.WithdrawBalancer}
+	}
+	if !p.bridge || !p.layout.LoadBalancer.IsValid() {
+		a = action{what: "no leaf can write to this overlay; look that everybody has a way"}
+	} else {
+		a.gates = append(a.gates, p.gates.bridged(there))
+	}
+	a.gates = append(a.gates, p.gates.healthy())
+	return step{title: s.Title, why: s.Why, actions: []action{a}}
 }
 
 func (p planner) prove() step {

@@ -170,7 +170,7 @@ func (r *rehearsal) use(ctx context.Context, l *lab.Lab) error {
 	r.lab = l
 	layout := l.Layout()
 	g := gates{world: l, cluster: r.cfg.Cluster.Name}
-	p := planner{layout: layout, exec: l, gates: g}
+	p := planner{layout: layout, exec: l, gates: g, bridge: l.Gossips()}
 	steps := []step{p.observe()}
 	if startOf(r.cfg.Cluster) == cluster.Gossip {
 		steps = p.follow(r.plan)

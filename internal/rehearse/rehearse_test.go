@@ -52,6 +52,8 @@ func (w *world) note(what string) error {
 func (w *world) ServeDiscovery(_ context.Context, n string) error { return w.note("serve " + n) }
 func (w *world) ExposeDiscovery(context.Context) error            { return w.note("expose") }
 func (w *world) StartAgent(_ context.Context, n string) error     { return w.note("start " + n) }
+func (w *world) PublishBalancer(context.Context) error            { return w.note("publish balancer") }
+func (w *world) WithdrawBalancer(context.Context) error           { return w.note("withdraw balancer") }
 func (w *world) StopPeer(_ context.Context, n string) error       { return w.note("stop " + n) }
 func (w *world) LeaveGossip(_ context.Context, n string) error    { return w.note("leave " + n) }
 func (w *world) Reboot(_ context.Context, n string, _ time.Duration) error {
@@ -104,6 +106,14 @@ func TestGates(t *testing.T) {
 		{"proven fails when one does not", gates.proven, func(w *world) { w.callErr = broken }, report.Fail},
 		{"the balancer's gate passes when it answers", func(g gates, _ lab.Node) gate { return g.balanced() }, nil, report.Pass},
 		{"the balancer's gate fails when it does not", func(g gates, _ lab.Node) gate { return g.balanced() }, func(w *world) { w.callErr = broken }, report.Fail},
+		{"a bridge that no peer serves is not there", func(g gates, _ lab.Node) gate { return g.bridged(true) }, func(w *world) { w.running["a-1"] = []lab.Running{gossip} }, report.Fail},
+		{"a bridge that nobody could hear of is not there", func(g gates, _ lab.Node) gate { return g.bridged(true) }, nil, report.Fail},
+		{"a bridge that is down is down", func(g gates, _ lab.Node) gate { return g.bridged(false) }, func(w *world) { w.running["a-1"] = []lab.Running{gossip} }, report.Pass},
+		{"a bridge that a peer still serves is not down", func(g gates, _ lab.Node) gate { return g.bridged(false) }, func(w *world) {
+			w.running["a-1"] = []lab.Running{gossip}
+			s := &w.agent.Services[0].Serving
+			*s = append(*s, endpoint.Endpoint{Addr: netip.AddrPortFrom(w.layout.LoadBalancer, lab.APIPort)})
+		}, report.Fail},
 		{"an agent that serves all is ready", gates.agentReady, nil, report.Pass},
 		{"an agent that waits for the hosts block is ready", gates.agentReady, func(w *world) { w.agent.Problems = []string{"hosts block: waiting for the lock of /etc/hosts"} }, report.Pass},
 		{"an agent with another problem is not", gates.agentReady, func(w *world) { w.agent.Problems = []string{"not enrolled yet"} }, report.Fail},
@@ -297,11 +307,47 @@ func TestASecondReplacementIsAReboot(t *testing.T) {
 		}
 	}
 	want := []string{
+		"serve cp-1", "serve cp-2", "expose", // the plan begins behind it
 		"start a-1", "stop a-1", "reboot a-1", "start b", "stop b", "reboot b", "start a-2", "stop a-2",
 		"reboot a-1", "reboot b", "reboot a-2",
 	}
 	if !slices.Equal(w.done, want) {
 		t.Errorf("\n got %q\nwant %q", w.done, want)
+	}
+}
+
+// A bridge is put up and taken down where a leaf can write to the overlay, and is
+// a look where none can.
+func TestABridgeIsPublishedWhereALeafCanWrite(t *testing.T) {
+	bridge := plan.Plan{Steps: []plan.Planned{{ID: "expose"}, {ID: "publish", Title: "publish", Why: "workers gossip"}, {ID: "withdraw", Title: "withdraw", Why: "nobody gossips"}}}
+	for _, tt := range []struct {
+		can  bool
+		want []string
+	}{
+		{true, []string{"serve cp-1", "serve cp-2", "expose", "publish balancer", "withdraw balancer"}},
+		{false, []string{"serve cp-1", "serve cp-2", "expose"}},
+	} {
+		w := healthy(t)
+		p := planner{layout: w.layout, exec: w, gates: gates{world: w, cluster: "t.k8s.local"}, bridge: tt.can}
+		serving := &w.agent.Services[0].Serving
+		without := slices.Clone(*serving)
+		for _, n := range w.layout.Nodes {
+			w.running[n.Name] = []lab.Running{{Program: lab.Peer, PID: 7}}
+		}
+		for _, s := range p.follow(bridge) {
+			for _, a := range s.actions {
+				*serving = slices.Clone(without)
+				if strings.Contains(a.what, "into the records") {
+					*serving = append(slices.Clone(without), endpoint.Endpoint{Addr: netip.AddrPortFrom(w.layout.LoadBalancer, lab.APIPort)})
+				}
+				if r, ok := a.perform(t.Context()); !ok {
+					t.Fatalf("%s: %s did not pass: %+v", s.title, a.what, r)
+				}
+			}
+		}
+		if !slices.Equal(w.done, tt.want) {
+			t.Errorf("a leaf can write: %v: did %q, want %q", tt.can, w.done, tt.want)
+		}
 	}
 }
 

@@ -1,0 +1,102 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/muster-dev/muster/internal/lab"
+	"github.com/muster-dev/muster/internal/plan"
+)
+
+func newRehearseCluster(s streams) *cobra.Command {
+	var (
+		o     rehearseOptions
+		flags stateFlags
+		via   string
+	)
+	cmd := &cobra.Command{
+		Use:   "cluster NAME",
+		Short: "Rehearse the plan for a cluster as its state store and its cloud show it",
+		Long: `cluster reads a cluster's spec from the state store, looks at its machines in the
+cloud, finds the plan that "muster plan cluster" finds, and carries it out on real
+processes on this machine. With --plan it rehearses that plan, if what it was made
+from is still so. It reads, and changes neither store nor cloud.
+
+Unless --overlay says otherwise the nodes of the lab gossip over what kOps's do,
+with muster-peer in protokube's place. Groups have as many nodes as minSize says.
+
+  muster rehearse cluster atlas.k8s.local --state s3://kops-state --to none
+  muster rehearse cluster atlas.k8s.local --state s3://kops-state --plan plan.yaml
+` + faultHelp() + "\n" + exitCodes,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := flags.cluster(cmd, args); err != nil {
+				return err
+			}
+			return rehearseCluster(cmd.Context(), s, o, flags, plan.Executor(via))
+		},
+	}
+	flags.addTo(cmd)
+	o.addTo(cmd)
+	cmd.Flags().StringVar(&via, "via", "kops", "what the plan is for: kops, terraform or lab")
+	return cmd
+}
+
+func rehearseCluster(ctx context.Context, s streams, o rehearseOptions, flags stateFlags, via plan.Executor) error {
+	if _, err := o.validate(); err != nil {
+		return usageError{err}
+	}
+	questions := planOptions{to: o.to, via: string(via), endpoints: "balancer", maxAway: 1, output: "text"}
+	if o.endpoints == "list" {
+		questions.endpoints = "list"
+	}
+	ask, err := questions.ask()
+	if err != nil {
+		return err
+	}
+	seen, err := flags.observe(ctx, s, planTimeout)
+	if err != nil {
+		return err
+	}
+	problem, facts, err := seen.problem(ask)
+	if err != nil {
+		return err
+	}
+	chosen, err := o.choose(ctx, problem, facts)
+	if err != nil {
+		return err
+	}
+	if o.overlay == "" {
+		o.overlay = string(lab.KopsOverlayOf(seen.spec))
+	}
+	one := subject{from: flags.state, spec: seen.spec, plan: &chosen}
+	switch {
+	case chosen.Refused != nil:
+		one.refused = fmt.Errorf("no plan: %s", chosen.Refused.Why)
+	case len(chosen.Steps) == 0 && !seen.spec.UsesNoneDNS():
+		return usagef("%s is %s already; there is nothing to rehearse", problem.Cluster, problem.To)
+	}
+	return runRehearse(ctx, s, o, chosen.Problem.To, []subject{one})
+}
+
+// choose returns the plan to rehearse: the one that --plan names, if the cluster
+// still is what it was made from, or the one that is found.
+func (o *rehearseOptions) choose(ctx context.Context, problem plan.Problem, facts []plan.Fact) (plan.Plan, error) {
+	if o.plan == "" {
+		return plan.Find(ctx, problem)
+	}
+	file, err := o.readPlan(ctx, problem.Cluster)
+	if err != nil {
+		return file.Plan, err
+	}
+	if changed := plan.Changed(file.Observed, facts); len(changed) > 0 {
+		return file.Plan, &plan.FileError{
+			Where: o.plan,
+			What:  "the cluster is no longer what the plan was made from: " + strings.Join(changed, "; "),
+			Next:  "make a new one with muster plan cluster " + problem.Cluster,
+		}
+	}
+	return file.Plan, nil
+}
