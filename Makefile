@@ -67,7 +67,7 @@ fuzz-legacy: ## the decoders of kOps's overlays, ten minutes each unless FUZZTIM
 	@$(MAKE) --no-print-directory fuzz FUZZDIRS='internal/overlay/weave internal/overlay/legacy internal/overlay/kopsmemberlist' \
 	  FUZZTIME=$(if $(filter command line environment,$(origin FUZZTIME)),$(FUZZTIME),10m)
 
-bench-aws: ## calls, time and memory of describing 1,000 instances on an emulated AWS
+bench-aws: ## calls, time and memory of describing and auditing 1,000 instances on an emulated AWS
 	@go test -count=1 -timeout 20m -run '^TestBenchAWS' -v ./test/bench | grep -E '^ *bench |^(FAIL|panic|ok|---)'
 
 fuzz: ## every fuzzer for FUZZTIME (default 20s)

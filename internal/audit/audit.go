@@ -41,15 +41,23 @@ type Report struct {
 	Cloud       cluster.Cloud    `json:"cloud"`
 	Groups      []Group          `json:"groups"`
 	Findings    []Finding        `json:"findings"` // worst first
+	// Certificates are those that were seen, by HOST:PORT.
+	Certificates []Certificate `json:"certificates"`
 	// Unknown lists what could not be looked at, one line each.
 	Unknown []string `json:"unknown"`
+}
+
+// Certificate is what a server serves.
+type Certificate struct {
+	At    string   `json:"at"`    // HOST:PORT
+	Names []string `json:"names"` // and addresses, as it carries them
 }
 
 // Run judges the input. accepted findings stay in the report, marked.
 func Run(in Input, accepted []Acceptance) Report {
 	r := Report{
-		Cluster: in.Spec.Name, Topology: in.topology(), KopsVersion: in.Version, Cloud: in.Spec.Cloud,
-		Groups: in.groups(), Findings: []Finding{}, Unknown: in.unseen(),
+		Cluster: in.Spec.Name, Topology: in.Topology(), KopsVersion: in.Version, Cloud: in.Spec.Cloud,
+		Groups: in.groups(), Findings: []Finding{}, Certificates: in.certificates(), Unknown: in.unseen(),
 	}
 	for _, check := range []func(Input, *Report){
 		deadline, migration, permissions, overlay, consumers, supplyChain, joinability,
@@ -86,6 +94,16 @@ func (r Report) Open(least Severity) []Finding {
 	})
 }
 
+func (in Input) certificates() []Certificate {
+	list := []Certificate{}
+	if in.Probes != nil {
+		for _, at := range sortedKeys(in.Probes.TLSNames) {
+			list = append(list, Certificate{at, in.Probes.TLSNames[at]})
+		}
+	}
+	return list
+}
+
 // unseen lists what could not be looked at.
 func (in Input) unseen() []string {
 	list := []string{}
@@ -106,7 +124,12 @@ func (in Input) unseen() []string {
 			list = append(list, g.String())
 		}
 	}
-	if in.Probes == nil || in.Probes.TLSNames == nil {
+	if in.Probes != nil {
+		for _, g := range in.Probes.Gaps {
+			list = append(list, g.String())
+		}
+	}
+	if in.Probes == nil || in.Probes.TLSNames == nil && len(in.Probes.Gaps) == 0 {
 		list = append(list, "serving certificates: seen from inside the network only")
 	}
 	if in.gossips() && (in.Probes == nil || in.Probes.Overlay == nil) {

@@ -23,10 +23,10 @@ func deadline(in Input, r *Report) {
 	}
 	if in.gossips() {
 		d := cluster.Deadline()
-		text := fmt.Sprintf("%s under kOps %s; %s refuses it", in.topology(), release, d.Refused)
+		text := fmt.Sprintf("%s under kOps %s; %s refuses it", in.Topology(), release, d.Refused)
 		r.find("MU101", in.Spec.Name, "", "%s", text)
 	}
-	if in.topology() == cluster.Gossip && release < cluster.Release136 && in.Spec.Topology(cluster.Release136) == cluster.Hybrid {
+	if in.Topology() == cluster.Gossip && release < cluster.Release136 && in.Spec.Topology(cluster.Release136) == cluster.Hybrid {
 		r.find("MU102", in.Spec.Name, "", "gossip under kOps %s, hybrid under %s", release, cluster.Release136)
 	}
 }
@@ -34,7 +34,7 @@ func deadline(in Input, r *Report) {
 // migration: what stands between the cluster and None.
 func migration(in Input, r *Report) {
 	spec := in.Spec
-	if in.topology() == cluster.Public || in.topology() == cluster.Private {
+	if in.Topology() == cluster.Public || in.Topology() == cluster.Private {
 		return // not ours to move
 	}
 	release, _ := in.release()
@@ -108,7 +108,7 @@ func permissions(in Input, r *Report) {
 // workerTerms are those of the workers' role under the topology.
 func (in Input) workerTerms(role cloud.Role) (iam.Terms, bool) {
 	release, _ := in.release()
-	t := iam.Terms{Role: cluster.RoleNode, Topology: in.topology(), Release: release, Cluster: in.Spec.Name, Registry: true}
+	t := iam.Terms{Role: cluster.RoleNode, Topology: in.Topology(), Release: release, Cluster: in.Spec.Name, Registry: true}
 	for _, g := range in.Cloud.Groups {
 		for _, b := range append([]*cloud.BootConfig{g.Template.Boot}, bootsOf(g)...) {
 			if b != nil && b.ConfigBase != "" {
@@ -120,7 +120,7 @@ func (in Input) workerTerms(role cloud.Role) (iam.Terms, bool) {
 			}
 		}
 	}
-	if t.Topology == cluster.Gossip && in.topology() != cluster.Gossip {
+	if t.Topology == cluster.Gossip && in.Topology() != cluster.Gossip {
 		t.Release = min(t.Release, cluster.Release136)
 	}
 	if held, err := iam.PoliciesOf(role); err == nil {

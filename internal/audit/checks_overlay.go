@@ -70,7 +70,7 @@ func ports(in Input, r *Report) {
 	}
 	// In gossip workers have business with protokube, but none with dns-controller.
 	unneeded := gossipPorts
-	switch in.topology() {
+	switch in.Topology() {
 	case cluster.Gossip:
 		unneeded = gossipPorts[:2]
 	case cluster.Public, cluster.Private:
@@ -163,7 +163,7 @@ func sortedKeys[V any](m map[string]V) []string {
 // consumers: who depends on the old pieces.
 func consumers(in Input, r *Report) {
 	staticAddresses(in, r)
-	if in.topology() == cluster.None && in.Store != nil {
+	if in.Topology() == cluster.None && in.Store != nil {
 		for _, a := range in.Store.Addons {
 			if a.Name == addonDNS && !a.Empty {
 				r.find("MU323", a.Name, "", "the bootstrap channel still installs it")
@@ -173,7 +173,7 @@ func consumers(in Input, r *Report) {
 	if in.gossips() && in.Manifest.Cilium {
 		r.find("MU324", "Cilium", "", "spec.networking.cilium is set; its pods see the hosts file that was there when they started")
 	}
-	if len(in.Manifest.Callers) > 0 && in.topology() != cluster.Public && in.topology() != cluster.Private {
+	if len(in.Manifest.Callers) > 0 && in.Topology() != cluster.Public && in.Topology() != cluster.Private {
 		r.find("MU326", in.Spec.Name, BlocksHybrid, "%s", strings.Join(in.Manifest.Callers, ", "))
 	}
 }

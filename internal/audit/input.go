@@ -57,7 +57,7 @@ type Probes struct {
 	// that it does not resolve.
 	Resolved map[string][]netip.Addr
 	// TLSNames holds the names and addresses in the certificate that each
-	// ADDRESS:PORT served.
+	// HOST:PORT served.
 	TLSNames map[string][]string
 	// Overlay holds the names that the gossip overlay carries, with addresses;
 	// nil if nobody listened to it.
@@ -65,6 +65,8 @@ type Probes struct {
 	// Hosts holds the entries of nodes' hosts blocks, by node; nil if no node
 	// was looked at.
 	Hosts map[string]map[string][]netip.Addr
+	// Gaps are the questions without an answer.
+	Gaps []cloud.Gap
 }
 
 // release returns the rules under which the cluster was configured last. Without
@@ -77,15 +79,15 @@ func (in Input) release() (r cluster.Release, known bool) {
 	return r, true
 }
 
-// topology is how the cluster's nodes find the API now.
-func (in Input) topology() cluster.Topology {
+// Topology is how the cluster's nodes find the API now.
+func (in Input) Topology() cluster.Topology {
 	r, _ := in.release()
 	return in.Spec.Topology(r)
 }
 
 // gossips reports whether any node of the cluster gossips by design.
 func (in Input) gossips() bool {
-	t := in.topology()
+	t := in.Topology()
 	return t == cluster.Gossip || t == cluster.Hybrid
 }
 

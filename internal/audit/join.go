@@ -207,7 +207,7 @@ func (in Input) verdict(g cloud.Group, boot *cloud.BootConfig, first Link) Verdi
 		return conclude(cloud.BootUnknown, c.links, in.Strict)
 	}
 	c.boot, c.path = *boot, bootconfig.Path(boot)
-	if c.path == cloud.BootGossip && c.controlPlane() && in.topology() == cluster.None {
+	if c.path == cloud.BootGossip && c.controlPlane() && in.Topology() == cluster.None {
 		c.path = PathStore
 	}
 	c.bootConfiguration()

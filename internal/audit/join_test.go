@@ -75,6 +75,10 @@ func TestWouldANewWorkerJoin(t *testing.T) {
 		{"a listener without targets", func(in *Input) { in.Cloud.LoadBalancers[0].Listeners[1].Targets = []cloud.Target{} }, DoesNotJoin, LinkController},
 		{"no load balancer at all", func(in *Input) { in.Cloud.LoadBalancers = nil }, DoesNotJoin, LinkEndpoints},
 		{"another certificate", func(in *Input) { in.Probes.TLSNames["10.0.0.250:3988"] = []string{"www.example.com"} }, DoesNotJoin, LinkCertificate},
+		{"another certificate, seen at the load balancer's name", func(in *Input) {
+			in.Cloud.LoadBalancers[0].DNSName = "lb.example.com"
+			in.Probes.TLSNames = map[string][]string{"lb.example.com:3988": {"www.example.com"}}
+		}, DoesNotJoin, LinkCertificate},
 		{"a certificate that nobody saw", func(in *Input) { in.Probes = nil }, Joins, ""},
 		{"a certificate that nobody saw, strictly", func(in *Input) { in.Probes, in.Strict = nil, true }, Unknown, ""},
 		{"a 1.35 template that checks the address, against a 1.36 control plane", func(in *Input) {

@@ -131,7 +131,7 @@ func (c *chain) addresses() {
 
 // serverNames: a node that is new can resolve only what hosted DNS carries.
 func (c *chain) serverNames() {
-	hosted := c.in.topology() == cluster.Public || c.in.topology() == cluster.Private
+	hosted := c.in.Topology() == cluster.Public || c.in.Topology() == cluster.Private
 	c.direct = hosted // hosted DNS names the control-plane nodes themselves
 	var open []string
 	for _, server := range c.boot.Servers {
@@ -174,7 +174,7 @@ func (c *chain) names() {
 	if c.path != cloud.BootGossip || c.controlPlane() {
 		return
 	}
-	if c.in.topology() == cluster.None && !slices.ContainsFunc(c.in.controlPlane(), func(i cloud.Instance) bool { return i.Generation != cloud.GenerationNew }) {
+	if c.in.Topology() == cluster.None && !slices.ContainsFunc(c.in.controlPlane(), func(i cloud.Instance) bool { return i.Generation != cloud.GenerationNew }) {
 		c.add(LinkNames, Broken, "the control plane no longer gossips, so there is nobody to learn api.internal from")
 		return
 	}

@@ -25,7 +25,7 @@ func ReadyFor(in Input, r Report, release cluster.Release) Readiness {
 	target := in.Spec.Topology(release)
 	if release >= cluster.Release137 && target == cluster.Gossip {
 		target = cluster.None // what it refuses is the topology itself, said below
-		out.stop("the topology is %s, which kOps %s refuses; move to None with %s first", in.topology(), release, cluster.Release136)
+		out.stop("the topology is %s, which kOps %s refuses; move to None with %s first", in.Topology(), release, cluster.Release136)
 	}
 	if current, known := in.release(); known && current > release {
 		out.stop("the cluster is configured by kOps %s already", current)

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"net"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -54,7 +55,16 @@ func (c *chain) served(u *url.URL) (names []string, asked bool) {
 	if u.Port() == "" {
 		at = net.JoinHostPort(u.Hostname(), "443")
 	}
-	names, asked = c.in.Probes.TLSNames[at]
+	if names, asked = c.in.Probes.TLSNames[at]; asked || c.in.Cloud == nil {
+		return names, asked
+	}
+	// From outside, a load balancer may answer at its name only.
+	addr, err := netip.ParseAddr(u.Hostname())
+	for _, lb := range c.in.Cloud.LoadBalancers {
+		if err == nil && lb.DNSName != "" && slices.Contains(lb.Addresses, addr) {
+			names, asked = c.in.Probes.TLSNames[net.JoinHostPort(lb.DNSName, u.Port())]
+		}
+	}
 	return names, asked
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/muster-dev/muster/internal/audit"
+	"github.com/muster-dev/muster/internal/audit/probe"
 	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/daemon"
 )
@@ -26,6 +27,7 @@ type auditOptions struct {
 	accept   string
 	readyFor string
 	strict   bool
+	noProbes bool
 }
 
 func newAuditCluster(s streams) *cobra.Command {
@@ -40,7 +42,10 @@ the reboot of each older generation that is alive. Then it lists findings, worst
 first; muster explain ID says more of each.
 
 With --state it looks at the cluster as its cloud and state store have it, and only
-reads. With -f it judges a manifest alone.
+reads. From here it also resolves the names that nodes boot by, and shakes hands with
+the boot servers and the load balancers at 443 and 3988 to read the names in their
+certificates, which it does not trust; what does not answer within 2 s counts as not
+seen, and --no-probes leaves it all out. With -f it judges a manifest alone.
 
 What could not be looked at is listed, and never taken for fine. Findings can be
 accepted in a file, each with a reason and a last day:
@@ -74,6 +79,7 @@ exit codes: 0 nothing at or above --fail-on, 3 findings (with --ready-for: not r
 	f.StringVar(&o.failOn, "fail-on", string(audit.High), "the lowest `severity` that gives exit 3: critical, high, medium, low, info, or none")
 	f.StringVar(&o.accept, "accept", "", "`file` of accepted findings")
 	f.StringVar(&o.readyFor, "ready-for", "", "answer only whether kOps `1.36 or 1.37` can be used on the cluster now")
+	f.BoolVar(&o.noProbes, "no-probes", false, "resolve no name and connect to no server of the cluster from here")
 	f.BoolVar(&o.strict, "strict", false, "take what cannot be seen from here for unknown")
 	return cmd
 }
@@ -113,6 +119,9 @@ func (o auditOptions) check() (accepted []audit.Acceptance, ready cluster.Releas
 	return accepted, ready, nil
 }
 
+// probesTimeout bounds all questions to names and servers together.
+const probesTimeout = 10 * time.Second
+
 func auditCluster(ctx context.Context, s streams, o auditOptions) error {
 	accepted, ready, err := o.check()
 	if err != nil {
@@ -121,6 +130,18 @@ func auditCluster(ctx context.Context, s streams, o auditOptions) error {
 	in, unseen, err := gatherAudit(ctx, s, o)
 	if err != nil {
 		return err
+	}
+	if in.Cloud != nil && !o.noProbes {
+		if isTerminal(s.err) {
+			fmt.Fprintf(s.err, "muster: asking %s's servers for their certificates ...\n", in.Spec.Name)
+		}
+		probing, cancel := context.WithTimeout(ctx, probesTimeout)
+		probes := probe.Run(probing, in, probe.Config{})
+		cancel()
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		in.Probes = &probes
 	}
 	in.Strict, in.Now = o.strict, time.Now()
 	r := audit.Run(in, accepted)

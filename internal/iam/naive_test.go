@@ -97,3 +97,64 @@ func naiveAllows(policies []Policy, r Request) bool {
 	}
 	return allowed
 }
+
+// world is every request of a small world: each action on each resource in each
+// context. Keys of contexts are in lower case.
+type world struct {
+	actions, resources []string
+	contexts           []map[string][]string
+}
+
+// request returns a request by its place in the tables of [world.allowed].
+func (w world) request(i int) Request {
+	c, i := i%len(w.contexts), i/len(w.contexts)
+	return Request{Action: w.actions[i/len(w.resources)], Resource: w.resources[i%len(w.resources)], Context: w.contexts[c]}
+}
+
+// allowed is naiveAllows of every request, with each part of a statement held
+// against each action, resource and context once.
+func (w world) allowed(policies []Policy) []bool {
+	out := make([]bool, len(w.actions)*len(w.resources)*len(w.contexts))
+	denied := make([]bool, len(out))
+	for _, p := range policies {
+		for _, s := range p.Statements {
+			verdicts := out
+			if s.Effect == Deny {
+				verdicts = denied
+			}
+			w.apply(s, verdicts)
+		}
+	}
+	for i := range out {
+		out[i] = out[i] && !denied[i]
+	}
+	return out
+}
+
+// apply sets the verdict of each request that a statement applies to.
+func (w world) apply(s Statement, verdicts []bool) {
+	holds := make([]bool, len(w.contexts))
+	for i, ctx := range w.contexts {
+		holds[i] = true
+		for _, c := range s.Conditions {
+			holds[i] = holds[i] && naiveCondition(c, ctx)
+		}
+	}
+	selected := make([]bool, len(w.resources))
+	for i, r := range w.resources {
+		selected[i] = naiveSelects(s.Resource, r, false)
+	}
+	for a, action := range w.actions {
+		if !naiveSelects(s.Action, action, true) {
+			continue
+		}
+		for r, is := range selected {
+			if is {
+				at := (a*len(w.resources) + r) * len(w.contexts)
+				for c, hold := range holds {
+					verdicts[at+c] = verdicts[at+c] || hold
+				}
+			}
+		}
+	}
+}

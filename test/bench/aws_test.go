@@ -1,6 +1,8 @@
 package bench
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
 	"fmt"
 	"maps"
 	"os"
@@ -16,6 +18,30 @@ import (
 	"github.com/muster-dev/muster/internal/describe"
 )
 
+// The cluster that is looked at.
+const (
+	name   = "bench.k8s.local"
+	groups = 20
+	size   = 50
+
+	nodeConfig = "usesLegacyGossip: true\n"
+)
+
+// build makes the cluster in the AWS that the environment leads to.
+func build(t *testing.T) {
+	w := awstest.NewWorld(t, name, awstest.NetworkBalancer)
+	w.AddGroup(awstest.UserData{Release: "1.36.2", Group: "control-plane-a", Role: "ControlPlane"}, 3)
+	for n := range groups {
+		u := awstest.UserData{Release: "1.35.2", Group: fmt.Sprintf("nodes-%02d", n), Role: "Node"}
+		w.AddGroup(u, size)
+		sum := sha256.Sum256([]byte(nodeConfig))
+		u.Release, u.Addresses, u.Hash = "1.36.2", []string{awstest.BalancerAddress}, base64.StdEncoding.EncodeToString(sum[:])
+		if n == 0 {
+			w.Update(u) // one group is in the middle of a roll
+		}
+	}
+}
+
 // TestBenchAWS describes a cluster of a thousand instances in twenty groups on an
 // emulated AWS: calls by kind, time, memory. The emulator's time is part of it.
 func TestBenchAWS(t *testing.T) {
@@ -23,21 +49,7 @@ func TestBenchAWS(t *testing.T) {
 		t.Skip("SKIPPED: make bench measures the overlay; make bench-aws runs this")
 	}
 	awstest.Start(t)
-	const (
-		name   = "bench.k8s.local"
-		groups = 20
-		size   = 50
-	)
-	w := awstest.NewWorld(t, name, awstest.NetworkBalancer)
-	w.AddGroup(awstest.UserData{Release: "1.36.2", Group: "control-plane-a", Role: "ControlPlane"}, 3)
-	for n := range groups {
-		u := awstest.UserData{Release: "1.35.2", Group: fmt.Sprintf("nodes-%02d", n), Role: "Node"}
-		w.AddGroup(u, size)
-		u.Release, u.Addresses = "1.36.2", []string{awstest.BalancerAddress}
-		if n == 0 {
-			w.Update(u) // one group is in the middle of a roll
-		}
-	}
+	build(t)
 	p, err := aws.New(t.Context(), aws.Config{Cluster: name})
 	if err != nil {
 		t.Fatal(err)

@@ -1,0 +1,94 @@
+package probe
+
+import (
+	"net"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/muster-dev/muster/internal/audit"
+	"github.com/muster-dev/muster/internal/cloud"
+	"github.com/muster-dev/muster/internal/cluster"
+)
+
+// server is one to shake hands with.
+type server struct {
+	at   string // HOST:PORT
+	name string // what the node checks, to ask for; empty where nothing is known
+}
+
+// The ports of the API and of kops-controller.
+var ports = []int{443, 3988}
+
+// questions lists the names and servers to ask, each once, in order: the servers
+// of every boot configuration, and the load balancers at both ports.
+func questions(in audit.Input) (names []string, servers []server) {
+	if in.Cloud == nil {
+		return nil, nil
+	}
+	hosted := in.Topology() == cluster.Public || in.Topology() == cluster.Private
+	// What exists only inside a gossip cluster is nothing to ask a resolver.
+	known := func(host string) bool { return hosted || !within(in.Spec.Name, host) }
+	for _, b := range boots(in.Cloud) {
+		for _, s := range b.Servers {
+			u, err := url.Parse(s)
+			if err != nil || u.Hostname() == "" {
+				continue
+			}
+			host, port, name := u.Hostname(), u.Port(), b.TLSServerName
+			if port == "" {
+				port = "443"
+			}
+			if _, err := netip.ParseAddr(host); err != nil {
+				if !known(host) {
+					continue
+				}
+				names = append(names, host)
+				if name == "" {
+					name = host
+				}
+			}
+			servers = append(servers, server{net.JoinHostPort(host, port), name})
+		}
+	}
+	for _, lb := range in.Cloud.LoadBalancers {
+		hosts := make([]string, 0, len(lb.Addresses)+1)
+		for _, a := range lb.Addresses {
+			hosts = append(hosts, a.String())
+		}
+		if lb.DNSName != "" && known(lb.DNSName) {
+			hosts = append(hosts, lb.DNSName)
+		}
+		for _, host := range hosts {
+			for _, port := range ports {
+				servers = append(servers, server{at: net.JoinHostPort(host, strconv.Itoa(port))})
+			}
+		}
+	}
+	slices.Sort(names)
+	// Of two that differ in the name only, the one with a name stays.
+	slices.SortFunc(servers, func(a, b server) int {
+		if c := strings.Compare(a.at, b.at); c != 0 {
+			return c
+		}
+		return strings.Compare(b.name, a.name)
+	})
+	return slices.Compact(names), slices.CompactFunc(servers, func(a, b server) bool { return a.at == b.at })
+}
+
+// boots are the boot configurations of templates and live instances.
+func boots(o *cloud.Observation) (all []cloud.BootConfig) {
+	for _, g := range o.Groups {
+		if g.Template.Boot != nil {
+			all = append(all, *g.Template.Boot)
+		}
+		for _, i := range g.Instances {
+			if i.Boot != nil {
+				all = append(all, *i.Boot)
+			}
+		}
+	}
+	return all
+}
