@@ -5,6 +5,9 @@ GOTESTSUM := go tool -modfile=tools/go.mod gotestsum --format pkgname-and-test-f
 AWSTESTS := TestAWS|Test[A-Za-z0-9]*Moto
 # Tests are compiled as the programs are, so that what both link is compiled once.
 GOTEST := CGO_ENABLED=0 $(GOTESTSUM) -- -trimpath
+NFPM := CGO_ENABLED=0 GOFLAGS=-trimpath go tool -modfile=tools/nfpm/go.mod nfpm
+VERSION ?= 0.0.0-dev
+ARCH := $(shell go env GOARCH)
 FUZZTIME ?= 20s
 FUZZDIRS ?= internal
 
@@ -52,8 +55,18 @@ cross: ## build for each other system and processor
 	@for p in muster-peer muster-agent; do echo "build $$p linux/arm64"; \
 	  GOOS=linux GOARCH=arm64 CGO_ENABLED=0 go build -trimpath -o /dev/null ./cmd/$$p || exit 1; done
 
+packages: build ## .deb and .rpm of each program for this processor into bin/packages/, as VERSION
+	CGO_ENABLED=0 go run -trimpath ./packaging/manual packaging/man
+	@mkdir -p packaging/completion bin/packages
+	@for shell in bash zsh fish; do bin/muster completion $$shell > packaging/completion/muster.$$shell || exit 1; done
+	@for p in muster muster-agent muster-peer; do for format in deb rpm; do VERSION=$(VERSION) ARCH=$(ARCH) \
+	  $(NFPM) package -f packaging/nfpm/$$p.yaml -p $$format -t bin/packages/ || exit 1; done; done
+
+test-packages: ## builds the Debian packages and reads them
+	$(GOTEST) -count=1 -timeout 10m ./packaging/...
+
 lint: ## gofmt, vet and golangci-lint
-	@test -z "$$(gofmt -l cmd internal test)" || { gofmt -l cmd internal test; echo 'gofmt: run gofmt -w on these'; exit 1; }
+	@test -z "$$(gofmt -l cmd internal packaging test)" || { gofmt -l cmd internal packaging test; echo 'gofmt: run gofmt -w on these'; exit 1; }
 	go vet ./...
 	go tool -modfile=tools/go.mod golangci-lint run
 
@@ -76,6 +89,6 @@ fuzz: ## every fuzzer for FUZZTIME (default 20s)
 	    echo "fuzz $$pkg $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) ./$$pkg || exit 1; done; done
 
 clean: ## remove what build made
-	rm -rf bin
+	rm -rf bin packaging/man packaging/completion
 
-.PHONY: help build demo test test-unit test-race test-mesh test-aws moto test-lab test-faults test-failover cross lint bench bench-aws bench-balancer fuzz fuzz-legacy clean
+.PHONY: help build demo test test-unit test-race test-mesh test-aws moto test-lab test-faults test-failover cross packages test-packages lint bench bench-aws bench-balancer fuzz fuzz-legacy clean

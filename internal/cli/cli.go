@@ -98,6 +98,12 @@ func Run(ctx context.Context, s streams, args []string) int {
 	return exitCode(err)
 }
 
+// Commands returns the tree of muster's commands, for whoever describes it, such as
+// manual pages. Running one is [Run]'s work.
+func Commands() *cobra.Command {
+	return newRoot(streams{strings.NewReader(""), io.Discard, io.Discard})
+}
+
 // exitCode is the one place where errors become numbers.
 func exitCode(err error) int {
 	var (
