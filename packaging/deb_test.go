@@ -129,6 +129,9 @@ func eachEntry(t *testing.T, data []byte, visit func(h *tar.Header, text string)
 }
 
 func TestDebianPackages(t *testing.T) {
+	if testing.Short() {
+		t.Skip("SKIPPED: builds nfpm, with -short; make test-packages runs this")
+	}
 	unit := "usr/lib/systemd/system/"
 	for name, tt := range map[string]struct {
 		files     map[string]string
