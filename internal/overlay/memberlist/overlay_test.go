@@ -101,14 +101,14 @@ func TestNewsGetsThroughALossyNetwork(t *testing.T) {
 		leaver, rest := peers[0], peers[1:]
 		for i := range 3 {
 			said := leaver.publish(fmt.Sprintf("172.20.0.%d:443", i+1))
-			took := c.until(5*time.Second, "all hold the record", func() bool {
+			took := c.until(time.Minute, "all hold the record", func() bool {
 				return all(peers, func(p *peer) bool { return p.holds(said) })
 			})
 			t.Logf("fake time: published to all after %v", took)
 		}
 		withdrawn := leaver.publish()
 		leaver.stop()
-		c.until(time.Second, "all know of the withdrawal", func() bool {
+		c.until(time.Minute, "all know of the withdrawal", func() bool {
 			return all(rest, func(p *peer) bool { return p.holds(withdrawn) })
 		})
 	})
