@@ -9,7 +9,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/google/renameio/v2"
+	"github.com/google/renameio/v2/maybe"
 	"github.com/spf13/cobra"
 
 	"github.com/muster-dev/muster/internal/cluster"
@@ -204,7 +204,7 @@ func (o *planOptions) write(s streams, f plan.File, story []string) error {
 	if f.Refused != nil && (format == "yaml" || format == "json") {
 		return nil
 	}
-	if err := renameio.WriteFile(path, data, 0o644); err != nil {
+	if err := maybe.WriteFile(path, data, 0o644); err != nil {
 		return usagef("write the plan to %s: %w", path, err)
 	}
 	fmt.Fprintf(s.err, "muster: wrote %s\n", path)
