@@ -10,6 +10,8 @@ VERSION ?= 0.0.0-dev
 ARCH := $(shell go env GOARCH)
 FUZZTIME ?= 20s
 FUZZDIRS ?= internal
+# Making an interesting input smaller takes up to a minute of no fuzzing unless told otherwise.
+FUZZFLAGS := -fuzztime $(FUZZTIME) -fuzzminimizetime 200x
 # Where the end of the time meets a slow input, go test calls that a failure.
 FUZZLOG := $(or $(TMPDIR),/tmp)/muster-fuzz.log
 
@@ -88,10 +90,10 @@ bench-aws: ## calls, time and memory of describing and auditing 1,000 instances 
 fuzz: ## every fuzzer for FUZZTIME (default 20s)
 	@for pkg in $$(grep -rl --include='*_test.go' '^func Fuzz' $(FUZZDIRS) | xargs -n1 dirname | sort -u); do \
 	  for f in $$(grep -ho --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' $$pkg/*_test.go | awk '{print $$2}'); do \
-	    echo "fuzz $$pkg $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) ./$$pkg 2>&1 | tee $(FUZZLOG) || \
+	    echo "fuzz $$pkg $$f"; go test -run '^$$' -fuzz "^$$f$$" $(FUZZFLAGS) ./$$pkg 2>&1 | tee $(FUZZLOG) || \
 	      { ! grep -q 'Failing input' $(FUZZLOG) && grep -q 'context deadline exceeded' $(FUZZLOG) && \
 	        echo "fuzz $$f: ended in the middle of an input, once more" && \
-	        go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) ./$$pkg; } || exit 1; done; done
+	        go test -run '^$$' -fuzz "^$$f$$" $(FUZZFLAGS) ./$$pkg; } || exit 1; done; done
 
 clean: ## remove what build made
 	rm -rf bin packaging/man packaging/completion
