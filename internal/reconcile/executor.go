@@ -1,0 +1,71 @@
+package reconcile
+
+import (
+	"context"
+	"time"
+
+	"github.com/muster-dev/muster/internal/plan"
+	"github.com/muster-dev/muster/internal/report"
+)
+
+// Executor carries a plan's steps out on one kind of cluster: the lab, a cluster
+// that kOps applies, one that a person's own pipeline applies. Its methods are
+// called one at a time.
+type Executor interface {
+	// Look reads the world. It changes nothing.
+	Look(ctx context.Context) (World, error)
+	// Actions lays out what is left to do of a step, in order, from the world as
+	// it is; none if it is done. It changes nothing. After a crash it is asked
+	// again, and gives an action that was half done the ID that it had.
+	Actions(ctx context.Context, s plan.Planned) ([]Action, error)
+}
+
+// World is a cluster as an executor sees it.
+type World struct {
+	// Facts are what a plan rests on; see [plan.Changed].
+	Facts []plan.Fact
+	// States are those that the cluster may be in; several, where something that
+	// matters could not be seen. A step's needs are asked of each.
+	States []plan.State
+}
+
+// Action changes one thing, and has gates that say whether it worked.
+type Action struct {
+	// ID tells it apart within its step, and is the same for the same work after
+	// a crash: the instance that is replaced, not a number.
+	ID string
+	// What it does, for people.
+	What string
+	// Group and Node are what it is about; empty for the cluster as a whole.
+	Group, Node string
+	// Canary marks the first of its group: if it fails, nothing else was touched.
+	Canary bool
+	// Replaces counts the nodes that it replaces, 0 or 1.
+	Replaces int
+	// Limit bounds Do; 0 means [DefaultLimit].
+	Limit time.Duration
+	// Do carries it out, or goes on where a run before was killed. It says what
+	// it does as it goes, and says no secrets. nil for one that only looks.
+	Do func(ctx context.Context, say func(line string)) error
+	// Gates must pass afterwards, in order.
+	Gates []Gate
+	// Abort leaves nothing half done when Do failed or a gate did not pass:
+	// uncordons, removes a canary that never joined. It returns what it found,
+	// as evidence. nil where there is nothing to tidy.
+	Abort func(ctx context.Context) (evidence string, err error)
+}
+
+// DefaultLimit bounds an action that names no limit of its own.
+const DefaultLimit = 15 * time.Minute
+
+// Gate is a condition that must hold. It is asked again and again until it
+// passes or its time is up, and then counts as what it last was.
+type Gate struct {
+	Name string
+	// Within is how long it may take to pass; 0 asks once.
+	Within time.Duration
+	// Every is the pause between two looks; 0 means a second.
+	Every time.Duration
+	// Check looks once. It changes nothing. The reason is evidence.
+	Check func(ctx context.Context) (verdict report.Verdict, reason string)
+}
