@@ -44,7 +44,7 @@ func (r *rehearsal) boots() (lines []string) {
 	words := func(p cloud.BootPath) string { return cmp.Or(bootWords[p], "as the topology has it") }
 	for _, g := range r.cfg.Cluster.Groups {
 		if b, ok := r.cfg.Boots[g.Name]; ok {
-			lines = append(lines, fmt.Sprintf("%s boots as kOps's nodeup has it: its workers were born %s, the next one is %s", g.Name, words(b.Lives), words(b.Template)))
+			lines = append(lines, fmt.Sprintf("%s boots as kOps's nodeup has it: its workers were born %s, the next one is born %s", g.Name, words(b.Lives), words(b.Template)))
 		}
 	}
 	return lines

@@ -33,6 +33,7 @@ type world struct {
 	callErr     error
 	ready       []string
 	nodesErr    error
+	waits       string   // what a worker's boot waits for
 	done        []string // what an executor was asked to do, in order
 }
 
