@@ -24,7 +24,7 @@ func (silent) Step(int, string)             {}
 func (silent) Acting(string, string)        {}
 func (silent) Gate(string, report.Gate)     {}
 func (silent) Note(string)                  {}
-func (silent) Watch(rehearsal.Pulse)         {}
+func (silent) Watch(rehearsal.Pulse)        {}
 
 // rehearseSteps rehearses steps that somebody thought of, on workers that are
 // kOps's own.
