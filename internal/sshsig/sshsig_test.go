@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -25,33 +26,36 @@ const space = "muster-report"
 // keys returns a private key of each kind, in each format that it is kept in.
 func keys(t testing.TB) map[string][]byte {
 	t.Helper()
-	must := func(key crypto.PrivateKey, err error) crypto.PrivateKey {
-		if err != nil {
-			t.Fatal(err)
-		}
-		return key
+	all, err := made()
+	if err != nil {
+		t.Fatal(err)
 	}
-	_, ed, err := ed25519.GenerateKey(rand.Reader)
-	raw := map[string]crypto.PrivateKey{
-		"ed25519": must(ed, err),
-		"ecdsa":   must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)),
-		"rsa":     must(rsa.GenerateKey(rand.Reader, 2048)),
+	return all
+}
+
+// made makes the keys once: RSA takes its time.
+var made = sync.OnceValues(func() (map[string][]byte, error) {
+	_, ed, err1 := ed25519.GenerateKey(rand.Reader)
+	ec, err2 := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	rs, err3 := rsa.GenerateKey(rand.Reader, 2048)
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return nil, err
 	}
 	all := map[string][]byte{}
-	for name, key := range raw {
+	for name, key := range map[string]crypto.PrivateKey{"ed25519": ed, "ecdsa": ec, "rsa": rs} {
 		der, err := x509.MarshalPKCS8PrivateKey(key)
 		if err != nil {
-			t.Fatal(err)
+			return nil, err
 		}
 		all[name+" in PKCS #8"] = pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
 		block, err := ssh.MarshalPrivateKey(key, "operator@example")
 		if err != nil {
-			t.Fatal(err)
+			return nil, err
 		}
 		all[name+" in OpenSSH's format"] = pem.EncodeToMemory(block)
 	}
-	return all
-}
+	return all, nil
+})
 
 func TestEachKindOfKeySignsAndVerifies(t *testing.T) {
 	message := []byte("a report\n")
