@@ -30,7 +30,7 @@ func (m Migration) chart(paths []Availability) string {
 		x := span.x(s.Began)
 		width := max(span.x(s.Ended)-x, 1)
 		p.put("<rect x=\"%s\" y=\"14\" width=\"%s\" height=\"14\" fill=\"var(--bar)\" fill-opacity=\"%s\"><title>%s</title></rect>\n", px(x), px(width), []string{"1", ".6"}[i%2], s.Title)
-		if s.Number > 0 && width > 14 {
+		if s.Direction == Forward && width > 14 {
 			p.put("<text x=\"%s\" y=\"25\">%d</text>\n", px(x+3), s.Number)
 		}
 	}

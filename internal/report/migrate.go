@@ -12,20 +12,18 @@ import (
 )
 
 // Migrate makes the report of a plan from the entries of its journal, oldest
-// first. head is the hash of the last entry. The error is about an entry whose
-// detail cannot be read.
-func Migrate(f plan.File, entries []journal.Entry, head string) (Migration, error) {
+// first. The error is about an entry that is not one of this plan or cannot be
+// read.
+func Migrate(f plan.File, entries []journal.Entry) (Migration, error) {
 	b := builder{file: f, facts: f.Observed, routes: map[route]int{}}
 	b.m = Migration{
 		Format: MigrationFormat, Cluster: f.Problem.Cluster, From: string(f.Problem.From), To: string(f.Problem.To),
 		Via: string(f.Problem.Via), Plan: f.ID,
-		Runs: []Leg{}, Steps: []Migrated{}, Availability: []Availability{}, Permissions: []Permission{}, Rollback: []plan.WayBack{}, Said: []Remark{},
-		Journal: Chain{len(entries), head},
+		Runs: []Sitting{}, Steps: []Migrated{}, Availability: []Availability{}, Permissions: []Permission{}, Rollback: []plan.WayBack{}, Said: []Remark{},
+		Journal: Chain{Entries: len(entries)},
 	}
 	b.m.Replacements.Nodes = []Node{}
-	for _, s := range f.Steps {
-		b.m.Steps = append(b.m.Steps, Migrated{Number: s.Number, ID: s.ID, Title: s.Title, Why: s.Why, Status: StepAhead, Hold: s.Hold, Irreversible: s.Irreversible, Actions: []Acted{}})
-	}
+	b.list(Forward, f.Steps)
 	for _, e := range entries {
 		if err := b.add(e); err != nil {
 			return Migration{}, fmt.Errorf("journal entry %d (%s): %w", e.Seq, e.Kind, err)
@@ -38,12 +36,21 @@ func Migrate(f plan.File, entries []journal.Entry, head string) (Migration, erro
 	return b.m, nil
 }
 
+// list puts steps behind those that are there.
+func (b *builder) list(d Direction, steps []plan.Planned) {
+	for _, s := range steps {
+		b.m.Steps = append(b.m.Steps, Migrated{Direction: d, Number: s.Number, ID: s.ID, Title: s.Title, Why: s.Why, Status: StepAhead, Hold: s.Hold, Irreversible: s.Irreversible, Actions: []Acted{}})
+	}
+}
+
 // builder folds a journal into a report.
 type builder struct {
 	file   plan.File
 	m      Migration
 	facts  []plan.Fact   // the world as it was seen last
 	routes map[route]int // into m.Availability
+	leg    Begun         // that is under way
+	first  int           // its first step in m.Steps
 }
 
 type route struct {
@@ -70,34 +77,43 @@ func (b *builder) add(e journal.Entry) error {
 }
 
 // with decodes an entry's detail for what takes it in.
-func with[D any](e journal.Entry, take func(journal.Entry, D)) error {
+func with[D any](e journal.Entry, take func(journal.Entry, D) error) error {
 	var detail D
 	if len(e.Detail) > 0 {
 		if err := json.Unmarshal(e.Detail, &detail); err != nil {
 			return err
 		}
 	}
-	take(e, detail)
-	return nil
+	return take(e, detail)
 }
 
-func (b *builder) begun(e journal.Entry, d Begun) {
-	b.m.Runs = append(b.m.Runs, Leg{By: e.By, Token: e.Token, Program: d.Program, Began: e.Time, Ended: e.Time})
+func (b *builder) begun(e journal.Entry, d Begun) error {
+	if d.Plan != b.file.ID {
+		return fmt.Errorf("it is of plan %.12s and not of %.12s", d.Plan, b.file.ID)
+	}
+	b.m.Runs = append(b.m.Runs, Sitting{Direction: d.Direction, By: e.By, Token: e.Token, Program: d.Program, Began: e.Time, Ended: e.Time})
 	b.m.Unmeasured = d.Unmeasured
 	if d.Facts != nil {
 		b.facts = d.Facts
 	}
+	if d.Leg == b.leg.Leg {
+		return nil
+	}
+	b.leg, b.first = d, 0
+	if d.Direction != Forward {
+		b.first = len(b.m.Steps)
+		b.list(d.Direction, d.Steps)
+	}
+	return nil
 }
 
-// step returns the step of an entry. One that the plan has not is of a way back,
-// and follows the plan's.
-func (b *builder) step(e journal.Entry) *Migrated {
-	i := slices.IndexFunc(b.m.Steps, func(s Migrated) bool { return s.ID == e.Step })
+// step returns the step that an entry names, which is one of the leg's.
+func (b *builder) step(e journal.Entry) (*Migrated, error) {
+	i := slices.IndexFunc(b.m.Steps[b.first:], func(s Migrated) bool { return StepKey(plan.Planned{Number: s.Number, ID: s.ID}) == e.Step })
 	if i < 0 {
-		i = len(b.m.Steps)
-		b.m.Steps = append(b.m.Steps, Migrated{ID: e.Step, Title: e.Step, Status: StepAhead, Actions: []Acted{}})
+		return nil, fmt.Errorf("step %q is none of those that were begun", e.Step)
 	}
-	s := &b.m.Steps[i]
+	s := &b.m.Steps[b.first+i]
 	if s.Began.IsZero() {
 		s.Began = e.Time
 	}
@@ -108,11 +124,15 @@ func (b *builder) step(e journal.Entry) *Migrated {
 	if s.Status != StepDone {
 		s.Status = StepUnderWay
 	}
-	return s
+	return s, nil
 }
 
-func (b *builder) action(e journal.Entry) *Acted {
-	s := b.step(e)
+// action returns the action that an entry names, and its step.
+func (b *builder) action(e journal.Entry) (*Acted, *Migrated, error) {
+	s, err := b.step(e)
+	if err != nil {
+		return nil, nil, err
+	}
 	i := slices.IndexFunc(s.Actions, func(a Acted) bool { return a.ID == e.Action })
 	if i < 0 {
 		i = len(s.Actions)
@@ -120,66 +140,99 @@ func (b *builder) action(e journal.Entry) *Acted {
 	}
 	a := &s.Actions[i]
 	a.Ended, a.Took = e.Time, e.Time.Sub(a.Began)
-	return a
+	return a, s, nil
 }
 
-func (b *builder) intent(e journal.Entry, d Intent) {
+func (b *builder) intent(e journal.Entry, d Intent) error {
 	if e.Action == "" {
-		b.step(e)
-		return
+		_, err := b.step(e)
+		return err
 	}
-	a := b.action(e)
+	a, _, err := b.action(e)
+	if err != nil {
+		return err
+	}
 	a.Attempts++
 	a.What, a.Group, a.Node, a.Canary, a.Replaces = d.What, d.Group, d.Node, d.Canary, d.Replaces
 	a.Result, a.Error, a.Evidence = "", "", ""
+	return nil
 }
 
-func (b *builder) outcome(e journal.Entry, d Outcome) {
+func (b *builder) outcome(e journal.Entry, d Outcome) error {
 	b.measured(d.Availability)
 	if d.Facts != nil {
 		b.facts = d.Facts
 	}
-	good := e.Result == StepDone || e.Result == string(Pass)
 	if e.Action == "" {
-		s := b.step(e)
-		s.Status = StepStopped
-		if good {
-			s.Status = StepDone
+		s, err := b.step(e)
+		if err != nil {
+			return err
 		}
-		return
+		s.Status = StepStopped
+		if e.Result == StepDone {
+			s.Status = StepDone
+			b.arrived(s)
+		}
+		return nil
 	}
-	a := b.action(e)
+	a, s, err := b.action(e)
+	if err != nil {
+		return err
+	}
 	a.Result, a.Error, a.Evidence = e.Result, d.Error, d.Evidence
 	a.Said = append(a.Said, d.Said...)
-	if !good {
-		b.step(e).Status = StepStopped
+	if e.Result != StepDone {
+		s.Status = StepStopped
+		return nil
 	}
-	replaced := func(n Node) bool { return n.Step == e.Step && n.Name == cmp.Or(a.Node, a.ID) }
-	if good && a.Replaces > 0 && !slices.ContainsFunc(b.m.Replacements.Nodes, replaced) {
-		b.m.Replacements.Nodes = append(b.m.Replacements.Nodes, Node{Group: a.Group, Name: cmp.Or(a.Node, a.ID), Canary: a.Canary, Step: e.Step, At: e.Time})
+	n := Node{Group: a.Group, Name: cmp.Or(a.Node, a.ID), Canary: a.Canary, Step: e.Step, At: e.Time}
+	before := func(o Node) bool { return o.Step == n.Step && o.Name == n.Name }
+	if a.Replaces > 0 && !slices.ContainsFunc(b.m.Replacements.Nodes, before) {
+		b.m.Replacements.Nodes = append(b.m.Replacements.Nodes, n)
 	}
+	return nil
 }
 
-func (b *builder) asked(e journal.Entry, d Asked) {
-	answer := Answer{Gate{Name: d.Name, Verdict: Verdict(e.Result), Reason: d.Reason, Took: d.Took}, e.Time}
-	if e.Action == "" {
-		s := b.step(e)
-		s.Needs = append(s.Needs, answer)
+// arrived takes in that a step is done: behind the last one of a way back, the
+// plan's steps that it led over are undone.
+func (b *builder) arrived(at *Migrated) {
+	if b.leg.Direction != Back || at != &b.m.Steps[len(b.m.Steps)-1] {
 		return
 	}
-	a := b.action(e)
-	a.Gates = append(a.Gates, answer)
+	for i := range b.m.Steps {
+		if s := &b.m.Steps[i]; s.Direction == Forward && s.Number > b.leg.After && s.Status != StepAhead {
+			s.Status = StepTakenBack
+		}
+	}
 }
 
-func (b *builder) said(e journal.Entry, d Said) {
+func (b *builder) asked(e journal.Entry, d Asked) error {
+	answer := Answer{Gate{Name: d.Name, Verdict: Verdict(e.Result), Reason: d.Reason, Took: d.Took}, e.Time}
+	if e.Action == "" {
+		s, err := b.step(e)
+		if err == nil {
+			s.Needs = append(s.Needs, answer)
+		}
+		return err
+	}
+	a, _, err := b.action(e)
+	if err == nil {
+		a.Gates = append(a.Gates, answer)
+	}
+	return err
+}
+
+func (b *builder) said(e journal.Entry, d Said) error {
 	b.m.Said = append(b.m.Said, Remark{At: e.Time, By: e.By, What: cmp.Or(d.What, e.Result)})
+	return nil
 }
 
-func (b *builder) ended(e journal.Entry, d Ended) {
+func (b *builder) ended(e journal.Entry, d Ended) error {
 	b.measured(d.Availability)
 	if n := len(b.m.Runs); n > 0 {
 		b.m.Runs[n-1].Result, b.m.Runs[n-1].Why = e.Result, d.Why
 	}
+	return nil
 }
 
 func (b *builder) measured(all []Availability) {
@@ -206,10 +259,11 @@ func (b *builder) conclude(entries []journal.Entry) {
 		m.Began, m.Ended = entries[0].Time, entries[len(entries)-1].Time
 		m.Took = m.Ended.Sub(m.Began)
 		m.Status = StepUnderWay
+		m.Journal.Head = entries[len(entries)-1].Hash()
 	}
 	done := 0
 	for _, s := range m.Steps {
-		if s.Status == StepDone && s.Number > 0 {
+		if s.Status == StepDone && s.Direction == Forward {
 			done = max(done, s.Number)
 		}
 	}
@@ -224,7 +278,7 @@ func (b *builder) conclude(entries []journal.Entry) {
 		}
 	}
 	for _, s := range m.Steps {
-		if m.Verdict == Pass && s.Status != StepDone {
+		if m.Verdict == Pass && s.Direction == Forward && s.Status != StepDone {
 			m.Verdict, m.Why = Unknown, fmt.Sprintf("the run ended well, and nothing says that step %d (%s) was done", s.Number, s.ID)
 		}
 	}

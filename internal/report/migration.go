@@ -19,9 +19,9 @@ type Migration struct {
 	Via     string `json:"via"`
 	Plan    string `json:"plan"` // the plan's ID
 	// Verdict is pass if every step was done behind gates that passed; fail if
-	// the last run did not get on; unknown while it is under way.
+	// it was stopped, aborted or taken back; unknown while something is to come.
 	Verdict Verdict `json:"verdict"`
-	// Status is how the last run ended, or "under way".
+	// Status is how the last process ended it, or "under way".
 	Status string `json:"status"`
 	Why    string `json:"why,omitempty"`
 
@@ -29,42 +29,46 @@ type Migration struct {
 	Ended time.Time     `json:"ended"` // of the last entry
 	Took  time.Duration `json:"tookNs"`
 
-	Runs         []Leg          `json:"runs"`
+	Runs         []Sitting      `json:"runs"`
 	Steps        []Migrated     `json:"steps"`
 	Replacements Replaced       `json:"replacements"`
 	Availability []Availability `json:"availability"`
 	// Unmeasured are vantage points that there were none of.
 	Unmeasured  []Unmeasured   `json:"unmeasured,omitempty"`
 	Permissions []Permission   `json:"permissions"`
-	Rollback    []plan.WayBack `json:"rollback"` // from the steps that are done
+	Rollback    []plan.WayBack `json:"rollback"` // from the plan's steps that are done
 	Said        []Remark       `json:"said"`
 	Journal     Chain          `json:"journal"`
 }
 
 // The words for where a step is.
 const (
-	StepDone     = "done"
-	StepStopped  = "stopped"
-	StepUnderWay = "under way"
-	StepAhead    = "not begun"
+	StepDone      = "done"
+	StepStopped   = "stopped"
+	StepUnderWay  = "under way"
+	StepAhead     = "not begun"
+	StepTakenBack = "taken back"
 )
 
-// Leg is one run: from a process's beginning to its end, or to where it was
+// Sitting is one process's part of a run: from a process's beginning to its end, or to where it was
 // killed.
-type Leg struct {
-	By      string    `json:"by"`
-	Token   uint64    `json:"token"`
-	Program string    `json:"program,omitempty"` // muster's version
-	Began   time.Time `json:"began"`
-	Ended   time.Time `json:"ended"`
+type Sitting struct {
+	Direction Direction `json:"direction"`
+	By        string    `json:"by"`
+	Token     uint64    `json:"token"`
+	Program   string    `json:"program,omitempty"` // muster's version
+	Began     time.Time `json:"began"`
+	Ended     time.Time `json:"ended"`
 	// Result is how it ended; empty if nothing says so: it runs, or was killed.
 	Result string `json:"result,omitempty"`
 	Why    string `json:"why,omitempty"`
 }
 
-// Migrated is a step as it was carried out.
+// Migrated is a step as it was carried out: one of the plan, or one of a way back
+// or an abort, which follow the plan's.
 type Migrated struct {
-	Number       int           `json:"number,omitempty"` // 0 for a step of a way back
+	Direction    Direction     `json:"direction"`
+	Number       int           `json:"number"` // among those of its direction
 	ID           string        `json:"id"`
 	Title        string        `json:"title"`
 	Why          string        `json:"why,omitempty"`
@@ -141,5 +145,5 @@ type Remark struct {
 // Chain identifies the journal that a report was made of.
 type Chain struct {
 	Entries int    `json:"entries"`
-	Head    string `json:"head"` // SHA-256 of the last entry as it is stored
+	Head    string `json:"head"` // SHA-256 of the last entry, as it is stored
 }

@@ -40,8 +40,13 @@ func (d *diary) write(kind journal.Kind, step, action, result string, detail any
 }
 
 func (d *diary) begun() *diary {
+	return d.leg(Begun{Leg: 1, Direction: Forward})
+}
+
+func (d *diary) leg(b Begun) *diary {
 	d.token++
-	return d.write(journal.Begun, "", "", "", Begun{Program: "1.0.0", Unmeasured: []Unmeasured{{Vantage: "workers", Why: "no --probe-image"}}})
+	b.Plan, b.Program, b.Unmeasured = planned().ID, "1.0.0", []Unmeasured{{Vantage: "workers", Why: "no --probe-image"}}
+	return d.write(journal.Begun, "", "", "", b)
 }
 
 func (d *diary) action(step, node string, verdict Verdict) *diary {
@@ -64,6 +69,13 @@ func (d *diary) done(step string) *diary {
 func (d *diary) ended(result, why string) *diary {
 	return d.write(journal.Ended, "", "", result, Ended{Why: why})
 }
+
+// The steps, as entries name them.
+const (
+	roll    = "1 roll-workers"
+	narrow  = "2 narrow"
+	restore = "1 restore-workers"
+)
 
 func planned() plan.File {
 	return plan.Seal(plan.Plan{
@@ -95,47 +107,57 @@ func TestMigrate(t *testing.T) {
 		},
 		"everything is done": {
 			func(d *diary) {
-				d.begun().action("roll-workers", "i-1", Pass).action("roll-workers", "i-2", Pass).done("roll-workers").done("narrow").ended("done", "")
+				d.begun().action(roll, "i-1", Pass).action(roll, "i-2", Pass).done(roll).done(narrow).ended("done", "")
 			},
 			want{Pass, "done", []string{StepDone, StepDone}, 2, 1, 1, 2},
 		},
 		"a run that ended well without a word of the last step is no pass": {
-			func(d *diary) { d.begun().action("roll-workers", "i-1", Pass).done("roll-workers").ended("done", "") },
+			func(d *diary) { d.begun().action(roll, "i-1", Pass).done(roll).ended("done", "") },
 			want{Unknown, "done", []string{StepDone, StepAhead}, 1, 1, 1, 1},
 		},
 		"a gate stopped it": {
-			func(d *diary) { d.begun().action("roll-workers", "i-1", Unknown).ended("stopped", "gate joined") },
+			func(d *diary) { d.begun().action(roll, "i-1", Unknown).ended("stopped", "gate joined") },
 			want{Fail, "stopped", []string{StepStopped, StepAhead}, 0, 1, 1, 0},
 		},
 		"killed between intent and outcome": {
-			func(d *diary) { d.begun().write(journal.Intent, "roll-workers", "i-1", "", Intent{What: "replace"}) },
+			func(d *diary) { d.begun().write(journal.Intent, roll, "i-1", "", Intent{What: "replace"}) },
 			want{Unknown, StepUnderWay, []string{StepUnderWay, StepAhead}, 0, 1, 1, 0},
 		},
 		"killed, and gone on with": {
 			func(d *diary) {
-				d.begun().write(journal.Intent, "roll-workers", "i-1", "", Intent{What: "replace"})
-				d.begun().action("roll-workers", "i-1", Pass).done("roll-workers").done("narrow").ended("done", "")
+				d.begun().write(journal.Intent, roll, "i-1", "", Intent{What: "replace"})
+				d.begun().action(roll, "i-1", Pass).done(roll).done(narrow).ended("done", "")
 			},
 			want{Pass, "done", []string{StepDone, StepDone}, 1, 2, 2, 2},
 		},
 		"waiting for a person": {
 			func(d *diary) {
-				d.begun().action("roll-workers", "i-1", Pass).done("roll-workers").ended("holding", "narrow waits for you")
+				d.begun().action(roll, "i-1", Pass).done(roll).ended("holding", "narrow waits for you")
 			},
 			want{Unknown, "holding", []string{StepDone, StepAhead}, 1, 1, 1, 1},
 		},
 		"a way back follows the plan's steps": {
 			func(d *diary) {
-				d.begun().action("roll-workers", "i-1", Pass).done("roll-workers").ended("aborted", "")
-				d.begun().action("restore-workers", "i-2", Pass).done("restore-workers").ended("rolled back", "")
+				d.begun().action(roll, "i-1", Pass).done(roll).ended("aborted", "")
+				d.leg(Begun{Leg: 2, Direction: Back, Steps: []plan.Planned{{Number: 1, ID: "restore-workers", Title: "restore"}}})
+				d.action(restore, "i-2", Pass).done(restore).ended("returned", "")
 			},
-			want{Fail, "rolled back", []string{StepDone, StepAhead, StepDone}, 2, 1, 2, 1},
+			want{Fail, "returned", []string{StepTakenBack, StepAhead, StepDone}, 2, 1, 2, 0},
+		},
+		"after a way back it goes forward again": {
+			func(d *diary) {
+				d.begun().action(roll, "i-1", Pass).done(roll).action(narrow, "role", Fail).ended("stopped", "")
+				d.leg(Begun{Leg: 2, Direction: Back, After: 1, Steps: []plan.Planned{{Number: 1, ID: "restore-workers", Title: "restore"}}})
+				d.action(restore, "i-2", Pass).done(restore).ended("returned", "")
+				d.leg(Begun{Leg: 3, Direction: Forward, After: 1}).done(narrow).ended("done", "")
+			},
+			want{Pass, "done", []string{StepDone, StepDone, StepDone}, 2, 1, 3, 2},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := &diary{t: t, by: "ada@host"}
 			tt.write(d)
-			m, err := Migrate(planned(), d.entries, "head")
+			m, err := Migrate(planned(), d.entries)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -155,8 +177,8 @@ func TestMigrate(t *testing.T) {
 
 func TestMigrateSumsUp(t *testing.T) {
 	d := &diary{t: t, by: "ada@host"}
-	d.begun().action("roll-workers", "i-1", Pass).action("roll-workers", "i-2", Pass).action("roll-workers", "i-3", Pass).done("roll-workers").done("narrow").ended("done", "")
-	m, err := Migrate(planned(), d.entries, "head")
+	d.begun().action(roll, "i-1", Pass).action(roll, "i-2", Pass).action(roll, "i-3", Pass).done(roll).done(narrow).ended("done", "")
+	m, err := Migrate(planned(), d.entries)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -207,10 +229,14 @@ func TestMigrateSumsUp(t *testing.T) {
 func TestMigrateRefusesWhatItCannotRead(t *testing.T) {
 	for name, e := range map[string]journal.Entry{
 		"another muster's kind": {Seq: 7, Kind: "dream"},
-		"a torn detail":         {Seq: 7, Kind: journal.Intent, Detail: json.RawMessage(`{"what":`)},
+		"a torn detail":         {Seq: 7, Kind: journal.Intent, Step: roll, Detail: json.RawMessage(`{"what":`)},
+		"another plan's run":    {Seq: 7, Kind: journal.Begun, Detail: json.RawMessage(`{"plan":"0000"}`)},
+		"a step of no leg":      {Seq: 7, Kind: journal.Outcome, Step: "9 dance", Result: "done"},
+		"a gate of no leg":      {Seq: 7, Kind: journal.Gate, Step: "9 dance", Result: "pass"},
+		"an action of no leg":   {Seq: 7, Kind: journal.Intent, Step: "9 dance", Action: "a"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if _, err := Migrate(planned(), []journal.Entry{e}, ""); err == nil || !strings.Contains(err.Error(), "journal entry 7") {
+			if _, err := Migrate(planned(), []journal.Entry{e}); err == nil || !strings.Contains(err.Error(), "journal entry 7") {
 				t.Errorf("error %v; want one that names the entry", err)
 			}
 		})
@@ -250,17 +276,17 @@ func elements(t interface {
 func TestTheHTMLPageIsClosedToWhatItShows(t *testing.T) {
 	build := func(t testing.TB, s string) Migration {
 		d := &diary{t: t, by: s}
-		d.write(journal.Begun, "", "", "", Begun{Program: s, Unmeasured: []Unmeasured{{s, s}}})
-		d.write(journal.Gate, "roll-workers", "", "pass", Asked{Name: s, Reason: s})
-		d.write(journal.Intent, "roll-workers", "i-1", "", Intent{What: s, Group: s, Node: s, Replaces: 1})
-		d.write(journal.Gate, "roll-workers", "i-1", "fail", Asked{Name: s, Reason: s})
-		d.write(journal.Outcome, "roll-workers", "i-1", "done", Outcome{Error: s, Said: []string{s}, Evidence: s, Availability: []Availability{{Path: probe.Path(s), Vantage: s, Sent: 1, Failed: 1, LastErr: s, Course: []Cell{{At: epoch.Unix(), Sent: 1, Failed: 1}}}}})
-		d.write(journal.Outcome, "roll-workers", "", "done", Outcome{Facts: []plan.Fact{{Subject: s, What: "permissions", Value: s}}})
+		f := planned()
+		f.Problem.Cluster, f.ID = s, s
+		d.write(journal.Begun, "", "", "", Begun{Plan: s, Leg: 1, Direction: Forward, Program: s, Unmeasured: []Unmeasured{{s, s}}})
+		d.write(journal.Gate, roll, "", "pass", Asked{Name: s, Reason: s})
+		d.write(journal.Intent, roll, "i-1", "", Intent{What: s, Group: s, Node: s, Replaces: 1})
+		d.write(journal.Gate, roll, "i-1", "fail", Asked{Name: s, Reason: s})
+		d.write(journal.Outcome, roll, "i-1", "done", Outcome{Error: s, Said: []string{s}, Evidence: s, Availability: []Availability{{Path: probe.Path(s), Vantage: s, Sent: 1, Failed: 1, LastErr: s, Course: []Cell{{At: epoch.Unix(), Sent: 1, Failed: 1}}}}})
+		d.write(journal.Outcome, roll, "", "done", Outcome{Facts: []plan.Fact{{Subject: s, What: "permissions", Value: s}}})
 		d.write(journal.Note, "", "", "", Said{What: s})
 		d.write(journal.Ended, "", "", "stopped", Ended{Why: s})
-		f := planned()
-		f.Problem.Cluster = s
-		m, err := Migrate(f, d.entries, "head")
+		m, err := Migrate(f, d.entries)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -281,9 +307,9 @@ func TestTheHTMLPageIsClosedToWhatItShows(t *testing.T) {
 
 func TestTheTextHoldsNothingThatSteersATerminal(t *testing.T) {
 	d := &diary{t: t, by: "ada"}
-	d.begun().write(journal.Intent, "roll-workers", "i-1", "", Intent{What: "replace"})
-	d.write(journal.Outcome, "roll-workers", "i-1", "failed", Outcome{Error: "\x1b[2Jgone", Evidence: "console:\r\n\x07beep"})
-	m, err := Migrate(planned(), d.entries, "head")
+	d.begun().write(journal.Intent, roll, "i-1", "", Intent{What: "replace"})
+	d.write(journal.Outcome, roll, "i-1", "failed", Outcome{Error: "\x1b[2Jgone", Evidence: "console:\r\n\x07beep"})
+	m, err := Migrate(planned(), d.entries)
 	if err != nil {
 		t.Fatal(err)
 	}

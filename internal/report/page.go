@@ -92,11 +92,7 @@ func (m Migration) charts(p *page) {
 func (m Migration) steps(p *page) {
 	p.put("<h2>Steps</h2>\n")
 	for _, s := range m.Steps {
-		label := s.ID
-		if s.Number > 0 {
-			label = fmt.Sprint(s.Number)
-		}
-		p.put("<details id=\"step-%s\"><summary>%s&ensp;%s&ensp;<span class=\"%s\">%s</span> <span class=\"soft\">%s</span></summary><div>\n", label, label, s.Title, statusClass(s.Status), s.Status, s.inShort())
+		p.put("<details><summary>%s&ensp;%s&ensp;<span class=\"%s\">%s</span> <span class=\"soft\">%s</span></summary><div>\n", s.label(), s.Title, statusClass(s.Status), s.Status, s.inShort())
 		if s.Why != "" {
 			p.put("<p>%s</p>\n", s.Why)
 		}
@@ -184,9 +180,9 @@ func (m Migration) back(p *page) {
 }
 
 func (m Migration) runs(p *page) {
-	p.put("<h2>Runs</h2>\n<div class=\"wide\"><table>\n<tr><th>by</th><th class=\"n\">lock</th><th>muster</th><th>began</th><th class=\"n\">lasted</th><th>ended</th></tr>\n")
+	p.put("<h2>Runs</h2>\n<div class=\"wide\"><table>\n<tr><th>direction</th><th>by</th><th class=\"n\">lock</th><th>muster</th><th>began</th><th class=\"n\">lasted</th><th>ended</th></tr>\n")
 	for _, r := range m.Runs {
-		p.put("<tr><td>%s</td><td class=\"n\">%d</td><td>%s</td><td>%s</td><td class=\"n\">%s</td><td>%s</td></tr>\n", r.By, int(r.Token), r.Program, when(r.Began), lasting(r.Ended.Sub(r.Began)), r.end())
+		p.put("<tr><td>%s</td><td>%s</td><td class=\"n\">%d</td><td>%s</td><td>%s</td><td class=\"n\">%s</td><td>%s</td></tr>\n", r.Direction, r.By, int(r.Token), r.Program, when(r.Began), lasting(r.Ended.Sub(r.Began)), r.end())
 	}
 	p.put("</table></div>\n")
 	if len(m.Said) > 0 {

@@ -22,11 +22,7 @@ func (m Migration) Text() string {
 	b.WriteString("\n\nSTEPS\n")
 	tab := tabwriter.NewWriter(&b, 0, 8, 2, ' ', 0)
 	for _, s := range m.Steps {
-		label := "-"
-		if s.Number > 0 {
-			label = fmt.Sprint(s.Number)
-		}
-		fmt.Fprintf(tab, "  %s\t%s\t%s\t%s\n", label, s.Title, s.Status, s.inShort())
+		fmt.Fprintf(tab, "  %s\t%s\t%s\t%s\n", s.label(), s.Title, s.Status, s.inShort())
 	}
 	tab.Flush()
 	m.trouble(&b)
@@ -70,10 +66,10 @@ func (m Migration) trouble(b *strings.Builder) {
 	for _, s := range m.Steps {
 		for _, a := range s.Actions {
 			if a.Error != "" {
-				fmt.Fprintf(b, "\n  step %d, %s: %s\n", s.Number, a.What, a.Error)
+				fmt.Fprintf(b, "\n  step %s, %s: %s\n", s.label(), a.What, a.Error)
 			}
 			if n := len(a.Gates); n > 0 && a.Gates[n-1].Verdict != Pass {
-				fmt.Fprintf(b, "\n  step %d, %s: gate %q: %s: %s\n", s.Number, a.What, a.Gates[n-1].Name, a.Gates[n-1].Verdict, a.Gates[n-1].Reason)
+				fmt.Fprintf(b, "\n  step %s, %s: gate %q: %s: %s\n", s.label(), a.What, a.Gates[n-1].Name, a.Gates[n-1].Verdict, a.Gates[n-1].Reason)
 			}
 			if a.Evidence != "" {
 				fmt.Fprintf(b, "    %s\n", strings.ReplaceAll(strings.TrimSpace(a.Evidence), "\n", "\n    "))

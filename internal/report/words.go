@@ -50,7 +50,7 @@ func pathWords(paths []Availability) string {
 
 func (m Migration) planned() (n int) {
 	for _, s := range m.Steps {
-		if s.Number > 0 {
+		if s.Direction == Forward {
 			n++
 		}
 	}
@@ -59,7 +59,7 @@ func (m Migration) planned() (n int) {
 
 func (m Migration) done() (n int) {
 	for _, s := range m.Steps {
-		if s.Number > 0 && s.Status == StepDone {
+		if s.Direction == Forward && s.Status == StepDone {
 			n++
 		}
 	}
@@ -75,6 +75,14 @@ func (m Migration) perWorker() string {
 	default:
 		return fmt.Sprintf("a worker up to %d times", n)
 	}
+}
+
+// label tells a step apart: the plan's by its number.
+func (s Migrated) label() string {
+	if s.Direction == Forward {
+		return fmt.Sprint(s.Number)
+	}
+	return fmt.Sprintf("%s %d", s.Direction, s.Number)
 }
 
 func (s Migrated) inShort() string {
@@ -130,7 +138,7 @@ func (a Acted) inShort() string {
 	return strings.Join(parts, ", ")
 }
 
-func (r Leg) end() string {
+func (r Sitting) end() string {
 	switch {
 	case r.Result == "":
 		return "nothing says how: it runs, or was killed"
