@@ -77,6 +77,21 @@ func (m *Meter) Take() []report.Availability {
 	return sorted(all)
 }
 
+// Recent returns what Take would, and leaves it for Take; without its course.
+func (m *Meter) Recent() []report.Availability {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var all []report.Availability
+	for _, t := range m.tracks {
+		if t.recent.Sent > 0 {
+			recent := t.recent
+			recent.Course = nil
+			all = append(all, recent)
+		}
+	}
+	return sorted(all)
+}
+
 // Total returns what was measured since the beginning, without its course.
 func (m *Meter) Total() []report.Availability {
 	m.mu.Lock()

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/muster-dev/muster/internal/plan"
@@ -9,15 +10,39 @@ import (
 // What a journal keeps in the details of its entries: the shapes that the driver
 // writes and a migration's report is made of. They hold no secrets.
 
-// Begun is the detail of an entry that begins a run.
+// Direction is where a leg of a migration leads.
+type Direction string
+
+// The directions.
+const (
+	Forward Direction = "forward" // on along the plan
+	Back    Direction = "back"    // to where the cluster was after an earlier step
+	Abort   Direction = "abort"   // nowhere: only bridges are taken down
+)
+
+// Begun is the detail of an entry that begins a run, or goes on with one.
 type Begun struct {
 	Plan    string `json:"plan"`    // the plan's ID, whole
 	Program string `json:"program"` // muster's version
+	// Leg counts from 1 and grows with each change of direction; a run that goes
+	// on after a stop has the leg of the one before. Entries that follow name
+	// their step by [StepKey] among the leg's steps.
+	Leg       int       `json:"leg"`
+	Direction Direction `json:"direction"`
+	// After is the step of the plan behind which a leg forward begins, or a leg
+	// back ends; 0 is where the plan began.
+	After int `json:"after"`
+	// Steps are those of a leg back or of an abort. A leg forward has the plan's.
+	Steps []plan.Planned `json:"steps,omitempty"`
 	// Unmeasured are vantage points that there are none of, and why.
 	Unmeasured []Unmeasured `json:"unmeasured,omitempty"`
-	// Facts are the world at the beginning of the first run.
+	// Facts are the world at the beginning of the leg.
 	Facts []plan.Fact `json:"facts,omitempty"`
 }
+
+// StepKey names a step of a leg in a journal's entries. A plan may have the same
+// kind of step twice.
+func StepKey(s plan.Planned) string { return fmt.Sprintf("%d %s", s.Number, s.ID) }
 
 // Unmeasured is where nothing is measured.
 type Unmeasured struct {
@@ -61,7 +86,7 @@ type Said struct {
 }
 
 // Ended is the detail of an entry that ends a run. The entry's result is done,
-// stopped, holding, paused, aborted, interrupted or refused.
+// returned (by a way back), stopped, holding, paused, aborted or interrupted.
 type Ended struct {
 	Why string `json:"why,omitempty"`
 	// Availability is what was measured since the last outcome.
