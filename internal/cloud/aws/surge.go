@@ -35,13 +35,13 @@ func (o *Operator) scalingGroup(ctx context.Context, name string) (types.AutoSca
 	return types.AutoScalingGroup{}, fmt.Errorf("no group %s: %w", name, cloud.ErrNotFound)
 }
 
-// UndoSurge takes back a [Operator.Detach]: it removes the instances that did not
-// join without starting others, and puts the old one back into its group. The
+// UndoSurge takes back [Operator.Detach]: it removes the instances that did not
+// join without starting others, and puts old ones back into their group. The
 // group's smallest size, which may stand in the way, is lowered meanwhile.
-func (o *Operator) UndoSurge(ctx context.Context, group, old string, remove []string) (err error) {
+func (o *Operator) UndoSurge(ctx context.Context, group string, old, remove []string) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
-	defer func() { err = wrap(err, "put instance %s back into %s", old, group) }()
+	defer func() { err = wrap(err, "put %v back into %s", old, group) }()
 	g, err := o.scalingGroup(ctx, group)
 	if err != nil {
 		return err
@@ -49,34 +49,42 @@ func (o *Operator) UndoSurge(ctx context.Context, group, old string, remove []st
 	inside := func(id string) bool {
 		return slices.ContainsFunc(g.Instances, func(i types.Instance) bool { return aws.ToString(i.InstanceId) == id })
 	}
-	if !inside(old) {
-		remove = slices.DeleteFunc(slices.Clone(remove), func(id string) bool { return !inside(id) })
-		size := len(g.Instances) - len(remove)
-		if err := o.lower(ctx, g, size); err != nil {
-			return err
-		}
-		for _, id := range remove {
-			if _, err := change(ctx, terminateMember, id, o.autoscaling.TerminateInstanceInAutoScalingGroup,
-				&autoscaling.TerminateInstanceInAutoScalingGroupInput{InstanceId: &id, ShouldDecrementDesiredCapacity: aws.Bool(true)}); err != nil {
-				return err
-			}
-		}
-		// What the group was about to start is not wanted either.
-		if _, err := change(ctx, updateGroup, group, o.autoscaling.UpdateAutoScalingGroup,
-			&autoscaling.UpdateAutoScalingGroupInput{AutoScalingGroupName: &group, DesiredCapacity: aws.Int32(int32(size))}); err != nil {
-			return err
-		}
-		if i, err := o.instance(ctx, old); err != nil {
-			return err
-		} else if i == nil {
-			return errors.Join(o.raise(ctx, group), fmt.Errorf("it is gone: %w", cloud.ErrNotFound))
-		}
-		if _, err := change(ctx, attachInstances, old, o.autoscaling.AttachInstances,
-			&autoscaling.AttachInstancesInput{AutoScalingGroupName: &group, InstanceIds: []string{old}}); err != nil {
+	old = slices.DeleteFunc(slices.Clone(old), inside)
+	if len(old) == 0 {
+		return o.raise(ctx, group)
+	}
+	remove = slices.DeleteFunc(slices.Clone(remove), func(id string) bool { return !inside(id) })
+	size := len(g.Instances) - len(remove)
+	if err := o.lower(ctx, g, size); err != nil {
+		return err
+	}
+	for _, id := range remove {
+		if _, err := change(ctx, terminateMember, id, o.autoscaling.TerminateInstanceInAutoScalingGroup,
+			&autoscaling.TerminateInstanceInAutoScalingGroupInput{InstanceId: &id, ShouldDecrementDesiredCapacity: aws.Bool(true)}); err != nil {
 			return err
 		}
 	}
-	return o.raise(ctx, group)
+	// What the group was about to start is not wanted either.
+	if _, err := change(ctx, updateGroup, group, o.autoscaling.UpdateAutoScalingGroup,
+		&autoscaling.UpdateAutoScalingGroupInput{AutoScalingGroupName: &group, DesiredCapacity: aws.Int32(int32(size))}); err != nil {
+		return err
+	}
+	var gone []error
+	for _, id := range old {
+		i, err := o.instance(ctx, id)
+		switch {
+		case err != nil:
+			return err
+		case i == nil:
+			gone = append(gone, fmt.Errorf("%s is gone: %w", id, cloud.ErrNotFound))
+			continue
+		}
+		if _, err := change(ctx, attachInstances, id, o.autoscaling.AttachInstances,
+			&autoscaling.AttachInstancesInput{AutoScalingGroupName: &group, InstanceIds: []string{id}}); err != nil {
+			return err
+		}
+	}
+	return errors.Join(append(gone, o.raise(ctx, group))...)
 }
 
 // lower lets a group have as few instances as size.
