@@ -64,7 +64,7 @@ func rehearseCluster(ctx context.Context, s streams, o rehearseOptions, flags st
 	if err != nil {
 		return err
 	}
-	problem, facts, err := seen.problem(ask)
+	problem, facts, err := problemOf(seen, ask)
 	if err != nil {
 		return err
 	}
@@ -73,16 +73,16 @@ func rehearseCluster(ctx context.Context, s streams, o rehearseOptions, flags st
 		return err
 	}
 	if o.overlay == "" {
-		o.overlay = string(lab.KopsOverlayOf(seen.spec))
+		o.overlay = string(lab.KopsOverlayOf(seen.Spec))
 	}
-	one := subject{from: flags.state, spec: seen.spec, plan: &chosen}
+	one := subject{from: flags.state, spec: seen.Spec, plan: &chosen}
 	if o.endpoints != "list" { // with a list, what runs on workers is muster-agent
-		one.boots = bootsOf(seen.cloud)
+		one.boots = bootsOf(seen.Cloud)
 	}
 	switch {
 	case chosen.Refused != nil:
 		one.refused = fmt.Errorf("no plan: %s", chosen.Refused.Why)
-	case len(chosen.Steps) == 0 && !seen.spec.UsesNoneDNS():
+	case len(chosen.Steps) == 0 && !seen.Spec.UsesNoneDNS():
 		return usagef("%s is %s already; there is nothing to rehearse", problem.Cluster, problem.To)
 	}
 	return runRehearse(ctx, s, o, chosen.Problem.To, []subject{one})
