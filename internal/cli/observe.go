@@ -5,25 +5,19 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
-	"github.com/muster-dev/muster/internal/audit"
 	"github.com/muster-dev/muster/internal/cloud"
 	cloudopen "github.com/muster-dev/muster/internal/cloud/open"
 	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/describe"
-	"github.com/muster-dev/muster/internal/store"
 )
 
 // seen is a cluster as its state store and its cloud show it.
 type seen struct {
-	spec    *cluster.Cluster
-	version string // of kOps, or empty
-	configs map[string]describe.NodeConfig
-	gaps    []cloud.Gap // what the store did not give
-
-	manifest []byte        // the spec as the store has it
-	addons   []audit.Addon // of the bootstrap channel; nil if it could not be read
+	*stored
+	nodes map[string]describe.NodeConfig // the configurations, as far as they could be read
 
 	cloud *cloud.Observation // nil if the cloud could not be asked
 	blind string             // and then, why
@@ -33,25 +27,14 @@ type seen struct {
 // fails if the spec cannot be read, or if the way to the cloud cannot be right;
 // a cloud that refuses or does not answer leaves the rest.
 func (f *stateFlags) observe(ctx context.Context, s streams, timeout time.Duration) (*seen, error) {
-	st, err := f.open(ctx, s)
+	kept, err := f.stored(ctx, s)
 	if err != nil {
 		return nil, err
 	}
-	reading, cancel := context.WithTimeout(ctx, storeTimeout)
-	defer cancel()
-	stored, err := store.Read(reading, st, f.name)
-	if err != nil {
-		return nil, err
-	}
-	out := &seen{version: stored.KopsVersion, configs: map[string]describe.NodeConfig{}}
-	if out.spec, err = stored.Parse(); err != nil {
-		return nil, err
-	}
-	out.manifest = stored.Manifest()
+	out := &seen{stored: kept, nodes: map[string]describe.NodeConfig{}}
 	for _, g := range out.spec.Groups {
-		out.nodeConfig(reading, st, g)
+		out.nodeConfig(g)
 	}
-	out.channel(reading, st)
 	out.cloud, out.blind, err = look(ctx, s, out.spec, timeout)
 	return out, err
 }
@@ -79,36 +62,25 @@ func look(ctx context.Context, s streams, spec *cluster.Cluster, timeout time.Du
 	return seen, "", nil
 }
 
-// nodeConfig reads what the nodes of a group read when they boot.
-func (o *seen) nodeConfig(ctx context.Context, st store.Store, g cluster.Group) {
-	dir, ok := map[cluster.Role]string{cluster.RoleControlPlane: "control-plane", cluster.RoleNode: "node", cluster.RoleAPIServer: "apiserver"}[g.Role]
-	if !ok {
+// nodeConfig reads the configuration of a group.
+func (o *seen) nodeConfig(g cluster.Group) {
+	if g.Role == cluster.RoleBastion || slices.ContainsFunc(o.gaps, func(gap cloud.Gap) bool { return gap.Subject == g.Name }) {
 		return // a bastion has none
 	}
-	object, err := st.Get(ctx, store.Layout(o.spec.Name).NodeConfig(dir, g.Name))
+	data, ok := o.configs[g.Name]
+	err := errors.New("the state store holds none")
 	var config describe.NodeConfig
-	if err == nil {
-		config, err = describe.ReadNodeConfig(object.Data)
+	if ok {
+		config, err = describe.ReadNodeConfig(data)
 	}
 	if err != nil {
 		o.gaps = append(o.gaps, cloud.Gap{What: "node configuration", Subject: g.Name, Why: err.Error()})
 		return
 	}
-	o.configs[g.Name] = config
-}
-
-// channel reads which add-ons the control plane applies.
-func (o *seen) channel(ctx context.Context, st store.Store) {
-	object, err := st.Get(ctx, store.Layout(o.spec.Name).BootstrapChannel())
-	if err == nil {
-		o.addons, err = audit.ReadChannel(object.Data)
-	}
-	if err != nil {
-		o.gaps = append(o.gaps, cloud.Gap{What: "add-ons", Subject: o.spec.Name, Why: err.Error()})
-	}
+	o.nodes[g.Name] = config
 }
 
 // facts are what package describe makes a description of.
 func (o *seen) facts() describe.Facts {
-	return describe.Facts{Spec: o.spec, KopsVersion: o.version, Seen: o.cloud, Blind: o.blind, NodeConfigs: o.configs, Gaps: o.gaps}
+	return describe.Facts{Spec: o.spec, KopsVersion: o.version, Seen: o.cloud, Blind: o.blind, NodeConfigs: o.nodes, Gaps: o.gaps}
 }

@@ -69,7 +69,7 @@ func (o *seen) problem(ask plan.Ask) (plan.Problem, []plan.Fact, error) {
 		return plan.Problem{}, nil, usageError{err}
 	}
 	stored := plan.Stored{Rendered: map[string]bool{}, Controller: cloud.Unknown}
-	for group, config := range o.configs {
+	for group, config := range o.nodes {
 		stored.Rendered[group] = !config.Gossip
 	}
 	if o.addons != nil {
