@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -99,11 +98,7 @@ func (o *rehearseOptions) choose(ctx context.Context, problem plan.Problem, fact
 		return file.Plan, err
 	}
 	if changed := plan.Changed(file.Observed, facts); len(changed) > 0 {
-		return file.Plan, &plan.FileError{
-			Where: o.plan,
-			What:  "the cluster is no longer what the plan was made from: " + strings.Join(changed, "; "),
-			Next:  "make a new one with muster plan cluster " + problem.Cluster,
-		}
+		return file.Plan, outdated(o.plan, problem.Cluster, changed)
 	}
 	return file.Plan, nil
 }
