@@ -73,7 +73,9 @@ func (p *printer) draw() {
 	if n, ok := p.pulse.Working[probe.LoadBalancer]; ok {
 		paths += fmt.Sprintf("  lb %d/%d", n, p.pulse.Workers)
 	}
-	paths += fmt.Sprintf("  local %d/%d", p.pulse.Working[probe.LocalBalancer], p.pulse.Workers)
+	if n, ok := p.pulse.Working[probe.LocalBalancer]; ok { // kOps's own workers have none
+		paths += fmt.Sprintf("  local %d/%d", n, p.pulse.Workers)
+	}
 	fmt.Fprintf(p.err, "  %d/%d %s  |  %s  |  %d sent %d failed %s", p.number, p.steps, p.acting, paths, p.pulse.Sent, p.pulse.Failed, sparkline(p.spark))
 	p.drawn = true
 }

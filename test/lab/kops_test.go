@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -190,4 +192,70 @@ func TestLabWithoutDNSControllerNobodyCorrectsTheRecords(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// The plan with bridges replaces each worker once, the one without twice. Both
+// are found for kOps, and neither loses anybody in the lab.
+func TestLabWithBridgesOrWithoutNobodyIsLost(t *testing.T) {
+	bin(t)
+	const spec = "testdata/legacy.yaml"
+	for name, tt := range map[string]struct {
+		args  []string
+		times string
+	}{
+		"with bridges":    {times: "each worker replaced once"},
+		"without bridges": {args: []string{"--no-bridge"}, times: "each worker replaced twice"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "plan.yaml")
+			code, stdout, stderr := muster(t, append([]string{"plan", "-f", spec, "-o", file}, tt.args...)...)
+			if code != 0 || !strings.Contains(stdout, tt.times) {
+				t.Fatalf("plan: exit %d, want 0 and %q\n%s%s", code, tt.times, stdout, stderr)
+			}
+			r, code := rehearse(t, "-f", spec, "--plan", file)
+			if code != 0 || r.Verdict != report.Pass || r.Lost != 0 || r.Gossip != 0 {
+				t.Errorf("exit %d, verdict %s, %d lost, %d gossip; want 0, pass, 0, 0\n%s", code, r.Verdict, r.Lost, r.Gossip, details(r))
+			}
+		})
+	}
+}
+
+// Interrupted, a rehearsal takes its lab down and says nothing about the plan.
+func TestLabAnInterruptedRehearsalLeavesNothing(t *testing.T) {
+	dir, err := os.MkdirTemp("", "muster-int-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	kept := filepath.Join(dir, "r")
+	cmd := exec.Command(filepath.Join(bin(t), "muster"), "rehearse", "-f", "testdata/three.yaml", "--dir", kept)
+	var errw strings.Builder
+	cmd.Stderr = &errw
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := until(t.Context(), 60*time.Second, func() (bool, error) {
+		_, err := os.Stat(filepath.Join(kept, "1", "lab", "nodes-1", "kubelet.log"))
+		return err == nil, err
+	}); err != nil {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		t.Fatal(err)
+	}
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait() // its exit code is what is looked at
+	if code := cmd.ProcessState.ExitCode(); code != 130 {
+		t.Errorf("exit %d, want 130\n%s", code, errw.String())
+	}
+	processes, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range processes {
+		if line, err := os.ReadFile(p); err == nil && strings.Contains(string(line), kept) {
+			t.Errorf("a process of the lab is still there: %q", strings.ReplaceAll(string(line), "\x00", " "))
+		}
+	}
 }
