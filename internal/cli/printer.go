@@ -90,8 +90,8 @@ func sparkline(failures []int) string {
 	return b.String()
 }
 
-// audit says what a spec is before anything starts.
-func (p *printer) audit(file string, c *cluster.Cluster, to cluster.Topology, overlay lab.Overlay) {
+// audit says what a spec is before anything starts, and from where it goes.
+func (p *printer) audit(file string, c *cluster.Cluster, start, to cluster.Topology, overlay lab.Overlay) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	was, is := c.Topology(cluster.Release135), c.Topology(cluster.Release136)
@@ -109,8 +109,8 @@ func (p *printer) audit(file string, c *cluster.Cluster, to cluster.Topology, ov
 	}
 	p.line("%s   %s   (%s)   %s   %s", c.Name, topology, why, c.Cloud, balancer)
 	from := ""
-	if !c.UsesNoneDNS() && overlay != lab.Native {
-		from = fmt.Sprintf("from gossip over %s ", overlay)
+	if start != cluster.None && overlay != lab.Native {
+		from = fmt.Sprintf("from %s over %s ", start, overlay)
 	}
 	p.line("  %s: %d control-plane nodes, %d workers in %d groups; rehearsing %sto %s", file,
 		c.Size(cluster.RoleControlPlane), c.Size(cluster.RoleNode), len(c.GroupsOf(cluster.RoleNode)), from, to)

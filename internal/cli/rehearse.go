@@ -265,7 +265,20 @@ func outdated(file, name string, changed []string) error {
 func rehearseOne(ctx context.Context, o rehearseOptions, to cluster.Topology, s subject, programs lab.Programs, dir string, p *printer) (report.Rehearsal, error) {
 	file, c := s.from, s.spec
 	overlay := cmp.Or(lab.Overlay(o.overlay), lab.OverlayOf(c))
-	p.audit(file, c, to, overlay)
+	cfg := rehearse.Config{
+		File:     file,
+		Cluster:  c,
+		To:       to,
+		Plan:     s.plan,
+		Boots:    s.boots,
+		Overlay:  overlay,
+		Fault:    o.fault,
+		Dir:      filepath.Join(dir, "lab"),
+		Programs: programs,
+		Netns:    o.netns,
+		Progress: p,
+	}
+	p.audit(file, c, cfg.Start(), to, overlay)
 	switch {
 	case o.endpoints == "list":
 		// The lab builds what the workers are given, and no more.
@@ -294,20 +307,8 @@ func rehearseOne(ctx context.Context, o rehearseOptions, to cluster.Topology, s 
 		return none, err
 	}
 	defer log.Close()
-	return rehearse.Run(ctx, rehearse.Config{
-		File:     file,
-		Cluster:  c,
-		To:       to,
-		Plan:     s.plan,
-		Boots:    s.boots,
-		Overlay:  overlay,
-		Fault:    o.fault,
-		Dir:      filepath.Join(dir, "lab"),
-		Programs: programs,
-		Netns:    o.netns,
-		Log:      slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: level})),
-		Progress: p,
-	})
+	cfg.Log = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: level}))
+	return rehearse.Run(ctx, cfg)
 }
 
 // workDir returns where the lab lives, and whether it stays. Unix sockets bind

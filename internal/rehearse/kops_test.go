@@ -163,7 +163,7 @@ func TestWhereARehearsalStarts(t *testing.T) {
 		{"None with workers of before", cluster.DNSNone, &plan.Plan{Problem: plan.Problem{From: cluster.None, Starts: members(0)}}, cluster.None},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got := Config{Cluster: &cluster.Cluster{Name: "t.k8s.local", DNSType: tt.dns}, Plan: tt.plan}.start()
+			got := Config{Cluster: &cluster.Cluster{Name: "t.k8s.local", DNSType: tt.dns}, Plan: tt.plan}.Start()
 			if got != tt.want {
 				t.Errorf("starts in %s, want %s", got, tt.want)
 			}
