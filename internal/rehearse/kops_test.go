@@ -2,6 +2,7 @@ package rehearse
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -143,6 +144,27 @@ func TestACanaryThatCannotJoinSaysWhy(t *testing.T) {
 			t.Errorf("ok %v, gates %+v; want one that fails with %q", ok, r.Gates, w.waits)
 		}
 	})
+}
+
+func TestAReplacedWorkerIsAnotherOneAndKopss(t *testing.T) {
+	layout := healthy(t).layout
+	f, err := findFault("worker-replaced")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for moving, want := range map[string]string{"a-1": "a-2", "a-2": "a-1", "b": "a-1"} {
+		if got := f.target(layout, moving); got != want {
+			t.Errorf("while %s is moved, %s is replaced; want %s", moving, got, want)
+		}
+	}
+	r := &rehearsal{cfg: Config{Fault: f.kind, Cluster: layout.Cluster}}
+	if _, err := r.plannedFault(); !errors.Is(err, errNotKops) {
+		t.Errorf("for Muster's own workers: %v, want a refusal", err)
+	}
+	r.cfg.Boots = map[string]lab.Boot{}
+	if _, err := r.plannedFault(); err != nil {
+		t.Errorf("for kOps's: %v", err)
+	}
 }
 
 func TestWhereARehearsalStarts(t *testing.T) {

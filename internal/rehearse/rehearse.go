@@ -180,6 +180,9 @@ func (r *rehearsal) plannedFault() (*strike, error) {
 	if f.kind == "load-balancer-gone" && r.cfg.Cluster.API.LoadBalancer == nil {
 		return nil, fmt.Errorf("--fault %s: cluster %s has no load balancer", f.kind, r.cfg.Cluster.Name)
 	}
+	if f.kops && r.cfg.Boots == nil {
+		return nil, fmt.Errorf("--fault %s: cluster %s: %w", f.kind, r.cfg.Cluster.Name, errNotKops)
+	}
 	return &strike{fault: f, report: report.Fault{Kind: f.kind, What: f.what}}, nil
 }
 

@@ -30,7 +30,7 @@ func (silent) Watch(rehearsal.Pulse)        {}
 
 // rehearseSteps rehearses steps that somebody thought of, on workers that are
 // kOps's own.
-func rehearseSteps(t *testing.T, boots map[string]lab.Boot, start plan.State, ids ...string) report.Rehearsal {
+func rehearseSteps(t *testing.T, boots map[string]lab.Boot, start plan.State, fault string, ids ...string) report.Rehearsal {
 	t.Helper()
 	programs, err := lab.ProgramsIn(bin(t))
 	if err != nil {
@@ -63,7 +63,8 @@ func rehearseSteps(t *testing.T, boots map[string]lab.Boot, start plan.State, id
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	r, err := rehearsal.Run(ctx, rehearsal.Config{
-		File: spec, Cluster: c, To: cluster.None, Overlay: lab.Weave, Plan: &pl, Boots: boots, Dir: dir, Programs: programs, Progress: silent{},
+		File: spec, Cluster: c, To: cluster.None, Overlay: lab.Weave, Plan: &pl, Boots: boots, Fault: fault,
+		Dir: dir, Programs: programs, Progress: silent{},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -83,7 +84,7 @@ func hybrid(templates plan.Class) plan.State {
 // address when it last wrote it. It costs one canary; who lived still lives.
 func TestLabATemplateThatCannotJoinStopsAtItsCanary(t *testing.T) {
 	boots := map[string]lab.Boot{"nodes": {Lives: cloud.BootAddresses, Template: cloud.BootName}}
-	r := rehearseSteps(t, boots, hybrid(plan.Unresolved), "prove", "set-none", "canary", "roll-workers")
+	r := rehearseSteps(t, boots, hybrid(plan.Unresolved), "", "prove", "set-none", "canary", "roll-workers")
 	if r.Verdict != report.Fail {
 		t.Fatalf("verdict %s, want fail", r.Verdict)
 	}
@@ -100,10 +101,11 @@ func TestLabATemplateThatCannotJoinStopsAtItsCanary(t *testing.T) {
 	}
 }
 
-// The same cluster with what an update mends.
+// The same cluster with what an update mends; meanwhile autoscaling replaces one
+// more of its workers.
 func TestLabATemplateThatWasMendedJoins(t *testing.T) {
 	boots := map[string]lab.Boot{"nodes": {Lives: cloud.BootAddresses, Template: cloud.BootName}}
-	r := rehearseSteps(t, boots, hybrid(plan.Unresolved),
+	r := rehearseSteps(t, boots, hybrid(plan.Unresolved), "worker-replaced",
 		"prove", "set-none", "update-workers", "canary", "roll-workers", "update-control-plane", "roll-control-plane", "remove-dns-controller", "close-ports")
 	if r.Verdict != report.Pass || r.Lost != 0 {
 		t.Errorf("verdict %s, %d lost; want pass, 0\n%s", r.Verdict, r.Lost, details(report.Result{Rehearsals: []report.Rehearsal{r}}))
