@@ -111,6 +111,10 @@ type Service struct {
 	LoadBalancer AddrPorts `yaml:"loadBalancer,omitempty"`
 	// Addresses are the servers known when the node was configured.
 	Addresses AddrPorts `yaml:"addresses,omitempty"`
+	// Prefer are networks whose servers this node uses before others, such as
+	// those of its own zone. It is an order among servers that are healthy and
+	// leaves nobody out; nodes that all prefer one server load it alone.
+	Prefer []netip.Prefix `yaml:"prefer,omitempty"`
 	// AdoptPort, if set, makes the node take over the addresses that the block
 	// of the hosts file has for the service when the daemon first finds any
 	// there, with this port: those with which kOps brought the node up. They are
