@@ -27,7 +27,7 @@ type Source uint8
 
 // The sources, most trustworthy first. Overlay to Self are live: they change
 // when the control plane does. Balancer is an address that stands for the whole
-// control plane. Boot and Disk are memories.
+// control plane. Boot, DNS and Disk are memories: true once.
 const (
 	Overlay  Source = iota // records of the gossip overlay
 	Stream                 // the stream of a control-plane node
@@ -35,10 +35,11 @@ const (
 	Self                   // this node's own API server
 	Balancer               // a load balancer from the configuration
 	Boot                   // the configuration the node was born with
+	DNS                    // SRV records, of servers that have proven themselves
 	Disk                   // the last good set, kept across restarts
 )
 
-var sourceNames = [...]string{"overlay", "stream", "endpointslice", "self", "load-balancer", "boot", "disk"}
+var sourceNames = [...]string{"overlay", "stream", "endpointslice", "self", "load-balancer", "boot", "dns", "disk"}
 
 // String returns the source's name as it stands in status output.
 func (s Source) String() string {
@@ -74,7 +75,7 @@ func (s Source) tier() tier {
 	switch s {
 	case Balancer:
 		return tierBalancer
-	case Boot, Disk:
+	case Boot, DNS, Disk:
 		return tierMemory
 	default:
 		return tierLive

@@ -260,6 +260,10 @@ func (n *Node) check(ctx context.Context, s *service) error {
 			}
 		}
 	})
+	if s.cfg.SRV != "" {
+		f := &srvFinder{service: s.cfg, view: n.view, log: n.log, lookup: lookupSRV, prove: proveBy(cfg)}
+		g.Go(func() error { return f.run(ctx) })
+	}
 	if !s.cfg.Publish.IsZero() {
 		g.Go(func() error { return n.publish(ctx, s.cfg, cfg) })
 	}
