@@ -213,6 +213,8 @@ type mayor struct {
 	fuse *fuse
 	// trouble may break a step's action: it is asked before each.
 	trouble func(step string, a *Action)
+	// blind is what every look answers, if it is set.
+	blind   error
 	aborted []string
 	calls   int
 }
@@ -231,7 +233,7 @@ func (m *mayor) act(what string, f func(*town)) error {
 }
 
 func (m *mayor) Look(ctx context.Context) (World, error) {
-	if err := errors.Join(m.fuse.dead(), ctx.Err()); err != nil {
+	if err := errors.Join(m.fuse.dead(), ctx.Err(), m.blind); err != nil {
 		return World{}, err
 	}
 	t, err := m.look()
