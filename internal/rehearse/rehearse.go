@@ -42,6 +42,9 @@ type Config struct {
 	Programs lab.Programs
 	// Netns gives every node a network namespace.
 	Netns bool
+	// Kubernetes are the programs of a real control plane; the zero value has the
+	// lab's built-in API servers.
+	Kubernetes lab.Kubernetes
 	// Log receives the lab's own events; nil discards.
 	Log *slog.Logger
 	// Progress is told what happens, as it happens. It must return quickly.
@@ -80,6 +83,9 @@ func Run(ctx context.Context, cfg Config) (report.Rehearsal, error) {
 	r.evidence = report.New(cfg.File, cfg.Cluster.Name, string(cfg.To))
 	r.evidence.From = string(startOf(cfg.Cluster))
 	r.evidence.API = "built in"
+	if cfg.Kubernetes.Real() {
+		r.evidence.API = "kube-apiserver"
+	}
 	if startOf(cfg.Cluster) == cluster.Gossip {
 		r.evidence.Overlay = string(cfg.Overlay)
 	}
@@ -105,6 +111,8 @@ func Run(ctx context.Context, cfg Config) (report.Rehearsal, error) {
 		Programs: cfg.Programs,
 		Netns:    cfg.Netns,
 		Log:      cfg.Log,
+
+		Kubernetes: cfg.Kubernetes,
 	}, r.use)
 	r.evidence.Took = time.Since(began)
 	return r.evidence, err
