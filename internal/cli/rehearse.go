@@ -118,8 +118,9 @@ func (o rehearseOptions) validate() (cluster.Topology, error) {
 type subject struct {
 	from    string // where its spec was read
 	spec    *cluster.Cluster
-	plan    *plan.Plan // nil to find one for the spec
-	refused error      // why there is none
+	plan    *plan.Plan          // nil to find one for the spec
+	refused error               // why there is none
+	boots   map[string]lab.Boot // how its workers boot as kOps's; nil for Muster's own
 }
 
 func rehearseManifests(ctx context.Context, s streams, o rehearseOptions) error {
@@ -274,6 +275,7 @@ func rehearseOne(ctx context.Context, o rehearseOptions, to cluster.Topology, s 
 		Cluster:  c,
 		To:       to,
 		Plan:     s.plan,
+		Boots:    s.boots,
 		Overlay:  overlay,
 		Fault:    o.fault,
 		Dir:      filepath.Join(dir, "lab"),

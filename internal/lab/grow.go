@@ -65,20 +65,17 @@ func (d Declared) clone() Declared {
 
 // declared is what a lab of this topology begins with.
 func (l Layout) declared(start cluster.Topology) Declared {
-	gossip := start == cluster.Gossip
+	gossips := start != cluster.None
 	d := Declared{
-		None: !gossip, Quiet: !gossip, Lookup: gossip, Controller: gossip, Ports: gossip,
-		Templates: make(map[string]Template),
+		None: !gossips, Quiet: !gossips, Controller: gossips, Ports: gossips,
+		Lookup: start == cluster.Gossip, Templates: make(map[string]Template),
+	}
+	born := map[cluster.Topology]Template{cluster.Gossip: BornGossip, cluster.Hybrid: BornHybrid, cluster.None: BornNone}[start]
+	if born != BornGossip && !l.LoadBalancer.IsValid() {
+		born = BornList
 	}
 	for _, g := range l.Groups(identity.Worker) {
-		switch {
-		case gossip:
-			d.Templates[g] = BornGossip
-		case l.LoadBalancer.IsValid():
-			d.Templates[g] = BornNone
-		default:
-			d.Templates[g] = BornList
-		}
+		d.Templates[g] = born
 	}
 	return d
 }
@@ -132,6 +129,9 @@ func (l *Lab) AddWorker(ctx context.Context, group, name string) error {
 		if m, err = l.install(ctx, group, name); err != nil {
 			return fmt.Errorf("add worker %s: %w", name, err)
 		}
+	}
+	if l.kopsWorkers() {
+		return fmt.Errorf("add worker %s: the lab's workers are kOps's own, which are replaced in their place", name)
 	}
 	if m.Group != group || !m.isWorker() {
 		return fmt.Errorf("add worker %s: there is a node of that name in group %s", name, m.Group)

@@ -29,6 +29,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/muster-dev/muster/internal/cloud"
 	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/enrol"
 	"github.com/muster-dev/muster/internal/identity"
@@ -67,8 +68,13 @@ func ProgramsIn(dir string) (Programs, error) {
 type Config struct {
 	// Cluster is the spec to build. Required.
 	Cluster *cluster.Cluster
-	// Start is the topology to start in: gossip or none. Required.
+	// Start is the topology to start in: gossip, hybrid (the control plane
+	// gossips, the workers do not) or none. Required.
 	Start cluster.Topology
+	// Boots makes the workers kOps's own, which boot as its nodeup has them boot:
+	// by group, what they are and will be born with; for a group that it lacks,
+	// Start decides. Nil gives workers Muster's programs.
+	Boots map[string]Boot
 	// Overlay is what the nodes gossip over. Empty means what OverlayOf says.
 	Overlay Overlay
 	// Dir receives configuration, state and logs. It must be empty or missing.
@@ -108,6 +114,10 @@ type Lab struct {
 	revision int           // of the balancer's settings
 	declared Declared
 	departed map[string]*machine // workers that were removed
+
+	templates map[string]cloud.BootPath // what the next worker of a group is born with
+	permitted bool                      // workers may do in the cloud what gossip needs
+	retired   bool                      // dns-controller is gone
 }
 
 // startTimeout bounds how long a lab takes to come up, on a busy machine. Real
@@ -143,6 +153,9 @@ func Run(ctx context.Context, cfg Config, use func(context.Context, *Lab) error)
 	g, ctx := errgroup.WithContext(ctx)
 	done, finish := context.WithCancel(ctx)
 	g.Go(func() error { return l.collect(done) })
+	if l.kopsWorkers() {
+		g.Go(func() error { return l.nodeups(done) })
+	}
 	g.Go(func() error {
 		defer finish()
 		if err := l.up(ctx); err != nil {
@@ -159,7 +172,11 @@ func newLab(cfg Config) (*Lab, error) {
 	if cfg.Overlay == "" {
 		cfg.Overlay = OverlayOf(cfg.Cluster)
 	}
-	l := &Lab{cfg: cfg, log: cfg.Log, sup: proc.New(cfg.Log), machines: make(map[string]*machine), departed: make(map[string]*machine)}
+	l := &Lab{
+		cfg: cfg, log: cfg.Log, sup: proc.New(cfg.Log),
+		machines: make(map[string]*machine), departed: make(map[string]*machine),
+		templates: make(map[string]cloud.BootPath), permitted: true,
+	}
 	if cfg.Kubernetes.Real() && !cfg.Netns {
 		return nil, &UsageError{errors.New("real API servers need a network of their own: Kubernetes refuses those that advertise a loopback address; add --netns (Linux, root)")}
 	}
@@ -186,6 +203,10 @@ func newLab(cfg Config) (*Lab, error) {
 	for _, n := range l.layout.Nodes {
 		m := newMachine(n, filepath.Join(cfg.Dir, n.Name), l.legacy())
 		m.template = l.declared.Templates[n.Group]
+		if l.kopsWorkers() && m.isWorker() {
+			boot := l.bootOf(n.Group)
+			m.born, l.templates[n.Group] = boot.Lives, boot.Template
+		}
 		l.machines[n.Name] = m
 	}
 	return l, nil
@@ -237,106 +258,6 @@ func (l *Lab) machine(name string) (*machine, error) {
 
 // ErrNoNode says that a lab has no node of a name.
 var ErrNoNode = errors.New("the lab has no node")
-
-// up starts everything, control plane first, and returns once every worker has
-// called the API by name.
-func (l *Lab) up(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, l.startTimeout())
-	defer cancel()
-	if err := l.writeSecrets(); err != nil {
-		return err
-	}
-	layout := l.Layout()
-	if err := l.wire(ctx, layout); err != nil {
-		return err
-	}
-	if l.cfg.Kubernetes.Real() {
-		if err := l.startEtcd(ctx); err != nil {
-			return err
-		}
-	}
-	first := Peer
-	if l.cfg.Start == cluster.None {
-		first = Agent
-		l.exposed = true
-	}
-	if err := l.StartLoadBalancer(ctx); err != nil {
-		return err
-	}
-	var starts errgroup.Group
-	for _, n := range layout.ControlPlane() {
-		starts.Go(func() error {
-			m, err := l.machine(n.Name)
-			if err != nil {
-				return err
-			}
-			m.want(l.apiServer(), first)
-			m.discovery = first == Agent // nothing of the node runs yet
-			return l.PowerOn(ctx, n.Name)
-		})
-	}
-	if err := starts.Wait(); err != nil {
-		return err
-	}
-	for _, n := range layout.Workers() {
-		starts.Go(func() error {
-			m, err := l.machine(n.Name)
-			if err != nil {
-				return err
-			}
-			m.want(first)
-			if !l.cfg.Bare {
-				m.want(first, Kubelet)
-			}
-			if first == Agent {
-				if err := l.writeToken(m); err != nil {
-					return err
-				}
-			}
-			return l.PowerOn(ctx, n.Name)
-		})
-	}
-	if err := starts.Wait(); err != nil {
-		return err
-	}
-	if l.cfg.Bare {
-		return nil
-	}
-	return l.awaitWorkers(ctx)
-}
-
-// awaitWorkers returns once every worker's by-name path works.
-func (l *Lab) awaitWorkers(ctx context.Context) error {
-	for _, n := range l.Layout().Workers() {
-		err := poll(ctx, func() (bool, error) {
-			o, err := l.Observe(n.Name)
-			return err == nil && o.Streak["name"] >= 3, err
-		})
-		if err != nil {
-			m, _ := l.machine(n.Name)
-			return fmt.Errorf("worker %s has no path to the API after %v: %w%s", n.Name, l.startTimeout(), err, m.tail())
-		}
-	}
-	return nil
-}
-
-// pollEvery is how often the lab looks whether something has come true.
-const pollEvery = 50 * time.Millisecond
-
-// poll asks until the answer is yes, the question fails for good, or ctx ends.
-func poll(ctx context.Context, ask func() (bool, error)) error {
-	for {
-		ok, err := ask()
-		if ok {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return errors.Join(ctx.Err(), err)
-		case <-time.After(pollEvery):
-		}
-	}
-}
 
 // writeSecrets makes the CA, every control-plane node's identity, the API
 // servers' certificates and the overlay's keyring.

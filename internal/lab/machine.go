@@ -20,6 +20,7 @@ import (
 	"github.com/google/renameio/v2/maybe"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/muster-dev/muster/internal/cloud"
 	"github.com/muster-dev/muster/internal/hosts"
 	"github.com/muster-dev/muster/internal/identity"
 	"github.com/muster-dev/muster/internal/lab/netns"
@@ -46,6 +47,10 @@ type machine struct {
 	split     bool // its legacy peer is cut off from those of most others
 	probes    tally
 	template  Template // what a worker was born as
+
+	born  cloud.BootPath // what a worker of kOps's boots with; "" for Muster's own programs
+	waits string         // and what its boot waits for; "" once it has its kubelet
+	life  int            // counts its boots
 }
 
 // tally is what the node's prober has measured so far.
@@ -184,11 +189,21 @@ func (m *machine) socket(p Program) string {
 
 // boot starts everything that the node's template asks for, in the order of a
 // real boot: the API server before what publishes it, and what uses names only
-// once the node daemon says it is ready, as its systemd unit would have it.
+// once the node daemon says it is ready, as its systemd unit would have it. A
+// worker of kOps's is only switched on: nodeups does the rest.
 func (m *machine) boot(ctx context.Context, l *Lab) error {
 	m.mu.Lock()
 	m.off = false
+	kops := m.born != ""
+	if kops {
+		clear(m.wanted)
+		m.waits = "it has just been switched on"
+		m.life++
+	}
 	m.mu.Unlock()
+	if kops {
+		return nil
+	}
 	for _, p := range []Program{APIServer, KubeAPIServer, Peer, Agent, Kubelet} {
 		if err := m.startWanted(ctx, l, p); err != nil {
 			return err

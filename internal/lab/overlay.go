@@ -124,7 +124,7 @@ func (l *Lab) protokubeFlags(m *machine) []string {
 			flags = append(flags, "--"+flag+"-file="+m.path(flag))
 		}
 	}
-	if m.Role == identity.ControlPlane {
+	if m.Role == identity.ControlPlane && !l.controllerGone() {
 		// The lab has no kops-controller; its API server answers to that name too.
 		api := netip.AddrPortFrom(m.Addr, APIPort)
 		flags = append(flags, "--ca="+l.path(filepath.Join("pki", "ca.crt")),
@@ -132,6 +132,13 @@ func (l *Lab) protokubeFlags(m *machine) []string {
 			fmt.Sprintf("--publish=kops-controller.internal=%s/readyz", api))
 	}
 	return flags
+}
+
+// controllerGone reports whether nobody publishes for the control plane any more.
+func (l *Lab) controllerGone() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.retired
 }
 
 // gossipAddr is where a node's legacy peer listens. The caller holds m.mu.
