@@ -76,7 +76,10 @@ func (l *Lab) collect(ctx context.Context) error {
 	}
 }
 
-func (m *machine) samplesFile() string { return m.path("probes.ndjson") }
+// SamplesFile is what a worker's prober writes, in the worker's directory.
+const SamplesFile = "probes.ndjson"
+
+func (m *machine) samplesFile() string { return m.path(SamplesFile) }
 
 // readSamples takes in what the prober has written since the last call.
 func (m *machine) readSamples() error {

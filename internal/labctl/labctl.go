@@ -19,6 +19,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/muster-dev/muster/internal/identity"
 	"github.com/muster-dev/muster/internal/lab"
 	"github.com/muster-dev/muster/internal/probe"
 	"github.com/muster-dev/muster/internal/rehearse"
@@ -61,6 +62,7 @@ type NodeStatus struct {
 	Programs map[lab.Program]Process `json:"programs"`
 	Working  []probe.Path            `json:"working,omitempty"` // workers: paths that work
 	Probes   []probe.Figures         `json:"probes,omitempty"`
+	Samples  string                  `json:"samplesFile,omitempty"` // workers: a line of JSON a probe
 }
 
 // Process is one process of a node.
@@ -218,6 +220,9 @@ func (s *supervisor) nodeStatus(n lab.Node) (NodeStatus, []probe.Loss, error) {
 		return ns, nil, err
 	}
 	ns.Working, ns.Probes = o.Working, o.Figures
+	if n.Role == identity.Worker {
+		ns.Samples = filepath.Join(s.lab.Dir(), n.Name, lab.SamplesFile)
+	}
 	if ns.Born, err = s.lab.BornAs(n.Name); err != nil {
 		return ns, nil, err
 	}
