@@ -155,8 +155,9 @@ func (j *Journal) Entries() []Entry {
 // gives Kind, Step, Action, Result and Detail. When it returns without error
 // the entry will be seen by every later Open.
 //
-// A write whose answer got lost is found by reading it back, so that an entry
-// is never there twice.
+// A store that gives no answer is asked again until ctx ends. A write whose
+// answer got lost is found by reading it back, so that an entry is never there
+// twice.
 func (j *Journal) Append(ctx context.Context, w Writer, e Entry) (Entry, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -170,23 +171,46 @@ func (j *Journal) Append(ctx context.Context, w Writer, e Entry) (Entry, error) 
 		return Entry{}, fmt.Errorf("append to journal %s: %w", j.dir, err)
 	}
 	data = append(data, '\n')
-	key := j.key(e.Seq)
-	_, err = j.store.Put(ctx, key, data, store.Absent)
-	if errors.Is(err, store.ErrConflict) {
-		there, readErr := j.store.Get(ctx, key)
-		switch {
-		case readErr != nil:
-			return Entry{}, fmt.Errorf("append to journal %s: %w", j.dir, errors.Join(err, readErr))
-		case !bytes.Equal(there.Data, data):
-			return Entry{}, fmt.Errorf("append to journal %s: entry %d is there already: %w", j.dir, e.Seq, ErrFenced)
+	for pause := firstPause; ; pause = min(2*pause, lastPause) {
+		err = j.put(ctx, e.Seq, data)
+		if err == nil {
+			j.entries, j.last = append(j.entries, e), hash(data)
+			return e, nil
 		}
-		err = nil
+		if !errors.Is(err, store.ErrTransient) {
+			break
+		}
+		select {
+		case <-time.After(pause):
+			continue
+		case <-ctx.Done():
+		}
+		break
 	}
-	if err != nil {
-		return Entry{}, fmt.Errorf("append to journal %s: %w", j.dir, err)
+	return Entry{}, fmt.Errorf("append to journal %s: %w", j.dir, err)
+}
+
+// The pauses between two attempts to write an entry.
+const (
+	firstPause = 250 * time.Millisecond
+	lastPause  = 5 * time.Second
+)
+
+// put creates an entry's object, or finds that it has done so before.
+func (j *Journal) put(ctx context.Context, seq uint64, data []byte) error {
+	key := j.key(seq)
+	_, err := j.store.Put(ctx, key, data, store.Absent)
+	if !errors.Is(err, store.ErrConflict) {
+		return err
 	}
-	j.entries, j.last = append(j.entries, e), hash(data)
-	return e, nil
+	there, readErr := j.store.Get(ctx, key)
+	switch {
+	case readErr != nil:
+		return errors.Join(err, readErr)
+	case !bytes.Equal(there.Data, data):
+		return fmt.Errorf("entry %d is there already: %w", seq, ErrFenced)
+	}
+	return nil
 }
 
 // OpenIntents returns the actions that were begun and have no known outcome,

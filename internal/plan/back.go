@@ -2,6 +2,7 @@ package plan
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/muster-dev/muster/internal/cluster"
@@ -33,29 +34,40 @@ func (p *Problem) waysBack(ctx context.Context, steps []Step, w proof) []WayBack
 			continue
 		}
 		begin := &node{runs: n.runs, excused: n.excused}
-		s := &searcher{p: p, steps: p.stepsBack(), explorer: newExplorer(ctx, p), back: true}
-		end, err := s.search(begin, func(at State) bool { return restored(origin, at) })
-		if err != nil || end == nil {
-			why := "no order of steps back keeps every invariant"
-			if err != nil {
-				why = err.Error()
-			}
-			all = append(all, WayBack{After: i + 1, Steps: []string{}, None: why})
-			continue
-		}
 		back := WayBack{After: i + 1, Steps: []string{}}
-		order := s.tidy(begin, end.path())
-		for _, k := range order {
-			back.Steps = append(back.Steps, s.steps[k].ID)
+		way, states, err := p.wayTo(ctx, begin, origin, p.stepsBack())
+		if err != nil {
+			back.None = err.Error()
 		}
-		s.states = 0
-		for at, k := 0, begin; k != nil && at < len(order); at++ {
-			k = s.take(k, order[at])
+		for _, t := range way {
+			back.Steps = append(back.Steps, t.ID)
 		}
-		back.States = s.states
+		back.States = states
 		all = append(all, back)
 	}
 	return all
+}
+
+// errNoWay says that a search for a way back was exhausted.
+var errNoWay = errors.New("no order of steps back keeps every invariant")
+
+// wayTo finds the cheapest proven way from a node to a state as good as target,
+// and the number of states that it was proven in.
+func (p *Problem) wayTo(ctx context.Context, begin *node, target State, by []Step) ([]Step, int, error) {
+	s := &searcher{p: p, steps: by, explorer: newExplorer(ctx, p), target: &target}
+	end, err := s.search(begin, func(at State) bool { return restored(target, at) })
+	switch {
+	case err != nil:
+		return nil, 0, err
+	case end == nil:
+		return nil, 0, errNoWay
+	}
+	order := s.tidy(begin, end.path())
+	s.states = 0
+	for at, k := 0, begin; k != nil && at < len(order); at++ {
+		k = s.take(k, order[at])
+	}
+	return s.pick(order), s.states, nil
 }
 
 // before is what the configuration of before says: the one that the plan began
@@ -79,9 +91,8 @@ func (p *Problem) stepsBack() []Step {
 	})
 }
 
-// remainingBack is what [Problem.remaining] is, for the way back.
-func (p *Problem) remainingBack(s State) (c Cost) {
-	origin := p.origin()
+// remainingTo is what [Problem.remaining] is, for a way back to a state.
+func (p *Problem) remainingTo(origin, s State) (c Cost) {
 	if s.Live != origin.Live {
 		t := s
 		t.Templates = origin.Templates

@@ -7,8 +7,8 @@ import "github.com/muster-dev/muster/internal/cluster"
 // spares the search; the proof does not rest on it.
 func (s *searcher) atLeast(n *node) (most uint64) {
 	remaining := s.p.remaining
-	if s.back {
-		remaining = s.p.remainingBack
+	if s.target != nil {
+		remaining = func(from State) Cost { return s.p.remainingTo(*s.target, from) }
 	}
 	for _, r := range n.runs {
 		most = max(most, remaining(r.nominal).weight())

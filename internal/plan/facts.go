@@ -21,6 +21,9 @@ type Fact struct {
 	Digest  string `json:"digest"`
 }
 
+// specFact is what the digest of the spec is called.
+const specFact = "spec"
+
 func fact(subject, what, value string, of ...any) Fact {
 	if len(of) == 0 {
 		of = []any{value}
@@ -41,7 +44,7 @@ func digest(data []byte) string {
 func SpecFacts(name string, manifest []byte, kopsVersion string) []Fact {
 	d := digest(manifest)
 	return []Fact{
-		fact(name, "spec", d[:12], d),
+		fact(name, specFact, d[:12], d),
 		fact(name, "kOps version", kopsVersion),
 	}
 }

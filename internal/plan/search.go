@@ -91,8 +91,8 @@ type searcher struct {
 	p        *Problem
 	steps    []Step
 	explorer *explorer
-	states   int  // states explored on the way
-	back     bool // the goal is another than the problem asks for
+	states   int    // states explored on the way
+	target   *State // a way back leads there; nil if the goal is what the problem asks for
 }
 
 // begin returns the node at which everything begins. What is broken from the

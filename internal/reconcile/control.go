@@ -1,0 +1,114 @@
+package reconcile
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/muster-dev/muster/internal/report"
+	"github.com/muster-dev/muster/internal/store"
+)
+
+// Control is what people said to a run while it was under way, or while it was
+// not. A run looks at it between two actions. Whoever writes it needs no lock.
+type Control struct {
+	// Paused stops the run before the next action; nil lets it go on.
+	Paused *Word `json:"paused,omitempty"`
+	// Abort makes it take its bridges down and end.
+	Abort *Word `json:"abort,omitempty"`
+	// Released are the holds that may be passed.
+	Released []Release `json:"released,omitempty"`
+}
+
+// Word is what one person said.
+type Word struct {
+	By  string    `json:"by"`
+	At  time.Time `json:"at"`
+	Why string    `json:"why,omitempty"`
+}
+
+// String says who said it and why.
+func (w Word) String() string {
+	if w.Why == "" {
+		return "by " + w.By
+	}
+	return fmt.Sprintf("by %s: %s", w.By, w.Why)
+}
+
+// Release lets a run pass a hold once: on that leg.
+type Release struct {
+	Leg  int    `json:"leg"`
+	Step string `json:"step"` // its [report.StepKey]
+	Word
+}
+
+// released returns the release of a hold.
+func (c Control) released(leg int, step string) (Release, bool) {
+	i := slices.IndexFunc(c.Released, func(r Release) bool { return r.Leg == leg && r.Step == step })
+	if i < 0 {
+		return Release{}, false
+	}
+	return c.Released[i], true
+}
+
+// Steer changes what people said to a run, and loses nobody else's word.
+func Steer(ctx context.Context, s store.Store, cluster, id string, change func(*Control)) error {
+	key := runKey(cluster, id, "control")
+	_, err := store.Update(ctx, s, key, func(old []byte) ([]byte, error) {
+		c, err := parseControl(key, old)
+		if err != nil {
+			return nil, err
+		}
+		change(&c)
+		data, err := json.Marshal(c)
+		return append(data, '\n'), err
+	})
+	if err != nil {
+		return fmt.Errorf("steer run %s of %s: %w", id, cluster, err)
+	}
+	return nil
+}
+
+// ReleaseNext releases the hold that a run is at or comes to next. It returns the
+// step, and false if there is none.
+func ReleaseNext(ctx context.Context, s store.Store, st Status, w Word) (string, bool, error) {
+	for _, step := range st.Leg.Steps[st.Leg.Done:] {
+		if !step.Hold || st.Begun && step.Number == st.Leg.Steps[st.Leg.Done].Number {
+			continue
+		}
+		key := report.StepKey(step)
+		err := Steer(ctx, s, st.Cluster, st.Run, func(c *Control) {
+			if _, ok := c.released(st.Leg.Number, key); !ok {
+				c.Released = append(c.Released, Release{Leg: st.Leg.Number, Step: key, Word: w})
+			}
+		})
+		return key, true, err
+	}
+	return "", false, nil
+}
+
+func readControl(ctx context.Context, s store.Store, cluster, id string) (Control, error) {
+	key := runKey(cluster, id, "control")
+	object, err := s.Get(ctx, key)
+	if errors.Is(err, store.ErrNotFound) {
+		return Control{}, nil
+	}
+	if err != nil {
+		return Control{}, err
+	}
+	return parseControl(store.Where(s, key), object.Data)
+}
+
+func parseControl(where string, data []byte) (Control, error) {
+	var c Control
+	if len(data) == 0 {
+		return c, nil
+	}
+	if err := json.Unmarshal(data, &c); err != nil {
+		return c, fmt.Errorf("%s: not what muster writes there: %w; look at it and remove it", where, err)
+	}
+	return c, nil
+}

@@ -1,0 +1,56 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"github.com/muster-dev/muster/internal/lock"
+	"github.com/muster-dev/muster/internal/plan"
+	"github.com/muster-dev/muster/internal/report"
+	"github.com/muster-dev/muster/internal/store"
+)
+
+func held(t testing.TB, s store.Store) lock.State {
+	t.Helper()
+	state, err := lock.Inspect(context.Background(), s, LockKey("atlas.k8s.local"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return state
+}
+
+func isRefused(err error) bool {
+	var refused *RefusedError
+	return errors.As(err, &refused)
+}
+
+// stopBefore lets the run stop once it has come to a step of the plan.
+func (s *scene) stopBefore(n int) {
+	s.cfg.Gates = []Gate{{Name: "far enough", Check: func(ctx context.Context) (report.Verdict, string) {
+		r, err := Read(ctx, s.store, "atlas.k8s.local", RunID(s.plan))
+		if err != nil {
+			return report.Unknown, err.Error()
+		}
+		p, err := where(s.plan, r.Entries)
+		if err != nil {
+			return report.Unknown, err.Error()
+		}
+		if len(p.carried) >= n-1 {
+			return report.Fail, "the test stops here"
+		}
+		return report.Pass, "not there yet"
+	}}}
+}
+
+// stepNumber returns the number of the plan's first step of an ID.
+func stepNumber(t testing.TB, f plan.File, id string) int {
+	t.Helper()
+	for _, s := range f.Steps {
+		if s.ID == id {
+			return s.Number
+		}
+	}
+	t.Fatalf("the plan has no step %q", id)
+	return 0
+}

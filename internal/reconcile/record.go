@@ -1,0 +1,150 @@
+package reconcile
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/muster-dev/muster/internal/journal"
+	"github.com/muster-dev/muster/internal/lock"
+	"github.com/muster-dev/muster/internal/plan"
+	"github.com/muster-dev/muster/internal/store"
+)
+
+// Where a cluster's runs are, below its part of the state store:
+//
+//	muster/lock                          who may change the cluster now
+//	muster/runs/<id>/plan.json           the plan, as it was begun
+//	muster/runs/<id>/journal/0000001.json
+//	muster/runs/<id>/control             what people said: pause, abort, release
+
+// LockKey is where a cluster's lock is.
+func LockKey(cluster string) string { return store.Layout(cluster).Muster("lock") }
+
+// RunID is what a plan's run is called.
+func RunID(f plan.File) string { return f.ID[:min(12, len(f.ID))] }
+
+func runKey(cluster, id, part string) string {
+	return store.Layout(cluster).Muster("runs", id, part)
+}
+
+// Record is what the state store says about one run.
+type Record struct {
+	ID      string
+	Plan    plan.File
+	Entries []journal.Entry
+	Control Control
+}
+
+// ErrNoRun: the state store has no run of the cluster.
+var ErrNoRun = errors.New("no plan has been begun")
+
+// Runs returns the names of all runs of a cluster, sorted.
+func Runs(ctx context.Context, s store.Store, cluster string) ([]string, error) {
+	return s.Names(ctx, store.Layout(cluster).Muster("runs"))
+}
+
+// Read reads one run, by its name.
+func Read(ctx context.Context, s store.Store, cluster, id string) (Record, error) {
+	r := Record{ID: id}
+	key := runKey(cluster, id, "plan.json")
+	object, err := s.Get(ctx, key)
+	if err != nil {
+		return r, err
+	}
+	if r.Plan, err = plan.Read(ctx, store.Where(s, key), object.Data, cluster); err != nil {
+		return r, err
+	}
+	j, err := journal.Open(ctx, s, runKey(cluster, id, "journal"))
+	if err != nil {
+		return r, err
+	}
+	r.Entries = j.Entries()
+	r.Control, err = readControl(ctx, s, cluster, id)
+	return r, err
+}
+
+// Current returns the run that is under way, or if none is, the one that was
+// begun last; [ErrNoRun] if there never was one.
+func Current(ctx context.Context, s store.Store, cluster string) (Record, error) {
+	ids, err := Runs(ctx, s, cluster)
+	if err != nil {
+		return Record{}, err
+	}
+	var all []Record
+	for _, id := range ids {
+		r, err := Read(ctx, s, cluster, id)
+		if errors.Is(err, store.ErrNotFound) {
+			continue // begun by nobody yet: the plan comes first
+		}
+		if err != nil {
+			return r, fmt.Errorf("run %s of %s: %w", id, cluster, err)
+		}
+		if len(r.Entries) > 0 {
+			all = append(all, r)
+		}
+	}
+	if len(all) == 0 {
+		return Record{}, ErrNoRun
+	}
+	return slices.MaxFunc(all, func(a, b Record) int {
+		return cmp.Or(cmp.Compare(underWay(a), underWay(b)), a.Entries[0].Time.Compare(b.Entries[0].Time))
+	}), nil
+}
+
+// underWay is 1 for a run that is not over.
+func underWay(r Record) int {
+	if p, err := where(r.Plan, r.Entries); err == nil && p.over() != "" {
+		return 0
+	}
+	return 1
+}
+
+// Status is where a run stands, for people.
+type Status struct {
+	Cluster string `json:"cluster"`
+	Run     string `json:"run"`
+	Plan    string `json:"plan"` // the plan's whole ID
+	// Leg is the stretch that it is on.
+	Leg Leg `json:"-"`
+	// Over says how the run is over: done, returned or aborted; empty if it is not.
+	Over string `json:"over,omitempty"`
+	// Ended and Why say how the last process ended, if it said so.
+	Ended string `json:"ended,omitempty"`
+	Why   string `json:"why,omitempty"`
+	// Begun: the next step has been begun.
+	Begun bool `json:"begun"`
+	// Reached is the last step of the plan that was begun and stands.
+	Reached int `json:"reached"`
+	// Up are bridges that are up, by the IDs of their steps.
+	Up []string `json:"bridges"`
+	// Lock is who changes the cluster now, or did last.
+	Lock    lock.State `json:"lock"`
+	Control Control    `json:"control"`
+}
+
+// Next is the step that comes next; false behind the last.
+func (s Status) Next() (plan.Planned, bool) {
+	if s.Leg.Done >= len(s.Leg.Steps) {
+		return plan.Planned{}, false
+	}
+	return s.Leg.Steps[s.Leg.Done], true
+}
+
+// Status says where a run stands. l is the cluster's lock.
+func (r Record) Status(l lock.State) (Status, error) {
+	p, err := where(r.Plan, r.Entries)
+	if err != nil {
+		return Status{}, fmt.Errorf("journal of run %s: %w", r.ID, err)
+	}
+	s := Status{
+		Cluster: r.Plan.Problem.Cluster, Run: r.ID, Plan: r.Plan.ID, Leg: p.leg, Over: p.over(), Ended: p.ended, Why: p.why,
+		Begun: p.begun, Reached: p.reached, Up: []string{}, Lock: l, Control: r.Control,
+	}
+	for _, b := range p.up {
+		s.Up = append(s.Up, b.ID)
+	}
+	return s, nil
+}
