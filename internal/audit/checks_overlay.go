@@ -269,10 +269,14 @@ func unhealthy(in Input, r *Report) {
 	}
 	for _, lb := range in.Cloud.LoadBalancers {
 		for _, l := range lb.Listeners {
-			if len(l.Targets) > 0 && !slices.ContainsFunc(l.Targets, func(t cloud.Target) bool {
+			if l.Targets != nil && !slices.ContainsFunc(l.Targets, func(t cloud.Target) bool {
 				return t.Health == cloud.TargetHealthy || t.Health == cloud.TargetUnknown || t.Health == cloud.TargetInitial || t.Health == ""
 			}) {
-				r.find("MU505", lb.Name, "", "none of %d targets of port %d is healthy: %s", len(l.Targets), l.Port, l.Targets[0].Reason)
+				why := ""
+				if len(l.Targets) > 0 && l.Targets[0].Reason != "" {
+					why = ": " + l.Targets[0].Reason
+				}
+				r.find("MU505", lb.Name, "", "none of %d targets of port %d is healthy%s", len(l.Targets), l.Port, why)
 			}
 		}
 	}

@@ -104,6 +104,17 @@ func (in Input) gap(what, subject string) (why string, missing bool) {
 	return "", false
 }
 
+// absent returns why a part of the observation is missing, if it was looked for
+// and is not there.
+func (in Input) absent(what, subject string) (why string, absent bool) {
+	for _, g := range in.Cloud.Gaps {
+		if g.What == what && g.Subject == subject && g.Absent {
+			return g.Why, true
+		}
+	}
+	return "", false
+}
+
 // role returns the permissions of a name.
 func (in Input) role(name string) (cloud.Role, bool) {
 	if in.Cloud == nil {

@@ -125,7 +125,7 @@ var rules = []Rule{
 	{"MU501", Critical, "a new node would not join",
 		"nodes that run look fine; the next one that boots stays outside, and nothing in the cluster says so", kops + "issues/18461",
 		"mend the first broken link before anything is replaced, scaled or rolled"},
-	{"MU502", Medium, "whether a new node would join is not known",
+	{"MU502", High, "whether a new node would join is not known",
 		"unknown is not pass", kops + "issues/18461",
 		"give the audit what it could not read"},
 	{"MU503", Critical, "a live node would not come back from a reboot",

@@ -32,6 +32,9 @@ type rehearseOptions struct {
 	output    string
 	dir       string
 	verbose   bool
+
+	api        apiServerOptions
+	kubernetes lab.Kubernetes // what api found
 }
 
 func newRehearse(s streams) *cobra.Command {
@@ -76,6 +79,7 @@ func (o *rehearseOptions) addTo(cmd *cobra.Command) {
 	f.StringVar(&o.overlay, "overlay", "", overlayUsage)
 	f.StringVar(&o.fault, "fault", "", "`kind` of fault to inject half-way")
 	f.BoolVar(&o.netns, "netns", false, "give each node a network namespace and its own /etc/hosts (Linux, root)")
+	o.api.addTo(f)
 	f.StringVarP(&o.output, "output", "o", "", "json: end with one JSON object on standard output")
 	f.StringVar(&o.dir, "dir", "", "keep logs, configurations and samples in this `directory` (default: a temporary one, removed)")
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "every gate gets a line")
@@ -114,8 +118,9 @@ func (o rehearseOptions) validate() (cluster.Topology, error) {
 type subject struct {
 	from    string // where its spec was read
 	spec    *cluster.Cluster
-	plan    *plan.Plan // nil to find one for the spec
-	refused error      // why there is none
+	plan    *plan.Plan          // nil to find one for the spec
+	refused error               // why there is none
+	boots   map[string]lab.Boot // how its workers boot as kOps's; nil for Muster's own
 }
 
 func rehearseManifests(ctx context.Context, s streams, o rehearseOptions) error {
@@ -149,6 +154,11 @@ func rehearseManifests(ctx context.Context, s streams, o rehearseOptions) error 
 
 // runRehearse rehearses one cluster after the other.
 func runRehearse(ctx context.Context, s streams, o rehearseOptions, to cluster.Topology, subjects []subject) error {
+	var err error
+	if o.kubernetes, err = o.api.find(); err != nil {
+		return err
+	}
+	o.netns = o.netns || o.kubernetes.Real()
 	if o.netns {
 		if err := netns.Check(); err != nil {
 			return usagef("--netns: %w", err)
@@ -265,11 +275,15 @@ func rehearseOne(ctx context.Context, o rehearseOptions, to cluster.Topology, s 
 		Cluster:  c,
 		To:       to,
 		Plan:     s.plan,
+		Boots:    s.boots,
 		Overlay:  overlay,
 		Fault:    o.fault,
 		Dir:      filepath.Join(dir, "lab"),
 		Programs: programs,
 		Netns:    o.netns,
+
+		Kubernetes: o.kubernetes,
+
 		Log:      slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: level})),
 		Progress: p,
 	})

@@ -3,10 +3,14 @@ package cli
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/muster-dev/muster/internal/cloud"
+	"github.com/muster-dev/muster/internal/cloud/bootconfig"
+	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/lab"
 	"github.com/muster-dev/muster/internal/plan"
 )
@@ -60,7 +64,7 @@ func rehearseCluster(ctx context.Context, s streams, o rehearseOptions, flags st
 	if err != nil {
 		return err
 	}
-	problem, facts, err := seen.problem(ask)
+	problem, facts, err := problemOf(seen, ask)
 	if err != nil {
 		return err
 	}
@@ -69,13 +73,16 @@ func rehearseCluster(ctx context.Context, s streams, o rehearseOptions, flags st
 		return err
 	}
 	if o.overlay == "" {
-		o.overlay = string(lab.KopsOverlayOf(seen.spec))
+		o.overlay = string(lab.KopsOverlayOf(seen.Spec))
 	}
-	one := subject{from: flags.state, spec: seen.spec, plan: &chosen}
+	one := subject{from: flags.state, spec: seen.Spec, plan: &chosen}
+	if o.endpoints != "list" { // with a list, what runs on workers is muster-agent
+		one.boots = bootsOf(seen.Cloud)
+	}
 	switch {
 	case chosen.Refused != nil:
 		one.refused = fmt.Errorf("no plan: %s", chosen.Refused.Why)
-	case len(chosen.Steps) == 0 && !seen.spec.UsesNoneDNS():
+	case len(chosen.Steps) == 0 && !seen.Spec.UsesNoneDNS():
 		return usagef("%s is %s already; there is nothing to rehearse", problem.Cluster, problem.To)
 	}
 	return runRehearse(ctx, s, o, chosen.Problem.To, []subject{one})
@@ -99,4 +106,31 @@ func (o *rehearseOptions) choose(ctx context.Context, problem plan.Problem, fact
 		}
 	}
 	return file.Plan, nil
+}
+
+// bootsOf says how the workers of each group that was seen boot.
+func bootsOf(o *cloud.Observation) map[string]lab.Boot {
+	boots := make(map[string]lab.Boot)
+	for _, g := range o.Groups {
+		if g.Role != cluster.RoleNode {
+			continue
+		}
+		b := lab.Boot{Template: bootconfig.Path(g.Template.Boot)}
+		var lives []cloud.BootPath
+		for _, i := range g.Instances {
+			if i.Generation == cloud.GenerationNew {
+				lives = append(lives, b.Template)
+			} else {
+				lives = append(lives, bootconfig.Path(i.Boot))
+			}
+		}
+		// Of several the lab shows the one that has most to lose.
+		for _, path := range []cloud.BootPath{cloud.BootName, cloud.BootAddresses, cloud.BootGossip} {
+			if slices.Contains(lives, path) {
+				b.Lives = path
+			}
+		}
+		boots[g.Name] = b
+	}
+	return boots
 }

@@ -67,7 +67,10 @@ func (c Config) validateService(at string, s Service) (errs []error) {
 	if s.Balance.IsValid() && !s.Balance.Addr().IsLoopback() {
 		errs = append(errs, fmt.Errorf("%s: balance %s: the local balancer listens on loopback only", at, s.Balance))
 	}
-	known := len(s.LoadBalancer)+len(s.Addresses) > 0 || s.Publish.IsValid()
+	if s.AdoptPort != 0 && (c.Role != identity.Worker || c.Hosts.Disabled) {
+		errs = append(errs, fmt.Errorf("%s: adoptPort: for workers that keep the hosts file only", at))
+	}
+	known := len(s.LoadBalancer)+len(s.Addresses) > 0 || s.Publish.IsValid() || s.AdoptPort != 0
 	if !known && c.Overlay == nil && (c.Discovery == nil || len(c.Discovery.Servers) == 0) {
 		errs = append(errs, fmt.Errorf("%s: no way to find a server: give loadBalancer, addresses, discovery.servers or an overlay", at))
 	}

@@ -59,13 +59,9 @@ const namespace = "kube-system"
 // Open reads the kubeconfig and lists pods. Errors about the kubeconfig are
 // *ConfigError.
 func Open(ctx context.Context, cfg Config) (*Gateway, error) {
-	// The libraries log what they also return.
-	klog.SetSlogLogger(slog.New(slog.DiscardHandler))
-	rules := clientcmd.NewDefaultClientConfigLoadingRules()
-	rules.ExplicitPath = cfg.Kubeconfig
-	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: cfg.Context}).ClientConfig()
+	config, err := cfg.REST()
 	if err != nil {
-		return nil, &ConfigError{oneLine(err)}
+		return nil, err
 	}
 	base, _, err := rest.DefaultServerUrlFor(config)
 	if err != nil {
@@ -79,6 +75,19 @@ func Open(ctx context.Context, cfg Config) (*Gateway, error) {
 		return nil, fmt.Errorf("list pods of %s at %s: none runs with hostNetwork, so none leads to a node", namespace, base.Host)
 	}
 	return g, nil
+}
+
+// REST reads the kubeconfig. Errors are *ConfigError.
+func (c Config) REST() (*rest.Config, error) {
+	// The libraries log what they also return.
+	klog.SetSlogLogger(slog.New(slog.DiscardHandler))
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	rules.ExplicitPath = c.Kubeconfig
+	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: c.Context}).ClientConfig()
+	if err != nil {
+		return nil, &ConfigError{oneLine(err)}
+	}
+	return config, nil
 }
 
 func oneLine(err error) error {
