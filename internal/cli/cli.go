@@ -159,6 +159,7 @@ way. It touches no cluster.
 	})
 	root.AddCommand(newPlan(s), newRehearse(s), newLab(s), newInit(s), newToken(s), newGossip(s), newIAM(s), newDescribe(s), newAudit(s), newExplain(s),
 		newGet(s), newEdit(s), newReplace(s), newCreate(s), newValidate(s), newExport(s), newInstall(s), newUninstall(s))
+	root.AddCommand(newReport(s), newProbe(s))
 	return root
 }
 

@@ -33,6 +33,9 @@ type rehearseOptions struct {
 	output    string
 	dir       string
 	verbose   bool
+
+	api        apiServerOptions
+	kubernetes lab.Kubernetes // what api found
 }
 
 func newRehearse(s streams) *cobra.Command {
@@ -77,6 +80,7 @@ func (o *rehearseOptions) addTo(cmd *cobra.Command) {
 	f.StringVar(&o.overlay, "overlay", "", overlayUsage)
 	f.StringVar(&o.fault, "fault", "", "`kind` of fault to inject half-way")
 	f.BoolVar(&o.netns, "netns", false, "give each node a network namespace and its own /etc/hosts (Linux, root)")
+	o.api.addTo(f)
 	f.StringVarP(&o.output, "output", "o", "", "json: end with one JSON object on standard output")
 	f.StringVar(&o.dir, "dir", "", "keep logs, configurations and samples in this `directory` (default: a temporary one, removed)")
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "every gate gets a line")
@@ -154,6 +158,11 @@ func rehearseManifests(ctx context.Context, s streams, o rehearseOptions) error 
 
 // runRehearse rehearses one cluster after the other.
 func runRehearse(ctx context.Context, s streams, o rehearseOptions, to cluster.Topology, subjects []subject) error {
+	var err error
+	if o.kubernetes, err = o.api.find(); err != nil {
+		return err
+	}
+	o.netns = o.netns || o.kubernetes.Real()
 	if o.netns {
 		if err := netns.Check(); err != nil {
 			return usagef("--netns: %w", err)
@@ -276,6 +285,9 @@ func rehearseOne(ctx context.Context, o rehearseOptions, to cluster.Topology, s 
 		Dir:      filepath.Join(dir, "lab"),
 		Programs: programs,
 		Netns:    o.netns,
+
+		Kubernetes: o.kubernetes,
+
 		Progress: p,
 	}
 	p.audit(file, c, cfg.Start(), to, overlay)

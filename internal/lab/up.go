@@ -15,7 +15,7 @@ import (
 // up starts everything, control plane first, and returns once every worker has
 // called the API by name.
 func (l *Lab) up(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	ctx, cancel := context.WithTimeout(ctx, l.startTimeout())
 	defer cancel()
 	if err := l.writeSecrets(); err != nil {
 		return err
@@ -23,6 +23,11 @@ func (l *Lab) up(ctx context.Context) error {
 	layout := l.Layout()
 	if err := l.wire(ctx, layout); err != nil {
 		return err
+	}
+	if l.cfg.Kubernetes.Real() {
+		if err := l.startEtcd(ctx); err != nil {
+			return err
+		}
 	}
 	l.exposed = l.cfg.Start != cluster.Gossip // nothing of the lab runs yet
 	if err := l.StartLoadBalancer(ctx); err != nil {
@@ -59,11 +64,11 @@ func (l *Lab) up(ctx context.Context) error {
 func (l *Lab) memberPrograms() []Program {
 	switch {
 	case l.cfg.Start == cluster.None:
-		return []Program{APIServer, Agent}
+		return []Program{l.apiServer(), Agent}
 	case l.cfg.Start == cluster.Hybrid && l.legacy():
-		return []Program{APIServer, Peer, Agent} // a peer in protokube's place serves no worker
+		return []Program{l.apiServer(), Peer, Agent} // a peer in protokube's place serves no worker
 	default:
-		return []Program{APIServer, Peer}
+		return []Program{l.apiServer(), Peer}
 	}
 }
 
@@ -103,7 +108,7 @@ func (l *Lab) awaitWorkers(ctx context.Context) error {
 		})
 		if err != nil {
 			m, _ := l.machine(n.Name)
-			return fmt.Errorf("worker %s has no path to the API after %v: %w%s", n.Name, startTimeout, err, m.tail())
+			return fmt.Errorf("worker %s has no path to the API after %v: %w%s", n.Name, l.startTimeout(), err, m.tail())
 		}
 	}
 	return nil

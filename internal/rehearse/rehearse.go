@@ -45,6 +45,9 @@ type Config struct {
 	Programs lab.Programs
 	// Netns gives every node a network namespace.
 	Netns bool
+	// Kubernetes are the programs of a real control plane; the zero value has the
+	// lab's built-in API servers.
+	Kubernetes lab.Kubernetes
 	// Log receives the lab's own events; nil discards.
 	Log *slog.Logger
 	// Progress is told what happens, as it happens. It must return quickly.
@@ -84,6 +87,9 @@ func Run(ctx context.Context, cfg Config) (report.Rehearsal, error) {
 	start := cfg.Start()
 	r.evidence.From = string(start)
 	r.evidence.API = "built in"
+	if cfg.Kubernetes.Real() {
+		r.evidence.API = "kube-apiserver"
+	}
 	if start != cluster.None {
 		r.evidence.Overlay = string(cfg.Overlay)
 	}
@@ -110,6 +116,8 @@ func Run(ctx context.Context, cfg Config) (report.Rehearsal, error) {
 		Programs: cfg.Programs,
 		Netns:    cfg.Netns,
 		Log:      cfg.Log,
+
+		Kubernetes: cfg.Kubernetes,
 	}, r.use)
 	r.evidence.Took = time.Since(began)
 	return r.evidence, err
