@@ -152,6 +152,10 @@ func (e *Executor) see(ctx context.Context) (seen *observe.Cluster, bridged bool
 	if err = seen.Look(ctx, e.Provider); err != nil {
 		return nil, false, err
 	}
+	if ctx.Err() != nil {
+		// What a deadline cuts off is full of gaps.
+		return nil, false, fmt.Errorf("look at %s: %w", e.Problem.Cluster, ctx.Err())
+	}
 	if seen.Cloud == nil {
 		return nil, false, fmt.Errorf("look at the machines of %s: %s", e.Problem.Cluster, seen.Blind)
 	}

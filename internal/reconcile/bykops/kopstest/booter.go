@@ -31,7 +31,7 @@ type Booter struct {
 	Store    store.Store
 	Provider cloud.Provider
 	Kube     *kubetest.Server
-	// Every is the pause between two looks. 0: 50 ms.
+	// Every is the pause between two looks. 0: half a second.
 	Every time.Duration
 	// Refuse keeps instances from joining, whatever their configuration. It may be
 	// nil.
@@ -49,7 +49,7 @@ func (b *Booter) Run(ctx context.Context) {
 		b.look(ctx)
 		every := b.Every
 		if every == 0 {
-			every = 50 * time.Millisecond
+			every = 500 * time.Millisecond
 		}
 		select {
 		case <-time.After(every):
