@@ -9,6 +9,7 @@ NFPM := CGO_ENABLED=0 GOFLAGS=-trimpath go tool -modfile=tools/nfpm/go.mod nfpm
 VERSION ?= 0.0.0-dev
 ARCH := $(shell go env GOARCH)
 FUZZTIME ?= 20s
+SOAKTIME ?= 30m
 FUZZDIRS ?= internal
 # Making an interesting input smaller takes up to a minute of no fuzzing unless told otherwise.
 FUZZFLAGS := -fuzztime $(FUZZTIME) -fuzzminimizetime 200x
@@ -51,7 +52,11 @@ test-faults: build ## the same with faults, on each overlay
 	MUSTER_BIN=$(CURDIR)/bin $(GOTEST) -count=1 -timeout 12m -p 1 -run '^TestLabFaults' ./test/lab
 
 test-failover: build ## what API servers that fail cost a worker's connections: failover ROW RECOVERY_MS FAILED_NEW ok|late
-	@MUSTER_BIN=$(CURDIR)/bin go test -count=1 -timeout 15m -v ./test/failover | grep -E '^ *failover |^(FAIL|panic|ok|---)|SKIPPED|failover_test'
+	@MUSTER_BIN=$(CURDIR)/bin go test -count=1 -timeout 15m -run '^TestFailover$$' -v ./test/failover | grep -E '^ *failover |^(FAIL|panic|ok|---)|SKIPPED|failover_test'
+
+test-soak: build ## random faults for SOAKTIME (default 30m): soak NAME VALUE UNIT; SOAKSEED repeats a run
+	@MUSTER_BIN=$(CURDIR)/bin SOAKTIME=$(SOAKTIME) SOAKSEED=$(SOAKSEED) go test -count=1 -timeout 2h -run '^TestSoak$$' -v ./test/failover | \
+	  grep -E '^ *soak |^(FAIL|panic|ok|---)|SKIPPED|soak_test|world_test'
 
 cross: ## build for each other system and processor
 	@for p in linux/arm64 darwin/arm64 windows/amd64; do echo "build muster $$p"; \
@@ -98,4 +103,4 @@ fuzz: ## every fuzzer for FUZZTIME (default 20s)
 clean: ## remove what build made
 	rm -rf bin packaging/man packaging/completion
 
-.PHONY: help build demo test test-unit test-race test-mesh test-aws moto test-lab test-faults test-failover cross packages test-packages lint bench bench-aws bench-balancer fuzz fuzz-legacy clean
+.PHONY: help build demo test test-unit test-race test-mesh test-aws moto test-lab test-faults test-failover test-soak cross packages test-packages lint bench bench-aws bench-balancer fuzz fuzz-legacy clean

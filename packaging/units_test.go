@@ -1,4 +1,3 @@
-// Package packaging tests what is in this directory: units, packages, dashboard.
 package packaging
 
 import (

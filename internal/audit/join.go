@@ -115,9 +115,16 @@ func (in Input) group(name string, role cluster.Role) Group {
 		out.Verdict = conclude(cloud.BootUnknown, []Link{{LinkTemplate, Undecided, why}}, in.Strict)
 		return out
 	}
-	if why, foreign := in.gap(cloud.GapForeignBoot, name); foreign {
-		out.Verdict = conclude(cloud.BootUnknown, []Link{in.template(seen), {LinkBoot, Broken, why}}, in.Strict)
-	} else {
+	foreign, isForeign := in.gap(cloud.GapForeignBoot, name)
+	absent, isAbsent := in.absent("boot configuration", name)
+	switch {
+	case isForeign:
+		out.Verdict = conclude(cloud.BootUnknown, []Link{in.template(seen), {LinkBoot, Broken, foreign}}, in.Strict)
+	case isAbsent && seen.Template.ID == "":
+		out.Verdict = conclude(cloud.BootUnknown, []Link{{LinkTemplate, Broken, absent}}, in.Strict)
+	case isAbsent:
+		out.Verdict = conclude(cloud.BootUnknown, []Link{in.template(seen), {LinkBoot, Broken, absent}}, in.Strict)
+	default:
 		out.Verdict = in.verdict(seen, seen.Template.Boot, in.template(seen))
 	}
 	for _, r := range generations(seen) {

@@ -104,9 +104,12 @@ func (c *chain) addresses() {
 	for i, server := range c.boot.Servers {
 		addr, ok := serverAddr(server)
 		switch {
-		case !ok:
-			c.add(LinkEndpoints, Undecided, "%s is no address", server)
-			return
+		case !ok && i == 0:
+			if state, detail := c.serverName(server); state != Holds {
+				c.add(LinkEndpoints, state, "%s, and a node does not try the second server", detail)
+				return
+			}
+		case !ok: // never asked
 		case slices.Contains(balancers, addr):
 		case slices.Contains(nodes, addr):
 			c.direct = c.direct || i == 0
@@ -129,36 +132,36 @@ func (c *chain) addresses() {
 	c.add(LinkEndpoints, Holds, "%s", detail)
 }
 
-// serverNames: a node that is new can resolve only what hosted DNS carries.
+// serverNames: the first server decides, as among addresses.
 func (c *chain) serverNames() {
-	hosted := c.in.Topology() == cluster.Public || c.in.Topology() == cluster.Private
-	c.direct = hosted // hosted DNS names the control-plane nodes themselves
-	var open []string
-	for _, server := range c.boot.Servers {
-		u, err := url.Parse(server)
-		if err != nil || u.Hostname() == "" {
-			c.add(LinkEndpoints, Broken, "%q is no URL of a server", server)
-			return
-		}
-		host := u.Hostname()
-		if cluster.OwnsName(c.in.Spec.Name, host) && !hosted {
-			c.add(LinkEndpoints, Broken, "no address, only the name %s, which nothing resolves for a node that is new", host)
-			return
-		}
-		addrs, asked := c.resolved(host)
-		switch {
-		case asked && len(addrs) == 0:
-			c.add(LinkEndpoints, Broken, "%s does not resolve", host)
-			return
-		case !asked:
-			open = append(open, host)
-		}
+	c.direct = c.hosted() // hosted DNS names the control-plane nodes themselves
+	state, detail := c.serverName(c.boot.Servers[0])
+	c.add(LinkEndpoints, state, "%s", detail)
+}
+
+// hosted reports whether hosted DNS carries the cluster's names.
+func (c *chain) hosted() bool {
+	return c.in.Topology() == cluster.Public || c.in.Topology() == cluster.Private
+}
+
+// serverName judges a server that is named: a node that is new can resolve only
+// what hosted DNS carries.
+func (c *chain) serverName(server string) (State, string) {
+	u, err := url.Parse(server)
+	if err != nil || u.Hostname() == "" {
+		return Broken, fmt.Sprintf("%q is no URL of a server", server)
 	}
-	if len(open) > 0 {
-		c.add(LinkEndpoints, Undecided, "whether a new node resolves %s was not asked", strings.Join(open, ", "))
-		return
+	host := u.Hostname()
+	if cluster.OwnsName(c.in.Spec.Name, host) && !c.hosted() {
+		return Broken, fmt.Sprintf("no address, only the name %s, which nothing resolves for a node that is new", host)
 	}
-	c.add(LinkEndpoints, Holds, "%s resolves", strings.Join(c.boot.Servers, " "))
+	switch addrs, asked := c.resolved(host); {
+	case !asked:
+		return Undecided, fmt.Sprintf("whether a new node resolves %s was not asked", host)
+	case len(addrs) == 0:
+		return Broken, host + " does not resolve"
+	}
+	return Holds, server + " resolves"
 }
 
 func (c *chain) resolved(host string) (addrs []netip.Addr, asked bool) {
@@ -291,8 +294,12 @@ func (c *chain) target(link string, port int) {
 		c.add(link, Holds, "%d of %d targets healthy on port %d (%s)", healthy, len(best.Targets), port, best.Check)
 	case best.Targets == nil && missing:
 		c.add(link, Undecided, "target health: %s", why)
-	case waiting > 0 || best.Targets == nil:
-		c.add(link, Undecided, "health of %d targets on port %d is not known", len(best.Targets), port)
+	case best.Targets == nil:
+		c.add(link, Undecided, "the targets of port %d were not read", port)
+	case waiting > 0:
+		c.add(link, Undecided, "health of %d of %d targets on port %d is not known", waiting, len(best.Targets), port)
+	case len(best.Targets) == 0:
+		c.add(link, Broken, "port %d has no target", port)
 	default:
 		c.add(link, Broken, "none of %d targets is healthy on port %d", len(best.Targets), port)
 	}

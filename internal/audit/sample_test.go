@@ -24,6 +24,12 @@ const samples = "../../../shared/samples"
 // healthy.
 func sample(t *testing.T, name string) Input {
 	t.Helper()
+	return edited(t, name, nil)
+}
+
+// edited is a sample with something changed in it, before it is read.
+func edited(t *testing.T, name string, change func(*dump)) Input {
+	t.Helper()
 	spec, err := os.ReadFile(filepath.Join(samples, "specs", name+".yaml"))
 	if err != nil {
 		if os.Getenv("MUSTER_REQUIRE_ALL") != "" {
@@ -39,11 +45,14 @@ func sample(t *testing.T, name string) Input {
 	if err := json.Unmarshal(data, &d); err != nil {
 		t.Fatal(err)
 	}
-	c, err := cluster.Parse(name+".yaml", spec)
+	if d.Spec = string(spec); change != nil {
+		change(&d)
+	}
+	c, err := cluster.Parse(name+".yaml", []byte(d.Spec))
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := ReadManifest(spec)
+	m, err := ReadManifest([]byte(d.Spec))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,6 +64,7 @@ func sample(t *testing.T, name string) Input {
 
 // dump is what a sample holds.
 type dump struct {
+	Spec            string `json:"-"` // from the file beside it
 	Cluster         string
 	LaunchTemplates []struct {
 		ID, Name, UserData string
@@ -137,8 +147,10 @@ func (d dump) observe(t *testing.T) *cloud.Observation {
 		for _, lt := range d.LaunchTemplates {
 			if lt.Name == g.LaunchTemplate {
 				out.Template = cloud.Template{ID: lt.ID, Version: "1", Boot: bootOfUserData(t, lt.UserData), Permissions: lt.Data.IamInstanceProfile.Name}
-				out.Role = out.Template.Boot.Role
 			}
+		}
+		if out.Role = cluster.RoleControlPlane; g.Tags["k8s.io/role/node"] != "" {
+			out.Role = cluster.RoleNode
 		}
 		for range g.Desired {
 			i := cloud.Instance{ID: "i-" + next.String(), Addr: next, State: "running", Generation: cloud.GenerationNew, Version: "1"}

@@ -40,6 +40,7 @@ type labUpOptions struct {
 	topology string
 	overlay  string
 	netns    bool
+	api      apiServerOptions
 }
 
 func newLabUp(s streams, dir *string) *cobra.Command {
@@ -56,11 +57,13 @@ func newLabUp(s streams, dir *string) *cobra.Command {
 	f.StringVar(&o.topology, "topology", "", "gossip or none (default: what the manifest says)")
 	f.StringVar(&o.overlay, "overlay", "", overlayUsage)
 	f.BoolVar(&o.netns, "netns", false, "give each node a network namespace and its own /etc/hosts (Linux, root)")
+	o.api.addTo(f)
 	return cmd
 }
 
-// upTimeout bounds how long `lab up` waits for the lab.
-const upTimeout = 90 * time.Second
+// upTimeout bounds how long `lab up` waits for the lab, whose own limit is
+// shorter.
+const upTimeout = 5 * time.Minute
 
 func labUp(ctx context.Context, s streams, dir string, o labUpOptions) error {
 	if o.file == "" {
@@ -81,6 +84,11 @@ func labUp(ctx context.Context, s streams, dir string, o labUpOptions) error {
 	if o.overlay != "" && startOf(specs[0], o.topology) == cluster.None {
 		return usagef("--overlay %s: a lab that starts in none does not gossip; add --topology gossip", o.overlay)
 	}
+	kubernetes, err := o.api.find()
+	if err != nil {
+		return err
+	}
+	o.netns = o.netns || kubernetes.Real()
 	if o.netns {
 		if err := netns.Check(); err != nil {
 			return usagef("--netns: %w", err)
@@ -108,7 +116,7 @@ func labUp(ctx context.Context, s streams, dir string, o labUpOptions) error {
 	defer log.Close()
 	// Not bound to ctx: the supervisor is to outlive this command. It ends by
 	// `muster lab down`, by SIGTERM, or by itself if the lab does not come up.
-	supervisor := exec.Command(programs.Muster, superviseVerb, base, file, o.topology, o.overlay, fmt.Sprint(o.netns))
+	supervisor := exec.Command(programs.Muster, superviseVerb, base, file, o.topology, o.overlay, fmt.Sprint(o.netns), kubernetes.APIServer, kubernetes.Etcd)
 	supervisor.Stdout, supervisor.Stderr = log, log
 	detach(supervisor)
 	if err := supervisor.Start(); err != nil {

@@ -3,10 +3,13 @@ package cli
 import (
 	"context"
 	"fmt"
-	"strings"
+	"slices"
 
 	"github.com/spf13/cobra"
 
+	"github.com/muster-dev/muster/internal/cloud"
+	"github.com/muster-dev/muster/internal/cloud/bootconfig"
+	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/lab"
 	"github.com/muster-dev/muster/internal/plan"
 )
@@ -25,8 +28,17 @@ cloud, finds the plan that "muster plan cluster" finds, and carries it out on re
 processes on this machine. With --plan it rehearses that plan, if what it was made
 from is still so. It reads, and changes neither store nor cloud.
 
-Unless --overlay says otherwise the nodes of the lab gossip over what kOps's do,
-with muster-peer in protokube's place. Groups have as many nodes as minSize says.
+The lab starts in the topology that was seen. Its workers boot as kOps's do, from
+what their groups' templates say: they gossip, with muster-peer in protokube's
+place, or get the load balancer's addresses once, or ask a name that nothing
+resolves, in vain. A worker is replaced by one of its group's template, and what
+kOps does beside an update happens here too: the workers' role is narrowed at
+once, dns-controller goes a moment after the switch to None. The load balancer is
+all that such workers have, so --fault load-balancer-gone costs them the API. With
+--endpoints list workers run muster-agent, as in muster rehearse -f.
+
+Unless --overlay says otherwise nodes gossip over what kOps's do. Groups have as
+many nodes as minSize says.
 
   muster rehearse cluster atlas.k8s.local --state s3://kops-state --to none
   muster rehearse cluster atlas.k8s.local --state s3://kops-state --plan plan.yaml
@@ -72,6 +84,9 @@ func rehearseCluster(ctx context.Context, s streams, o rehearseOptions, flags st
 		o.overlay = string(lab.KopsOverlayOf(seen.Spec))
 	}
 	one := subject{from: flags.state, spec: seen.Spec, plan: &chosen}
+	if o.endpoints != "list" { // with a list, what runs on workers is muster-agent
+		one.boots = bootsOf(seen.Cloud)
+	}
 	switch {
 	case chosen.Refused != nil:
 		one.refused = fmt.Errorf("no plan: %s", chosen.Refused.Why)
@@ -92,11 +107,34 @@ func (o *rehearseOptions) choose(ctx context.Context, problem plan.Problem, fact
 		return file.Plan, err
 	}
 	if changed := plan.Changed(file.Observed, facts); len(changed) > 0 {
-		return file.Plan, &plan.FileError{
-			Where: o.plan,
-			What:  "the cluster is no longer what the plan was made from: " + strings.Join(changed, "; "),
-			Next:  "make a new one with muster plan cluster " + problem.Cluster,
-		}
+		return file.Plan, outdated(o.plan, problem.Cluster, changed)
 	}
 	return file.Plan, nil
+}
+
+// bootsOf says how the workers of each group that was seen boot.
+func bootsOf(o *cloud.Observation) map[string]lab.Boot {
+	boots := make(map[string]lab.Boot)
+	for _, g := range o.Groups {
+		if g.Role != cluster.RoleNode {
+			continue
+		}
+		b := lab.Boot{Template: bootconfig.Path(g.Template.Boot)}
+		var lives []cloud.BootPath
+		for _, i := range g.Instances {
+			if i.Generation == cloud.GenerationNew {
+				lives = append(lives, b.Template)
+			} else {
+				lives = append(lives, bootconfig.Path(i.Boot))
+			}
+		}
+		// Of several the lab shows the one that has most to lose.
+		for _, path := range []cloud.BootPath{cloud.BootName, cloud.BootAddresses, cloud.BootGossip} {
+			if slices.Contains(lives, path) {
+				b.Lives = path
+			}
+		}
+		boots[g.Name] = b
+	}
+	return boots
 }

@@ -17,10 +17,11 @@ const superviseVerb = "lab-supervise"
 
 // supervise runs a lab in the background until it is told to stop. args are the
 // directory, the manifest, the topology to start in and the overlay, both perhaps
-// empty, and whether to use network namespaces.
+// empty, whether to use network namespaces, and the programs of a real control
+// plane, empty for the built-in one.
 func supervise(args []string, log *slog.Logger) error {
-	if len(args) != 5 {
-		return fmt.Errorf("want DIR MANIFEST TOPOLOGY OVERLAY NETNS, got %d arguments", len(args))
+	if len(args) != 7 {
+		return fmt.Errorf("want DIR MANIFEST TOPOLOGY OVERLAY NETNS KUBE-APISERVER ETCD, got %d arguments", len(args))
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
@@ -32,13 +33,15 @@ func supervise(args []string, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	return labctl.Supervise(ctx, args[0], lab.Config{
+	return labctl.Supervise(ctx, args[0], args[1], lab.Config{
 		Cluster:  specs[0],
 		Start:    startOf(specs[0], args[2]),
 		Overlay:  lab.Overlay(args[3]),
 		Programs: programs,
 		Netns:    args[4] == "true",
 		Log:      log,
+
+		Kubernetes: lab.Kubernetes{APIServer: args[5], Etcd: args[6]},
 	})
 }
 

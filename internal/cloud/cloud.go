@@ -68,6 +68,9 @@ type Gap struct {
 	What    string `json:"what"`    // the part of the observation, such as "target health"
 	Subject string `json:"subject"` // the group, load balancer or role it is about; empty for all
 	Why     string `json:"why"`     // one line: what was attempted and what came back
+	// Absent: the cloud answered, and there is no such thing. Otherwise it may
+	// be there and could not be read.
+	Absent bool `json:"absent,omitempty"`
 }
 
 // GapForeignBoot is what a [Gap] is about when a template boots into another

@@ -52,9 +52,11 @@ type Config struct {
 	Path string
 
 	// Interval is the time between the end of one check and the start of the
-	// next; each is shortened by up to a tenth. Default 1 s. It bounds how long
-	// a change goes unseen. While every server is down it is a quarter of that:
-	// a node that is cut off has nothing else to wait for.
+	// next, at most; each is shortened by up to a tenth, and to the moment at
+	// which the other servers are checked. Default 1 s. It bounds how long
+	// a change goes unseen. While every server is down it is a quarter of that, or
+	// a tenth after a probe that waited in vain: a node that is cut off has
+	// nothing else to wait for.
 	Interval time.Duration
 
 	// Timeout bounds the probe that decides, connection and TLS included.
@@ -144,6 +146,7 @@ type Checker struct {
 	results map[netip.AddrPort]Result    // same keys as targets
 	spoke   map[netip.AddrPort]time.Time // when a target last let anything be heard
 	held    map[*target]verdict          // see publish
+	round   time.Time                    // when the targets are checked next; see pause
 }
 
 // verdict is what the probes of one target have come to.
@@ -318,6 +321,19 @@ func (c *Checker) heard(t *target) {
 	}
 }
 
+// askOthers has the servers beside t checked now, for whether they answer decides
+// what it means that t does not; waiting for their turn would lengthen every
+// silence by as much.
+func (c *Checker) askOthers(t *target) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for addr, other := range c.targets {
+		if other != t && c.results[addr].Health != endpoint.Down {
+			signal(other.nudged)
+		}
+	}
+}
+
 // release notes the verdicts that need not be held back any more. Called with mu
 // held, as is note.
 func (c *Checker) release() (news bool) {
@@ -360,14 +376,31 @@ func (c *Checker) note(t *target, v verdict) (news bool) {
 	return true
 }
 
-// interval is the time to the next check of any server.
-func (c *Checker) interval() time.Duration {
+// pause is how long to wait, at most an interval, for the next check of a server.
+// Servers are checked together, since most of what a check costs an idle machine is
+// waking up.
+func (c *Checker) pause(waited bool, now time.Time) time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	most := jittered(c.interval(waited))
+	if !now.Before(c.round) {
+		c.round = now.Add(most)
+	}
+	return min(most, c.round.Sub(now))
+}
+
+// interval is the time to the next check of a server. Where the last one waited in
+// vain it has used up time enough.
+//
+// Called with mu held.
+func (c *Checker) interval(waited bool) time.Duration {
 	for _, r := range c.results {
 		if r.Health != endpoint.Down {
 			return c.cfg.Interval
 		}
+	}
+	if waited {
+		return c.cfg.Interval / 10
 	}
 	return c.cfg.Interval / 4
 }

@@ -13,10 +13,11 @@ import (
 // when the first one left a doubt or somebody reported a failed connection.
 const recheckPause = 150 * time.Millisecond
 
-// target checks one server. All but reported belongs to the goroutine in run.
+// target checks one server. All but the channels belongs to the goroutine in run.
 type target struct {
 	addr     netip.AddrPort
 	reported chan struct{} // holds one report that no probe has answered yet
+	nudged   chan struct{} // holds one wish for a check out of turn
 
 	judge judge
 	kept  *link
@@ -27,6 +28,7 @@ func newTarget(addr netip.AddrPort, fall, rise int) *target {
 	return &target{
 		addr:     addr,
 		reported: make(chan struct{}, 1),
+		nudged:   make(chan struct{}, 1),
 		judge:    judge{fall: fall, rise: rise},
 	}
 }
@@ -51,10 +53,11 @@ func (t *target) run(ctx context.Context, c *Checker) {
 		case stale:
 			t.forget()
 		case doubtful:
+			c.askOthers(t)
 			sleep(ctx, recheckPause-time.Since(began))
 		case settled:
 			c.publish(t, verdict{t.judge.health, t.judge.reason, rtt, t.mute})
-			if t.rest(ctx, jittered(c.interval())) {
+			if t.rest(ctx, c.pause(o.timedOut, time.Now())) {
 				sleep(ctx, recheckPause-time.Since(began))
 			}
 		}
@@ -81,7 +84,7 @@ func (t *target) forget() {
 	}
 }
 
-// rest waits for d to pass or ctx to end. It returns early, with true, when a
+// rest waits for d to pass, for a nudge or for ctx to end. It returns early, with true, when a
 // connection to a server that is not down is reported as failed; the kept
 // connection is then no witness. What is down already keeps its pace: reports
 // come with every client that knocks, and a server that is struggling back up
@@ -96,6 +99,7 @@ func (t *target) rest(ctx context.Context, d time.Duration) (reported bool) {
 	select {
 	case <-ctx.Done():
 	case <-timer.C:
+	case <-t.nudged:
 	case <-reports:
 		t.forget()
 		return true

@@ -52,9 +52,7 @@ func (w *walk) classOf(text string) (at int, ok bool) {
 		}
 		node := -1
 		if p.node >= 0 {
-			if child, ok := w.trie[p.node].children[r]; ok {
-				node = child
-			}
+			node = w.trie[p.node].child(r)
 		}
 		p = place{state: state, node: node}
 	}
@@ -82,6 +80,7 @@ type walk struct {
 	trie    []trieNode
 	places  []place
 	offTrie map[int]bool // automaton states seen off the trie
+	plain   map[int]bool // automaton states whose class without a literal is recorded
 
 	classes []class
 	hinted  map[int]bool
@@ -89,9 +88,23 @@ type walk struct {
 }
 
 type trieNode struct {
-	children map[rune]int
-	order    []rune
-	ends     []int // patterns that are this text
+	children []branch // few: a scan is quicker than a map
+	ends     []int    // patterns that are this text
+}
+
+type branch struct {
+	r    rune
+	node int
+}
+
+// child returns where a character leads, or -1.
+func (n trieNode) child(r rune) int {
+	for _, b := range n.children {
+		if b.r == r {
+			return b.node
+		}
+	}
+	return -1
 }
 
 // place is an end of some text: a state of the automaton, a node of the trie or
@@ -103,7 +116,10 @@ type place struct {
 }
 
 func newWalk(globs []glob) *walk {
-	w := &walk{globs: globs, trie: []trieNode{{}}, offTrie: map[int]bool{}, byHits: map[string]int{}, hinted: map[int]bool{}}
+	w := &walk{
+		globs: globs, trie: []trieNode{{}}, offTrie: map[int]bool{}, plain: map[int]bool{},
+		byHits: map[string]int{}, hinted: map[int]bool{},
+	}
 	var wild []glob
 	var index []int
 	for i, g := range globs {
@@ -120,16 +136,11 @@ func newWalk(globs []glob) *walk {
 func (w *walk) insert(text string, pattern int) {
 	at := 0
 	for _, r := range text {
-		next, ok := w.trie[at].children[r]
-		if !ok {
+		next := w.trie[at].child(r)
+		if next < 0 {
 			next = len(w.trie)
 			w.trie = append(w.trie, trieNode{})
-			n := &w.trie[at]
-			if n.children == nil {
-				n.children = map[rune]int{}
-			}
-			n.children[r] = next
-			n.order = append(n.order, r)
+			w.trie[at].children = append(w.trie[at].children, branch{r, next})
 		}
 		at = next
 	}
@@ -155,46 +166,52 @@ func (w *walk) run(nonEmpty bool) error {
 // leave goes on from a place by every character that makes a difference.
 func (w *walk) leave(at int) error {
 	p := w.places[at]
-	children := map[rune]int{}
+	var here trieNode // off the trie nothing branches
 	if p.node >= 0 {
-		children = w.trie[p.node].children
-		for _, r := range w.trie[p.node].order {
-			state, err := w.dfa.next(p.state, w.dfa.symbol(r))
-			if err != nil {
-				return err
-			}
-			w.places = append(w.places, place{state: state, node: children[r], from: at, r: r})
-		}
+		here = w.trie[p.node]
 	}
-	for symbol := 0; symbol <= len(w.dfa.alphabet); symbol++ {
-		var r rune
-		if symbol < len(w.dfa.alphabet) {
-			if r = w.dfa.alphabet[symbol]; has(children, r) {
-				continue
-			}
-		} else {
-			r = w.dfa.other(children)
-		}
-		state, err := w.dfa.next(p.state, symbol)
+	for _, b := range here.children {
+		state, err := w.dfa.next(p.state, w.dfa.symbol(b.r))
 		if err != nil {
 			return err
 		}
-		if !w.offTrie[state] {
-			w.offTrie[state] = true
-			w.places = append(w.places, place{state: state, node: -1, from: at, r: r})
+		w.places = append(w.places, place{state: state, node: b.node, from: at, r: b.r})
+	}
+	for _, symbol := range w.dfa.matter(p.state) {
+		r := w.dfa.alphabet[symbol]
+		if here.child(r) >= 0 {
+			continue
 		}
+		if err := w.offTrieBy(at, symbol, r); err != nil {
+			return err
+		}
+	}
+	return w.offTrieBy(at, len(w.dfa.alphabet), w.dfa.other(here))
+}
+
+// offTrieBy goes on from a place by a character that leaves the trie.
+func (w *walk) offTrieBy(at, symbol int, r rune) error {
+	state, err := w.dfa.next(w.places[at].state, symbol)
+	if err != nil {
+		return err
+	}
+	if !w.offTrie[state] {
+		w.offTrie[state] = true
+		w.places = append(w.places, place{state: state, node: -1, from: at, r: r})
 	}
 	return nil
 }
 
-func has(children map[rune]int, r rune) bool {
-	_, ok := children[r]
-	return ok
-}
-
 // record notes the class of the text that ends at a place.
 func (w *walk) record(at int) {
-	hits := w.hits(w.places[at])
+	p := w.places[at]
+	if p.node < 0 || len(w.trie[p.node].ends) == 0 {
+		if w.plain[p.state] {
+			return
+		}
+		w.plain[p.state] = true
+	}
+	hits := w.hits(p)
 	key := bitsOf(hits)
 	if _, ok := w.byHits[key]; ok {
 		return
@@ -281,9 +298,9 @@ func (a *automaton) symbol(r rune) int {
 
 // other returns a character that neither the patterns nor the trie here name. It
 // has no upper case, so that it can stand in a folded text.
-func (a *automaton) other(children map[rune]int) rune {
+func (a *automaton) other(here trieNode) rune {
 	const first = "xyzabcdefghijklmnopqrstuvw0123456789-_"
-	free := func(r rune) bool { return a.symbol(r) == len(a.alphabet) && !has(children, r) }
+	free := func(r rune) bool { return a.symbol(r) == len(a.alphabet) && here.child(r) < 0 }
 	for _, r := range first {
 		if free(r) {
 			return r
@@ -334,6 +351,28 @@ func (a *automaton) state(set []int32) int {
 	a.sets = append(a.sets, slices.Clone(set))
 	a.steps = append(a.steps, slices.Repeat([]int{-1}, len(a.alphabet)+1))
 	return s
+}
+
+// matter returns the symbols that may lead elsewhere from a state than a
+// character that no pattern names.
+func (a *automaton) matter(state int) (symbols []int) {
+	note := func(r rune) {
+		if s := a.symbols[r]; !slices.Contains(symbols, s) {
+			symbols = append(symbols, s)
+		}
+	}
+	for _, p := range a.sets[state] {
+		switch t := a.flat[p]; t.kind {
+		case char:
+			note(t.r)
+		case fold:
+			note(t.r)
+			note(t.r - 'a' + 'A')
+		case oneSeg, manySeg:
+			note(':')
+		}
+	}
+	return symbols
 }
 
 // next is where a symbol leads.

@@ -8,7 +8,10 @@ import (
 // A glob is a compiled pattern: what a text must look like.
 type glob struct {
 	tokens []token
-	text   string // as written
+	text   string      // as written
+	refs   []reference // of the variables
+	// segments says that a wildcard stops at colons.
+	segments bool
 	// variable says that the pattern names a key of the request's context, so
 	// that what it matches depends on the request.
 	variable bool
@@ -16,10 +19,14 @@ type glob struct {
 
 type token struct {
 	kind tokenKind
-	r    rune   // of char and fold
-	key  string // of variable, lower case
-	or   string // default of variable
-	has  bool   // variable has a default
+	r    rune // of char and fold; of a variable, its number among the references
+}
+
+// reference is a variable: a key of the request's context.
+type reference struct {
+	key string // lower case
+	or  string // default
+	has bool   // there is a default
 }
 
 type tokenKind uint8
@@ -56,11 +63,11 @@ func lowerRune(r rune) rune {
 
 // compile reads a pattern.
 func (d dialect) compile(text string) glob {
-	g := glob{text: text}
+	g := glob{text: text, tokens: make([]token, 0, len(text))}
 	for rest := text; rest != ""; {
 		if d.variables && strings.HasPrefix(rest, "${") {
 			if end := strings.IndexByte(rest, '}'); end > 0 {
-				g.add(d.reference(rest[2:end]))
+				g.refer(rest[2:end])
 				rest = rest[end+1:]
 				continue
 			}
@@ -83,6 +90,7 @@ func (d dialect) compile(text string) glob {
 
 func (g *glob) add(t token) {
 	g.variable = g.variable || t.kind == variable
+	g.segments = g.segments || t.kind == manySeg
 	g.tokens = append(g.tokens, t)
 }
 
@@ -93,15 +101,17 @@ func (d dialect) literal(r rune) token {
 	return token{kind: char, r: r}
 }
 
-// reference reads what stands between ${ and }: an escaped *, ? or $, or a
-// context key with perhaps a default.
-func (d dialect) reference(name string) token {
+// refer adds what stands between ${ and }: an escaped *, ? or $, or a context
+// key with perhaps a default.
+func (g *glob) refer(name string) {
 	switch name {
 	case "*", "?", "$":
-		return token{kind: char, r: rune(name[0])}
+		g.add(token{kind: char, r: rune(name[0])})
+		return
 	}
 	key, or, has := strings.Cut(name, ",")
-	return token{kind: variable, key: lower(strings.TrimSpace(key)), or: strings.Trim(strings.TrimSpace(or), "'"), has: has}
+	g.add(token{kind: variable, r: rune(len(g.refs))})
+	g.refs = append(g.refs, reference{key: lower(strings.TrimSpace(key)), or: strings.Trim(strings.TrimSpace(or), "'"), has: has})
 }
 
 // compileARN reads a pattern whose six parts are compared one by one, as ArnLike
@@ -141,11 +151,12 @@ func (g glob) resolve(ctx map[string][]string) (glob, bool) {
 			resolved.add(t)
 			continue
 		}
-		value := t.or
-		switch values := ctx[t.key]; {
+		ref := g.refs[t.r]
+		value := ref.or
+		switch values := ctx[ref.key]; {
 		case len(values) == 1:
 			value = values[0]
-		case len(values) > 1, !t.has:
+		case len(values) > 1, !ref.has:
 			return glob{}, false
 		}
 		for _, r := range value {
@@ -198,6 +209,38 @@ func (t token) takes(r rune) bool {
 
 // match reports whether a text matches. The pattern has no variables.
 func (g glob) match(text string) bool {
+	if g.segments {
+		return g.matchSets(text)
+	}
+	// The last "any text" takes as little as it can, and more whenever what
+	// follows it does not fit.
+	at, star, from := 0, -1, ""
+	for rest := text; rest != ""; {
+		r, size := utf8.DecodeRuneInString(rest)
+		switch {
+		case at < len(g.tokens) && g.tokens[at].kind == many:
+			star, from = at, rest
+			at++
+		case at < len(g.tokens) && g.tokens[at].takes(r):
+			rest = rest[size:]
+			at++
+		case star >= 0:
+			_, size := utf8.DecodeRuneInString(from)
+			from = from[size:]
+			at, rest = star+1, from
+		default:
+			return false
+		}
+	}
+	for at < len(g.tokens) && g.tokens[at].kind == many {
+		at++
+	}
+	return at == len(g.tokens)
+}
+
+// matchSets is match for wildcards that cannot take any text, of which more than
+// the last may have to give way: it follows all ways to match at once.
+func (g glob) matchSets(text string) bool {
 	// at holds the positions in the pattern that the text so far can lead to.
 	at := make([]bool, len(g.tokens)+1)
 	next := make([]bool, len(at))

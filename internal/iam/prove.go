@@ -138,22 +138,42 @@ func newProver(newer, older []Policy) *prover {
 			p.statements = append(p.statements, side)
 		}
 	}
-	add(relevant(p.newer, p.newer), true)
-	add(relevant(p.older, p.newer), false)
+	left := uncovered(p.newer, p.older)
+	add(relevant(left, left), true)
+	add(relevant(p.older, left), false)
 	return p
 }
 
 // relevant drops actions that the newer statements do not allow whatever the
 // resource, and statements that have none left: no counter-example can have them.
 func relevant(statements, newer []statement) []statement {
+	literals := map[string]bool{}
+	var wide []matcher
+	for _, s := range newer {
+		if !s.allow {
+			continue
+		}
+		var wild []glob
+		for _, g := range s.action.globs {
+			if action, ok := g.literal(); ok && !s.action.not {
+				literals[action] = true
+			} else {
+				wild = append(wild, g)
+			}
+		}
+		if len(wild) > 0 || s.action.not {
+			wide = append(wide, matcher{not: s.action.not, globs: wild})
+		}
+	}
 	allowable := func(action string) bool {
-		return slices.ContainsFunc(newer, func(s statement) bool { return s.allow && s.action.eval(action, nil) == yes })
+		return literals[action] || slices.ContainsFunc(wide, func(m matcher) bool { return m.eval(action, nil) == yes })
 	}
 	var kept []statement
 	for _, s := range statements {
 		var globs []glob
 		for _, g := range s.action.globs {
-			if action, ok := g.literal(); !ok || allowable(action) {
+			// An exception stays: without it the others would seem to match.
+			if action, ok := g.literal(); !ok || s.action.not || allowable(action) {
 				globs = append(globs, g)
 			}
 		}

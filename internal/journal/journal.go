@@ -139,6 +139,16 @@ const suffix = ".json"
 // entries.
 func (j *Journal) key(seq uint64) string { return fmt.Sprintf("%s/%07d%s", j.dir, seq, suffix) }
 
+// Hash is the hexadecimal SHA-256 of an entry as it is stored: what the next one
+// names it by.
+func (e Entry) Hash() string {
+	data, err := json.Marshal(e)
+	if err != nil {
+		return "" // cannot be: an entry that was read or written is JSON
+	}
+	return hash(append(data, '\n'))
+}
+
 func hash(data []byte) string {
 	sum := sha256.Sum256(data)
 	return hex.EncodeToString(sum[:])

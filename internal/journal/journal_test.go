@@ -52,6 +52,21 @@ func TestWhatWasAppendedIsReadBackByTheNextRun(t *testing.T) {
 	}
 }
 
+func TestAnEntrysHashIsWhatTheNextOneNames(t *testing.T) {
+	s := &mem.Store{}
+	appended(t, opened(t, s), writer,
+		Entry{Kind: Begun},
+		Entry{Kind: Outcome, Detail: json.RawMessage(`{ "html": "<&>", "n": 1.50 }`)},
+		Entry{Kind: Ended},
+	)
+	entries := opened(t, s).Entries()
+	for i := range entries[1:] {
+		if got := entries[i].Hash(); got != entries[i+1].Prev {
+			t.Errorf("entry %d: hash %.12s; the next one names %.12s", i+1, got, entries[i+1].Prev)
+		}
+	}
+}
+
 func TestTheNumberOfEntriesDoesNotChangeTheirOrder(t *testing.T) {
 	s := &mem.Store{}
 	j := opened(t, s)

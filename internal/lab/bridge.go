@@ -21,13 +21,21 @@ func (l *Lab) Gossips() bool { return l.legacy() }
 // that a leaf which wrote the balancer alone would only be corrected.
 func (l *Lab) PublishBalancer(ctx context.Context) error {
 	layout := l.Layout()
-	return l.publish(ctx, layout.addrs(APIPort), layout.balancer(APIPort))
+	if err := l.publish(ctx, layout.addrs(APIPort), layout.balancer(APIPort)); err != nil {
+		return err
+	}
+	l.note(func(d *Declared) { d.Bridge = true })
+	return nil
 }
 
 // WithdrawBalancer takes it out again, by writing what stood there before: a
 // record is never withdrawn from under those that read it.
 func (l *Lab) WithdrawBalancer(ctx context.Context) error {
-	return l.publish(ctx, l.Layout().addrs(APIPort), nil)
+	if err := l.publish(ctx, l.Layout().addrs(APIPort), nil); err != nil {
+		return err
+	}
+	l.note(func(d *Declared) { d.Bridge = false })
+	return nil
 }
 
 // publish runs muster gossip publish for each name of the cluster.

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -22,11 +23,12 @@ const callTimeout = 3 * time.Second
 // network where it has one. The server must prove serverName by a certificate of
 // the cluster's CA, whatever address is dialled, and answer 200.
 func (l *Lab) Call(ctx context.Context, from string, to netip.AddrPort, serverName, path string) error {
-	_, err := l.get(ctx, from, to, serverName, path)
+	_, err := l.request(ctx, http.MethodGet, from, to, serverName, path)
 	return err
 }
 
-func (l *Lab) get(ctx context.Context, from string, to netip.AddrPort, serverName, path string) ([]byte, error) {
+// request makes one request, as whoever the certificates say.
+func (l *Lab) request(ctx context.Context, method, from string, to netip.AddrPort, serverName, path string, as ...tls.Certificate) ([]byte, error) {
 	m, err := l.machine(from)
 	if err != nil {
 		return nil, err
@@ -40,9 +42,9 @@ func (l *Lab) get(ctx context.Context, from string, to netip.AddrPort, serverNam
 	client := http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext:       m.dial,
-		TLSClientConfig:   &tls.Config{ServerName: serverName, RootCAs: roots, MinVersion: tls.VersionTLS12},
+		TLSClientConfig:   &tls.Config{ServerName: serverName, RootCAs: roots, Certificates: as, MinVersion: tls.VersionTLS12},
 	}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+to.String()+path, nil)
+	req, err := http.NewRequestWithContext(ctx, method, "https://"+to.String()+path, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -56,10 +58,18 @@ func (l *Lab) get(ctx context.Context, from string, to netip.AddrPort, serverNam
 		return nil, err
 	}
 	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s answered %s: %.100s", to, resp.Status, strings.TrimSpace(string(body)))
+		return nil, &statusError{resp.StatusCode, fmt.Sprintf("%s answered %s: %.100s", to, resp.Status, strings.TrimSpace(string(body)))}
 	}
 	return body, nil
 }
+
+// statusError is an answer that is not 200.
+type statusError struct {
+	code int
+	says string
+}
+
+func (e *statusError) Error() string { return e.says }
 
 // dial connects from the machine.
 func (m *machine) dial(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -88,15 +98,13 @@ func (l *Lab) roots() (*x509.CertPool, error) {
 	return roots, nil
 }
 
+// nodeTimeout is how old the last heart beat of a ready node may be. A real
+// control plane leaves that to a controller, which the lab does not run.
+const nodeTimeout = 6 * time.Second
+
 // NodesReady asks an API server which nodes are ready. Any that answers will do.
 func (l *Lab) NodesReady(ctx context.Context) (ready []string, err error) {
-	var body []byte
-	for _, n := range l.Layout().ControlPlane() {
-		body, err = l.get(ctx, n.Name, netip.AddrPortFrom(n.Addr, APIPort), "api.internal."+l.cfg.Cluster.Name, "/api/v1/nodes")
-		if err == nil {
-			break
-		}
-	}
+	body, err := l.operate(ctx, http.MethodGet, "/api/v1/nodes")
 	if err != nil {
 		return nil, fmt.Errorf("list nodes: %w", err)
 	}
@@ -106,7 +114,10 @@ func (l *Lab) NodesReady(ctx context.Context) (ready []string, err error) {
 				Name string `json:"name"`
 			} `json:"metadata"`
 			Status struct {
-				Conditions []struct{ Type, Status string } `json:"conditions"`
+				Conditions []struct {
+					Type, Status      string
+					LastHeartbeatTime time.Time
+				} `json:"conditions"`
 			} `json:"status"`
 		} `json:"items"`
 	}
@@ -115,10 +126,35 @@ func (l *Lab) NodesReady(ctx context.Context) (ready []string, err error) {
 	}
 	for _, item := range list.Items {
 		for _, c := range item.Status.Conditions {
-			if c.Type == "Ready" && c.Status == "True" {
+			if c.Type == "Ready" && c.Status == "True" && time.Since(c.LastHeartbeatTime) < nodeTimeout {
 				ready = append(ready, item.Metadata.Name)
 			}
 		}
 	}
 	return ready, nil
+}
+
+// deleteNode takes a node out of the API, if it is there.
+func (l *Lab) deleteNode(ctx context.Context, name string) error {
+	_, err := l.operate(ctx, http.MethodDelete, "/api/v1/nodes/"+name)
+	if status := (*statusError)(nil); errors.As(err, &status) && status.code == http.StatusNotFound {
+		return nil
+	}
+	return err
+}
+
+// operate asks an API server for something as the cluster's operator. Any that
+// answers will do.
+func (l *Lab) operate(ctx context.Context, method, path string) (body []byte, err error) {
+	pair, err := tls.LoadX509KeyPair(l.path("pki/operator.crt"), l.path("pki/operator.key"))
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range l.Layout().ControlPlane() {
+		body, err = l.request(ctx, method, n.Name, netip.AddrPortFrom(n.Addr, APIPort), l.apiName(), path, pair)
+		if err == nil || errors.As(err, new(*statusError)) {
+			break
+		}
+	}
+	return body, err
 }

@@ -33,19 +33,23 @@ type kubeletConfig struct {
 	Key         string         `json:"key"`
 	Targets     []probe.Target `json:"targets"`
 	Samples     string         `json:"samples"`
+	// Lease is whether the API server keeps leases, by which a real control plane
+	// sees that nodes live.
+	Lease bool `json:"lease,omitempty"`
 }
 
 func (l *Lab) kubeletConfig(m *machine) kubeletConfig {
 	layout := l.Layout()
 	cfg := kubeletConfig{
 		Node:        m.Name,
-		ServerName:  "api.internal." + l.cfg.Cluster.Name,
+		ServerName:  l.apiName(),
 		HostsFile:   m.hostsFile(),
 		Port:        APIPort,
 		CA:          l.path("pki/ca.crt"),
 		Certificate: m.path("kubelet.crt"),
 		Key:         m.path("kubelet.key"),
 		Samples:     m.samplesFile(),
+		Lease:       l.cfg.Kubernetes.Real(),
 		Targets:     []probe.Target{{Path: probe.ByName, Port: APIPort}},
 	}
 	for _, a := range layout.balancer(APIPort) {
@@ -156,12 +160,40 @@ func (c kubeletConfig) beat(ctx context.Context, client *http.Client) error {
 			"type": "Ready", "status": "True", "reason": "KubeletReady", "lastHeartbeatTime": now,
 		}}},
 	}
-	status, err := c.send(ctx, client, http.MethodPut, "/api/v1/nodes/"+c.Node+"/status", object)
+	const nodes = "/api/v1/nodes"
+	status, err := c.send(ctx, client, http.MethodPut, nodes+"/"+c.Node+"/status", object)
 	if err == nil && status == http.StatusNotFound {
-		status, err = c.send(ctx, client, http.MethodPost, "/api/v1/nodes", object)
+		status, err = c.send(ctx, client, http.MethodPost, nodes, object)
 	}
+	if err = refused(status, err); err != nil || !c.Lease {
+		return err
+	}
+	return c.renew(ctx, client)
+}
+
+// renew renews the node's lease, and makes it where there is none.
+func (c kubeletConfig) renew(ctx context.Context, client *http.Client) error {
+	lease := map[string]any{
+		"apiVersion": "coordination.k8s.io/v1",
+		"kind":       "Lease",
+		"metadata":   map[string]any{"name": c.Node, "namespace": "kube-node-lease"},
+		"spec": map[string]any{
+			"holderIdentity": c.Node, "leaseDurationSeconds": 40,
+			"renewTime": time.Now().UTC().Format("2006-01-02T15:04:05.000000Z"),
+		},
+	}
+	const leases = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
+	status, err := c.send(ctx, client, http.MethodPatch, leases+"/"+c.Node, lease)
+	if err == nil && status == http.StatusNotFound {
+		status, err = c.send(ctx, client, http.MethodPost, leases, lease)
+	}
+	return refused(status, err)
+}
+
+// refused turns an answer that is no success into an error.
+func refused(status int, err error) error {
 	if err == nil && status >= 300 {
-		err = fmt.Errorf("the API server answered %d", status)
+		return fmt.Errorf("the API server answered %d", status)
 	}
 	return err
 }
@@ -176,6 +208,9 @@ func (c kubeletConfig) send(ctx context.Context, client *http.Client, method, pa
 		return 0, err
 	}
 	req.Header.Set("Content-Type", "application/json")
+	if method == http.MethodPatch {
+		req.Header.Set("Content-Type", "application/merge-patch+json")
+	}
 	resp, err := client.Do(req)
 	if err != nil {
 		return 0, err

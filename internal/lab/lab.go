@@ -3,8 +3,9 @@
 // each control-plane node. It is what rehearsals rehearse on.
 //
 // The node programs are the real ones, unchanged and configured by files as on a
-// real node. The API server and what calls it (the "kubelet stand-in") are built
-// in and small, and say so. Without network namespaces every node is an address
+// real node. The API server is built in and small, and says so, or is the real
+// one with an etcd of the lab's; see [Kubernetes]. What calls it, the "kubelet
+// stand-in", registers a Node and keeps it ready. Without network namespaces every node is an address
 // of 127.0.0.0/8; with them (Linux, root) each node also has a network and an
 // /etc/hosts of its own.
 //
@@ -28,6 +29,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/muster-dev/muster/internal/cloud"
 	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/enrol"
 	"github.com/muster-dev/muster/internal/identity"
@@ -66,8 +68,13 @@ func ProgramsIn(dir string) (Programs, error) {
 type Config struct {
 	// Cluster is the spec to build. Required.
 	Cluster *cluster.Cluster
-	// Start is the topology to start in: gossip or none. Required.
+	// Start is the topology to start in: gossip, hybrid (the control plane
+	// gossips, the workers do not) or none. Required.
 	Start cluster.Topology
+	// Boots makes the workers kOps's own, which boot as its nodeup has them boot:
+	// by group, what they are and will be born with; for a group that it lacks,
+	// Start decides. Nil gives workers Muster's programs.
+	Boots map[string]Boot
 	// Overlay is what the nodes gossip over. Empty means what OverlayOf says.
 	Overlay Overlay
 	// Dir receives configuration, state and logs. It must be empty or missing.
@@ -76,6 +83,10 @@ type Config struct {
 	Programs Programs
 	// Netns gives every node a network namespace. Needs root on Linux.
 	Netns bool
+	// Kubernetes are the programs of a real control plane, which needs Netns:
+	// Kubernetes refuses API servers that advertise a loopback address. The zero
+	// value has the API server that is built in.
+	Kubernetes Kubernetes
 	// Bare leaves out the kubelet stand-ins: nothing calls the API and nothing
 	// is probed. For benchmarks of the node programs alone.
 	Bare bool
@@ -92,6 +103,7 @@ type Lab struct {
 	ca    *enrol.CA
 	claim net.Listener // holds the lab's addresses against other labs
 
+	overlayKey    string      // of the native overlay; set before anything runs
 	balancerSpace *netns.Node // set before anything runs; nil without namespaces
 
 	mu       sync.Mutex // guards what follows; never held while waiting
@@ -100,10 +112,22 @@ type Lab struct {
 	balancer *proc.Process // nil while it is gone
 	exposed  bool          // whether the balancer has a discovery listener
 	revision int           // of the balancer's settings
+	declared Declared
+	departed map[string]*machine // workers that were removed
+
+	templates map[string]cloud.BootPath // what the next worker of a group is born with
+	permitted bool                      // workers may do in the cloud what gossip needs
+	retired   bool                      // dns-controller is gone
 }
 
-// startTimeout bounds how long a lab takes to come up, on a busy machine.
-const startTimeout = 60 * time.Second
+// startTimeout bounds how long a lab takes to come up, on a busy machine. Real
+// API servers alone need seconds of processor time each.
+func (l *Lab) startTimeout() time.Duration {
+	if l.cfg.Kubernetes.Real() {
+		return 4 * time.Minute
+	}
+	return time.Minute
+}
 
 // Run starts a lab, calls use with it once every node works, and takes it down
 // again when use returns or ctx ends.
@@ -129,6 +153,9 @@ func Run(ctx context.Context, cfg Config, use func(context.Context, *Lab) error)
 	g, ctx := errgroup.WithContext(ctx)
 	done, finish := context.WithCancel(ctx)
 	g.Go(func() error { return l.collect(done) })
+	if l.kopsWorkers() {
+		g.Go(func() error { return l.nodeups(done) })
+	}
 	g.Go(func() error {
 		defer finish()
 		if err := l.up(ctx); err != nil {
@@ -145,7 +172,14 @@ func newLab(cfg Config) (*Lab, error) {
 	if cfg.Overlay == "" {
 		cfg.Overlay = OverlayOf(cfg.Cluster)
 	}
-	l := &Lab{cfg: cfg, log: cfg.Log, sup: proc.New(cfg.Log), machines: make(map[string]*machine)}
+	l := &Lab{
+		cfg: cfg, log: cfg.Log, sup: proc.New(cfg.Log),
+		machines: make(map[string]*machine), departed: make(map[string]*machine),
+		templates: make(map[string]cloud.BootPath), permitted: true,
+	}
+	if cfg.Kubernetes.Real() && !cfg.Netns {
+		return nil, &UsageError{errors.New("real API servers need a network of their own: Kubernetes refuses those that advertise a loopback address; add --netns (Linux, root)")}
+	}
 	network := netip.MustParsePrefix("10.213.0.0/16")
 	err := os.MkdirAll(cfg.Dir, 0o755)
 	if err != nil {
@@ -165,8 +199,15 @@ func newLab(cfg Config) (*Lab, error) {
 	if l.layout, err = NewLayout(cfg.Cluster, network); err != nil {
 		return nil, err
 	}
+	l.declared = l.layout.declared(cfg.Start)
 	for _, n := range l.layout.Nodes {
-		l.machines[n.Name] = newMachine(n, filepath.Join(cfg.Dir, n.Name), l.legacy())
+		m := newMachine(n, filepath.Join(cfg.Dir, n.Name), l.legacy())
+		m.template = l.declared.Templates[n.Group]
+		if l.kopsWorkers() && m.isWorker() {
+			boot := l.bootOf(n.Group)
+			m.born, l.templates[n.Group] = boot.Lives, boot.Template
+		}
+		l.machines[n.Name] = m
 	}
 	return l, nil
 }
@@ -210,105 +251,13 @@ func (l *Lab) machine(name string) (*machine, error) {
 	defer l.mu.Unlock()
 	m, ok := l.machines[name]
 	if !ok {
-		return nil, fmt.Errorf("the lab has no node %q", name)
+		return nil, fmt.Errorf("%w %q", ErrNoNode, name)
 	}
 	return m, nil
 }
 
-// up starts everything, control plane first, and returns once every worker has
-// called the API by name.
-func (l *Lab) up(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
-	defer cancel()
-	if err := l.writeSecrets(); err != nil {
-		return err
-	}
-	layout := l.Layout()
-	if err := l.wire(ctx, layout); err != nil {
-		return err
-	}
-	first := Peer
-	if l.cfg.Start == cluster.None {
-		first = Agent
-		l.exposed = true
-	}
-	if err := l.StartLoadBalancer(ctx); err != nil {
-		return err
-	}
-	var starts errgroup.Group
-	for _, n := range layout.ControlPlane() {
-		starts.Go(func() error {
-			m, err := l.machine(n.Name)
-			if err != nil {
-				return err
-			}
-			m.want(APIServer, first)
-			m.discovery = first == Agent // nothing of the node runs yet
-			return l.PowerOn(ctx, n.Name)
-		})
-	}
-	if err := starts.Wait(); err != nil {
-		return err
-	}
-	for _, n := range layout.Workers() {
-		starts.Go(func() error {
-			m, err := l.machine(n.Name)
-			if err != nil {
-				return err
-			}
-			m.want(first)
-			if !l.cfg.Bare {
-				m.want(first, Kubelet)
-			}
-			if first == Agent {
-				if err := l.writeToken(m); err != nil {
-					return err
-				}
-			}
-			return l.PowerOn(ctx, n.Name)
-		})
-	}
-	if err := starts.Wait(); err != nil {
-		return err
-	}
-	if l.cfg.Bare {
-		return nil
-	}
-	return l.awaitWorkers(ctx)
-}
-
-// awaitWorkers returns once every worker's by-name path works.
-func (l *Lab) awaitWorkers(ctx context.Context) error {
-	for _, n := range l.Layout().Workers() {
-		err := poll(ctx, func() (bool, error) {
-			o, err := l.Observe(n.Name)
-			return err == nil && o.Streak["name"] >= 3, err
-		})
-		if err != nil {
-			m, _ := l.machine(n.Name)
-			return fmt.Errorf("worker %s has no path to the API after %v: %w%s", n.Name, startTimeout, err, m.tail())
-		}
-	}
-	return nil
-}
-
-// pollEvery is how often the lab looks whether something has come true.
-const pollEvery = 50 * time.Millisecond
-
-// poll asks until the answer is yes, the question fails for good, or ctx ends.
-func poll(ctx context.Context, ask func() (bool, error)) error {
-	for {
-		ok, err := ask()
-		if ok {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return errors.Join(ctx.Err(), err)
-		case <-time.After(pollEvery):
-		}
-	}
-}
+// ErrNoNode says that a lab has no node of a name.
+var ErrNoNode = errors.New("the lab has no node")
 
 // writeSecrets makes the CA, every control-plane node's identity, the API
 // servers' certificates and the overlay's keyring.
@@ -324,12 +273,19 @@ func (l *Lab) writeSecrets() error {
 	if err := os.Mkdir(l.path("etcd"), 0o755); err != nil {
 		return err
 	}
-	key, err := newOverlayKey()
-	if err != nil {
+	if l.cfg.Kubernetes.Real() {
+		if err := l.writeKubernetes(); err != nil {
+			return err
+		}
+	}
+	if err := l.issueClient(l.path("pki/operator"), "muster lab", "system:masters"); err != nil {
+		return err
+	}
+	if l.overlayKey, err = newOverlayKey(); err != nil {
 		return err
 	}
 	for _, m := range l.machines {
-		if err := m.prepare(l, key); err != nil {
+		if err := m.prepare(l, l.overlayKey); err != nil {
 			return fmt.Errorf("prepare node %s: %w", m.Name, err)
 		}
 	}
@@ -364,7 +320,7 @@ func (l *Lab) addSpace(ctx context.Context, name string, addr netip.Addr, hosts 
 }
 
 // writeSeeds writes what a cloud's instance list would say: where the overlay's
-// control-plane members are.
+// control-plane members are, to those who may read it.
 func (l *Lab) writeSeeds() error {
 	var seeds []byte
 	for _, n := range l.Layout().ControlPlane() {
@@ -375,7 +331,19 @@ func (l *Lab) writeSeeds() error {
 			seeds = fmt.Appendln(seeds, netip.AddrPortFrom(n.Addr, overlayPort))
 		}
 	}
-	return replaceFile(l.path("seeds"), seeds, 0o644)
+	err := replaceFile(l.path("seeds"), seeds, 0o644)
+	if d := l.Declared(); !d.Lookup && !d.Policy {
+		seeds = nil
+	}
+	return errors.Join(err, replaceFile(l.path("seeds.workers"), seeds, 0o644))
+}
+
+// seedsFile is where a node reads the overlay's seeds.
+func (l *Lab) seedsFile(m *machine) string {
+	if m.isWorker() {
+		return l.path("seeds.workers")
+	}
+	return l.path("seeds")
 }
 
 func (l *Lab) path(name string) string { return filepath.Join(l.cfg.Dir, name) }

@@ -32,6 +32,7 @@ type Layout struct {
 	Nodes        []Node     // control plane first, in the order of the spec
 	LoadBalancer netip.Addr // the zero Addr where the spec has none
 	Network      netip.Prefix
+	etcd         netip.Addr // of real API servers
 	spare        netip.Addr // the next address that is free
 }
 
@@ -73,6 +74,7 @@ func NewLayout(c *cluster.Cluster, network netip.Prefix) (Layout, error) {
 	if c.API.LoadBalancer != nil {
 		l.LoadBalancer = host(3, 1)
 	}
+	l.etcd = host(3, 2)
 	l.spare = host(4, 1)
 	return l, nil
 }
@@ -121,7 +123,7 @@ func (l Layout) balancer(port uint16) []netip.AddrPort {
 type Program string
 
 // The programs of a lab. Kubelet stands for everything on a worker that calls
-// the API; APIServer is built in and small.
+// the API; APIServer is built in and small, and KubeAPIServer the real one.
 const (
 	Peer         Program = "muster-peer"
 	Agent        Program = "muster-agent"
@@ -129,6 +131,8 @@ const (
 	APIServer    Program = "API server (built in)"
 	LoadBalancer Program = "load balancer"
 	Stranger     Program = "unknown program" // not the lab's, and yet on a node
+
+	KubeAPIServer Program = "kube-apiserver"
 )
 
 // services returns the services section of a node's configuration.

@@ -20,6 +20,7 @@ import (
 	"github.com/google/renameio/v2/maybe"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/muster-dev/muster/internal/cloud"
 	"github.com/muster-dev/muster/internal/hosts"
 	"github.com/muster-dev/muster/internal/identity"
 	"github.com/muster-dev/muster/internal/lab/netns"
@@ -45,6 +46,11 @@ type machine struct {
 	off       bool
 	split     bool // its legacy peer is cut off from those of most others
 	probes    tally
+	template  Template // what a worker was born as
+
+	born  cloud.BootPath // what a worker of kOps's boots with; "" for Muster's own programs
+	waits string         // and what its boot waits for; "" once it has its kubelet
+	life  int            // counts its boots
 }
 
 // tally is what the node's prober has measured so far.
@@ -130,7 +136,7 @@ func (l *Lab) nodeConfig(m *machine, p Program) node.Config {
 		cfg.Overlay = &node.Overlay{
 			Listen:    node.AddrPort{AddrPort: netip.AddrPortFrom(m.Addr, overlayPort)},
 			Keyring:   m.path("overlay.keys"),
-			SeedsFile: l.path("seeds"),
+			SeedsFile: l.seedsFile(m),
 			Networks:  []netip.Prefix{layout.Network},
 		}
 	}
@@ -152,6 +158,9 @@ func (l *Lab) nodeConfig(m *machine, p Program) node.Config {
 	if m.Role == identity.ControlPlane && m.discovery {
 		// From here on a fellow may have left the overlay and still serve.
 		cfg.Slice = &node.Slice{}
+		if l.cfg.Kubernetes.Real() {
+			cfg.Slice.Certificate, cfg.Slice.Key = l.path("pki/slice.crt"), l.path("pki/slice.key")
+		}
 	}
 	return cfg
 }
@@ -180,19 +189,34 @@ func (m *machine) socket(p Program) string {
 
 // boot starts everything that the node's template asks for, in the order of a
 // real boot: the API server before what publishes it, and what uses names only
-// once the node daemon says it is ready, as its systemd unit would have it.
+// once the node daemon says it is ready, as its systemd unit would have it. A
+// worker of kOps's is only switched on: nodeups does the rest.
 func (m *machine) boot(ctx context.Context, l *Lab) error {
 	m.mu.Lock()
 	m.off = false
+	kops := m.born != ""
+	if kops {
+		clear(m.wanted)
+		m.waits = "it has just been switched on"
+		m.life++
+	}
 	m.mu.Unlock()
-	for _, p := range []Program{APIServer, Peer, Agent, Kubelet} {
+	if kops {
+		return nil
+	}
+	for _, p := range []Program{APIServer, KubeAPIServer, Peer, Agent, Kubelet} {
 		if err := m.startWanted(ctx, l, p); err != nil {
 			return err
 		}
-		if p == Agent {
-			if err := m.awaitDaemons(ctx); err != nil {
-				return err
-			}
+		var err error
+		switch p {
+		case KubeAPIServer:
+			err = m.awaitAPI(ctx, l)
+		case Agent:
+			err = m.awaitDaemons(ctx)
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return nil
@@ -263,7 +287,10 @@ func (m *machine) start(ctx context.Context, l *Lab, p Program) error {
 // program first starts and then stays: a node that reboots has the configuration
 // that it was made with, whatever has changed around it. See forget.
 func (m *machine) configFile(p Program) string {
-	if p == Peer && m.legacy {
+	switch {
+	case p == KubeAPIServer:
+		return m.path("kube-apiserver.flags")
+	case p == Peer && m.legacy:
 		return m.path("protokube.flags")
 	}
 	return m.path(strings.Fields(string(p))[0] + ".yaml")
@@ -286,11 +313,11 @@ func (m *machine) spec(l *Lab, p Program) (proc.Spec, error) {
 	spec := proc.Spec{Name: m.Name + " " + string(p), Path: l.cfg.Programs.Muster, LogFile: m.path(name + ".log")}
 	config := m.configFile(p)
 	var content any
+	var err error
 	switch p {
 	case Peer, Agent:
 		if p == Peer && m.legacy {
 			spec.Path = l.cfg.Programs.Peer
-			var err error
 			spec.Args, err = l.flagsOf(m)
 			return spec, err
 		}
@@ -300,6 +327,10 @@ func (m *machine) spec(l *Lab, p Program) (proc.Spec, error) {
 		}
 		spec.Args = []string{"--config", config}
 		content = l.nodeConfig(m, p)
+	case KubeAPIServer:
+		spec.Path = l.cfg.Kubernetes.APIServer
+		spec.Args, err = flagsFile(config, func() []string { return l.kubeAPIServerFlags(m) })
+		return spec, err
 	case APIServer:
 		spec.Args = []string{ProcessVerb, "apiserver", config}
 		content = l.apiServerConfig(m)

@@ -33,6 +33,11 @@ func (l *Lab) Observe(name string) (Observation, error) {
 	if err := m.readSamples(); err != nil {
 		return Observation{}, fmt.Errorf("samples of %s: %w", name, err)
 	}
+	return m.observation(), nil
+}
+
+// observation returns what has been read of the node's samples.
+func (m *machine) observation() Observation {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	o := Observation{
@@ -45,7 +50,7 @@ func (l *Lab) Observe(name string) (Observation, error) {
 	for _, p := range o.Working {
 		o.Streak[p] = m.probes.Streak(p)
 	}
-	return o, nil
+	return o
 }
 
 // collect keeps the tallies current, so that gates see the present and a
@@ -60,14 +65,21 @@ func (l *Lab) collect(ctx context.Context) error {
 		case <-tick.C:
 		}
 		for _, n := range l.Layout().Workers() {
-			if _, err := l.Observe(n.Name); err != nil {
-				return err
+			m, err := l.machine(n.Name)
+			if err != nil {
+				continue // it has just been removed
+			}
+			if err := m.readSamples(); err != nil {
+				return fmt.Errorf("samples of %s: %w", n.Name, err)
 			}
 		}
 	}
 }
 
-func (m *machine) samplesFile() string { return m.path("probes.ndjson") }
+// SamplesFile is what a worker's prober writes, in the worker's directory.
+const SamplesFile = "probes.ndjson"
+
+func (m *machine) samplesFile() string { return m.path(SamplesFile) }
 
 // readSamples takes in what the prober has written since the last call.
 func (m *machine) readSamples() error {

@@ -302,7 +302,7 @@ func (l *Lab) readdress(ctx context.Context, m *machine, addr netip.Addr) error 
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.Addr = addr
-	return m.forget(APIServer, Peer, Agent)
+	return m.forget(APIServer, KubeAPIServer, Peer, Agent)
 }
 
 // SplitOverlay cuts the overlay in two: the named nodes hear each other and

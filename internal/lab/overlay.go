@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/identity"
@@ -98,7 +97,7 @@ func (l *Lab) overlays() (primary, secondary cluster.GossipProtocol) {
 // m.mu.
 func (l *Lab) protokubeFlags(m *machine) []string {
 	primary, secondary := l.overlays()
-	seeds := l.path("seeds")
+	seeds := l.seedsFile(m)
 	if m.split {
 		seeds = l.path("seeds.split")
 	}
@@ -125,7 +124,7 @@ func (l *Lab) protokubeFlags(m *machine) []string {
 			flags = append(flags, "--"+flag+"-file="+m.path(flag))
 		}
 	}
-	if m.Role == identity.ControlPlane {
+	if m.Role == identity.ControlPlane && !l.controllerGone() {
 		// The lab has no kops-controller; its API server answers to that name too.
 		api := netip.AddrPortFrom(m.Addr, APIPort)
 		flags = append(flags, "--ca="+l.path(filepath.Join("pki", "ca.crt")),
@@ -133,6 +132,13 @@ func (l *Lab) protokubeFlags(m *machine) []string {
 			fmt.Sprintf("--publish=kops-controller.internal=%s/readyz", api))
 	}
 	return flags
+}
+
+// controllerGone reports whether nobody publishes for the control plane any more.
+func (l *Lab) controllerGone() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.retired
 }
 
 // gossipAddr is where a node's legacy peer listens. The caller holds m.mu.
@@ -167,17 +173,7 @@ func (l *Lab) writeGossipSecrets(m *machine) error {
 	return nil
 }
 
-// flagsOf reads the command line that a legacy peer was made with, one flag a
-// line, and writes it first if there is none.
+// flagsOf is the command line that a legacy peer was made with.
 func (l *Lab) flagsOf(m *machine) ([]string, error) {
-	path := m.configFile(Peer)
-	data, err := os.ReadFile(path)
-	if os.IsNotExist(err) {
-		data = []byte(strings.Join(l.protokubeFlags(m), "\n") + "\n")
-		err = replaceFile(path, data, 0o644)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return strings.Fields(string(data)), nil
+	return flagsFile(m.configFile(Peer), func() []string { return l.protokubeFlags(m) })
 }

@@ -71,6 +71,17 @@ func (l *Lab) apiServerConfig(m *machine) apiserver.Config {
 	}
 }
 
+// apiServer is what serves the API on control-plane nodes.
+func (l *Lab) apiServer() Program {
+	if l.cfg.Kubernetes.Real() {
+		return KubeAPIServer
+	}
+	return APIServer
+}
+
+// apiName is the name that API servers prove by certificate.
+func (l *Lab) apiName() string { return "api.internal." + l.cfg.Cluster.Name }
+
 // writeBalancer writes what the load balancer does, and waits until it does it.
 func (l *Lab) writeBalancer(ctx context.Context) error {
 	layout := l.Layout()
@@ -87,7 +98,7 @@ func (l *Lab) writeBalancer(ctx context.Context) error {
 		}
 	}
 	settings := loadbalancer.Settings{Listeners: []loadbalancer.Listener{
-		listener("api", APIPort, loadbalancer.HealthCheck{Protocol: loadbalancer.HTTPS, ServerName: "api.internal." + l.cfg.Cluster.Name}),
+		listener("api", APIPort, loadbalancer.HealthCheck{Protocol: loadbalancer.HTTPS, ServerName: l.apiName()}),
 	}}
 	l.mu.Lock()
 	if l.exposed {
@@ -120,10 +131,10 @@ func (l *Lab) issueServer(m *machine) error {
 	return l.issue(m.path("apiserver"), id, enrol.IssueOptions{DNSNames: []string{"api.internal." + name, "api." + name, "kops-controller.internal." + name}})
 }
 
-// issueKubelet gives a worker's kubelet stand-in its certificate.
+// issueKubelet gives a worker's kubelet stand-in its certificate: that of a node,
+// which may register itself and nobody else.
 func (l *Lab) issueKubelet(m *machine) error {
-	id := identity.Identity{Cluster: l.cfg.Cluster.Name, Role: identity.Worker, Node: m.Name}
-	return l.issue(m.path("kubelet"), id, enrol.IssueOptions{})
+	return l.issueClient(m.path("kubelet"), "system:node:"+m.Name, "system:nodes")
 }
 
 // issue writes base.crt and base.key.

@@ -19,6 +19,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/muster-dev/muster/internal/identity"
 	"github.com/muster-dev/muster/internal/lab"
 	"github.com/muster-dev/muster/internal/probe"
 	"github.com/muster-dev/muster/internal/rehearse"
@@ -26,22 +27,42 @@ import (
 
 // Status is what a lab looks like now.
 type Status struct {
-	Cluster string       `json:"cluster"`
-	Dir     string       `json:"dir"`
-	Since   time.Time    `json:"since"`
-	Faults  []string     `json:"faults"` // those injected so far
-	Nodes   []NodeStatus `json:"nodes"`
+	Cluster  string       `json:"cluster"`
+	Manifest string       `json:"manifest"` // the file that the lab was built from
+	Dir      string       `json:"dir"`
+	API      string       `json:"apiServer"` // the program that serves the API
+	Since    time.Time    `json:"since"`
+	Faults   []string     `json:"faults"` // those injected so far
+	Nodes    []NodeStatus `json:"nodes"`
+	Balancer *Balancer    `json:"loadBalancer,omitempty"` // nil for a cluster without
+	// Bridges is whether a leaf can write into the overlay's records.
+	Bridges bool `json:"bridges"`
+	// Departed is what the probers of workers that were removed have measured.
+	Departed map[string][]probe.Figures `json:"departed,omitempty"`
+	// Losses are the stretches in which a worker, departed or not, had no working
+	// path, by name.
+	Losses map[string][]probe.Loss `json:"losses,omitempty"`
+}
+
+// Balancer is a lab's load balancer.
+type Balancer struct {
+	API       bool `json:"api"`       // it runs, with the API on it
+	Discovery bool `json:"discovery"` // and the worker-facing service
 }
 
 // NodeStatus is one node of a lab.
 type NodeStatus struct {
 	Name     string                  `json:"name"`
 	Role     string                  `json:"role"`
+	Group    string                  `json:"group"`
+	Born     lab.Template            `json:"born,omitempty"`   // workers: the template that they were made from
+	Serves   bool                    `json:"serves,omitempty"` // control plane: made to serve workers
 	Addr     string                  `json:"addr"`
 	Hosts    string                  `json:"hostsFile"`
 	Programs map[lab.Program]Process `json:"programs"`
 	Working  []probe.Path            `json:"working,omitempty"` // workers: paths that work
 	Probes   []probe.Figures         `json:"probes,omitempty"`
+	Samples  string                  `json:"samplesFile,omitempty"` // workers: a line of JSON a probe
 }
 
 // Process is one process of a node.
@@ -54,21 +75,26 @@ type Process struct {
 // SocketPath returns where the supervisor of the lab in dir listens.
 func SocketPath(dir string) string { return filepath.Join(dir, "control.sock") }
 
-// Supervise runs a lab and serves its control socket until it is asked to stop
-// or ctx ends. The lab's own files go to dir/lab.
-func Supervise(ctx context.Context, dir string, cfg lab.Config) error {
+// Supervise runs a lab, built from a manifest, and serves its control socket until
+// it is asked to stop or ctx ends. The lab's own files go to dir/lab.
+func Supervise(ctx context.Context, dir, manifest string, cfg lab.Config) error {
 	cfg.Dir = filepath.Join(dir, "lab")
 	return lab.Run(ctx, cfg, func(ctx context.Context, l *lab.Lab) error {
-		s := &supervisor{lab: l, cluster: cfg.Cluster.Name, since: time.Now(), log: cfg.Log}
+		s := &supervisor{lab: l, cluster: cfg.Cluster.Name, manifest: manifest, api: lab.APIServer, since: time.Now(), log: cfg.Log}
+		if cfg.Kubernetes.Real() {
+			s.api = lab.KubeAPIServer
+		}
 		return s.serve(ctx, SocketPath(dir))
 	})
 }
 
 type supervisor struct {
-	lab     *lab.Lab
-	cluster string
-	since   time.Time
-	log     *slog.Logger
+	lab      *lab.Lab
+	cluster  string
+	manifest string
+	api      lab.Program
+	since    time.Time
+	log      *slog.Logger
 
 	mu     sync.Mutex
 	faults []string // guarded by mu
@@ -92,7 +118,9 @@ func (s *supervisor) serve(ctx context.Context, path string) error {
 	mux.HandleFunc("POST /fault", func(w http.ResponseWriter, r *http.Request) {
 		kind := r.URL.Query().Get("kind")
 		what, run, err := rehearse.Strike(s.lab, kind, r.URL.Query().Get("node"))
-		if err == nil {
+		if err != nil {
+			err = &lab.UsageError{Err: err}
+		} else {
 			s.mu.Lock()
 			s.faults = append(s.faults, what)
 			s.mu.Unlock()
@@ -104,6 +132,7 @@ func (s *supervisor) serve(ctx context.Context, path string) error {
 		}
 		answer(w, what, err)
 	})
+	s.answerOperations(mux)
 	mux.HandleFunc("POST /down", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, "stopping", nil)
 		stop()
@@ -123,11 +152,16 @@ func (s *supervisor) serve(ctx context.Context, path string) error {
 	return nil
 }
 
-// answer writes a value, or the error that came instead.
+// answer writes a value, or the error that came instead: of what was asked, or of
+// what was done.
 func answer(w http.ResponseWriter, v any, err error) {
 	w.Header().Set("Content-Type", "application/json")
 	if err != nil {
-		w.WriteHeader(http.StatusBadRequest)
+		code := http.StatusInternalServerError
+		if errors.As(err, new(*lab.UsageError)) {
+			code = http.StatusBadRequest
+		}
+		w.WriteHeader(code)
 		v = map[string]string{"error": err.Error()}
 	}
 	_ = json.NewEncoder(w).Encode(v) // the reader went away
@@ -135,29 +169,65 @@ func answer(w http.ResponseWriter, v any, err error) {
 
 func (s *supervisor) status() (Status, error) {
 	s.mu.Lock()
-	st := Status{Cluster: s.cluster, Dir: s.lab.Dir(), Since: s.since, Faults: append([]string{}, s.faults...)}
+	st := Status{
+		Cluster: s.cluster, Manifest: s.manifest, Dir: s.lab.Dir(), API: string(s.api), Since: s.since,
+		Faults: append([]string{}, s.faults...), Bridges: s.lab.Gossips(),
+		Departed: make(map[string][]probe.Figures), Losses: make(map[string][]probe.Loss),
+	}
 	s.mu.Unlock()
-	for _, n := range s.lab.Layout().Nodes {
-		hosts, err := s.lab.HostsFile(n.Name)
+	layout := s.lab.Layout()
+	if layout.LoadBalancer.IsValid() {
+		st.Balancer = new(Balancer)
+		st.Balancer.API, st.Balancer.Discovery = s.lab.Balances()
+	}
+	for name, o := range s.lab.Departed() {
+		st.Departed[name] = o.Figures
+		if len(o.Losses) > 0 {
+			st.Losses[name] = o.Losses
+		}
+	}
+	for _, n := range layout.Nodes {
+		ns, losses, err := s.nodeStatus(n)
+		if errors.Is(err, lab.ErrNoNode) {
+			continue // it has just been removed
+		}
 		if err != nil {
 			return st, err
 		}
-		ns := NodeStatus{Name: n.Name, Role: string(n.Role), Addr: n.Addr.String(), Hosts: hosts, Programs: make(map[lab.Program]Process)}
-		running, err := s.lab.Running(n.Name)
-		if err != nil {
-			return st, err
+		if len(losses) > 0 {
+			st.Losses[n.Name] = losses
 		}
-		for _, r := range running {
-			ns.Programs[r.Program] = Process{PID: r.PID, RSS: r.Usage.RSS, Gossip: r.Gossips()}
-		}
-		o, err := s.lab.Observe(n.Name)
-		if err != nil {
-			return st, err
-		}
-		ns.Working, ns.Probes = o.Working, o.Figures
 		st.Nodes = append(st.Nodes, ns)
 	}
 	return st, nil
+}
+
+func (s *supervisor) nodeStatus(n lab.Node) (NodeStatus, []probe.Loss, error) {
+	ns := NodeStatus{Name: n.Name, Role: string(n.Role), Group: n.Group, Addr: n.Addr.String(), Programs: make(map[lab.Program]Process)}
+	var err error
+	if ns.Hosts, err = s.lab.HostsFile(n.Name); err != nil {
+		return ns, nil, err
+	}
+	running, err := s.lab.Running(n.Name)
+	if err != nil {
+		return ns, nil, err
+	}
+	for _, r := range running {
+		ns.Programs[r.Program] = Process{PID: r.PID, RSS: r.Usage.RSS, Gossip: r.Gossips()}
+	}
+	o, err := s.lab.Observe(n.Name)
+	if err != nil {
+		return ns, nil, err
+	}
+	ns.Working, ns.Probes = o.Working, o.Figures
+	if n.Role == identity.Worker {
+		ns.Samples = filepath.Join(s.lab.Dir(), n.Name, lab.SamplesFile)
+	}
+	if ns.Born, err = s.lab.BornAs(n.Name); err != nil {
+		return ns, nil, err
+	}
+	ns.Serves, err = s.lab.Serves(n.Name)
+	return ns, o.Losses, err
 }
 
 // ErrNoLab says that no lab answers in a directory.
@@ -169,16 +239,23 @@ type Client struct{ Dir string }
 // callTimeout bounds one request.
 const callTimeout = 10 * time.Second
 
-func (c Client) call(ctx context.Context, method, path string, into any) error {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+// call makes one request within a time. body is sent as JSON, if there is one.
+func (c Client) call(ctx context.Context, within time.Duration, method, path string, body, into any) error {
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
+	var sent bytes.Buffer
+	if body != nil {
+		if err := json.NewEncoder(&sent).Encode(body); err != nil {
+			return err
+		}
+	}
 	client := http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", SocketPath(c.Dir))
 		},
 	}}
-	req, err := http.NewRequestWithContext(ctx, method, "http://lab"+path, nil)
+	req, err := http.NewRequestWithContext(ctx, method, "http://lab"+path, &sent)
 	if err != nil {
 		return err
 	}
@@ -190,37 +267,48 @@ func (c Client) call(ctx context.Context, method, path string, into any) error {
 		return err
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, 4<<20))
+	said, err := io.ReadAll(io.LimitReader(resp.Body, maxBody))
 	if err != nil {
 		return err
 	}
 	if resp.StatusCode != http.StatusOK {
 		var problem struct{ Error string }
-		if json.Unmarshal(body, &problem) == nil && problem.Error != "" {
-			return &lab.UsageError{Err: errors.New(problem.Error)}
+		if json.Unmarshal(said, &problem) == nil && problem.Error != "" {
+			err := errors.New(problem.Error)
+			if resp.StatusCode == http.StatusBadRequest {
+				return &lab.UsageError{Err: err}
+			}
+			return err
 		}
 		return fmt.Errorf("the lab answered %s", resp.Status)
 	}
-	return json.NewDecoder(bytes.NewReader(body)).Decode(into)
+	return json.Unmarshal(said, into)
+}
+
+// maxBody bounds what is read of a request or an answer.
+const maxBody = 4 << 20
+
+func decode(from io.Reader, into any) error {
+	return json.NewDecoder(io.LimitReader(from, maxBody)).Decode(into)
 }
 
 // Status asks what the lab looks like.
 func (c Client) Status(ctx context.Context) (st Status, err error) {
-	err = c.call(ctx, http.MethodGet, "/status", &st)
+	err = c.call(ctx, callTimeout, http.MethodGet, "/status", nil, &st)
 	return st, err
 }
 
 // Fault injects a fault; node picks its target where it has one, "" leaves the
 // choice to the lab. It returns what is going to happen.
 func (c Client) Fault(ctx context.Context, kind, node string) (what string, err error) {
-	err = c.call(ctx, http.MethodPost, "/fault?"+url.Values{"kind": {kind}, "node": {node}}.Encode(), &what)
+	err = c.call(ctx, callTimeout, http.MethodPost, "/fault?"+url.Values{"kind": {kind}, "node": {node}}.Encode(), nil, &what)
 	return what, err
 }
 
 // Down stops the lab and waits until its supervisor is gone.
 func (c Client) Down(ctx context.Context) error {
 	var said string
-	if err := c.call(ctx, http.MethodPost, "/down", &said); err != nil {
+	if err := c.call(ctx, callTimeout, http.MethodPost, "/down", nil, &said); err != nil {
 		return err
 	}
 	deadline := time.Now().Add(20 * time.Second)

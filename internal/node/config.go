@@ -33,7 +33,8 @@ const (
 type Config struct {
 	// Cluster is the cluster's name, such as "atlas.k8s.local". Required.
 	Cluster string `yaml:"cluster"`
-	// Node is this node's name, unique in the cluster. Required.
+	// Node is this node's name, unique in the cluster. Default, for files that
+	// are the same on many nodes: what the machine calls itself (uname -n).
 	Node string `yaml:"node"`
 	// Role is control-plane or worker. Required.
 	Role identity.Role `yaml:"role"`
@@ -110,6 +111,21 @@ type Service struct {
 	LoadBalancer AddrPorts `yaml:"loadBalancer,omitempty"`
 	// Addresses are the servers known when the node was configured.
 	Addresses AddrPorts `yaml:"addresses,omitempty"`
+	// SRV is the name of DNS records that list servers, such as
+	// _https._tcp.api.example.com, for when all that is known is dead. It is
+	// asked only while no server is up, adds only servers that prove themselves
+	// by certificate, and takes nothing away.
+	SRV string `yaml:"srv,omitempty"`
+	// Prefer are networks whose servers this node uses before others, such as
+	// those of its own zone. It is an order among servers that are healthy and
+	// leaves nobody out; nodes that all prefer one server load it alone.
+	Prefer []netip.Prefix `yaml:"prefer,omitempty"`
+	// AdoptPort, if set, makes the node take over the addresses that the block
+	// of the hosts file has for the service when the daemon first finds any
+	// there, with this port: those with which kOps brought the node up. They are
+	// kept across restarts, and until they are found the block is left alone.
+	// Workers only.
+	AdoptPort uint16 `yaml:"adoptPort,omitempty"`
 	// Publish is this node's own server. Control plane only. It is published
 	// while Check answers there, and withdrawn as soon as it does not.
 	Publish AddrPort `yaml:"publish,omitempty"`
@@ -219,8 +235,16 @@ func LoadConfig(path string) (Config, error) {
 	if len(data) > maxConfig {
 		return Config{}, &ConfigError{path, fmt.Errorf("larger than %d bytes; is this a node's configuration?", maxConfig)}
 	}
-	cfg, err := ParseConfig(data)
+	cfg, err := decode(data)
 	if err != nil {
+		return Config{}, &ConfigError{path, err}
+	}
+	if cfg.Node == "" {
+		if cfg.Node, err = os.Hostname(); err != nil {
+			return Config{}, &ConfigError{path, fmt.Errorf("node: not set, and the machine does not say its name: %w", err)}
+		}
+	}
+	if err := cfg.complete(); err != nil {
 		return Config{}, &ConfigError{path, err}
 	}
 	if path, err = filepath.Abs(path); err != nil {
@@ -261,9 +285,19 @@ func pathless(err error) error {
 	return err
 }
 
-// ParseConfig reads a configuration, fills in defaults and checks it. Unknown
-// fields are faults: a misspelt one must not silently mean its default.
+// ParseConfig reads a configuration, fills in defaults and checks it. It asks
+// the machine nothing, so the node's name must stand there.
 func ParseConfig(data []byte) (Config, error) {
+	cfg, err := decode(data)
+	if err != nil {
+		return Config{}, err
+	}
+	return cfg, cfg.complete()
+}
+
+// decode reads a configuration as it stands. Unknown fields are faults: a
+// misspelt one must not silently mean its default.
+func decode(data []byte) (Config, error) {
 	dec := yaml.NewDecoder(bytes.NewReader(data))
 	dec.KnownFields(true)
 	var cfg Config
@@ -273,8 +307,13 @@ func ParseConfig(data []byte) (Config, error) {
 		}
 		return Config{}, plain(err)
 	}
-	cfg.setDefaults()
-	return cfg, cfg.validate()
+	return cfg, nil
+}
+
+// complete fills in defaults and checks the whole.
+func (c *Config) complete() error {
+	c.setDefaults()
+	return c.validate()
 }
 
 // unknownField is how the decoder puts it.

@@ -55,6 +55,30 @@ func (m *memory) recall(service string) []netip.AddrPort {
 	return slices.Clone(m.kept[service])
 }
 
+// adopt adds addresses to those that were taken over for a service, and returns
+// all of these. They are kept beside the last good ones and never dropped: what
+// is stale among them proves nothing by its certificate and harms nobody.
+func (m *memory) adopt(service string, addrs []netip.AddrPort) ([]netip.AddrPort, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	key := service + " adopted"
+	all := m.kept[key]
+	for _, a := range addrs {
+		if !slices.Contains(all, a) && len(all) < maxAdopted {
+			all = append(slices.Clone(all), a)
+		}
+	}
+	if len(all) == len(m.kept[key]) {
+		return all, nil
+	}
+	m.kept[key] = all
+	return all, m.save()
+}
+
+// maxAdopted bounds what a hosts file can make the node check. kOps writes an
+// address a zone, or one a control-plane node.
+const maxAdopted = 64
+
 // keep notes the live servers of every serving set.
 func (m *memory) keep(sets map[string]endpoint.Set) error {
 	m.mu.Lock()

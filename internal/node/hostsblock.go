@@ -11,6 +11,7 @@ import (
 // keeper of the file, which calls it from one goroutine.
 type hostsBlock struct {
 	view     *view
+	adopted  <-chan struct{}          // until it is closed, the block is another's
 	services []hostsService           // in the order of the file
 	last     map[string][]hosts.Entry // by service: what the block says
 }
@@ -37,6 +38,11 @@ func (s hostsService) entries(set endpoint.Set) []hosts.Entry {
 // want returns the entries of the block. A service of which this node can reach
 // no server at all keeps its lines: the fault is more likely here.
 func (b *hostsBlock) want() ([]hosts.Entry, <-chan struct{}) {
+	select {
+	case <-b.adopted:
+	default:
+		return nil, b.adopted
+	}
 	sets, _, changed := b.view.snapshot()
 	var entries []hosts.Entry
 	for _, s := range b.services {

@@ -79,6 +79,7 @@ type Node struct {
 	overlay  GossipOverlay
 	stream   *streamReader // nil without discovery servers
 
+	adopted     chan struct{}                     // closed once there is nothing left to adopt
 	credentials atomic.Pointer[enrol.Credentials] // nil until the node has an identity
 	trustable   sync.Once
 	trusted     chan struct{} // closed once the CA's certificate is on disk
@@ -110,7 +111,7 @@ func New(cfg Config, opts Options) (*Node, error) {
 	if err := os.MkdirAll(cfg.StateDir, 0o755); err != nil {
 		return nil, fmt.Errorf("stateDir: %w", err)
 	}
-	n := &Node{cfg: cfg, opts: opts, log: opts.Log, view: newView(cfg, opts.Log), trusted: make(chan struct{})}
+	n := &Node{cfg: cfg, opts: opts, log: opts.Log, view: newView(cfg, opts.Log), trusted: make(chan struct{}), adopted: make(chan struct{})}
 
 	var err error
 	if n.memory, err = openMemory(cfg.StateDir); err != nil {
@@ -124,7 +125,7 @@ func New(cfg Config, opts Options) (*Node, error) {
 		n.stream = &streamReader{view: n.view, log: n.log}
 	}
 	if !cfg.Hosts.Disabled {
-		block := &hostsBlock{view: n.view, last: make(map[string][]hosts.Entry)}
+		block := &hostsBlock{view: n.view, adopted: n.adopted, last: make(map[string][]hosts.Entry)}
 		for _, s := range cfg.Services {
 			block.services = append(block.services, hostsService{s.Name, fullNames(cfg, s)})
 		}
@@ -197,6 +198,7 @@ func (n *Node) Run(ctx context.Context) error {
 		g.Go(func() error { return ServeStatus(ctx, ln, n.Report, n.registry()) })
 	}
 	g.Go(func() error { return n.keepMemory(ctx) })
+	g.Go(func() error { return n.adopt(ctx) })
 	if n.hosts != nil {
 		g.Go(func() error { return n.hosts.Run(ctx) })
 	}

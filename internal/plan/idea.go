@@ -17,6 +17,8 @@ type Idea struct {
 	Stuck string `json:"stuck,omitempty"`
 	// Arrives is whether it ends where the plan would.
 	Arrives bool `json:"arrives"`
+	// Instead is the plan's own order, which is proven: IDs of its steps.
+	Instead []string `json:"instead"`
 }
 
 // Safe reports whether the idea is as safe as a plan.
@@ -61,7 +63,10 @@ func WhyNot(ctx context.Context, pl Plan, text string) (Idea, error) {
 	if err != nil {
 		return Idea{}, err
 	}
-	idea := Idea{Order: text, Violations: []Violation{}}
+	idea := Idea{Order: text, Violations: []Violation{}, Instead: []string{}}
+	for _, s := range pl.Steps {
+		idea.Instead = append(idea.Instead, s.ID)
+	}
 	for i := range steps {
 		steps[i].needs = nil
 		idea.Steps = append(idea.Steps, steps[i].Title)

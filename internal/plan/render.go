@@ -21,8 +21,8 @@ func (f File) Text() string {
 		fmt.Fprintf(&b, "plan %s…  %s is %s: nothing to do\n", f.Short(), p.Cluster, p.To)
 		return b.String()
 	}
-	fmt.Fprintf(&b, "plan %s…  %s -> %s   %s   about %s   %s   %s\n\n",
-		f.Short(), p.From, p.To, many(len(f.Steps), "step"), duration(f.Cost.Minutes), f.replaced(), f.irreversible())
+	fmt.Fprintf(&b, "plan %s…  %s   %s -> %s   %s   about %s   %s   %s\n\n",
+		f.Short(), p.Cluster, p.From, p.To, many(len(f.Steps), "step"), duration(f.Cost.Minutes), f.replaced(), f.irreversible())
 	if c := f.Certificate; len(c.Excused) > 0 {
 		for _, e := range c.Excused {
 			fmt.Fprintf(&b, "already broken   %s\n", e)
@@ -50,8 +50,11 @@ func (f File) Text() string {
 		fmt.Fprintf(&b, ", in none has any node fewer than %s (fewest: %d, %s)", many(c.WorstMargin, "working path"), c.WorstMargin, c.WorstAt)
 	}
 	fmt.Fprintf(&b, "\nway back: %s\n", f.wayBack())
+	if len(p.Starts) == 1 && len(p.Starts[0].Assumes) > 0 {
+		fmt.Fprintf(&b, "taken for granted: %s; where it is not, the plan stops at a gate\n", strings.Join(p.Starts[0].Assumes, ", "))
+	}
 	for i, s := range p.Starts {
-		if len(s.Assumes) > 0 {
+		if len(p.Starts) > 1 && len(s.Assumes) > 0 {
 			fmt.Fprintf(&b, "not seen, so proven for each (%d of %d): %s; where the plan does not fit, it stops at a gate\n", i+1, len(p.Starts), strings.Join(s.Assumes, ", "))
 		}
 	}
@@ -82,6 +85,9 @@ func (i Idea) Text() string {
 		fmt.Fprintf(&b, "That order loses nodes (%s, at step %d). Shortest story:\n%s", v.Invariant, v.Step, numbered(v.Story))
 		for _, v := range i.Violations[1:] {
 			fmt.Fprintf(&b, "It also violates %q, at step %d: %s\n", v.Invariant, v.Step, v.Story[len(v.Story)-1])
+		}
+		if len(i.Instead) > 0 {
+			fmt.Fprintf(&b, "An order that loses none: %s.\n", strings.Join(i.Instead, ", "))
 		}
 		return b.String()
 	}

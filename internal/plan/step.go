@@ -110,6 +110,10 @@ func (p *Problem) render(s State) Class {
 	}
 }
 
+// Renders returns the class that workers are born as once the workers' templates
+// have been updated for the spec as it is in s.
+func (p *Problem) Renders(s State) Class { return p.render(s) }
+
 // templates is the phase in which an update changes the workers' templates,
 // group by group.
 func templates(to func(p *Problem, s State) Class) change {

@@ -36,6 +36,7 @@ type World interface {
 // gates makes the gates of a rehearsal.
 type gates struct {
 	world   World
+	kops    Kops // nil where workers run Muster's own programs
 	cluster string
 }
 
@@ -240,6 +241,24 @@ func (g gates) agentReady(n lab.Node) gate {
 	}}
 }
 
+// joined: the worker has come from power-on to where it can work: with an agent
+// that is ready, or, where it is kOps's, to its kubelet.
+func (g gates) joined(n lab.Node) gate {
+	if g.kops == nil {
+		return g.agentReady(n)
+	}
+	return gate{n.Name + " joins", gateTime, func(context.Context) (report.Verdict, string) {
+		waits, err := g.kops.Boot(n.Name)
+		switch {
+		case err != nil:
+			return unknown(err)
+		case waits != "":
+			return fail("%s", waits)
+		}
+		return pass("its kubelet runs")
+	}}
+}
+
 // ownsHosts: the agent has taken over the hosts block.
 func (g gates) ownsHosts(n lab.Node) gate {
 	return gate{"hosts block handed over on " + n.Name, quickTime, func(ctx context.Context) (report.Verdict, string) {
@@ -254,15 +273,20 @@ func (g gates) ownsHosts(n lab.Node) gate {
 	}}
 }
 
-// pathsWork: the worker has called the API by name and through its balancer
-// often enough, without one failure since it was last asked to prove itself.
+// pathsWork: the worker has called the API by name, and through its balancer if
+// it has one, often enough, without one failure since it was last asked to prove
+// itself.
 func (g gates) pathsWork(n lab.Node) gate {
-	return gate{"API by name and through the local balancer from " + n.Name, gateTime, func(context.Context) (report.Verdict, string) {
+	name, paths := "API by name and through the local balancer from "+n.Name, []probe.Path{probe.ByName, probe.LocalBalancer}
+	if g.kops != nil {
+		name, paths = "API by name from "+n.Name, paths[:1]
+	}
+	return gate{name, gateTime, func(context.Context) (report.Verdict, string) {
 		o, err := g.world.Observe(n.Name)
 		if err != nil {
 			return unknown(err)
 		}
-		for _, p := range []probe.Path{probe.ByName, probe.LocalBalancer} {
+		for _, p := range paths {
 			if o.Streak[p] < provenProbes {
 				return fail("path %s: %d of %d probes in a row", p, o.Streak[p], provenProbes)
 			}

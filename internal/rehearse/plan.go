@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/identity"
 	"github.com/muster-dev/muster/internal/lab"
 	"github.com/muster-dev/muster/internal/plan"
@@ -35,8 +36,10 @@ type Executor interface {
 type planner struct {
 	layout lab.Layout
 	exec   Executor
+	kops   Kops // nil where workers run Muster's own programs
 	gates  gates
-	bridge bool // the overlay takes records from a leaf
+	start  cluster.Topology // what the lab started in
+	bridge bool             // the overlay takes records from a leaf
 }
 
 // awayTime is how long a rebooted node is off.
@@ -46,15 +49,22 @@ const awayTime = 500 * time.Millisecond
 // step that changes nothing there, such as one of the spec or of a role in the
 // cloud, is a look at whether everybody still has a way.
 func (p planner) follow(pl plan.Plan) (steps []step) {
-	rolled := false
-	if !slices.ContainsFunc(pl.Steps, func(s plan.Planned) bool { return s.ID == "serve" || s.ID == "expose" }) {
+	// In hybrid and in none the control plane serves workers, and Muster's own run
+	// muster-agent.
+	rolled := p.start == cluster.Hybrid || p.start == cluster.None
+	if !rolled && !slices.ContainsFunc(pl.Steps, func(s plan.Planned) bool { return s.ID == "serve" || s.ID == "expose" }) {
 		// The cluster has it already, and the plan begins behind it.
 		steps = append(steps, p.serve())
 		if p.layout.LoadBalancer.IsValid() {
 			steps = append(steps, p.expose())
 		}
 	}
+	c := p.course(pl)
 	for _, s := range pl.Steps {
+		if done, ok := c.step(s); ok {
+			steps = append(steps, done)
+			continue
+		}
 		switch s.ID {
 		case "serve":
 			steps = append(steps, p.serve())
@@ -185,7 +195,10 @@ func (p planner) canary(group string, again bool) step {
 		title: fmt.Sprintf("%s: one canary, %s", group, canary.Name),
 		why:   "if the new way does not work, one node shows it and the old way is still there",
 	}
-	if !again {
+	switch {
+	case p.kops != nil:
+		s.actions = []action{p.replace(canary, true)}
+	case !again:
 		s.actions = p.swap(canary, true)
 	}
 	s.actions = append(s.actions, p.reboot(canary))
@@ -204,9 +217,12 @@ func (p planner) rest(group string, again bool) []step {
 		why:   "the canary joined, worked and came back from a reboot",
 	}
 	for _, n := range nodes {
-		if again {
+		switch {
+		case p.kops != nil:
+			s.actions = append(s.actions, p.replace(n, false))
+		case again:
 			s.actions = append(s.actions, p.reboot(n))
-		} else {
+		default:
 			s.actions = append(s.actions, p.swap(n, false)...)
 		}
 	}
@@ -218,7 +234,7 @@ func (p planner) reboot(n lab.Node) action {
 		node:  n.Name,
 		what:  "reboot it",
 		do:    func(ctx context.Context) error { return p.exec.Reboot(ctx, n.Name, awayTime) },
-		gates: []gate{p.gates.agentReady(n), p.gates.pathsWork(n), p.gates.nodeReady(n)},
+		gates: []gate{p.gates.joined(n), p.gates.pathsWork(n), p.gates.nodeReady(n)},
 	}
 }
 

@@ -34,6 +34,9 @@ type Config struct {
 	Overlay lab.Overlay
 	// Plan is what to rehearse; nil rehearses the plan that is found for the spec.
 	Plan *plan.Plan
+	// Boots makes the workers kOps's own, by group, as they were observed; nil
+	// gives them Muster's programs, one beside the other while they change.
+	Boots map[string]lab.Boot
 	// Fault is the kind of fault to inject; "" is none.
 	Fault string
 	// Dir receives the lab's files. Required; must be empty.
@@ -42,6 +45,9 @@ type Config struct {
 	Programs lab.Programs
 	// Netns gives every node a network namespace.
 	Netns bool
+	// Kubernetes are the programs of a real control plane; the zero value has the
+	// lab's built-in API servers.
+	Kubernetes lab.Kubernetes
 	// Log receives the lab's own events; nil discards.
 	Log *slog.Logger
 	// Progress is told what happens, as it happens. It must return quickly.
@@ -78,9 +84,13 @@ type Pulse struct {
 func Run(ctx context.Context, cfg Config) (report.Rehearsal, error) {
 	r := &rehearsal{cfg: cfg}
 	r.evidence = report.New(cfg.File, cfg.Cluster.Name, string(cfg.To))
-	r.evidence.From = string(startOf(cfg.Cluster))
+	start := cfg.Start()
+	r.evidence.From = string(start)
 	r.evidence.API = "built in"
-	if startOf(cfg.Cluster) == cluster.Gossip {
+	if cfg.Kubernetes.Real() {
+		r.evidence.API = "kube-apiserver"
+	}
+	if start != cluster.None {
 		r.evidence.Overlay = string(cfg.Overlay)
 	}
 	r.evidence.Dir = cfg.Dir
@@ -99,12 +109,15 @@ func Run(ctx context.Context, cfg Config) (report.Rehearsal, error) {
 	began := time.Now()
 	err = lab.Run(ctx, lab.Config{
 		Cluster:  cfg.Cluster,
-		Start:    startOf(cfg.Cluster),
+		Start:    start,
+		Boots:    cfg.Boots,
 		Overlay:  cfg.Overlay,
 		Dir:      cfg.Dir,
 		Programs: cfg.Programs,
 		Netns:    cfg.Netns,
 		Log:      cfg.Log,
+
+		Kubernetes: cfg.Kubernetes,
 	}, r.use)
 	r.evidence.Took = time.Since(began)
 	return r.evidence, err
@@ -116,7 +129,7 @@ func chosen(ctx context.Context, cfg Config) (plan.Plan, error) {
 	switch {
 	case cfg.Plan != nil:
 		return *cfg.Plan, nil
-	case startOf(cfg.Cluster) != cluster.Gossip:
+	case cfg.Start() != cluster.Gossip:
 		return plan.Plan{}, nil // nothing is left to do
 	}
 	ask := plan.Ask{To: cfg.To, Via: plan.Lab, Endpoints: plan.Balancer}
@@ -133,14 +146,27 @@ func chosen(ctx context.Context, cfg Config) (plan.Plan, error) {
 	return found, nil
 }
 
-// startOf is the topology that a cluster is rehearsed from: none if it is there
-// already, and gossip whatever else its name says. A cluster that kOps 1.36 has
-// made hybrid is rehearsed from gossip too, which is the longer way.
-func startOf(c *cluster.Cluster) cluster.Topology {
-	if c.UsesNoneDNS() {
-		return cluster.None
+// Start is the topology that the lab starts in: none if the spec is there already
+// and nothing that a plan begins with gossips any more; hybrid if a plan begins
+// with that; and gossip whatever else the name says. What kOps 1.36 may have made
+// hybrid is rehearsed from gossip too unless a plan knows better, which is the
+// longer way.
+func (c Config) Start() cluster.Topology {
+	none, hybrid, gossips := c.Cluster.UsesNoneDNS(), false, false
+	if c.Plan != nil {
+		hybrid = c.Plan.Problem.From == cluster.Hybrid
+		for _, s := range c.Plan.Problem.Starts {
+			gossips = gossips || s.State.Members.GossipKnown+s.State.Members.GossipStale > 0
+		}
 	}
-	return cluster.Gossip
+	switch {
+	case none && !gossips:
+		return cluster.None
+	case none || hybrid:
+		return cluster.Hybrid
+	default:
+		return cluster.Gossip
+	}
 }
 
 // rehearsal is one run.
@@ -162,6 +188,9 @@ func (r *rehearsal) plannedFault() (*strike, error) {
 	if f.kind == "load-balancer-gone" && r.cfg.Cluster.API.LoadBalancer == nil {
 		return nil, fmt.Errorf("--fault %s: cluster %s has no load balancer", f.kind, r.cfg.Cluster.Name)
 	}
+	if f.kops && r.cfg.Boots == nil {
+		return nil, fmt.Errorf("--fault %s: cluster %s: %w", f.kind, r.cfg.Cluster.Name, errNotKops)
+	}
 	return &strike{fault: f, report: report.Fault{Kind: f.kind, What: f.what}}, nil
 }
 
@@ -170,15 +199,26 @@ func (r *rehearsal) use(ctx context.Context, l *lab.Lab) error {
 	r.lab = l
 	layout := l.Layout()
 	g := gates{world: l, cluster: r.cfg.Cluster.Name}
-	p := planner{layout: layout, exec: l, gates: g, bridge: l.Gossips()}
+	p := planner{layout: layout, exec: l, start: r.cfg.Start(), bridge: l.Gossips()}
+	if r.cfg.Boots != nil {
+		g.kops, p.kops = l, l
+	}
+	p.gates = g
+	if p.kops != nil {
+		c := p.course(r.plan)
+		l.Permit(c.lookup || c.policy)
+	}
 	steps := []step{p.observe()}
-	if startOf(r.cfg.Cluster) == cluster.Gossip {
+	if len(r.plan.Steps) > 0 {
 		steps = p.follow(r.plan)
 	}
 	if err := r.before(layout); err != nil {
 		return err
 	}
 	r.cfg.Progress.Started(layout, len(steps), r.evidence.Procs)
+	for _, line := range r.boots() {
+		r.cfg.Progress.Note(line)
+	}
 
 	watching, stopWatching := context.WithCancel(ctx)
 	var watch sync.WaitGroup

@@ -33,6 +33,7 @@ type world struct {
 	callErr     error
 	ready       []string
 	nodesErr    error
+	waits       string   // what a worker's boot waits for
 	done        []string // what an executor was asked to do, in order
 }
 
@@ -209,6 +210,23 @@ func TestAGateIsAskedUntilItPassesOrItsTimeIsUp(t *testing.T) {
 			})
 		})
 	}
+	t.Run("a look that the deadline cuts short hides no failure", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			looks := 0
+			g := gate{"g", 5 * time.Second, func(ctx context.Context) (report.Verdict, string) {
+				if looks++; looks == 1 {
+					return report.Fail, "it finds no seed"
+				}
+				<-ctx.Done()
+				return report.Unknown, ctx.Err().Error()
+			}}
+			r := g.await(t.Context())
+			want := "it finds no seed; the last look could not be taken: context deadline exceeded (after 5s)"
+			if r.Verdict != report.Fail || r.Reason != want {
+				t.Errorf("got %s, %q; want fail, %q", r.Verdict, r.Reason, want)
+			}
+		})
+	})
 	t.Run("a late pass is a pass", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			began := time.Now()

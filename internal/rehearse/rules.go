@@ -67,6 +67,9 @@ func (r *rehearsal) steady() report.Rule {
 // reached is gone.
 func (r *rehearsal) balancer(failures []probe.Sample) report.Rule {
 	const name = "balancer: no new connection through a local balancer failed"
+	if r.cfg.Boots != nil {
+		return rule(name, true, "kOps's workers have none")
+	}
 	sent, failed, inFlight := 0, 0, 0
 	for _, w := range r.evidence.PerNode {
 		for _, f := range w.Paths {

@@ -10,7 +10,9 @@ import (
 
 // A gate is a condition that must hold before anything goes on. It is asked
 // again and again until it passes or its time is up, and then counts as what it
-// last was: fail or unknown, which both stop.
+// last was: fail or unknown, which both stop. Behind a failure a look that could
+// not be taken, as the last one is that the gate's time cuts short, is no news:
+// the gate still counts as failed, and says both.
 type gate struct {
 	name   string
 	within time.Duration
@@ -25,8 +27,15 @@ func (g gate) await(ctx context.Context) report.Gate {
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, g.within)
 	defer cancel()
+	failure := "" // the last reason that was an answer
 	for {
 		verdict, reason := g.check(ctx)
+		switch {
+		case verdict == report.Fail:
+			failure = reason
+		case verdict == report.Unknown && failure != "":
+			verdict, reason = report.Fail, fmt.Sprintf("%s; the last look could not be taken: %s", failure, reason)
+		}
 		result := report.Gate{Name: g.name, Verdict: verdict, Reason: reason, Took: time.Since(began)}
 		if verdict == report.Pass {
 			return result

@@ -202,7 +202,7 @@ func rows() []row {
 const outage = 10 * time.Second
 
 func TestFailover(t *testing.T) {
-	w := newWorld(t, 6)
+	w := newWorld(t, 6, 1000)
 	for _, r := range rows() {
 		t.Run(r.name, func(t *testing.T) {
 			w.t = t
@@ -253,7 +253,7 @@ func (w *world) recovery(s since) report {
 			return r
 		}
 		if time.Since(began) > patience {
-			w.t.Fatalf("%d of %d connections do not work after %s: %+v\n%s", r.Unusable, lasting, patience, r, w.running.Tail(15))
+			w.t.Fatalf("%d of %d connections do not work after %s: %+v\n%s", r.Unusable, w.lasting, patience, r, w.running.Tail(15))
 		}
 		time.Sleep(20 * time.Millisecond)
 	}

@@ -22,7 +22,6 @@ const (
 	apiPort    = 6443
 	serverName = "kubernetes"
 	balancer   = "127.0.0.1:6444"
-	lasting    = 1000 // connections that last
 )
 
 // TestMain makes the test binary what runs on the nodes, too.
@@ -58,6 +57,7 @@ type world struct {
 	servers []*machine
 	running *proc.Process // muster-agent
 	clients *proc.Process
+	lasting int // connections that last
 }
 
 type machine struct {
@@ -69,13 +69,13 @@ type machine struct {
 
 func (m *machine) addr() netip.AddrPort { return netip.AddrPortFrom(m.IPv4, apiPort) }
 
-// newWorld starts everything, with so many API servers of which the agent knows
-// the first three.
-func newWorld(t testing.TB, servers int) *world {
+// newWorld starts everything, with so many API servers, of which the agent knows
+// the first three, and so many connections that last.
+func newWorld(t testing.TB, servers, lasting int) *world {
 	t.Helper()
 	bin := os.Getenv("MUSTER_BIN")
 	if bin == "" {
-		t.Skip("SKIPPED: no built programs (MUSTER_BIN); make test-failover builds them and runs this")
+		t.Skip("SKIPPED: no built programs (MUSTER_BIN); make test-failover and make test-soak build them and run this")
 	}
 	if err := netns.Check(); err != nil {
 		if os.Getenv("MUSTER_REQUIRE_ALL") != "" {
@@ -87,7 +87,7 @@ func newWorld(t testing.TB, servers int) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, dir: t.TempDir(), self: self, agent: filepath.Join(bin, "muster-agent"), sup: proc.New(nil)}
+	w := &world{t: t, dir: t.TempDir(), self: self, lasting: lasting, agent: filepath.Join(bin, "muster-agent"), sup: proc.New(nil)}
 	w.background(w.sup.Run)
 	if w.net, err = netns.New(netns.Config{Supervisor: w.sup, Self: self, LogDir: w.dir}); err != nil {
 		t.Fatal(err)
@@ -104,7 +104,7 @@ func newWorld(t testing.TB, servers int) *world {
 		m.start()
 	}
 	w.startAgent(w.config(w.addrs(w.servers[:3]), nil))
-	w.startClients(lasting)
+	w.startClients()
 	return w
 }
 
@@ -187,19 +187,24 @@ func (w *world) startAgent(config string) {
 	w.running = w.start("agent", w.agent, w.worker, "--config", config)
 }
 
-func (w *world) startClients(n int) {
-	w.clients = w.start("clients", w.self, w.worker, "clients", balancer, w.path(testca.CA), strconv.Itoa(n), w.path("clients.sock"))
+func (w *world) startClients() {
+	w.clients = w.start("clients", w.self, w.worker, "clients", balancer, w.path(testca.CA), strconv.Itoa(w.lasting), w.path("clients.sock"))
 	w.settle(time.Minute)
 }
 
 // restartClients spreads the connections over all servers again.
 func (w *world) restartClients() {
 	w.t.Helper()
+	w.stopClients()
+	w.startClients()
+}
+
+func (w *world) stopClients() {
+	w.t.Helper()
 	if err := w.clients.Kill(); err != nil {
 		w.t.Fatal(err)
 	}
 	<-w.clients.Exited()
-	w.startClients(lasting)
 }
 
 // report asks the clients.

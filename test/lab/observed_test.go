@@ -22,12 +22,15 @@ func TestLabAnObservedClusterIsRehearsedOrRefused(t *testing.T) {
 	for sample, want := range map[string]struct {
 		exit    int
 		refused string
+		from    string
 		overlay string
 	}{
-		"gossip-1.35":       {overlay: "both"},
-		"hybrid-1.36":       {overlay: "both"},
-		"none-1.36":         {},
-		"gossip-1.35-no-lb": {exit: 4, refused: "no plan: there is no load balancer"},
+		"gossip-1.35": {from: "gossip", overlay: "both"},
+		"hybrid-1.36": {from: "hybrid", overlay: "both"},
+		// No worker of it ever joined; the plan's update mends that.
+		"hybrid-1.36-empty-endpoints": {from: "hybrid", overlay: "both"},
+		"none-1.36":                   {from: "none"},
+		"gossip-1.35-no-lb":           {exit: 4, refused: "no plan: there is no load balancer"},
 	} {
 		t.Run(sample, func(t *testing.T) {
 			awstest.LoadSample(t, root, url, sample)
@@ -44,8 +47,8 @@ func TestLabAnObservedClusterIsRehearsedOrRefused(t *testing.T) {
 			if !strings.HasPrefix(one.Refused, want.refused) || (want.refused == "") != (one.Refused == "") {
 				t.Errorf("refused %q, want %q", one.Refused, want.refused)
 			}
-			if want.exit == 0 && (r.Lost != 0 || r.Gossip != 0 || one.Overlay != want.overlay) {
-				t.Errorf("%d lost, %d gossip, overlay %q; want 0, 0, %q\n%s", r.Lost, r.Gossip, one.Overlay, want.overlay, details(r))
+			if want.exit == 0 && (r.Lost != 0 || r.Gossip != 0 || one.From != want.from || one.Overlay != want.overlay) {
+				t.Errorf("%d lost, %d gossip, from %q, overlay %q; want 0, 0, %q, %q\n%s", r.Lost, r.Gossip, one.From, one.Overlay, want.from, want.overlay, details(r))
 			}
 		})
 	}

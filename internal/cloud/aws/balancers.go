@@ -223,7 +223,9 @@ func (l *look) listeners(ctx context.Context, arn, name string) []cloud.Listener
 		one := cloud.Listener{Port: int(aws.ToInt32(f.Port)), Protocol: string(f.Protocol)}
 		for _, g := range forwardsTo(f) {
 			one.Check = checks[g]
-			one.Targets = append(one.Targets, targets[g]...)
+			if behind := targets[g]; behind != nil { // without targets is an answer, too
+				one.Targets = append(append([]cloud.Target{}, one.Targets...), behind...)
+			}
 		}
 		slices.SortFunc(one.Targets, func(a, b cloud.Target) int { return cmp.Or(strings.Compare(a.ID, b.ID), a.Port-b.Port) })
 		all = append(all, one)

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/muster-dev/muster/internal/cloud"
+	"github.com/muster-dev/muster/internal/cloud/bootconfig"
 	"github.com/muster-dev/muster/internal/cluster"
 )
 
@@ -29,7 +30,8 @@ type look struct {
 func (l *look) gap(what, subject string, why error) {
 	l.gapsMu.Lock()
 	defer l.gapsMu.Unlock()
-	l.gaps = append(l.gaps, cloud.Gap{What: what, Subject: subject, Why: why.Error()})
+	absent := errors.Is(why, cloud.ErrNotFound) || errors.Is(why, bootconfig.ErrEmpty)
+	l.gaps = append(l.gaps, cloud.Gap{What: what, Subject: subject, Why: why.Error(), Absent: absent})
 }
 
 // sorted returns the gaps without repetition.

@@ -98,7 +98,7 @@ func (s *templateSet) find(ref templateRef, want string) (*version, error) {
 	case t == nil && fault != nil:
 		return nil, fault
 	case t == nil:
-		return nil, fmt.Errorf("launch template %s was not found", ref)
+		return nil, fmt.Errorf("launch template %s: %w", ref, cloud.ErrNotFound)
 	}
 	number := int64(0)
 	switch want {
@@ -113,8 +113,10 @@ func (s *templateSet) find(ref templateRef, want string) (*version, error) {
 	switch {
 	case !ok && fault != nil:
 		return nil, fault
+	case !ok && t.whole:
+		return nil, fmt.Errorf("launch template %s, version %s: %w", t.name, want, cloud.ErrNotFound)
 	case !ok:
-		return nil, fmt.Errorf("launch template %s has no version %s any more", t.name, want)
+		return nil, fmt.Errorf("launch template %s: version %s was not read", t.name, want)
 	}
 	return v, nil
 }

@@ -39,6 +39,9 @@ const (
 // fileName is the file that kOps's boot YAML is written to, in some directory.
 const fileName = "kube_env.yaml"
 
+// ErrEmpty: there is no user-data at all.
+var ErrEmpty = errors.New("user-data is empty: an instance would boot without kOps")
+
 // Hash identifies user-data: hexadecimal SHA-256.
 func Hash(userData []byte) string {
 	sum := sha256.Sum256(userData)
@@ -47,14 +50,14 @@ func Hash(userData []byte) string {
 
 // Parse reads user-data as the cloud hands it to an instance, or still in the
 // base64 form of the cloud's API. Two boot configurations that differ are an
-// error, as is anything that hides one. The error is one line that says what was
+// error, as is anything that hides one. No user-data is [ErrEmpty]. The error is one line that says what was
 // looked for and not found.
 func Parse(userData []byte) (*cloud.BootConfig, error) {
 	if len(userData) > MaxInput {
 		return nil, fmt.Errorf("user-data has %d bytes, over the limit of %d", len(userData), MaxInput)
 	}
 	if len(strings.TrimSpace(string(userData))) == 0 {
-		return nil, errors.New("user-data is empty: an instance would boot without kOps")
+		return nil, ErrEmpty
 	}
 	f := finder{left: MaxUnpacked, credentials: map[string]bool{}, releases: map[string]bool{}}
 	if err := f.walk(userData, 0); err != nil {

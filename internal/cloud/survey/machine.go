@@ -2,6 +2,7 @@ package survey
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -123,7 +124,7 @@ func (s *Survey) Template(group, id string, userData []byte, unreadable string) 
 	t.Hash = bootconfig.Hash(userData)
 	boot, err := bootconfig.Parse(userData)
 	if err != nil {
-		s.Gap(WhatBoot, group, err.Error())
+		s.note(cloud.Gap{What: WhatBoot, Subject: group, Why: err.Error(), Absent: errors.Is(err, bootconfig.ErrEmpty)})
 		return t
 	}
 	t.Boot = boot

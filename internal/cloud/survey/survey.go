@@ -100,9 +100,13 @@ func (s *Survey) Look(ctx context.Context, parts ...Part) error {
 
 // Gap notes what could not be observed and why.
 func (s *Survey) Gap(what, subject, why string) {
+	s.note(cloud.Gap{What: what, Subject: subject, Why: why})
+}
+
+func (s *Survey) note(g cloud.Gap) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.gaps = append(s.gaps, cloud.Gap{What: what, Subject: subject, Why: why})
+	s.gaps = append(s.gaps, g)
 }
 
 // Missing says whether there is a gap about a whole part.

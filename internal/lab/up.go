@@ -1,0 +1,133 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/muster-dev/muster/internal/cloud"
+	"github.com/muster-dev/muster/internal/cluster"
+)
+
+// up starts everything, control plane first, and returns once every worker has
+// called the API by name.
+func (l *Lab) up(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, l.startTimeout())
+	defer cancel()
+	if err := l.writeSecrets(); err != nil {
+		return err
+	}
+	layout := l.Layout()
+	if err := l.wire(ctx, layout); err != nil {
+		return err
+	}
+	if l.cfg.Kubernetes.Real() {
+		if err := l.startEtcd(ctx); err != nil {
+			return err
+		}
+	}
+	l.exposed = l.cfg.Start != cluster.Gossip // nothing of the lab runs yet
+	if err := l.StartLoadBalancer(ctx); err != nil {
+		return err
+	}
+	var starts errgroup.Group
+	for _, n := range layout.ControlPlane() {
+		starts.Go(func() error {
+			m, err := l.machine(n.Name)
+			if err != nil {
+				return err
+			}
+			m.want(l.memberPrograms()...)
+			m.discovery = l.cfg.Start != cluster.Gossip
+			return l.PowerOn(ctx, n.Name)
+		})
+	}
+	if err := starts.Wait(); err != nil {
+		return err
+	}
+	for _, n := range layout.Workers() {
+		starts.Go(func() error { return l.upWorker(ctx, n.Name) })
+	}
+	if err := starts.Wait(); err != nil {
+		return err
+	}
+	if l.cfg.Bare {
+		return nil
+	}
+	return l.awaitWorkers(ctx)
+}
+
+// memberPrograms are what a control-plane node starts with.
+func (l *Lab) memberPrograms() []Program {
+	switch {
+	case l.cfg.Start == cluster.None:
+		return []Program{l.apiServer(), Agent}
+	case l.cfg.Start == cluster.Hybrid && l.legacy():
+		return []Program{l.apiServer(), Peer, Agent} // a peer in protokube's place serves no worker
+	default:
+		return []Program{l.apiServer(), Peer}
+	}
+}
+
+// upWorker starts a worker with what it has at first.
+func (l *Lab) upWorker(ctx context.Context, name string) error {
+	m, err := l.machine(name)
+	if err != nil {
+		return err
+	}
+	if l.kopsWorkers() {
+		return l.PowerOn(ctx, name)
+	}
+	first := Peer
+	if l.cfg.Start != cluster.Gossip {
+		first = Agent
+		if err := l.writeToken(m); err != nil {
+			return err
+		}
+	}
+	m.want(first)
+	if !l.cfg.Bare {
+		m.want(first, Kubelet)
+	}
+	return l.PowerOn(ctx, name)
+}
+
+// awaitWorkers returns once the by-name path works of every worker that was born
+// with any.
+func (l *Lab) awaitWorkers(ctx context.Context) error {
+	for _, n := range l.Layout().Workers() {
+		if l.kopsWorkers() && l.bootOf(n.Group).Lives == cloud.BootName {
+			continue
+		}
+		err := poll(ctx, func() (bool, error) {
+			o, err := l.Observe(n.Name)
+			return err == nil && o.Streak["name"] >= 3, err
+		})
+		if err != nil {
+			m, _ := l.machine(n.Name)
+			return fmt.Errorf("worker %s has no path to the API after %v: %w%s", n.Name, l.startTimeout(), err, m.tail())
+		}
+	}
+	return nil
+}
+
+// pollEvery is how often the lab looks whether something has come true.
+const pollEvery = 50 * time.Millisecond
+
+// poll asks until the answer is yes, the question fails for good, or ctx ends.
+func poll(ctx context.Context, ask func() (bool, error)) error {
+	for {
+		ok, err := ask()
+		if ok {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(ctx.Err(), err)
+		case <-time.After(pollEvery):
+		}
+	}
+}

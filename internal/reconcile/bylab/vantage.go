@@ -1,0 +1,147 @@
+package bylab
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"time"
+
+	"github.com/muster-dev/muster/internal/labctl"
+	"github.com/muster-dev/muster/internal/probe"
+	"github.com/muster-dev/muster/internal/reconcile"
+)
+
+// Workers is the vantage point of a lab's workers, all together: each probes
+// every way that it has, from its first beat to its end, and a path counts as
+// working only while it works on every worker that has it. So a gap of one worker
+// is not hidden by what the others see.
+type Workers struct{ Lab labctl.Client }
+
+var _ reconcile.Vantage = Workers{}
+
+// Name implements [reconcile.Vantage].
+func (w Workers) Name() string { return "the lab's workers" }
+
+// lookEvery is the pause between two looks at what the probers wrote.
+const lookEvery = 200 * time.Millisecond
+
+// Watch implements [reconcile.Vantage]. It begins with what is measured from now
+// on.
+func (w Workers) Watch(ctx context.Context, sink func(probe.Path, probe.Sample)) error {
+	a := &alike{sink: sink, failing: make(map[probe.Path]map[string]bool)}
+	read := make(map[string]*trail)
+	for first := true; ; first = false {
+		st, err := w.Lab.Status(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("watch the lab's workers: %w", err)
+		}
+		there := make(map[string]bool)
+		for _, n := range st.Nodes {
+			if n.Samples == "" {
+				continue
+			}
+			there[n.Name] = true
+			t := read[n.Name]
+			if t == nil {
+				t = &trail{path: n.Samples}
+				if first {
+					t.skip()
+				}
+				read[n.Name] = t
+			}
+			err := t.follow(func(s probe.Sample) { a.add(n.Name, s) })
+			if err != nil {
+				return fmt.Errorf("watch %s: %w", n.Name, err)
+			}
+		}
+		for name := range read {
+			if !there[name] {
+				delete(read, name)
+				a.forget(name)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(lookEvery):
+		}
+	}
+}
+
+// alike makes one prober of many.
+type alike struct {
+	sink    func(probe.Path, probe.Sample)
+	failing map[probe.Path]map[string]bool // the workers on which a path fails now
+}
+
+// add passes on every failure, and what was answered while the path failed
+// nowhere else.
+func (a *alike) add(worker string, s probe.Sample) {
+	if a.failing[s.Path] == nil {
+		a.failing[s.Path] = make(map[string]bool)
+	}
+	if s.OK() {
+		delete(a.failing[s.Path], worker)
+	} else {
+		a.failing[s.Path][worker] = true
+		s.Err = worker + ": " + s.Err
+	}
+	if !s.OK() || len(a.failing[s.Path]) == 0 {
+		a.sink(s.Path, s)
+	}
+}
+
+// forget drops a worker that is gone.
+func (a *alike) forget(worker string) {
+	for _, failing := range a.failing {
+		delete(failing, worker)
+	}
+}
+
+// trail is a file of samples that grows.
+type trail struct {
+	path   string
+	offset int64
+}
+
+// skip passes over what is there already, but for a line that is not complete.
+func (t *trail) skip() { _ = t.follow(func(probe.Sample) {}) } // what cannot be read now is said by the next look
+
+// follow reads every complete line that is new.
+func (t *trail) follow(take func(probe.Sample)) error {
+	f, err := os.Open(t.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // its prober has not begun
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := f.Seek(t.offset, io.SeekStart); err != nil {
+		return err
+	}
+	lines := bufio.NewReader(f)
+	for {
+		line, err := lines.ReadBytes('\n')
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		t.offset += int64(len(line))
+		var s probe.Sample
+		if err := json.Unmarshal(line, &s); err != nil {
+			return fmt.Errorf("sample %.80q: %w", line, err)
+		}
+		take(s)
+	}
+}

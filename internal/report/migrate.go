@@ -1,0 +1,334 @@
+package report
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	"github.com/muster-dev/muster/internal/cluster"
+	"github.com/muster-dev/muster/internal/journal"
+	"github.com/muster-dev/muster/internal/plan"
+)
+
+// Migrate makes the report of a plan from the entries of its journal, oldest
+// first. The error is about an entry that is not one of this plan or cannot be
+// read.
+func Migrate(f plan.File, entries []journal.Entry) (Migration, error) {
+	b := builder{file: f, facts: f.Observed, routes: map[route]int{}}
+	b.m = Migration{
+		Format: MigrationFormat, Cluster: f.Problem.Cluster, From: string(f.Problem.From), To: string(f.Problem.To),
+		Via: string(f.Problem.Via), Plan: f.ID,
+		Runs: []Sitting{}, Steps: []Migrated{}, Availability: []Availability{}, Permissions: []Permission{}, Rollback: []plan.WayBack{}, Said: []Remark{},
+		Journal: Chain{Entries: len(entries)},
+	}
+	b.m.Replacements.Nodes = []Node{}
+	b.list(Forward, f.Steps)
+	for _, e := range entries {
+		if err := b.add(e); err != nil {
+			return Migration{}, fmt.Errorf("journal entry %d (%s): %w", e.Seq, e.Kind, err)
+		}
+		if n := len(b.m.Runs); n > 0 {
+			b.m.Runs[n-1].Ended = e.Time
+		}
+	}
+	b.conclude(entries)
+	return b.m, nil
+}
+
+// list puts steps behind those that are there.
+func (b *builder) list(d Direction, steps []plan.Planned) {
+	for _, s := range steps {
+		b.m.Steps = append(b.m.Steps, Migrated{Direction: d, Number: s.Number, ID: s.ID, Title: s.Title, Why: s.Why, Status: StepAhead, Hold: s.Hold, Irreversible: s.Irreversible, Actions: []Acted{}})
+	}
+}
+
+// builder folds a journal into a report.
+type builder struct {
+	file   plan.File
+	m      Migration
+	facts  []plan.Fact   // the world as it was seen last
+	routes map[route]int // into m.Availability
+	leg    Begun         // that is under way
+	first  int           // its first step in m.Steps
+}
+
+type route struct {
+	vantage, path string
+}
+
+func (b *builder) add(e journal.Entry) error {
+	switch e.Kind {
+	case journal.Begun:
+		return with(e, b.begun)
+	case journal.Intent:
+		return with(e, b.intent)
+	case journal.Outcome:
+		return with(e, b.outcome)
+	case journal.Gate:
+		return with(e, b.asked)
+	case journal.Note:
+		return with(e, b.said)
+	case journal.Ended:
+		return with(e, b.ended)
+	default:
+		return fmt.Errorf("kind %q is not known; it was written by another muster", e.Kind)
+	}
+}
+
+// with decodes an entry's detail for what takes it in.
+func with[D any](e journal.Entry, take func(journal.Entry, D) error) error {
+	var detail D
+	if len(e.Detail) > 0 {
+		if err := json.Unmarshal(e.Detail, &detail); err != nil {
+			return err
+		}
+	}
+	return take(e, detail)
+}
+
+func (b *builder) begun(e journal.Entry, d Begun) error {
+	if d.Plan != b.file.ID {
+		return fmt.Errorf("it is of plan %.12s and not of %.12s", d.Plan, b.file.ID)
+	}
+	b.m.Runs = append(b.m.Runs, Sitting{Direction: d.Direction, By: e.By, Token: e.Token, Program: d.Program, Began: e.Time, Ended: e.Time})
+	b.m.Unmeasured = d.Unmeasured
+	if d.Facts != nil {
+		b.facts = d.Facts
+	}
+	if d.Leg == b.leg.Leg {
+		return nil
+	}
+	b.leg, b.first = d, 0
+	if d.Direction != Forward {
+		b.first = len(b.m.Steps)
+		b.list(d.Direction, d.Steps)
+	}
+	return nil
+}
+
+// step returns the step that an entry names, which is one of the leg's.
+func (b *builder) step(e journal.Entry) (*Migrated, error) {
+	i := slices.IndexFunc(b.m.Steps[b.first:], func(s Migrated) bool { return StepKey(plan.Planned{Number: s.Number, ID: s.ID}) == e.Step })
+	if i < 0 {
+		return nil, fmt.Errorf("step %q is none of those that were begun", e.Step)
+	}
+	s := &b.m.Steps[b.first+i]
+	if s.Began.IsZero() {
+		s.Began = e.Time
+	}
+	if !slices.Contains(s.By, e.By) {
+		s.By = append(s.By, e.By)
+	}
+	s.Ended, s.Took = e.Time, e.Time.Sub(s.Began)
+	if s.Status != StepDone {
+		s.Status = StepUnderWay
+	}
+	return s, nil
+}
+
+// action returns the action that an entry names, and its step.
+func (b *builder) action(e journal.Entry) (*Acted, *Migrated, error) {
+	s, err := b.step(e)
+	if err != nil {
+		return nil, nil, err
+	}
+	i := slices.IndexFunc(s.Actions, func(a Acted) bool { return a.ID == e.Action })
+	if i < 0 {
+		i = len(s.Actions)
+		s.Actions = append(s.Actions, Acted{ID: e.Action, Began: e.Time, Gates: []Answer{}})
+	}
+	a := &s.Actions[i]
+	a.Ended, a.Took = e.Time, e.Time.Sub(a.Began)
+	return a, s, nil
+}
+
+func (b *builder) intent(e journal.Entry, d Intent) error {
+	if e.Action == "" {
+		_, err := b.step(e)
+		return err
+	}
+	a, _, err := b.action(e)
+	if err != nil {
+		return err
+	}
+	a.Attempts++
+	a.What, a.Group, a.Node, a.Canary, a.Replaces = d.What, d.Group, d.Node, d.Canary, d.Replaces
+	a.Result, a.Error, a.Evidence = "", "", ""
+	return nil
+}
+
+func (b *builder) outcome(e journal.Entry, d Outcome) error {
+	b.measured(d.Availability)
+	if d.Facts != nil {
+		b.facts = d.Facts
+	}
+	if e.Action == "" {
+		s, err := b.step(e)
+		if err != nil {
+			return err
+		}
+		s.Status = StepStopped
+		if e.Result == StepDone {
+			s.Status = StepDone
+			b.arrived(s)
+		}
+		return nil
+	}
+	a, s, err := b.action(e)
+	if err != nil {
+		return err
+	}
+	a.Result, a.Error, a.Evidence = e.Result, d.Error, d.Evidence
+	a.Said = append(a.Said, d.Said...)
+	if e.Result != StepDone {
+		s.Status = StepStopped
+		return nil
+	}
+	n := Node{Group: a.Group, Name: cmp.Or(a.Node, a.ID), Canary: a.Canary, Step: e.Step, At: e.Time}
+	before := func(o Node) bool { return o.Step == n.Step && o.Name == n.Name }
+	if a.Replaces > 0 && !slices.ContainsFunc(b.m.Replacements.Nodes, before) {
+		b.m.Replacements.Nodes = append(b.m.Replacements.Nodes, n)
+	}
+	return nil
+}
+
+// arrived takes in that a step is done: behind the last one of a way back, the
+// plan's steps that it led over are undone.
+func (b *builder) arrived(at *Migrated) {
+	if b.leg.Direction != Back || at != &b.m.Steps[len(b.m.Steps)-1] {
+		return
+	}
+	for i := range b.m.Steps {
+		if s := &b.m.Steps[i]; s.Direction == Forward && s.Number > b.leg.After && s.Status != StepAhead {
+			s.Status = StepTakenBack
+		}
+	}
+}
+
+func (b *builder) asked(e journal.Entry, d Asked) error {
+	answer := Answer{Gate{Name: d.Name, Verdict: Verdict(e.Result), Reason: d.Reason, Took: d.Took}, e.Time}
+	if e.Action == "" {
+		s, err := b.step(e)
+		if err == nil {
+			s.Needs = append(s.Needs, answer)
+		}
+		return err
+	}
+	a, _, err := b.action(e)
+	if err == nil {
+		a.Gates = append(a.Gates, answer)
+	}
+	return err
+}
+
+func (b *builder) said(e journal.Entry, d Said) error {
+	b.m.Said = append(b.m.Said, Remark{At: e.Time, By: e.By, What: cmp.Or(d.What, e.Result)})
+	return nil
+}
+
+func (b *builder) ended(e journal.Entry, d Ended) error {
+	b.measured(d.Availability)
+	if n := len(b.m.Runs); n > 0 {
+		b.m.Runs[n-1].Result, b.m.Runs[n-1].Why = e.Result, d.Why
+	}
+	return nil
+}
+
+func (b *builder) measured(all []Availability) {
+	for _, a := range all {
+		r := route{a.Vantage, string(a.Path)}
+		i, ok := b.routes[r]
+		if !ok {
+			i = len(b.m.Availability)
+			b.routes[r] = i
+			b.m.Availability = append(b.m.Availability, Availability{Path: a.Path, Vantage: a.Vantage})
+		}
+		b.m.Availability[i].Add(a)
+	}
+}
+
+// conclude says what the whole amounts to.
+func (b *builder) conclude(entries []journal.Entry) {
+	m := &b.m
+	slices.SortFunc(m.Availability, func(a, b Availability) int {
+		return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.Vantage, b.Vantage))
+	})
+	m.Status, m.Verdict = StepAhead, Unknown
+	if len(entries) > 0 {
+		m.Began, m.Ended = entries[0].Time, entries[len(entries)-1].Time
+		m.Took = m.Ended.Sub(m.Began)
+		m.Status = StepUnderWay
+		m.Journal.Head = entries[len(entries)-1].Hash()
+	}
+	done := 0
+	for _, s := range m.Steps {
+		if s.Status == StepDone && s.Direction == Forward {
+			done = max(done, s.Number)
+		}
+	}
+	if n := len(m.Runs); n > 0 && m.Runs[n-1].Result != "" {
+		m.Status, m.Why = m.Runs[n-1].Result, m.Runs[n-1].Why
+		switch m.Status {
+		case StepDone:
+			m.Verdict = Pass
+		case "holding", "paused", "interrupted":
+		default:
+			m.Verdict = Fail
+		}
+	}
+	for _, s := range m.Steps {
+		if m.Verdict == Pass && s.Direction == Forward && s.Status != StepDone {
+			m.Verdict, m.Why = Unknown, fmt.Sprintf("the run ended well, and nothing says that step %d (%s) was done", s.Number, s.ID)
+		}
+	}
+	for _, w := range b.file.Back {
+		if w.After <= done {
+			m.Rollback = append(m.Rollback, w)
+		}
+	}
+	b.count()
+	m.Permissions = permissions(b.file.Observed, b.facts)
+}
+
+// count sums up the replaced nodes. How often one worker was replaced follows
+// from how many there are in its group.
+func (b *builder) count() {
+	r := &b.m.Replacements
+	r.Total = len(r.Nodes)
+	for _, g := range b.file.Problem.Groups {
+		n := 0
+		for _, node := range r.Nodes {
+			if node.Group == g.Name {
+				n++
+			}
+		}
+		if g.Role != cluster.RoleNode {
+			r.ControlPlane += n
+			continue
+		}
+		r.Workers += n
+		if size := g.Size(); size > 0 {
+			r.MaxPerWorker = max(r.MaxPerWorker, (n+size-1)/size)
+		}
+	}
+}
+
+// permissions compares what roles might do with what they may do.
+func permissions(before, after []plan.Fact) []Permission {
+	all := []Permission{}
+	find := func(in []plan.Fact, role string) string {
+		for _, f := range in {
+			if f.What == "permissions" && f.Subject == role {
+				return f.Value
+			}
+		}
+		return "none"
+	}
+	for _, f := range slices.Concat(before, after) {
+		if f.What == "permissions" && !slices.ContainsFunc(all, func(p Permission) bool { return p.Role == f.Subject }) {
+			all = append(all, Permission{f.Subject, find(before, f.Subject), find(after, f.Subject)})
+		}
+	}
+	return all
+}

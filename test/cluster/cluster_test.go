@@ -1,0 +1,221 @@
+// Package cluster tests labs whose API servers are real ones: kube-apiserver on
+// each control-plane node, and etcd. The two modules below it say which, and build
+// them; they are apart from the rest because of what they need.
+package cluster
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/muster-dev/muster/internal/labctl"
+	"github.com/muster-dev/muster/internal/lock"
+	"github.com/muster-dev/muster/internal/plan"
+	"github.com/muster-dev/muster/internal/reconcile"
+	"github.com/muster-dev/muster/internal/reconcile/bylab"
+	"github.com/muster-dev/muster/internal/rehearse"
+	"github.com/muster-dev/muster/internal/report"
+	"github.com/muster-dev/muster/internal/store/mem"
+	"github.com/muster-dev/muster/test/labtest"
+)
+
+// up starts a lab with real API servers. Building those takes longer than go test
+// may, so only make test-cluster, which builds them first, runs these tests.
+func up(t *testing.T, manifest string) labctl.Client {
+	t.Helper()
+	bin := os.Getenv("MUSTER_BIN")
+	if bin == "" || os.Getenv("KUBE_APISERVER") == "" || os.Getenv("ETCD") == "" {
+		t.Skip("SKIPPED: no built programs (MUSTER_BIN, KUBE_APISERVER, ETCD); make test-cluster builds them and runs this")
+	}
+	why := ""
+	if os.Geteuid() != 0 {
+		why = "network namespaces need root"
+	} else if _, err := exec.LookPath("ip"); err != nil {
+		why = "network namespaces need ip (package iproute2)"
+	}
+	switch {
+	case why != "" && os.Getenv("MUSTER_REQUIRE_ALL") != "":
+		t.Fatal(why)
+	case why != "":
+		t.Skip("SKIPPED: " + why)
+	}
+	return labtest.Up(t, bin, "-f", manifest, "--apiserver", "real")
+}
+
+func TestClusterNodesRegisterWithARealAPIServer(t *testing.T) {
+	client := up(t, "../lab/testdata/three.yaml")
+	st, err := client.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	servers := 0
+	for _, n := range st.Nodes {
+		if _, ok := n.Programs["kube-apiserver"]; ok {
+			servers++
+		}
+		if n.Role == "control-plane" {
+			continue
+		}
+		pass(t, client, st.Cluster, rehearse.NodeReady, n.Name)
+		// What the node's own hosts file leads to is what it registered through.
+		pass(t, client, st.Cluster, rehearse.WaysWork, n.Name)
+	}
+	if servers != 3 {
+		t.Errorf("%d kube-apiservers; want 3", servers)
+	}
+	name := st.Nodes[len(st.Nodes)-1].Name
+	if err := client.Operate(t.Context(), labctl.RemoveWorker, "", name); err != nil {
+		t.Fatal(err)
+	}
+	pass(t, client, st.Cluster, rehearse.NodeGone, name)
+}
+
+// pass waits until a gate passes.
+func pass(t *testing.T, client labctl.Client, cluster string, kind rehearse.GateKind, node string) {
+	t.Helper()
+	gate, err := client.Gate(cluster, kind, node)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), gate.Within)
+	defer cancel()
+	for {
+		verdict, reason := gate.Check(ctx)
+		if verdict == report.Pass {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatalf("%s: %s: %s", gate.Name, verdict, reason)
+		case <-time.After(gate.Every):
+		}
+	}
+}
+
+// A migration from gossip to none, on real API servers: nobody notices, and each
+// worker is replaced once.
+func TestClusterMigratesWithoutALostProbe(t *testing.T) {
+	const manifest = "testdata/large.yaml"
+	client := up(t, manifest)
+	file := labtest.Plan(t, manifest)
+	executor, err := bylab.New(client, file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, err := client.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	store := &mem.Store{Name: "cluster"}
+	said := &narrator{t: t, left: make(map[string]int)}
+	began := time.Now()
+	for range len(file.Steps) { // each hold ends a run
+		result, err := reconcile.Run(t.Context(), reconcile.Config{
+			Plan: file, Store: store, Executor: executor, Owner: "test",
+			Vantages: []reconcile.Vantage{bylab.Workers{Lab: client}}, Progress: said,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if result.Ended != reconcile.EndedHolding {
+			if result.Ended != reconcile.EndedDone {
+				data, _ := json.Marshal(result)
+				t.Fatalf("the run ended %s", data)
+			}
+			break
+		}
+		release(t, store, file)
+	}
+	took := time.Since(began)
+	m := labtest.Measure(t, client)
+	t.Logf("%d steps in %v; %d probes, %d failed; %d through local balancers, %d failed; %d workers without a path; replaced %v",
+		len(file.Steps), took.Round(time.Second), m.Sent, m.Failed, m.Balanced, m.BalancedLost, len(m.Losses), said.left)
+	if m.Balanced == 0 || m.BalancedLost != 0 {
+		t.Errorf("%d of %d probes through local balancers failed; want 0 of many", m.BalancedLost, m.Balanced)
+	}
+	if len(m.Losses) > 0 {
+		t.Errorf("workers without a working path: %+v", m.Losses)
+	}
+	for _, n := range before.Nodes {
+		if n.Role == "worker" && said.left[n.Name] != 1 {
+			t.Errorf("%s was replaced %d times; want once", n.Name, said.left[n.Name])
+		}
+	}
+	after, err := client.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	workers := 0
+	for _, n := range after.Nodes {
+		for program, p := range n.Programs {
+			if p.Gossip {
+				t.Errorf("%s on %s still gossips", program, n.Name)
+			}
+		}
+		if n.Role != "worker" {
+			continue
+		}
+		workers++
+		pass(t, client, after.Cluster, rehearse.NodeReady, n.Name)
+		if strings.HasSuffix(n.Name, "-g3") {
+			t.Errorf("%s is the third of its line", n.Name)
+		}
+	}
+	if workers != 12 || len(said.left) != 12 {
+		t.Errorf("%d workers, %d replaced; want 12 and 12", workers, len(said.left))
+	}
+}
+
+// release lets the run pass the hold that it came to.
+func release(t *testing.T, s *mem.Store, file plan.File) {
+	t.Helper()
+	record, err := reconcile.Read(t.Context(), s, file.Problem.Cluster, reconcile.RunID(file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	st, err := record.Status(lock.State{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	step, ok, err := reconcile.ReleaseNext(t.Context(), s, st, reconcile.Word{By: "test", At: time.Now()})
+	if err != nil || !ok {
+		t.Fatalf("no hold to release: %v, %v", ok, err)
+	}
+	t.Log("released " + step)
+}
+
+// narrator follows a run, and counts who was replaced.
+type narrator struct {
+	t    *testing.T
+	left map[string]int
+}
+
+func (n *narrator) Started(l reconcile.Leg)            { n.t.Logf("leg %d, %s", l.Number, l.Direction) }
+func (n *narrator) Looked(reconcile.World)             {}
+func (n *narrator) Step(s plan.Planned)                { n.t.Logf("step %d: %s", s.Number, s.Title) }
+func (n *narrator) Acting(a reconcile.Action)          {}
+func (n *narrator) Said(line string)                   { n.t.Log(line) }
+func (n *narrator) Waiting(what, how string)           { n.t.Logf("waits: %s; %s", what, how) }
+func (n *narrator) Note(text string)                   { n.t.Log(text) }
+func (n *narrator) Measured(all []report.Availability) {}
+
+func (n *narrator) Gate(node string, g report.Gate) {
+	if g.Verdict != report.Pass {
+		n.t.Logf("%s: %s: %s: %s", node, g.Name, g.Verdict, g.Reason)
+	}
+}
+
+func (n *narrator) Outcome(a reconcile.Action, trouble string) {
+	if trouble != "" {
+		n.t.Logf("%s %s: %s", a.ID, a.Node, trouble)
+		return
+	}
+	if a.Replaces > 0 && strings.HasPrefix(a.ID, "leave ") {
+		n.left[fmt.Sprint(a.Node)]++
+	}
+}
