@@ -56,11 +56,18 @@ func (f *follower) Step(s plan.Planned) { f.line("step %2d/%d  %s", s.Number, f.
 
 // Acting implements reconcile.Progress.
 func (f *follower) Acting(a reconcile.Action) {
-	what := a.What
-	if a.Canary {
+	f.line("           %s", acting(a.Node, a.What, a.Canary))
+}
+
+// acting says what an action does to what.
+func acting(node, what string, canary bool) string {
+	if node != "" && !strings.Contains(what, node) {
+		what = node + ": " + what
+	}
+	if canary {
 		what += "   (canary)"
 	}
-	f.line("           %s", what)
+	return what
 }
 
 // Said implements reconcile.Progress.
@@ -136,7 +143,7 @@ func printPreview(w io.Writer, p reconcile.Preview) {
 			}
 		}
 		for _, a := range s.Actions {
-			fmt.Fprintf(w, "       %s\n", a.What)
+			fmt.Fprintf(w, "       %s\n", acting(a.Node, a.What, false))
 			for _, g := range a.Gates {
 				if g.Verdict != "" {
 					fmt.Fprintf(w, "         gate %-8s %s: %s\n", g.Verdict, g.Name, g.Reason)
