@@ -30,7 +30,8 @@ type watch struct {
 	failed map[string]error // guarded by mu: vantage points that gave up, and why
 }
 
-// watch starts every vantage point. They go on while an action tidies up.
+// watch starts every vantage point, and what the executor keeps up. They go on
+// while an action tidies up.
 func (d *driver) watch(ctx context.Context) *watch {
 	w := &watch{failed: make(map[string]error)}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -46,6 +47,13 @@ func (d *driver) watch(ctx context.Context) *watch {
 			w.failed[v.Name()] = err
 			w.mu.Unlock()
 			d.Progress.Note(fmt.Sprintf("%s measures no more: %v", v.Name(), err))
+		})
+	}
+	if k, ok := d.Executor.(Keeper); ok {
+		all.Go(func() {
+			if err := k.Keep(ctx, d.Progress.Note); err != nil && ctx.Err() == nil {
+				d.Progress.Note("kept up no more: " + err.Error())
+			}
 		})
 	}
 	if len(d.Vantages) > 0 {

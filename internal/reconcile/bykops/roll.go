@@ -42,10 +42,12 @@ func (e *Executor) canary(ctx context.Context, w world, s plan.Planned) (all []r
 		for _, m := range members {
 			proven = proven || !isOld(m.Instance) && m.ready()
 		}
-		if proven && !left[0].Detached {
-			continue // it was replaced already
+		switch {
+		case !proven:
+			all = append(all, e.beside(g, left[0]), e.replaceWorker(g, left[0], p))
+		case left[0].Detached:
+			all = append(all, e.replaceWorker(g, left[0], p))
 		}
-		all = append(all, e.beside(g, left[0]), e.replaceWorker(g, left[0], p))
 	}
 	return all, nil
 }
@@ -139,8 +141,9 @@ func nodeName(m member) string {
 	return m.ID
 }
 
-// rollWorkers lays out the replacement of every worker of the old generation,
-// and a last look for those that were born meanwhile.
+// rollWorkers lays out the replacement of every worker of the old generation. It
+// is asked again after each, so that one that is born of the old template
+// meanwhile is replaced, too.
 func (e *Executor) rollWorkers(ctx context.Context, w world, s plan.Planned) (all []reconcile.Action, err error) {
 	if e.Machines == nil {
 		return e.rollByKops(ctx, w, s)
@@ -161,7 +164,6 @@ func (e *Executor) rollWorkers(ctx context.Context, w world, s plan.Planned) (al
 		for _, i := range left {
 			all = append(all, e.replaceWorker(g, i, p))
 		}
-		all = append(all, e.latecomers(g, p))
 	}
 	return all, nil
 }
@@ -310,53 +312,6 @@ func (e *Executor) whole(ctx context.Context, w world, group, gone string, p pac
 		return report.Fail, fmt.Sprintf("%d of %d nodes are Ready", ready, need)
 	}
 	return e.joined(ctx, w, group, 1)
-}
-
-// latecomers replaces what was born from the old template while the group was
-// replaced, such as by an autoscaler that was quicker than the update.
-func (e *Executor) latecomers(g cloud.Group, p pace) reconcile.Action {
-	return reconcile.Action{
-		ID: "rest/" + g.Name, Group: g.Name, What: "see that nobody of the old generation is left in " + g.Name,
-		Limit: 4 * (e.JoinWithin + e.DrainWithin),
-		Do: func(ctx context.Context, say func(string)) error {
-			for {
-				seen, _, err := e.see(ctx)
-				if err != nil {
-					return err
-				}
-				g, _ := world{Cluster: seen}.group(g.Name)
-				left := old(g)
-				if len(left) == 0 {
-					return nil
-				}
-				say(fmt.Sprintf("%s was born from the old template meanwhile; it is replaced, too", left[0].ID))
-				if err := e.replace(ctx, g.Name, left[0].ID, p, say); err != nil {
-					return err
-				}
-			}
-		},
-		Gates: []reconcile.Gate{e.verdict("one generation", e.JoinWithin, func(ctx context.Context, w world) (report.Verdict, string) {
-			g, ok := w.group(g.Name)
-			if !ok {
-				return report.Unknown, "the group was not observed"
-			}
-			if left := old(g); len(left) > 0 {
-				return report.Fail, left[0].ID + " is of the old generation"
-			}
-			return e.joined(ctx, w, g.Name, g.Desired)
-		})},
-		Abort: func(ctx context.Context) (string, error) {
-			seen, _, err := e.see(ctx)
-			if err != nil {
-				return "", err
-			}
-			g, _ := world{Cluster: seen}.group(g.Name)
-			if left := old(g); len(left) > 0 {
-				return e.undoSurge(ctx, g.Name, left[0].ID)
-			}
-			return "", nil
-		},
-	}
 }
 
 // rollByKops lays out the replacement of groups by kOps itself, where there is
