@@ -19,12 +19,12 @@ import (
 	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/daemon"
 	"github.com/muster-dev/muster/internal/iam"
+	"github.com/muster-dev/muster/internal/kubeapi"
 	"github.com/muster-dev/muster/internal/lab"
 	"github.com/muster-dev/muster/internal/lab/netns"
 	"github.com/muster-dev/muster/internal/lock"
 	"github.com/muster-dev/muster/internal/node"
 	"github.com/muster-dev/muster/internal/plan"
-	"github.com/muster-dev/muster/internal/portforward"
 	"github.com/muster-dev/muster/internal/reconcile"
 )
 
@@ -117,7 +117,7 @@ func exitCode(err error) int {
 		config   *node.ConfigError
 		labUsage *lab.UsageError
 		planFile *plan.FileError
-		kube     *portforward.ConfigError
+		kube     *kubeapi.ConfigError
 		unsafe   *reconcile.RefusedError
 		locked   *lock.HeldError
 	)

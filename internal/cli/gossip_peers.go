@@ -12,6 +12,7 @@ import (
 
 	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/gossip"
+	"github.com/muster-dev/muster/internal/kubeapi"
 	"github.com/muster-dev/muster/internal/overlay/kopsmemberlist/visit"
 	"github.com/muster-dev/muster/internal/portforward"
 )
@@ -140,7 +141,7 @@ func (o *gossipFlags) gateway(ctx context.Context, s streams, at []string) (visi
 	}
 	ctx, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
-	g, err := portforward.Open(ctx, portforward.Config{Kubeconfig: o.kubeconfig, Context: o.context})
+	g, err := portforward.Open(ctx, kubeapi.Config{Kubeconfig: o.kubeconfig, Context: o.context})
 	if err != nil {
 		return nil, nil, fmt.Errorf("--via kubernetes: %w", err)
 	}

@@ -17,18 +17,23 @@ import (
 // fails if the spec cannot be read, or if the way to the cloud cannot be right;
 // a cloud that refuses or does not answer leaves the rest.
 func (f *stateFlags) observe(ctx context.Context, s streams, timeout time.Duration) (*observe.Cluster, error) {
-	st, err := f.open(ctx, s)
-	if err != nil {
-		return nil, err
-	}
-	reading, cancel := context.WithTimeout(ctx, storeTimeout)
-	defer cancel()
-	seen, err := observe.Stored(reading, st, f.name)
+	seen, err := f.stored(ctx, s)
 	if err != nil {
 		return nil, err
 	}
 	seen.Cloud, seen.Blind, err = look(ctx, s, seen.Spec, timeout)
 	return seen, err
+}
+
+// stored reads a cluster from its state store.
+func (f *stateFlags) stored(ctx context.Context, s streams) (*observe.Cluster, error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	st, err := f.open(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	return observe.Stored(ctx, st, f.name)
 }
 
 // look asks a cluster's cloud. It fails if the way there cannot be right; a cloud

@@ -19,10 +19,10 @@ import (
 	"github.com/muster-dev/muster/internal/cloud/aws"
 	cloudopen "github.com/muster-dev/muster/internal/cloud/open"
 	"github.com/muster-dev/muster/internal/cluster"
+	"github.com/muster-dev/muster/internal/kubeapi"
 	"github.com/muster-dev/muster/internal/labctl"
 	"github.com/muster-dev/muster/internal/observe"
 	"github.com/muster-dev/muster/internal/plan"
-	"github.com/muster-dev/muster/internal/portforward"
 	"github.com/muster-dev/muster/internal/probe"
 	"github.com/muster-dev/muster/internal/reconcile"
 	"github.com/muster-dev/muster/internal/reconcile/byhand"
@@ -130,8 +130,8 @@ func (r reality) look(ctx context.Context) (reconcile.World, error) {
 	return w, nil
 }
 
-func (r reality) via() portforward.Config {
-	return portforward.Config{Kubeconfig: r.flags.kubeconfig, Context: r.flags.context}
+func (r reality) via() kubeapi.Config {
+	return kubeapi.Config{Kubeconfig: r.flags.kubeconfig, Context: r.flags.context}
 }
 
 // kops makes the executor that works with the operator's kops. A dry run does
@@ -169,22 +169,22 @@ func (r reality) kops(ctx context.Context) (*bykops.Executor, error) {
 }
 
 func (r reality) client() (kubernetes.Interface, error) {
-	config, err := r.via().REST()
+	api, err := kubeapi.Open(r.via())
 	if err != nil {
 		return nil, err
 	}
-	return kubernetes.NewForConfig(config)
+	return kubernetes.NewForConfig(api.Rest)
 }
 
 // vantages are the places to measure from; what cannot measure is said.
 func (r reality) vantages(ctx context.Context) (all []reconcile.Vantage, missing []report.Unmeasured) {
 	unmeasured := func(vantage, why string) { missing = append(missing, report.Unmeasured{Vantage: vantage, Why: why}) }
 	server := "api.internal." + r.spec.Name
-	config, err := r.via().REST()
+	api, err := kubeapi.Open(r.via())
 	var roots *x509.CertPool
 	var targets []probe.Target
 	if err == nil {
-		roots, targets, err = r.targets(ctx, config)
+		roots, targets, err = r.targets(ctx, api.Rest)
 	}
 	if err != nil {
 		unmeasured("operator", err.Error())
@@ -197,7 +197,7 @@ func (r reality) vantages(ctx context.Context) (all []reconcile.Vantage, missing
 	} else {
 		all = append(all, operator)
 	}
-	client, err := kubernetes.NewForConfig(config)
+	client, err := kubernetes.NewForConfig(api.Rest)
 	switch {
 	case r.flags.probeImage == "":
 		unmeasured("workers", "no --probe-image was given")

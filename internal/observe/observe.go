@@ -9,9 +9,14 @@ package observe
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"fmt"
+	"path"
 	"slices"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/muster-dev/muster/internal/audit"
 	"github.com/muster-dev/muster/internal/cloud"
@@ -26,8 +31,12 @@ type Cluster struct {
 	Spec     *cluster.Cluster
 	Manifest []byte // the spec as the store has it
 	Version  string // of the kOps that applied it last; empty if none has
-	// Configs are the node configurations in the store, by group.
+	// Configs are the node configurations in the store, by group, as far as they
+	// say what is asked of them.
 	Configs map[string]describe.NodeConfig
+	// raw are the same objects, by group. One that is missing is not there, unless
+	// a gap says that it could not be read.
+	raw map[string][]byte
 	// Addons are those of the bootstrap channel; nil if it could not be read.
 	Addons []audit.Addon
 	// Gaps is what the store did not give.
@@ -38,18 +47,19 @@ type Cluster struct {
 	Blind string
 }
 
-// Stored reads what the state store holds.
+// Stored reads what the state store holds. It fails if the spec cannot be read or
+// the store not be listed; another object that cannot be read is a gap.
 func Stored(ctx context.Context, st store.Store, name string) (*Cluster, error) {
 	kept, err := store.Read(ctx, st, name)
 	if err != nil {
 		return nil, err
 	}
-	c := &Cluster{Version: kept.KopsVersion, Manifest: kept.Manifest(), Configs: map[string]describe.NodeConfig{}}
+	c := &Cluster{Version: kept.KopsVersion, Manifest: kept.Manifest(), Configs: map[string]describe.NodeConfig{}, raw: map[string][]byte{}}
 	if c.Spec, err = kept.Parse(); err != nil {
 		return nil, err
 	}
-	for _, g := range c.Spec.Groups {
-		c.nodeConfig(ctx, st, g)
+	if err := c.nodeConfigs(ctx, st); err != nil {
+		return nil, err
 	}
 	c.channel(ctx, st)
 	return c, nil
@@ -72,38 +82,78 @@ func (c *Cluster) Look(ctx context.Context, p cloud.Provider) error {
 	return nil
 }
 
-// nodeConfig reads what the nodes of a group read when they boot.
-func (c *Cluster) nodeConfig(ctx context.Context, st store.Store, g cluster.Group) {
-	dir, ok := map[cluster.Role]string{cluster.RoleControlPlane: "control-plane", cluster.RoleNode: "node", cluster.RoleAPIServer: "apiserver"}[g.Role]
-	if !ok {
-		return // a bastion has none
-	}
-	object, err := st.Get(ctx, store.Layout(c.Spec.Name).NodeConfig(dir, g.Name))
-	var config describe.NodeConfig
-	if err == nil {
-		config, err = describe.ReadNodeConfig(object.Data)
-	}
+// storeReaders bounds how many objects are read at a time.
+const storeReaders = 8
+
+// nodeConfigs reads what nodes read when they boot. The list is complete, so that
+// a group without an object has none.
+func (c *Cluster) nodeConfigs(ctx context.Context, st store.Store) error {
+	keys, err := st.List(ctx, store.Layout(c.Spec.Name).NodeConfigs())
 	if err != nil {
-		c.Gaps = append(c.Gaps, cloud.Gap{What: "node configuration", Subject: g.Name, Why: err.Error()})
-		return
+		return fmt.Errorf("list node configurations of %s: %w", c.Spec.Name, err)
 	}
-	c.Configs[g.Name] = config
+	keys = slices.DeleteFunc(keys, func(key string) bool { return path.Base(key) != "nodeupconfig.yaml" })
+	objects := make([][]byte, len(keys))
+	faults := make([]error, len(keys))
+	g, reading := errgroup.WithContext(ctx)
+	g.SetLimit(storeReaders)
+	for i, key := range keys {
+		g.Go(func() error {
+			object, err := st.Get(reading, key)
+			objects[i], faults[i] = object.Data, err
+			return reading.Err()
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return fmt.Errorf("read node configurations of %s: %w", c.Spec.Name, err)
+	}
+	for i, key := range keys {
+		group := path.Base(path.Dir(key)) // igconfig/ROLE/GROUP/nodeupconfig.yaml
+		if faults[i] != nil {
+			c.Gaps = append(c.Gaps, cloud.Gap{What: nodeConfiguration, Subject: group, Why: faults[i].Error()})
+			continue
+		}
+		c.raw[group] = objects[i]
+		if config, err := describe.ReadNodeConfig(objects[i]); err == nil {
+			c.Configs[group] = config
+		}
+	}
+	return nil
 }
+
+// nodeConfiguration is what a gap is about.
+const nodeConfiguration = "node configuration"
 
 // channel reads which add-ons the control plane applies.
 func (c *Cluster) channel(ctx context.Context, st store.Store) {
-	object, err := st.Get(ctx, store.Layout(c.Spec.Name).BootstrapChannel())
+	key := store.Layout(c.Spec.Name).BootstrapChannel()
+	object, err := st.Get(ctx, key)
 	if err == nil {
 		c.Addons, err = audit.ReadChannel(object.Data)
 	}
 	if err != nil {
-		c.Gaps = append(c.Gaps, cloud.Gap{What: "add-ons", Subject: c.Spec.Name, Why: err.Error()})
+		c.Gaps = append(c.Gaps, cloud.Gap{What: "add-ons", Subject: key, Why: err.Error()})
 	}
 }
 
-// Facts are what package describe makes a description of.
+// Facts are what package describe makes a description of. That a group has no
+// node configuration that can be understood is a gap there.
 func (c *Cluster) Facts() describe.Facts {
-	return describe.Facts{Spec: c.Spec, KopsVersion: c.Version, Seen: c.Cloud, Blind: c.Blind, NodeConfigs: c.Configs, Gaps: c.Gaps}
+	gaps := slices.Clone(c.Gaps)
+	for _, g := range c.Spec.Groups {
+		unread := func(gap cloud.Gap) bool { return gap.What == nodeConfiguration && gap.Subject == g.Name }
+		if g.Role == cluster.RoleBastion || slices.ContainsFunc(gaps, unread) {
+			continue // a bastion has none
+		}
+		err := errors.New("the state store holds none")
+		if data, ok := c.raw[g.Name]; ok {
+			_, err = describe.ReadNodeConfig(data)
+		}
+		if err != nil {
+			gaps = append(gaps, cloud.Gap{What: nodeConfiguration, Subject: g.Name, Why: err.Error()})
+		}
+	}
+	return describe.Facts{Spec: c.Spec, KopsVersion: c.Version, Seen: c.Cloud, Blind: c.Blind, NodeConfigs: c.Configs, Gaps: gaps}
 }
 
 // Audit is what package audit judges, without what only a probe can tell.
@@ -111,8 +161,9 @@ func (c *Cluster) Audit() audit.Input {
 	in := audit.Input{Spec: c.Spec, Version: c.Version, Cloud: c.Cloud, Store: &audit.Store{
 		NodeConfigs: map[string]audit.NodeConfig{}, Addons: c.Addons, Gaps: c.Gaps,
 	}}
-	for group, config := range c.Configs {
-		in.Store.NodeConfigs[group] = audit.NodeConfig{Hash: config.Hash}
+	for group, data := range c.raw {
+		sum := sha256.Sum256(data)
+		in.Store.NodeConfigs[group] = audit.NodeConfig{Hash: base64.StdEncoding.EncodeToString(sum[:])}
 	}
 	// The spec was read already; what the audit asks beside it may be missing.
 	if m, err := audit.ReadManifest(c.Manifest); err == nil {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/gossip"
+	"github.com/muster-dev/muster/internal/kubeapi"
 	"github.com/muster-dev/muster/internal/overlay/legacy"
 	"github.com/muster-dev/muster/internal/portforward"
 	"github.com/muster-dev/muster/internal/report"
@@ -23,7 +24,7 @@ type Gossip struct {
 	// Spec is the cluster's. Required.
 	Spec *cluster.Cluster
 	// Via is the kubeconfig.
-	Via portforward.Config
+	Via kubeapi.Config
 }
 
 var _ Overlay = Gossip{}
