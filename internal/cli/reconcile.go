@@ -266,10 +266,7 @@ func (o *reconcileOptions) carryOut(cmd *cobra.Command, s streams, d report.Dire
 	if !o.yes || o.shadow {
 		return o.preview(ctx, s, cfg)
 	}
-	follow := newFollower(s, o.verbose)
-	cfg.Progress = follow
-	result, err := reconcile.Run(ctx, cfg)
-	follow.finish()
+	result, err := o.show(ctx, s, cfg)
 	if o.output == "json" && result.Ended != "" {
 		err = errors.Join(err, writeJSON(s, result))
 	}
