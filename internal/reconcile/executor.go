@@ -43,6 +43,15 @@ type Begun struct {
 	report.Intent
 }
 
+// Keeper is an executor with something to hold up for as long as a run lasts,
+// such as a bridge that stands only while somebody writes it again.
+type Keeper interface {
+	Executor
+	// Keep blocks until ctx ends, which is no error. It begins with what a run
+	// before left up. say may be called from another goroutine than Actions are.
+	Keep(ctx context.Context, say func(line string)) error
+}
+
 // World is a cluster as an executor sees it.
 type World struct {
 	// Facts are what a plan rests on; see [plan.Changed].
