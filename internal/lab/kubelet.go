@@ -37,6 +37,8 @@ type kubeletConfig struct {
 	// Lease is whether the API server keeps leases, by which a real control plane
 	// sees that nodes live.
 	Lease bool `json:"lease,omitempty"`
+	// Pause is between two probes of a path; 0 means the prober's own.
+	Pause time.Duration `json:"pause,omitempty"`
 }
 
 func (l *Lab) kubeletConfig(m *machine) kubeletConfig {
@@ -53,6 +55,9 @@ func (l *Lab) kubeletConfig(m *machine) kubeletConfig {
 		Lease:       l.cfg.Kubernetes.Real(),
 		Targets:     []probe.Target{{Path: probe.ByName, Port: APIPort}},
 	}
+	if cfg.Lease {
+		cfg.Pause = kubernetesPause
+	}
 	for _, a := range layout.balancer(APIPort) {
 		cfg.Targets = append(cfg.Targets, probe.Target{Path: probe.LoadBalancer, Addr: a})
 	}
@@ -61,6 +66,10 @@ func (l *Lab) kubeletConfig(m *machine) kubeletConfig {
 	}
 	return cfg
 }
+
+// kubernetesPause is between two probes where the API servers are real ones: each
+// answer costs those milliseconds of processor time, and the machine is one.
+const kubernetesPause = 250 * time.Millisecond
 
 // kubeletBeat is how often the stand-in says that its node is well.
 const kubeletBeat = time.Second
@@ -126,6 +135,7 @@ func runKubelet(ctx context.Context, cfg kubeletConfig) error {
 			HostsFile:  cfg.HostsFile,
 			Roots:      roots,
 			Targets:    cfg.Targets,
+			Interval:   cfg.Pause,
 		}, samples)
 	})
 	return g.Wait()
