@@ -135,6 +135,14 @@ func (in Input) unseen() []string {
 	if in.gossips() && (in.Probes == nil || in.Probes.Overlay == nil) {
 		list = append(list, "what the gossip overlay carries: muster gossip inspect, from a node")
 	}
+	switch {
+	case in.Workloads != nil:
+		for _, g := range in.Workloads.Gaps {
+			list = append(list, g.String())
+		}
+	case in.gossips():
+		list = append(list, "pods that copied the nodes' hosts file, or call protokube: seen through the cluster's API, with --kubeconfig or --context")
+	}
 	if in.Probes == nil || in.Probes.Hosts == nil {
 		list = append(list, "the nodes' hosts blocks: seen on the nodes only")
 	}

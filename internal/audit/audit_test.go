@@ -83,6 +83,9 @@ func findingCases(t *testing.T) map[string]struct{ with, without change } {
 			in.Cloud.Network.Rules = append(in.Cloud.Network.Rules, cloud.Rule{From: partWorkers, To: partControl, Protocol: "tcp", Low: port, High: port})
 		}
 	}
+	pods := func(all ...Workload) change {
+		return func(in *Input) { in.Workloads = &Workloads{Pods: all} }
+	}
 	policy := func(doc string) change {
 		return func(in *Input) { in.Cloud.Roles[1].Policies = map[string]string{"nodes": doc} }
 	}
@@ -114,6 +117,8 @@ func findingCases(t *testing.T) map[string]struct{ with, without change } {
 		}, none},
 		"MU323": {func(in *Input) { in.Store.Addons = []Addon{{Name: addonDNS}} }, hybrid},
 		"MU324": {both(hybrid, func(in *Input) { in.Manifest.Cilium = true }), func(in *Input) { in.Manifest.Cilium = true }},
+		"MU325": {both(hybrid, pods(Workload{Namespace: "mon", Owner: "DaemonSet agent", Pods: 2, HostNetwork: true, Names: []string{"api.internal." + name}})),
+			both(hybrid, pods(Workload{Namespace: "mon", Owner: "DaemonSet agent", Pods: 2, HostNetwork: true, SeesHosts: true, Names: []string{"api.internal." + name}}))},
 		"MU326": {func(in *Input) { in.Manifest.Callers = []string{"spec.hooks of the cluster"} }, none},
 		"MU402": {hybrid, none},
 		"MU501": {func(in *Input) {
@@ -188,6 +193,36 @@ func TestEveryFindingHasAPage(t *testing.T) {
 	pages, err := filepath.Glob("../../docs/findings/MU*.md")
 	if err != nil || len(pages) != len(Rules()) {
 		t.Errorf("%d pages for %d findings, %v", len(pages), len(Rules()), err)
+	}
+}
+
+func TestWhatThePodsDependOn(t *testing.T) {
+	names := []string{"api.internal." + name}
+	tests := []struct {
+		name   string
+		change change
+		pods   []Workload
+		want   []string
+	}{
+		{"a pod with a network of its own sees no hosts file", hybrid, []Workload{{Names: names, Pods: 1}}, nil},
+		{"nothing changes the hosts file in None", func(*Input) {}, []Workload{{HostNetwork: true, Names: names, Pods: 1}}, nil},
+		{"a pod that restarts protokube", func(*Input) {}, []Workload{{Namespace: "gpu", Owner: "pod x", Protokube: true, Pods: 1}}, []string{"MU326 gpu/pod x"}},
+		{"with hosted DNS nobody reads the hosts file", func(in *Input) { in.Spec.DNSType, in.Spec.Name = cluster.DNSPublic, "atlas.example.com" },
+			[]Workload{{HostNetwork: true, Names: names, Protokube: true, Pods: 1}}, nil},
+	}
+	for _, tt := range tests {
+		in := healthy()
+		tt.change(&in)
+		in.Workloads = &Workloads{Pods: tt.pods}
+		var got []string
+		for _, f := range Run(in, nil).Findings {
+			if f.ID == "MU325" || f.ID == "MU326" {
+				got = append(got, f.ID+" "+f.Subject)
+			}
+		}
+		if diff := cmp.Diff(tt.want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", tt.name, diff)
+		}
 	}
 }
 

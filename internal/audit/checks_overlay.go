@@ -173,8 +173,28 @@ func consumers(in Input, r *Report) {
 	if in.gossips() && in.Manifest.Cilium {
 		r.find("MU324", "Cilium", "", "spec.networking.cilium is set; its pods see the hosts file that was there when they started")
 	}
-	if len(in.Manifest.Callers) > 0 && in.Topology() != cluster.Public && in.Topology() != cluster.Private {
+	if in.Topology() == cluster.Public || in.Topology() == cluster.Private {
+		return
+	}
+	if len(in.Manifest.Callers) > 0 {
 		r.find("MU326", in.Spec.Name, BlocksHybrid, "%s", strings.Join(in.Manifest.Callers, ", "))
+	}
+	workloads(in, r)
+}
+
+// workloads: what the pods of the cluster depend on.
+func workloads(in Input, r *Report) {
+	if in.Workloads == nil {
+		return
+	}
+	for _, w := range in.Workloads.Pods {
+		who := w.Namespace + "/" + w.Owner
+		if w.HostNetwork && !w.SeesHosts && len(w.Names) > 0 && in.gossips() {
+			r.find("MU325", who, "", "%d pods with their node's network ask for %s and have a copy of its hosts file", w.Pods, strings.Join(w.Names, ", "))
+		}
+		if w.Protokube {
+			r.find("MU326", who, BlocksHybrid, "%d pods name protokube in a command, an argument or their environment", w.Pods)
+		}
 	}
 }
 

@@ -21,6 +21,8 @@ type Input struct {
 	Cloud  *cloud.Observation
 	Store  *Store
 	Probes *Probes
+	// Workloads are what the cluster's API shows.
+	Workloads *Workloads
 
 	// Strict takes what cannot be seen from here for unknown.
 	Strict bool
@@ -67,6 +69,25 @@ type Probes struct {
 	Hosts map[string]map[string][]netip.Addr
 	// Gaps are the questions without an answer.
 	Gaps []cloud.Gap
+}
+
+// Workloads are the pods that ask for the cluster's names or call protokube.
+type Workloads struct {
+	Pods []Workload
+	Gaps []cloud.Gap
+}
+
+// Workload is pods of one owner that are alike.
+type Workload struct {
+	Namespace string
+	Owner     string // kind and name, such as DaemonSet agent
+	Pods      int    // how many run
+	// HostNetwork: they have their node's network, and with it its hosts file.
+	HostNetwork bool
+	// SeesHosts: every container mounts the hosts file itself and not a copy.
+	SeesHosts bool
+	Names     []string // of the cluster, that its configuration holds
+	Protokube bool     // a command, argument or value names protokube
 }
 
 // release returns the rules under which the cluster was configured last. Without

@@ -123,8 +123,10 @@ func (c Config) withDefaults() Config {
 		c.Logger = c.Logger.With("balancer", c.Name)
 	}
 	if c.Dial == nil {
+		// Keep-alive is set once, by tune, and not by the dialer before.
+		dialer := net.Dialer{KeepAlive: -1}
 		c.Dial = func(ctx context.Context, addr netip.AddrPort) (net.Conn, error) {
-			return new(net.Dialer).DialTCP(ctx, "tcp", netip.AddrPort{}, addr)
+			return dialer.DialTCP(ctx, "tcp", netip.AddrPort{}, addr)
 		}
 	}
 	return c
@@ -155,6 +157,7 @@ type server struct {
 	member   bool      // of the current set
 	drains   time.Time // since when it drains, as no member; zero if it does not
 	balancer bool
+	near     bool
 	dialing  int
 	links    map[*link]struct{}
 
@@ -202,7 +205,7 @@ func (b *Balancer) Update(set endpoint.Set) error {
 			s = &server{addr: e.Addr, links: make(map[*link]struct{})}
 			b.servers[e.Addr] = s
 		}
-		s.member, s.balancer = true, e.IsBalancer()
+		s.member, s.balancer, s.near = true, e.IsBalancer(), e.Near
 	}
 	draining := set.Draining()
 	leaving := make(map[netip.AddrPort][]*link)
@@ -273,6 +276,7 @@ func (b *Balancer) plan(trusting bool) ([]*server, <-chan struct{}, error) {
 		candidates = append(candidates, candidate{
 			addr:     addr,
 			balancer: s.balancer,
+			near:     s.near,
 			load:     len(s.links) + s.dialing,
 			suspect:  !trusting && s.failing && now.Sub(s.lastErrorAt) < suspectTime,
 		})

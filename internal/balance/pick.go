@@ -10,6 +10,7 @@ import (
 type candidate struct {
 	addr     netip.AddrPort
 	balancer bool // a load balancer's address, which stands for the whole control plane
+	near     bool // in a network that this node prefers
 	load     int  // connections open or being opened
 	suspect  bool // a dial failed moments ago
 }
@@ -18,7 +19,7 @@ type candidate struct {
 // in the order of the set.
 //
 // The set's order is its preference, but only between groups: neighbours that
-// are all servers, or all load balancers, are equals and share the load. So a
+// are all servers, or all load balancers, and equally near, share the load. So a
 // load balancer is dialled after every server that the set puts before it,
 // however busy they are, and new connections come back to the servers as soon
 // as there is one (k3s#11319). Equals with the same load keep their order,
@@ -35,7 +36,7 @@ func order(candidates []candidate) []netip.AddrPort {
 		ranks[i] = ranked{candidate: c}
 		if i > 0 {
 			ranks[i].group = ranks[i-1].group
-			if c.balancer != ranks[i-1].balancer {
+			if c.balancer != ranks[i-1].balancer || c.near != ranks[i-1].near {
 				ranks[i].group++
 			}
 		}

@@ -33,6 +33,12 @@ func TestOrder(t *testing.T) {
 		{"a server after the load balancer is only a memory and stays there",
 			[]candidate{{addr: lb, balancer: true, load: 5}, {addr: a}},
 			[]netip.AddrPort{lb, a}},
+		{"a near server comes before an idle one that is not",
+			[]candidate{{addr: a, near: true, load: 900}, {addr: b}},
+			[]netip.AddrPort{a, b}},
+		{"a near server that is suspect comes after all others",
+			[]candidate{{addr: a, near: true, suspect: true}, {addr: b, load: 9}, {addr: lb, balancer: true}},
+			[]netip.AddrPort{b, lb, a}},
 		{"a suspect comes after the load balancer",
 			[]candidate{{addr: a, suspect: true}, {addr: b, load: 9}, {addr: lb, balancer: true, load: 5}},
 			[]netip.AddrPort{b, lb, a}},
@@ -52,20 +58,21 @@ func TestOrder(t *testing.T) {
 
 func TestOrderHoldsForAllSets(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		// A set is servers, then load balancers, then memories.
-		sizes := rapid.SliceOfN(rapid.IntRange(0, 4), 3, 3).Draw(t, "servers, load balancers, memories")
+		// A set is servers, near ones first, then load balancers, then memories.
+		sizes := rapid.SliceOfN(rapid.IntRange(0, 4), 4, 4).Draw(t, "near servers, servers, load balancers, memories")
 		var in []candidate
 		group := make(map[netip.AddrPort]int)
 		place := make(map[netip.AddrPort]int)
 		byAddr := make(map[netip.AddrPort]candidate)
 		for g, n := range sizes {
-			if g == 2 && sizes[1] == 0 {
+			if g == 3 && sizes[2] == 0 {
 				break // servers and memories would then be neighbours
 			}
 			for range n {
 				c := candidate{
 					addr:     addr(len(in)),
-					balancer: g == 1,
+					balancer: g == 2,
+					near:     g == 0,
 					load:     rapid.IntRange(0, 3).Draw(t, "load"),
 					suspect:  rapid.Bool().Draw(t, "suspect"),
 				}

@@ -24,7 +24,9 @@ func tune(conn net.Conn, userTimeout time.Duration) error {
 	err = raw.Control(func(fd uintptr) {
 		failed = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(userTimeout.Milliseconds()))
 	})
-	return errors.Join(tcp.SetKeepAliveConfig(keepAlive(userTimeout)), err, os.NewSyscallError("setsockopt TCP_USER_TIMEOUT", failed))
+	keepAlive := keepAlive(userTimeout)
+	keepAlive.Count = -1 // the timeout counts in its place
+	return errors.Join(tcp.SetKeepAliveConfig(keepAlive), err, os.NewSyscallError("setsockopt TCP_USER_TIMEOUT", failed))
 }
 
 // tcpSilence asks the kernel, which notes the time of every segment with data.

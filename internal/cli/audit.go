@@ -16,6 +16,7 @@ import (
 	"github.com/muster-dev/muster/internal/audit/probe"
 	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/daemon"
+	"github.com/muster-dev/muster/internal/kubeapi"
 )
 
 type auditOptions struct {
@@ -28,6 +29,7 @@ type auditOptions struct {
 	readyFor string
 	strict   bool
 	noProbes bool
+	kube     kubeapi.Config
 }
 
 func newAuditCluster(s streams) *cobra.Command {
@@ -45,7 +47,9 @@ With --state it looks at the cluster as its cloud and state store have it, and o
 reads. From here it also resolves the names that nodes boot by, and shakes hands with
 the boot servers and the load balancers at 443 and 3988 to read the names in their
 certificates, which it does not trust; what does not answer within 2 s counts as not
-seen, and --no-probes leaves it all out. With -f it judges a manifest alone.
+seen, and --no-probes leaves it all out. Given --kubeconfig or --context it also looks
+for pods that have a copy of a node's hosts file and ask for the cluster's names, and for
+those that call protokube. With -f it judges a manifest alone.
 
 What could not be looked at is listed, and never taken for fine. Findings can be
 accepted in a file, each with a reason and a last day:
@@ -62,6 +66,9 @@ exit codes: 0 nothing at or above --fail-on, 3 findings (with --ready-for: not r
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if o.file != "" && len(args) > 0 {
 				return usagef("a name and -f do not go together: the manifest names its cluster")
+			}
+			if o.file != "" && o.kube != (kubeapi.Config{}) {
+				return usagef("--kubeconfig and --context do not go with -f, which judges a manifest alone")
 			}
 			if o.file == "" {
 				if err := o.cluster(cmd, args); err != nil {
@@ -80,6 +87,8 @@ exit codes: 0 nothing at or above --fail-on, 3 findings (with --ready-for: not r
 	f.StringVar(&o.accept, "accept", "", "`file` of accepted findings")
 	f.StringVar(&o.readyFor, "ready-for", "", "answer only whether kOps `1.36 or 1.37` can be used on the cluster now")
 	f.BoolVar(&o.noProbes, "no-probes", false, "resolve no name and connect to no server of the cluster from here")
+	f.StringVar(&o.kube.Kubeconfig, "kubeconfig", "", "look at the cluster's pods as well, by the kubeconfig in this `file`")
+	f.StringVar(&o.kube.Context, "context", "", "or by this context's `name` in it, or in $KUBECONFIG or ~/.kube/config")
 	f.BoolVar(&o.strict, "strict", false, "take what cannot be seen from here for unknown")
 	return cmd
 }

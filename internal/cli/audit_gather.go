@@ -3,20 +3,16 @@ package cli
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/muster-dev/muster/internal/audit"
+	"github.com/muster-dev/muster/internal/audit/workload"
 	"github.com/muster-dev/muster/internal/cloud"
 	"github.com/muster-dev/muster/internal/cluster"
-	"github.com/muster-dev/muster/internal/store"
+	"github.com/muster-dev/muster/internal/kubeapi"
 )
 
 // cloudTimeout bounds what an audit asks of a cloud.
@@ -28,6 +24,13 @@ func gatherAudit(ctx context.Context, s streams, o auditOptions) (in audit.Input
 	if o.file != "" {
 		return gatherManifest(o)
 	}
+	var api *kubeapi.Client
+	if o.kube != (kubeapi.Config{}) { // a kubeconfig that is wrong is said before anything is asked
+		if api, err = kubeapi.Open(o.kube); err != nil {
+			return in, nil, err
+		}
+		defer api.Close()
+	}
 	if in, err = gatherStore(ctx, s, o); err != nil {
 		return in, nil, err
 	}
@@ -35,31 +38,26 @@ func gatherAudit(ctx context.Context, s streams, o auditOptions) (in audit.Input
 	if blind != "" {
 		unseen = fmt.Errorf("could not look: %s", blind)
 	}
-	in.Cloud = seen
-	return in, unseen, err
+	if in.Cloud = seen; err != nil || api == nil {
+		return in, unseen, err
+	}
+	var unheard error
+	in.Workloads, unheard, err = gatherWorkloads(ctx, s, api, in.Spec.Name)
+	return in, errors.Join(unseen, unheard), err
 }
 
 // gatherStore reads what the state store holds.
 func gatherStore(ctx context.Context, s streams, o auditOptions) (in audit.Input, err error) {
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
-	defer cancel()
-	st, err := o.open(ctx, s)
+	kept, err := o.stored(ctx, s)
 	if err != nil {
 		return in, err
 	}
-	kept, err := store.Read(ctx, st, o.name)
-	if err != nil {
-		return in, err
-	}
-	if in.Spec, err = kept.Parse(); err != nil {
-		return in, err
-	}
-	if in.Manifest, err = audit.ReadManifest(kept.Manifest()); err != nil {
+	in = kept.Audit()
+	if in.Manifest, err = audit.ReadManifest(kept.Manifest); err != nil {
 		return in, usageError{err}
 	}
-	in.Version = cmp.Or(o.version, kept.KopsVersion)
-	in.Store, err = auditStore(ctx, st, o.name)
-	return in, err
+	in.Version = cmp.Or(o.version, in.Version)
+	return in, nil
 }
 
 func gatherManifest(o auditOptions) (in audit.Input, unseen, err error) {
@@ -77,62 +75,24 @@ func gatherManifest(o auditOptions) (in audit.Input, unseen, err error) {
 	return in, nil, nil
 }
 
-// storeReaders bounds how many objects are read at a time.
-const storeReaders = 8
+// apiTimeout bounds what an audit asks of the cluster's API.
+const apiTimeout = time.Minute
 
-// auditStore reads node configurations and add-ons. An object that cannot be
-// read is a gap; the store itself has answered before.
-func auditStore(ctx context.Context, st store.Store, name string) (*audit.Store, error) {
-	layout := store.Layout(name)
-	facts := &audit.Store{NodeConfigs: map[string]audit.NodeConfig{}}
-	keys, err := st.List(ctx, layout.NodeConfigs())
-	if err != nil {
-		return nil, fmt.Errorf("list node configurations of %s: %w", name, err)
+// gatherWorkloads looks at pods. That they could not be read is a gap, and why the
+// audit ends in failure.
+func gatherWorkloads(ctx context.Context, s streams, api *kubeapi.Client, cluster string) (found *audit.Workloads, unseen, err error) {
+	if isTerminal(s.err) {
+		fmt.Fprintf(s.err, "muster: looking at pods through %s ...\n", api.Base.Host)
 	}
-	// The list is complete, so that a group without a key has no configuration.
-	found := make([]func(), len(keys))
-	g, readCtx := errgroup.WithContext(ctx)
-	g.SetLimit(storeReaders)
-	for i, key := range keys {
-		parts := strings.Split(strings.TrimPrefix(key, layout.NodeConfigs()+"/"), "/")
-		if len(parts) != 3 || parts[2] != "nodeupconfig.yaml" {
-			continue
-		}
-		g.Go(func() error {
-			o, err := st.Get(readCtx, key)
-			found[i] = func() {
-				if err != nil {
-					facts.Gaps = append(facts.Gaps, cloud.Gap{What: "node configuration", Subject: parts[1], Why: err.Error()})
-					return
-				}
-				sum := sha256.Sum256(o.Data)
-				facts.NodeConfigs[parts[1]] = audit.NodeConfig{Hash: base64.StdEncoding.EncodeToString(sum[:])}
-			}
-			return readCtx.Err()
-		})
-	}
-	if err := g.Wait(); err != nil {
-		return nil, fmt.Errorf("read node configurations of %s: %w", name, err)
-	}
-	for _, note := range found {
-		if note != nil {
-			note()
-		}
-	}
-	auditAddons(ctx, st, layout, facts)
-	return facts, nil
-}
-
-func auditAddons(ctx context.Context, st store.Store, layout store.Layout, facts *audit.Store) {
-	o, err := st.Get(ctx, layout.BootstrapChannel())
+	asking, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	found, err = workload.Read(asking, api, cluster)
 	switch {
-	case errors.Is(err, store.ErrNotFound):
-		facts.Addons = []audit.Addon{}
-		return
-	case err == nil:
-		facts.Addons, err = audit.ReadChannel(o.Data)
+	case ctx.Err() != nil:
+		return nil, nil, ctx.Err()
+	case err != nil:
+		gap := cloud.Gap{What: "pods", Why: err.Error()}
+		return &audit.Workloads{Gaps: []cloud.Gap{gap}}, fmt.Errorf("could not look through the API server %s: %w", api.Base.Host, err), nil
 	}
-	if err != nil {
-		facts.Gaps = append(facts.Gaps, cloud.Gap{What: "add-ons", Subject: layout.BootstrapChannel(), Why: err.Error()})
-	}
+	return found, nil, nil
 }

@@ -19,11 +19,11 @@ import (
 	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/daemon"
 	"github.com/muster-dev/muster/internal/iam"
+	"github.com/muster-dev/muster/internal/kubeapi"
 	"github.com/muster-dev/muster/internal/lab"
 	"github.com/muster-dev/muster/internal/lab/netns"
 	"github.com/muster-dev/muster/internal/node"
 	"github.com/muster-dev/muster/internal/plan"
-	"github.com/muster-dev/muster/internal/portforward"
 )
 
 // The exit codes of muster.
@@ -115,7 +115,7 @@ func exitCode(err error) int {
 		config   *node.ConfigError
 		labUsage *lab.UsageError
 		planFile *plan.FileError
-		kube     *portforward.ConfigError
+		kube     *kubeapi.ConfigError
 	)
 	switch {
 	case errors.As(err, &refused):
@@ -159,6 +159,7 @@ way. It touches no cluster.
 	})
 	root.AddCommand(newPlan(s), newRehearse(s), newLab(s), newInit(s), newToken(s), newGossip(s), newIAM(s), newDescribe(s), newAudit(s), newExplain(s),
 		newGet(s), newEdit(s), newReplace(s), newCreate(s), newValidate(s), newExport(s), newInstall(s), newUninstall(s))
+	root.AddCommand(newReport(s), newProbe(s))
 	return root
 }
 

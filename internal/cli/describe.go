@@ -57,9 +57,9 @@ AWS_ENDPOINT_URL, S3_ENDPOINT, HCLOUD_TOKEN and so on.
 			if err != nil {
 				return err
 			}
-			d := describe.Describe(seen.facts())
-			if explain && seen.cloud != nil {
-				d.Calls = seen.cloud.Calls
+			d := describe.Describe(seen.Facts())
+			if explain && seen.Cloud != nil {
+				d.Calls = seen.Cloud.Calls
 			}
 			if output == "json" {
 				enc := json.NewEncoder(s.out)

@@ -120,7 +120,7 @@ func (o *gossipFlags) scene(ctx context.Context, s streams, at []string) (gossip
 	}
 	either := gossip.EitherReader{}
 	for _, overlay := range []gossip.Overlay{gossip.Weave, gossip.Memberlist} {
-		side := newSide(overlay, found[overlay], secrets, dial)
+		side := gossip.NewSide(overlay, found[overlay], secrets, dial)
 		if len(side.At) > 0 {
 			sc.sides = append(sc.sides, side)
 		}
@@ -209,9 +209,9 @@ func (o *gossipFlags) secrets(spec *cluster.Cluster) ([]byte, error) {
 		// Editors and echo end a file with a line feed; kOps's secret has none.
 		return bytes.TrimRight(data, "\r\n"), nil
 	}
-	for _, g := range gossipConfigs(spec) {
-		if g.overlay == gossip.Weave {
-			return []byte(g.config.Secret.Reveal()), nil
+	for _, g := range gossip.Configured(spec) {
+		if g.Overlay == gossip.Weave {
+			return []byte(g.Config.Secret.Reveal()), nil
 		}
 	}
 	return nil, nil

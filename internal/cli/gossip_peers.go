@@ -2,56 +2,20 @@ package cli
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/gossip"
+	"github.com/muster-dev/muster/internal/kubeapi"
 	"github.com/muster-dev/muster/internal/overlay/kopsmemberlist/visit"
-	"github.com/muster-dev/muster/internal/overlay/weave"
 	"github.com/muster-dev/muster/internal/portforward"
 )
-
-type overlayConfig struct {
-	overlay gossip.Overlay
-	config  cluster.GossipConfig
-}
-
-// gossipConfigs returns the overlays that a spec's nodes run, primary first, as
-// kOps fills in what the spec leaves out.
-func gossipConfigs(spec *cluster.Cluster) []overlayConfig {
-	if spec == nil {
-		return nil
-	}
-	primary, secondary := cluster.GossipConfig{}, cluster.GossipConfig{}
-	if spec.Gossip != nil {
-		primary = *spec.Gossip
-		if primary.Secondary != nil {
-			secondary = *primary.Secondary
-		}
-	}
-	configs := []overlayConfig{{gossip.Weave, primary}}
-	if primary.Protocol == cluster.ProtocolMemberlist {
-		configs[0].overlay = gossip.Memberlist
-	}
-	second := overlayConfig{gossip.Memberlist, secondary}
-	if secondary.Protocol == cluster.ProtocolMesh {
-		second.overlay = gossip.Weave
-	}
-	// Two overlays of one protocol, or none: nothing more can be told apart.
-	if second.overlay != configs[0].overlay && !secondary.ProtocolEmpty {
-		configs = append(configs, second)
-	}
-	return configs
-}
 
 // locate finds out which overlays run at an address.
 func (o *gossipFlags) locate(ctx context.Context, text string, spec *cluster.Cluster, found map[gossip.Overlay][]netip.AddrPort) error {
@@ -75,9 +39,9 @@ func (o *gossipFlags) locate(ctx context.Context, text string, spec *cluster.Clu
 		at := port
 		if at == 0 {
 			at = overlay.Port()
-			for _, g := range gossipConfigs(spec) {
-				if g.overlay == overlay && g.config.Listen.Port() != 0 {
-					at = g.config.Listen.Port()
+			for _, g := range gossip.Configured(spec) {
+				if g.Overlay == overlay && g.Config.Listen.Port() != 0 {
+					at = g.Config.Listen.Port()
 				}
 			}
 		}
@@ -111,16 +75,16 @@ func overlaysAt(which, text string, port uint16, spec *cluster.Cluster) ([]gossi
 	case byPort != "":
 		return []gossip.Overlay{byPort}, nil
 	case port != 0:
-		for _, g := range gossipConfigs(spec) {
-			if g.config.Listen.Port() == port {
-				return []gossip.Overlay{g.overlay}, nil
+		for _, g := range gossip.Configured(spec) {
+			if g.Config.Listen.Port() == port {
+				return []gossip.Overlay{g.Overlay}, nil
 			}
 		}
 		return []gossip.Overlay{anyOverlay}, nil
 	case spec != nil:
 		var all []gossip.Overlay
-		for _, g := range gossipConfigs(spec) {
-			all = append(all, g.overlay)
+		for _, g := range gossip.Configured(spec) {
+			all = append(all, g.Overlay)
 		}
 		return all, nil
 	}
@@ -164,22 +128,6 @@ func lookUp(ctx context.Context, text, host string) (netip.Addr, error) {
 	return addrs[0].Unmap(), nil
 }
 
-// newSide makes the way into one overlay. Each visitor and each leaf has a name
-// of its own: two peers of one name keep each other out of weave.
-func newSide(overlay gossip.Overlay, at []netip.AddrPort, secret []byte, dial visit.Dialer) gossip.Side {
-	side := gossip.Side{Overlay: overlay, At: at}
-	if overlay == gossip.Memberlist {
-		side.Reader = gossip.MemberlistReader{Dial: dial}
-		side.NewLeaf = func(at []netip.AddrPort) (gossip.Writer, error) { return gossip.NewMemberlistLeaf(dial, at), nil }
-		return side
-	}
-	side.Reader = gossip.WeaveReader{Config: weave.Config{NodeName: visitorName(), Secret: secret, Dial: dial}}
-	side.NewLeaf = func(at []netip.AddrPort) (gossip.Writer, error) {
-		return gossip.NewWeaveLeaf(weave.Config{NodeName: visitorName(), Secret: secret, Dial: dial}, at)
-	}
-	return side
-}
-
 // gateway is the way through the API server, if one is asked for, and whom to
 // ask through it.
 func (o *gossipFlags) gateway(ctx context.Context, s streams, at []string) (visit.Dialer, []string, error) {
@@ -193,7 +141,7 @@ func (o *gossipFlags) gateway(ctx context.Context, s streams, at []string) (visi
 	}
 	ctx, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
-	g, err := portforward.Open(ctx, portforward.Config{Kubeconfig: o.kubeconfig, Context: o.context})
+	g, err := portforward.Open(ctx, kubeapi.Config{Kubeconfig: o.kubeconfig, Context: o.context})
 	if err != nil {
 		return nil, nil, fmt.Errorf("--via kubernetes: %w", err)
 	}
@@ -209,15 +157,4 @@ func (o *gossipFlags) gateway(ctx context.Context, s streams, at []string) (visi
 		}
 	}
 	return g.Dial, at, nil
-}
-
-// visitorName says who looks in, for those who look at the overlay themselves.
-func visitorName() string {
-	host, err := os.Hostname()
-	if err != nil || host == "" {
-		host = "somewhere"
-	}
-	var unique [4]byte
-	rand.Read(unique[:]) // never fails
-	return gossip.NodePrefix + host + "-" + hex.EncodeToString(unique[:])
 }

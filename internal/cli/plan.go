@@ -208,6 +208,9 @@ func (o *planOptions) write(s streams, f plan.File, story []string) error {
 		return usagef("write the plan to %s: %w", path, err)
 	}
 	fmt.Fprintf(s.err, "muster: wrote %s\n", path)
+	if (format == "yaml" || format == "json") && f.Problem.To != cluster.Gossip && len(f.Steps) > 0 {
+		fmt.Fprintf(s.err, "muster: next: muster rehearse, with the same cluster and --plan %s\n", path)
+	}
 	return nil
 }
 

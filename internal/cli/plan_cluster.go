@@ -1,17 +1,13 @@
 package cli
 
 import (
-	"cmp"
 	"errors"
-	"fmt"
-	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/muster-dev/muster/internal/audit"
 	"github.com/muster-dev/muster/internal/cloud"
-	"github.com/muster-dev/muster/internal/cluster"
+	"github.com/muster-dev/muster/internal/observe"
 	"github.com/muster-dev/muster/internal/plan"
 )
 
@@ -47,7 +43,7 @@ The file carries a digest of every observation that the plan was made from.
 			if err != nil {
 				return err
 			}
-			problem, facts, err := seen.problem(ask)
+			problem, facts, err := problemOf(seen, ask)
 			if err != nil {
 				return err
 			}
@@ -59,34 +55,11 @@ The file carries a digest of every observation that the plan was made from.
 	return cmd
 }
 
-// problem states what to plan for, and which facts that rests on.
-func (o *seen) problem(ask plan.Ask) (plan.Problem, []plan.Fact, error) {
-	if o.cloud == nil {
-		return plan.Problem{}, nil, fmt.Errorf("plan %s: its machines could not be seen: %s; plan -f takes its spec's word for a first look", o.spec.Name, o.blind)
+// problemOf states what to plan for, and which facts that rests on.
+func problemOf(seen *observe.Cluster, ask plan.Ask) (plan.Problem, []plan.Fact, error) {
+	problem, facts, err := seen.Problem(ask)
+	if errors.Is(err, cloud.ErrUsage) {
+		err = usageError{err}
 	}
-	release, err := cluster.ParseRelease(cmp.Or(o.version, cluster.Release136.String()))
-	if err != nil {
-		return plan.Problem{}, nil, usageError{err}
-	}
-	stored := plan.Stored{Rendered: map[string]bool{}, Controller: cloud.Unknown}
-	for group, config := range o.configs {
-		stored.Rendered[group] = !config.Gossip
-	}
-	if o.addons != nil {
-		stored.Controller = cloud.No
-		if slices.ContainsFunc(o.addons, func(a audit.Addon) bool { return a.Name == controllerAddon && !a.Empty }) {
-			stored.Controller = cloud.Yes
-		}
-	}
-	problem, err := plan.FromObservation(o.spec, release, stored, o.cloud, ask)
-	if err != nil {
-		return problem, nil, err
-	}
-	if len(problem.Groups) == 0 {
-		return problem, nil, errors.New("no group of the cluster was observed")
-	}
-	return problem, plan.Facts(o.spec.Name, o.manifest, o.version, stored, o.cloud), nil
+	return problem, facts, err
 }
-
-// controllerAddon is kOps's name of the add-on that publishes names.
-const controllerAddon = "dns-controller.addons.k8s.io"

@@ -73,7 +73,9 @@ func (p *printer) draw() {
 	if n, ok := p.pulse.Working[probe.LoadBalancer]; ok {
 		paths += fmt.Sprintf("  lb %d/%d", n, p.pulse.Workers)
 	}
-	paths += fmt.Sprintf("  local %d/%d", p.pulse.Working[probe.LocalBalancer], p.pulse.Workers)
+	if n, ok := p.pulse.Working[probe.LocalBalancer]; ok { // kOps's own workers have none
+		paths += fmt.Sprintf("  local %d/%d", n, p.pulse.Workers)
+	}
 	fmt.Fprintf(p.err, "  %d/%d %s  |  %s  |  %d sent %d failed %s", p.number, p.steps, p.acting, paths, p.pulse.Sent, p.pulse.Failed, sparkline(p.spark))
 	p.drawn = true
 }
@@ -88,8 +90,8 @@ func sparkline(failures []int) string {
 	return b.String()
 }
 
-// audit says what a spec is before anything starts.
-func (p *printer) audit(file string, c *cluster.Cluster, to cluster.Topology, overlay lab.Overlay) {
+// audit says what a spec is before anything starts, and from where it goes.
+func (p *printer) audit(file string, c *cluster.Cluster, start, to cluster.Topology, overlay lab.Overlay) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	was, is := c.Topology(cluster.Release135), c.Topology(cluster.Release136)
@@ -107,8 +109,8 @@ func (p *printer) audit(file string, c *cluster.Cluster, to cluster.Topology, ov
 	}
 	p.line("%s   %s   (%s)   %s   %s", c.Name, topology, why, c.Cloud, balancer)
 	from := ""
-	if !c.UsesNoneDNS() && overlay != lab.Native {
-		from = fmt.Sprintf("from gossip over %s ", overlay)
+	if start != cluster.None && overlay != lab.Native {
+		from = fmt.Sprintf("from %s over %s ", start, overlay)
 	}
 	p.line("  %s: %d control-plane nodes, %d workers in %d groups; rehearsing %sto %s", file,
 		c.Size(cluster.RoleControlPlane), c.Size(cluster.RoleNode), len(c.GroupsOf(cluster.RoleNode)), from, to)

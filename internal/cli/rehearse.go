@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -147,6 +148,9 @@ func rehearseManifests(ctx context.Context, s streams, o rehearseOptions) error 
 		if err != nil {
 			return err
 		}
+		if err := o.sameManifest(file); err != nil {
+			return err
+		}
 		subjects[0].plan, to = &file.Plan, file.Problem.To
 	}
 	return runRehearse(ctx, s, o, to, subjects)
@@ -237,11 +241,56 @@ func (o *rehearseOptions) readPlan(ctx context.Context, name string) (plan.File,
 	return file, nil
 }
 
+// sameManifest refuses a plan that was made from a manifest alone and not from
+// this one. One that was made from a cluster has the state store's words, which
+// a file need not repeat byte by byte.
+func (o *rehearseOptions) sameManifest(f plan.File) error {
+	manifest, err := os.ReadFile(o.files[0])
+	if err != nil {
+		return usagef("cannot read the cluster's manifest: %w", err)
+	}
+	isSpec := func(f plan.Fact) bool { return f.What == plan.SpecFact }
+	now := plan.SpecFacts(f.Problem.Cluster, manifest, "")
+	if len(f.Observed) != len(now) {
+		return nil
+	}
+	i, j := slices.IndexFunc(f.Observed, isSpec), slices.IndexFunc(now, isSpec)
+	if i < 0 || f.Observed[i].Digest == now[j].Digest {
+		return nil
+	}
+	return outdated(o.plan, f.Problem.Cluster, plan.Changed(f.Observed[i:i+1], now[j:j+1]))
+}
+
+// outdated is a plan of another moment.
+func outdated(file, name string, changed []string) error {
+	return &plan.FileError{
+		Where: file,
+		What:  "the cluster is no longer what the plan was made from: " + strings.Join(changed, "; "),
+		Next:  "make a new one of " + name + " with muster plan",
+	}
+}
+
 // rehearseOne rehearses one cluster, or refuses it.
 func rehearseOne(ctx context.Context, o rehearseOptions, to cluster.Topology, s subject, programs lab.Programs, dir string, p *printer) (report.Rehearsal, error) {
 	file, c := s.from, s.spec
 	overlay := cmp.Or(lab.Overlay(o.overlay), lab.OverlayOf(c))
-	p.audit(file, c, to, overlay)
+	cfg := rehearse.Config{
+		File:     file,
+		Cluster:  c,
+		To:       to,
+		Plan:     s.plan,
+		Boots:    s.boots,
+		Overlay:  overlay,
+		Fault:    o.fault,
+		Dir:      filepath.Join(dir, "lab"),
+		Programs: programs,
+		Netns:    o.netns,
+
+		Kubernetes: o.kubernetes,
+
+		Progress: p,
+	}
+	p.audit(file, c, cfg.Start(), to, overlay)
 	switch {
 	case o.endpoints == "list":
 		// The lab builds what the workers are given, and no more.
@@ -270,23 +319,8 @@ func rehearseOne(ctx context.Context, o rehearseOptions, to cluster.Topology, s 
 		return none, err
 	}
 	defer log.Close()
-	return rehearse.Run(ctx, rehearse.Config{
-		File:     file,
-		Cluster:  c,
-		To:       to,
-		Plan:     s.plan,
-		Boots:    s.boots,
-		Overlay:  overlay,
-		Fault:    o.fault,
-		Dir:      filepath.Join(dir, "lab"),
-		Programs: programs,
-		Netns:    o.netns,
-
-		Kubernetes: o.kubernetes,
-
-		Log:      slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: level})),
-		Progress: p,
-	})
+	cfg.Log = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: level}))
+	return rehearse.Run(ctx, cfg)
 }
 
 // workDir returns where the lab lives, and whether it stays. Unix sockets bind

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -29,8 +28,17 @@ cloud, finds the plan that "muster plan cluster" finds, and carries it out on re
 processes on this machine. With --plan it rehearses that plan, if what it was made
 from is still so. It reads, and changes neither store nor cloud.
 
-Unless --overlay says otherwise the nodes of the lab gossip over what kOps's do,
-with muster-peer in protokube's place. Groups have as many nodes as minSize says.
+The lab starts in the topology that was seen. Its workers boot as kOps's do, from
+what their groups' templates say: they gossip, with muster-peer in protokube's
+place, or get the load balancer's addresses once, or ask a name that nothing
+resolves, in vain. A worker is replaced by one of its group's template, and what
+kOps does beside an update happens here too: the workers' role is narrowed at
+once, dns-controller goes a moment after the switch to None. The load balancer is
+all that such workers have, so --fault load-balancer-gone costs them the API. With
+--endpoints list workers run muster-agent, as in muster rehearse -f.
+
+Unless --overlay says otherwise nodes gossip over what kOps's do. Groups have as
+many nodes as minSize says.
 
   muster rehearse cluster atlas.k8s.local --state s3://kops-state --to none
   muster rehearse cluster atlas.k8s.local --state s3://kops-state --plan plan.yaml
@@ -64,7 +72,7 @@ func rehearseCluster(ctx context.Context, s streams, o rehearseOptions, flags st
 	if err != nil {
 		return err
 	}
-	problem, facts, err := seen.problem(ask)
+	problem, facts, err := problemOf(seen, ask)
 	if err != nil {
 		return err
 	}
@@ -73,16 +81,16 @@ func rehearseCluster(ctx context.Context, s streams, o rehearseOptions, flags st
 		return err
 	}
 	if o.overlay == "" {
-		o.overlay = string(lab.KopsOverlayOf(seen.spec))
+		o.overlay = string(lab.KopsOverlayOf(seen.Spec))
 	}
-	one := subject{from: flags.state, spec: seen.spec, plan: &chosen}
+	one := subject{from: flags.state, spec: seen.Spec, plan: &chosen}
 	if o.endpoints != "list" { // with a list, what runs on workers is muster-agent
-		one.boots = bootsOf(seen.cloud)
+		one.boots = bootsOf(seen.Cloud)
 	}
 	switch {
 	case chosen.Refused != nil:
 		one.refused = fmt.Errorf("no plan: %s", chosen.Refused.Why)
-	case len(chosen.Steps) == 0 && !seen.spec.UsesNoneDNS():
+	case len(chosen.Steps) == 0 && !seen.Spec.UsesNoneDNS():
 		return usagef("%s is %s already; there is nothing to rehearse", problem.Cluster, problem.To)
 	}
 	return runRehearse(ctx, s, o, chosen.Problem.To, []subject{one})
@@ -99,11 +107,7 @@ func (o *rehearseOptions) choose(ctx context.Context, problem plan.Problem, fact
 		return file.Plan, err
 	}
 	if changed := plan.Changed(file.Observed, facts); len(changed) > 0 {
-		return file.Plan, &plan.FileError{
-			Where: o.plan,
-			What:  "the cluster is no longer what the plan was made from: " + strings.Join(changed, "; "),
-			Next:  "make a new one with muster plan cluster " + problem.Cluster,
-		}
+		return file.Plan, outdated(o.plan, problem.Cluster, changed)
 	}
 	return file.Plan, nil
 }

@@ -44,14 +44,16 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits":     exits,
-			"refuses":   refuses,
-			"holds":     holds,
-			"mesh":      mesh,
-			"members":   members,
-			"apiserver": apiserver,
-			"serves":    serves,
-			"replaces":  replaces,
+			"exits":       exits,
+			"refuses":     refuses,
+			"holds":       holds,
+			"mesh":        mesh,
+			"members":     members,
+			"apiserver":   apiserver,
+			"serves":      serves,
+			"replaces":    replaces,
+			"migrated":    migrated,
+			"signingkeys": signingkeys,
 		},
 	})
 }

@@ -27,7 +27,7 @@ type Source uint8
 
 // The sources, most trustworthy first. Overlay to Self are live: they change
 // when the control plane does. Balancer is an address that stands for the whole
-// control plane. Boot and Disk are memories.
+// control plane. Boot, DNS and Disk are memories: true once.
 const (
 	Overlay  Source = iota // records of the gossip overlay
 	Stream                 // the stream of a control-plane node
@@ -35,10 +35,11 @@ const (
 	Self                   // this node's own API server
 	Balancer               // a load balancer from the configuration
 	Boot                   // the configuration the node was born with
+	DNS                    // SRV records, of servers that have proven themselves
 	Disk                   // the last good set, kept across restarts
 )
 
-var sourceNames = [...]string{"overlay", "stream", "endpointslice", "self", "load-balancer", "boot", "disk"}
+var sourceNames = [...]string{"overlay", "stream", "endpointslice", "self", "load-balancer", "boot", "dns", "disk"}
 
 // String returns the source's name as it stands in status output.
 func (s Source) String() string {
@@ -74,7 +75,7 @@ func (s Source) tier() tier {
 	switch s {
 	case Balancer:
 		return tierBalancer
-	case Boot, Disk:
+	case Boot, DNS, Disk:
 		return tierMemory
 	default:
 		return tierLive
@@ -130,6 +131,7 @@ type Endpoint struct {
 	Addr    netip.AddrPort `json:"addr"`
 	Sources []Source       `json:"sources"` // at least one, in Source order
 	Health  Health         `json:"health"`
+	Near    bool           `json:"near,omitempty"` // see Table.Prefer
 }
 
 // tier is the best tier of any of e's sources.
@@ -201,8 +203,9 @@ func (s Set) String() string {
 
 // Table is everything known about one name. Not safe for concurrent use.
 type Table struct {
-	node string     // orders equals differently on each node
-	self netip.Addr // tried first where it is a member
+	node string         // orders equals differently on each node
+	self netip.Addr     // tried first where it is a member
+	near []netip.Prefix // tried before others of their tier
 
 	said   map[Source][]netip.AddrPort
 	health map[netip.AddrPort]Health
@@ -219,6 +222,10 @@ func NewTable(node string, self netip.Addr) *Table {
 		health: make(map[netip.AddrPort]Health),
 	}
 }
+
+// Prefer makes endpoints in these networks come before others of their tier, such
+// as those in the node's own zone. It orders and excludes nobody.
+func (t *Table) Prefer(networks []netip.Prefix) { t.near = slices.Clone(networks) }
 
 // Replace notes what a source says now and reports whether that is news. An
 // empty or wholly invalid list is refused with ErrEmpty and what the source
@@ -298,7 +305,7 @@ func (t *Table) All() []Endpoint {
 		for _, a := range t.said[src] {
 			e := byAddr[a]
 			if e == nil {
-				e = &Endpoint{Addr: a, Health: t.health[a]}
+				e = &Endpoint{Addr: a, Health: t.health[a], Near: t.isNear(a)}
 				byAddr[a] = e
 			}
 			e.Sources = append(e.Sources, src)
@@ -312,21 +319,34 @@ func (t *Table) All() []Endpoint {
 	return all
 }
 
-// prefer orders by tier, then this node's own address, then a hash of node and
-// address: every node has an order of its own, so the first server is not the
+func (t *Table) isNear(a netip.AddrPort) bool {
+	return slices.ContainsFunc(t.near, func(p netip.Prefix) bool { return p.Contains(a.Addr()) })
+}
+
+// prefer orders by tier, then this node's own address, then what is near, then a
+// hash of node and address: every node has an order of its own, so the first server is not the
 // same everywhere, and one that comes or goes moves no other.
 func (t *Table) prefer(a, b Endpoint) int {
 	return cmp.Or(
 		cmp.Compare(a.tier(), b.tier()),
+		cmp.Compare(t.distance(a), t.distance(b)),
 		cmp.Compare(t.rank(a.Addr), t.rank(b.Addr)),
 		a.Addr.Compare(b.Addr),
 	)
 }
 
-func (t *Table) rank(a netip.AddrPort) uint64 {
-	if t.self.IsValid() && a.Addr() == t.self {
+// distance is 0 for the node itself, 1 for what is near and 2 for all others.
+func (t *Table) distance(e Endpoint) int {
+	switch {
+	case t.self.IsValid() && e.Addr.Addr() == t.self:
 		return 0
+	case e.Near:
+		return 1
 	}
+	return 2
+}
+
+func (t *Table) rank(a netip.AddrPort) uint64 {
 	h := fnv.New64a()
 	h.Write([]byte(t.node))
 	h.Write([]byte{0})
@@ -334,7 +354,7 @@ func (t *Table) rank(a netip.AddrPort) uint64 {
 	h.Write(b[:])
 	// FNV changes the low bits most; spread them so that the order of two
 	// neighbouring addresses depends on the node as well.
-	return mix(h.Sum64()) | 1
+	return mix(h.Sum64())
 }
 
 // mix is the finaliser of splitmix64.

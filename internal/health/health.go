@@ -52,7 +52,8 @@ type Config struct {
 	Path string
 
 	// Interval is the time between the end of one check and the start of the
-	// next; each is shortened by up to a tenth. Default 1 s. It bounds how long
+	// next, at most; each is shortened by up to a tenth, and to the moment at
+	// which the other servers are checked. Default 1 s. It bounds how long
 	// a change goes unseen. While every server is down it is a quarter of that, or
 	// a tenth after a probe that waited in vain: a node that is cut off has
 	// nothing else to wait for.
@@ -145,6 +146,7 @@ type Checker struct {
 	results map[netip.AddrPort]Result    // same keys as targets
 	spoke   map[netip.AddrPort]time.Time // when a target last let anything be heard
 	held    map[*target]verdict          // see publish
+	round   time.Time                    // when the targets are checked next; see pause
 }
 
 // verdict is what the probes of one target have come to.
@@ -374,11 +376,24 @@ func (c *Checker) note(t *target, v verdict) (news bool) {
 	return true
 }
 
-// interval is the time to the next check of a server. Where the last one waited in
-// vain it has used up time enough.
-func (c *Checker) interval(waited bool) time.Duration {
+// pause is how long to wait, at most an interval, for the next check of a server.
+// Servers are checked together, since most of what a check costs an idle machine is
+// waking up.
+func (c *Checker) pause(waited bool, now time.Time) time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	most := jittered(c.interval(waited))
+	if !now.Before(c.round) {
+		c.round = now.Add(most)
+	}
+	return min(most, c.round.Sub(now))
+}
+
+// interval is the time to the next check of a server. Where the last one waited in
+// vain it has used up time enough.
+//
+// Called with mu held.
+func (c *Checker) interval(waited bool) time.Duration {
 	for _, r := range c.results {
 		if r.Health != endpoint.Down {
 			return c.cfg.Interval

@@ -57,7 +57,7 @@ func (t *target) run(ctx context.Context, c *Checker) {
 			sleep(ctx, recheckPause-time.Since(began))
 		case settled:
 			c.publish(t, verdict{t.judge.health, t.judge.reason, rtt, t.mute})
-			if t.rest(ctx, jittered(c.interval(o.timedOut))) {
+			if t.rest(ctx, c.pause(o.timedOut, time.Now())) {
 				sleep(ctx, recheckPause-time.Since(began))
 			}
 		}

@@ -156,7 +156,7 @@ func (m *machine) startIn(ctx context.Context, l *Lab, life int, p Program) erro
 }
 
 // rewriteHosts replaces the block of the node's hosts file, in place; without
-// entries it takes the block out.
+// entries it takes the block out. The caller holds m.mu.
 func (m *machine) rewriteHosts(entries ...hosts.Entry) error {
 	content, err := os.ReadFile(m.path("hosts"))
 	if err != nil {
@@ -254,6 +254,8 @@ func (m *machine) renew(l *Lab) error {
 	if err := os.MkdirAll(m.stateDir(l), 0o755); err != nil {
 		return err
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	return m.rewriteHosts()
 }
 

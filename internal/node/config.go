@@ -111,6 +111,15 @@ type Service struct {
 	LoadBalancer AddrPorts `yaml:"loadBalancer,omitempty"`
 	// Addresses are the servers known when the node was configured.
 	Addresses AddrPorts `yaml:"addresses,omitempty"`
+	// SRV is the name of DNS records that list servers, such as
+	// _https._tcp.api.example.com, for when all that is known is dead. It is
+	// asked only while no server is up, adds only servers that prove themselves
+	// by certificate, and takes nothing away.
+	SRV string `yaml:"srv,omitempty"`
+	// Prefer are networks whose servers this node uses before others, such as
+	// those of its own zone. It is an order among servers that are healthy and
+	// leaves nobody out; nodes that all prefer one server load it alone.
+	Prefer []netip.Prefix `yaml:"prefer,omitempty"`
 	// AdoptPort, if set, makes the node take over the addresses that the block
 	// of the hosts file has for the service when the daemon first finds any
 	// there, with this port: those with which kOps brought the node up. They are

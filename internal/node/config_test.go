@@ -92,6 +92,9 @@ func TestParseConfigRefuses(t *testing.T) {
 		{"a pin that is none", edit("sha256:00", "md5:00"), "caPin"},
 		{"an overlay without a keyring", workerYAML + "overlay: {listen: 10.0.0.9:7946}\n", "overlay.keyring: not set"},
 		{"a slice of an unknown service", workerYAML + "endpointSlice: {service: kops-controller.internal}\n", "not among the services"},
+		{"an SRV name that is none", edit("  balance:", "  srv: api.example.com\n  balance:"), `srv "api.example.com"`},
+		{"a network that is none", edit("  balance:", "  prefer: [10.0.0.0]\n  balance:"), "10.0.0.0"},
+		{"adopting without a hosts file", edit("  balance:", "  adoptPort: 443\n  balance:") + "hosts: {disabled: true}\n", "adoptPort: for workers that keep the hosts file"},
 		{"a log format that is none", workerYAML + "log: {format: xml}\n", `log.format "xml"`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -35,6 +35,7 @@ func newView(cfg Config, log *slog.Logger) *view {
 	}
 	for _, s := range cfg.Services {
 		v.tables[s.Name] = endpoint.NewTable(cfg.Node, s.Publish.Addr())
+		v.tables[s.Name].Prefer(s.Prefer)
 	}
 	v.tables[discoveryService] = endpoint.NewTable(cfg.Node, netip.Addr{})
 	return v

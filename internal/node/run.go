@@ -45,6 +45,11 @@ func (n *Node) listen() (l *listeners, err error) {
 		}
 		return ln, nil
 	}
+	// The balancer's clients are on this machine: they do not vanish without a
+	// word and come by one path, so that keep-alive and multipath TCP would cost
+	// each connection system calls for nothing.
+	local := net.ListenConfig{KeepAlive: -1}
+	local.SetMultipathTCP(false)
 	if l.status, err = n.cfg.Status.Open(); err != nil {
 		return l, err
 	}
@@ -57,8 +62,8 @@ func (n *Node) listen() (l *listeners, err error) {
 		if s.Balance.IsZero() {
 			continue
 		}
-		if l.balance[s.Name], err = tcp("balance of "+s.Name, s.Balance); err != nil {
-			return l, err
+		if l.balance[s.Name], err = local.Listen(context.Background(), "tcp", s.Balance.String()); err != nil {
+			return l, fmt.Errorf("balance of %s: %w", s.Name, err)
 		}
 	}
 	return l, nil
@@ -255,6 +260,10 @@ func (n *Node) check(ctx context.Context, s *service) error {
 			}
 		}
 	})
+	if s.cfg.SRV != "" {
+		f := &srvFinder{service: s.cfg, view: n.view, log: n.log, lookup: lookupSRV, prove: proveBy(cfg)}
+		g.Go(func() error { return f.run(ctx) })
+	}
 	if !s.cfg.Publish.IsZero() {
 		g.Go(func() error { return n.publish(ctx, s.cfg, cfg) })
 	}

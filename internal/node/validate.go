@@ -3,6 +3,7 @@ package node
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -57,6 +58,8 @@ func (c Config) validate() error {
 	return errors.Join(errs...)
 }
 
+var srvName = regexp.MustCompile(`^_[A-Za-z0-9-]+\._tcp(\.[A-Za-z0-9-]+)+\.?$`)
+
 func (c Config) validateService(at string, s Service) (errs []error) {
 	if !strings.HasPrefix(s.Check, "/") {
 		errs = append(errs, fmt.Errorf("%s: check %q; want a path such as /readyz", at, s.Check))
@@ -66,6 +69,9 @@ func (c Config) validateService(at string, s Service) (errs []error) {
 	}
 	if s.Balance.IsValid() && !s.Balance.Addr().IsLoopback() {
 		errs = append(errs, fmt.Errorf("%s: balance %s: the local balancer listens on loopback only", at, s.Balance))
+	}
+	if s.SRV != "" && !srvName.MatchString(s.SRV) {
+		errs = append(errs, fmt.Errorf("%s: srv %q; want a name such as _https._tcp.api.example.com", at, s.SRV))
 	}
 	if s.AdoptPort != 0 && (c.Role != identity.Worker || c.Hosts.Disabled) {
 		errs = append(errs, fmt.Errorf("%s: adoptPort: for workers that keep the hosts file only", at))

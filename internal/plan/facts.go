@@ -21,9 +21,6 @@ type Fact struct {
 	Digest  string `json:"digest"`
 }
 
-// specFact is what the digest of the spec is called.
-const specFact = "spec"
-
 func fact(subject, what, value string, of ...any) Fact {
 	if len(of) == 0 {
 		of = []any{value}
@@ -40,11 +37,14 @@ func digest(data []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
+// SpecFact is the What of the fact that is the spec itself.
+const SpecFact = "spec"
+
 // SpecFacts are what a plan made from the spec alone rests on.
 func SpecFacts(name string, manifest []byte, kopsVersion string) []Fact {
 	d := digest(manifest)
 	return []Fact{
-		fact(name, specFact, d[:12], d),
+		fact(name, SpecFact, d[:12], d),
 		fact(name, "kOps version", kopsVersion),
 	}
 }

@@ -145,7 +145,7 @@ func TestRenderings(t *testing.T) {
 		"mermaid": {f.Mermaid(story), []string{"flowchart TD\n", "s0 -->|", "c0[\"it says &#34;&lt;never&gt;&#34; &amp; stops\"]:::lost"}},
 		"dot":     {f.Dot(story), []string{"digraph plan {", "s14 -> s15", `label="it says \"<never>\" & stops", color=red`}},
 		"html": {f.HTML(story), []string{
-			"<!doctype html>", "<svg role=\"img\"", "it says &#34;&lt;never&gt;&#34; &amp; stops", "<details id=\"step-15\">", "<td>version 4</td>",
+			"<!doctype html>", "default-src 'none'", "in red, from where it begins", "stroke-dasharray", "<svg role=\"img\"", "it says &#34;&lt;never&gt;&#34; &amp; stops", "<details id=\"step-15\">", "<td>version 4</td>",
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -156,6 +156,11 @@ func TestRenderings(t *testing.T) {
 			}
 			if strings.Contains(test.got, "<never>") && name != "dot" {
 				t.Error("foreign text is not escaped")
+			}
+			for _, outside := range []string{"src=\"", "href=\"", "@import", "//", "<script"} {
+				if name == "html" && strings.Contains(test.got, outside) {
+					t.Errorf("the page may ask for something elsewhere: it has %q", outside)
+				}
 			}
 		})
 	}

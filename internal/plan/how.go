@@ -24,8 +24,8 @@ func (p *Problem) how(id string) []string {
 		}
 	case Terraform:
 		by = map[string][]string{
-			"set-none":             {"set spec.topology.dns.type: None in your manifest", "kops replace" + name + " -f MANIFEST"},
-			"unset-none":           {"set spec.topology.dns.type back in your manifest", "kops replace" + name + " -f MANIFEST"},
+			"set-none":   {"set spec.topology.dns.type: None in your manifest", "kops replace" + name + " -f MANIFEST"},
+			"unset-none": {"set spec.topology.dns.type back in your manifest", "kops replace" + name + " -f MANIFEST"},
 			"update-workers": {
 				"kops update cluster" + name + " --target=terraform --out=DIR", "see that apiServerIPs of the nodes' user-data is not empty",
 				p.terraform("the workers' launch templates, autoscaling groups and nodeupconfig.yaml objects", p.templateResources(cluster.RoleNode)),

@@ -14,7 +14,7 @@ func (f File) HTML(story []string) string {
 	var b strings.Builder
 	g := f.graph(story)
 	esc := html.EscapeString
-	fmt.Fprintf(&b, "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<title>%s</title>\n<style>%s</style>\n</head>\n<body>\n", esc(g.title), pageStyle)
+	fmt.Fprintf(&b, "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width\">\n<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n<title>%s</title>\n<style>%s</style>\n</head>\n<body>\n", esc(g.title), pageStyle)
 	fmt.Fprintf(&b, "<h1>%s</h1>\n<p>plan <code>%s</code>, format %s</p>\n", esc(g.title), esc(f.ID), esc(f.Format))
 	fmt.Fprintf(&b, "<pre>%s</pre>\n", esc(f.Text()))
 	if len(f.Steps) > 0 {
@@ -23,7 +23,11 @@ func (f File) HTML(story []string) string {
 			fmt.Fprintf(&b, "<details id=\"step-%d\"><summary>%d &nbsp;%s</summary><pre>%s</pre></details>\n", s.Number, s.Number, esc(s.Title), esc(f.Explain(s)))
 		}
 	}
-	b.WriteString("<h2>States</h2>\n")
+	b.WriteString("<h2>States</h2>\n<p>Each box is the cluster between two steps, if nothing else happens")
+	if len(g.story) > 0 {
+		b.WriteString("; in red, from where it begins, the shortest story of an order that loses nodes")
+	}
+	b.WriteString(".</p>\n")
 	b.WriteString(g.svg())
 	if len(f.Observed) > 0 {
 		b.WriteString("<h2>Observed</h2>\n<table>\n<tr><th>subject</th><th>what</th><th>value</th></tr>\n")
@@ -38,7 +42,7 @@ func (f File) HTML(story []string) string {
 
 const pageStyle = "body{font:15px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem}" +
 	"pre{white-space:pre-wrap;background:#f6f6f6;padding:.8rem}table{border-collapse:collapse}td,th{border:1px solid #ccc;padding:.2rem .6rem;text-align:left}" +
-	"summary{cursor:pointer}svg text{font:12px system-ui,sans-serif}@media(prefers-color-scheme:dark){body{background:#111;color:#ddd}pre{background:#222}svg text{fill:#ddd}}"
+	"summary{cursor:pointer}svg{max-width:100%;height:auto}svg text{font:12px system-ui,sans-serif}@media(prefers-color-scheme:dark){body{background:#111;color:#ddd}pre{background:#222}svg text{fill:#ddd}}"
 
 // Measures of the drawing, in pixels.
 const (
@@ -74,8 +78,12 @@ func (g graph) column(b *strings.Builder, y int) int {
 	return y
 }
 
-// aside draws the story and returns where it ends.
+// aside draws the story, which begins in the first state, and returns where it
+// ends.
 func (g graph) aside(b *strings.Builder, y int) int {
+	if len(g.nodes) > 0 {
+		fmt.Fprintf(b, "<line x1=\"%d\" y1=\"%d\" x2=\"%d\" y2=\"%d\" stroke=\"#b00020\" stroke-dasharray=\"4\" marker-end=\"url(#tip)\"/>\n", boxWidth+10, y+12, storyLeft, y+12)
+	}
 	for i, line := range g.story {
 		if i > 0 {
 			fmt.Fprintf(b, "<line x1=\"%d\" y1=\"%d\" x2=\"%d\" y2=\"%d\" stroke=\"#b00020\" marker-end=\"url(#tip)\"/>\n", storyLeft+20, y, storyLeft+20, y+18)

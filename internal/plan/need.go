@@ -106,6 +106,6 @@ func SpecEdited(step string, then, now []Fact) []string {
 	if slices.Contains([]string{"set-none", "unset-none", "add-agent"}, step) {
 		return nil
 	}
-	other := func(f Fact) bool { return f.What != specFact }
+	other := func(f Fact) bool { return f.What != SpecFact }
 	return Changed(slices.DeleteFunc(slices.Clone(then), other), slices.DeleteFunc(slices.Clone(now), other))
 }

@@ -3,40 +3,17 @@ package portforward
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
-	"net/http"
 	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
 
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
-	"k8s.io/klog/v2"
+
+	"github.com/muster-dev/muster/internal/kubeapi"
 )
-
-// Config says which cluster to go through.
-type Config struct {
-	// Kubeconfig is the file. Default: $KUBECONFIG, then ~/.kube/config.
-	Kubeconfig string
-	// Context is the context in it. Default: its current one.
-	Context string
-}
-
-// ConfigError is a kubeconfig that cannot be used.
-type ConfigError struct{ err error }
-
-// Error implements error.
-func (e *ConfigError) Error() string {
-	return fmt.Sprintf("kubeconfig: %v; give a file with --kubeconfig or $KUBECONFIG, and --context", e.err)
-}
-
-// Unwrap implements error.
-func (e *ConfigError) Unwrap() error { return e.err }
 
 // Pod is a pod that has its node's network.
 type Pod struct {
@@ -57,32 +34,21 @@ type Gateway struct {
 const namespace = "kube-system"
 
 // Open reads the kubeconfig and lists pods. Errors about the kubeconfig are
-// *ConfigError.
-func Open(ctx context.Context, cfg Config) (*Gateway, error) {
-	// The libraries log what they also return.
-	klog.SetSlogLogger(slog.New(slog.DiscardHandler))
-	rules := clientcmd.NewDefaultClientConfigLoadingRules()
-	rules.ExplicitPath = cfg.Kubeconfig
-	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: cfg.Context}).ClientConfig()
+// [*kubeapi.ConfigError].
+func Open(ctx context.Context, cfg kubeapi.Config) (*Gateway, error) {
+	client, err := kubeapi.Open(cfg)
 	if err != nil {
-		return nil, &ConfigError{oneLine(err)}
+		return nil, err
 	}
-	base, _, err := rest.DefaultServerUrlFor(config)
-	if err != nil {
-		return nil, &ConfigError{oneLine(err)}
-	}
-	g := &Gateway{config: config, base: base}
-	if g.pods, err = g.list(ctx); err != nil {
-		return nil, fmt.Errorf("list pods of %s at %s: %w", namespace, base.Host, err)
+	defer client.Close()
+	g := &Gateway{config: client.Rest, base: client.Base}
+	if g.pods, err = list(ctx, client); err != nil {
+		return nil, fmt.Errorf("list pods of %s at %s: %w", namespace, g.base.Host, err)
 	}
 	if len(g.pods) == 0 {
-		return nil, fmt.Errorf("list pods of %s at %s: none runs with hostNetwork, so none leads to a node", namespace, base.Host)
+		return nil, fmt.Errorf("list pods of %s at %s: none runs with hostNetwork, so none leads to a node", namespace, g.base.Host)
 	}
 	return g, nil
-}
-
-func oneLine(err error) error {
-	return errors.New(strings.Join(strings.Fields(err.Error()), " "))
 }
 
 // Pods returns a pod for each node that has one, control-plane nodes first,
@@ -110,50 +76,17 @@ type podList struct {
 	} `json:"items"`
 }
 
-func (g *Gateway) list(ctx context.Context) ([]Pod, error) {
-	client, err := rest.HTTPClientFor(g.config)
-	if err != nil {
+func list(ctx context.Context, client *kubeapi.Client) ([]Pod, error) {
+	var all podList
+	err := client.Get(ctx, "api/v1/namespaces/"+namespace+"/pods", url.Values{"fieldSelector": {"status.phase=Running"}}, maxList, &all)
+	var refused *kubeapi.StatusError
+	switch {
+	case errors.As(err, &refused) && refused.Denied():
+		return nil, fmt.Errorf("%w; it takes list on pods and create on pods/portforward in %s", err, namespace)
+	case err != nil:
 		return nil, err
 	}
-	defer client.CloseIdleConnections()
-	at := g.base.JoinPath("api/v1/namespaces", namespace, "pods")
-	at.RawQuery = url.Values{"fieldSelector": {"status.phase=Running"}}.Encode()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, at.String(), nil)
-	if err != nil {
-		return nil, err
-	}
-	req.Header.Set("Accept", "application/json")
-	resp, err := client.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxList))
-	if err != nil {
-		return nil, err
-	}
-	if resp.StatusCode != http.StatusOK {
-		return nil, refusedBy(resp.StatusCode, body)
-	}
-	var list podList
-	if err := json.Unmarshal(body, &list); err != nil {
-		return nil, fmt.Errorf("the answer is no list of pods: %w", err)
-	}
-	return choose(list), nil
-}
-
-// refusedBy makes an error of an API server's answer.
-func refusedBy(code int, body []byte) error {
-	var status struct {
-		Message string `json:"message"`
-	}
-	if json.Unmarshal(body, &status) != nil || status.Message == "" {
-		status.Message = http.StatusText(code)
-	}
-	if code == http.StatusForbidden || code == http.StatusUnauthorized {
-		status.Message += "; it takes list on pods and create on pods/portforward in " + namespace
-	}
-	return fmt.Errorf("the API server answers %d: %s", code, strings.Join(strings.Fields(status.Message), " "))
+	return choose(all), nil
 }
 
 // onControlPlane are kOps's pods that run on control-plane nodes, in the order

@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"go.uber.org/goleak"
 
+	"github.com/muster-dev/muster/internal/kubeapi"
 	"github.com/muster-dev/muster/internal/overlay/weave"
 	"github.com/muster-dev/muster/internal/portforward/portforwardtest"
 )
@@ -50,7 +51,7 @@ func kubeconfig(t *testing.T, s *portforwardtest.Server) string {
 func open(t *testing.T, s *portforwardtest.Server) (*Gateway, error) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	return Open(ctx, Config{Kubeconfig: kubeconfig(t, s)})
+	return Open(ctx, kubeapi.Config{Kubeconfig: kubeconfig(t, s)})
 }
 
 func TestAnOverlayIsReadAndWrittenThroughTheAPIServer(t *testing.T) {
@@ -245,11 +246,11 @@ func TestFaultsSayWhere(t *testing.T) {
 		}
 	})
 	t.Run("no kubeconfig", func(t *testing.T) {
-		var bad *ConfigError
-		if _, err := Open(t.Context(), Config{Kubeconfig: filepath.Join(t.TempDir(), "none")}); !errors.As(err, &bad) || strings.Contains(err.Error(), "\n") {
+		var bad *kubeapi.ConfigError
+		if _, err := Open(t.Context(), kubeapi.Config{Kubeconfig: filepath.Join(t.TempDir(), "none")}); !errors.As(err, &bad) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("open: %v", err)
 		}
-		if _, err := Open(t.Context(), Config{Kubeconfig: kubeconfig(t, newAPIServer(t)), Context: "other"}); !errors.As(err, &bad) || !strings.Contains(err.Error(), "other") {
+		if _, err := Open(t.Context(), kubeapi.Config{Kubeconfig: kubeconfig(t, newAPIServer(t)), Context: "other"}); !errors.As(err, &bad) || !strings.Contains(err.Error(), "other") {
 			t.Errorf("open of another context: %v", err)
 		}
 	})

@@ -20,6 +20,22 @@ type Executor interface {
 	Actions(ctx context.Context, s plan.Planned) ([]Action, error)
 }
 
+// Verifier is an [Executor] that can say what has to hold once an action is done.
+// It is asked about actions that were begun and are no longer left to do, and
+// whose gates have not passed: the process died in between, or a gate stopped
+// it. Without it only the gates that every action has are asked again.
+type Verifier interface {
+	// Verify lays such actions out again, each with its ID and its gates, and
+	// nothing to Do. It changes nothing.
+	Verify(ctx context.Context, s plan.Planned, begun []Begun) ([]Action, error)
+}
+
+// Begun is an action that was begun and whose gates have not passed.
+type Begun struct {
+	ID string
+	report.Intent
+}
+
 // World is a cluster as an executor sees it.
 type World struct {
 	// Facts are what a plan rests on; see [plan.Changed].

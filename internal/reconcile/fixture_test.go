@@ -54,3 +54,19 @@ func stepNumber(t testing.TB, f plan.File, id string) int {
 	t.Fatalf("the plan has no step %q", id)
 	return 0
 }
+
+// unwritable is a state store opened with credentials that may only read.
+type unwritable struct {
+	store.Store
+	t testing.TB
+}
+
+func (u unwritable) Put(_ context.Context, key string, _ []byte, _ store.Version) (store.Version, error) {
+	u.t.Errorf("a dry run wrote %s", key)
+	return "", store.ErrDenied
+}
+
+func (u unwritable) Delete(_ context.Context, key string, _ store.Version) error {
+	u.t.Errorf("a dry run deleted %s", key)
+	return store.ErrDenied
+}

@@ -3,6 +3,7 @@ package reconcile
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/muster-dev/muster/internal/journal"
 	"github.com/muster-dev/muster/internal/plan"
@@ -15,6 +16,8 @@ type position struct {
 
 	// begun: the step behind leg.Done has been begun.
 	begun bool
+	// open are its actions that were begun and have not come out well, in order.
+	open []journal.Entry
 	// facts are what the world was when the last step was over, the leg began, or
 	// the plan was made, whichever is last.
 	facts []plan.Fact
@@ -58,15 +61,25 @@ func (p *position) take(f plan.File, e journal.Entry) error {
 		if err := p.expect(e); err != nil {
 			return err
 		}
-		p.begun = true
+		p.begun, p.open = true, nil
 		p.beginStep(p.leg.Steps[p.leg.Done])
 	case whole && e.Kind == journal.Outcome && e.Result == resultDone:
 		if err := p.expect(e); err != nil {
 			return err
 		}
 		return p.finish(e)
+	case e.Kind == journal.Intent:
+		p.close(e.Action)
+		p.open = append(p.open, e)
+	case e.Kind == journal.Outcome && e.Result == resultDone:
+		p.close(e.Action)
 	}
 	return nil
+}
+
+// close takes an action off those that are open.
+func (p *position) close(action string) {
+	p.open = slices.DeleteFunc(slices.Clone(p.open), func(e journal.Entry) bool { return e.Action == action })
 }
 
 // begin takes in the beginning of a run.
@@ -89,7 +102,7 @@ func (p *position) begin(f plan.File, e journal.Entry) error {
 	if d.Direction == report.Forward {
 		p.leg.Steps = f.Steps[d.After:]
 	}
-	p.begun = false
+	p.begun, p.open = false, nil
 	if d.Facts != nil {
 		p.facts = d.Facts
 	}
@@ -112,7 +125,7 @@ func (p *position) beginStep(s plan.Planned) {
 	if p.leg.Direction == report.Forward {
 		p.reached = s.Number
 	}
-	if s.Bridge && !p.isUp(s.ID) {
+	if s.Bridge && !slices.ContainsFunc(p.up, func(b plan.Planned) bool { return b.ID == s.ID }) {
 		p.up = append(p.up, s)
 	}
 }
@@ -125,16 +138,10 @@ func (p *position) finish(e journal.Entry) error {
 	}
 	s := p.leg.Steps[p.leg.Done]
 	p.facts = d.Facts
-	p.begun = false
+	p.begun, p.open = false, nil
 	p.carried = append(p.carried, s.ID)
 	p.leg.Done++
-	kept := p.up[:0:0]
-	for _, b := range p.up {
-		if b.Undo != s.ID {
-			kept = append(kept, b)
-		}
-	}
-	p.up = kept
+	p.up = slices.DeleteFunc(slices.Clone(p.up), func(b plan.Planned) bool { return b.Undo == s.ID })
 	p.settle()
 	return nil
 }
@@ -144,15 +151,6 @@ func (p *position) settle() {
 	if p.leg.Direction == report.Back && p.arrived() {
 		p.reached = p.leg.After
 	}
-}
-
-func (p *position) isUp(id string) bool {
-	for _, b := range p.up {
-		if b.ID == id {
-			return true
-		}
-	}
-	return false
 }
 
 // arrived reports whether every step of the leg is over.

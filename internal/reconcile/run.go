@@ -86,12 +86,8 @@ type driver struct {
 // run settles on a leg and goes along it; an abort that is asked for on the way
 // is a leg of its own.
 func (d *driver) run(ctx context.Context) (Result, error) {
-	var err error
-	if d.journal, err = journal.Open(ctx, d.Store, runKey(d.cluster, d.id, "journal")); err != nil {
+	if err := d.open(ctx); err != nil {
 		return Result{}, err
-	}
-	if d.at, err = where(d.Plan, d.journal.Entries()); err != nil {
-		return Result{}, fmt.Errorf("journal of run %s: %w", d.id, err)
 	}
 	if result, over := d.nothingLeft(); over {
 		return result, nil
@@ -121,6 +117,17 @@ func (d *driver) run(ctx context.Context) (Result, error) {
 		}
 	}
 	return d.end(ctx, result, err)
+}
+
+// open reads the journal and what it says about where the run stands.
+func (d *driver) open(ctx context.Context) (err error) {
+	if d.journal, err = journal.Open(ctx, d.Store, runKey(d.cluster, d.id, "journal")); err != nil {
+		return err
+	}
+	if d.at, err = where(d.Plan, d.journal.Entries()); err != nil {
+		return fmt.Errorf("journal of run %s: %w", d.id, err)
+	}
+	return nil
 }
 
 // nothingLeft answers a run that has nothing to do.

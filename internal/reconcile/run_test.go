@@ -26,9 +26,9 @@ type scene struct {
 	cfg   Config
 }
 
-func newScene(t testing.TB) *scene {
+func newScene() *scene {
 	s := &scene{home: &memory{t: newTown()}, store: &mem.Store{}}
-	s.plan = s.home.t.planned(t)
+	s.plan = planned()
 	s.mayor = &mayor{home: s.home, fuse: &fuse{}}
 	s.cfg = Config{Plan: s.plan, Store: s.store, Executor: s.mayor, Owner: "ann@laptop 7", Wait: false}
 	return s
@@ -92,7 +92,7 @@ func told(entries []journal.Entry) (story []string) {
 
 func TestAPlanIsCarriedOutFromEndToEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newScene(t)
+		s := newScene()
 		s.release(t)
 		if r := s.run(t); r.Ended != EndedDone {
 			t.Fatalf("ended %+v", r)
@@ -120,7 +120,7 @@ func TestAPlanIsCarriedOutFromEndToEnd(t *testing.T) {
 
 func TestAPlanThatIsDoneHasNothingLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newScene(t)
+		s := newScene()
 		s.release(t)
 		s.run(t)
 		before, trace := len(s.record(t).Entries), len(s.home.t.Trace)
@@ -135,7 +135,7 @@ func TestAPlanThatIsDoneHasNothingLeft(t *testing.T) {
 
 func TestARunStopsAtAHoldAndGoesOnOnceItIsReleased(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newScene(t)
+		s := newScene()
 		var holds []string
 		for {
 			r := s.run(t)
@@ -165,10 +165,10 @@ func TestARunStopsAtAHoldAndGoesOnOnceItIsReleased(t *testing.T) {
 }
 
 func TestAWayBackLeadsToWhereThePlanBeganFromEveryStep(t *testing.T) {
-	for n := 1; n < len(newTown().planned(t).Steps); n++ {
+	for n := 1; n < len(planned().Steps); n++ {
 		t.Run(fmt.Sprint("after step ", n), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := newScene(t)
+				s := newScene()
 				s.release(t)
 				s.stopBefore(n + 1)
 				if r := s.run(t); r.Ended != EndedStopped {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -89,8 +90,16 @@ const maxRounds = 3
 
 // nextAction asks the executor what is left of a step. It is asked anew after
 // each action, because the world moves: the autoscaler adds a node, a node dies.
+// What was begun and is no longer left comes first: its gates are still owed.
 func (d *driver) nextAction(ctx context.Context, s plan.Planned, looked map[string]bool) (Action, bool, error) {
-	left, err := again(ctx, func(ctx context.Context) ([]Action, error) { return d.Executor.Actions(ctx, s) })
+	left, err := again(ctx, func(ctx context.Context) ([]Action, error) {
+		left, err := d.Executor.Actions(ctx, s)
+		if err != nil {
+			return nil, err
+		}
+		owed, err := d.owed(ctx, s, left)
+		return append(owed, left...), err
+	})
 	if err != nil {
 		return Action{}, false, fmt.Errorf("lay out step %d, %s: %w", s.Number, s.ID, err)
 	}
@@ -100,6 +109,30 @@ func (d *driver) nextAction(ctx context.Context, s plan.Planned, looked map[stri
 		}
 	}
 	return Action{}, false, nil
+}
+
+// owed are the actions of a step that were begun, are not left to do, and whose
+// gates have not passed.
+func (d *driver) owed(ctx context.Context, s plan.Planned, left []Action) ([]Action, error) {
+	var begun []Begun
+	for _, e := range d.at.open {
+		if slices.ContainsFunc(left, func(a Action) bool { return a.ID == e.Action }) {
+			continue
+		}
+		b := Begun{ID: e.Action}
+		if err := detail(e, &b.Intent); err != nil {
+			return nil, err
+		}
+		begun = append(begun, b)
+	}
+	if v, ok := d.Executor.(Verifier); ok && len(begun) > 0 {
+		return v.Verify(ctx, s, begun)
+	}
+	owed := make([]Action, 0, len(begun))
+	for _, b := range begun {
+		owed = append(owed, Action{ID: b.ID, What: b.What, Group: b.Group, Node: b.Node, Canary: b.Canary, Replaces: b.Replaces})
+	}
+	return owed, nil
 }
 
 // blind is how a run ends that cannot see: unknown is not pass.

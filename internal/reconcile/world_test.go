@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"testing"
 
 	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/plan"
@@ -67,15 +66,15 @@ func (t *town) problem() plan.Problem {
 	}
 }
 
-// planned is the plan that is found for the town as it is.
-func (t *town) planned(tb testing.TB) plan.File {
-	tb.Helper()
+// planned is the plan that is found for a new town.
+var planned = sync.OnceValue(func() plan.File {
+	t := newTown()
 	pl, err := plan.Find(context.Background(), t.problem())
 	if err != nil || pl.Refused != nil {
-		tb.Fatalf("no plan: %v %+v", err, pl.Refused)
+		panic(fmt.Sprintf("no plan: %v %+v", err, pl.Refused))
 	}
 	return plan.Seal(pl, t.facts())
-}
+})
 
 func (t *town) state() plan.State {
 	s := t.Flags
@@ -214,6 +213,8 @@ type mayor struct {
 	fuse *fuse
 	// trouble may break a step's action: it is asked before each.
 	trouble func(step string, a *Action)
+	// blind is what every look answers, if it is set.
+	blind   error
 	aborted []string
 	calls   int
 }
@@ -232,7 +233,7 @@ func (m *mayor) act(what string, f func(*town)) error {
 }
 
 func (m *mayor) Look(ctx context.Context) (World, error) {
-	if err := errors.Join(m.fuse.dead(), ctx.Err()); err != nil {
+	if err := errors.Join(m.fuse.dead(), ctx.Err(), m.blind); err != nil {
 		return World{}, err
 	}
 	t, err := m.look()
@@ -301,6 +302,26 @@ func (m *mayor) Actions(ctx context.Context, s plan.Planned) ([]Action, error) {
 			}}}
 		}
 	}
+	m.dress(s.ID, all)
+	m.calls++
+	return all, nil
+}
+
+// Verify implements Verifier.
+func (m *mayor) Verify(ctx context.Context, s plan.Planned, begun []Begun) ([]Action, error) {
+	if err := errors.Join(m.fuse.dead(), ctx.Err()); err != nil {
+		return nil, err
+	}
+	var all []Action
+	for _, b := range begun {
+		all = append(all, Action{ID: b.ID, What: b.What, Group: b.Group, Node: b.Node, Replaces: b.Replaces})
+	}
+	m.dress(s.ID, all)
+	return all, nil
+}
+
+// dress gives actions what each has.
+func (m *mayor) dress(step string, all []Action) {
 	for i := range all {
 		all[i].Gates = append(all[i].Gates, Gate{Name: "it is so", Check: func(context.Context) (report.Verdict, string) {
 			if err := m.fuse.dead(); err != nil {
@@ -314,11 +335,9 @@ func (m *mayor) Actions(ctx context.Context, s plan.Planned) ([]Action, error) {
 			return "tidied up " + id, m.fuse.dead()
 		}
 		if m.trouble != nil {
-			m.trouble(s.ID, &all[i])
+			m.trouble(step, &all[i])
 		}
 	}
-	m.calls++
-	return all, nil
 }
 
 // wanted is what a node of a template of now is.

@@ -21,6 +21,7 @@ type Saboteur interface {
 	StopLoadBalancer(ctx context.Context) error
 	StartLoadBalancer(ctx context.Context) error
 	SplitOverlay(ctx context.Context, nodes ...string) (heal func(context.Context) error, err error)
+	Replace(ctx context.Context, node string) error
 }
 
 // faultTime is how long a fault lasts before the cloud, or a person, mends it.
@@ -30,6 +31,7 @@ const faultTime = 10 * time.Second
 type fault struct {
 	kind string
 	what string
+	kops bool // it takes workers that are kOps's
 	// target picks the node that is hit, given the one that is being moved.
 	target func(layout lab.Layout, moving string) string
 	// strike does the damage and returns once it is done; mend undoes it,
@@ -40,6 +42,13 @@ type fault struct {
 func firstControlPlane(layout lab.Layout, _ string) string { return layout.ControlPlane()[0].Name }
 func moving(_ lab.Layout, node string) string              { return node }
 func nobody(lab.Layout, string) string                     { return "" }
+
+// bystander is a worker that is not being moved, where there is another.
+func bystander(layout lab.Layout, moving string) string {
+	workers := layout.Workers()
+	i := slices.IndexFunc(workers, func(n lab.Node) bool { return n.Name != moving })
+	return workers[max(i, 0)].Name
+}
 
 // faults is every fault that --fault knows.
 var faults = []fault{
@@ -73,6 +82,15 @@ var faults = []fault{
 		target: moving,
 		strike: func(ctx context.Context, s Saboteur, _ lab.Layout, target string) (func(context.Context) error, error) {
 			return nil, s.Reboot(ctx, target, awayTime)
+		},
+	},
+	{
+		kind:   "worker-replaced",
+		what:   "another worker lost, and one of its group's template put in its place, as autoscaling does (rehearse cluster only)",
+		kops:   true,
+		target: bystander,
+		strike: func(ctx context.Context, s Saboteur, _ lab.Layout, target string) (func(context.Context) error, error) {
+			return nil, s.Replace(ctx, target)
 		},
 	},
 	{
@@ -141,6 +159,9 @@ func (s *strike) run(ctx context.Context, by Saboteur, layout lab.Layout, log fu
 	return err
 }
 
+// errNotKops is of a fault for workers that boot from templates.
+var errNotKops = errors.New("its workers run Muster's programs, which no template of a group makes; muster rehearse cluster NAME has kOps's")
+
 // Strike prepares a fault on a lab outside of a rehearsal. It returns what is
 // going to happen and the function that makes it happen and mends it; that
 // returns when the fault is over.
@@ -150,6 +171,9 @@ func Strike(l *lab.Lab, kind, node string) (what string, run func(context.Contex
 		return "", nil, err
 	}
 	layout := l.Layout()
+	if f.kops {
+		return "", nil, errNotKops
+	}
 	if f.kind == "load-balancer-gone" && !layout.LoadBalancer.IsValid() {
 		return "", nil, errors.New("the lab has no load balancer")
 	}

@@ -2,6 +2,7 @@ package rehearse
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -145,6 +146,27 @@ func TestACanaryThatCannotJoinSaysWhy(t *testing.T) {
 	})
 }
 
+func TestAReplacedWorkerIsAnotherOneAndKopss(t *testing.T) {
+	layout := healthy(t).layout
+	f, err := findFault("worker-replaced")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for moving, want := range map[string]string{"a-1": "a-2", "a-2": "a-1", "b": "a-1"} {
+		if got := f.target(layout, moving); got != want {
+			t.Errorf("while %s is moved, %s is replaced; want %s", moving, got, want)
+		}
+	}
+	r := &rehearsal{cfg: Config{Fault: f.kind, Cluster: layout.Cluster}}
+	if _, err := r.plannedFault(); !errors.Is(err, errNotKops) {
+		t.Errorf("for Muster's own workers: %v, want a refusal", err)
+	}
+	r.cfg.Boots = map[string]lab.Boot{}
+	if _, err := r.plannedFault(); err != nil {
+		t.Errorf("for kOps's: %v", err)
+	}
+}
+
 func TestWhereARehearsalStarts(t *testing.T) {
 	members := func(n uint8) []plan.Start {
 		return []plan.Start{{State: plan.State{Members: plan.Members{GossipKnown: n}}}}
@@ -163,7 +185,7 @@ func TestWhereARehearsalStarts(t *testing.T) {
 		{"None with workers of before", cluster.DNSNone, &plan.Plan{Problem: plan.Problem{From: cluster.None, Starts: members(0)}}, cluster.None},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got := Config{Cluster: &cluster.Cluster{Name: "t.k8s.local", DNSType: tt.dns}, Plan: tt.plan}.start()
+			got := Config{Cluster: &cluster.Cluster{Name: "t.k8s.local", DNSType: tt.dns}, Plan: tt.plan}.Start()
 			if got != tt.want {
 				t.Errorf("starts in %s, want %s", got, tt.want)
 			}

@@ -84,7 +84,7 @@ type Pulse struct {
 func Run(ctx context.Context, cfg Config) (report.Rehearsal, error) {
 	r := &rehearsal{cfg: cfg}
 	r.evidence = report.New(cfg.File, cfg.Cluster.Name, string(cfg.To))
-	start := cfg.start()
+	start := cfg.Start()
 	r.evidence.From = string(start)
 	r.evidence.API = "built in"
 	if cfg.Kubernetes.Real() {
@@ -129,7 +129,7 @@ func chosen(ctx context.Context, cfg Config) (plan.Plan, error) {
 	switch {
 	case cfg.Plan != nil:
 		return *cfg.Plan, nil
-	case cfg.start() != cluster.Gossip:
+	case cfg.Start() != cluster.Gossip:
 		return plan.Plan{}, nil // nothing is left to do
 	}
 	ask := plan.Ask{To: cfg.To, Via: plan.Lab, Endpoints: plan.Balancer}
@@ -146,12 +146,12 @@ func chosen(ctx context.Context, cfg Config) (plan.Plan, error) {
 	return found, nil
 }
 
-// start is the topology that the lab starts in: none if the spec is there already
+// Start is the topology that the lab starts in: none if the spec is there already
 // and nothing that a plan begins with gossips any more; hybrid if a plan begins
 // with that; and gossip whatever else the name says. What kOps 1.36 may have made
 // hybrid is rehearsed from gossip too unless a plan knows better, which is the
 // longer way.
-func (c Config) start() cluster.Topology {
+func (c Config) Start() cluster.Topology {
 	none, hybrid, gossips := c.Cluster.UsesNoneDNS(), false, false
 	if c.Plan != nil {
 		hybrid = c.Plan.Problem.From == cluster.Hybrid
@@ -188,6 +188,9 @@ func (r *rehearsal) plannedFault() (*strike, error) {
 	if f.kind == "load-balancer-gone" && r.cfg.Cluster.API.LoadBalancer == nil {
 		return nil, fmt.Errorf("--fault %s: cluster %s has no load balancer", f.kind, r.cfg.Cluster.Name)
 	}
+	if f.kops && r.cfg.Boots == nil {
+		return nil, fmt.Errorf("--fault %s: cluster %s: %w", f.kind, r.cfg.Cluster.Name, errNotKops)
+	}
 	return &strike{fault: f, report: report.Fault{Kind: f.kind, What: f.what}}, nil
 }
 
@@ -196,7 +199,7 @@ func (r *rehearsal) use(ctx context.Context, l *lab.Lab) error {
 	r.lab = l
 	layout := l.Layout()
 	g := gates{world: l, cluster: r.cfg.Cluster.Name}
-	p := planner{layout: layout, exec: l, start: r.cfg.start(), bridge: l.Gossips()}
+	p := planner{layout: layout, exec: l, start: r.cfg.Start(), bridge: l.Gossips()}
 	if r.cfg.Boots != nil {
 		g.kops, p.kops = l, l
 	}

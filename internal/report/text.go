@@ -12,8 +12,8 @@ import (
 func (m Migration) Text() string {
 	var b strings.Builder
 	sent, failed, longest := m.probes()
-	fmt.Fprintf(&b, "%s  %s   %s -> %s   via %s   %d of %d steps   %s replaced, %s   %d probes, %d failed, longest gap %s   %s\n",
-		strings.ToUpper(string(m.Verdict)), m.Cluster, m.From, m.To, m.Via, m.done(), m.planned(), counted(m.Replacements.Total, "node"), m.perWorker(),
+	fmt.Fprintf(&b, "%s  %s   %s -> %s   via %s   %d of %d steps   %s   %d probes, %d failed, longest gap %s   %s\n",
+		strings.ToUpper(string(m.Verdict)), m.Cluster, m.From, m.To, m.Via, m.done(), m.planned(), m.replaced(),
 		sent, failed, longestOf(sent, longest), lasting(m.Took))
 	fmt.Fprintf(&b, "%s", m.Status)
 	if m.Why != "" {

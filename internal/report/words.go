@@ -77,6 +77,13 @@ func (m Migration) perWorker() string {
 	}
 }
 
+func (m Migration) replaced() string {
+	if m.Replacements.Total == 0 {
+		return "no node replaced"
+	}
+	return counted(m.Replacements.Total, "node") + " replaced, " + m.perWorker()
+}
+
 // label tells a step apart: the plan's by its number.
 func (s Migrated) label() string {
 	if s.Direction == Forward {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -28,7 +30,7 @@ func (silent) Watch(rehearsal.Pulse)        {}
 
 // rehearseSteps rehearses steps that somebody thought of, on workers that are
 // kOps's own.
-func rehearseSteps(t *testing.T, boots map[string]lab.Boot, start plan.State, ids ...string) report.Rehearsal {
+func rehearseSteps(t *testing.T, boots map[string]lab.Boot, start plan.State, fault string, ids ...string) report.Rehearsal {
 	t.Helper()
 	programs, err := lab.ProgramsIn(bin(t))
 	if err != nil {
@@ -61,7 +63,8 @@ func rehearseSteps(t *testing.T, boots map[string]lab.Boot, start plan.State, id
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	r, err := rehearsal.Run(ctx, rehearsal.Config{
-		File: spec, Cluster: c, To: cluster.None, Overlay: lab.Weave, Plan: &pl, Boots: boots, Dir: dir, Programs: programs, Progress: silent{},
+		File: spec, Cluster: c, To: cluster.None, Overlay: lab.Weave, Plan: &pl, Boots: boots, Fault: fault,
+		Dir: dir, Programs: programs, Progress: silent{},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -81,7 +84,7 @@ func hybrid(templates plan.Class) plan.State {
 // address when it last wrote it. It costs one canary; who lived still lives.
 func TestLabATemplateThatCannotJoinStopsAtItsCanary(t *testing.T) {
 	boots := map[string]lab.Boot{"nodes": {Lives: cloud.BootAddresses, Template: cloud.BootName}}
-	r := rehearseSteps(t, boots, hybrid(plan.Unresolved), "prove", "set-none", "canary", "roll-workers")
+	r := rehearseSteps(t, boots, hybrid(plan.Unresolved), "", "prove", "set-none", "canary", "roll-workers")
 	if r.Verdict != report.Fail {
 		t.Fatalf("verdict %s, want fail", r.Verdict)
 	}
@@ -98,10 +101,11 @@ func TestLabATemplateThatCannotJoinStopsAtItsCanary(t *testing.T) {
 	}
 }
 
-// The same cluster with what an update mends.
+// The same cluster with what an update mends; meanwhile autoscaling replaces one
+// more of its workers.
 func TestLabATemplateThatWasMendedJoins(t *testing.T) {
 	boots := map[string]lab.Boot{"nodes": {Lives: cloud.BootAddresses, Template: cloud.BootName}}
-	r := rehearseSteps(t, boots, hybrid(plan.Unresolved),
+	r := rehearseSteps(t, boots, hybrid(plan.Unresolved), "worker-replaced",
 		"prove", "set-none", "update-workers", "canary", "roll-workers", "update-control-plane", "roll-control-plane", "remove-dns-controller", "close-ports")
 	if r.Verdict != report.Pass || r.Lost != 0 {
 		t.Errorf("verdict %s, %d lost; want pass, 0\n%s", r.Verdict, r.Lost, details(report.Result{Rehearsals: []report.Rehearsal{r}}))
@@ -190,4 +194,70 @@ func TestLabWithoutDNSControllerNobodyCorrectsTheRecords(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// The plan with bridges replaces each worker once, the one without twice. Both
+// are found for kOps, and neither loses anybody in the lab.
+func TestLabWithBridgesOrWithoutNobodyIsLost(t *testing.T) {
+	bin(t)
+	const spec = "testdata/legacy.yaml"
+	for name, tt := range map[string]struct {
+		args  []string
+		times string
+	}{
+		"with bridges":    {times: "each worker replaced once"},
+		"without bridges": {args: []string{"--no-bridge"}, times: "each worker replaced twice"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "plan.yaml")
+			code, stdout, stderr := muster(t, append([]string{"plan", "-f", spec, "-o", file}, tt.args...)...)
+			if code != 0 || !strings.Contains(stdout, tt.times) {
+				t.Fatalf("plan: exit %d, want 0 and %q\n%s%s", code, tt.times, stdout, stderr)
+			}
+			r, code := rehearse(t, "-f", spec, "--plan", file)
+			if code != 0 || r.Verdict != report.Pass || r.Lost != 0 || r.Gossip != 0 {
+				t.Errorf("exit %d, verdict %s, %d lost, %d gossip; want 0, pass, 0, 0\n%s", code, r.Verdict, r.Lost, r.Gossip, details(r))
+			}
+		})
+	}
+}
+
+// Interrupted, a rehearsal takes its lab down and says nothing about the plan.
+func TestLabAnInterruptedRehearsalLeavesNothing(t *testing.T) {
+	dir, err := os.MkdirTemp("", "muster-int-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	kept := filepath.Join(dir, "r")
+	cmd := exec.Command(filepath.Join(bin(t), "muster"), "rehearse", "-f", "testdata/three.yaml", "--dir", kept)
+	var errw strings.Builder
+	cmd.Stderr = &errw
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := until(t.Context(), 60*time.Second, func() (bool, error) {
+		_, err := os.Stat(filepath.Join(kept, "1", "lab", "nodes-1", "kubelet.log"))
+		return err == nil, err
+	}); err != nil {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		t.Fatal(err)
+	}
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait() // its exit code is what is looked at
+	if code := cmd.ProcessState.ExitCode(); code != 130 {
+		t.Errorf("exit %d, want 130\n%s", code, errw.String())
+	}
+	processes, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range processes {
+		if line, err := os.ReadFile(p); err == nil && strings.Contains(string(line), kept) {
+			t.Errorf("a process of the lab is still there: %q", strings.ReplaceAll(string(line), "\x00", " "))
+		}
+	}
 }

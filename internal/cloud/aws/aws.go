@@ -2,8 +2,9 @@
 // their instances and launch templates, load balancers with target health,
 // security groups as rules between the parties, and what each role may do.
 //
-// It only reads: every client is reached through an interface without a
-// mutating method. Each call goes through one recorder, which knows the
+// A [Provider] only reads: every client of its is reached through an interface
+// without a mutating method. What changes a cluster is an [Operator], another type
+// with clients of its own. Each call goes through one recorder, which knows the
 // permission that it needs, so that the operator's policy and what --explain-calls
 // prints cannot drift from what is called.
 //
@@ -134,32 +135,9 @@ var regionName = regexp.MustCompile(`^[a-z]{2,}(-[a-z]+)+-[0-9]+$`)
 // New returns a provider. It calls no service but, with OnInstance and without a
 // Region, the instance's metadata. Faults are of kind [cloud.ErrUsage].
 func New(ctx context.Context, c Config) (*Provider, error) {
-	options := []func(*config.LoadOptions) error{
-		config.WithRetryer(func() aws.Retryer { return c.retryer() }),
-		config.WithAPIOptions([]func(*middleware.Stack) error{rememberFaults}),
-		config.WithHTTPClient(awshttp.NewBuildableClient().WithTimeout(attemptTimeout)),
-	}
-	if c.Region != "" {
-		options = append(options, config.WithRegion(c.Region))
-	} else if c.OnInstance {
-		options = append(options, config.WithEC2IMDSRegion())
-	}
-	if c.Endpoint != "" {
-		options = append(options, config.WithBaseEndpoint(c.Endpoint))
-	}
-	cfg, err := config.LoadDefaultConfig(ctx, options...)
+	cfg, err := c.load(ctx)
 	if err != nil {
-		var missing config.SharedConfigProfileNotExistError
-		if errors.As(err, &missing) {
-			return nil, fmt.Errorf("AWS_PROFILE %q is in no configuration file: %w", missing.Profile, cloud.ErrUsage)
-		}
-		return nil, fmt.Errorf("read the AWS configuration: %s: %w", oneLine(err.Error()), cloud.ErrUsage)
-	}
-	switch {
-	case cfg.Region == "":
-		return nil, fmt.Errorf("no AWS region; set AWS_REGION: %w", cloud.ErrUsage)
-	case !regionName.MatchString(cfg.Region):
-		return nil, fmt.Errorf("%q is no AWS region; write one such as us-east-1: %w", cfg.Region, cloud.ErrUsage)
+		return nil, err
 	}
 	p := &Provider{
 		cluster:     c.Cluster,
@@ -177,6 +155,38 @@ func New(ctx context.Context, c Config) (*Provider, error) {
 		p.timeout = defaultTimeout
 	}
 	return p, nil
+}
+
+// load reads the SDK's configuration.
+func (c Config) load(ctx context.Context) (aws.Config, error) {
+	options := []func(*config.LoadOptions) error{
+		config.WithRetryer(func() aws.Retryer { return c.retryer() }),
+		config.WithAPIOptions([]func(*middleware.Stack) error{rememberFaults}),
+		config.WithHTTPClient(awshttp.NewBuildableClient().WithTimeout(attemptTimeout)),
+	}
+	if c.Region != "" {
+		options = append(options, config.WithRegion(c.Region))
+	} else if c.OnInstance {
+		options = append(options, config.WithEC2IMDSRegion())
+	}
+	if c.Endpoint != "" {
+		options = append(options, config.WithBaseEndpoint(c.Endpoint))
+	}
+	cfg, err := config.LoadDefaultConfig(ctx, options...)
+	if err != nil {
+		var missing config.SharedConfigProfileNotExistError
+		if errors.As(err, &missing) {
+			return aws.Config{}, fmt.Errorf("AWS_PROFILE %q is in no configuration file: %w", missing.Profile, cloud.ErrUsage)
+		}
+		return aws.Config{}, fmt.Errorf("read the AWS configuration: %s: %w", oneLine(err.Error()), cloud.ErrUsage)
+	}
+	switch {
+	case cfg.Region == "":
+		return aws.Config{}, fmt.Errorf("no AWS region; set AWS_REGION: %w", cloud.ErrUsage)
+	case !regionName.MatchString(cfg.Region):
+		return aws.Config{}, fmt.Errorf("%q is no AWS region; write one such as us-east-1: %w", cfg.Region, cloud.ErrUsage)
+	}
+	return cfg, nil
 }
 
 // retryer retries with jitter what AWS says is worth it. Its own budget of

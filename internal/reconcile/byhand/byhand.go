@@ -58,14 +58,17 @@ type Config struct {
 }
 
 // Executor waits for a person. It is a [reconcile.Executor].
-type Executor struct{ cfg Config }
+type Executor struct {
+	cfg    Config
+	passed map[string]bool // steps that no look shows and whose gate has passed
+}
 
 // New returns an executor.
 func New(cfg Config) *Executor {
 	cfg.Within = cmp.Or(cfg.Within, 2*time.Hour)
 	cfg.Every = cmp.Or(cfg.Every, 30*time.Second)
 	cfg.Remind = cmp.Or(cfg.Remind, 5*time.Minute)
-	return &Executor{cfg}
+	return &Executor{cfg, make(map[string]bool)}
 }
 
 // Look implements [reconcile.Executor].
@@ -74,6 +77,9 @@ func (e *Executor) Look(ctx context.Context) (reconcile.World, error) { return e
 // Actions implements [reconcile.Executor]: one action a step, which waits for it.
 func (e *Executor) Actions(ctx context.Context, s plan.Planned) ([]reconcile.Action, error) {
 	if !e.cfg.Problem.Shows(s.ID) {
+		if e.passed[report.StepKey(s)] {
+			return nil, nil
+		}
 		return []reconcile.Action{e.unseen(s)}, nil
 	}
 	w, err := e.cfg.Look(ctx)
@@ -114,6 +120,12 @@ func (e *Executor) unseen(s plan.Planned) reconcile.Action {
 		gate = reconcile.Gate{Name: "it is done", Check: func(context.Context) (report.Verdict, string) {
 			return report.Unknown, "no look at the cluster shows it; once it is done, run again with --confirm " + s.ID
 		}}
+	}
+	check := gate.Check
+	gate.Check = func(ctx context.Context) (report.Verdict, string) {
+		verdict, reason := check(ctx)
+		e.passed[report.StepKey(s)] = verdict == report.Pass
+		return verdict, reason
 	}
 	a.Gates = []reconcile.Gate{gate}
 	return a

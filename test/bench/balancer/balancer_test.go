@@ -72,7 +72,7 @@ func TestBenchBalancer(t *testing.T) {
 		t.Skip("SKIPPED: no haproxy to compare with; install Debian's package")
 	}
 	b := newBed(t)
-	addrs := b.servers()
+	addrs := b.servers(3)
 	routes := []route{{name: "direct", addr: addrs[0]}, b.haproxy(haproxy, addrs), b.muster(filepath.Join(bin, "muster-agent"), addrs)}
 
 	rates := measure(t, routes[1:], connectRate)
@@ -277,16 +277,16 @@ func (b *bed) write(name, content string) string {
 	return path
 }
 
-// servers starts three of them in one process and returns their addresses.
-func (b *bed) servers() []string {
+// servers starts so many of them in one process and returns their addresses.
+func (b *bed) servers(n int) []string {
 	b.t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		b.t.Fatal(err)
 	}
 	var addrs []string
-	for i := range 3 {
-		addrs = append(addrs, free(b.t, fmt.Sprintf("127.0.7.%d:0", i+1)))
+	for i := range n {
+		addrs = append(addrs, free(b.t, fmt.Sprintf("127.0.7.%d:0", i+11)))
 	}
 	b.start("servers", self, "servers", strings.Join(addrs, ","), b.dir)
 	for _, a := range addrs {

@@ -1,6 +1,7 @@
 package awstest
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 )
@@ -8,6 +9,7 @@ import (
 // UserData is a boot script in kOps's form.
 type UserData struct {
 	Cluster string
+	State   string // path of the cluster's state store; empty: state/CLUSTER
 	Release string // of kOps, such as 1.36.2
 	Group   string
 	Role    string // as kOps spells it
@@ -46,7 +48,7 @@ func (u UserData) String() string {
 	case u.ByName:
 		line("ConfigServer:\n  servers:\n  - https://kops-controller.internal.%s:3988/", u.Cluster)
 	default:
-		line("ConfigBase: s3://state/%s", u.Cluster)
+		line("ConfigBase: s3://%s", cmp.Or(u.State, "state/"+u.Cluster))
 	}
 	line("InstanceGroupName: %s\nInstanceGroupRole: %s", u.Group, u.Role)
 	if u.Hash != "" {

@@ -17,6 +17,7 @@ import (
 	elbv2 "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
 	elbv2types "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
+	iamtypes "github.com/aws/aws-sdk-go-v2/service/iam/types"
 )
 
 // World is a cluster in the emulator, as kOps lays one out in one zone: groups,
@@ -103,7 +104,9 @@ func (w *World) network() {
 	must(w.t, err)
 	w.Subnet = *subnet.Subnet.SubnetId
 	for _, name := range []string{"control-plane", "nodes", "api-elb"} {
-		guard, err := w.EC2.CreateSecurityGroup(w.ctx(), &ec2.CreateSecurityGroupInput{GroupName: aws.String(name + "." + w.Cluster), Description: aws.String(name), VpcId: &w.VPC})
+		guard, err := w.EC2.CreateSecurityGroup(w.ctx(), &ec2.CreateSecurityGroupInput{
+			GroupName: aws.String(name + "." + w.Cluster), Description: aws.String(name), VpcId: &w.VPC, TagSpecifications: w.tagged(ec2types.ResourceTypeSecurityGroup),
+		})
 		must(w.t, err)
 		w.Guards[name] = *guard.GroupId
 	}
@@ -131,8 +134,15 @@ func (w *World) Allow(to, protocol string, low, high int, from, network string) 
 	must(w.t, err)
 }
 
+func (w *World) tagged(kind ec2types.ResourceType) []ec2types.TagSpecification {
+	return []ec2types.TagSpecification{{ResourceType: kind, Tags: []ec2types.Tag{{Key: aws.String("KubernetesCluster"), Value: &w.Cluster}}}}
+}
+
 func (w *World) role(name, policy string) {
-	_, err := w.IAM.CreateRole(w.ctx(), &iam.CreateRoleInput{RoleName: &name, AssumeRolePolicyDocument: aws.String(`{"Version":"2012-10-17","Statement":[]}`)})
+	_, err := w.IAM.CreateRole(w.ctx(), &iam.CreateRoleInput{
+		RoleName: &name, AssumeRolePolicyDocument: aws.String(`{"Version":"2012-10-17","Statement":[]}`),
+		Tags: []iamtypes.Tag{{Key: aws.String("KubernetesCluster"), Value: &w.Cluster}},
+	})
 	must(w.t, err)
 	_, err = w.IAM.PutRolePolicy(w.ctx(), &iam.PutRolePolicyInput{RoleName: &name, PolicyName: &name, PolicyDocument: &policy})
 	must(w.t, err)
@@ -192,7 +202,9 @@ func (w *World) AddGroup(u UserData, size int) {
 			in.LoadBalancerNames = []string{w.classic}
 		}
 	}
-	_, err := w.EC2.CreateLaunchTemplate(w.ctx(), &ec2.CreateLaunchTemplateInput{LaunchTemplateName: &id, LaunchTemplateData: w.data(u)})
+	_, err := w.EC2.CreateLaunchTemplate(w.ctx(), &ec2.CreateLaunchTemplateInput{
+		LaunchTemplateName: &id, LaunchTemplateData: w.data(u), TagSpecifications: w.tagged(ec2types.ResourceTypeLaunchTemplate),
+	})
 	must(w.t, err)
 	n := aws.Int32(int32(size))
 	in.AutoScalingGroupName, in.MinSize, in.MaxSize, in.DesiredCapacity = &id, n, n, n

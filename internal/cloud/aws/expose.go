@@ -1,0 +1,201 @@
+package aws
+
+import (
+	"context"
+	"encoding/base32"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"slices"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/autoscaling"
+	asgtypes "github.com/aws/aws-sdk-go-v2/service/autoscaling/types"
+	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	elbv2 "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
+	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
+
+	"github.com/muster-dev/muster/internal/cloud"
+)
+
+// configPort is where kops-controller serves nodes their configuration.
+const configPort = 3988
+
+// targetGroupName is kOps's name of a target group: what it is for and whose, cut
+// to 32 characters with a hash of all of it at the end. kOps finds its resources
+// by that name, so that what is made here is taken over by its next update and
+// not made twice.
+func targetGroupName(what, cluster string) string {
+	name := what + "-" + strings.ReplaceAll(cluster, ".", "-")
+	h := fnv.New32a()
+	h.Write([]byte(name)) // never fails
+	hash := strings.ToLower(base32.HexEncoding.EncodeToString(h.Sum(nil)))[:6]
+	const most = 32
+	return name[:min(len(name), most-1-len(hash))] + "-" + hash
+}
+
+// Expose puts port 3988 on a network load balancer of the cluster, in front of
+// the control plane, as kOps 1.36 does: a target group with kOps's name and
+// health check, the control plane's groups in it, a listener, and the ways
+// through the security groups. What is there already stays.
+func (o *Operator) Expose(ctx context.Context, balancer string) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, o.timeout)
+	defer cancel()
+	defer func() { err = wrap(err, "expose port %d on %s", configPort, balancer) }()
+	lbs, err := change(ctx, describeLoadBalancers, balancer, o.elbv2.DescribeLoadBalancers, &elbv2.DescribeLoadBalancersInput{LoadBalancerArns: []string{balancer}})
+	if err != nil {
+		return err
+	}
+	if len(lbs.LoadBalancers) != 1 {
+		return fmt.Errorf("no such load balancer: %w", cloud.ErrNotFound)
+	}
+	lb := lbs.LoadBalancers[0]
+	if err := o.ownBalancer(ctx, balancer); err != nil {
+		return err
+	}
+	if err := o.openWay(ctx, lb); err != nil {
+		return err
+	}
+	group, err := o.configTargets(ctx, aws.ToString(lb.VpcId))
+	if err != nil {
+		return err
+	}
+	if err := o.joinTargets(ctx, group); err != nil {
+		return err
+	}
+	listeners, err := change(ctx, describeListeners, balancer, o.elbv2.DescribeListeners, &elbv2.DescribeListenersInput{LoadBalancerArn: &balancer})
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(listeners.Listeners, func(l types.Listener) bool { return aws.ToInt32(l.Port) == configPort }) {
+		return nil
+	}
+	_, err = change(ctx, createListener, balancer, o.elbv2.CreateListener, &elbv2.CreateListenerInput{
+		LoadBalancerArn: &balancer, Protocol: types.ProtocolEnumTcp, Port: aws.Int32(configPort),
+		DefaultActions: []types.Action{{Type: types.ActionTypeEnumForward, TargetGroupArn: &group}},
+		Tags:           o.balancerTags(""),
+	})
+	return err
+}
+
+func (o *Operator) ownBalancer(ctx context.Context, arn string) error {
+	out, err := change(ctx, describeBalancerTags, arn, o.elbv2.DescribeTags, &elbv2.DescribeTagsInput{ResourceArns: []string{arn}})
+	if err != nil {
+		return err
+	}
+	for _, d := range out.TagDescriptions {
+		if slices.ContainsFunc(d.Tags, func(t types.Tag) bool {
+			return aws.ToString(t.Key) == tagCluster && aws.ToString(t.Value) == o.cluster
+		}) {
+			return nil
+		}
+	}
+	return o.errForeign("load balancer " + arn)
+}
+
+func (o *Operator) balancerTags(name string) []types.Tag {
+	tags := []types.Tag{
+		{Key: aws.String(tagCluster), Value: &o.cluster},
+		{Key: aws.String("kubernetes.io/cluster/" + o.cluster), Value: aws.String("owned")},
+	}
+	if name != "" {
+		tags = append(tags, types.Tag{Key: aws.String("Name"), Value: &name})
+	}
+	return tags
+}
+
+// configTargets returns the target group of port 3988, which it makes if there
+// is none.
+func (o *Operator) configTargets(ctx context.Context, vpc string) (arn string, err error) {
+	name := targetGroupName("kops-controller", o.cluster)
+	found, err := change(ctx, describeTargetGroups, name, o.elbv2.DescribeTargetGroups, &elbv2.DescribeTargetGroupsInput{Names: []string{name}})
+	if err == nil && len(found.TargetGroups) > 0 {
+		return aws.ToString(found.TargetGroups[0].TargetGroupArn), nil
+	}
+	if err != nil && !errors.Is(err, cloud.ErrNotFound) {
+		return "", err
+	}
+	made, err := change(ctx, createTargetGroup, name, o.elbv2.CreateTargetGroup, &elbv2.CreateTargetGroupInput{
+		Name: &name, VpcId: &vpc, Protocol: types.ProtocolEnumTcp, Port: aws.Int32(configPort), TargetType: types.TargetTypeEnumInstance,
+		HealthCheckProtocol: types.ProtocolEnumHttps, HealthCheckPath: aws.String("/healthz"), HealthCheckIntervalSeconds: aws.Int32(10),
+		HealthyThresholdCount: aws.Int32(2), UnhealthyThresholdCount: aws.Int32(2), Tags: o.balancerTags(name),
+	})
+	if err != nil {
+		return "", err
+	}
+	arn = aws.ToString(made.TargetGroups[0].TargetGroupArn)
+	_, err = change(ctx, modifyTargetGroup, name, o.elbv2.ModifyTargetGroupAttributes, &elbv2.ModifyTargetGroupAttributesInput{
+		TargetGroupArn: &arn, Attributes: []types.TargetGroupAttribute{
+			{Key: aws.String("deregistration_delay.timeout_seconds"), Value: aws.String("30")},
+			{Key: aws.String("deregistration_delay.connection_termination.enabled"), Value: aws.String("true")},
+		},
+	})
+	return arn, err
+}
+
+// joinTargets attaches a target group to every group of the control plane.
+func (o *Operator) joinTargets(ctx context.Context, arn string) error {
+	in := &autoscaling.DescribeAutoScalingGroupsInput{Filters: []asgtypes.Filter{
+		{Name: aws.String("tag:" + tagCluster), Values: []string{o.cluster}},
+		{Name: aws.String("tag-key"), Values: []string{tagControlPlane, tagMaster}},
+	}}
+	for {
+		out, err := change(ctx, describeGroups, tagControlPlane, o.autoscaling.DescribeAutoScalingGroups, in)
+		if err != nil {
+			return err
+		}
+		for _, g := range out.AutoScalingGroups {
+			if slices.Contains(g.TargetGroupARNs, arn) {
+				continue
+			}
+			if _, err := change(ctx, attachTargets, aws.ToString(g.AutoScalingGroupName), o.autoscaling.AttachLoadBalancerTargetGroups,
+				&autoscaling.AttachLoadBalancerTargetGroupsInput{AutoScalingGroupName: g.AutoScalingGroupName, TargetGroupARNs: []string{arn}}); err != nil {
+				return err
+			}
+		}
+		if in.NextToken = out.NextToken; aws.ToString(in.NextToken) == "" {
+			return nil
+		}
+	}
+}
+
+// openWay opens port 3988 from the load balancer to the control plane, and the
+// load balancer to the workers, where it has security groups at all.
+func (o *Operator) openWay(ctx context.Context, lb types.LoadBalancer) error {
+	if len(lb.SecurityGroups) == 0 {
+		return nil
+	}
+	guards, err := o.ownGuards(ctx)
+	if err != nil {
+		return err
+	}
+	named := func(prefixes ...string) (ids []string) {
+		for _, g := range guards {
+			for _, p := range prefixes {
+				if aws.ToString(g.GroupName) == p+"."+o.cluster {
+					ids = append(ids, aws.ToString(g.GroupId))
+				}
+			}
+		}
+		return ids
+	}
+	for _, balancer := range lb.SecurityGroups {
+		for _, control := range named("masters", "control-plane") {
+			if err := o.authorize(ctx, control, ec2types.IpPermission{
+				IpProtocol: aws.String("tcp"), FromPort: aws.Int32(configPort), ToPort: aws.Int32(configPort),
+				UserIdGroupPairs: []ec2types.UserIdGroupPair{{GroupId: &balancer}},
+			}); err != nil {
+				return err
+			}
+		}
+		for _, workers := range named("nodes") {
+			if err := o.authorize(ctx, balancer, ec2types.IpPermission{
+				IpProtocol: aws.String("-1"), UserIdGroupPairs: []ec2types.UserIdGroupPair{{GroupId: &workers}},
+			}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

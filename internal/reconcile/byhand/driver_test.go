@@ -1,0 +1,125 @@
+package byhand
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/muster-dev/muster/internal/lock"
+	"github.com/muster-dev/muster/internal/plan"
+	"github.com/muster-dev/muster/internal/probe"
+	"github.com/muster-dev/muster/internal/reconcile"
+	"github.com/muster-dev/muster/internal/report"
+	"github.com/muster-dev/muster/internal/store/mem"
+)
+
+// ticking measures once a second, and always gets an answer.
+type ticking struct{}
+
+func (ticking) Name() string { return "operator" }
+
+func (ticking) Watch(ctx context.Context, sink func(probe.Path, probe.Sample)) error {
+	for {
+		sink(probe.LoadBalancer, probe.Sample{Path: probe.LoadBalancer, Began: time.Now()})
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+// The whole way: the driver, a person who takes a quarter of an hour for each
+// step and once forgets one, holds that are released, and the report of it all.
+func TestAMigrationByHandIsDrivenToItsEndAndReported(t *testing.T) {
+	pl := found(t)
+	file := plan.Seal(pl, nil)
+	synctest.Test(t, func(t *testing.T) {
+		var (
+			st      mem.Store
+			w       = &world{states: []plan.State{pl.Problem.Starts[0].State}}
+			ended   []string
+			forgets = "update-control-plane"
+		)
+		run := func() reconcile.Result {
+			// A new process: it knows nothing but what is in the store.
+			e := &handed{Executor: New(Config{Problem: pl.Problem, Look: w.look, Confirmed: []string{"prove"}})}
+			e.began = func(id string) {
+				if do := person[id]; do != nil && id != forgets {
+					time.AfterFunc(15*time.Minute, func() { w.change(each(do)) })
+				}
+			}
+			r, err := reconcile.Run(t.Context(), reconcile.Config{Plan: file, Store: &st, Executor: e, Owner: "ada@laptop", Program: "1.0.0", Vantages: []reconcile.Vantage{ticking{}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ended = append(ended, r.Ended)
+			return r
+		}
+		for range 10 {
+			switch r := run(); r.Ended {
+			case reconcile.EndedHolding:
+				record, err := reconcile.Current(t.Context(), &st, pl.Problem.Cluster)
+				if err != nil {
+					t.Fatal(err)
+				}
+				status, err := record.Status(lock.State{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, ok, err := reconcile.ReleaseNext(t.Context(), &st, status, reconcile.Word{By: "bob@desk", At: time.Now()}); !ok || err != nil {
+					t.Fatalf("no hold to release: %v", err)
+				}
+				continue
+			case reconcile.EndedStopped:
+				if forgets == "" {
+					t.Fatalf("stopped: %s %v", r.Why, r.Changed)
+				}
+				forgets = ""
+				continue
+			case reconcile.EndedDone:
+			default:
+				t.Fatalf("ended %+v", r)
+			}
+			break
+		}
+		record, err := reconcile.Current(t.Context(), &st, pl.Problem.Cluster)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := report.Migrate(record.Plan, record.Entries)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m.Verdict != report.Pass || len(m.Runs) != len(ended) {
+			t.Errorf("%s (%s) after %d runs; want pass after %d: %q\n%s", m.Verdict, m.Why, len(m.Runs), len(ended), ended, m.Text())
+		}
+		for _, a := range m.Availability {
+			if a.Sent < 3600 || a.Failed != 0 {
+				t.Errorf("%s from %s: %d sent, %d failed; want some hours of one a second", a.Path, a.Vantage, a.Sent, a.Failed)
+			}
+		}
+		if len(m.Availability) != 1 {
+			t.Errorf("%d routes measured; want 1", len(m.Availability))
+		}
+	})
+}
+
+// handed tells the test when a person is asked for something.
+type handed struct {
+	*Executor
+	began func(id string)
+}
+
+func (h *handed) Actions(ctx context.Context, s plan.Planned) ([]reconcile.Action, error) {
+	actions, err := h.Executor.Actions(ctx, s)
+	for i := range actions {
+		do := actions[i].Do
+		actions[i].Do = func(ctx context.Context, say func(string)) error {
+			h.began(s.ID)
+			return do(ctx, say)
+		}
+	}
+	return actions, err
+}

@@ -1,0 +1,390 @@
+package bykops
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/muster-dev/muster/internal/cloud"
+	"github.com/muster-dev/muster/internal/cluster"
+	"github.com/muster-dev/muster/internal/iam"
+	"github.com/muster-dev/muster/internal/plan"
+	"github.com/muster-dev/muster/internal/reconcile"
+	"github.com/muster-dev/muster/internal/report"
+	"github.com/muster-dev/muster/internal/store"
+)
+
+// Overlay is the cluster's gossip, as a leaf sees it.
+type Overlay interface {
+	// Hold keeps the names at the addresses until ctx ends, which is no error,
+	// and leaves them there.
+	Hold(ctx context.Context, names []string, addrs []netip.Addr, say func(string)) error
+	// Carries asks peers whether the names lead to the addresses.
+	Carries(ctx context.Context, names []string, addrs []netip.Addr) (report.Verdict, string)
+}
+
+// bridge is the publication that is held.
+type bridge struct {
+	changed chan struct{} // holds one: there is something new to read
+
+	mu      *sync.Mutex // guards what follows
+	keeping bool        // somebody runs Keep
+	fault   error       // why the last hold ended
+}
+
+func newBridge() bridge { return bridge{changed: make(chan struct{}, 1), mu: &sync.Mutex{}} }
+
+// held is what the bridge holds, kept in the store so that a run that goes on
+// after a crash puts it up again.
+type held struct {
+	Names []string     `json:"names,omitempty"`
+	Addrs []netip.Addr `json:"addresses,omitempty"`
+}
+
+func (e *Executor) bridgeKey() string {
+	return store.Layout(e.Problem.Cluster).Muster("kops", "bridge.json")
+}
+
+func (e *Executor) bridgeRecord(ctx context.Context) (h held, err error) {
+	return h, e.recall(ctx, e.bridgeKey(), &h)
+}
+
+// recall reads what a run before wrote down; nothing is no error.
+func (e *Executor) recall(ctx context.Context, key string, into any) error {
+	o, err := e.Store.Get(ctx, key)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err == nil {
+		err = json.Unmarshal(o.Data, into)
+	}
+	if err != nil {
+		return fmt.Errorf("read %s: %w", store.Where(e.Store, key), err)
+	}
+	return nil
+}
+
+func (e *Executor) remember(ctx context.Context, key string, what any) error {
+	data, err := json.Marshal(what)
+	if err != nil {
+		return err
+	}
+	_, err = store.Update(ctx, e.Store, key, func([]byte) ([]byte, error) { return data, nil })
+	if err != nil {
+		return fmt.Errorf("write %s: %w", store.Where(e.Store, key), err)
+	}
+	return nil
+}
+
+// Keep holds the bridge for as long as a run lasts: it blocks until ctx ends. If
+// a run before left one up it is put up again at once. Whoever runs a plan with
+// a bridge runs Keep beside it and waits for it; say is told what the hold does.
+func (e *Executor) Keep(ctx context.Context, say func(string)) error {
+	if e.Overlay == nil {
+		<-ctx.Done()
+		return nil
+	}
+	e.bridge.set(true, nil)
+	defer e.bridge.set(false, nil)
+	for {
+		want, err := e.bridgeRecord(ctx)
+		if err != nil && ctx.Err() == nil {
+			e.bridge.set(true, err)
+			say(err.Error())
+		}
+		holding, stop := context.WithCancel(ctx)
+		var hold sync.WaitGroup
+		if len(want.Names) > 0 {
+			hold.Go(func() { e.hold(holding, want, say) })
+		}
+		var again <-chan time.Time
+		if err != nil {
+			again = time.After(e.Poll)
+		}
+		select {
+		case <-e.bridge.changed:
+		case <-again:
+		case <-ctx.Done():
+		}
+		stop()
+		hold.Wait()
+		if ctx.Err() != nil {
+			return nil
+		}
+	}
+}
+
+// hold holds until ctx ends, and begins again when the overlay let go.
+func (e *Executor) hold(ctx context.Context, want held, say func(string)) {
+	for {
+		err := e.Overlay.Hold(ctx, want.Names, want.Addrs, say)
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			e.bridge.set(true, err)
+			say("the bridge is not held, and is put up again: " + err.Error())
+		}
+		select {
+		case <-time.After(e.Poll):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (b *bridge) set(keeping bool, fault error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.keeping, b.fault = keeping, fault
+}
+
+func (b *bridge) state() (keeping bool, fault error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.keeping, b.fault
+}
+
+// tell lets Keep read again what to hold.
+func (b *bridge) tell() {
+	select {
+	case b.changed <- struct{}{}:
+	default: // it has not read the last word yet
+	}
+}
+
+// names are those that workers resolve through gossip.
+func (e *Executor) names() []string {
+	return []string{"api.internal." + e.Problem.Cluster, "kops-controller.internal." + e.Problem.Cluster}
+}
+
+// inside returns the addresses of a load balancer that nodes reach from within.
+func inside(w world, lb cloud.LoadBalancer) (all []netip.Addr) {
+	for _, a := range lb.Addresses {
+		if a.IsPrivate() || slices.ContainsFunc(w.Spec.NetworkCIDRs, func(n netip.Prefix) bool { return n.Contains(a) }) {
+			all = append(all, a)
+		}
+	}
+	return all
+}
+
+func (e *Executor) publish(ctx context.Context, w world, s plan.Planned) ([]reconcile.Action, error) {
+	lb, ok := w.balancer()
+	addrs := inside(w, lb)
+	if !ok || len(addrs) == 0 {
+		return nil, errors.New("no address of the load balancer was seen that nodes could reach")
+	}
+	now, err := e.bridgeRecord(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if slices.Equal(now.Names, e.names()) && slices.Equal(now.Addrs, addrs) {
+		if v, _ := e.carries(ctx, addrs); v == report.Pass {
+			return nil, nil
+		}
+	}
+	return []reconcile.Action{{
+		ID: "publish", What: s.Title,
+		Do: func(ctx context.Context, say func(string)) error {
+			if keeping, _ := e.bridge.state(); !keeping {
+				return errors.New("nobody holds the bridge: this run has no way into the cluster's gossip; give a kubeconfig")
+			}
+			if err := e.remember(ctx, e.bridgeKey(), held{Names: e.names(), Addrs: addrs}); err != nil {
+				return err
+			}
+			e.bridge.tell()
+			say(fmt.Sprintf("holding %s at %v for as long as this runs", strings.Join(e.names(), " and "), addrs))
+			return nil
+		},
+		Gates: []reconcile.Gate{{Name: "the overlay leads to the load balancer", Within: 5 * time.Minute, Every: e.Poll,
+			Check: func(ctx context.Context) (report.Verdict, string) { return e.carries(ctx, addrs) }}},
+		Abort: func(ctx context.Context) (string, error) { return "", e.letGo(ctx, func(string) {}) },
+	}}, nil
+}
+
+func (e *Executor) carries(ctx context.Context, addrs []netip.Addr) (report.Verdict, string) {
+	if e.Overlay == nil {
+		return report.Unknown, "no way into the cluster's gossip"
+	}
+	if _, fault := e.bridge.state(); fault != nil {
+		return report.Fail, fault.Error()
+	}
+	return e.Overlay.Carries(ctx, e.names(), addrs)
+}
+
+func (e *Executor) withdraw(ctx context.Context, _ world, s plan.Planned) ([]reconcile.Action, error) {
+	now, err := e.bridgeRecord(ctx)
+	if err != nil || len(now.Names) == 0 {
+		return nil, err
+	}
+	return []reconcile.Action{{
+		ID: "withdraw", What: s.Title, Do: e.letGo,
+		Gates: []reconcile.Gate{{Name: "nothing is held", Check: func(ctx context.Context) (report.Verdict, string) {
+			now, err := e.bridgeRecord(ctx)
+			switch {
+			case err != nil:
+				return report.Unknown, err.Error()
+			case len(now.Names) > 0:
+				return report.Fail, "the store says that it is"
+			}
+			return report.Pass, "the leaf has left"
+		}}},
+	}}, nil
+}
+
+// letGo ends the hold. The value stays where it is until dns-controller, which
+// is restarted where there is one, replaces it without a gap: a tombstone would
+// leave a node that boots meanwhile with nothing.
+func (e *Executor) letGo(ctx context.Context, say func(string)) error {
+	if err := e.remember(ctx, e.bridgeKey(), held{}); err != nil {
+		return err
+	}
+	e.bridge.tell()
+	if e.Kube == nil {
+		return nil
+	}
+	patch := fmt.Sprintf(`{"spec":{"template":{"metadata":{"annotations":{"kubectl.kubernetes.io/restartedAt":%q}}}}}`, time.Now().UTC().Format(time.RFC3339))
+	_, err := e.Kube.AppsV1().Deployments(metav1.NamespaceSystem).Patch(ctx, "dns-controller", types.StrategicMergePatchType, []byte(patch), metav1.PatchOptions{FieldManager: "muster"})
+	switch {
+	case apierrors.IsNotFound(err):
+		say("the hold has ended; there is no dns-controller any more, and nobody reads what it wrote")
+		return nil
+	case err != nil:
+		return fmt.Errorf("restart dns-controller, so that its own records replace the bridge: %w", err)
+	}
+	say("the hold has ended; dns-controller is restarted and writes its own records over it")
+	return nil
+}
+
+// policyName is that of the bridge in the workers' role.
+func (e *Executor) policyName() string { return "muster-bridge." + e.Problem.Cluster }
+
+// workersRole returns the cloud's name of the workers' role.
+func (w world) workersRole() (string, error) {
+	for _, r := range w.Cloud.Roles {
+		if slices.Contains(r.Roles, cluster.RoleNode) {
+			return r.Name, nil
+		}
+	}
+	return "", errors.New("the workers' role was not observed")
+}
+
+// policy is what a worker of before needs to boot and no more: what gossip needs
+// beyond hybrid.
+func (e *Executor) policy(w world) (string, error) {
+	state := ""
+	for _, g := range w.Cloud.Groups {
+		boots := []*cloud.BootConfig{g.Template.Boot}
+		for _, i := range g.Instances {
+			boots = append(boots, i.Boot)
+		}
+		for _, b := range boots {
+			if b != nil && strings.HasPrefix(b.ConfigBase, "s3://") {
+				state = strings.TrimPrefix(b.ConfigBase, "s3://")
+			}
+		}
+	}
+	if state == "" {
+		return "", errors.New("no template says where the state store is")
+	}
+	partition := "aws"
+	for _, r := range w.Cloud.Roles {
+		if held, err := iam.PoliciesOf(r); err == nil && slices.Contains(r.Roles, cluster.RoleNode) {
+			partition = iam.PartitionOf(held)
+		}
+	}
+	terms := iam.Terms{Role: cluster.RoleNode, Topology: cluster.Gossip, Release: cluster.Release136, Cluster: e.Problem.Cluster, Partition: partition, State: state}
+	without := terms
+	without.Topology = cluster.Hybrid
+	kept := iam.Needs(without)
+	needs := slices.DeleteFunc(iam.Needs(terms), func(n iam.Need) bool {
+		return slices.ContainsFunc(kept, func(k iam.Need) bool { return k.Name == n.Name })
+	})
+	document, err := iam.JSON(iam.PolicyOf(needs))
+	return string(document), err
+}
+
+func (e *Executor) addPolicy(_ context.Context, w world, s plan.Planned) ([]reconcile.Action, error) {
+	if w.bridged {
+		return nil, nil
+	}
+	if e.Infrastructure == nil {
+		return nil, errors.New("only AWS keeps permissions at a role that can be bridged")
+	}
+	role, err := w.workersRole()
+	if err != nil {
+		return nil, err
+	}
+	document, err := e.policy(w)
+	if err != nil {
+		return nil, err
+	}
+	return []reconcile.Action{{
+		ID: "policy", What: s.Title,
+		Do: func(ctx context.Context, say func(string)) error {
+			say(fmt.Sprintf("role %s, policy %s: %s", role, e.policyName(), strings.Join(strings.Fields(document), " ")))
+			return e.Infrastructure.PutPolicy(ctx, role, e.policyName(), document)
+		},
+		Gates: []reconcile.Gate{e.gate("the policy is there", time.Minute, func(w world) (bool, string) { return w.bridged, e.policyName() + " in " + role })},
+		Abort: func(ctx context.Context) (string, error) {
+			return "", e.Infrastructure.DeletePolicy(ctx, role, e.policyName())
+		},
+	}}, nil
+}
+
+func (e *Executor) removePolicy(_ context.Context, w world, s plan.Planned) ([]reconcile.Action, error) {
+	if !w.bridged {
+		return nil, nil
+	}
+	role, err := w.workersRole()
+	if err != nil {
+		return nil, err
+	}
+	return []reconcile.Action{{
+		ID: "policy", What: s.Title,
+		Do: func(ctx context.Context, say func(string)) error {
+			say("role " + role + ": taking " + e.policyName() + " out")
+			return e.Infrastructure.DeletePolicy(ctx, role, e.policyName())
+		},
+		Gates: []reconcile.Gate{e.gate("the policy is gone", time.Minute, func(w world) (bool, string) { return !w.bridged, e.policyName() + " in " + role })},
+	}}, nil
+}
+
+// removeController lays out the wait for kOps's own pruning of dns-controller.
+func (e *Executor) removeController(ctx context.Context, w world, s plan.Planned) ([]reconcile.Action, error) {
+	if v, _ := e.controllerGone(ctx, w); v == report.Pass {
+		return nil, nil
+	}
+	return []reconcile.Action{{
+		ID: "dns-controller", What: s.Title,
+		Gates: []reconcile.Gate{e.verdict("dns-controller is gone", 5*time.Minute, e.controllerGone)},
+	}}, nil
+}
+
+func (e *Executor) controllerGone(ctx context.Context, w world) (report.Verdict, string) {
+	if v, why := e.states(w, func(s plan.State) bool { return !s.Controller }); v != report.Pass {
+		return v, "the add-on in the store: " + why
+	}
+	if e.Kube == nil {
+		return report.Unknown, "the cluster's API was not asked"
+	}
+	pods, err := e.Kube.CoreV1().Pods(metav1.NamespaceSystem).List(ctx, metav1.ListOptions{LabelSelector: "k8s-app=dns-controller"})
+	if err != nil {
+		return report.Unknown, oneLine(err.Error())
+	}
+	if slices.ContainsFunc(pods.Items, func(p corev1.Pod) bool { return p.DeletionTimestamp == nil }) {
+		return report.Fail, "its pod still runs"
+	}
+	return report.Pass, "no pod, and an empty add-on"
+}

@@ -1,0 +1,312 @@
+// Package bykops carries a plan out on a cluster that kOps applies, with the
+// operator's own kops binary, the cloud's API and the cluster's own.
+//
+// kOps renders: templates, node configurations, roles and add-ons change only
+// through `kops update`, with the flags that the plan shows. On AWS this package
+// does the rest itself, instance by instance: it replaces nodes, drains them and
+// asks whether the new ones joined by the new path. On other clouds a group is
+// replaced by `kops rolling-update`, which knows how.
+//
+// It decides nothing about order: that is the plan's, and package reconcile
+// follows it.
+//
+// # Invariants
+//
+//   - No old node is drained before its group has as many others that work as the
+//     spec's rollingUpdate wants.
+//   - A new node counts only when its Node is Ready, its instance is of the new
+//     generation, and its template does not lead through gossip.
+//   - What another run left half done (an instance detached, a node cordoned, a
+//     bridge put up) is found in the world or in the store, never in memory alone.
+//   - kops is started directly, never through a shell, and its output is kept
+//     without secrets.
+package bykops
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/muster-dev/muster/internal/cloud"
+	"github.com/muster-dev/muster/internal/cluster"
+	"github.com/muster-dev/muster/internal/observe"
+	"github.com/muster-dev/muster/internal/plan"
+	"github.com/muster-dev/muster/internal/reconcile"
+	"github.com/muster-dev/muster/internal/store"
+)
+
+// Machines is what replaces nodes. Its methods look before they act.
+type Machines interface {
+	// Detach takes an instance out of its group, which starts another.
+	Detach(ctx context.Context, id string) error
+	// UndoSurge removes instances that did not join and puts old ones back.
+	UndoSurge(ctx context.Context, group string, old, remove []string) error
+	// Deregister returns when no load balancer sends to the instance.
+	Deregister(ctx context.Context, id string) error
+	// Register takes a Deregister back.
+	Register(ctx context.Context, id string) error
+	// Terminate ends an instance; its group, if it has one, starts another.
+	Terminate(ctx context.Context, id string) error
+	// Console returns the end of what the instance wrote to its console.
+	Console(ctx context.Context, id string) (string, error)
+}
+
+// Infrastructure is what changes beside nodes. Its methods look before they act.
+type Infrastructure interface {
+	Expose(ctx context.Context, balancer string) error
+	PutPolicy(ctx context.Context, role, name, document string) error
+	DeletePolicy(ctx context.Context, role, name string) error
+	ClosePorts(ctx context.Context, ports []int) (closed []string, err error)
+	DropVersions(ctx context.Context, template, keep string) (dropped int, err error)
+	DeleteClassic(ctx context.Context, name string) error
+}
+
+// Config says with what a plan is carried out.
+type Config struct {
+	// Problem is the plan's own. Required.
+	Problem plan.Problem
+	// Store is the cluster's state store. Required.
+	Store store.Store
+	// Provider looks at the cloud. Required.
+	Provider cloud.Provider
+	// Kube is the cluster's API. Required for every step that touches nodes.
+	Kube kubernetes.Interface
+	// Kops runs the operator's binary. Required for the steps that kOps renders.
+	Kops *Kops
+	// Before runs the kOps that made the cluster, for the way back. nil: the way
+	// back stops before it and says so.
+	Before *Kops
+	// Machines and Infrastructure change AWS. Both nil on other clouds, where
+	// kOps replaces nodes by the group.
+	Machines       Machines
+	Infrastructure Infrastructure
+	// Overlay holds names in the cluster's gossip. nil: plans without a bridge
+	// only.
+	Overlay Overlay
+
+	// JoinWithin is how long a new node may take from its start until it works.
+	// 0: 5 minutes. Shorter, and a slow image stops the run; longer, and a broken
+	// template is noticed later.
+	JoinWithin time.Duration
+	// DrainWithin bounds one drain, 0: 15 minutes, as kOps has it.
+	DrainWithin time.Duration
+	// Poll is the pause between two looks at the world. 0: 5 seconds.
+	Poll time.Duration
+}
+
+func (c Config) validate() error {
+	var faults []error
+	need := func(ok bool, what string) {
+		if !ok {
+			faults = append(faults, errors.New(what))
+		}
+	}
+	need(c.Problem.Cluster != "", "no plan")
+	need(c.Store != nil, "no state store")
+	need(c.Provider != nil, "no cloud")
+	need((c.Machines == nil) == (c.Infrastructure == nil), "half of what changes AWS")
+	return errors.Join(faults...)
+}
+
+// Executor carries a plan out. It implements [reconcile.Executor].
+type Executor struct {
+	Config
+	bridge bridge
+
+	mu  sync.Mutex      // guards ran
+	ran map[string]bool // steps that only kops can tell the end of, done in this process
+}
+
+var _ reconcile.Executor = (*Executor)(nil)
+
+// New returns an executor. It calls nothing.
+func New(c Config) (*Executor, error) {
+	if err := c.validate(); err != nil {
+		return nil, fmt.Errorf("carry out by kops: %w", err)
+	}
+	c.JoinWithin = cmp.Or(c.JoinWithin, 5*time.Minute)
+	c.DrainWithin = cmp.Or(c.DrainWithin, 15*time.Minute)
+	c.Poll = cmp.Or(c.Poll, 5*time.Second)
+	return &Executor{Config: c, bridge: newBridge(), ran: map[string]bool{}}, nil
+}
+
+// lookFor bounds one look at the world.
+const lookFor = 3 * time.Minute
+
+// see looks at the world. Our own policy, which is a bridge and no part of what
+// a plan was made from, is taken out of what was seen; bridged says that it was
+// there.
+func (e *Executor) see(ctx context.Context) (seen *observe.Cluster, bridged bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, lookFor)
+	defer cancel()
+	if seen, err = observe.Stored(ctx, e.Store, e.Problem.Cluster); err != nil {
+		return nil, false, err
+	}
+	if err = seen.Look(ctx, e.Provider); err != nil {
+		return nil, false, err
+	}
+	if seen.Cloud == nil {
+		return nil, false, fmt.Errorf("look at the machines of %s: %s", e.Problem.Cluster, seen.Blind)
+	}
+	for _, r := range seen.Cloud.Roles {
+		if _, has := r.Policies[e.policyName()]; has {
+			delete(r.Policies, e.policyName())
+			bridged = true
+		}
+	}
+	return seen, bridged, nil
+}
+
+// ask is the question that the plan answered, so that what is seen now is put
+// into the same words.
+func (e *Executor) ask() plan.Ask {
+	p := e.Problem
+	return plan.Ask{To: p.To, Via: p.Via, Endpoints: p.Endpoints, NoBridge: p.NoBridge, CreateBalancer: p.CreateBalancer, MaxAway: p.MaxAway}
+}
+
+// Look implements [reconcile.Executor].
+func (e *Executor) Look(ctx context.Context) (reconcile.World, error) {
+	seen, bridged, err := e.see(ctx)
+	if err != nil {
+		return reconcile.World{}, err
+	}
+	p, facts, err := seen.Problem(e.ask())
+	if err != nil {
+		return reconcile.World{}, err
+	}
+	proven, err := e.proven(ctx, seen)
+	if err != nil {
+		return reconcile.World{}, err
+	}
+	held, err := e.bridgeRecord(ctx)
+	if err != nil {
+		return reconcile.World{}, err
+	}
+	w := reconcile.World{Facts: facts}
+	for _, s := range p.Starts {
+		s.State.PolicyBridge = bridged
+		s.State.Proven = proven && s.State.API && s.State.Config
+		s.State.Bridge = len(held.Names) > 0
+		w.States = append(w.States, s.State)
+	}
+	return w, nil
+}
+
+// Actions implements [reconcile.Executor].
+func (e *Executor) Actions(ctx context.Context, s plan.Planned) ([]reconcile.Action, error) {
+	lay, ok := e.steps()[s.ID]
+	if !ok {
+		return nil, fmt.Errorf("step %s: no executor by kops carries it out", s.ID)
+	}
+	seen, bridged, err := e.see(ctx)
+	if err != nil {
+		return nil, err
+	}
+	actions, err := lay(ctx, world{Cluster: seen, bridged: bridged}, s)
+	if err != nil {
+		return nil, fmt.Errorf("step %s: %w", s.ID, err)
+	}
+	return actions, nil
+}
+
+// world is what a step is laid out from.
+type world struct {
+	*observe.Cluster
+	bridged bool // our policy is in the workers' role
+}
+
+type layout func(context.Context, world, plan.Planned) ([]reconcile.Action, error)
+
+// steps is the list of what is known here.
+func (e *Executor) steps() map[string]layout {
+	return map[string]layout{
+		"set-none":              e.setTopology(true),
+		"unset-none":            e.setTopology(false),
+		"make-balancer":         e.makeBalancer,
+		"expose":                e.expose,
+		"prove":                 e.prove,
+		"publish":               e.publish,
+		"withdraw":              e.withdraw,
+		"add-policy":            e.addPolicy,
+		"remove-policy":         e.removePolicy,
+		"update-workers":        e.updateWorkers,
+		"update-workers-held":   e.updateWorkers,
+		"update-control-plane":  e.updateControlPlane,
+		"canary":                e.canary,
+		"roll-workers":          e.rollWorkers,
+		"roll-control-plane":    e.rollControlPlane,
+		"restore-workers":       e.restore(cluster.RoleNode),
+		"restore-control-plane": e.restore(cluster.RoleControlPlane),
+		"remove-dns-controller": e.removeController,
+		"narrow":                e.narrow,
+		"close-ports":           e.closePorts,
+		"drop-classic":          e.dropClassic,
+		"scrub":                 e.scrub,
+	}
+}
+
+// groups returns the observed groups of a role, in the order of their names,
+// which is that of kOps.
+func (w world) groups(role cluster.Role) (all []cloud.Group) {
+	for _, g := range w.Cloud.Groups {
+		if g.Role == role {
+			all = append(all, g)
+		}
+	}
+	slices.SortFunc(all, func(a, b cloud.Group) int { return strings.Compare(a.Name, b.Name) })
+	return all
+}
+
+// balancer returns the network load balancer in front of the API.
+func (w world) balancer() (cloud.LoadBalancer, bool) {
+	for _, lb := range w.Cloud.LoadBalancers {
+		if lb.Class != "classic" {
+			return lb, true
+		}
+	}
+	return cloud.LoadBalancer{}, false
+}
+
+// wait looks until done says so, an error, or the end of ctx. pending is what the
+// last look was missing.
+func (e *Executor) wait(ctx context.Context, what string, done func(context.Context) (pending string, err error)) error {
+	last := "nothing was seen yet"
+	for {
+		pending, err := done(ctx)
+		switch {
+		case err != nil && ctx.Err() == nil:
+			return err
+		case err == nil && pending == "":
+			return nil
+		case err == nil:
+			last = pending
+		}
+		select {
+		case <-time.After(e.Poll):
+		case <-ctx.Done():
+			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				return fmt.Errorf("%s: not within the time given: %s", what, last)
+			}
+			return fmt.Errorf("%s: %w", what, context.Cause(ctx))
+		}
+	}
+}
+
+func (e *Executor) done(step string) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.ran[step]
+}
+
+func (e *Executor) markDone(step string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.ran[step] = true
+}

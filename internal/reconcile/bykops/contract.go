@@ -1,0 +1,213 @@
+package bykops
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/muster-dev/muster/internal/cloud"
+	"github.com/muster-dev/muster/internal/cluster"
+	"github.com/muster-dev/muster/internal/plan"
+	"github.com/muster-dev/muster/internal/reconcile"
+	"github.com/muster-dev/muster/internal/report"
+)
+
+// gossipPorts are those that only gossip uses; 3988 and the etcd ports between
+// and beside them are not among them.
+var gossipPorts = []int{3993, 3998, 3999, 4000}
+
+// makeBalancer lays out a wait: a load balancer costs money and shapes the
+// network, so a person asks kOps for it.
+func (e *Executor) makeBalancer(_ context.Context, w world, s plan.Planned) ([]reconcile.Action, error) {
+	made := func(w world) (bool, string) {
+		lb, ok := w.balancer()
+		if !ok {
+			return false, "none; set spec.api.loadBalancer with class Network, kops update cluster --name " + e.Problem.Cluster + " --yes with the kOps that made the cluster, then run again"
+		}
+		l, _ := lb.Listener(443)
+		return l.Healthy() > 0, fmt.Sprintf("%s has %d healthy targets on port 443", lb.Name, l.Healthy())
+	}
+	if ok, _ := made(w); ok {
+		return nil, nil
+	}
+	return []reconcile.Action{e.byHand("balancer", s.Title, made)}, nil
+}
+
+func (e *Executor) expose(_ context.Context, w world, s plan.Planned) ([]reconcile.Action, error) {
+	answers := func(w world) (report.Verdict, string) {
+		lb, ok := w.balancer()
+		if !ok {
+			return report.Fail, "no network load balancer was observed"
+		}
+		l, ok := lb.Listener(3988)
+		if !ok {
+			return report.Fail, lb.Name + " has no listener on port 3988"
+		}
+		if want := w.size(cluster.RoleControlPlane); l.Healthy() < want {
+			return report.Fail, fmt.Sprintf("%d of %d control-plane nodes are healthy on port 3988", l.Healthy(), want)
+		}
+		return report.Pass, fmt.Sprintf("%d healthy targets on port 3988 of %s (%s)", l.Healthy(), lb.Name, l.Check)
+	}
+	if v, _ := answers(w); v == report.Pass {
+		return nil, nil
+	}
+	lb, ok := w.balancer()
+	if !ok {
+		return nil, errors.New("no network load balancer was observed")
+	}
+	if e.Infrastructure == nil {
+		return []reconcile.Action{e.byHand("listener", s.Title, func(w world) (bool, string) {
+			v, why := answers(w)
+			return v == report.Pass, why
+		})}, nil
+	}
+	return []reconcile.Action{{
+		ID: "listener", What: s.Title,
+		Do: func(ctx context.Context, say func(string)) error {
+			say("port 3988 of " + lb.Name + ": target group, listener, and the ways through the security groups, as kOps 1.36 names them")
+			return e.Infrastructure.Expose(ctx, lb.ID)
+		},
+		Gates: []reconcile.Gate{e.verdict("the configuration service answers through the load balancer", 5*time.Minute, func(_ context.Context, w world) (report.Verdict, string) { return answers(w) })},
+	}}, nil
+}
+
+// narrow lays out the update that takes from the workers' role what only gossip
+// needed.
+func (e *Executor) narrow(_ context.Context, w world, s plan.Planned) ([]reconcile.Action, error) {
+	narrowed := func(_ context.Context, w world) (report.Verdict, string) {
+		return e.states(w, func(s plan.State) bool { return !s.Lookup })
+	}
+	if v, _ := narrowed(nil, w); v == report.Pass { //nolint:staticcheck // it looks at what was seen already
+		return nil, nil
+	}
+	update := e.update(s)
+	return []reconcile.Action{{
+		ID: "update", What: s.Title, Limit: renderWithin,
+		Do: func(ctx context.Context, say func(string)) error {
+			if err := e.lastOfOld(ctx); err != nil {
+				return err
+			}
+			return update(ctx, say)
+		},
+		Gates: []reconcile.Gate{e.verdict("the role allows no look-up any more", time.Minute, narrowed)},
+	}}, nil
+}
+
+// lastOfOld refuses what cannot be taken back while a node of before lives.
+func (e *Executor) lastOfOld(ctx context.Context) error {
+	seen, _, err := e.see(ctx)
+	if err != nil {
+		return err
+	}
+	if ok, left := (world{Cluster: seen}).allNew(); !ok {
+		return fmt.Errorf("not while a node of before lives: %s", left)
+	}
+	return nil
+}
+
+func (e *Executor) closePorts(_ context.Context, w world, s plan.Planned) ([]reconcile.Action, error) {
+	closed := func(w world) (report.Verdict, string) {
+		for _, port := range gossipPorts {
+			for _, protocol := range []string{"tcp", "udp"} {
+				switch w.Cloud.Network.Allows(cloud.PartyWorkers, cloud.PartyControlPlane, protocol, port) {
+				case cloud.Yes:
+					return report.Fail, fmt.Sprintf("workers may reach %s port %d of the control plane", protocol, port)
+				case cloud.Unknown:
+					return report.Unknown, "not all rules were read"
+				}
+			}
+		}
+		return report.Pass, "no rule lets workers reach gossip's ports"
+	}
+	if v, _ := closed(w); v == report.Pass {
+		return nil, nil
+	}
+	if e.Infrastructure == nil {
+		return []reconcile.Action{e.byHand("ports", s.Title, func(w world) (bool, string) {
+			v, why := closed(w)
+			return v == report.Pass, why
+		})}, nil
+	}
+	return []reconcile.Action{{
+		ID: "ports", What: s.Title,
+		Do: func(ctx context.Context, say func(string)) error {
+			if err := e.lastOfOld(ctx); err != nil {
+				return err
+			}
+			rules, err := e.Infrastructure.ClosePorts(ctx, gossipPorts)
+			for _, r := range rules {
+				say("closed in " + r + "; what else the rule opened stays open")
+			}
+			return err
+		},
+		Gates: []reconcile.Gate{e.verdict("gossip's ports are closed", time.Minute, func(_ context.Context, w world) (report.Verdict, string) { return closed(w) })},
+	}}, nil
+}
+
+func (e *Executor) dropClassic(_ context.Context, w world, s plan.Planned) (all []reconcile.Action, err error) {
+	for _, lb := range w.Cloud.LoadBalancers {
+		if lb.Class != "classic" {
+			continue
+		}
+		if e.Infrastructure == nil {
+			return nil, errors.New("only AWS has classic load balancers")
+		}
+		all = append(all, reconcile.Action{
+			ID: "classic/" + lb.Name, What: "delete classic load balancer " + lb.Name,
+			Do: func(ctx context.Context, say func(string)) error {
+				if err := e.lastOfOld(ctx); err != nil {
+					return err
+				}
+				say("deleting " + lb.Name + " (" + lb.DNSName + ")")
+				return e.Infrastructure.DeleteClassic(ctx, lb.Name)
+			},
+			Gates: []reconcile.Gate{e.gate("it is gone", 2*time.Minute, func(w world) (bool, string) {
+				still := slices.ContainsFunc(w.Cloud.LoadBalancers, func(have cloud.LoadBalancer) bool { return have.ID == lb.ID })
+				return !still, lb.Name
+			})},
+		})
+	}
+	return all, nil
+}
+
+// scrub lays out the end of the way back: template versions of before go. What
+// credentials they carried is named, because only who issued them can renew
+// them.
+func (e *Executor) scrub(_ context.Context, w world, _ plan.Planned) (all []reconcile.Action, err error) {
+	for _, role := range []cluster.Role{cluster.RoleControlPlane, cluster.RoleNode} {
+		for _, g := range w.groups(role) {
+			if g.Template.Older == 0 || g.Template.ID == "" {
+				continue
+			}
+			if e.Infrastructure == nil {
+				all = append(all, e.byHand("templates/"+g.Name, "delete old template versions of "+g.Name, func(w world) (bool, string) {
+					g, _ := w.group(g.Name)
+					return g.Template.Older == 0, fmt.Sprintf("%d older versions", g.Template.Older)
+				}))
+				continue
+			}
+			all = append(all, reconcile.Action{
+				ID: "templates/" + g.Name, Group: g.Name, What: fmt.Sprintf("delete %d old template versions of %s", g.Template.Older, g.Name),
+				Do: func(ctx context.Context, say func(string)) error {
+					if err := e.lastOfOld(ctx); err != nil {
+						return err
+					}
+					n, err := e.Infrastructure.DropVersions(ctx, g.Template.ID, g.Template.Version)
+					say(fmt.Sprintf("%d versions of %s before %s are gone", n, g.Template.ID, g.Template.Version))
+					if boot := g.Template.Boot; err == nil && boot != nil && len(boot.Credentials) > 0 {
+						say("renew where they were issued: " + strings.Join(boot.Credentials, " "))
+					}
+					return err
+				},
+				Gates: []reconcile.Gate{e.gate("no older version is left", time.Minute, func(w world) (bool, string) {
+					g, _ := w.group(g.Name)
+					return g.Template.Older == 0, fmt.Sprintf("%d older versions", g.Template.Older)
+				})},
+			})
+		}
+	}
+	return all, nil
+}

@@ -1,0 +1,341 @@
+// Package kopstest stands in for what a roll on AWS meets beside AWS itself: the
+// kops binary, and machines that boot. With moto for AWS and package kubetest for
+// Kubernetes it makes a cluster whose nodes join only if they really would. It is
+// for tests only.
+//
+// # What the stand-in kops does
+//
+// [Main] behaves as kOps 1.36.2 does for `version`, `update cluster` and
+// `rolling-update cluster`, or as 1.35.2 with MUSTER_KOPS_VERSION=1.35.2:
+//
+//   - --instance-group-roles limits launch templates and node configurations, and
+//     nothing else.
+//   - The workers' role is narrowed at once, whichever groups were named, unless
+//     --lifecycle-overrides=IAMRolePolicy=ExistsAndWarnIfChanges. 1.35 makes it
+//     broad again.
+//   - With a network load balancer, 1.36 puts port 3988 on it, and the templates of
+//     workers get its addresses as APIServerIPs and servers. Where no address is
+//     known they get the name, which nothing resolves.
+//   - With DNS type None the add-on dns-controller becomes an empty manifest that
+//     prunes; otherwise it is there.
+//   - The node configuration says usesLegacyGossip and usesNoneDNS, and a template
+//     pins its hash, so that a change of topology alone is a new generation.
+//   - Everything is in place when it ends, and running it again changes nothing.
+//
+// MUSTER_KOPS_FAIL=half makes an update exit 1 between the role and the templates,
+// after it has printed a secret as kOps does when it shows differences.
+package kopstest
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
+
+	"github.com/muster-dev/muster/internal/cloud"
+	musteraws "github.com/muster-dev/muster/internal/cloud/aws"
+	"github.com/muster-dev/muster/internal/cloud/aws/awstest"
+	"github.com/muster-dev/muster/internal/cluster"
+	"github.com/muster-dev/muster/internal/store"
+	"github.com/muster-dev/muster/internal/store/open"
+)
+
+// Main is the stand-in's main function: arguments without the program's name, and
+// the exit code.
+func Main(args []string, stdout, stderr io.Writer) int {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	if err := run(ctx, args, stdout); err != nil {
+		fmt.Fprintln(stderr, "Error:", err)
+		return 1
+	}
+	return 0
+}
+
+func run(ctx context.Context, args []string, stdout io.Writer) error {
+	version := os.Getenv("MUSTER_KOPS_VERSION")
+	if version == "" {
+		version = "1.36.2"
+	}
+	if len(args) > 0 && args[0] == "version" {
+		fmt.Fprintln(stdout, version)
+		return nil
+	}
+	if len(args) < 2 || args[1] != "cluster" {
+		return fmt.Errorf("unknown command %q for \"kops\"", args)
+	}
+	flags := flag.NewFlagSet("kops", flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	var (
+		name      = flags.String("name", "", "")
+		group     = flags.String("instance-group", "", "")
+		roles     = flags.String("instance-group-roles", "", "")
+		lifecycle = flags.String("lifecycle-overrides", "", "")
+		yes       = flags.Bool("yes", false, "")
+	)
+	if err := flags.Parse(args[2:]); err != nil {
+		return err
+	}
+	if !*yes {
+		return errors.New("the stand-in has no dry run")
+	}
+	k, err := newKops(ctx, *name, version, stdout)
+	if err != nil {
+		return err
+	}
+	switch args[0] {
+	case "update":
+		return k.update(ctx, *roles, strings.Contains(*lifecycle, "IAMRolePolicy=ExistsAndWarnIfChanges"))
+	case "rolling-update":
+		return k.roll(ctx, *group)
+	}
+	return fmt.Errorf("unknown command %q for \"kops\"", args[0])
+}
+
+type kops struct {
+	name, version string
+	out           io.Writer
+	store         store.Store
+	spec          *cluster.Cluster
+	seen          *cloud.Observation
+	operator      *musteraws.Operator
+	ec2           *ec2.Client
+}
+
+func newKops(ctx context.Context, name, version string, out io.Writer) (*kops, error) {
+	k := &kops{name: name, version: version, out: out}
+	var err error
+	if k.store, err = open.Store(ctx, os.Getenv("KOPS_STATE_STORE"), open.Config{Getenv: os.Getenv}); err != nil {
+		return nil, err
+	}
+	kept, err := store.Read(ctx, k.store, name)
+	if err != nil {
+		return nil, err
+	}
+	if k.spec, err = kept.Parse(); err != nil {
+		return nil, err
+	}
+	c := musteraws.Config{Cluster: name, Backoff: 20 * time.Millisecond}
+	provider, err := musteraws.New(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	if k.seen, err = provider.Observe(ctx); err != nil {
+		return nil, err
+	}
+	if k.operator, err = musteraws.NewOperator(ctx, c); err != nil {
+		return nil, err
+	}
+	cfg, err := config.LoadDefaultConfig(ctx)
+	if err != nil {
+		return nil, err
+	}
+	k.ec2 = ec2.NewFromConfig(cfg)
+	return k, nil
+}
+
+// gossips is kOps's decision on who gossips.
+func (k *kops) gossips() bool { return !k.spec.UsesNoneDNS() }
+
+// balancer returns the network load balancer, if kops-controller is behind it.
+func (k *kops) balancer() (lb cloud.LoadBalancer, uses bool) {
+	for _, lb := range k.seen.LoadBalancers {
+		if lb.Class == "network" && (!k.gossips() || strings.HasPrefix(k.version, "1.36")) {
+			return lb, true
+		}
+	}
+	return cloud.LoadBalancer{}, false
+}
+
+func (k *kops) update(ctx context.Context, roles string, keepRole bool) error {
+	chosen := func(r cluster.Role) bool {
+		return roles == "" || slices.ContainsFunc(strings.Split(roles, ","), func(s string) bool {
+			return strings.EqualFold(strings.ReplaceAll(s, "-", ""), string(r))
+		})
+	}
+	lb, uses := k.balancer()
+	if err := k.role(ctx, uses, keepRole); err != nil {
+		return err
+	}
+	if uses {
+		if err := k.operator.Expose(ctx, lb.ID); err != nil {
+			return err
+		}
+	}
+	if err := k.addons(ctx); err != nil {
+		return err
+	}
+	if os.Getenv("MUSTER_KOPS_FAIL") == "half" {
+		fmt.Fprintln(k.out, "  UserData:  export S3_SECRET_ACCESS_KEY=kept-from-everybody")
+		return errors.New("error running tasks: deadline exceeded executing task LaunchTemplate")
+	}
+	for _, g := range k.seen.Groups {
+		if (g.Role == cluster.RoleNode || g.Role == cluster.RoleControlPlane) && chosen(g.Role) {
+			if err := k.group(ctx, g, lb, uses); err != nil {
+				return err
+			}
+		}
+	}
+	if err := k.put(ctx, store.Layout(k.name).KopsVersion(), []byte(k.version)); err != nil {
+		return err
+	}
+	fmt.Fprintln(k.out, "Cluster changes have been applied to the cloud.")
+	return nil
+}
+
+// put writes an object over whatever is there.
+func (k *kops) put(ctx context.Context, key string, data []byte) error {
+	_, err := k.store.Put(ctx, key, data, store.Any)
+	return err
+}
+
+// The workers' policies of two releases, as far as gossip is concerned.
+const (
+	narrow = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["ec2:DescribeInstanceTypes"],"Resource":"*"}]}`
+	broad  = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["s3:Get*"],"Resource":["arn:aws:s3:::%[1]s/cluster-completed.spec","arn:aws:s3:::%[1]s/igconfig/node/*"]},{"Effect":"Allow","Action":["ec2:DescribeInstances","ec2:DescribeInstanceTypes"],"Resource":"*"}]}`
+)
+
+func (k *kops) base() string {
+	return strings.TrimPrefix(strings.TrimSuffix(os.Getenv("KOPS_STATE_STORE"), "/"), "s3://") + "/" + k.name
+}
+
+func (k *kops) role(ctx context.Context, uses, keep bool) error {
+	if keep {
+		return nil
+	}
+	for _, r := range k.seen.Roles {
+		if !slices.Contains(r.Roles, cluster.RoleNode) {
+			continue
+		}
+		policy := fmt.Sprintf(broad, k.base())
+		if uses {
+			policy = narrow
+		}
+		if err := k.operator.PutPolicy(ctx, r.Name, r.Name, policy); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// dnsEntry is the channel's entry of dns-controller with its hash.
+var dnsEntry = regexp.MustCompile(`(?s)(manifest: dns-controller\.addons\.k8s\.io/k8s-1\.12\.yaml\n\s*manifestHash: )[0-9a-f]+`)
+
+func (k *kops) addons(ctx context.Context) error {
+	layout := store.Layout(k.name)
+	manifest := []byte("kind: Deployment\nmetadata:\n  name: dns-controller\n")
+	if !k.gossips() {
+		manifest = nil
+	}
+	sum := sha256.Sum256(manifest)
+	if err := k.put(ctx, layout.Addons()+"/dns-controller.addons.k8s.io/k8s-1.12.yaml", manifest); err != nil {
+		return err
+	}
+	channel, err := k.store.Get(ctx, layout.BootstrapChannel())
+	if errors.Is(err, store.ErrNotFound) {
+		channel.Data = []byte("kind: Addons\nspec:\n  addons:\n  - name: dns-controller.addons.k8s.io\n    manifest: dns-controller.addons.k8s.io/k8s-1.12.yaml\n    manifestHash: 00\n")
+	} else if err != nil {
+		return err
+	}
+	return k.put(ctx, layout.BootstrapChannel(), dnsEntry.ReplaceAll(channel.Data, []byte("${1}"+hex.EncodeToString(sum[:]))))
+}
+
+var topologyLines = regexp.MustCompile(`(?m)^(usesLegacyGossip|usesNoneDNS): .*\n?`)
+
+// group renders one group: its node configuration, then its template.
+func (k *kops) group(ctx context.Context, g cloud.Group, lb cloud.LoadBalancer, uses bool) error {
+	dir, role := "node", "Node"
+	if g.Role == cluster.RoleControlPlane {
+		dir, role = "control-plane", "ControlPlane"
+	}
+	key := store.Layout(k.name).NodeConfig(dir, g.Name)
+	old, err := k.store.Get(ctx, key)
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return err
+	}
+	text := topologyLines.ReplaceAllString(string(old.Data), "")
+	text = strings.TrimRight(text, "\n") + fmt.Sprintf("\nusesLegacyGossip: %v\nusesNoneDNS: %v\n", k.gossips(), !k.gossips())
+	if err := k.put(ctx, key, []byte(text)); err != nil {
+		return err
+	}
+	sum := sha256.Sum256([]byte(text))
+	u := awstest.UserData{Cluster: k.name, State: k.base(), Release: k.version, Group: g.Name, Role: role, Hash: base64.StdEncoding.EncodeToString(sum[:])}
+	if g.Role == cluster.RoleNode && uses {
+		for _, a := range lb.Addresses {
+			if a.IsPrivate() {
+				u.Addresses = append(u.Addresses, a.String())
+			}
+		}
+		u.ByName = len(u.Addresses) == 0
+	}
+	return k.template(ctx, g, u.String())
+}
+
+// template makes a version of a group's launch template if it would differ.
+func (k *kops) template(ctx context.Context, g cloud.Group, userData string) error {
+	sum := sha256.Sum256([]byte(userData))
+	if g.Template.Hash == hex.EncodeToString(sum[:]) {
+		return nil
+	}
+	out, err := k.ec2.CreateLaunchTemplateVersion(ctx, &ec2.CreateLaunchTemplateVersionInput{
+		LaunchTemplateId: &g.Template.ID, SourceVersion: &g.Template.Version,
+		LaunchTemplateData: &ec2types.RequestLaunchTemplateData{UserData: aws.String(base64.StdEncoding.EncodeToString([]byte(userData)))},
+	})
+	if err != nil {
+		return err
+	}
+	// moto starts instances from the default version, whatever the group says.
+	_, err = k.ec2.ModifyLaunchTemplate(ctx, &ec2.ModifyLaunchTemplateInput{
+		LaunchTemplateId: &g.Template.ID, DefaultVersion: aws.String(fmt.Sprint(*out.LaunchTemplateVersion.VersionNumber)),
+	})
+	fmt.Fprintf(k.out, "  LaunchTemplate/%s\n", g.ID)
+	return err
+}
+
+// roll replaces every instance of a group that is not of its template of now.
+func (k *kops) roll(ctx context.Context, group string) error {
+	for _, g := range k.seen.Groups {
+		if g.Name != group {
+			continue
+		}
+		for _, i := range g.Instances {
+			if i.Generation == cloud.GenerationNew {
+				continue
+			}
+			fmt.Fprintf(k.out, "Stopping instance %q, in group %q.\n", i.ID, g.ID)
+			if err := k.operator.Terminate(ctx, i.ID); err != nil {
+				return err
+			}
+		}
+		fmt.Fprintf(k.out, "Rolling update completed for cluster %q!\n", k.name)
+		return nil
+	}
+	return fmt.Errorf("instance group %q not found", group)
+}
+
+// Addresses are the private addresses of the load balancers.
+func Addresses(o *cloud.Observation) (all []netip.Addr) {
+	for _, lb := range o.LoadBalancers {
+		for _, a := range lb.Addresses {
+			if a.IsPrivate() {
+				all = append(all, a)
+			}
+		}
+	}
+	return all
+}

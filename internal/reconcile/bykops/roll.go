@@ -1,0 +1,345 @@
+package bykops
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/muster-dev/muster/internal/cloud"
+	"github.com/muster-dev/muster/internal/cluster"
+	"github.com/muster-dev/muster/internal/drain"
+	"github.com/muster-dev/muster/internal/plan"
+	"github.com/muster-dev/muster/internal/reconcile"
+	"github.com/muster-dev/muster/internal/report"
+)
+
+// canary lays out one new node a group, beside the old ones, and then the
+// replacement of the one that it stands beside.
+func (e *Executor) canary(ctx context.Context, w world, s plan.Planned) (all []reconcile.Action, err error) {
+	if e.Machines == nil {
+		return e.rollByKops(ctx, w, s)
+	}
+	for _, g := range w.groups(cluster.RoleNode) {
+		p, err := paceOf(w.Manifest, g.Name, g.Desired)
+		if err != nil {
+			return nil, err
+		}
+		left := old(g)
+		if len(left) == 0 {
+			continue
+		}
+		if p.still {
+			all = append(all, e.still(g))
+			continue
+		}
+		members, err := e.members(ctx, g)
+		if err != nil {
+			return nil, err
+		}
+		proven := false
+		for _, m := range members {
+			proven = proven || !isOld(m.Instance) && m.ready()
+		}
+		switch {
+		case !proven:
+			all = append(all, e.beside(g, left[0]), e.replaceWorker(g, left[0], p))
+		case left[0].Detached:
+			all = append(all, e.replaceWorker(g, left[0], p))
+		}
+	}
+	return all, nil
+}
+
+// still is a group whose spec forbids that its nodes are replaced by a roll.
+func (e *Executor) still(g cloud.Group) reconcile.Action {
+	return e.byHand("by-hand/"+g.Name, fmt.Sprintf("rollingUpdate.drainAndTerminate of %s is false: replace its nodes yourself, then run again", g.Name), func(w world) (bool, string) {
+		g, _ := w.group(g.Name)
+		return len(old(g)) == 0, fmt.Sprintf("%d nodes of the old generation", len(old(g)))
+	})
+}
+
+// beside starts one new instance from the template of now. Nothing is taken from
+// the old one but its place in the group.
+func (e *Executor) beside(g cloud.Group, i cloud.Instance) reconcile.Action {
+	return reconcile.Action{
+		ID: "join/" + i.ID, Group: g.Name, Node: i.ID, Canary: true,
+		What: fmt.Sprintf("start one instance of %s from its new template, beside %s", g.Name, i.ID),
+		Do: func(ctx context.Context, say func(string)) error {
+			if err := e.Machines.Detach(ctx, i.ID); err != nil {
+				return err
+			}
+			say(fmt.Sprintf("%s left its group and goes on; %s starts another in its place", i.ID, g.ID))
+			return nil
+		},
+		Gates: []reconcile.Gate{e.verdict("joined by the new path", e.JoinWithin, func(ctx context.Context, w world) (report.Verdict, string) {
+			return e.joined(ctx, w, g.Name, 1)
+		})},
+		Abort: func(ctx context.Context) (string, error) { return e.undoSurge(ctx, g.Name, i.ID) },
+	}
+}
+
+// undoSurge removes the new instances of a group that did not join, with what
+// they leave as evidence, and puts the old one back.
+func (e *Executor) undoSurge(ctx context.Context, group, old string) (evidence string, err error) {
+	seen, bridged, err := e.see(ctx)
+	if err != nil {
+		return "", err
+	}
+	w := world{Cluster: seen, bridged: bridged}
+	g, ok := w.group(group)
+	if !ok {
+		return "", fmt.Errorf("group %s was not observed", group)
+	}
+	members, err := e.members(ctx, g)
+	if err != nil {
+		return "", err
+	}
+	lost := append(stranded(members), wrongPath(g, members)...)
+	var beside []string // old instances outside the group
+	here := false
+	for _, m := range members {
+		if isOld(m.Instance) && m.Detached {
+			beside = append(beside, m.ID)
+		}
+		if m.ID == old {
+			here = true
+			if err := drain.Uncordon(ctx, e.Kube, nodeName(m)); err != nil {
+				return "", err
+			}
+		}
+	}
+	switch {
+	case len(beside) > 0 && (len(lost) > 0 || len(members) <= g.Desired):
+		return e.evidence(ctx, w, g, lost), e.Machines.UndoSurge(ctx, g.ID, beside, lost)
+	case !here:
+		return e.evidence(ctx, w, g, lost), nil
+	case len(beside) > 0:
+		return fmt.Sprintf("%s works on outside its group, beside what was started for it; running again goes on from there, and ending the instance gives it up", strings.Join(beside, " ")), nil
+	}
+	return "", nil
+}
+
+// wrongPath are the new instances that joined, but as the old ones did.
+func wrongPath(g cloud.Group, members []member) (ids []string) {
+	if g.Template.Boot == nil || g.Template.Boot.ConfigBase == "" || g.Role != cluster.RoleNode {
+		return nil
+	}
+	for _, m := range members {
+		if !isOld(m.Instance) && m.ready() {
+			ids = append(ids, m.ID)
+		}
+	}
+	return ids
+}
+
+func nodeName(m member) string {
+	if m.node != nil {
+		return m.node.Name
+	}
+	return m.ID
+}
+
+// rollWorkers lays out the replacement of every worker of the old generation. It
+// is asked again after each, so that one that is born of the old template
+// meanwhile is replaced, too.
+func (e *Executor) rollWorkers(ctx context.Context, w world, s plan.Planned) (all []reconcile.Action, err error) {
+	if e.Machines == nil {
+		return e.rollByKops(ctx, w, s)
+	}
+	for _, g := range w.groups(cluster.RoleNode) {
+		p, err := paceOf(w.Manifest, g.Name, g.Desired)
+		if err != nil {
+			return nil, err
+		}
+		left := old(g)
+		if len(left) == 0 {
+			continue
+		}
+		if p.still {
+			all = append(all, e.still(g))
+			continue
+		}
+		for _, i := range left {
+			all = append(all, e.replaceWorker(g, i, p))
+		}
+	}
+	return all, nil
+}
+
+// replaceWorker replaces one worker.
+func (e *Executor) replaceWorker(g cloud.Group, i cloud.Instance, p pace) reconcile.Action {
+	return reconcile.Action{
+		ID: "replace/" + i.ID, Group: g.Name, Node: i.ID, Replaces: 1,
+		What:  fmt.Sprintf("replace %s of %s", i.ID, g.Name),
+		Limit: e.JoinWithin + e.DrainWithin + 2*time.Minute,
+		Do:    func(ctx context.Context, say func(string)) error { return e.replace(ctx, g.Name, i.ID, p, say) },
+		Gates: []reconcile.Gate{e.verdict("the group is whole", e.JoinWithin, func(ctx context.Context, w world) (report.Verdict, string) {
+			return e.whole(ctx, w, g.Name, i.ID, p)
+		})},
+		Abort: func(ctx context.Context) (string, error) { return e.undoSurge(ctx, g.Name, i.ID) },
+	}
+}
+
+// replace replaces one worker, from wherever a run before left it: others are
+// started beside it, and when enough of them work it is drained and ended.
+func (e *Executor) replace(ctx context.Context, group, id string, p pace, say func(string)) error {
+	m, err := e.start(ctx, group, id, p, say)
+	if err != nil || m == nil {
+		return err
+	}
+	joining, cancel := context.WithTimeout(ctx, e.JoinWithin)
+	defer cancel()
+	told := ""
+	err = e.wait(joining, fmt.Sprintf("wait until %s can do without %s", group, id), func(ctx context.Context) (string, error) {
+		pending, err := e.spare(ctx, group, id, p)
+		if pending != told && pending != "" {
+			say(pending)
+			told = pending
+		}
+		return pending, err
+	})
+	if err != nil {
+		return err
+	}
+	if err := drain.Node(ctx, drain.Config{Client: e.Kube, Within: e.DrainWithin, Retry: e.Poll}, nodeName(*m), say); err != nil {
+		return err
+	}
+	say("ending " + id)
+	return e.Machines.Terminate(ctx, id)
+}
+
+// start detaches as many old instances as may be replaced at once, this one among
+// them. It returns nil if this one is gone.
+func (e *Executor) start(ctx context.Context, group, id string, p pace, say func(string)) (*member, error) {
+	seen, _, err := e.see(ctx)
+	if err != nil {
+		return nil, err
+	}
+	g, _ := world{Cluster: seen}.group(group)
+	members, err := e.members(ctx, g)
+	if err != nil {
+		return nil, err
+	}
+	var this *member
+	away := 0
+	for n, m := range members {
+		if m.ID == id {
+			this = &members[n]
+		}
+		if isOld(m.Instance) && m.Detached {
+			away++
+		}
+	}
+	if this == nil {
+		say(id + " is gone; its group has started another")
+		return nil, nil
+	}
+	if this.node == nil {
+		say(id + " never became a node; nothing to drain")
+	}
+	if this.Detached || p.surge == 0 {
+		return this, nil
+	}
+	// This one first, then the next, up to the surge.
+	begin := []string{id}
+	for _, i := range old(g) {
+		if i.ID != id && !i.Detached {
+			begin = append(begin, i.ID)
+		}
+	}
+	for _, next := range begin[:min(len(begin), max(1, p.surge-away))] {
+		if err := e.Machines.Detach(ctx, next); err != nil {
+			if errors.Is(err, cloud.ErrNotFound) && next != id {
+				continue
+			}
+			return nil, err
+		}
+		say("starting an instance beside " + next)
+	}
+	return this, nil
+}
+
+// spare says what is missing until the group can do without one instance: others
+// that work, as many as it should have, less those that may be away.
+func (e *Executor) spare(ctx context.Context, group, id string, p pace) (pending string, err error) {
+	seen, _, err := e.see(ctx)
+	if err != nil {
+		return "", err
+	}
+	g, ok := world{Cluster: seen}.group(group)
+	if !ok {
+		return "the group was not observed", nil
+	}
+	members, err := e.members(ctx, g)
+	if err != nil {
+		return "", err
+	}
+	working := 0
+	for _, m := range members {
+		if m.ID != id && m.ready() {
+			working++
+		}
+	}
+	if need := g.Desired - p.unavailable; working < need {
+		return fmt.Sprintf("%d other nodes of %s are Ready, %d are needed", working, group, need), nil
+	}
+	return "", nil
+}
+
+// whole judges a group after an instance was ended: it is gone, and what is left
+// works.
+func (e *Executor) whole(ctx context.Context, w world, group, gone string, p pace) (report.Verdict, string) {
+	g, ok := w.group(group)
+	if !ok {
+		return report.Unknown, "the group was not observed"
+	}
+	members, err := e.members(ctx, g)
+	if err != nil {
+		return report.Unknown, err.Error()
+	}
+	ready := 0
+	for _, m := range members {
+		if m.ID == gone {
+			return report.Fail, gone + " is still there"
+		}
+		if m.ready() {
+			ready++
+		}
+	}
+	if need := g.Desired - p.unavailable; ready < need {
+		return report.Fail, fmt.Sprintf("%d of %d nodes are Ready", ready, need)
+	}
+	return e.joined(ctx, w, group, 1)
+}
+
+// rollByKops lays out the replacement of groups by kOps itself, where there is
+// no way to do it by the instance.
+func (e *Executor) rollByKops(_ context.Context, w world, s plan.Planned) (all []reconcile.Action, err error) {
+	role := cluster.RoleNode
+	if s.ID == "roll-control-plane" {
+		role = cluster.RoleControlPlane
+	}
+	for _, g := range w.groups(role) {
+		if len(old(g)) == 0 {
+			continue
+		}
+		args := []string{"rolling-update", "cluster", "--name", e.Problem.Cluster, "--instance-group", g.Name, "--yes"}
+		all = append(all, reconcile.Action{
+			ID: "roll/" + g.Name, Group: g.Name, What: "kOps replaces " + g.Name, Limit: 6 * time.Hour,
+			Do: func(ctx context.Context, say func(string)) error { return e.kops(ctx, args, say) },
+			Gates: []reconcile.Gate{e.verdict("one generation", e.JoinWithin, func(ctx context.Context, w world) (report.Verdict, string) {
+				g, ok := w.group(g.Name)
+				if !ok {
+					return report.Unknown, "the group was not observed"
+				}
+				if left := old(g); len(left) > 0 {
+					return report.Fail, left[0].ID + " is of generation " + string(left[0].Generation)
+				}
+				return e.joined(ctx, w, g.Name, g.Desired)
+			})},
+		})
+	}
+	return all, nil
+}

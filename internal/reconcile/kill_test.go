@@ -1,0 +1,134 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/muster-dev/muster/internal/lock"
+	"github.com/muster-dev/muster/internal/store"
+)
+
+// mortal is the store of a process that may be killed before and after each
+// write.
+type mortal struct {
+	store.Store
+	fuse *fuse
+}
+
+func (m mortal) Get(ctx context.Context, key string) (store.Object, error) {
+	if err := m.fuse.dead(); err != nil {
+		return store.Object{}, err
+	}
+	return m.Store.Get(ctx, key)
+}
+
+func (m mortal) Put(ctx context.Context, key string, data []byte, old store.Version) (store.Version, error) {
+	if err := m.fuse.point(); err != nil {
+		return "", err
+	}
+	v, err := m.Store.Put(ctx, key, data, old)
+	if dead := m.fuse.point(); dead != nil {
+		return "", dead
+	}
+	return v, err
+}
+
+// migrate runs a scene's plan in a process that dies at a point, 0 for never, and
+// returns how many points there were. A store or a town that is cut off for good
+// is what a killed process looks like from outside: nothing that the driver does
+// afterwards has any effect.
+func (s *scene) migrate(t *testing.T, at int) (points int) {
+	f := &fuse{at: at}
+	s.mayor.fuse = f
+	s.cfg.Store = mortal{s.store, f}
+	_, err := Run(t.Context(), s.cfg)
+	if at > 0 && f.passed >= at && !errors.Is(err, errKilled) && !f.blown {
+		t.Fatalf("not killed at point %d: %v", at, err)
+	}
+	return f.passed
+}
+
+// resume lets the lock of the dead run out and goes on.
+func (s *scene) resume(t *testing.T) Result {
+	time.Sleep(lock.Term + time.Second)
+	s.mayor.fuse = &fuse{}
+	s.cfg.Store = s.store
+	return s.run(t)
+}
+
+func TestARunThatIsKilledAnywhereEndsLikeOneThatIsNot(t *testing.T) {
+	var want *scene
+	points := 0
+	synctest.Test(t, func(t *testing.T) {
+		want = newScene()
+		want.release(t)
+		points = want.migrate(t, 0)
+	})
+	story := told(want.record(t).Entries)
+	for at := 1; at <= points; at++ {
+		synctest.Test(t, func(t *testing.T) {
+			s := newScene()
+			s.release(t)
+			s.migrate(t, at)
+			if r := s.resume(t); r.Ended != EndedDone && r.Ended != EndedNothing {
+				t.Fatalf("killed at %d: then ended %+v", at, r)
+			}
+			sameEnd(t, fmt.Sprint("killed at ", at), story, want, s)
+		})
+	}
+	t.Logf("killed at each of %d points: before and after every write to the state store and every change of the world", points)
+}
+
+// sameEnd compares two towns and the stories of their journals.
+func sameEnd(t testing.TB, what string, story []string, want, got *scene) {
+	t.Helper()
+	if diff := cmp.Diff(want.home.t.state(), got.home.t.state()); diff != "" {
+		t.Errorf("%s: end state (-want +got):\n%s", what, diff)
+	}
+	if diff := cmp.Diff(want.home.t.Replaced, got.home.t.Replaced); diff != "" {
+		t.Errorf("%s: replacements (-want +got):\n%s", what, diff)
+	}
+	if got.home.t.Lowest < 2 {
+		t.Errorf("%s: only %d control-plane nodes were up at once", what, got.home.t.Lowest)
+	}
+	is := told(got.record(t).Entries)
+	if len(is) == 0 || is[len(is)-1] != "ended" {
+		is = append(is, "ended") // killed with nothing left but to say so
+	}
+	if diff := cmp.Diff(story, is); diff != "" {
+		t.Errorf("%s: the journal's story (-want +got):\n%s", what, diff)
+	}
+}
+
+// Whoever is killed again and again, at any points, gets there.
+func TestARunThatIsKilledManyTimesEndsLikeOneThatIsNot(t *testing.T) {
+	var want *scene
+	synctest.Test(t, func(t *testing.T) {
+		want = newScene()
+		want.release(t)
+		want.migrate(t, 0)
+	})
+	story := told(want.record(t).Entries)
+	rapid.Check(t, func(rt *rapid.T) {
+		deaths := rapid.SliceOfN(rapid.IntRange(1, 120), 1, 8).Draw(rt, "deaths")
+		synctest.Test(t, func(t *testing.T) {
+			s := newScene()
+			s.release(t)
+			for _, at := range deaths {
+				s.migrate(t, at)
+				time.Sleep(lock.Term + time.Second)
+			}
+			if r := s.resume(t); r.Ended != EndedDone && r.Ended != EndedNothing {
+				t.Fatalf("killed at %v: then ended %+v", deaths, r)
+			}
+			sameEnd(t, fmt.Sprint("killed at ", deaths), story, want, s)
+		})
+	})
+}

@@ -1,0 +1,155 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/muster-dev/muster/internal/plan"
+	"github.com/muster-dev/muster/internal/report"
+	"github.com/muster-dev/muster/internal/store"
+)
+
+// Preview is what a run would do now: the dry run.
+type Preview struct {
+	Cluster string `json:"cluster"`
+	Run     string `json:"run"`
+	// Over says how the run is over already; empty if something is left.
+	Over string `json:"over,omitempty"`
+	// Leg is what would be gone along.
+	Direction report.Direction `json:"direction"`
+	// Steps are those that are left, in order.
+	Steps []PreviewStep `json:"steps"`
+	// Refused is why it would not begin; empty if it would.
+	Refused string `json:"refused,omitempty"`
+	// Changed is what differs from what it should be, one line each.
+	Changed []string `json:"changed,omitempty"`
+}
+
+// PreviewStep is a step that is left.
+type PreviewStep struct {
+	Number int    `json:"number"`
+	ID     string `json:"id"`
+	Title  string `json:"title"`
+	Hold   bool   `json:"hold,omitempty"`
+	Begun  bool   `json:"begun,omitempty"`
+	// Needs are the plan's gates before the step, as they would answer now. Those
+	// of a step that is not next depend on the steps before it.
+	Needs []plan.Need `json:"needs"`
+	// Actions are what the executor would do, as far as it can say now.
+	Actions []PreviewAction `json:"actions"`
+	// Unknown is why it cannot say.
+	Unknown string `json:"unknown,omitempty"`
+}
+
+// PreviewAction is an action that would be carried out.
+type PreviewAction struct {
+	ID    string `json:"id"`
+	What  string `json:"what"`
+	Group string `json:"group,omitempty"`
+	Node  string `json:"node,omitempty"`
+	// Gates are asked after it. Their verdicts are only there in shadow: what
+	// they answer now, with nothing done.
+	Gates []report.Gate `json:"gates"`
+}
+
+// Look says what a run would do, and does nothing of it: it only reads the state
+// store and the world, takes no lock and writes nothing. With shadow it also asks
+// each gate once.
+func Look(ctx context.Context, cfg Config, shadow bool) (Preview, error) {
+	if err := cfg.validate(); err != nil {
+		return Preview{}, err
+	}
+	d := &driver{Config: cfg, cluster: cfg.Plan.Problem.Cluster, id: RunID(cfg.Plan), alive: ctx}
+	d.Store = readOnly{cfg.Store}
+	if err := d.open(ctx); err != nil {
+		return Preview{}, err
+	}
+	p := Preview{Cluster: d.cluster, Run: d.id, Direction: d.Direction, Steps: []PreviewStep{}}
+	if result, over := d.nothingLeft(); over {
+		p.Over = result.Why
+		return p, nil
+	}
+	if err := d.look(ctx); err != nil {
+		return p, err
+	}
+	begun, err := d.settle(ctx, d.Direction, d.To)
+	var refused *RefusedError
+	switch {
+	case errors.As(err, &refused):
+		p.Refused, p.Changed = refused.Error(), refused.Changed
+		return p, nil
+	case err != nil && !errors.Is(err, errReadOnly):
+		return p, err
+	}
+	if begun.Leg != d.at.leg.Number {
+		d.at.leg = Leg{Number: begun.Leg, Direction: begun.Direction, After: begun.After, Steps: begun.Steps}
+		if begun.Direction == report.Forward {
+			d.at.leg.Steps = d.Plan.Steps[begun.After:]
+		}
+		d.at.begun, d.at.facts = false, d.world.Facts
+	}
+	if s, ok := d.next(); ok {
+		p.Changed = plan.Changed(d.at.facts, d.world.Facts)
+		if d.at.begun {
+			p.Changed = plan.SpecEdited(s.ID, d.at.facts, d.world.Facts)
+		}
+	}
+	for i, s := range d.at.leg.Steps[d.at.leg.Done:] {
+		step, err := d.preview(ctx, s, shadow)
+		if err != nil {
+			return p, err
+		}
+		step.Begun = i == 0 && d.at.begun
+		p.Steps = append(p.Steps, step)
+	}
+	return p, nil
+}
+
+func (d *driver) preview(ctx context.Context, s plan.Planned, shadow bool) (PreviewStep, error) {
+	step := PreviewStep{Number: s.Number, ID: s.ID, Title: s.Title, Hold: s.Hold, Needs: []plan.Need{}, Actions: []PreviewAction{}}
+	states, err := d.states()
+	if err == nil {
+		step.Needs, err = d.Plan.Problem.Needs(s.ID, states)
+	}
+	if err != nil {
+		return step, err
+	}
+	asking, cancel := context.WithTimeout(ctx, tidyLimit)
+	defer cancel()
+	actions, err := d.Executor.Actions(asking, s)
+	if ctx.Err() != nil {
+		return step, context.Cause(ctx)
+	}
+	if err != nil {
+		step.Unknown = err.Error()
+	}
+	for _, a := range actions {
+		p := PreviewAction{ID: a.ID, What: a.What, Group: a.Group, Node: a.Node, Gates: []report.Gate{}}
+		for _, g := range append(a.Gates[:len(a.Gates):len(a.Gates)], d.Gates...) {
+			answer := report.Gate{Name: g.Name}
+			if shadow {
+				g.Within = 0
+				answer = g.await(ctx)
+			}
+			p.Gates = append(p.Gates, answer)
+		}
+		step.Actions = append(step.Actions, p)
+	}
+	return step, nil
+}
+
+// errReadOnly is what a dry run's store answers to a write: the one write on the
+// way is that of the plan, which a dry run can do without.
+var errReadOnly = errors.New("a dry run writes nothing")
+
+// readOnly is a store that cannot be written to.
+type readOnly struct{ store.Store }
+
+func (readOnly) Put(_ context.Context, key string, _ []byte, _ store.Version) (store.Version, error) {
+	return "", fmt.Errorf("write %s: %w", key, errReadOnly)
+}
+
+func (readOnly) Delete(_ context.Context, key string, _ store.Version) error {
+	return fmt.Errorf("delete %s: %w", key, errReadOnly)
+}
