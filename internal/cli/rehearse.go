@@ -289,6 +289,8 @@ func rehearseOne(ctx context.Context, o rehearseOptions, to cluster.Topology, s 
 		Kubernetes: o.kubernetes,
 
 		Progress: p,
+
+		Kubernetes: o.kubernetes,
 	}
 	p.audit(file, c, cfg.Start(), to, overlay)
 	switch {

@@ -30,6 +30,13 @@ type Verifier interface {
 	Verify(ctx context.Context, s plan.Planned, begun []Begun) ([]Action, error)
 }
 
+// Keeper is an [Executor] that holds something up for as long as a run lasts,
+// such as a bridge. Keep blocks until ctx ends, says what it does, and picks up
+// again what a run before left; that it cannot hold is for its gates to find.
+type Keeper interface {
+	Keep(ctx context.Context, say func(line string)) error
+}
+
 // Begun is an action that was begun and whose gates have not passed.
 type Begun struct {
 	ID string
