@@ -222,12 +222,21 @@ Where no order of steps back keeps every node's way, it is refused (exit 4).
 			if err := o.settle(cmd, args); err != nil {
 				return err
 			}
+			if !cmd.Flags().Changed("to") {
+				at, err := o.stand(cmd.Context(), s)
+				if err != nil {
+					return err
+				}
+				if leg := at.status.Leg; leg.Direction == report.Back && leg.Done < len(leg.Steps) {
+					to = fmt.Sprint(leg.After)
+				}
+			}
 			return o.carryOut(cmd, s, report.Back, to)
 		},
 	}
 	o.runFlags.addTo(cmd)
 	o.addTo(cmd)
-	cmd.Flags().StringVar(&to, "to", "0", "the `step` of the plan behind which to end, by number or name; 0 is where it began")
+	cmd.Flags().StringVar(&to, "to", "0", "the `step` of the plan behind which to end, by number or name; 0 is where it began (default: that of the rollback under way, else 0)")
 	return cmd
 }
 
