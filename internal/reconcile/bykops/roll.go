@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -161,11 +162,38 @@ func (e *Executor) rollWorkers(ctx context.Context, w world, s plan.Planned) (al
 			all = append(all, e.still(g))
 			continue
 		}
+		if left, err = e.nodelessFirst(ctx, g, left); err != nil {
+			return nil, err
+		}
 		for _, i := range left {
 			all = append(all, e.replaceWorker(g, i, p))
 		}
 	}
 	return all, nil
+}
+
+// nodelessFirst puts instances first that are no nodes: nobody loses anything by
+// them, and a group that waits for them to become nodes may wait for ever.
+func (e *Executor) nodelessFirst(ctx context.Context, g cloud.Group, left []cloud.Instance) ([]cloud.Instance, error) {
+	members, err := e.members(ctx, g)
+	if errors.Is(err, errNoKube) { // a dry run may do without
+		return left, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	nodeless := func(i cloud.Instance) bool {
+		return slices.ContainsFunc(members, func(m member) bool { return m.ID == i.ID && m.node == nil })
+	}
+	var first, then []cloud.Instance
+	for _, i := range left {
+		if nodeless(i) {
+			first = append(first, i)
+		} else {
+			then = append(then, i)
+		}
+	}
+	return append(first, then...), nil
 }
 
 // replaceWorker replaces one worker.
@@ -211,7 +239,7 @@ func (e *Executor) replace(ctx context.Context, group, id string, p pace, say fu
 }
 
 // start detaches as many old instances as may be replaced at once, this one among
-// them. It returns nil if this one is gone.
+// them. It returns nil if this one is gone, or went because it was no node.
 func (e *Executor) start(ctx context.Context, group, id string, p pace, say func(string)) (*member, error) {
 	seen, _, err := e.see(ctx)
 	if err != nil {
@@ -237,7 +265,8 @@ func (e *Executor) start(ctx context.Context, group, id string, p pace, say func
 		return nil, nil
 	}
 	if this.node == nil {
-		say(id + " never became a node; nothing to drain")
+		say(id + " is no node, so nothing is lost with it; ending it")
+		return nil, e.Machines.Terminate(ctx, id)
 	}
 	if this.Detached || p.surge == 0 {
 		return this, nil
