@@ -31,8 +31,8 @@ func (e *Executor) canary(ctx context.Context, w world, s plan.Planned) (all []r
 		if len(left) == 0 {
 			continue
 		}
-		if p.still {
-			all = append(all, e.still(g))
+		if why := p.byHand(g); why != "" {
+			all = append(all, e.replacedByHand(g, why))
 			continue
 		}
 		members, err := e.members(ctx, g)
@@ -53,9 +53,20 @@ func (e *Executor) canary(ctx context.Context, w world, s plan.Planned) (all []r
 	return all, nil
 }
 
-// still is a group whose spec forbids that its nodes are replaced by a roll.
-func (e *Executor) still(g cloud.Group) reconcile.Action {
-	return e.byHand("by-hand/"+g.Name, fmt.Sprintf("rollingUpdate.drainAndTerminate of %s is false: replace its nodes yourself, then run again", g.Name), func(w world) (bool, string) {
+// byHand says why a group's nodes are for a person to replace; empty if they are
+// not.
+func (p pace) byHand(g cloud.Group) string {
+	switch {
+	case p.still:
+		return "rollingUpdate.drainAndTerminate is false"
+	case g.ID == "":
+		return "no Auto Scaling group starts its nodes"
+	}
+	return ""
+}
+
+func (e *Executor) replacedByHand(g cloud.Group, why string) reconcile.Action {
+	return e.byHand("by-hand/"+g.Name, fmt.Sprintf("%s of %s: replace its nodes yourself, then run again", why, g.Name), func(w world) (bool, string) {
 		g, _ := w.group(g.Name)
 		return len(old(g)) == 0, fmt.Sprintf("%d nodes of the old generation", len(old(g)))
 	})
@@ -158,8 +169,8 @@ func (e *Executor) rollWorkers(ctx context.Context, w world, s plan.Planned) (al
 		if len(left) == 0 {
 			continue
 		}
-		if p.still {
-			all = append(all, e.still(g))
+		if why := p.byHand(g); why != "" {
+			all = append(all, e.replacedByHand(g, why))
 			continue
 		}
 		if left, err = e.nodelessFirst(ctx, g, left); err != nil {
@@ -231,7 +242,7 @@ func (e *Executor) replace(ctx context.Context, group, id string, p pace, say fu
 	if err != nil {
 		return err
 	}
-	if err := drain.Node(ctx, drain.Config{Client: e.Kube, Within: e.DrainWithin, Retry: e.Poll}, nodeName(*m), say); err != nil {
+	if err := e.drain(ctx, nodeName(*m), say); err != nil {
 		return err
 	}
 	say("ending " + id)
