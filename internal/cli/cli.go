@@ -22,8 +22,10 @@ import (
 	"github.com/muster-dev/muster/internal/kubeapi"
 	"github.com/muster-dev/muster/internal/lab"
 	"github.com/muster-dev/muster/internal/lab/netns"
+	"github.com/muster-dev/muster/internal/lock"
 	"github.com/muster-dev/muster/internal/node"
 	"github.com/muster-dev/muster/internal/plan"
+	"github.com/muster-dev/muster/internal/reconcile"
 )
 
 // The exit codes of muster.
@@ -116,10 +118,14 @@ func exitCode(err error) int {
 		labUsage *lab.UsageError
 		planFile *plan.FileError
 		kube     *kubeapi.ConfigError
+		unsafe   *reconcile.RefusedError
+		locked   *lock.HeldError
 	)
 	switch {
-	case errors.As(err, &refused):
+	case errors.As(err, &refused), errors.As(err, &unsafe):
 		return ExitRefused
+	case errors.As(err, &locked):
+		return ExitLocked
 	case errors.As(err, &found):
 		return ExitFindings
 	case errors.As(err, &usage), errors.As(err, &spec), errors.As(err, &config), errors.As(err, &labUsage), errors.As(err, &planFile), errors.As(err, &policy), errors.As(err, &kube), isStoreFault(err):
@@ -157,7 +163,7 @@ way. It touches no cluster.
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usagef("%v; see %s --help", err, cmd.CommandPath())
 	})
-	root.AddCommand(newPlan(s), newRehearse(s), newLab(s), newInit(s), newToken(s), newGossip(s), newIAM(s), newDescribe(s), newAudit(s), newExplain(s),
+	root.AddCommand(newPlan(s), newReconcile(s), newJournal(s), newRehearse(s), newLab(s), newInit(s), newToken(s), newGossip(s), newIAM(s), newDescribe(s), newAudit(s), newExplain(s),
 		newGet(s), newEdit(s), newReplace(s), newCreate(s), newValidate(s), newExport(s), newInstall(s), newUninstall(s))
 	root.AddCommand(newReport(s), newProbe(s))
 	return root

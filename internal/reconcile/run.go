@@ -53,13 +53,6 @@ func Run(ctx context.Context, cfg Config) (Result, error) {
 			lose(err)
 		}
 	})
-	if k, ok := cfg.Executor.(Keeper); ok {
-		keeper.Go(func() {
-			if err := k.Keep(keeping, cfg.Progress.Note); err != nil {
-				cfg.Progress.Note(err.Error())
-			}
-		})
-	}
 	result, err := d.run(ctx)
 	stopKeeping()
 	keeper.Wait()

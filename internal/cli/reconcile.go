@@ -1,0 +1,405 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/muster-dev/muster/internal/daemon"
+	"github.com/muster-dev/muster/internal/labctl"
+	"github.com/muster-dev/muster/internal/lock"
+	"github.com/muster-dev/muster/internal/plan"
+	"github.com/muster-dev/muster/internal/reconcile"
+	"github.com/muster-dev/muster/internal/reconcile/gate"
+	"github.com/muster-dev/muster/internal/report"
+	"github.com/muster-dev/muster/internal/store"
+)
+
+func newReconcile(s streams) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "reconcile cluster NAME | lab",
+		Short: "Carry a plan out, stop at the first doubt, go on after a crash, go back when asked",
+		Long: `reconcile carries a plan out that muster plan made, one action at a time. After each
+it asks gates, and only those that pass let it go on: what fails and what is unknown
+both stop it. Everything is journalled in the state store before and after, so that
+the same command goes on where an earlier one was stopped, interrupted or killed.
+
+  muster plan cluster atlas.k8s.local --to none -o plan.yaml
+  muster reconcile cluster atlas.k8s.local --plan plan.yaml          shows what it would do
+  muster reconcile cluster atlas.k8s.local --plan plan.yaml --yes    does it
+  muster reconcile cluster atlas.k8s.local --yes                     goes on
+  muster reconcile status atlas.k8s.local
+
+Some steps are holds: the run waits before them until somebody says release.
+
+` + exitCodes,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(newReconcileCluster(s), newReconcileLab(s), newReconcileStatus(s), newReconcilePause(s), newReconcileResume(s),
+		newReconcileRelease(s), newReconcileAbort(s), newReconcileRollback(s), newReconcileUnlock(s))
+	return cmd
+}
+
+// runFlags name the cluster whose plan is carried out: one in a state store, or
+// a lab, which has a store of its own.
+type runFlags struct {
+	stateFlags
+	dir string
+}
+
+func (f *runFlags) addTo(cmd *cobra.Command) {
+	f.stateFlags.addTo(cmd)
+	cmd.Flags().StringVar(&f.dir, "dir", "", "the lab's `directory`, for a plan that is carried out on a lab")
+}
+
+// labStore is where a lab keeps what a state store holds.
+const labStore = "store"
+
+// settle finds out which cluster in which store is meant.
+func (f *runFlags) settle(cmd *cobra.Command, args []string) error {
+	if f.dir == "" {
+		return f.cluster(cmd, args)
+	}
+	if len(args) > 0 {
+		return usagef("%s: --dir names the cluster already, the lab's; leave %q out", cmd.CommandPath(), args[0])
+	}
+	dir, err := filepath.Abs(f.dir)
+	if err != nil {
+		return err
+	}
+	st, err := labctl.Client{Dir: dir}.Status(cmd.Context())
+	if err != nil {
+		return usagef("no lab answers in %s: %w; muster lab up --dir %s starts one", f.dir, err, f.dir)
+	}
+	f.dir, f.name, f.state = dir, st.Cluster, "file://"+filepath.Join(dir, labStore)
+	return os.MkdirAll(filepath.Join(dir, labStore), 0o755)
+}
+
+// again is how to say the same cluster in another command.
+func (f *runFlags) again() string {
+	if f.dir != "" {
+		return "--dir " + f.dir
+	}
+	return f.name
+}
+
+// reconcileOptions are the flags of what carries something out.
+type reconcileOptions struct {
+	runFlags
+	executorFlags
+	plan        string
+	yes         bool
+	shadow      bool
+	wait        bool
+	output      string
+	verbose     bool
+	execs       []string
+	prometheuss []string
+}
+
+func (o *reconcileOptions) addTo(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.BoolVar(&o.yes, "yes", false, "do it; without, show what would be done and change nothing")
+	f.BoolVar(&o.wait, "wait", false, "wait at holds and pauses until somebody lets the run go on (default: on a terminal)")
+	f.StringVarP(&o.output, "output", "o", "text", "text or json")
+	f.BoolVarP(&o.verbose, "verbose", "v", false, "every gate gets a line, and what actions say")
+	f.StringArrayVar(&o.execs, "gate-exec", nil, "`NAME=COMMAND`: a gate of your own; exit code 0 passes, 1 fails, anything else is unknown. No shell; may be repeated")
+	f.StringArrayVar(&o.prometheuss, "gate-prometheus", nil, "`NAME=URL|QUERY|CONDITION`: a gate of your own, such as 'errors=http://prom:9090|sum(rate(errors[1m]))|< 0.5'; may be repeated")
+	o.executorFlags.addTo(cmd)
+}
+
+func newReconcileCluster(s streams) *cobra.Command {
+	var o reconcileOptions
+	cmd := &cobra.Command{
+		Use:   "cluster NAME [--plan FILE] [--yes]",
+		Short: "Carry a plan out on a cluster, or go on with the one under way",
+		Long: `cluster carries a plan out on a cluster of the state store. Without --plan it goes on
+with the plan that is under way. Without --yes it shows the steps that are left, what
+they need and what would be done, and changes nothing: read-only credentials are
+enough. --shadow asks every gate besides.
+
+A plan that was made from another state of the cluster is refused (exit 4), and a
+cluster that changes in the middle stops the run. While one process carries a plan
+out, others are kept away by a lock in the state store (exit 5).
+
+` + exitCodes,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := o.settle(cmd, args); err != nil {
+				return err
+			}
+			return o.carryOut(cmd, s, report.Forward, "")
+		},
+	}
+	o.stateFlags.addTo(cmd)
+	o.addPlan(cmd)
+	return cmd
+}
+
+func newReconcileLab(s streams) *cobra.Command {
+	var o reconcileOptions
+	cmd := &cobra.Command{
+		Use:   "lab --dir DIR [--plan FILE] [--yes]",
+		Short: "Carry a plan out on a lab that muster lab up keeps running",
+		Long: `lab carries a plan out that was made with --via lab, on a lab that is up. The lab
+keeps lock and journal in its own directory.
+
+  muster lab up -f cluster.yaml
+  muster plan -f cluster.yaml --via lab -o plan.yaml
+  muster reconcile lab --plan plan.yaml --yes
+
+` + exitCodes,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := o.settle(cmd, args); err != nil {
+				return err
+			}
+			return o.carryOut(cmd, s, report.Forward, "")
+		},
+	}
+	cmd.Flags().StringVar(&o.dir, "dir", filepath.Join(os.TempDir(), "muster-lab"), "the lab's `directory`")
+	o.addPlan(cmd)
+	return cmd
+}
+
+func (o *reconcileOptions) addPlan(cmd *cobra.Command) {
+	o.addTo(cmd)
+	cmd.Flags().StringVar(&o.plan, "plan", "", "plan `file` that muster plan wrote (default: the plan under way)")
+	cmd.Flags().BoolVar(&o.shadow, "shadow", false, "ask all gates once, and change nothing")
+}
+
+func newReconcileAbort(s streams) *cobra.Command {
+	var o reconcileOptions
+	var why string
+	cmd := &cobra.Command{
+		Use:   "abort NAME [--yes]",
+		Short: "End a run where it is, and take its bridges down",
+		Long: `abort ends a run: it goes no further, and what the plan put up only for a while is
+taken down. It does not go back; see muster reconcile rollback. Where a node still
+needs a bridge it is refused (exit 4), and nothing is taken down.
+
+A run that is under way in another process is asked to do this after the action that
+it is at.
+
+` + exitCodes,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := o.settle(cmd, args); err != nil {
+				return err
+			}
+			asked, err := o.askToAbort(cmd.Context(), s, why)
+			if asked || err != nil {
+				return err
+			}
+			return o.carryOut(cmd, s, report.Abort, "")
+		},
+	}
+	o.runFlags.addTo(cmd)
+	o.addTo(cmd)
+	cmd.Flags().StringVar(&why, "why", "", "the `reason`, for the journal")
+	return cmd
+}
+
+func newReconcileRollback(s streams) *cobra.Command {
+	var o reconcileOptions
+	var to string
+	cmd := &cobra.Command{
+		Use:   "rollback NAME [--to STEP] [--yes]",
+		Short: "Go back to where the cluster was before the plan, or after one of its steps",
+		Long: `rollback finds the cheapest way back from where the cluster is now, proves it as a
+plan is proven, and carries it out. It goes on by itself when it is started again.
+Where no order of steps back keeps every node's way, it is refused (exit 4).
+
+` + exitCodes,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := o.settle(cmd, args); err != nil {
+				return err
+			}
+			return o.carryOut(cmd, s, report.Back, to)
+		},
+	}
+	o.runFlags.addTo(cmd)
+	o.addTo(cmd)
+	cmd.Flags().StringVar(&to, "to", "0", "the `step` of the plan behind which to end, by number or name; 0 is where it began")
+	return cmd
+}
+
+// carryOut goes along a plan in one direction, or shows what that would do.
+func (o *reconcileOptions) carryOut(cmd *cobra.Command, s streams, d report.Direction, to string) error {
+	ctx := cmd.Context()
+	if err := checkOutput(o.output, "text", "json"); err != nil {
+		return err
+	}
+	gates, err := o.gates()
+	if err != nil {
+		return err
+	}
+	st, err := o.open(ctx, s)
+	if err != nil {
+		return err
+	}
+	file, err := o.chosen(ctx, st)
+	if err != nil {
+		return err
+	}
+	cfg := reconcile.Config{
+		Plan: file, Store: st, Owner: owner(), Program: daemon.Version(), Direction: d, Gates: gates,
+		Wait: o.wait || !cmd.Flags().Changed("wait") && isTerminal(s.err),
+	}
+	if d == report.Back && to != "0" {
+		step, err := file.Find(to)
+		if err != nil {
+			return usagef("--to: %w", err)
+		}
+		cfg.To = step.Number
+	}
+	if err := o.equip(ctx, &cfg, st); err != nil {
+		return err
+	}
+	if !o.yes || o.shadow {
+		return o.preview(ctx, s, cfg)
+	}
+	result, err := o.show(ctx, s, cfg)
+	if o.output == "json" && result.Ended != "" {
+		err = errors.Join(err, writeJSON(s, result))
+	}
+	if err != nil {
+		return o.explained(err)
+	}
+	return o.ended(s, result, cfg)
+}
+
+// chosen is the plan of --plan, or the one under way.
+func (o *reconcileOptions) chosen(ctx context.Context, st store.Store) (plan.File, error) {
+	if o.plan != "" {
+		data, err := os.ReadFile(o.plan)
+		if err != nil {
+			return plan.File{}, usagef("--plan: %w", err)
+		}
+		return plan.Read(ctx, o.plan, data, o.name)
+	}
+	r, err := o.current(ctx, st)
+	return r.Plan, err
+}
+
+// current is the run under way, or the last.
+func (f *runFlags) current(ctx context.Context, st store.Store) (reconcile.Record, error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	r, err := reconcile.Current(ctx, st, f.name)
+	if errors.Is(err, reconcile.ErrNoRun) {
+		return r, usagef("no plan of %s has been begun; make one with muster plan, then muster reconcile with --plan FILE", f.name)
+	}
+	return r, err
+}
+
+func (o *reconcileOptions) gates() (all []reconcile.Gate, err error) {
+	for _, text := range o.execs {
+		g, err := gate.Exec(text)
+		if err != nil {
+			return nil, usagef("--gate-exec: %w", err)
+		}
+		all = append(all, g)
+	}
+	for _, text := range o.prometheuss {
+		g, err := gate.Prometheus(text)
+		if err != nil {
+			return nil, usagef("--gate-prometheus: %w", err)
+		}
+		all = append(all, g)
+	}
+	return all, nil
+}
+
+// owner says who this is, for the lock and the journal.
+func owner() string {
+	name := os.Getenv("USER")
+	if u, err := user.Current(); err == nil {
+		name = u.Username
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown host"
+	}
+	return fmt.Sprintf("%s@%s process %d", cmp.Or(name, "unknown"), host, os.Getpid())
+}
+
+// explained says what a person can do about an error of a run.
+func (o *reconcileOptions) explained(err error) error {
+	var refused *reconcile.RefusedError
+	var locked *lock.HeldError
+	switch {
+	case errors.As(err, &refused) && len(refused.Changed) > 0:
+		return fmt.Errorf("%w\n  %s", err, strings.Join(refused.Changed, "\n  "))
+	case errors.As(err, &locked):
+		return fmt.Errorf("%s is %w; if that process is gone, wait until then, or: muster reconcile unlock %s --force", o.name, err, o.again())
+	}
+	return err
+}
+
+// ended says how a run ended, and makes an exit code of it.
+func (o *reconcileOptions) ended(s streams, r reconcile.Result, cfg reconcile.Config) error {
+	next := "muster reconcile cluster " + o.name + " --yes"
+	if o.dir != "" {
+		next = "muster reconcile lab " + o.again() + " --yes"
+	}
+	say := func(format string, args ...any) {
+		if o.output != "json" {
+			fmt.Fprintf(s.out, format+"\n", args...)
+		}
+	}
+	switch r.Ended {
+	case reconcile.EndedNothing:
+		say("nothing to do: %s", r.Why)
+	case reconcile.EndedDone:
+		say("done   %s is %s   %d steps", o.name, cfg.Plan.Problem.To, len(cfg.Plan.Steps))
+	case reconcile.EndedReturned:
+		say("back   %s is where it was after step %d", o.name, cfg.To)
+	case reconcile.EndedAborted:
+		say("aborted   %s: nothing of the plan is up that was to be there only for a while", o.name)
+	default:
+		for _, line := range r.Changed {
+			say("  %s", line)
+		}
+		return fmt.Errorf("%s at step %s: %s; go on with: %s", r.Ended, r.Step, r.Why, next)
+	}
+	return nil
+}
+
+// previewLimit bounds a dry run.
+const previewLimit = 10 * time.Minute
+
+// preview shows what a run would do.
+func (o *reconcileOptions) preview(ctx context.Context, s streams, cfg reconcile.Config) error {
+	ctx, cancel := context.WithTimeout(ctx, previewLimit)
+	defer cancel()
+	p, err := reconcile.Look(ctx, cfg, o.shadow)
+	if err != nil {
+		return err
+	}
+	if o.output == "json" {
+		if err := writeJSON(s, p); err != nil {
+			return err
+		}
+	} else {
+		printPreview(s.out, p)
+	}
+	switch {
+	case p.Refused != "":
+		return refusal{errors.New(p.Refused)}
+	case p.Over != "" || o.output == "json":
+		return nil
+	case o.shadow:
+		fmt.Fprintln(s.out, "\ngates were asked; nothing was changed")
+	default:
+		fmt.Fprintln(s.out, "\nnothing was changed; add --yes")
+	}
+	return nil
+}

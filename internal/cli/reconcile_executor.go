@@ -1,0 +1,273 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"os"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+
+	"github.com/muster-dev/muster/internal/cloud"
+	"github.com/muster-dev/muster/internal/cloud/aws"
+	cloudopen "github.com/muster-dev/muster/internal/cloud/open"
+	"github.com/muster-dev/muster/internal/cluster"
+	"github.com/muster-dev/muster/internal/kubeapi"
+	"github.com/muster-dev/muster/internal/labctl"
+	"github.com/muster-dev/muster/internal/observe"
+	"github.com/muster-dev/muster/internal/plan"
+	"github.com/muster-dev/muster/internal/probe"
+	"github.com/muster-dev/muster/internal/reconcile"
+	"github.com/muster-dev/muster/internal/reconcile/byhand"
+	"github.com/muster-dev/muster/internal/reconcile/bykops"
+	"github.com/muster-dev/muster/internal/reconcile/bylab"
+	"github.com/muster-dev/muster/internal/report"
+	"github.com/muster-dev/muster/internal/store"
+	"github.com/muster-dev/muster/internal/vantage"
+)
+
+// executorFlags say with what a plan is carried out. Which of them matter is the
+// plan's: it names its executor.
+type executorFlags struct {
+	kops       string
+	kopsBefore string
+	kubeconfig string
+	context    string
+	targetDir  string
+	confirmed  []string
+	probeImage string
+}
+
+func (x *executorFlags) addTo(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&x.kops, "kops", "", "the kops `binary` that applies the cluster (default: $KOPS, then PATH)")
+	f.StringVar(&x.kopsBefore, "kops-before", "", "the kops `binary` that made the cluster as it was, for the way back")
+	f.StringVar(&x.kubeconfig, "kubeconfig", "", "`file` that leads to the cluster's API (default: $KUBECONFIG, else ~/.kube/config)")
+	f.StringVar(&x.context, "context", "", "`name` of the kubeconfig's context (default: its current one)")
+	f.StringVar(&x.targetDir, "target-dir", "", "`directory` that kops update cluster --target=terraform wrote, to be looked at before it is applied")
+	f.StringSliceVar(&x.confirmed, "confirmed", nil, "`steps`, by name, that you have seen done, of those that no look at a cluster shows (plans via terraform)")
+	f.StringVar(&x.probeImage, "probe-image", "", "`image` with muster as its entry point, to measure from workers with (default: workers do not measure)")
+}
+
+// equip chooses what carries a plan out, and what measures meanwhile.
+func (o *reconcileOptions) equip(ctx context.Context, cfg *reconcile.Config, st store.Store) error {
+	via := cfg.Plan.Problem.Via
+	if (via == plan.Lab) != (o.dir != "") {
+		if via == plan.Lab {
+			return usagef("the plan is for a lab; name it with --dir DIR")
+		}
+		return usagef("the plan is for %s and not for a lab; leave --dir out", via)
+	}
+	if via == plan.Lab {
+		lab := labctl.Client{Dir: o.dir}
+		executor, err := bylab.New(lab, cfg.Plan)
+		if err != nil {
+			return usageError{err}
+		}
+		cfg.Executor, cfg.Vantages = executor, []reconcile.Vantage{bylab.Workers{Lab: lab}}
+		return nil
+	}
+	seen, err := observe.Stored(ctx, st, o.name)
+	if err != nil {
+		return err
+	}
+	provider, err := cloudopen.Provider(ctx, seen.Spec, cloudopen.Config{Getenv: os.Getenv, Timeout: planTimeout})
+	if errors.Is(err, cloud.ErrUsage) {
+		return usageError{err}
+	}
+	if err != nil {
+		return err
+	}
+	r := reality{flags: o.executorFlags, state: o.state, store: st, spec: seen.Spec, version: seen.Version, provider: provider, problem: cfg.Plan.Problem, dry: !o.yes || o.shadow}
+	if via == plan.Terraform {
+		cfg.Executor = byhand.New(byhand.Config{Problem: cfg.Plan.Problem, Look: r.look, TargetDir: o.targetDir, Confirmed: o.confirmed})
+	} else if cfg.Executor, err = r.kops(ctx); err != nil {
+		return err
+	}
+	if !r.dry {
+		cfg.Vantages, cfg.Unmeasured = r.vantages(ctx)
+		if o.probeImage != "" {
+			cfg.Baseline = podBaseline
+		}
+	}
+	return nil
+}
+
+// podBaseline is how long pods on workers may take to measure: the baseline is
+// over sooner, once each vantage point has.
+const podBaseline = 3 * time.Minute
+
+// reality is a real cluster, and how it is reached.
+type reality struct {
+	flags    executorFlags
+	state    string
+	store    store.Store
+	spec     *cluster.Cluster
+	version  string // of the kOps that last updated it
+	provider cloud.Provider
+	problem  plan.Problem
+	dry      bool // nothing is going to be done
+}
+
+// look reads the cluster as muster plan cluster does.
+func (r reality) look(ctx context.Context) (reconcile.World, error) {
+	seen, err := observe.Stored(ctx, r.store, r.spec.Name)
+	if err != nil {
+		return reconcile.World{}, err
+	}
+	if err := seen.Look(ctx, r.provider); err != nil {
+		return reconcile.World{}, err
+	}
+	p := r.problem
+	now, facts, err := seen.Problem(plan.Ask{To: p.To, Via: p.Via, Endpoints: p.Endpoints, NoBridge: p.NoBridge, CreateBalancer: p.CreateBalancer, MaxAway: p.MaxAway})
+	if err != nil {
+		return reconcile.World{}, err
+	}
+	w := reconcile.World{Facts: facts}
+	for _, s := range now.Starts {
+		w.States = append(w.States, s.State)
+	}
+	return w, nil
+}
+
+func (r reality) via() kubeapi.Config {
+	return kubeapi.Config{Kubeconfig: r.flags.kubeconfig, Context: r.flags.context}
+}
+
+// kops makes the executor that works with the operator's kops. A dry run does
+// without what only acting needs.
+func (r reality) kops(ctx context.Context) (*bykops.Executor, error) {
+	cfg := bykops.Config{Problem: r.problem, Store: r.store, Provider: r.provider, Overlay: bykops.Gossip{Spec: r.spec, Via: r.via()}}
+	var err error
+	if cfg.Kops, err = bykops.FindKops(ctx, r.flags.kops, r.state, cluster.Release136); err != nil && !r.dry {
+		return nil, usageError{err}
+	}
+	if r.flags.kopsBefore != "" {
+		release, err := cluster.ParseRelease(cmp.Or(r.version, cluster.Release135.String()))
+		if err == nil {
+			cfg.Before, err = bykops.FindKops(ctx, r.flags.kopsBefore, r.state, release)
+		}
+		if err != nil {
+			return nil, usagef("--kops-before: %w", err)
+		}
+	}
+	client, err := r.client()
+	switch {
+	case err == nil:
+		cfg.Kube = client
+	case !r.dry:
+		return nil, err
+	}
+	if r.spec.Cloud == cluster.AWS {
+		operator, err := aws.NewOperator(ctx, aws.Config{Cluster: r.spec.Name, Region: cloudopen.Region(r.spec)})
+		if err != nil {
+			return nil, usageError{err}
+		}
+		cfg.Machines, cfg.Infrastructure = operator, operator
+	}
+	return bykops.New(cfg)
+}
+
+func (r reality) client() (kubernetes.Interface, error) {
+	api, err := kubeapi.Open(r.via())
+	if err != nil {
+		return nil, err
+	}
+	return kubernetes.NewForConfig(api.Rest)
+}
+
+// vantages are the places to measure from; what cannot measure is said.
+func (r reality) vantages(ctx context.Context) (all []reconcile.Vantage, missing []report.Unmeasured) {
+	unmeasured := func(vantage, why string) { missing = append(missing, report.Unmeasured{Vantage: vantage, Why: why}) }
+	server := "api.internal." + r.spec.Name
+	api, err := kubeapi.Open(r.via())
+	var roots *x509.CertPool
+	var targets []probe.Target
+	if err == nil {
+		roots, targets, err = r.targets(ctx, api.Rest)
+	}
+	if err != nil {
+		unmeasured("operator", err.Error())
+		return nil, missing
+	}
+	operator, silent, err := vantage.NewOperator(ctx, server, roots, targets)
+	missing = append(missing, silent...)
+	if err != nil {
+		unmeasured("operator", err.Error())
+	} else {
+		all = append(all, operator)
+	}
+	client, err := kubernetes.NewForConfig(api.Rest)
+	switch {
+	case r.flags.probeImage == "":
+		unmeasured("workers", "no --probe-image was given")
+	case err != nil:
+		unmeasured("workers", err.Error())
+	default:
+		args := vantage.Args(server, append([]probe.Target{{Path: probe.ByName, Port: 443}}, near(targets)...))
+		for _, g := range r.spec.GroupsOf(cluster.RoleNode) {
+			all = append(all, vantage.NewWorkers(vantage.Config{Client: client, Group: g.Name, Image: r.flags.probeImage, Args: args}))
+		}
+	}
+	return all, missing
+}
+
+// near are the targets that a worker reaches the API by: private addresses, or
+// whatever the load balancers have where that is none.
+func near(targets []probe.Target) (all []probe.Target) {
+	for _, t := range targets {
+		if t.Addr.IsValid() {
+			all = append(all, t)
+		}
+	}
+	far := func(t probe.Target) bool { return !t.Addr.Addr().IsPrivate() }
+	if slices.ContainsFunc(all, func(t probe.Target) bool { return !far(t) }) {
+		all = slices.DeleteFunc(all, far)
+	}
+	return all
+}
+
+// targets are what the operator's machine may reach the API by: the server of the
+// kubeconfig first, then each address of the load balancers.
+func (r reality) targets(ctx context.Context, config *rest.Config) (*x509.CertPool, []probe.Target, error) {
+	if err := rest.LoadTLSFiles(config); err != nil {
+		return nil, nil, err
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(config.CAData) {
+		return nil, nil, errors.New("the kubeconfig has no certificate authority to check the API server by")
+	}
+	u, err := url.Parse(config.Host)
+	if err != nil || u.Hostname() == "" {
+		return nil, nil, errors.New("the kubeconfig's server is no URL")
+	}
+	port, err := strconv.ParseUint(cmp.Or(u.Port(), "443"), 10, 16)
+	if err != nil {
+		return nil, nil, fmt.Errorf("the kubeconfig's server has the port %q", u.Port())
+	}
+	targets := []probe.Target{{Path: vantage.Kubeconfig, Host: u.Hostname(), Port: uint16(port)}}
+	seen, err := r.provider.Observe(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, lb := range seen.LoadBalancers {
+		for _, a := range lb.Addresses {
+			// Each is a path of its own: one that fails is not hidden by the others.
+			path := probe.LoadBalancer
+			if len(lb.Addresses) > 1 {
+				path = probe.Path(fmt.Sprintf("%s %s", probe.LoadBalancer, a))
+			}
+			targets = append(targets, probe.Target{Path: path, Addr: netip.AddrPortFrom(a, 443)})
+		}
+	}
+	return roots, targets, nil
+}

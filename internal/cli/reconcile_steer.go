@@ -1,0 +1,261 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/muster-dev/muster/internal/lock"
+	"github.com/muster-dev/muster/internal/plan"
+	"github.com/muster-dev/muster/internal/reconcile"
+	"github.com/muster-dev/muster/internal/store"
+)
+
+// stand is a run and where it stands.
+type stand struct {
+	store  store.Store
+	status reconcile.Status
+	record reconcile.Record
+}
+
+// stand reads the run under way, or the last.
+func (f *runFlags) stand(ctx context.Context, s streams) (stand, error) {
+	var out stand
+	var err error
+	if out.store, err = f.open(ctx, s); err != nil {
+		return out, err
+	}
+	if out.record, err = f.current(ctx, out.store); err != nil {
+		return out, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	l, err := lock.Inspect(ctx, out.store, reconcile.LockKey(f.name))
+	if err != nil {
+		return out, err
+	}
+	out.status, err = out.record.Status(l)
+	return out, err
+}
+
+func newReconcileStatus(s streams) *cobra.Command {
+	var f runFlags
+	var output string
+	cmd := &cobra.Command{
+		Use:   "status NAME",
+		Short: "Show where a run stands, who is at it, and what lets it go on",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkOutput(output, "text", "json"); err != nil {
+				return err
+			}
+			if err := f.settle(cmd, args); err != nil {
+				return err
+			}
+			at, err := f.stand(cmd.Context(), s)
+			if err != nil {
+				return err
+			}
+			if output == "json" {
+				return writeJSON(s, statusJSON(at))
+			}
+			printStatus(s.out, at, f)
+			return nil
+		},
+	}
+	f.addTo(cmd)
+	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
+	return cmd
+}
+
+// statusOutput is what status prints as JSON.
+type statusOutput struct {
+	reconcile.Status
+	Direction string        `json:"direction"`
+	Steps     int           `json:"steps"`
+	Done      int           `json:"done"`
+	Next      *plan.Planned `json:"next,omitempty"`
+}
+
+func statusJSON(at stand) statusOutput {
+	st := at.status
+	out := statusOutput{Status: st, Direction: string(st.Leg.Direction), Steps: len(st.Leg.Steps), Done: st.Leg.Done}
+	if next, ok := st.Next(); ok {
+		out.Next = &next
+	}
+	return out
+}
+
+func printStatus(w io.Writer, at stand, f runFlags) {
+	st, p := at.status, at.record.Plan.Problem
+	live := st.Lock.Held(time.Now())
+	verdict := "stopped"
+	switch {
+	case st.Over != "":
+		verdict = st.Over
+	case live:
+		verdict = "under way"
+	case st.Ended != "":
+		verdict = st.Ended
+	}
+	fmt.Fprintf(w, "%s   run %s   %s -> %s   %d of %d steps %s   %s\n", st.Cluster, st.Run, p.From, p.To, st.Leg.Done, len(st.Leg.Steps), st.Leg.Direction, verdict)
+	row := func(head, text string) {
+		if text != "" {
+			fmt.Fprintf(w, "%-9s  %s\n", head, text)
+		}
+	}
+	if next, ok := st.Next(); ok {
+		begun := ""
+		if st.Begun {
+			begun = "   (begun)"
+		}
+		row("next", fmt.Sprintf("step %d, %s%s", next.Number, next.Title, begun))
+	}
+	if !live {
+		row("why", st.Why)
+	}
+	row("bridges", strings.Join(st.Up, ", "))
+	if live {
+		row("lock", st.Lock.String())
+	}
+	if c := st.Control.Paused; c != nil {
+		row("paused", c.String()+"; muster reconcile resume "+f.again()+" lets it go on")
+	}
+	if c := st.Control.Abort; c != nil {
+		row("abort", "asked for "+c.String())
+	}
+	if st.Over == "" && !live {
+		row("go on", "muster reconcile "+map[bool]string{true: "lab ", false: "cluster "}[f.dir != ""]+f.again()+" --yes")
+	}
+}
+
+// steerCommand is a command that says one thing to a run.
+func steerCommand(s streams, use, short string, say func(ctx context.Context, at stand, w reconcile.Word) (string, error)) *cobra.Command {
+	var f runFlags
+	var why string
+	cmd := &cobra.Command{
+		Use:   use,
+		Short: short,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := f.settle(cmd, args); err != nil {
+				return err
+			}
+			at, err := f.stand(cmd.Context(), s)
+			if err != nil {
+				return err
+			}
+			if at.status.Over != "" {
+				return usagef("run %s of %s is over: %s", at.status.Run, f.name, at.status.Over)
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), storeTimeout)
+			defer cancel()
+			said, err := say(ctx, at, reconcile.Word{By: owner(), At: time.Now().UTC().Truncate(time.Second), Why: why})
+			if err != nil {
+				return err
+			}
+			if !at.status.Lock.Held(time.Now()) {
+				said += "; no process is at it now"
+			}
+			_, err = fmt.Fprintln(s.out, said)
+			return err
+		},
+	}
+	f.addTo(cmd)
+	cmd.Flags().StringVar(&why, "why", "", "the `reason`, for the journal")
+	return cmd
+}
+
+func newReconcilePause(s streams) *cobra.Command {
+	return steerCommand(s, "pause NAME", "Let a run stop before its next action", func(ctx context.Context, at stand, w reconcile.Word) (string, error) {
+		err := reconcile.Steer(ctx, at.store, at.status.Cluster, at.status.Run, func(c *reconcile.Control) { c.Paused = &w })
+		return "paused: nothing is changed after the action under way", err
+	})
+}
+
+func newReconcileResume(s streams) *cobra.Command {
+	return steerCommand(s, "resume NAME", "Take a pause back", func(ctx context.Context, at stand, _ reconcile.Word) (string, error) {
+		err := reconcile.Steer(ctx, at.store, at.status.Cluster, at.status.Run, func(c *reconcile.Control) { c.Paused = nil })
+		return "resumed", err
+	})
+}
+
+func newReconcileRelease(s streams) *cobra.Command {
+	return steerCommand(s, "release NAME", "Release the hold that a run is at, or comes to next", func(ctx context.Context, at stand, w reconcile.Word) (string, error) {
+		step, ok, err := reconcile.ReleaseNext(ctx, at.store, at.status, w)
+		if err != nil {
+			return "", err
+		}
+		if !ok {
+			return "", usagef("run %s of %s has no hold before it", at.status.Run, at.status.Cluster)
+		}
+		return "released the hold before step " + step, nil
+	})
+}
+
+// askToAbort asks a run that another process is at to abort. It returns false if
+// none is.
+func (o *reconcileOptions) askToAbort(ctx context.Context, s streams, why string) (bool, error) {
+	at, err := o.stand(ctx, s)
+	if err != nil || !at.status.Lock.Held(time.Now()) {
+		return false, err
+	}
+	if !o.yes {
+		return true, usagef("%s is at it: %s; add --yes to let it abort after the action under way", at.status.Cluster, at.status.Lock)
+	}
+	w := reconcile.Word{By: owner(), At: time.Now().UTC().Truncate(time.Second), Why: why}
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	if err := reconcile.Steer(ctx, at.store, at.status.Cluster, at.status.Run, func(c *reconcile.Control) { c.Abort = &w }); err != nil {
+		return true, err
+	}
+	_, err = fmt.Fprintf(s.out, "asked: %s aborts after the action under way\n", at.status.Lock.Owner)
+	return true, err
+}
+
+func newReconcileUnlock(s streams) *cobra.Command {
+	var f runFlags
+	var force bool
+	cmd := &cobra.Command{
+		Use:   "unlock NAME --force",
+		Short: "Take the lock away from whoever has it, and say whose it was",
+		Long: `unlock breaks a cluster's lock. A lock that nobody renews expires by itself after two
+minutes; break it only if you know that its process is gone. One that is not gone finds
+out before its next action and stops.
+
+` + exitCodes,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := f.settle(cmd, args); err != nil {
+				return err
+			}
+			st, err := f.open(cmd.Context(), s)
+			if err != nil {
+				return err
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), storeTimeout)
+			defer cancel()
+			key := reconcile.LockKey(f.name)
+			is, err := lock.Inspect(ctx, st, key)
+			switch {
+			case err != nil:
+				return err
+			case !is.Held(time.Now()):
+				_, err = fmt.Fprintf(s.out, "%s is not locked\n", f.name)
+				return err
+			case !force:
+				return usagef("%s is locked by %s; --force takes the lock away", f.name, is)
+			}
+			was, err := lock.Break(ctx, st, key)
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(s.out, "unlocked   it was %s\n", was)
+			return err
+		},
+	}
+	f.addTo(cmd)
+	cmd.Flags().BoolVar(&force, "force", false, "take it away, whoever has it")
+	return cmd
+}

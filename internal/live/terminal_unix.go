@@ -1,0 +1,46 @@
+//go:build linux || darwin || freebsd || netbsd || openbsd
+
+package live
+
+import (
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// redraws reports whether w is a terminal that can redraw.
+func redraws(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok || os.Getenv("TERM") == "dumb" {
+		return false
+	}
+	_, err := unix.IoctlGetTermios(int(f.Fd()), getTermios)
+	return err == nil
+}
+
+// columns is how wide a terminal is; 0 if it does not say.
+func columns(f *os.File) int {
+	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
+	if err != nil {
+		return 0
+	}
+	return int(size.Col)
+}
+
+// quiet makes a terminal give keys one by one and not show them; reads give up
+// after a tenth of a second. Interrupts stay what they are. restore undoes it.
+func quiet(f *os.File) (restore func(), err error) {
+	fd := int(f.Fd())
+	was, err := unix.IoctlGetTermios(fd, getTermios)
+	if err != nil {
+		return nil, err
+	}
+	now := *was
+	now.Lflag &^= unix.ICANON | unix.ECHO
+	now.Cc[unix.VMIN], now.Cc[unix.VTIME] = 0, 1
+	if err := unix.IoctlSetTermios(fd, setTermios, &now); err != nil {
+		return nil, err
+	}
+	return func() { _ = unix.IoctlSetTermios(fd, setTermios, was) }, nil // a terminal that is gone needs nothing
+}
