@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/muster-dev/muster/internal/cloud"
 	"github.com/muster-dev/muster/internal/reconcile"
@@ -36,7 +37,11 @@ func printPreview(w io.Writer, p reconcile.Preview) {
 			}
 		}
 		for _, a := range s.Actions {
-			fmt.Fprintf(w, "       %s\n", a.What)
+			what := a.What
+			if a.Node != "" && !strings.Contains(what, a.Node) {
+				what = a.Node + ": " + what
+			}
+			fmt.Fprintf(w, "       %s\n", what)
 			for _, g := range a.Gates {
 				if g.Verdict != "" {
 					fmt.Fprintf(w, "         gate %-8s %s: %s\n", g.Verdict, g.Name, g.Reason)

@@ -285,9 +285,10 @@ func rehearseOne(ctx context.Context, o rehearseOptions, to cluster.Topology, s 
 		Dir:      filepath.Join(dir, "lab"),
 		Programs: programs,
 		Netns:    o.netns,
-		Progress: p,
 
 		Kubernetes: o.kubernetes,
+
+		Progress: p,
 	}
 	p.audit(file, c, cfg.Start(), to, overlay)
 	switch {

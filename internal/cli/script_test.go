@@ -53,6 +53,9 @@ func TestScripts(t *testing.T) {
 			"serves":      serves,
 			"replaces":    replaces,
 			"migrated":    migrated,
+			"stopped":     stopped,
+			"locked":      locked,
+			"tampered":    tampered,
 			"signingkeys": signingkeys,
 		},
 	})

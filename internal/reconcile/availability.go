@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	defaultBaseline = 10 * time.Second
+	defaultBaseline = 3 * time.Minute
 	// baselineProbes of each vantage point are enough of a baseline.
 	baselineProbes = 20
 	// leastTolerance is a gap that nobody's kubelet notices: it renews its lease
@@ -84,9 +84,9 @@ func (d *driver) baseline(ctx context.Context, w *watch) (Result, error) {
 	if _, ok := d.next(); !ok || len(d.Vantages) == 0 {
 		return Result{}, nil
 	}
-	d.Progress.Note(fmt.Sprintf("measuring for up to %v before anything is done", d.Baseline))
-	for began := time.Now(); time.Since(began) < d.Baseline && !d.measuredEnough(); {
-		if !pause(ctx, min(d.Baseline, time.Second)) {
+	d.Progress.Note("measuring before anything is done")
+	for began := time.Now(); time.Since(began) < d.Baseline && !d.measuredEnough(w); {
+		if !pause(ctx, time.Second) {
 			return Result{}, context.Cause(ctx)
 		}
 	}
@@ -97,8 +97,8 @@ func (d *driver) baseline(ctx context.Context, w *watch) (Result, error) {
 		switch {
 		case w.trouble(v.Name()) != nil:
 			return stoppedBy(fmt.Sprintf("%s cannot measure: %v", v.Name(), w.trouble(v.Name()))), nil
-		case !ok:
-			return stoppedBy(fmt.Sprintf("%s measured nothing in %v", v.Name(), d.Baseline)), nil
+		case !ok || best.Sent < baselineProbes:
+			return stoppedBy(fmt.Sprintf("%s sent %d probes in %v, and %d are needed to compare with", v.Name(), best.Sent, d.Baseline, baselineProbes)), nil
 		case best.Failed == best.Sent:
 			return stoppedBy(fmt.Sprintf("%s reaches the API on no path: %s", v.Name(), best.LastErr)), nil
 		}
@@ -107,9 +107,14 @@ func (d *driver) baseline(ctx context.Context, w *watch) (Result, error) {
 	return Result{}, nil
 }
 
-func (d *driver) measuredEnough() bool {
+// measuredEnough reports whether there is nothing to wait for any more.
+func (d *driver) measuredEnough(w *watch) bool {
+	recent := d.meter.Recent()
 	for _, v := range d.Vantages {
-		if best, ok := bestOf(d.meter.Recent(), v.Name()); !ok || best.Sent < baselineProbes {
+		if w.trouble(v.Name()) != nil {
+			return true
+		}
+		if best, ok := bestOf(recent, v.Name()); !ok || best.Sent < baselineProbes {
 			return false
 		}
 	}

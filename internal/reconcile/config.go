@@ -44,9 +44,10 @@ type Config struct {
 	Vantages []Vantage
 	// Unmeasured are vantage points that there are none of, for the journal.
 	Unmeasured []report.Unmeasured
-	// Baseline is how long is measured before the first action, which is what
-	// the availability gate's tolerance comes from. Default 10 s; it is over
-	// sooner once each vantage point has sent twenty probes.
+	// Baseline is how long it may take until every vantage point has sent twenty
+	// probes, before anything is done: the availability gate's tolerance comes
+	// from them. Default 3 min, in which a pod has pulled its image; one that
+	// has sent fewer by then stops the run.
 	Baseline time.Duration
 
 	// Progress is told what happens, as it happens. nil tells nobody.

@@ -1,0 +1,86 @@
+package cli_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/muster-dev/muster/internal/cluster"
+	"github.com/muster-dev/muster/internal/journal"
+	"github.com/muster-dev/muster/internal/lock"
+	"github.com/muster-dev/muster/internal/plan"
+	"github.com/muster-dev/muster/internal/reconcile"
+	"github.com/muster-dev/muster/internal/report"
+	"github.com/muster-dev/muster/internal/store"
+	"github.com/muster-dev/muster/internal/store/open"
+)
+
+// stopped MANIFEST STATE STEPS leaves in a state store what a migration leaves
+// that was stopped by a gate after some steps.
+func stopped(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: stopped MANIFEST STATE STEPS")
+	}
+	steps, err := strconv.Atoi(args[2])
+	ts.Check(err)
+	ctx := context.Background()
+	c, err := cluster.Parse(args[0], []byte(ts.ReadFile(args[0])))
+	ts.Check(err)
+	found, err := plan.Find(ctx, plan.FromSpec(c, cluster.Release135, plan.Ask{}))
+	ts.Check(err)
+	file := plan.Seal(found, nil)
+	data, err := file.JSON()
+	ts.Check(err)
+	st, err := open.Store(ctx, args[1], open.Config{Getenv: os.Getenv})
+	ts.Check(err)
+	dir := store.Layout(c.Name).Muster("runs", reconcile.RunID(file))
+	_, err = st.Put(ctx, dir+"/plan.json", data, store.Absent)
+	ts.Check(err)
+	j, err := journal.Open(ctx, st, dir+"/journal")
+	ts.Check(err)
+	write := func(e journal.Entry, detail any) {
+		e.Detail, err = json.Marshal(detail)
+		ts.Check(err)
+		_, err = j.Append(ctx, journal.Writer{By: "ada@laptop process 7", Token: 1}, e)
+		ts.Check(err)
+	}
+	write(journal.Entry{Kind: journal.Begun}, report.Begun{Plan: file.ID, Leg: 1, Direction: report.Forward})
+	for _, s := range file.Steps[:steps] {
+		write(journal.Entry{Kind: journal.Intent, Step: report.StepKey(s)}, report.Intent{What: s.Title})
+		write(journal.Entry{Kind: journal.Outcome, Step: report.StepKey(s), Result: "done"}, report.Outcome{})
+	}
+	write(journal.Entry{Kind: journal.Ended, Result: reconcile.EndedStopped}, report.Ended{Why: `gate "both ports answer": fail: 3988 refused`})
+}
+
+// locked STATE OWNER takes the cluster's lock for somebody who does not give it
+// back.
+func locked(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: locked STATE OWNER")
+	}
+	ctx := context.Background()
+	st, err := open.Store(ctx, args[0], open.Config{Getenv: os.Getenv})
+	ts.Check(err)
+	_, err = lock.Acquire(ctx, st, reconcile.LockKey("atlas.k8s.local"), args[1], "a story")
+	ts.Check(err)
+}
+
+// tampered DIR changes a word in the journal of the run that is kept in a
+// directory.
+func tampered(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: tampered DIR")
+	}
+	entries, err := filepath.Glob(filepath.Join(ts.MkAbs(args[0]), "*", "muster", "runs", "*", "journal", "0000003.json"))
+	ts.Check(err)
+	for _, e := range entries {
+		data, err := os.ReadFile(e)
+		ts.Check(err)
+		ts.Check(os.WriteFile(e, bytes.Replace(data, []byte("done"), []byte("gone"), 1), 0o600))
+	}
+}
