@@ -6,6 +6,7 @@ AWSTESTS := TestAWS|Test[A-Za-z0-9]*Moto
 # Tests are compiled as the programs are, so that what both link is compiled once.
 GOTEST := CGO_ENABLED=0 $(GOTESTSUM) -- -trimpath
 NFPM := CGO_ENABLED=0 GOFLAGS=-trimpath go tool -modfile=tools/nfpm/go.mod nfpm
+K8SVERSION = $(shell awk '$$1 == "k8s.io/kubernetes" {print $$2}' test/cluster/kubernetes/go.mod)
 VERSION ?= 0.0.0-dev
 ARCH := $(shell go env GOARCH)
 FUZZTIME ?= 20s
@@ -50,6 +51,18 @@ test-lab: build ## whole clusters of real processes
 
 test-faults: build ## the same with faults, on each overlay
 	MUSTER_BIN=$(CURDIR)/bin $(GOTEST) -count=1 -timeout 12m -p 1 -run '^TestLabFaults' ./test/lab
+
+test-cluster: build kubernetes ## labs with a real control plane: kube-apiserver on each node, and etcd (network namespaces; the first build takes minutes)
+	MUSTER_BIN=$(CURDIR)/bin KUBE_APISERVER=$(CURDIR)/bin/kube-apiserver ETCD=$(CURDIR)/bin/etcd \
+	  $(GOTEST) -count=1 -timeout 30m -p 1 ./test/cluster
+
+kubernetes: bin/kube-apiserver bin/etcd ## what `muster lab up --apiserver real` runs, into bin/
+
+bin/kube-%: test/cluster/kubernetes/go.mod
+	cd $(<D) && go build -ldflags='-s -w -X k8s.io/component-base/version.gitVersion=$(K8SVERSION)' -o $(CURDIR)/$@ k8s.io/kubernetes/cmd/$(@F)
+
+bin/etcd: test/cluster/etcd/go.mod
+	cd $(<D) && CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o $(CURDIR)/$@ go.etcd.io/etcd/server/v3
 
 test-failover: build ## what API servers that fail cost a worker's connections: failover ROW RECOVERY_MS FAILED_NEW ok|late
 	@MUSTER_BIN=$(CURDIR)/bin go test -count=1 -timeout 15m -run '^TestFailover$$' -v ./test/failover | grep -E '^ *failover |^(FAIL|panic|ok|---)|SKIPPED|failover_test'
@@ -103,4 +116,4 @@ fuzz: ## every fuzzer for FUZZTIME (default 20s)
 clean: ## remove what build made
 	rm -rf bin packaging/man packaging/completion
 
-.PHONY: help build demo test test-unit test-race test-mesh test-aws moto test-lab test-faults test-failover test-soak cross packages test-packages lint bench bench-aws bench-balancer fuzz fuzz-legacy clean
+.PHONY: help build demo test test-unit test-race test-mesh test-aws moto test-lab test-faults test-cluster kubernetes test-failover test-soak cross packages test-packages lint bench bench-aws bench-balancer fuzz fuzz-legacy clean

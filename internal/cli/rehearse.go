@@ -285,9 +285,6 @@ func rehearseOne(ctx context.Context, o rehearseOptions, to cluster.Topology, s 
 		Dir:      filepath.Join(dir, "lab"),
 		Programs: programs,
 		Netns:    o.netns,
-
-		Kubernetes: o.kubernetes,
-
 		Progress: p,
 	}
 	p.audit(file, c, cfg.Start(), to, overlay)

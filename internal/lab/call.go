@@ -71,6 +71,12 @@ type statusError struct {
 
 func (e *statusError) Error() string { return e.says }
 
+// notFound reports whether an API server has no such object.
+func notFound(err error) bool {
+	status := (*statusError)(nil)
+	return errors.As(err, &status) && status.code == http.StatusNotFound
+}
+
 // dial connects from the machine.
 func (m *machine) dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	m.mu.Lock()
@@ -137,7 +143,7 @@ func (l *Lab) NodesReady(ctx context.Context) (ready []string, err error) {
 // deleteNode takes a node out of the API, if it is there.
 func (l *Lab) deleteNode(ctx context.Context, name string) error {
 	_, err := l.operate(ctx, http.MethodDelete, "/api/v1/nodes/"+name)
-	if status := (*statusError)(nil); errors.As(err, &status) && status.code == http.StatusNotFound {
+	if notFound(err) {
 		return nil
 	}
 	return err

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -36,6 +37,8 @@ type kubeletConfig struct {
 	// Lease is whether the API server keeps leases, by which a real control plane
 	// sees that nodes live.
 	Lease bool `json:"lease,omitempty"`
+	// Pause is between two probes of a path; 0 means the prober's own.
+	Pause time.Duration `json:"pause,omitempty"`
 }
 
 func (l *Lab) kubeletConfig(m *machine) kubeletConfig {
@@ -52,6 +55,9 @@ func (l *Lab) kubeletConfig(m *machine) kubeletConfig {
 		Lease:       l.cfg.Kubernetes.Real(),
 		Targets:     []probe.Target{{Path: probe.ByName, Port: APIPort}},
 	}
+	if cfg.Lease {
+		cfg.Pause = kubernetesPause
+	}
 	for _, a := range layout.balancer(APIPort) {
 		cfg.Targets = append(cfg.Targets, probe.Target{Path: probe.LoadBalancer, Addr: a})
 	}
@@ -60,6 +66,10 @@ func (l *Lab) kubeletConfig(m *machine) kubeletConfig {
 	}
 	return cfg
 }
+
+// kubernetesPause is between two probes where the API servers are real ones: each
+// answer costs those milliseconds of processor time, and the machine is one.
+const kubernetesPause = 250 * time.Millisecond
 
 // kubeletBeat is how often the stand-in says that its node is well.
 const kubeletBeat = time.Second
@@ -125,6 +135,7 @@ func runKubelet(ctx context.Context, cfg kubeletConfig) error {
 			HostsFile:  cfg.HostsFile,
 			Roots:      roots,
 			Targets:    cfg.Targets,
+			Interval:   cfg.Pause,
 		}, samples)
 	})
 	return g.Wait()
@@ -161,11 +172,13 @@ func (c kubeletConfig) beat(ctx context.Context, client *http.Client) error {
 		}}},
 	}
 	const nodes = "/api/v1/nodes"
-	status, err := c.send(ctx, client, http.MethodPut, nodes+"/"+c.Node+"/status", object)
-	if err == nil && status == http.StatusNotFound {
-		status, err = c.send(ctx, client, http.MethodPost, nodes, object)
+	// A patch, as a kubelet's: a whole Node without the taints that the server gave
+	// it is refused.
+	err := c.send(ctx, client, http.MethodPatch, nodes+"/"+c.Node+"/status", object)
+	if notFound(err) {
+		err = c.send(ctx, client, http.MethodPost, nodes, object)
 	}
-	if err = refused(status, err); err != nil || !c.Lease {
+	if err != nil || !c.Lease {
 		return err
 	}
 	return c.renew(ctx, client)
@@ -183,39 +196,34 @@ func (c kubeletConfig) renew(ctx context.Context, client *http.Client) error {
 		},
 	}
 	const leases = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
-	status, err := c.send(ctx, client, http.MethodPatch, leases+"/"+c.Node, lease)
-	if err == nil && status == http.StatusNotFound {
-		status, err = c.send(ctx, client, http.MethodPost, leases, lease)
-	}
-	return refused(status, err)
-}
-
-// refused turns an answer that is no success into an error.
-func refused(status int, err error) error {
-	if err == nil && status >= 300 {
-		return fmt.Errorf("the API server answered %d", status)
+	err := c.send(ctx, client, http.MethodPatch, leases+"/"+c.Node, lease)
+	if notFound(err) {
+		err = c.send(ctx, client, http.MethodPost, leases, lease)
 	}
 	return err
 }
 
-func (c kubeletConfig) send(ctx context.Context, client *http.Client, method, path string, object any) (int, error) {
+func (c kubeletConfig) send(ctx context.Context, client *http.Client, method, path string, object any) error {
 	body, err := json.Marshal(object)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	req, err := http.NewRequestWithContext(ctx, method, "https://"+c.ServerName+path, bytes.NewReader(body))
 	if err != nil {
-		return 0, err
+		return err
 	}
 	req.Header.Set("Content-Type", "application/json")
 	if method == http.MethodPatch {
-		req.Header.Set("Content-Type", "application/merge-patch+json")
+		req.Header.Set("Content-Type", "application/strategic-merge-patch+json")
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	defer resp.Body.Close()
-	_, err = io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10))
-	return resp.StatusCode, err
+	said, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+	if err == nil && resp.StatusCode >= 300 {
+		err = &statusError{resp.StatusCode, fmt.Sprintf("%s %s answered %s: %.200s", method, path, resp.Status, strings.TrimSpace(string(said)))}
+	}
+	return err
 }

@@ -154,7 +154,7 @@ func (l *Lab) Running(name string) ([]Running, error) {
 	}
 	m.mu.Unlock()
 	// Before those of each process: what appears in between is no stranger.
-	listening, err := m.gossipListeners(processes)
+	listening, err := m.listeners(processes)
 	if err != nil {
 		return nil, err
 	}
@@ -167,7 +167,7 @@ func (l *Lab) Running(name string) ([]Running, error) {
 		if err != nil {
 			return nil, err
 		}
-		sockets, err := proc.Listeners(process.PID())
+		sockets, err := proc.Held(process.PID(), listening)
 		if err != nil {
 			return nil, err
 		}
@@ -175,7 +175,8 @@ func (l *Lab) Running(name string) ([]Running, error) {
 	}
 	slices.SortFunc(all, func(a, b Running) int { return a.PID - b.PID })
 	strange := slices.DeleteFunc(listening, func(s proc.Socket) bool {
-		return slices.ContainsFunc(all, func(r Running) bool { return slices.Contains(r.Sockets, s) })
+		ours := m.space != nil || s.Local.Addr() == m.Addr
+		return !ours || !slices.Contains(gossipPorts, s.Local.Port()) || slices.ContainsFunc(all, func(r Running) bool { return slices.Contains(r.Sockets, s) })
 	})
 	if len(strange) > 0 {
 		all = append(all, Running{Node: name, Program: Stranger, Sockets: strange})
@@ -183,10 +184,10 @@ func (l *Lab) Running(name string) ([]Running, error) {
 	return all, nil
 }
 
-// gossipListeners returns the sockets on gossip ports of the node, whoever holds
-// them: those of its network namespace, or those bound to its address. A node in a
-// namespace on which nothing runs has none, since nobody keeps them open.
-func (m *machine) gossipListeners(processes map[Program]*proc.Process) ([]proc.Socket, error) {
+// listeners returns the listening sockets of the node's network namespace; without
+// namespaces those of all nodes. A node in a namespace on which nothing runs has
+// none, since nobody keeps them open.
+func (m *machine) listeners(processes map[Program]*proc.Process) ([]proc.Socket, error) {
 	pid := os.Getpid()
 	if m.space != nil {
 		if len(processes) == 0 {
@@ -200,10 +201,7 @@ func (m *machine) gossipListeners(processes map[Program]*proc.Process) ([]proc.S
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil // it has just ended
 	}
-	return slices.DeleteFunc(all, func(s proc.Socket) bool {
-		ours := m.space != nil || s.Local.Addr() == m.Addr
-		return !ours || !slices.Contains(gossipPorts, s.Local.Port())
-	}), err
+	return all, err
 }
 
 // gossipPorts are where overlays listen: Muster's own and kOps's four.

@@ -19,7 +19,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/muster-dev/muster/internal/identity"
 	"github.com/muster-dev/muster/internal/lab"
 	"github.com/muster-dev/muster/internal/probe"
 	"github.com/muster-dev/muster/internal/rehearse"
@@ -62,7 +61,6 @@ type NodeStatus struct {
 	Programs map[lab.Program]Process `json:"programs"`
 	Working  []probe.Path            `json:"working,omitempty"` // workers: paths that work
 	Probes   []probe.Figures         `json:"probes,omitempty"`
-	Samples  string                  `json:"samplesFile,omitempty"` // workers: a line of JSON a probe
 }
 
 // Process is one process of a node.
@@ -220,9 +218,6 @@ func (s *supervisor) nodeStatus(n lab.Node) (NodeStatus, []probe.Loss, error) {
 		return ns, nil, err
 	}
 	ns.Working, ns.Probes = o.Working, o.Figures
-	if n.Role == identity.Worker {
-		ns.Samples = filepath.Join(s.lab.Dir(), n.Name, lab.SamplesFile)
-	}
 	if ns.Born, err = s.lab.BornAs(n.Name); err != nil {
 		return ns, nil, err
 	}
@@ -236,8 +231,11 @@ var ErrNoLab = errors.New("no lab is running")
 // Client talks to the supervisor of the lab in a directory.
 type Client struct{ Dir string }
 
-// callTimeout bounds one request.
-const callTimeout = 10 * time.Second
+// Limits of a request. A status asks the kernel about every process of the lab.
+const (
+	callTimeout   = 10 * time.Second
+	statusTimeout = 30 * time.Second
+)
 
 // call makes one request within a time. body is sent as JSON, if there is one.
 func (c Client) call(ctx context.Context, within time.Duration, method, path string, body, into any) error {
@@ -294,7 +292,7 @@ func decode(from io.Reader, into any) error {
 
 // Status asks what the lab looks like.
 func (c Client) Status(ctx context.Context) (st Status, err error) {
-	err = c.call(ctx, callTimeout, http.MethodGet, "/status", nil, &st)
+	err = c.call(ctx, statusTimeout, http.MethodGet, "/status", nil, &st)
 	return st, err
 }
 

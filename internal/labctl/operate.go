@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"path/filepath"
 	"time"
 
 	"github.com/muster-dev/muster/internal/lab"
@@ -93,6 +94,13 @@ func (s *supervisor) answerOperations(mux *http.ServeMux) {
 		}
 		answer(w, "done", err)
 	})
+	mux.HandleFunc("GET /samples", func(w http.ResponseWriter, _ *http.Request) {
+		files := make(map[string]string)
+		for _, n := range s.lab.Layout().Workers() {
+			files[n.Name] = filepath.Join(s.lab.Dir(), n.Name, lab.SamplesFile)
+		}
+		answer(w, files, nil)
+	})
 	mux.HandleFunc("GET /tail", func(w http.ResponseWriter, r *http.Request) {
 		tail, err := s.lab.Tail(r.URL.Query().Get("node"))
 		answer(w, tail, err)
@@ -147,6 +155,12 @@ func (c Client) Declare(ctx context.Context, change func(*lab.Declared)) error {
 	change(&d)
 	var said string
 	return c.call(ctx, callTimeout, http.MethodPut, "/declared", d, &said)
+}
+
+// Samples asks where the workers' probers write, by node: a line of JSON a probe.
+func (c Client) Samples(ctx context.Context) (files map[string]string, err error) {
+	err = c.call(ctx, callTimeout, http.MethodGet, "/samples", nil, &files)
+	return files, err
 }
 
 // Tail asks for the ends of the logs of what runs on a node.

@@ -1,7 +1,9 @@
 package reconcile
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/muster-dev/muster/internal/plan"
@@ -93,4 +95,34 @@ type Gate struct {
 	Every time.Duration
 	// Check looks once. It changes nothing. The reason is evidence.
 	Check func(ctx context.Context) (verdict report.Verdict, reason string)
+}
+
+// Await asks until the gate passes or its time is up. Behind a failure a look that
+// could not be taken, as the last one is that the gate's time cuts short, is no
+// news: the gate still counts as failed, and says both.
+func (g Gate) Await(ctx context.Context) report.Gate {
+	began := time.Now()
+	every := cmp.Or(g.Every, time.Second)
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(g.Within, onceLimit))
+	defer cancel()
+	failure := "" // the last reason that was an answer
+	for {
+		verdict, reason := g.Check(ctx)
+		switch {
+		case verdict == report.Fail:
+			failure = reason
+		case verdict == report.Unknown && failure != "":
+			verdict, reason = report.Fail, fmt.Sprintf("%s; the last look could not be taken: %s", failure, reason)
+		}
+		answer := report.Gate{Name: g.Name, Verdict: verdict, Reason: reason, Took: time.Since(began)}
+		if verdict == report.Pass {
+			return answer
+		}
+		if time.Since(began)+every > g.Within || !pause(ctx, every) {
+			if g.Within > 0 {
+				answer.Reason = fmt.Sprintf("%s (after %v)", reason, time.Since(began).Round(time.Second))
+			}
+			return answer
+		}
+	}
 }

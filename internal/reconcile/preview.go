@@ -130,7 +130,7 @@ func (d *driver) preview(ctx context.Context, s plan.Planned, shadow bool) (Prev
 			answer := report.Gate{Name: g.Name}
 			if shadow {
 				g.Within = 0
-				answer = g.await(ctx)
+				answer = g.Await(ctx)
 			}
 			p.Gates = append(p.Gates, answer)
 		}

@@ -308,7 +308,7 @@ func (d *driver) gatesOf(a Action) []Gate {
 // It returns what is wrong, empty if nothing is.
 func (d *driver) askAll(ctx context.Context, s plan.Planned, a Action, gates []Gate) (trouble string, err error) {
 	for _, g := range gates {
-		answer := g.await(ctx)
+		answer := g.Await(ctx)
 		if ctx.Err() != nil {
 			return "", nil // that it had not passed yet says nothing
 		}
@@ -322,30 +322,6 @@ func (d *driver) askAll(ctx context.Context, s plan.Planned, a Action, gates []G
 		}
 	}
 	return "", nil
-}
-
-// await asks a gate until it passes or its time is up.
-func (g Gate) await(ctx context.Context) report.Gate {
-	began := time.Now()
-	every := g.Every
-	if every <= 0 {
-		every = time.Second
-	}
-	ctx, cancel := context.WithTimeout(ctx, max(g.Within, onceLimit))
-	defer cancel()
-	for {
-		verdict, reason := g.Check(ctx)
-		answer := report.Gate{Name: g.Name, Verdict: verdict, Reason: reason, Took: time.Since(began)}
-		if verdict == report.Pass {
-			return answer
-		}
-		if time.Since(began)+every > g.Within || !pause(ctx, every) {
-			if g.Within > 0 {
-				answer.Reason = fmt.Sprintf("%s (after %v)", reason, time.Since(began).Round(time.Second))
-			}
-			return answer
-		}
-	}
 }
 
 // onceLimit bounds a gate that is asked once.

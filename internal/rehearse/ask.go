@@ -42,26 +42,26 @@ const (
 func GateOf(w World, cluster string, kind GateKind, node string) (reconcile.Gate, error) {
 	g := gates{world: w, cluster: cluster}
 	n := lab.Node{Name: node}
-	one, ok := map[GateKind]func() gate{
-		Serves:      func() gate { return g.serves(n) },
-		Proven:      func() gate { return g.proven(n) },
-		DaemonReady: func() gate { return g.daemonReady(n) },
-		OwnsHosts:   func() gate { return g.ownsHosts(n) },
-		WaysWork:    func() gate { return g.waysWork(n) },
-		NodeReady:   func() gate { return g.nodeReady(n) },
-		NodeGone:    func() gate { return g.nodeGone(n) },
-		Quiet:       func() gate { return g.gossipGone([]lab.Node{n}) },
-		Gossips:     func() gate { return g.gossips(n) },
+	one, ok := map[GateKind]func() reconcile.Gate{
+		Serves:      func() reconcile.Gate { return g.serves(n) },
+		Proven:      func() reconcile.Gate { return g.proven(n) },
+		DaemonReady: func() reconcile.Gate { return g.daemonReady(n) },
+		OwnsHosts:   func() reconcile.Gate { return g.ownsHosts(n) },
+		WaysWork:    func() reconcile.Gate { return g.waysWork(n) },
+		NodeReady:   func() reconcile.Gate { return g.nodeReady(n) },
+		NodeGone:    func() reconcile.Gate { return g.nodeGone(n) },
+		Quiet:       func() reconcile.Gate { return g.gossipGone([]lab.Node{n}) },
+		Gossips:     func() reconcile.Gate { return g.gossips(n) },
 	}[kind]
 	if ok && node == "" {
 		return reconcile.Gate{}, fmt.Errorf("gate %s is about a node, and none is named", kind)
 	}
 	if !ok {
-		one, ok = map[GateKind]func() gate{
+		one, ok = map[GateKind]func() reconcile.Gate{
 			Healthy:   g.healthy,
 			Balanced:  g.balanced,
-			Bridged:   func() gate { return g.bridged(true) },
-			Unbridged: func() gate { return g.bridged(false) },
+			Bridged:   func() reconcile.Gate { return g.bridged(true) },
+			Unbridged: func() reconcile.Gate { return g.bridged(false) },
 			AllWork:   g.allWork,
 			AllQuiet:  g.allQuiet,
 		}[kind]
@@ -69,14 +69,13 @@ func GateOf(w World, cluster string, kind GateKind, node string) (reconcile.Gate
 	if !ok {
 		return reconcile.Gate{}, fmt.Errorf("a lab has no gate %q", kind)
 	}
-	made := one()
-	return reconcile.Gate{Name: made.name, Within: made.within, Every: askEvery, Check: made.check}, nil
+	return one(), nil
 }
 
 // daemonReady: the worker's node program, whichever it was born with, knows of
 // nothing wrong and serves every control-plane node.
-func (g gates) daemonReady(n lab.Node) gate {
-	return gate{"node program ready on " + n.Name, gateTime, func(ctx context.Context) (report.Verdict, string) {
+func (g gates) daemonReady(n lab.Node) reconcile.Gate {
+	return reconcile.Gate{Name: "node program ready on " + n.Name, Within: gateTime, Every: askEvery, Check: func(ctx context.Context) (report.Verdict, string) {
 		r, err := g.daemonOf(ctx, n.Name)
 		if err != nil {
 			return unknown(err)
@@ -95,8 +94,8 @@ func (g gates) daemonReady(n lab.Node) gate {
 
 // waysWork: the worker has called the API by name often enough, and through its
 // balancer where it has one, without one failure.
-func (g gates) waysWork(n lab.Node) gate {
-	return gate{"API on every way of " + n.Name, gateTime, func(context.Context) (report.Verdict, string) {
+func (g gates) waysWork(n lab.Node) reconcile.Gate {
+	return reconcile.Gate{Name: "API on every way of " + n.Name, Within: gateTime, Every: askEvery, Check: func(context.Context) (report.Verdict, string) {
 		running, err := g.world.Running(n.Name)
 		if err != nil {
 			return unknown(err)
@@ -119,11 +118,11 @@ func (g gates) waysWork(n lab.Node) gate {
 }
 
 // allWork: every worker's ways work now.
-func (g gates) allWork() gate {
-	return gate{"every worker calls the API on every way", gateTime, func(ctx context.Context) (report.Verdict, string) {
+func (g gates) allWork() reconcile.Gate {
+	return reconcile.Gate{Name: "every worker calls the API on every way", Within: gateTime, Every: askEvery, Check: func(ctx context.Context) (report.Verdict, string) {
 		workers := g.world.Layout().Workers()
 		for _, n := range workers {
-			if v, reason := g.waysWork(n).check(ctx); v != report.Pass {
+			if v, reason := g.waysWork(n).Check(ctx); v != report.Pass {
 				return v, n.Name + ": " + reason
 			}
 		}
@@ -135,8 +134,8 @@ func (g gates) allWork() gate {
 }
 
 // nodeGone: the API no longer lists the worker as ready.
-func (g gates) nodeGone(n lab.Node) gate {
-	return gate{"Node " + n.Name + " gone", gateTime, func(ctx context.Context) (report.Verdict, string) {
+func (g gates) nodeGone(n lab.Node) reconcile.Gate {
+	return reconcile.Gate{Name: "Node " + n.Name + " gone", Within: gateTime, Every: askEvery, Check: func(ctx context.Context) (report.Verdict, string) {
 		ready, err := g.world.NodesReady(ctx)
 		if err != nil {
 			return unknown(err)
@@ -149,8 +148,8 @@ func (g gates) nodeGone(n lab.Node) gate {
 }
 
 // gossips: a gossip program runs on the node, and says that it is well.
-func (g gates) gossips(n lab.Node) gate {
-	return gate{"gossip on " + n.Name, gateTime, func(ctx context.Context) (report.Verdict, string) {
+func (g gates) gossips(n lab.Node) reconcile.Gate {
+	return reconcile.Gate{Name: "gossip on " + n.Name, Within: gateTime, Every: askEvery, Check: func(ctx context.Context) (report.Verdict, string) {
 		r, err := g.world.Report(ctx, n.Name, lab.Peer)
 		if err != nil {
 			return unknown(err)
@@ -163,8 +162,8 @@ func (g gates) gossips(n lab.Node) gate {
 }
 
 // allQuiet: nothing gossips on any node.
-func (g gates) allQuiet() gate {
-	return gate{"no gossip on any node", quickTime, func(ctx context.Context) (report.Verdict, string) {
-		return g.gossipGone(g.world.Layout().Nodes).check(ctx)
+func (g gates) allQuiet() reconcile.Gate {
+	return reconcile.Gate{Name: "no gossip on any node", Within: quickTime, Every: askEvery, Check: func(ctx context.Context) (report.Verdict, string) {
+		return g.gossipGone(g.world.Layout().Nodes).Check(ctx)
 	}}
 }

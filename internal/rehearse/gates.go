@@ -14,6 +14,7 @@ import (
 	"github.com/muster-dev/muster/internal/lab"
 	"github.com/muster-dev/muster/internal/node"
 	"github.com/muster-dev/muster/internal/probe"
+	"github.com/muster-dev/muster/internal/reconcile"
 	"github.com/muster-dev/muster/internal/report"
 )
 
@@ -73,8 +74,8 @@ func (g gates) daemonOf(ctx context.Context, name string) (node.Report, error) {
 
 // serves: a control-plane node's worker-facing service answers and its daemon
 // knows of nothing wrong.
-func (g gates) serves(n lab.Node) gate {
-	return gate{"worker-facing service answers on " + n.Name, gateTime, func(ctx context.Context) (report.Verdict, string) {
+func (g gates) serves(n lab.Node) reconcile.Gate {
+	return reconcile.Gate{Name: "worker-facing service answers on " + n.Name, Within: gateTime, Every: askEvery, Check: func(ctx context.Context) (report.Verdict, string) {
 		at := netip.AddrPortFrom(g.present(n).Addr, node.DiscoveryPort)
 		if err := g.world.Call(ctx, n.Name, at, enrol.ServerName(g.cluster), "/healthz"); err != nil {
 			return fail("%v", err)
@@ -108,8 +109,8 @@ func (g gates) present(n lab.Node) lab.Node {
 
 // healthy: every API server is ready and every control-plane node knows every
 // other. It bounds how many are away to none before the next is touched.
-func (g gates) healthy() gate {
-	return gate{"control plane healthy and agreed", gateTime, func(ctx context.Context) (report.Verdict, string) {
+func (g gates) healthy() reconcile.Gate {
+	return reconcile.Gate{Name: "control plane healthy and agreed", Within: gateTime, Every: askEvery, Check: func(ctx context.Context) (report.Verdict, string) {
 		nodes := g.world.Layout().ControlPlane()
 		for _, n := range nodes {
 			if err := g.world.Call(ctx, n.Name, netip.AddrPortFrom(n.Addr, lab.APIPort), g.apiName(), "/readyz"); err != nil {
@@ -147,8 +148,8 @@ func serving(r node.Report, addr netip.AddrPort) bool {
 
 // proven: the API and the worker-facing service answer a worker on every
 // address that it is going to be given, one by one.
-func (g gates) proven(n lab.Node) gate {
-	return gate{"every endpoint answers from " + n.Name, gateTime, func(ctx context.Context) (report.Verdict, string) {
+func (g gates) proven(n lab.Node) reconcile.Gate {
+	return reconcile.Gate{Name: "every endpoint answers from " + n.Name, Within: gateTime, Every: askEvery, Check: func(ctx context.Context) (report.Verdict, string) {
 		layout := g.world.Layout()
 		hosts := []netip.Addr{}
 		if layout.LoadBalancer.IsValid() {
@@ -171,8 +172,8 @@ func (g gates) proven(n lab.Node) gate {
 }
 
 // balanced: the worker-facing service answers a worker through the load balancer.
-func (g gates) balanced() gate {
-	return gate{"worker-facing service answers on the load balancer", gateTime, func(ctx context.Context) (report.Verdict, string) {
+func (g gates) balanced() reconcile.Gate {
+	return reconcile.Gate{Name: "worker-facing service answers on the load balancer", Within: gateTime, Every: askEvery, Check: func(ctx context.Context) (report.Verdict, string) {
 		layout := g.world.Layout()
 		from, at := layout.Workers()[0].Name, netip.AddrPortFrom(layout.LoadBalancer, node.DiscoveryPort)
 		if err := g.world.Call(ctx, from, at, enrol.ServerName(g.cluster), "/healthz"); err != nil {
@@ -184,12 +185,12 @@ func (g gates) balanced() gate {
 
 // bridged: every node that still gossips serves the load balancer among the
 // API's addresses, or none does.
-func (g gates) bridged(want bool) gate {
+func (g gates) bridged(want bool) reconcile.Gate {
 	name := "the overlay leads to the load balancer"
 	if !want {
 		name = "the overlay no longer leads to the load balancer"
 	}
-	return gate{name, gateTime, func(ctx context.Context) (report.Verdict, string) {
+	return reconcile.Gate{Name: name, Within: gateTime, Every: askEvery, Check: func(ctx context.Context) (report.Verdict, string) {
 		layout, asked := g.world.Layout(), 0
 		for _, n := range layout.Nodes {
 			found, err := gossipOn(g.world, n.Name)
@@ -223,8 +224,8 @@ func leadsTo(r node.Report, addr netip.Addr) bool {
 
 // agentReady: the worker's agent is enrolled, hears of changes, and serves every
 // control-plane node.
-func (g gates) agentReady(n lab.Node) gate {
-	return gate{"muster-agent ready on " + n.Name, gateTime, func(ctx context.Context) (report.Verdict, string) {
+func (g gates) agentReady(n lab.Node) reconcile.Gate {
+	return reconcile.Gate{Name: "muster-agent ready on " + n.Name, Within: gateTime, Every: askEvery, Check: func(ctx context.Context) (report.Verdict, string) {
 		r, err := g.world.Report(ctx, n.Name, lab.Agent)
 		if err != nil {
 			return unknown(err)
@@ -243,11 +244,11 @@ func (g gates) agentReady(n lab.Node) gate {
 
 // joined: the worker has come from power-on to where it can work: with an agent
 // that is ready, or, where it is kOps's, to its kubelet.
-func (g gates) joined(n lab.Node) gate {
+func (g gates) joined(n lab.Node) reconcile.Gate {
 	if g.kops == nil {
 		return g.agentReady(n)
 	}
-	return gate{n.Name + " joins", gateTime, func(context.Context) (report.Verdict, string) {
+	return reconcile.Gate{Name: n.Name + " joins", Within: gateTime, Every: askEvery, Check: func(context.Context) (report.Verdict, string) {
 		waits, err := g.kops.Boot(n.Name)
 		switch {
 		case err != nil:
@@ -260,8 +261,8 @@ func (g gates) joined(n lab.Node) gate {
 }
 
 // ownsHosts: the agent has taken over the hosts block.
-func (g gates) ownsHosts(n lab.Node) gate {
-	return gate{"hosts block handed over on " + n.Name, quickTime, func(ctx context.Context) (report.Verdict, string) {
+func (g gates) ownsHosts(n lab.Node) reconcile.Gate {
+	return reconcile.Gate{Name: "hosts block handed over on " + n.Name, Within: quickTime, Every: askEvery, Check: func(ctx context.Context) (report.Verdict, string) {
 		r, err := g.world.Report(ctx, n.Name, lab.Agent)
 		if err != nil {
 			return unknown(err)
@@ -276,12 +277,12 @@ func (g gates) ownsHosts(n lab.Node) gate {
 // pathsWork: the worker has called the API by name, and through its balancer if
 // it has one, often enough, without one failure since it was last asked to prove
 // itself.
-func (g gates) pathsWork(n lab.Node) gate {
+func (g gates) pathsWork(n lab.Node) reconcile.Gate {
 	name, paths := "API by name and through the local balancer from "+n.Name, []probe.Path{probe.ByName, probe.LocalBalancer}
 	if g.kops != nil {
 		name, paths = "API by name from "+n.Name, paths[:1]
 	}
-	return gate{name, gateTime, func(context.Context) (report.Verdict, string) {
+	return reconcile.Gate{Name: name, Within: gateTime, Every: askEvery, Check: func(context.Context) (report.Verdict, string) {
 		o, err := g.world.Observe(n.Name)
 		if err != nil {
 			return unknown(err)
@@ -296,11 +297,11 @@ func (g gates) pathsWork(n lab.Node) gate {
 }
 
 // workersSteady: every worker's paths work now.
-func (g gates) workersSteady() gate {
-	return gate{"every worker calls the API", gateTime, func(ctx context.Context) (report.Verdict, string) {
+func (g gates) workersSteady() reconcile.Gate {
+	return reconcile.Gate{Name: "every worker calls the API", Within: gateTime, Every: askEvery, Check: func(ctx context.Context) (report.Verdict, string) {
 		workers := g.world.Layout().Workers()
 		for _, n := range workers {
-			if v, reason := g.pathsWork(n).check(ctx); v != report.Pass {
+			if v, reason := g.pathsWork(n).Check(ctx); v != report.Pass {
 				return v, n.Name + ": " + reason
 			}
 		}
@@ -312,8 +313,8 @@ func (g gates) workersSteady() gate {
 }
 
 // nodeReady: the API calls the worker's Node ready.
-func (g gates) nodeReady(n lab.Node) gate {
-	return gate{"Node " + n.Name + " ready", gateTime, func(ctx context.Context) (report.Verdict, string) {
+func (g gates) nodeReady(n lab.Node) reconcile.Gate {
+	return reconcile.Gate{Name: "Node " + n.Name + " ready", Within: gateTime, Every: askEvery, Check: func(ctx context.Context) (report.Verdict, string) {
 		ready, err := g.world.NodesReady(ctx)
 		if err != nil {
 			return unknown(err)
@@ -327,12 +328,12 @@ func (g gates) nodeReady(n lab.Node) gate {
 
 // gossipGone: the kernel knows no gossip process and no gossip port on the
 // nodes.
-func (g gates) gossipGone(nodes []lab.Node) gate {
+func (g gates) gossipGone(nodes []lab.Node) reconcile.Gate {
 	what := fmt.Sprintf("no gossip on %d nodes", len(nodes))
 	if len(nodes) == 1 {
 		what = "no gossip on " + nodes[0].Name
 	}
-	return gate{what, quickTime, func(context.Context) (report.Verdict, string) {
+	return reconcile.Gate{Name: what, Within: quickTime, Every: askEvery, Check: func(context.Context) (report.Verdict, string) {
 		for _, n := range nodes {
 			found, err := gossipOn(g.world, n.Name)
 			if err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/muster-dev/muster/internal/identity"
 	"github.com/muster-dev/muster/internal/lab"
 	"github.com/muster-dev/muster/internal/plan"
+	"github.com/muster-dev/muster/internal/reconcile"
 )
 
 // Kops is what workers that are kOps's own boot from, and what replaces them.
@@ -56,7 +57,7 @@ func (p planner) replace(n lab.Node, canary bool) action {
 		node:  n.Name,
 		what:  "replace it by one of its group's template",
 		do:    func(ctx context.Context) error { return p.kops.Replace(ctx, n.Name) },
-		gates: []gate{p.gates.joined(n), p.gates.pathsWork(n), p.gates.nodeReady(n)},
+		gates: []reconcile.Gate{p.gates.joined(n), p.gates.pathsWork(n), p.gates.nodeReady(n)},
 
 		moves:  true,
 		canary: canary,
@@ -166,7 +167,7 @@ func (c *course) templates() action {
 			}
 			return nil
 		},
-		gates: []gate{c.gates.healthy()},
+		gates: []reconcile.Gate{c.gates.healthy()},
 	}
 }
 
@@ -180,7 +181,7 @@ func (c *course) permit(what string) action {
 	return action{
 		what:  fmt.Sprintf("%s: a worker that gossips %s boot", what, may),
 		do:    func(context.Context) error { c.kops.Permit(yes); return nil },
-		gates: []gate{c.gates.healthy()},
+		gates: []reconcile.Gate{c.gates.healthy()},
 	}
 }
 
@@ -196,6 +197,6 @@ func (c *course) retire(after time.Duration) action {
 			}
 			return c.kops.RetireController(ctx)
 		},
-		gates: []gate{c.gates.healthy()},
+		gates: []reconcile.Gate{c.gates.healthy()},
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/muster-dev/muster/internal/identity"
 	"github.com/muster-dev/muster/internal/lab"
 	"github.com/muster-dev/muster/internal/plan"
+	"github.com/muster-dev/muster/internal/reconcile"
 )
 
 // Executor carries steps out.
@@ -96,14 +97,14 @@ func (p planner) follow(pl plan.Plan) (steps []step) {
 // see asks the nodes themselves whether gossip is gone.
 func (p planner) see(title, why string, nodes []lab.Node) step {
 	return step{title: title, why: why, actions: []action{{
-		what: "look at processes and ports", gates: []gate{p.gates.gossipGone(nodes), p.gates.healthy()},
+		what: "look at processes and ports", gates: []reconcile.Gate{p.gates.gossipGone(nodes), p.gates.healthy()},
 	}}}
 }
 
 // look stands for a step of which the lab has nothing to change.
 func (p planner) look(s plan.Planned) step {
 	return step{title: s.Title, why: s.Why, actions: []action{{
-		what: "nothing changes in the lab; look that everybody has a way", gates: []gate{p.gates.healthy()},
+		what: "nothing changes in the lab; look that everybody has a way", gates: []reconcile.Gate{p.gates.healthy()},
 	}}}
 }
 
@@ -114,11 +115,11 @@ func (p planner) observe() step {
 		why:   "it is none already",
 		actions: []action{{
 			what:  "look at every node",
-			gates: []gate{p.gates.gossipGone(p.layout.Nodes), p.gates.healthy(), p.gates.workersSteady()},
+			gates: []reconcile.Gate{p.gates.gossipGone(p.layout.Nodes), p.gates.healthy(), p.gates.workersSteady()},
 			moves: true, // a fault can strike here as well
 		}, {
 			what:  "look again",
-			gates: []gate{p.gates.healthy(), p.gates.workersSteady()},
+			gates: []reconcile.Gate{p.gates.healthy(), p.gates.workersSteady()},
 		}},
 	}
 }
@@ -133,7 +134,7 @@ func (p planner) serve() step {
 			node:  n.Name,
 			what:  "serve workers",
 			do:    func(ctx context.Context) error { return p.exec.ServeDiscovery(ctx, n.Name) },
-			gates: []gate{p.gates.serves(n), p.gates.healthy()},
+			gates: []reconcile.Gate{p.gates.serves(n), p.gates.healthy()},
 		})
 	}
 	return s
@@ -144,7 +145,7 @@ func (p planner) expose() step {
 		title: "put that service on the load balancer",
 		why:   "a worker that boots knows the load balancer's address and maybe nothing else that is still true",
 		actions: []action{{
-			what: "add a listener", do: p.exec.ExposeDiscovery, gates: []gate{p.gates.balanced()},
+			what: "add a listener", do: p.exec.ExposeDiscovery, gates: []reconcile.Gate{p.gates.balanced()},
 		}},
 	}
 }
@@ -172,7 +173,7 @@ func (p planner) prove() step {
 		why:   "a listener is not a service, and what answers the operator need not answer a worker",
 	}
 	for _, n := range p.layout.Workers() {
-		s.actions = append(s.actions, action{node: n.Name, what: "call the API and the worker-facing service, each address by itself", gates: []gate{p.gates.proven(n)}})
+		s.actions = append(s.actions, action{node: n.Name, what: "call the API and the worker-facing service, each address by itself", gates: []reconcile.Gate{p.gates.proven(n)}})
 	}
 	return s
 }
@@ -234,7 +235,7 @@ func (p planner) reboot(n lab.Node) action {
 		node:  n.Name,
 		what:  "reboot it",
 		do:    func(ctx context.Context) error { return p.exec.Reboot(ctx, n.Name, awayTime) },
-		gates: []gate{p.gates.joined(n), p.gates.pathsWork(n), p.gates.nodeReady(n)},
+		gates: []reconcile.Gate{p.gates.joined(n), p.gates.pathsWork(n), p.gates.nodeReady(n)},
 	}
 }
 
@@ -246,7 +247,7 @@ func (p planner) swap(n lab.Node, canary bool) []action {
 			node:  n.Name,
 			what:  "start muster-agent beside muster-peer",
 			do:    func(ctx context.Context) error { return p.exec.StartAgent(ctx, n.Name) },
-			gates: []gate{p.gates.agentReady(n), p.gates.pathsWork(n)},
+			gates: []reconcile.Gate{p.gates.agentReady(n), p.gates.pathsWork(n)},
 
 			moves:  true,
 			canary: canary,
@@ -255,7 +256,7 @@ func (p planner) swap(n lab.Node, canary bool) []action {
 			node:  n.Name,
 			what:  "stop muster-peer",
 			do:    func(ctx context.Context) error { return p.exec.StopPeer(ctx, n.Name) },
-			gates: []gate{p.gates.gossipGone([]lab.Node{n}), p.gates.ownsHosts(n), p.gates.pathsWork(n), p.gates.nodeReady(n)},
+			gates: []reconcile.Gate{p.gates.gossipGone([]lab.Node{n}), p.gates.ownsHosts(n), p.gates.pathsWork(n), p.gates.nodeReady(n)},
 		},
 	}
 }
@@ -270,7 +271,7 @@ func (p planner) controlPlane() step {
 			node: n.Name,
 			what: "replace muster-peer by muster-agent",
 			do:   func(ctx context.Context) error { return p.exec.LeaveGossip(ctx, n.Name) },
-			gates: []gate{
+			gates: []reconcile.Gate{
 				p.gates.gossipGone([]lab.Node{n}), p.gates.ownsHosts(n), p.gates.serves(n), p.gates.healthy(), p.gates.workersSteady(),
 			},
 		})

@@ -18,6 +18,7 @@ import (
 	"github.com/muster-dev/muster/internal/node"
 	"github.com/muster-dev/muster/internal/plan"
 	"github.com/muster-dev/muster/internal/probe"
+	"github.com/muster-dev/muster/internal/reconcile"
 	"github.com/muster-dev/muster/internal/report"
 )
 
@@ -99,18 +100,18 @@ func TestGates(t *testing.T) {
 	hidden := lab.Running{Program: lab.Kubelet, PID: 8, Sockets: []proc.Socket{{Network: "udp", Local: netip.MustParseAddrPort("127.9.2.1:4000")}}}
 	for _, tt := range []struct {
 		name  string
-		gate  func(gates, lab.Node) gate
+		gate  func(gates, lab.Node) reconcile.Gate
 		spoil func(*world)
 		want  report.Verdict
 	}{
 		{"proven passes when every address answers", gates.proven, nil, report.Pass},
 		{"proven fails when one does not", gates.proven, func(w *world) { w.callErr = broken }, report.Fail},
-		{"the balancer's gate passes when it answers", func(g gates, _ lab.Node) gate { return g.balanced() }, nil, report.Pass},
-		{"the balancer's gate fails when it does not", func(g gates, _ lab.Node) gate { return g.balanced() }, func(w *world) { w.callErr = broken }, report.Fail},
-		{"a bridge that no peer serves is not there", func(g gates, _ lab.Node) gate { return g.bridged(true) }, func(w *world) { w.running["a-1"] = []lab.Running{gossip} }, report.Fail},
-		{"a bridge that nobody could hear of is not there", func(g gates, _ lab.Node) gate { return g.bridged(true) }, nil, report.Fail},
-		{"a bridge that is down is down", func(g gates, _ lab.Node) gate { return g.bridged(false) }, func(w *world) { w.running["a-1"] = []lab.Running{gossip} }, report.Pass},
-		{"a bridge that a peer still serves is not down", func(g gates, _ lab.Node) gate { return g.bridged(false) }, func(w *world) {
+		{"the balancer's gate passes when it answers", func(g gates, _ lab.Node) reconcile.Gate { return g.balanced() }, nil, report.Pass},
+		{"the balancer's gate fails when it does not", func(g gates, _ lab.Node) reconcile.Gate { return g.balanced() }, func(w *world) { w.callErr = broken }, report.Fail},
+		{"a bridge that no peer serves is not there", func(g gates, _ lab.Node) reconcile.Gate { return g.bridged(true) }, func(w *world) { w.running["a-1"] = []lab.Running{gossip} }, report.Fail},
+		{"a bridge that nobody could hear of is not there", func(g gates, _ lab.Node) reconcile.Gate { return g.bridged(true) }, nil, report.Fail},
+		{"a bridge that is down is down", func(g gates, _ lab.Node) reconcile.Gate { return g.bridged(false) }, func(w *world) { w.running["a-1"] = []lab.Running{gossip} }, report.Pass},
+		{"a bridge that a peer still serves is not down", func(g gates, _ lab.Node) reconcile.Gate { return g.bridged(false) }, func(w *world) {
 			w.running["a-1"] = []lab.Running{gossip}
 			s := &w.agent.Services[0].Serving
 			*s = append(*s, endpoint.Endpoint{Addr: netip.AddrPortFrom(w.layout.LoadBalancer, lab.APIPort)})
@@ -127,19 +128,19 @@ func TestGates(t *testing.T) {
 		{"paths proven", gates.pathsWork, nil, report.Pass},
 		{"one probe short of proof", gates.pathsWork, func(w *world) { w.observation.Streak[probe.LocalBalancer]-- }, report.Fail},
 		{"paths not to be seen", gates.pathsWork, func(w *world) { w.observeErr = broken }, report.Unknown},
-		{"every worker steady", func(g gates, _ lab.Node) gate { return g.workersSteady() }, nil, report.Pass},
-		{"no worker is not every worker", func(g gates, _ lab.Node) gate { return g.workersSteady() }, func(w *world) { w.layout.Nodes = w.layout.ControlPlane() }, report.Fail},
+		{"every worker steady", func(g gates, _ lab.Node) reconcile.Gate { return g.workersSteady() }, nil, report.Pass},
+		{"no worker is not every worker", func(g gates, _ lab.Node) reconcile.Gate { return g.workersSteady() }, func(w *world) { w.layout.Nodes = w.layout.ControlPlane() }, report.Fail},
 		{"node ready", gates.nodeReady, nil, report.Pass},
 		{"node not ready", gates.nodeReady, func(w *world) { w.ready = nil }, report.Fail},
 		{"nodes not to be listed", gates.nodeReady, func(w *world) { w.nodesErr = broken }, report.Unknown},
-		{"no gossip", func(g gates, n lab.Node) gate { return g.gossipGone([]lab.Node{n}) }, nil, report.Pass},
-		{"a gossip process", func(g gates, n lab.Node) gate { return g.gossipGone([]lab.Node{n}) }, func(w *world) { w.running["a-1"] = []lab.Running{gossip} }, report.Fail},
-		{"a gossip port under another name", func(g gates, n lab.Node) gate { return g.gossipGone([]lab.Node{n}) }, func(w *world) { w.running["a-1"] = []lab.Running{hidden} }, report.Fail},
-		{"processes not to be seen", func(g gates, n lab.Node) gate { return g.gossipGone([]lab.Node{n}) }, func(w *world) { w.runningErr = broken }, report.Unknown},
-		{"control plane healthy", func(g gates, _ lab.Node) gate { return g.healthy() }, nil, report.Pass},
-		{"an API server that is not ready", func(g gates, _ lab.Node) gate { return g.healthy() }, func(w *world) { w.callErr = broken }, report.Fail},
-		{"a control-plane node that does not know its fellow", func(g gates, _ lab.Node) gate { return g.healthy() }, func(w *world) { w.agent.Services[0].Serving = w.agent.Services[0].Serving[1:] }, report.Fail},
-		{"a control-plane daemon that does not answer", func(g gates, _ lab.Node) gate { return g.healthy() }, func(w *world) { w.agentErr = broken }, report.Unknown},
+		{"no gossip", func(g gates, n lab.Node) reconcile.Gate { return g.gossipGone([]lab.Node{n}) }, nil, report.Pass},
+		{"a gossip process", func(g gates, n lab.Node) reconcile.Gate { return g.gossipGone([]lab.Node{n}) }, func(w *world) { w.running["a-1"] = []lab.Running{gossip} }, report.Fail},
+		{"a gossip port under another name", func(g gates, n lab.Node) reconcile.Gate { return g.gossipGone([]lab.Node{n}) }, func(w *world) { w.running["a-1"] = []lab.Running{hidden} }, report.Fail},
+		{"processes not to be seen", func(g gates, n lab.Node) reconcile.Gate { return g.gossipGone([]lab.Node{n}) }, func(w *world) { w.runningErr = broken }, report.Unknown},
+		{"control plane healthy", func(g gates, _ lab.Node) reconcile.Gate { return g.healthy() }, nil, report.Pass},
+		{"an API server that is not ready", func(g gates, _ lab.Node) reconcile.Gate { return g.healthy() }, func(w *world) { w.callErr = broken }, report.Fail},
+		{"a control-plane node that does not know its fellow", func(g gates, _ lab.Node) reconcile.Gate { return g.healthy() }, func(w *world) { w.agent.Services[0].Serving = w.agent.Services[0].Serving[1:] }, report.Fail},
+		{"a control-plane daemon that does not answer", func(g gates, _ lab.Node) reconcile.Gate { return g.healthy() }, func(w *world) { w.agentErr = broken }, report.Unknown},
 		{"the worker-facing service", gates.serves, nil, report.Pass},
 		{"the worker-facing service beside a program that owns the hosts block", gates.serves, func(w *world) { w.agent.Problems = []string{"hosts block: waiting for the lock of /etc/hosts"} }, report.Pass},
 		{"the worker-facing service with a problem", gates.serves, func(w *world) { w.agent.Problems = []string{"x"} }, report.Fail},
@@ -150,7 +151,7 @@ func TestGates(t *testing.T) {
 			if tt.spoil != nil {
 				tt.spoil(w)
 			}
-			got, reason := tt.gate(gates{world: w, cluster: "t.k8s.local"}, worker).check(t.Context())
+			got, reason := tt.gate(gates{world: w, cluster: "t.k8s.local"}, worker).Check(t.Context())
 			if got != tt.want || reason == "" {
 				t.Errorf("got %s, %q; want %s and a reason", got, reason, tt.want)
 			}
@@ -183,7 +184,7 @@ func TestGossipIsGoneOnlyWithEveryProcessAndPort(t *testing.T) {
 			w := healthy(t)
 			n := w.layout.Workers()[0]
 			w.running[n.Name] = []lab.Running{tt.running}
-			if got, reason := (gates{world: w}).gossipGone([]lab.Node{n}).check(t.Context()); got != tt.want {
+			if got, reason := (gates{world: w}).gossipGone([]lab.Node{n}).Check(t.Context()); got != tt.want {
 				t.Errorf("%s: %s; want %s", got, reason, tt.want)
 			}
 		})
@@ -194,9 +195,9 @@ func TestAGateIsAskedUntilItPassesOrItsTimeIsUp(t *testing.T) {
 	for _, verdict := range []report.Verdict{report.Fail, report.Unknown} {
 		t.Run(string(verdict)+" at the end stops", func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				g := gate{"g", 5 * time.Second, func(context.Context) (report.Verdict, string) { return verdict, "because" }}
+				g := reconcile.Gate{Name: "g", Within: 5 * time.Second, Every: askEvery, Check: func(context.Context) (report.Verdict, string) { return verdict, "because" }}
 				began := time.Now()
-				a := action{what: "look", gates: []gate{g, {"never asked", time.Second, func(context.Context) (report.Verdict, string) {
+				a := action{what: "look", gates: []reconcile.Gate{g, {Name: "never asked", Within: time.Second, Check: func(context.Context) (report.Verdict, string) {
 					t.Error("the gate behind a failed one was asked")
 					return report.Pass, ""
 				}}}}
@@ -213,14 +214,14 @@ func TestAGateIsAskedUntilItPassesOrItsTimeIsUp(t *testing.T) {
 	t.Run("a look that the deadline cuts short hides no failure", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			looks := 0
-			g := gate{"g", 5 * time.Second, func(ctx context.Context) (report.Verdict, string) {
+			g := reconcile.Gate{Name: "g", Within: 5 * time.Second, Every: askEvery, Check: func(ctx context.Context) (report.Verdict, string) {
 				if looks++; looks == 1 {
 					return report.Fail, "it finds no seed"
 				}
 				<-ctx.Done()
 				return report.Unknown, ctx.Err().Error()
 			}}
-			r := g.await(t.Context())
+			r := g.Await(t.Context())
 			want := "it finds no seed; the last look could not be taken: context deadline exceeded (after 5s)"
 			if r.Verdict != report.Fail || r.Reason != want {
 				t.Errorf("got %s, %q; want fail, %q", r.Verdict, r.Reason, want)
@@ -230,13 +231,13 @@ func TestAGateIsAskedUntilItPassesOrItsTimeIsUp(t *testing.T) {
 	t.Run("a late pass is a pass", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			began := time.Now()
-			g := gate{"g", 5 * time.Second, func(context.Context) (report.Verdict, string) {
+			g := reconcile.Gate{Name: "g", Within: 5 * time.Second, Every: askEvery, Check: func(context.Context) (report.Verdict, string) {
 				if time.Since(began) < 3*time.Second {
 					return report.Fail, "not yet"
 				}
 				return report.Pass, "now"
 			}}
-			if r := g.await(t.Context()); r.Verdict != report.Pass || r.Took < 3*time.Second {
+			if r := g.Await(t.Context()); r.Verdict != report.Pass || r.Took < 3*time.Second {
 				t.Errorf("got %+v", r)
 			}
 		})
@@ -244,7 +245,7 @@ func TestAGateIsAskedUntilItPassesOrItsTimeIsUp(t *testing.T) {
 }
 
 func TestAnActionThatFailsAsksNoGate(t *testing.T) {
-	a := action{do: func(context.Context) error { return errors.New("no") }, gates: []gate{{"g", time.Second, func(context.Context) (report.Verdict, string) {
+	a := action{do: func(context.Context) error { return errors.New("no") }, gates: []reconcile.Gate{{Name: "g", Within: time.Second, Check: func(context.Context) (report.Verdict, string) {
 		t.Error("asked")
 		return report.Pass, ""
 	}}}}
@@ -376,7 +377,7 @@ func TestAPeerStopsOnlyWhereTheAgentIsProven(t *testing.T) {
 	w.observation.Streak[probe.LocalBalancer] = 0
 	for _, a := range p.swap(w.layout.Workers()[0], true) {
 		for i := range a.gates {
-			a.gates[i].within = time.Millisecond
+			a.gates[i].Within = time.Millisecond
 		}
 		if _, ok := a.perform(t.Context()); !ok {
 			break

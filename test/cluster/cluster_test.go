@@ -5,8 +5,6 @@ package cluster
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"os"
 	"os/exec"
 	"strings"
@@ -14,8 +12,6 @@ import (
 	"time"
 
 	"github.com/muster-dev/muster/internal/labctl"
-	"github.com/muster-dev/muster/internal/lock"
-	"github.com/muster-dev/muster/internal/plan"
 	"github.com/muster-dev/muster/internal/reconcile"
 	"github.com/muster-dev/muster/internal/reconcile/bylab"
 	"github.com/muster-dev/muster/internal/rehearse"
@@ -111,30 +107,19 @@ func TestClusterMigratesWithoutALostProbe(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	store := &mem.Store{Name: "cluster"}
-	said := &narrator{t: t, left: make(map[string]int)}
+	said := &labtest.Follower{T: t}
 	began := time.Now()
-	for range len(file.Steps) { // each hold ends a run
-		result, err := reconcile.Run(t.Context(), reconcile.Config{
-			Plan: file, Store: store, Executor: executor, Owner: "test",
-			Vantages: []reconcile.Vantage{bylab.Workers{Lab: client}}, Progress: said,
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if result.Ended != reconcile.EndedHolding {
-			if result.Ended != reconcile.EndedDone {
-				data, _ := json.Marshal(result)
-				t.Fatalf("the run ended %s", data)
-			}
-			break
-		}
-		release(t, store, file)
+	result, err := labtest.Drive(t, t.Context(), reconcile.Config{
+		Plan: file, Store: &mem.Store{Name: "cluster"}, Executor: executor, Owner: "test",
+		Vantages: []reconcile.Vantage{bylab.Workers{Lab: client}}, Progress: said,
+	})
+	if err != nil || result.Ended != reconcile.EndedDone {
+		t.Fatalf("the run ended %+v, %v", result, err)
 	}
 	took := time.Since(began)
 	m := labtest.Measure(t, client)
 	t.Logf("%d steps in %v; %d probes, %d failed; %d through local balancers, %d failed; %d workers without a path; replaced %v",
-		len(file.Steps), took.Round(time.Second), m.Sent, m.Failed, m.Balanced, m.BalancedLost, len(m.Losses), said.left)
+		len(file.Steps), took.Round(time.Second), m.Sent, m.Failed, m.Balanced, m.BalancedLost, len(m.Losses), said.Left)
 	if m.Balanced == 0 || m.BalancedLost != 0 {
 		t.Errorf("%d of %d probes through local balancers failed; want 0 of many", m.BalancedLost, m.Balanced)
 	}
@@ -142,8 +127,8 @@ func TestClusterMigratesWithoutALostProbe(t *testing.T) {
 		t.Errorf("workers without a working path: %+v", m.Losses)
 	}
 	for _, n := range before.Nodes {
-		if n.Role == "worker" && said.left[n.Name] != 1 {
-			t.Errorf("%s was replaced %d times; want once", n.Name, said.left[n.Name])
+		if n.Role == "worker" && said.Left[n.Name] != 1 {
+			t.Errorf("%s was replaced %d times; want once", n.Name, said.Left[n.Name])
 		}
 	}
 	after, err := client.Status(t.Context())
@@ -166,56 +151,7 @@ func TestClusterMigratesWithoutALostProbe(t *testing.T) {
 			t.Errorf("%s is the third of its line", n.Name)
 		}
 	}
-	if workers != 12 || len(said.left) != 12 {
-		t.Errorf("%d workers, %d replaced; want 12 and 12", workers, len(said.left))
-	}
-}
-
-// release lets the run pass the hold that it came to.
-func release(t *testing.T, s *mem.Store, file plan.File) {
-	t.Helper()
-	record, err := reconcile.Read(t.Context(), s, file.Problem.Cluster, reconcile.RunID(file))
-	if err != nil {
-		t.Fatal(err)
-	}
-	st, err := record.Status(lock.State{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	step, ok, err := reconcile.ReleaseNext(t.Context(), s, st, reconcile.Word{By: "test", At: time.Now()})
-	if err != nil || !ok {
-		t.Fatalf("no hold to release: %v, %v", ok, err)
-	}
-	t.Log("released " + step)
-}
-
-// narrator follows a run, and counts who was replaced.
-type narrator struct {
-	t    *testing.T
-	left map[string]int
-}
-
-func (n *narrator) Started(l reconcile.Leg)            { n.t.Logf("leg %d, %s", l.Number, l.Direction) }
-func (n *narrator) Looked(reconcile.World)             {}
-func (n *narrator) Step(s plan.Planned)                { n.t.Logf("step %d: %s", s.Number, s.Title) }
-func (n *narrator) Acting(a reconcile.Action)          {}
-func (n *narrator) Said(line string)                   { n.t.Log(line) }
-func (n *narrator) Waiting(what, how string)           { n.t.Logf("waits: %s; %s", what, how) }
-func (n *narrator) Note(text string)                   { n.t.Log(text) }
-func (n *narrator) Measured(all []report.Availability) {}
-
-func (n *narrator) Gate(node string, g report.Gate) {
-	if g.Verdict != report.Pass {
-		n.t.Logf("%s: %s: %s: %s", node, g.Name, g.Verdict, g.Reason)
-	}
-}
-
-func (n *narrator) Outcome(a reconcile.Action, trouble string) {
-	if trouble != "" {
-		n.t.Logf("%s %s: %s", a.ID, a.Node, trouble)
-		return
-	}
-	if a.Replaces > 0 && strings.HasPrefix(a.ID, "leave ") {
-		n.left[fmt.Sprint(a.Node)]++
+	if workers != 12 || len(said.Left) != 12 {
+		t.Errorf("%d workers, %d replaced; want 12 and 12", workers, len(said.Left))
 	}
 }

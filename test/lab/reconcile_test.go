@@ -1,8 +1,8 @@
 package lab
 
 import (
-	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -12,57 +12,13 @@ import (
 	"github.com/muster-dev/muster/internal/reconcile"
 	"github.com/muster-dev/muster/internal/reconcile/bylab"
 	"github.com/muster-dev/muster/internal/report"
+	"github.com/muster-dev/muster/internal/store/mem"
 	"github.com/muster-dev/muster/test/labtest"
 )
 
-// carryOut carries a step out: every action, in order, with its gates. It returns
-// how many nodes were replaced.
-func carryOut(t *testing.T, e reconcile.Executor, s plan.Planned) (replaced int) {
-	t.Helper()
-	actions, err := e.Actions(t.Context(), s)
-	if err != nil {
-		t.Fatalf("step %s: %v", s.ID, err)
-	}
-	for _, a := range actions {
-		ctx, cancel := context.WithTimeout(t.Context(), a.Limit)
-		if a.Do != nil {
-			if err := a.Do(ctx, func(line string) { t.Log(line) }); err != nil {
-				t.Fatalf("step %s: %s: %v", s.ID, a.ID, err)
-			}
-		}
-		for _, g := range a.Gates {
-			if verdict, reason := await(ctx, g); verdict != report.Pass {
-				t.Fatalf("step %s: %s: gate %q: %s: %s", s.ID, a.ID, g.Name, verdict, reason)
-			}
-		}
-		cancel()
-		replaced += a.Replaces
-	}
-	return replaced
-}
-
-func await(ctx context.Context, g reconcile.Gate) (report.Verdict, string) {
-	ctx, cancel := context.WithTimeout(ctx, g.Within)
-	defer cancel()
-	last, why := report.Unknown, "not asked"
-	for {
-		verdict, reason := g.Check(ctx)
-		if ctx.Err() == nil {
-			last, why = verdict, reason
-		}
-		if verdict == report.Pass {
-			return verdict, reason
-		}
-		select {
-		case <-ctx.Done():
-			return last, why
-		case <-time.After(cmp.Or(g.Every, time.Second)):
-		}
-	}
-}
-
-// From after each step of a migration, the way back that the plan holds leads to a
-// cluster that works as before, and no worker is ever without a path.
+// From after each step of a migration, the way back leads to a cluster that works
+// as before, and no worker is ever without a path. One lab goes there and back
+// again for each step, in one run with a leg for each way.
 func TestLabRollsBackFromEveryStep(t *testing.T) {
 	programs := bin(t)
 	file := labtest.Plan(t, "testdata/three.yaml")
@@ -75,19 +31,25 @@ func TestLabRollsBackFromEveryStep(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	cfg := reconcile.Config{
+		Plan: file, Store: &mem.Store{Name: "lab"}, Executor: executor, Owner: "test",
+		Vantages: []reconcile.Vantage{bylab.Workers{Lab: client}},
+	}
 	var ways []string
 	for _, way := range file.Back {
-		began := time.Now()
 		if way.None != "" {
 			t.Logf("after step %d there is no way back, as the plan says: %s", way.After, way.None)
 			continue
 		}
-		for _, s := range file.Steps[:way.After] {
-			carryOut(t, executor, s)
-		}
-		replaced := 0
-		for _, id := range way.Steps {
-			replaced += carryOut(t, executor, plan.Planned{ID: id, Title: id})
+		began := time.Now()
+		carryOutTo(t, cfg, way.After)
+		back := cfg
+		back.Direction = report.Back
+		said := &labtest.Follower{T: t}
+		back.Progress = said
+		result, err := labtest.Drive(t, t.Context(), back)
+		if err != nil || result.Ended != reconcile.EndedReturned {
+			t.Fatalf("the way back from step %d ended %+v, %v", way.After, result, err)
 		}
 		w, err := executor.Look(t.Context())
 		if err != nil {
@@ -102,12 +64,31 @@ func TestLabRollsBackFromEveryStep(t *testing.T) {
 		if m := labtest.Measure(t, client); len(m.Losses) > 0 {
 			t.Fatalf("on the way to step %d and back workers had no working path: %+v", way.After, m.Losses)
 		}
-		ways = append(ways, fmt.Sprintf("step %d (%s): back by %s; %d nodes replaced, %v", way.After, file.Steps[way.After-1].ID, strings.Join(way.Steps, ", "), replaced, time.Since(began).Round(time.Second)))
+		ways = append(ways, fmt.Sprintf("step %d (%s): %d workers replaced on the way back, %v there and back",
+			way.After, file.Steps[way.After-1].ID, len(said.Left), time.Since(began).Round(time.Second)))
 	}
 	m := labtest.Measure(t, client)
-	t.Logf("%d ways back; %d probes, %d through local balancers, of which %d failed; %d losses\n%s", len(ways), m.Sent, m.Balanced, m.BalancedLost, len(m.Losses), strings.Join(ways, "\n"))
+	t.Logf("%d ways back; %d probes, %d through local balancers, of which %d failed; %d workers without a path\n%s",
+		len(ways), m.Sent, m.Balanced, m.BalancedLost, len(m.Losses), strings.Join(ways, "\n"))
 	if len(ways) == 0 || m.Balanced == 0 {
 		t.Error("nothing was tried")
+	}
+}
+
+// carryOutTo carries a plan out up to a step, and interrupts it where the next
+// begins.
+func carryOutTo(t *testing.T, cfg reconcile.Config, after int) {
+	t.Helper()
+	ctx, interrupt := context.WithCancel(t.Context())
+	defer interrupt()
+	cfg.Progress = &labtest.Follower{T: t, OnStep: func(s plan.Planned) {
+		if s.Number > after {
+			interrupt()
+		}
+	}}
+	result, err := labtest.Drive(t, ctx, cfg)
+	if after < len(cfg.Plan.Steps) && !errors.Is(err, context.Canceled) && result.Ended != reconcile.EndedInterrupted {
+		t.Fatalf("up to step %d: ended %+v, %v", after, result, err)
 	}
 }
 

@@ -8,13 +8,17 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/labctl"
+	"github.com/muster-dev/muster/internal/lock"
 	"github.com/muster-dev/muster/internal/plan"
 	"github.com/muster-dev/muster/internal/probe"
+	"github.com/muster-dev/muster/internal/reconcile"
+	"github.com/muster-dev/muster/internal/report"
 )
 
 // Up runs muster lab up, from a directory of built programs, and ends the lab with
@@ -98,4 +102,76 @@ func Measure(t *testing.T, client labctl.Client) Measured {
 		}
 	}
 	return m
+}
+
+// Drive carries a plan out with reconcile.Run, or brings it back, and releases
+// each hold that it comes to. It ends as Run does, but never at a hold.
+func Drive(t *testing.T, ctx context.Context, cfg reconcile.Config) (reconcile.Result, error) {
+	t.Helper()
+	for range 2 * len(cfg.Plan.Steps) {
+		result, err := reconcile.Run(ctx, cfg)
+		if err != nil || result.Ended != reconcile.EndedHolding {
+			return result, err
+		}
+		record, err := reconcile.Read(ctx, cfg.Store, cfg.Plan.Problem.Cluster, reconcile.RunID(cfg.Plan))
+		if err != nil {
+			return result, err
+		}
+		st, err := record.Status(lock.State{})
+		if err != nil {
+			return result, err
+		}
+		word := reconcile.Word{By: "test", At: time.Now()}
+		if _, ok, err := reconcile.ReleaseNext(ctx, cfg.Store, st, word); err != nil || !ok {
+			t.Fatalf("held at %s, and no hold to release: %v", result.Step, err)
+		}
+	}
+	t.Fatal("more holds than steps")
+	return reconcile.Result{}, nil
+}
+
+// Follower is a reconcile.Progress that logs what matters to a test and counts who
+// was replaced. OnStep, if set, is told of each step that begins.
+type Follower struct {
+	T      *testing.T
+	OnStep func(plan.Planned)
+	Left   map[string]int // workers that left, how often
+}
+
+// The methods of reconcile.Progress.
+
+func (f *Follower) Started(l reconcile.Leg) {
+	f.T.Logf("leg %d, %s, %d steps", l.Number, l.Direction, len(l.Steps))
+}
+func (f *Follower) Looked(reconcile.World)         {}
+func (f *Follower) Acting(reconcile.Action)        {}
+func (f *Follower) Said(line string)               { f.T.Log(line) }
+func (f *Follower) Waiting(what, how string)       { f.T.Logf("waits: %s; %s", what, how) }
+func (f *Follower) Note(text string)               { f.T.Log(text) }
+func (f *Follower) Measured([]report.Availability) {}
+
+func (f *Follower) Step(s plan.Planned) {
+	f.T.Logf("step %d: %s", s.Number, s.Title)
+	if f.OnStep != nil {
+		f.OnStep(s)
+	}
+}
+
+func (f *Follower) Gate(node string, g report.Gate) {
+	if g.Verdict != report.Pass {
+		f.T.Logf("%s: %s: %s: %s", node, g.Name, g.Verdict, g.Reason)
+	}
+}
+
+func (f *Follower) Outcome(a reconcile.Action, trouble string) {
+	if trouble != "" {
+		f.T.Logf("%s: %s", a.ID, trouble)
+		return
+	}
+	if strings.HasPrefix(a.ID, "leave ") {
+		if f.Left == nil {
+			f.Left = make(map[string]int)
+		}
+		f.Left[a.Node]++
+	}
 }

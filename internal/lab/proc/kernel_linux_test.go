@@ -52,7 +52,7 @@ func TestListenersAreThoseOfTheProcess(t *testing.T) {
 	log := awaitLog(t, listening, "ready")
 	awaitLog(t, idle, "ready")
 
-	sockets, err := proc.Listeners(listening.PID())
+	sockets, err := held(listening.PID())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,8 +65,8 @@ func TestListenersAreThoseOfTheProcess(t *testing.T) {
 		t.Errorf("listening sockets (-want +got):\n%s", diff)
 	}
 
-	if sockets, err := proc.Listeners(idle.PID()); err != nil || len(sockets) != 0 {
-		t.Errorf("Listeners of a process without sockets: %v, %v", sockets, err)
+	if sockets, err := held(idle.PID()); err != nil || len(sockets) != 0 {
+		t.Errorf("Held by a process without sockets: %v, %v", sockets, err)
 	}
 	around, err := proc.NamespaceListeners(idle.PID())
 	if err != nil {
@@ -85,12 +85,21 @@ func TestListenersAreThoseOfTheProcess(t *testing.T) {
 	if err := listening.Stop(t.Context(), 0); err != nil {
 		t.Fatal(err)
 	}
-	if sockets, err := proc.Listeners(listening.PID()); err == nil {
-		t.Errorf("Listeners of an ended process are %v, want an error", sockets)
+	if sockets, err := held(listening.PID()); err == nil {
+		t.Errorf("Held by an ended process are %v, want an error", sockets)
 	}
 	if sockets, err := proc.NamespaceListeners(listening.PID()); err == nil {
 		t.Errorf("NamespaceListeners of an ended process are %v, want an error", sockets)
 	}
+}
+
+// held returns the listeners of a process.
+func held(pid int) ([]proc.Socket, error) {
+	all, err := proc.NamespaceListeners(pid)
+	if err != nil {
+		return nil, err
+	}
+	return proc.Held(pid, all)
 }
 
 func TestExecutableIsTheProgramThatRuns(t *testing.T) {

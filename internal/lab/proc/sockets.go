@@ -37,24 +37,21 @@ var tables = [...]struct{ file, network, state string }{
 	{"net/udp6", "udp", "07"},
 }
 
-// Listeners returns the sockets on which the process takes traffic, by joining
-// the socket tables of its network namespace with its open files. It is a
-// snapshot. Reading another user's process needs root. A socket that the
-// process holds from a namespace other than its main thread's is not seen.
-func Listeners(pid int) ([]Socket, error) {
+// Held returns those of the sockets, as [NamespaceListeners] gave them for its
+// network namespace, that the process has open. Reading the kernel's tables is
+// what costs, so they are read once for all processes of a namespace. Reading
+// another user's process needs root. A socket that the process holds from a
+// namespace other than its main thread's is not seen.
+func Held(pid int, sockets []Socket) ([]Socket, error) {
 	owned, err := socketInodes(pid)
 	if err != nil {
 		return nil, fmt.Errorf("sockets of process %d: %w", pid, err)
 	}
-	all, err := NamespaceListeners(pid)
-	if err != nil {
-		return nil, err
-	}
-	return slices.DeleteFunc(all, func(s Socket) bool { return !owned[s.Inode] }), nil
+	return slices.DeleteFunc(slices.Clone(sockets), func(s Socket) bool { return !owned[s.Inode] }), nil
 }
 
 // NamespaceListeners returns every such socket in the network namespace of the
-// process, whoever holds it, sorted by network and address.
+// process, whoever holds it, sorted by network and address. It is a snapshot.
 func NamespaceListeners(pid int) ([]Socket, error) {
 	if _, err := os.Stat(procPath(pid, "net")); err != nil {
 		return nil, fmt.Errorf("sockets around process %d: %w", pid, err)

@@ -31,42 +31,22 @@ func (w Workers) Name() string { return "the lab's workers" }
 const lookEvery = 200 * time.Millisecond
 
 // Watch implements [reconcile.Vantage]. It begins with what is measured from now
-// on.
+// on. A lab that is slow to answer loses nothing: its probers write on.
 func (w Workers) Watch(ctx context.Context, sink func(probe.Path, probe.Sample)) error {
 	a := &alike{sink: sink, failing: make(map[probe.Path]map[string]bool)}
-	read := make(map[string]*trail)
-	for first := true; ; first = false {
-		st, err := w.Lab.Status(ctx)
-		if ctx.Err() != nil {
+	trails := make(map[string]*trail)
+	for first := true; ; {
+		files, err := w.Lab.Samples(ctx)
+		switch {
+		case ctx.Err() != nil:
 			return nil
-		}
-		if err != nil {
+		case errors.Is(err, labctl.ErrNoLab):
 			return fmt.Errorf("watch the lab's workers: %w", err)
-		}
-		there := make(map[string]bool)
-		for _, n := range st.Nodes {
-			if n.Samples == "" {
-				continue
+		case err == nil:
+			if err := a.look(trails, files, first); err != nil {
+				return err
 			}
-			there[n.Name] = true
-			t := read[n.Name]
-			if t == nil {
-				t = &trail{path: n.Samples}
-				if first {
-					t.skip()
-				}
-				read[n.Name] = t
-			}
-			err := t.follow(func(s probe.Sample) { a.add(n.Name, s) })
-			if err != nil {
-				return fmt.Errorf("watch %s: %w", n.Name, err)
-			}
-		}
-		for name := range read {
-			if !there[name] {
-				delete(read, name)
-				a.forget(name)
-			}
+			first = false
 		}
 		select {
 		case <-ctx.Done():
@@ -80,6 +60,32 @@ func (w Workers) Watch(ctx context.Context, sink func(probe.Path, probe.Sample))
 type alike struct {
 	sink    func(probe.Path, probe.Sample)
 	failing map[probe.Path]map[string]bool // the workers on which a path fails now
+}
+
+// look takes in what is new in each worker's file. What lies there at the first
+// look is passed over.
+func (a *alike) look(trails map[string]*trail, files map[string]string, first bool) error {
+	for name, path := range files {
+		t := trails[name]
+		if t == nil {
+			t = &trail{path: path}
+			trails[name] = t
+		}
+		take := func(s probe.Sample) { a.add(name, s) }
+		if first {
+			take = func(probe.Sample) {}
+		}
+		if err := t.follow(take); err != nil {
+			return fmt.Errorf("watch %s: %w", name, err)
+		}
+	}
+	for name := range trails {
+		if _, there := files[name]; !there {
+			delete(trails, name)
+			a.forget(name)
+		}
+	}
+	return nil
 }
 
 // add passes on every failure, and what was answered while the path failed
@@ -111,9 +117,6 @@ type trail struct {
 	path   string
 	offset int64
 }
-
-// skip passes over what is there already, but for a line that is not complete.
-func (t *trail) skip() { _ = t.follow(func(probe.Sample) {}) } // what cannot be read now is said by the next look
 
 // follow reads every complete line that is new.
 func (t *trail) follow(take func(probe.Sample)) error {

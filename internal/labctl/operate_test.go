@@ -1,0 +1,70 @@
+package labctl
+
+import (
+	"errors"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/muster-dev/muster/internal/lab"
+	"github.com/muster-dev/muster/internal/rehearse"
+)
+
+func TestWhatALabIsNotToldRightIsRefused(t *testing.T) {
+	s := &supervisor{}
+	for _, tt := range []struct {
+		name      string
+		operation Operation
+		node      string
+		want      string // in the error; empty for none
+	}{
+		{name: "a node that is named", operation: Reboot, node: "w"},
+		{name: "no node", operation: Reboot, want: "none is named"},
+		{name: "the cluster", operation: ExposeDiscovery},
+		{name: "nothing that a lab knows", operation: "format-disks", want: `cannot "format-disks"`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			do, err := s.operation(tt.operation, "", tt.node)
+			if tt.want == "" && (err != nil || do == nil) || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
+				t.Errorf("error %v; want %q", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestEveryGateCanBeNamedFromAfar(t *testing.T) {
+	for _, kind := range []rehearse.GateKind{
+		rehearse.Healthy, rehearse.Serves, rehearse.Balanced, rehearse.Proven, rehearse.Bridged, rehearse.Unbridged, rehearse.DaemonReady,
+		rehearse.OwnsHosts, rehearse.WaysWork, rehearse.AllWork, rehearse.NodeReady, rehearse.NodeGone, rehearse.Quiet, rehearse.Gossips, rehearse.AllQuiet,
+	} {
+		gate, err := Client{Dir: t.TempDir()}.Gate("a.k8s.local", kind, "w")
+		if err != nil || gate.Name == "" || gate.Within == 0 || gate.Every == 0 {
+			t.Errorf("gate %s: %+v, %v", kind, gate, err)
+		}
+		if verdict, reason := gate.Check(t.Context()); verdict != "unknown" || !strings.Contains(reason, "no lab is running") {
+			t.Errorf("gate %s of a lab that is not there: %s, %s; want unknown", kind, verdict, reason)
+		}
+	}
+	for kind, node := range map[rehearse.GateKind]string{"no such": "w", rehearse.NodeReady: ""} {
+		if _, err := (Client{}).Gate("a.k8s.local", kind, node); err == nil {
+			t.Errorf("gate %q of node %q was made", kind, node)
+		}
+	}
+}
+
+func TestTheFaultOfWhoAsksIsToldFromOneOfTheLab(t *testing.T) {
+	for _, tt := range []struct {
+		err  error
+		want int
+	}{
+		{nil, 200},
+		{&lab.UsageError{Err: errors.New("no such fault")}, 400},
+		{errors.New("it does not come up"), 500},
+	} {
+		w := httptest.NewRecorder()
+		answer(w, "done", tt.err)
+		if w.Code != tt.want || tt.err != nil && !strings.Contains(w.Body.String(), tt.err.Error()) {
+			t.Errorf("%v: answered %d %s; want %d", tt.err, w.Code, w.Body, tt.want)
+		}
+	}
+}
