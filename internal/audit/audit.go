@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/muster-dev/muster/internal/cloud"
 	"github.com/muster-dev/muster/internal/cluster"
 )
 
@@ -113,21 +114,15 @@ func (in Input) unseen() []string {
 	if in.Cloud == nil {
 		list = append(list, "the cloud: instances, templates, load balancers, network rules and permissions")
 	} else {
-		for _, g := range in.Cloud.Gaps {
-			list = append(list, g.String())
-		}
+		list = append(list, lines(in.Cloud.Gaps)...)
 	}
 	if in.Store == nil {
 		list = append(list, "the state store: node configurations and add-ons")
 	} else {
-		for _, g := range in.Store.Gaps {
-			list = append(list, g.String())
-		}
+		list = append(list, lines(in.Store.Gaps)...)
 	}
 	if in.Probes != nil {
-		for _, g := range in.Probes.Gaps {
-			list = append(list, g.String())
-		}
+		list = append(list, lines(in.Probes.Gaps)...)
 	}
 	if in.Probes == nil || in.Probes.TLSNames == nil && len(in.Probes.Gaps) == 0 {
 		list = append(list, "serving certificates: seen from inside the network only")
@@ -137,14 +132,33 @@ func (in Input) unseen() []string {
 	}
 	switch {
 	case in.Workloads != nil:
-		for _, g := range in.Workloads.Gaps {
-			list = append(list, g.String())
-		}
+		list = append(list, lines(in.Workloads.Gaps)...)
 	case in.gossips():
 		list = append(list, "pods that copied the nodes' hosts file, or call protokube: seen through the cluster's API, with --kubeconfig or --context")
 	}
 	if in.Probes == nil || in.Probes.Hosts == nil {
 		list = append(list, "the nodes' hosts blocks: seen on the nodes only")
+	}
+	return list
+}
+
+// lines says gaps of one kind that have one reason on one line.
+func lines(gaps []cloud.Gap) (list []string) {
+	type cause struct{ what, why string }
+	at := map[cause]int{}
+	var merged []cloud.Gap
+	for _, g := range gaps {
+		n, ok := at[cause{g.What, g.Why}]
+		switch {
+		case !ok:
+			at[cause{g.What, g.Why}] = len(merged)
+			merged = append(merged, g)
+		case g.Subject != "" && merged[n].Subject != "":
+			merged[n].Subject += ", " + g.Subject
+		}
+	}
+	for _, g := range merged {
+		list = append(list, g.String())
 	}
 	return list
 }

@@ -226,6 +226,17 @@ func TestWhatThePodsDependOn(t *testing.T) {
 	}
 }
 
+func TestGapsWithOneReasonAreOneLine(t *testing.T) {
+	got := lines([]cloud.Gap{
+		{What: "certificate", Subject: "a:443", Why: "timeout"}, {What: "addresses", Subject: "a", Why: "timeout"},
+		{What: "certificate", Subject: "b:443", Why: "timeout"}, {What: "certificate", Subject: "c:443", Why: "refused"},
+	})
+	want := []string{"certificate of a:443, b:443: timeout", "addresses of a: timeout", "certificate of c:443: refused"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 func TestWorstFindingsComeFirst(t *testing.T) {
 	in := healthy()
 	both(gossiping, func(in *Input) {

@@ -182,7 +182,8 @@ func (in Input) balancerAddrs() (addrs []netip.Addr, known bool) {
 	if in.Cloud == nil {
 		return nil, false
 	}
-	known = true
+	_, missing := in.gap("load balancers", "")
+	known = !missing
 	for _, lb := range in.Cloud.LoadBalancers {
 		addrs = append(addrs, lb.Addresses...)
 		if lb.Class != classic && len(lb.Addresses) == 0 {

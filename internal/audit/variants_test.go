@@ -11,6 +11,7 @@ import (
 
 	"github.com/muster-dev/muster/internal/cloud"
 	"github.com/muster-dev/muster/internal/cluster"
+	"github.com/muster-dev/muster/internal/iam"
 )
 
 // replaced returns s with one thing in it replaced, which has to be there.
@@ -84,6 +85,32 @@ func TestRealClustersWithOneThingChanged(t *testing.T) {
 				t.Errorf("ends with findings: %v; want %v", fails, tt.fails)
 			}
 		})
+	}
+}
+
+// TestWhatKopsGrantsIsEnough: a need that kOps itself does not grant is a mistake
+// of the table of needs.
+func TestWhatKopsGrantsIsEnough(t *testing.T) {
+	for _, name := range []string{"gossip-1.35", "gossip-1.35-classic-lb", "gossip-1.35-no-lb", "hybrid-1.36", "hybrid-1.36-empty-endpoints", "none-1.36"} {
+		in := sample(t, name)
+		release, _ := in.release()
+		for _, role := range in.Cloud.Roles {
+			held, err := iam.PoliciesOf(role)
+			if err != nil {
+				t.Fatal(err)
+			}
+			terms := iam.Terms{
+				Role: role.Roles[0], Topology: in.Topology(), Release: release, Cluster: in.Spec.Name,
+				State: "kops-state/" + in.Spec.Name, Partition: iam.PartitionOf(held), Region: "us-east-1",
+			}
+			got, err := iam.CompareRole(in.Spec.Cloud, role, terms)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, n := range got.Missing {
+				t.Errorf("%s, %s: kOps does not grant %v on %v, which %s is said to need", name, role.Name, n.Actions, n.Resources, n.Caller)
+			}
+		}
 	}
 }
 

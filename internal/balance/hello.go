@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"sync"
 	"time"
 )
 
@@ -21,6 +22,15 @@ const (
 	maxHello = recordHeader + 1<<14
 	// firstRead is what is read of a server's answer to see that it is one.
 	firstRead = 4 << 10
+	// usualHello is room for most hellos.
+	usualHello = 2 << 10
+)
+
+// What a connection is begun with is used again by the next: it would be most of
+// the garbage that many short ones make.
+var (
+	hellos  = sync.Pool{New: func() any { return new([usualHello]byte) }}
+	answers = sync.Pool{New: func() any { return new([firstRead]byte) }}
 )
 
 // opening is what a client said before it was joined to a server.
@@ -34,6 +44,21 @@ type opening struct {
 	rest  []byte // what came after it, or instead of it: for one server only
 }
 
+// recycle gives the hello back. Nobody may use it afterwards; what follows it in the
+// same memory keeps it.
+func (o opening) recycle() {
+	if len(o.rest) == 0 && cap(o.hello) == usualHello {
+		hellos.Put((*[usualHello]byte)(o.hello[:usualHello]))
+	}
+}
+
+// recycleAnswer gives the start of a server's answer back.
+func recycleAnswer(answer []byte) {
+	if cap(answer) == firstRead {
+		answers.Put((*[firstRead]byte)(answer[:firstRead]))
+	}
+}
+
 // readOpening reads what the client says first, for as long as wait. A client
 // that says nothing by then may be waiting for the server to speak, which is no
 // error; one that hangs up is.
@@ -44,7 +69,7 @@ func readOpening(client net.Conn, wait time.Duration) (opening, error) {
 	if err := client.SetReadDeadline(time.Now().Add(wait)); err != nil {
 		return opening{}, err
 	}
-	buf := make([]byte, 2<<10) // most hellos fit
+	buf := hellos.Get().(*[usualHello]byte)[:]
 	n := 0
 	for {
 		m, err := client.Read(buf[n:])
@@ -87,7 +112,7 @@ func ask(server net.Conn, hello []byte) (answer []byte, alert bool, err error) {
 	if _, err := server.Write(hello); err != nil {
 		return nil, false, err
 	}
-	answer = make([]byte, firstRead)
+	answer = answers.Get().(*[firstRead]byte)[:]
 	n, err := server.Read(answer)
 	if n == 0 {
 		if err == nil {

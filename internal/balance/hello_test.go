@@ -8,10 +8,13 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"math/big"
 	"net"
 	"net/netip"
+	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -251,4 +254,54 @@ func greet(t *testing.T, cfg balance.Config) (server string, took time.Duration,
 	conn := tls.Client(lb, &tls.Config{InsecureSkipVerify: true})
 	got, err := io.ReadAll(conn)
 	return string(got), time.Since(began), err
+}
+
+// What connections begin with passes through memory that is used again.
+func TestNoConnectionGetsAnothersWords(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var servers sync.WaitGroup
+	defer servers.Wait()
+	defer ln.Close()
+	servers.Go(func() {
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			servers.Go(func() { // a hello that comes back has the first byte of an answer
+				defer conn.Close()
+				io.Copy(conn, conn)
+			})
+		}
+	})
+	lb := balance.New(balance.Config{})
+	update(t, lb, set(t, ln.Addr().(*net.TCPAddr).AddrPort()))
+	addr := start(t, lb)
+	var clients sync.WaitGroup
+	for i := range 8 {
+		clients.Go(func() {
+			for j := range 40 {
+				// With and without more behind the hello, short and long.
+				words := "\x16\x03\x01\x00\x20" + fmt.Sprintf("%032d", i*1000+j) + strings.Repeat(string(rune('a'+i)), j%3*700)
+				conn, err := net.Dial("tcp", addr)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				conn.SetDeadline(time.Now().Add(patience))
+				io.WriteString(conn, words)
+				got := make([]byte, len(words))
+				_, err = io.ReadFull(conn, got)
+				conn.Close()
+				if err != nil || string(got) != words {
+					t.Errorf("got %q (%v), want %q", got, err, words)
+					return
+				}
+			}
+		})
+	}
+	clients.Wait()
 }

@@ -36,6 +36,7 @@ func (b *Balancer) connect(ctx context.Context, client net.Conn) (*server, *link
 	if err != nil {
 		return nil, nil, clientLeft{err}
 	}
+	defer said.recycle()
 	ctx, cancel := context.WithTimeout(ctx, b.cfg.ConnectTimeout)
 	defer cancel()
 	for pass := 0; ; pass++ {

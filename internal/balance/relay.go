@@ -36,7 +36,9 @@ func (l *link) copyToServer(count func(uint64)) {
 	l.finish(l.server, transfer(l.server, l.client, l.said, count))
 }
 func (l *link) copyToClient(count func(uint64)) {
-	l.finish(l.client, transfer(l.client, l.server, l.answered, count))
+	answered := l.answered
+	l.answered = nil
+	l.finish(l.client, transfer(l.client, l.server, answered, count))
 }
 
 // finish passes on how one direction ended: its end as an end, which leaves the
@@ -79,6 +81,7 @@ func transfer(dst, src net.Conn, before []byte, count func(uint64)) error {
 			return err
 		}
 		count(uint64(len(before)))
+		recycleAnswer(before)
 	}
 	for {
 		n, err := io.CopyN(dst, src, chunk)

@@ -191,7 +191,7 @@ func printAudit(s streams, r audit.Report, output string) error {
 // auditTable shows the verdicts first, then findings, then what was not seen.
 func auditTable(s streams, r audit.Report) error {
 	fmt.Fprintf(s.out, "%s   %s   kOps %s   %s\n", r.Cluster, r.Topology, cmp.Or(r.KopsVersion, "unknown"), r.Cloud)
-	fmt.Fprintln(s.out, "\nWOULD A NEW NODE JOIN?")
+	fmt.Fprintf(s.out, "\nWOULD A NEW NODE JOIN?   %s\n", joinSummary(r))
 	tab := tabwriter.NewWriter(s.out, 0, 8, 2, ' ', 0)
 	for _, g := range r.Groups {
 		fmt.Fprintf(tab, "  %s\t%s\t%s\n", g.Name, g.Joinable, g.Deciding())
@@ -206,7 +206,11 @@ func auditTable(s streams, r audit.Report) error {
 		if f.Accepted != nil {
 			severity = "accepted until " + f.Accepted.Last()
 		}
-		fmt.Fprintf(tab, "  %s\t%s\tblocks %s\t%s: %s\n", f.ID, severity, cmp.Or(f.Blocks, "nothing"), f.Subject, f.Observed)
+		blocks := ""
+		if f.Blocks != "" {
+			blocks = "blocks " + f.Blocks
+		}
+		fmt.Fprintf(tab, "  %s\t%s\t%s\t%s: %s\n", f.ID, severity, blocks, f.Subject, f.Observed)
 	}
 	tab.Flush()
 	blockers(s, r)
@@ -220,6 +224,34 @@ func auditTable(s streams, r audit.Report) error {
 		fmt.Fprintf(s.out, "\nnext: muster explain %s\n", r.Findings[0].ID)
 	}
 	return nil
+}
+
+// joinSummary is the verdict on one line: the worst, and whose it is.
+func joinSummary(r audit.Report) string {
+	groups := map[audit.Joinable][]string{}
+	lost := 0
+	for _, g := range r.Groups {
+		groups[g.Joinable] = append(groups[g.Joinable], g.Name)
+		for _, re := range g.Reboots {
+			if re.Joinable == audit.DoesNotJoin {
+				lost += len(re.Instances)
+			}
+		}
+	}
+	var parts []string
+	if names := groups[audit.DoesNotJoin]; len(names) > 0 {
+		parts = append(parts, "not in "+strings.Join(names, ", "))
+	}
+	if names := groups[audit.Unknown]; len(names) > 0 {
+		parts = append(parts, "unknown in "+strings.Join(names, ", "))
+	}
+	if len(parts) == 0 {
+		parts = append(parts, "yes, in every group")
+	}
+	if lost > 0 {
+		parts = append(parts, fmt.Sprintf("%d live nodes would not come back from a reboot", lost))
+	}
+	return strings.Join(parts, "; ")
 }
 
 // blockers says of each finding that stands in the way what it costs.

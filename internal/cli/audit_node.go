@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -161,7 +162,7 @@ func newExplain(s streams) *cobra.Command {
 				}
 				return tab.Flush()
 			}
-			page, ok := pages.Page(args[0])
+			page, ok := pages.Page(strings.ToUpper(args[0]))
 			if !ok {
 				return usagef("no finding %q; muster explain lists them", args[0])
 			}

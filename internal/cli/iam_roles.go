@@ -10,6 +10,7 @@ import (
 
 	"github.com/muster-dev/muster/internal/audit"
 	"github.com/muster-dev/muster/internal/cloud"
+	cloudopen "github.com/muster-dev/muster/internal/cloud/open"
 	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/iam"
 )
@@ -67,6 +68,9 @@ func (o termsOptions) observed(in audit.Input) (t iam.Terms, err error) {
 	o.release = release.String()
 	o.topology = cmp.Or(o.topology, string(in.Spec.Topology(release)))
 	o.state, o.backups = "", "" // the nodes' own word counts
+	if in.Spec.Cloud == cluster.AWS {
+		o.region = cmp.Or(o.region, cloudopen.Region(in.Spec))
+	}
 	if t, err = o.terms(); err != nil {
 		return t, err
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/muster-dev/muster/internal/daemon"
 	"github.com/muster-dev/muster/internal/labctl"
+	"github.com/muster-dev/muster/internal/lock"
 	"github.com/muster-dev/muster/internal/plan"
 	"github.com/muster-dev/muster/internal/reconcile"
 	"github.com/muster-dev/muster/internal/reconcile/gate"
@@ -265,15 +266,12 @@ func (o *reconcileOptions) carryOut(cmd *cobra.Command, s streams, d report.Dire
 	if !o.yes || o.shadow {
 		return o.preview(ctx, s, cfg)
 	}
-	follow := newFollower(s, o.verbose)
-	cfg.Progress = follow
-	result, err := reconcile.Run(ctx, cfg)
-	follow.finish()
+	result, err := o.show(ctx, s, cfg)
 	if o.output == "json" && result.Ended != "" {
 		err = errors.Join(err, writeJSON(s, result))
 	}
 	if err != nil {
-		return explained(err)
+		return o.explained(err)
 	}
 	return o.ended(s, result, cfg)
 }
@@ -334,10 +332,14 @@ func owner() string {
 }
 
 // explained says what a person can do about an error of a run.
-func explained(err error) error {
+func (o *reconcileOptions) explained(err error) error {
 	var refused *reconcile.RefusedError
-	if errors.As(err, &refused) && len(refused.Changed) > 0 {
+	var locked *lock.HeldError
+	switch {
+	case errors.As(err, &refused) && len(refused.Changed) > 0:
 		return fmt.Errorf("%w\n  %s", err, strings.Join(refused.Changed, "\n  "))
+	case errors.As(err, &locked):
+		return fmt.Errorf("%s is %w; if that process is gone, wait until then, or: muster reconcile unlock %s --force", o.name, err, o.again())
 	}
 	return err
 }

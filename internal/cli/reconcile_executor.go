@@ -9,7 +9,9 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
+	"time"
 
 	"github.com/spf13/cobra"
 	"k8s.io/client-go/kubernetes"
@@ -93,9 +95,16 @@ func (o *reconcileOptions) equip(ctx context.Context, cfg *reconcile.Config, st 
 	}
 	if !r.dry {
 		cfg.Vantages, cfg.Unmeasured = r.vantages(ctx)
+		if o.probeImage != "" {
+			cfg.Baseline = podBaseline
+		}
 	}
 	return nil
 }
+
+// podBaseline is how long pods on workers may take to measure: the baseline is
+// over sooner, once each vantage point has.
+const podBaseline = 3 * time.Minute
 
 // reality is a real cluster, and how it is reached.
 type reality struct {
@@ -204,12 +213,27 @@ func (r reality) vantages(ctx context.Context) (all []reconcile.Vantage, missing
 	case err != nil:
 		unmeasured("workers", err.Error())
 	default:
-		args := vantage.Args(server, append([]probe.Target{{Path: probe.ByName, Port: 443}}, targets[1:]...))
+		args := vantage.Args(server, append([]probe.Target{{Path: probe.ByName, Port: 443}}, near(targets)...))
 		for _, g := range r.spec.GroupsOf(cluster.RoleNode) {
 			all = append(all, vantage.NewWorkers(vantage.Config{Client: client, Group: g.Name, Image: r.flags.probeImage, Args: args}))
 		}
 	}
 	return all, missing
+}
+
+// near are the targets that a worker reaches the API by: private addresses, or
+// whatever the load balancers have where that is none.
+func near(targets []probe.Target) (all []probe.Target) {
+	for _, t := range targets {
+		if t.Addr.IsValid() {
+			all = append(all, t)
+		}
+	}
+	far := func(t probe.Target) bool { return !t.Addr.Addr().IsPrivate() }
+	if slices.ContainsFunc(all, func(t probe.Target) bool { return !far(t) }) {
+		all = slices.DeleteFunc(all, far)
+	}
+	return all
 }
 
 // targets are what the operator's machine may reach the API by: the server of the
@@ -237,7 +261,12 @@ func (r reality) targets(ctx context.Context, config *rest.Config) (*x509.CertPo
 	}
 	for _, lb := range seen.LoadBalancers {
 		for _, a := range lb.Addresses {
-			targets = append(targets, probe.Target{Path: probe.LoadBalancer, Addr: netip.AddrPortFrom(a, 443)})
+			// Each is a path of its own: one that fails is not hidden by the others.
+			path := probe.LoadBalancer
+			if len(lb.Addresses) > 1 {
+				path = probe.Path(fmt.Sprintf("%s %s", probe.LoadBalancer, a))
+			}
+			targets = append(targets, probe.Target{Path: path, Addr: netip.AddrPortFrom(a, 443)})
 		}
 	}
 	return roots, targets, nil

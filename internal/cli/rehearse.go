@@ -286,8 +286,6 @@ func rehearseOne(ctx context.Context, o rehearseOptions, to cluster.Topology, s 
 		Programs: programs,
 		Netns:    o.netns,
 		Progress: p,
-
-		Kubernetes: o.kubernetes,
 	}
 	p.audit(file, c, cfg.Start(), to, overlay)
 	switch {

@@ -37,7 +37,7 @@ func newReport(s streams) *cobra.Command {
 }
 
 type reportOptions struct {
-	flags   stateFlags
+	runFlags
 	run     string
 	output  string
 	signKey string
@@ -56,6 +56,7 @@ only reads, and can be asked while the migration is under way.
 
   muster report cluster atlas.k8s.local --state s3://kops-state
   muster report cluster atlas.k8s.local -o atlas.html --sign-key ~/.ssh/id_ed25519
+  muster report cluster --dir /tmp/muster-lab                       a lab's
 
 The HTML page is one file that fetches nothing. --sign-key writes FILE.sig beside
 it, in OpenSSH's format: "muster report verify" checks it, and so does
@@ -63,13 +64,13 @@ ssh-keygen -Y verify -n ` + signedFor + `.
 
 ` + exitCodes,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := o.flags.cluster(cmd, args); err != nil {
+			if err := o.settle(cmd, args); err != nil {
 				return err
 			}
 			return o.report(cmd.Context(), s)
 		},
 	}
-	o.flags.addTo(cmd)
+	o.addTo(cmd)
 	f := cmd.Flags()
 	f.StringVar(&o.run, "run", "", "`run` to report (default: the one under way, or the last)")
 	f.StringVarP(&o.output, "output", "o", "text", "text, json, html, or a `file` that ends in .json or .html")
@@ -96,7 +97,7 @@ func (o *reportOptions) report(ctx context.Context, s streams) error {
 	var key ssh.Signer
 	if o.signKey != "" {
 		if path == "" {
-			return usagef("--sign-key signs a file; name one with -o, such as -o %s.html", o.flags.name)
+			return usagef("--sign-key signs a file; name one with -o, such as -o %s.html", o.name)
 		}
 		if key, err = readSignKey(o.signKey, path); err != nil {
 			return err
@@ -134,7 +135,7 @@ func (o *reportOptions) report(ctx context.Context, s streams) error {
 
 // migration reads a run and makes its report.
 func (o *reportOptions) migration(ctx context.Context, s streams) (report.Migration, error) {
-	st, err := o.flags.open(ctx, s)
+	st, err := o.open(ctx, s)
 	if err != nil {
 		return report.Migration{}, err
 	}
@@ -142,13 +143,13 @@ func (o *reportOptions) migration(ctx context.Context, s streams) (report.Migrat
 	defer cancel()
 	var r reconcile.Record
 	if o.run != "" {
-		r, err = reconcile.Read(ctx, st, o.flags.name, o.run)
+		r, err = reconcile.Read(ctx, st, o.name, o.run)
 	} else {
-		r, err = reconcile.Current(ctx, st, o.flags.name)
+		r, err = reconcile.Current(ctx, st, o.name)
 	}
 	switch {
 	case errors.Is(err, reconcile.ErrNoRun), o.run != "" && errors.Is(err, store.ErrNotFound):
-		return report.Migration{}, usagef("%s has no such run to report in %s; muster reconcile cluster %s --plan FILE begins one", o.flags.name, o.flags.state, o.flags.name)
+		return report.Migration{}, usagef("%s has no such run to report in %s; muster reconcile cluster %s --plan FILE begins one", o.name, o.state, o.name)
 	case err != nil:
 		return report.Migration{}, err
 	}

@@ -1,6 +1,7 @@
 package iam
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 )
@@ -50,7 +51,7 @@ func Compare(held []Policy, needs []Need) Comparison {
 		for _, a := range n.Actions {
 			one := n
 			one.Actions = []string{a}
-			if Prove([]Policy{PolicyOf([]Need{one})}, held).Verdict != Subset {
+			if lacks(one, held) {
 				lacking = append(lacking, a)
 			}
 		}
@@ -59,6 +60,29 @@ func Compare(held []Policy, needs []Need) Comparison {
 		}
 	}
 	return c
+}
+
+// lacks reports whether policies do not grant a need: the whole of it, or if it
+// is open, any part.
+func lacks(n Need, held []Policy) bool {
+	need := PolicyOf([]Need{n})
+	if Prove([]Policy{need}, held).Verdict == Subset {
+		return false
+	}
+	if !n.Open {
+		return true
+	}
+	// They have something in common if denying what is held takes from the need.
+	less := Policy{Version: need.Version, Statements: need.Statements}
+	for _, p := range held {
+		for _, s := range p.Statements {
+			if s.Effect == Allow {
+				s.Effect = Deny
+				less.Statements = append(slices.Clip(less.Statements), s)
+			}
+		}
+	}
+	return Prove([]Policy{need}, []Policy{less}).Verdict != NotSubset
 }
 
 // actionsOf returns the action patterns that policies allow, sorted, without
@@ -117,7 +141,7 @@ func holding(action string, held []Policy, needs []Need, needed []Policy) Holdin
 		}
 	case overlaps:
 		h.Standing, h.Caller = Wider, need.Caller
-		h.Why = strings.Join(need.Actions, ", ") + " on " + strings.Join(need.Resources, ", ") + " is enough: " + need.Why
+		h.Why = strings.Join(need.Actions, ", ") + " on " + strings.Join(need.Resources, ", ") + conditional(need.Conditions) + " is enough: " + need.Why
 	default:
 		h.Standing, h.Why = Excess, "nothing on the node's boot path or of its running programs asks it"
 		if why, ok := leftover[lower(action)]; ok {
@@ -125,6 +149,18 @@ func holding(action string, held []Policy, needs []Need, needed []Policy) Holdin
 		}
 	}
 	return h
+}
+
+// conditional says conditions in a few words.
+func conditional(all []Condition) string {
+	var parts []string
+	for _, c := range all {
+		parts = append(parts, fmt.Sprintf("%s %s %s", c.Operator, c.Key, strings.Join(c.Values, "|")))
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return " with " + strings.Join(parts, " and ")
 }
 
 // overlapping returns the part of the needs that a pattern of actions covers: of

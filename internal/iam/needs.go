@@ -1,6 +1,7 @@
 package iam
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -54,6 +55,8 @@ type Need struct {
 	Conditions []Condition `json:"-"`
 	// Boot: a node that boots without it does not join.
 	Boot bool `json:"boot,omitempty"`
+	// Open: the terms left a name in it open, so that some part of it is enough.
+	Open bool `json:"-"`
 }
 
 // Needs returns what nodes need on AWS under the given terms. They must have
@@ -68,12 +71,14 @@ func Needs(t Terms) []Need {
 		n.Resources = make([]string, len(r.need.Resources))
 		for i, text := range r.need.Resources {
 			n.Resources[i] = t.fill(text)
+			n.Open = n.Open || t.open(text)
 		}
 		n.Conditions = make([]Condition, len(r.need.Conditions))
 		for i, c := range r.need.Conditions {
 			c.Values = slices.Clone(c.Values)
 			for j, v := range c.Values {
 				c.Values[j] = t.fill(v)
+				n.Open = n.Open || t.open(v)
 			}
 			n.Conditions[i] = t.loosen(c)
 		}
@@ -101,28 +106,29 @@ func (r row) applies(t Terms) bool {
 		(!r.addOn || !t.ServiceAccounts)
 }
 
+// names are what the texts of the table leave to be filled in, each with what it
+// stands for; empty if the terms leave it open.
+func (t Terms) names() [][2]string {
+	backups := cmp.Or(t.Backups, t.State)
+	stateBucket, _, _ := strings.Cut(t.State, "/")
+	backupsBucket, _, _ := strings.Cut(backups, "/")
+	return [][2]string{
+		{"{partition}", t.Partition}, {"{region}", t.Region}, {"{cluster}", t.Cluster},
+		{"{state}", t.State}, {"{state-bucket}", stateBucket}, {"{backups}", backups}, {"{backups-bucket}", backupsBucket},
+	}
+}
+
 // fill puts the terms into a text of the table.
 func (t Terms) fill(text string) string {
-	or := func(s, any string) string {
-		if s == "" {
-			return any
-		}
-		return s
+	for _, n := range t.names() {
+		text = strings.ReplaceAll(text, n[0], cmp.Or(n[1], "*"))
 	}
-	backups := or(t.Backups, t.State)
-	bucket := func(path string) string {
-		name, _, _ := strings.Cut(path, "/")
-		return or(name, "*")
-	}
-	return strings.NewReplacer(
-		"{partition}", or(t.Partition, "*"),
-		"{region}", or(t.Region, "*"),
-		"{cluster}", or(t.Cluster, "*"),
-		"{state}", or(t.State, "*"),
-		"{state-bucket}", bucket(t.State),
-		"{backups}", or(backups, "*"),
-		"{backups-bucket}", bucket(backups),
-	).Replace(text)
+	return text
+}
+
+// open reports whether the terms leave a name in a text open.
+func (t Terms) open(text string) bool {
+	return slices.ContainsFunc(t.names(), func(n [2]string) bool { return n[1] == "" && strings.Contains(text, n[0]) })
 }
 
 // loosen makes a comparison with "any" one that holds for any.

@@ -150,6 +150,14 @@ func TestCompareWithoutNamesTakesAny(t *testing.T) {
 			t.Errorf("%s is %q (%s); want needed", h.What, h.Standing, h.Why)
 		}
 	}
+	for _, n := range got.Missing {
+		t.Errorf("%v on %v is missing; some of it is held", n.Actions, n.Resources)
+	}
+	// What is not held at all is missing all the same.
+	lessRole := Policy{Version: Version2012, Statements: []Statement{statementOf(Allow, []string{"s3:Get*"}, []string{"arn:aws:s3:::other"})}}
+	if got := Compare([]Policy{lessRole}, Needs(terms)); !slices.ContainsFunc(got.Missing, func(n Need) bool { return n.Name == "MountEtcdVolumes" }) {
+		t.Errorf("missing %v; want etcd's volumes among it", got.Missing)
+	}
 }
 
 func TestDiff(t *testing.T) {

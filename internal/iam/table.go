@@ -75,7 +75,13 @@ var table = []row{
 		Why:       "proves that a worker which asks to join is the cluster's, finds etcd's volumes and gossip seeds",
 	}},
 
-	{role: cluster.RoleControlPlane, addOn: true, need: Need{
+	{role: cluster.RoleControlPlane, addOn: true, to: cluster.Release135, need: Need{
+		Name: "TagVolumesAndSnapshotsAtBirth", Caller: "EBS CSI driver", Actions: []string{"ec2:CreateTags"},
+		Resources:  []string{"arn:{partition}:ec2:*:*:snapshot/*", "arn:{partition}:ec2:*:*:volume/*"},
+		Conditions: []Condition{equals(requestTag, "{cluster}"), equals("ec2:CreateAction", "CreateSnapshot", "CreateVolume")},
+		Why:        "marks new volumes and snapshots as the cluster's",
+	}},
+	{role: cluster.RoleControlPlane, addOn: true, from: cluster.Release136, need: Need{
 		Name: "TagVolumesAtBirth", Caller: "EBS CSI driver", Actions: []string{"ec2:CreateTags"},
 		Resources:  []string{"arn:{partition}:ec2:*:*:snapshot/*", "arn:{partition}:ec2:*:*:volume/*"},
 		Conditions: []Condition{equals(requestTag, "{cluster}"), equals("ec2:CreateAction", "CopyVolumes", "CreateVolume")},
@@ -144,7 +150,11 @@ var table = []row{
 		Why: "a security group is made in a network, which has no tag in the request",
 	}},
 	{role: cluster.RoleControlPlane, addOn: true, to: cluster.Release135, need: Need{
-		Name: "KeptFrom135", Caller: "unknown", Actions: []string{"ec2:CreateSnapshot", "ec2:DescribeAccountAttributes"}, Resources: everything,
+		Name: "MakeOwnSnapshots", Caller: "EBS CSI driver", Actions: []string{"ec2:CreateSnapshot"}, Resources: everything, Conditions: []Condition{equals(requestTag, "{cluster}")},
+		Why: "the driver that kOps 1.35 brings makes snapshots that carry the cluster's tag",
+	}},
+	{role: cluster.RoleControlPlane, addOn: true, to: cluster.Release135, need: Need{
+		Name: "KeptFrom135", Caller: "unknown", Actions: []string{"ec2:DescribeAccountAttributes"}, Resources: everything,
 		Why: "kOps 1.35 grants it and 1.36 no longer does; who calls it in 1.35 is not known, so it stays",
 	}},
 }

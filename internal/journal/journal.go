@@ -23,9 +23,12 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/muster-dev/muster/internal/store"
 )
@@ -94,23 +97,35 @@ func Open(ctx context.Context, s store.Store, dir string) (*Journal, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list journal %s: %w", dir, err)
 	}
+	keys = slices.DeleteFunc(keys, func(key string) bool { return path.Dir(key) != dir || !strings.HasSuffix(key, suffix) })
+	objects := make([]store.Object, len(keys))
+	reading, gctx := errgroup.WithContext(ctx)
+	reading.SetLimit(parallel)
+	for i, key := range keys {
+		reading.Go(func() (err error) {
+			if objects[i], err = s.Get(gctx, key); err != nil {
+				return fmt.Errorf("read journal entry %s: %w", key, err)
+			}
+			return nil
+		})
+	}
+	if err := reading.Wait(); err != nil {
+		return nil, err
+	}
 	j := &Journal{store: s, dir: dir}
-	for _, key := range keys {
-		if path.Dir(key) != dir || !strings.HasSuffix(key, suffix) {
-			continue
-		}
-		object, err := s.Get(ctx, key)
-		if err != nil {
-			return nil, fmt.Errorf("read journal entry %s: %w", key, err)
-		}
-		e, err := j.follow(key, object.Data)
+	for i, key := range keys {
+		e, err := j.follow(key, objects[i].Data)
 		if err != nil {
 			return nil, err
 		}
-		j.entries, j.last = append(j.entries, e), hash(object.Data)
+		j.entries, j.last = append(j.entries, e), hash(objects[i].Data)
 	}
 	return j, nil
 }
+
+// parallel is how many entries are read at a time: the journal of a thousand
+// nodes has ten thousand, each an answer of the store away.
+const parallel = 16
 
 // follow decodes the entry that comes after the last one.
 func (j *Journal) follow(key string, data []byte) (Entry, error) {

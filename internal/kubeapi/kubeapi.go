@@ -104,7 +104,11 @@ func (c *Client) Get(ctx context.Context, path string, query url.Values, limit i
 	}
 	req.Header.Set("Accept", "application/json")
 	resp, err := c.http.Do(req)
-	if err != nil {
+	var asked *url.Error
+	switch {
+	case errors.As(err, &asked):
+		return asked.Err // without the question, which callers name
+	case err != nil:
 		return err
 	}
 	defer resp.Body.Close()

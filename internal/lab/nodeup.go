@@ -6,9 +6,8 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"sync"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/muster-dev/muster/internal/cloud"
 	"github.com/muster-dev/muster/internal/cluster"
@@ -60,20 +59,17 @@ func (l *Lab) nodeups(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		var tries errgroup.Group
+		var tries sync.WaitGroup
 		for _, n := range l.Layout().Workers() {
 			m, err := l.machine(n.Name)
 			if err != nil {
-				return err
+				continue // the layout has no others
 			}
 			if life, booting := m.booting(); booting {
-				tries.Go(func() error {
-					m.noteBoot(life, l.nodeup(ctx, m, life))
-					return nil
-				})
+				tries.Go(func() { m.noteBoot(life, l.nodeup(ctx, m, life)) })
 			}
 		}
-		_ = tries.Wait() // a try that fails is noted, and made again
+		tries.Wait()
 	}
 }
 

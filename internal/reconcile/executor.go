@@ -32,17 +32,19 @@ type Verifier interface {
 	Verify(ctx context.Context, s plan.Planned, begun []Begun) ([]Action, error)
 }
 
-// Keeper is an [Executor] that holds something up for as long as a run lasts,
-// such as a bridge. Keep blocks until ctx ends, says what it does, and picks up
-// again what a run before left; that it cannot hold is for its gates to find.
-type Keeper interface {
-	Keep(ctx context.Context, say func(line string)) error
-}
-
 // Begun is an action that was begun and whose gates have not passed.
 type Begun struct {
 	ID string
 	report.Intent
+}
+
+// Keeper is an executor with something to hold up for as long as a run lasts,
+// such as a bridge that stands only while somebody writes it again.
+type Keeper interface {
+	Executor
+	// Keep blocks until ctx ends, which is no error. It begins with what a run
+	// before left up. say may be called from another goroutine than Actions are.
+	Keep(ctx context.Context, say func(line string)) error
 }
 
 // World is a cluster as an executor sees it.

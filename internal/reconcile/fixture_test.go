@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"github.com/muster-dev/muster/internal/lock"
-	"github.com/muster-dev/muster/internal/plan"
 	"github.com/muster-dev/muster/internal/report"
 	"github.com/muster-dev/muster/internal/store"
 )
@@ -41,18 +40,6 @@ func (s *scene) stopBefore(n int) {
 		}
 		return report.Pass, "not there yet"
 	}}}
-}
-
-// stepNumber returns the number of the plan's first step of an ID.
-func stepNumber(t testing.TB, f plan.File, id string) int {
-	t.Helper()
-	for _, s := range f.Steps {
-		if s.ID == id {
-			return s.Number
-		}
-	}
-	t.Fatalf("the plan has no step %q", id)
-	return 0
 }
 
 // unwritable is a state store opened with credentials that may only read.

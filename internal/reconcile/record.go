@@ -38,7 +38,7 @@ type Record struct {
 	Control Control
 }
 
-// ErrNoRun: the state store has no run of the cluster.
+// ErrNoRun says that the state store has no run of the cluster.
 var ErrNoRun = errors.New("no plan has been begun")
 
 // Runs returns the names of all runs of a cluster, sorted.

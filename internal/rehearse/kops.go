@@ -75,14 +75,14 @@ type course struct {
 }
 
 // course begins where the plan does. Of several states that the cluster may be in
-// the workers get the permission if it is in any: where they lack it, the plan
-// holds without.
+// it takes the worst: a permission that is not certain is none.
 func (p planner) course(pl plan.Plan) *course {
-	c := &course{planner: p, problem: pl.Problem}
+	some := len(pl.Problem.Starts) > 0
+	c := &course{planner: p, problem: pl.Problem, lookup: some, policy: some}
 	for _, s := range pl.Problem.Starts {
 		c.none = c.none || s.State.None
-		c.lookup = c.lookup || s.State.Lookup
-		c.policy = c.policy || s.State.PolicyBridge
+		c.lookup = c.lookup && s.State.Lookup
+		c.policy = c.policy && s.State.PolicyBridge
 	}
 	return c
 }

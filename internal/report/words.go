@@ -43,7 +43,7 @@ func pathWords(paths []Availability) string {
 	}
 	name, ok := pathNames[paths[0].Path]
 	if !ok {
-		name = "at " + string(paths[0].Path)
+		name = "path " + string(paths[0].Path)
 	}
 	return fmt.Sprintf("%s: %s, %d sent, %d failed, longest gap %s", name, counted(len(paths), "vantage point"), sum.Sent, sum.Failed, milliseconds(sum.Longest))
 }

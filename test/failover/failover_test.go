@@ -222,8 +222,9 @@ func (r row) run(w *world) {
 	r.fault(w)
 	if r.back != nil {
 		time.Sleep(time.Until(moment.Add(outage)))
-		moment = time.Now()
+		// A server is back when it listens, not when its process is begun.
 		r.back(w)
+		moment = time.Now()
 	}
 	got := w.recovery(since{moment, time.Now()})
 	say(r.name, got, r.back != nil)

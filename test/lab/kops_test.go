@@ -261,3 +261,28 @@ func TestLabAnInterruptedRehearsalLeavesNothing(t *testing.T) {
 		}
 	}
 }
+
+// In hybrid the control plane gossips and serves workers, who do not.
+func TestLabHybridIsWhereALabCanStart(t *testing.T) {
+	for _, overlay := range []lab.Overlay{lab.Native, lab.Weave} {
+		t.Run(string(overlay), func(t *testing.T) {
+			run(t, "testdata/three.yaml", lab.Config{Start: cluster.Hybrid, Overlay: overlay}, func(_ context.Context, l *lab.Lab) error {
+				for _, n := range l.Layout().Nodes {
+					running, err := l.Running(n.Name)
+					if err != nil {
+						return err
+					}
+					gossips, agent := false, false
+					for _, r := range running {
+						gossips = gossips || r.Gossips()
+						agent = agent || r.Program == lab.Agent
+					}
+					if worker := n.Group == "nodes"; gossips == worker || worker && !agent {
+						t.Errorf("%s gossips: %v, runs muster-agent: %v", n.Name, gossips, agent)
+					}
+				}
+				return nil
+			})
+		})
+	}
+}

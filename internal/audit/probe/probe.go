@@ -122,12 +122,16 @@ func (r *run) certificate(ctx context.Context, s server) {
 	defer cancel()
 	names, err := r.handshake(ctx, s)
 	if err != nil {
+		var op *net.OpError
+		if errors.As(err, &op) {
+			err = op.Err // the address is the subject
+		}
 		r.gap("serving certificate", s.at, err.Error())
 		return
 	}
 	ours := slices.ContainsFunc(names, func(n string) bool { return within(r.in.Spec.Name, n) })
 	if !ours && !public(s.at) {
-		r.gap("serving certificate", s.at, fmt.Sprintf("what answers from here carries %s, and no name of the cluster", orNothing(names)))
+		r.gap("serving certificate", s.at, fmt.Sprintf("what answers from here carries %s, and no name of the cluster", some(names)))
 		return
 	}
 	r.mu.Lock()
@@ -175,9 +179,14 @@ func within(domain, host string) bool {
 	return strings.HasSuffix(strings.ToLower(strings.TrimSuffix(host, ".")), "."+strings.ToLower(domain))
 }
 
-func orNothing(names []string) string {
-	if len(names) == 0 {
+// some names the first few.
+func some(names []string) string {
+	const few = 2
+	switch {
+	case len(names) == 0:
 		return "no name"
+	case len(names) > few:
+		return fmt.Sprintf("%s and %d others", strings.Join(names[:few], ", "), len(names)-few)
 	}
 	return strings.Join(names, ", ")
 }

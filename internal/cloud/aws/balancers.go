@@ -223,15 +223,21 @@ func (l *look) listeners(ctx context.Context, arn, name string) []cloud.Listener
 		one := cloud.Listener{Port: int(aws.ToInt32(f.Port)), Protocol: string(f.Protocol)}
 		for _, g := range forwardsTo(f) {
 			one.Check = checks[g]
-			if behind := targets[g]; behind != nil { // without targets is an answer, too
-				one.Targets = append(append([]cloud.Target{}, one.Targets...), behind...)
-			}
+			one.Targets = with(one.Targets, targets[g])
 		}
 		slices.SortFunc(one.Targets, func(a, b cloud.Target) int { return cmp.Or(strings.Compare(a.ID, b.ID), a.Port-b.Port) })
 		all = append(all, one)
 	}
 	slices.SortFunc(all, func(a, b cloud.Listener) int { return a.Port - b.Port })
 	return all
+}
+
+// with adds the targets of a group. None is an answer, unless it was not read.
+func with(targets, more []cloud.Target) []cloud.Target {
+	if targets == nil && more != nil {
+		targets = []cloud.Target{}
+	}
+	return append(targets, more...)
 }
 
 // behind returns the health checks and the targets of the target groups behind a

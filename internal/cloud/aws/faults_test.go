@@ -270,9 +270,22 @@ func TestEventualConsistencyLosesNoInstance(t *testing.T) {
 		t.Errorf("template %+v has a boot configuration although it has no user-data", g.Template)
 	}
 	if !slices.ContainsFunc(o.Gaps, func(g cloud.Gap) bool {
-		return g.What == "boot configuration" && g.Subject == "nodes-a" && strings.Contains(g.Why, "empty")
+		return g.What == "boot configuration" && g.Subject == "nodes-a" && strings.Contains(g.Why, "empty") && g.Absent
 	}) {
 		t.Errorf("gaps %v do not say that the user-data is empty", o.Gaps)
+	}
+
+	// A launch template that is gone is absent, one that may not be read is not.
+	for code, absent := range map[string]bool{"InvalidLaunchTemplateId.NotFound": true, "UnauthorizedOperation": false} {
+		f.answers["DescribeLaunchTemplateVersions"] = []answer{ec2Error(http.StatusBadRequest, code, "no")}
+		o, err := provider(t, f).Observe(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		i := slices.IndexFunc(o.Gaps, func(g cloud.Gap) bool { return g.What == "boot configuration" && g.Subject == "nodes-a" })
+		if i < 0 || o.Gaps[i].Absent != absent {
+			t.Errorf("%s: gaps %+v; want one about the boot configuration, absent: %v", code, o.Gaps, absent)
+		}
 	}
 }
 

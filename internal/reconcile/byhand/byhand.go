@@ -114,11 +114,11 @@ func (e *Executor) unseen(s plan.Planned) reconcile.Action {
 	case ok:
 	case slices.Contains(e.cfg.Confirmed, s.ID):
 		gate = reconcile.Gate{Name: "the operator says that it is done", Check: func(context.Context) (report.Verdict, string) {
-			return report.Pass, "--confirm " + s.ID + ": the operator's word, and nobody else's"
+			return report.Pass, "--confirmed " + s.ID + ": the operator's word, and nobody else's"
 		}}
 	default:
 		gate = reconcile.Gate{Name: "it is done", Check: func(context.Context) (report.Verdict, string) {
-			return report.Unknown, "no look at the cluster shows it; once it is done, run again with --confirm " + s.ID
+			return report.Unknown, "no look at the cluster shows it; once it is done, run again with --confirmed " + s.ID
 		}}
 	}
 	check := gate.Check

@@ -167,8 +167,9 @@ func TestAPersonIsToldWhetherToApply(t *testing.T) {
 			}
 			return all
 		}
-		time.AfterFunc(10*time.Minute, func() { generate(t, dir, boots(byName)) })
-		time.AfterFunc(20*time.Minute, func() { generate(t, dir, boots(byAddress)) })
+		// Between two looks: kOps writes while nobody reads.
+		time.AfterFunc(10*time.Minute+7*time.Second, func() { generate(t, dir, boots(byName)) })
+		time.AfterFunc(20*time.Minute+7*time.Second, func() { generate(t, dir, boots(byAddress)) })
 		time.AfterFunc(30*time.Minute, func() { w.change(each(person["update-workers"])) })
 		var said script
 		e := New(Config{Problem: pl.Problem, Look: w.look, TargetDir: dir})

@@ -87,9 +87,8 @@ func (e *Executor) remember(ctx context.Context, key string, what any) error {
 	return nil
 }
 
-// Keep holds the bridge for as long as a run lasts: it blocks until ctx ends. If
-// a run before left one up it is put up again at once. Whoever runs a plan with
-// a bridge runs Keep beside it and waits for it; say is told what the hold does.
+// Keep implements [reconcile.Keeper]: it holds the bridge for as long as a run
+// lasts, and puts one up again at once that a run before left up.
 func (e *Executor) Keep(ctx context.Context, say func(string)) error {
 	if e.Overlay == nil {
 		<-ctx.Done()

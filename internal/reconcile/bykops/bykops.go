@@ -115,7 +115,7 @@ func (c Config) validate() error {
 	return errors.Join(faults...)
 }
 
-// Executor carries a plan out. It implements [reconcile.Executor].
+// Executor carries a plan out. It implements [reconcile.Keeper].
 type Executor struct {
 	Config
 	bridge bridge
@@ -124,7 +124,7 @@ type Executor struct {
 	ran map[string]bool // steps that only kops can tell the end of, done in this process
 }
 
-var _ reconcile.Executor = (*Executor)(nil)
+var _ reconcile.Keeper = (*Executor)(nil)
 
 // New returns an executor. It calls nothing.
 func New(c Config) (*Executor, error) {
@@ -151,6 +151,10 @@ func (e *Executor) see(ctx context.Context) (seen *observe.Cluster, bridged bool
 	}
 	if err = seen.Look(ctx, e.Provider); err != nil {
 		return nil, false, err
+	}
+	if ctx.Err() != nil {
+		// What a deadline cuts off is full of gaps.
+		return nil, false, fmt.Errorf("look at %s: %w", e.Problem.Cluster, ctx.Err())
 	}
 	if seen.Cloud == nil {
 		return nil, false, fmt.Errorf("look at the machines of %s: %s", e.Problem.Cluster, seen.Blind)

@@ -2,6 +2,7 @@ package bykops
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -72,10 +73,16 @@ func (w world) group(name string) (cloud.Group, bool) {
 	return cloud.Group{}, false
 }
 
+// errNoKube is the lack of a way to the cluster's API.
+var errNoKube = errors.New("the cluster's API was not asked: no kubeconfig leads to it")
+
 // members returns a group's living instances with their nodes. A node belongs to
 // an instance by its provider ID, or by its name, which kOps makes the
 // instance's.
 func (e *Executor) members(ctx context.Context, g cloud.Group) ([]member, error) {
+	if e.Kube == nil {
+		return nil, errNoKube
+	}
 	nodes, err := e.Kube.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return nil, fmt.Errorf("list nodes: %w", err)

@@ -35,7 +35,7 @@ func (e *Executor) canary(ctx context.Context, w world, s plan.Planned) (all []r
 			continue
 		}
 		members, err := e.members(ctx, g)
-		if err != nil {
+		if err != nil && !errors.Is(err, errNoKube) { // a dry run may do without
 			return nil, err
 		}
 		proven := false

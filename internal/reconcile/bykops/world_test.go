@@ -159,14 +159,6 @@ func (s *scene) run(f plan.File, e *bykops.Executor) (reconcile.Result, *story) 
 	s.t.Helper()
 	ctx, stop := context.WithTimeout(s.t.Context(), 10*time.Minute)
 	defer stop()
-	var keeping sync.WaitGroup
-	keeping.Go(func() {
-		if err := e.Keep(ctx, func(line string) { s.t.Log("bridge:", line) }); err != nil {
-			s.t.Error(err)
-		}
-	})
-	defer keeping.Wait()
-	defer stop()
 	told := &story{t: s.t}
 	for {
 		result, err := reconcile.Run(ctx, reconcile.Config{Plan: f, Store: s.store, Executor: e, Owner: "test", Poll: 20 * time.Millisecond, Progress: told})

@@ -2,15 +2,19 @@
 
 moto makes no network interfaces for a network load balancer and has no filter by their type; both are added: an
 interface counts as a load balancer's by its description, as AWS words it. Nor does it start instances from a second
-version of a launch template, whose user-data it keeps in another form. The server ends with its standard input.
+version of a launch template, whose user-data it keeps in another form, or delete versions. The server ends with its
+standard input.
 """
 import os
 import sys
 import threading
 
+from moto.core.responses import ActionResult
 from moto.core.types import Base64EncodedString
+from moto.ec2.models import EC2Backend
 from moto.ec2.models.elastic_network_interfaces import NetworkInterface
 from moto.ec2.models.launch_templates import LaunchTemplateVersion
+from moto.ec2.responses import EC2Response
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
 
@@ -40,6 +44,32 @@ def user_data(version):
 
 
 LaunchTemplateVersion.user_data = property(user_data)
+
+
+def living_versions(self, *args, known=EC2Backend.describe_launch_template_versions, **kwargs):
+    return [(template, v) for template, v in known(self, *args, **kwargs) if not getattr(v, "deleted", False)]
+
+
+EC2Backend.describe_launch_template_versions = living_versions
+
+
+def delete_versions(self):
+    template = self.ec2_backend.describe_launch_templates(template_ids=[self._get_param("LaunchTemplateId")])[0]
+    done, refused = [], []
+    for number in self._get_param("Versions", []):
+        version = template.get_version(number)
+        entry = {"LaunchTemplateId": template.id, "LaunchTemplateName": template.name, "VersionNumber": version.number}
+        if template.is_default(version):
+            refused.append({**entry, "ResponseError": {"Code": "unexpectedError", "Message": "Cannot delete default version"}})
+        else:
+            version.deleted = True
+            done.append(entry)
+    return ActionResult({
+        "SuccessfullyDeletedLaunchTemplateVersions": done, "UnsuccessfullyDeletedLaunchTemplateVersions": refused,
+    })
+
+
+EC2Response.delete_launch_template_versions = delete_versions
 
 
 def end_with_input():

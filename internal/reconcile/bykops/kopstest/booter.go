@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -31,11 +32,10 @@ type Booter struct {
 	Store    store.Store
 	Provider cloud.Provider
 	Kube     *kubetest.Server
-	// Every is the pause between two looks. 0: 50 ms.
+	// Every is the pause between two looks. 0: half a second.
 	Every time.Duration
-	// Refuse keeps instances from joining, whatever their configuration. It may be
-	// nil.
-	Refuse func(g cloud.Group, i cloud.Instance) bool
+
+	refuse atomic.Pointer[func(g cloud.Group, i cloud.Instance) bool]
 
 	mu     sync.Mutex // guards what follows
 	joined map[string]bool
@@ -49,7 +49,7 @@ func (b *Booter) Run(ctx context.Context) {
 		b.look(ctx)
 		every := b.Every
 		if every == 0 {
-			every = 50 * time.Millisecond
+			every = 500 * time.Millisecond
 		}
 		select {
 		case <-time.After(every):
@@ -57,6 +57,14 @@ func (b *Booter) Run(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// Refuse keeps instances from joining, whatever their configuration.
+func (b *Booter) Refuse(which func(g cloud.Group, i cloud.Instance) bool) { b.refuse.Store(&which) }
+
+func (b *Booter) refuses(g cloud.Group, i cloud.Instance) bool {
+	which := b.refuse.Load()
+	return which != nil && (*which)(g, i)
 }
 
 // Births returns the groups of the nodes that joined since the first look.
@@ -103,7 +111,7 @@ func (b *Booter) look(ctx context.Context) {
 				continue
 			}
 			there[i.ID] = true
-			if b.joined[i.ID] || !joins(verdicts, g, i) || b.Refuse != nil && b.Refuse(g, i) {
+			if b.joined[i.ID] || !joins(verdicts, g, i) || b.refuses(g, i) {
 				continue
 			}
 			b.join(g, i)

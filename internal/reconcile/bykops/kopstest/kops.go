@@ -292,10 +292,12 @@ func (k *kops) template(ctx context.Context, g cloud.Group, userData string) err
 	if g.Template.Hash == hex.EncodeToString(sum[:]) {
 		return nil
 	}
-	out, err := k.ec2.CreateLaunchTemplateVersion(ctx, &ec2.CreateLaunchTemplateVersionInput{
-		LaunchTemplateId: &g.Template.ID, SourceVersion: &g.Template.Version,
-		LaunchTemplateData: &ec2types.RequestLaunchTemplateData{UserData: aws.String(base64.StdEncoding.EncodeToString([]byte(userData)))},
-	})
+	data, err := k.templateData(ctx, g.Template)
+	if err != nil {
+		return err
+	}
+	data.UserData = aws.String(base64.StdEncoding.EncodeToString([]byte(userData)))
+	out, err := k.ec2.CreateLaunchTemplateVersion(ctx, &ec2.CreateLaunchTemplateVersionInput{LaunchTemplateId: &g.Template.ID, LaunchTemplateData: data})
 	if err != nil {
 		return err
 	}
@@ -305,6 +307,26 @@ func (k *kops) template(ctx context.Context, g cloud.Group, userData string) err
 	})
 	fmt.Fprintf(k.out, "  LaunchTemplate/%s\n", g.ID)
 	return err
+}
+
+// templateData is what a version holds, as far as clusters in tests have it. moto
+// knows no SourceVersion.
+func (k *kops) templateData(ctx context.Context, t cloud.Template) (*ec2types.RequestLaunchTemplateData, error) {
+	found, err := k.ec2.DescribeLaunchTemplateVersions(ctx, &ec2.DescribeLaunchTemplateVersionsInput{LaunchTemplateId: &t.ID, Versions: []string{t.Version}})
+	if err != nil {
+		return nil, err
+	}
+	was := found.LaunchTemplateVersions[0].LaunchTemplateData
+	data := &ec2types.RequestLaunchTemplateData{ImageId: was.ImageId, InstanceType: was.InstanceType, KeyName: was.KeyName}
+	if p := was.IamInstanceProfile; p != nil {
+		data.IamInstanceProfile = &ec2types.LaunchTemplateIamInstanceProfileSpecificationRequest{Name: p.Name, Arn: p.Arn}
+	}
+	for _, n := range was.NetworkInterfaces {
+		data.NetworkInterfaces = append(data.NetworkInterfaces, ec2types.LaunchTemplateInstanceNetworkInterfaceSpecificationRequest{
+			DeviceIndex: n.DeviceIndex, Groups: n.Groups, AssociatePublicIpAddress: n.AssociatePublicIpAddress,
+		})
+	}
+	return data, nil
 }
 
 // roll replaces every instance of a group that is not of its template of now.

@@ -1,0 +1,55 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/muster-dev/muster/internal/cloud"
+	"github.com/muster-dev/muster/internal/reconcile"
+)
+
+// printPreview shows what a run would do.
+func printPreview(w io.Writer, p reconcile.Preview) {
+	if p.Over != "" {
+		fmt.Fprintf(w, "nothing to do: %s\n", p.Over)
+		return
+	}
+	for _, line := range p.Changed {
+		fmt.Fprintf(w, "changed   %s\n", line)
+	}
+	if p.Refused != "" {
+		return
+	}
+	fmt.Fprintf(w, "%s   run %s   %s   %d steps left\n\n", p.Cluster, p.Run, p.Direction, len(p.Steps))
+	for i, s := range p.Steps {
+		marks := ""
+		if s.Hold {
+			marks += "   HOLD: waits for you"
+		}
+		if s.Begun {
+			marks += "   (begun)"
+		}
+		fmt.Fprintf(w, "%3d  %s%s\n", s.Number, s.Title, marks)
+		for _, n := range s.Needs {
+			if i == 0 || n.Holds == cloud.Yes {
+				fmt.Fprintf(w, "       need %-8s %s\n", n.Holds, n.Says)
+			}
+		}
+		for _, a := range s.Actions {
+			what := a.What
+			if a.Node != "" && !strings.Contains(what, a.Node) {
+				what = a.Node + ": " + what
+			}
+			fmt.Fprintf(w, "       %s\n", what)
+			for _, g := range a.Gates {
+				if g.Verdict != "" {
+					fmt.Fprintf(w, "         gate %-8s %s: %s\n", g.Verdict, g.Name, g.Reason)
+				}
+			}
+		}
+		if s.Unknown != "" {
+			fmt.Fprintf(w, "       cannot be said yet: %s\n", s.Unknown)
+		}
+	}
+}

@@ -1,0 +1,223 @@
+package live
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/muster-dev/muster/internal/cluster"
+	"github.com/muster-dev/muster/internal/plan"
+	"github.com/muster-dev/muster/internal/probe"
+	"github.com/muster-dev/muster/internal/reconcile"
+	"github.com/muster-dev/muster/internal/report"
+)
+
+func planned() plan.File {
+	return plan.Seal(plan.Plan{
+		Problem: plan.Problem{Cluster: "atlas.k8s.local", From: cluster.Gossip, To: cluster.None, Via: plan.Kops, Groups: []plan.Group{
+			{Name: "nodes-a", Role: cluster.RoleNode, Live: map[string]int{"gossip": 3}},
+		}},
+		Steps: []plan.Planned{
+			{Number: 1, ID: "roll-workers", Title: "replace the workers"},
+			{Number: 2, ID: "narrow", Title: "narrow the role", Hold: true},
+		},
+	}, nil)
+}
+
+// tell plays a run up to its middle.
+func tell(p reconcile.Progress, said string) {
+	f := planned()
+	p.Started(reconcile.Leg{Number: 1, Direction: report.Forward, Steps: f.Steps})
+	p.Looked(reconcile.World{
+		States: []plan.State{{Templates: plan.Set(plan.None), Live: plan.Set(plan.Gossip, plan.None)}},
+		Facts:  []plan.Fact{{Subject: "nodes-a", What: "generations", Value: "new old (gossip)"}, {Subject: "nodes-a", What: "boot path", Value: "addresses"}},
+	})
+	p.Step(f.Steps[0])
+	canary := reconcile.Action{ID: "i-1", What: "replace i-1", Group: "nodes-a", Node: "i-1", Replaces: 1}
+	p.Acting(canary)
+	p.Gate("i-1", report.Gate{Name: "joined", Verdict: report.Pass, Reason: "Node Ready"})
+	p.Outcome(canary, "")
+	p.Acting(reconcile.Action{ID: "i-2", What: "replace i-2", Group: "nodes-a", Node: "i-2", Replaces: 1})
+	p.Said(said)
+	p.Gate("i-2", report.Gate{Name: "joined", Verdict: report.Unknown, Reason: "no answer"})
+	p.Measured([]report.Availability{{Path: probe.LoadBalancer, Vantage: "operator", Sent: 100}})
+	p.Measured([]report.Availability{{Path: probe.LoadBalancer, Vantage: "operator", Sent: 120, Failed: 3, Longest: 41}, {Path: probe.ByName, Vantage: "workers of nodes-a", Sent: 50}})
+}
+
+func TestWhatIsDrawn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v := New(Config{Out: &bytes.Buffer{}, Plan: planned(), Keys: []Key{{Rune: 'p', Does: "pause"}, {Rune: 'q', Does: "quit"}}})
+		tell(v, "draining i-2")
+		want := `────────────────────────────────────────────────────────────────────────────────────────────────
+ run    atlas.k8s.local   gossip -> none   step 1/2   1m30s
+ groups nodes-a                  1 of 3 replaced   boots by addresses   alive: new old (gossip)
+ world  workers gossip+none, templates none
+ now    replace i-2
+          draining i-2
+ gates  unknown joined: no answer
+ paths  load-balancer   120 from 1, 3 failed, longest gap 41 ms
+        name            50 from 1, 0 failed, longest gap none
+ failed ▁▄
+ next   2  narrow the role (HOLD: waits for you)
+ keys   p pause   q quit`
+		got := strings.Join(v.model.lines(96, time.Now().Add(90*time.Second)), "\n")
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestPlainLinesWhereNothingCanBeRedrawn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		v := New(Config{Out: &out, Plan: planned()})
+		tell(v, "draining i-2")
+		time.Sleep(plainEvery)
+		v.Measured([]report.Availability{{Path: probe.LoadBalancer, Sent: 900, Failed: 3, Longest: 41}})
+		v.Waiting("hold before step 2", "release it with: muster reconcile release atlas.k8s.local")
+		v.Outcome(reconcile.Action{What: "replace i-2"}, "drain: refused")
+		want := `atlas.k8s.local   gossip -> none   2 steps, 0 done
+step  1/2  replace the workers
+            replace i-1
+            done: replace i-1
+            replace i-2
+              draining i-2
+            gate unknown  i-2 joined: no answer (0.0 s)
+            100 probes, 0 failed, longest gap none
+            900 probes, 3 failed, longest gap 41 ms
+            waits: hold before step 2
+            release it with: muster reconcile release atlas.k8s.local
+            not done: replace i-2: drain: refused
+`
+		if diff := cmp.Diff(want, out.String()); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+	})
+}
+
+// Whatever is told, and however narrow the terminal is.
+func TestNoLineIsWiderThanTheTerminalOrSteersIt(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		v := New(Config{Out: &bytes.Buffer{}, Plan: planned()})
+		tell(v, rapid.StringOf(rapid.OneOf(rapid.Rune(), rapid.SampledFrom([]rune("\x1b[2J\r\n\t\u202e")))).Draw(t, "said"))
+		width := rapid.IntRange(0, 200).Draw(t, "width")
+		for _, l := range v.model.lines(width, time.Now()) {
+			if n := utf8.RuneCountInString(l); n > width {
+				t.Fatalf("%d characters on a line of %d: %q", n, width, l)
+			}
+			if strings.ContainsFunc(l, unicode.IsControl) {
+				t.Fatalf("a line holds what steers a terminal: %q", l)
+			}
+		}
+	})
+}
+
+// glass is a terminal of a fixed width, as far as the view uses one.
+type glass struct {
+	width    int
+	rows     [][]rune
+	row, col int
+	hidden   bool
+}
+
+func (g *glass) Write(p []byte) (int, error) {
+	for text := string(p); text != ""; {
+		done := false
+		for sequence, do := range map[string]func(){
+			up:        func() { g.row = max(g.row-1, 0) },
+			toLineEnd: func() { g.at(); g.rows[g.row] = g.rows[g.row][:min(g.col, len(g.rows[g.row]))] },
+			below:     func() { g.at(); g.rows = append(g.rows[:g.row:g.row], g.rows[g.row][:min(g.col, len(g.rows[g.row]))]) },
+			hide:      func() { g.hidden = true },
+			show:      func() { g.hidden = false },
+			"\r":      func() { g.col = 0 },
+			"\n":      func() { g.at(); g.row++; g.col = 0; g.at() },
+		} {
+			if rest, ok := strings.CutPrefix(text, sequence); ok && !done {
+				do()
+				text, done = rest, true
+			}
+		}
+		if done {
+			continue
+		}
+		r, n := utf8.DecodeRuneInString(text)
+		text = text[n:]
+		if g.col == g.width { // it wraps
+			g.row++
+			g.col = 0
+		}
+		g.at()
+		line := g.rows[g.row]
+		for len(line) <= g.col {
+			line = append(line, ' ')
+		}
+		line[g.col] = r
+		g.rows[g.row] = line
+		g.col++
+	}
+	return len(p), nil
+}
+
+func (g *glass) at() {
+	for len(g.rows) <= g.row {
+		g.rows = append(g.rows, nil)
+	}
+}
+
+func (g *glass) text() []string {
+	lines := []string{}
+	for _, r := range g.rows {
+		lines = append(lines, strings.TrimRight(string(r), " "))
+	}
+	for len(lines) > 0 && lines[len(lines)-1] == "" {
+		lines = lines[:len(lines)-1]
+	}
+	return lines
+}
+
+// After any drawing, the terminal shows the lines that stay and below them the
+// last ones that were drawn, and nothing else.
+func TestTheTerminalShowsWhatStaysAndWhatWasDrawnLast(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		width := rapid.IntRange(4, 40).Draw(t, "width")
+		g := &glass{width: width}
+		s := screen{out: g, size: func() int { return width }}
+		word := rapid.StringMatching(`[a-z]{1,60}`)
+		var stays, drawn []string
+		for range rapid.IntRange(1, 12).Draw(t, "turns") {
+			switch rapid.IntRange(0, 3).Draw(t, "what") {
+			case 0:
+				line := word.Draw(t, "line")
+				s.above(line)
+				for len(line) > width {
+					stays = append(stays, line[:width])
+					line = line[width:]
+				}
+				stays = append(stays, line)
+				drawn = nil
+			case 1:
+				s.clear()
+				drawn = nil
+			default:
+				drawn = nil
+				for range rapid.IntRange(0, 5).Draw(t, "lines") {
+					drawn = append(drawn, fit(word.Draw(t, "line"), s.width()))
+				}
+				s.draw(drawn)
+			}
+		}
+		if diff := cmp.Diff(append(append([]string{}, stays...), drawn...), g.text()); diff != "" {
+			t.Fatalf("(-want +shown):\n%s", diff)
+		}
+		if g.hidden {
+			t.Fatal("the cursor is gone")
+		}
+	})
+}
