@@ -8,8 +8,6 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
-	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -258,6 +256,15 @@ func (o *reconcileOptions) carryOut(cmd *cobra.Command, s streams, d report.Dire
 	if err != nil {
 		return err
 	}
+	if d == report.Forward {
+		done, err := o.isDone(ctx, st, file)
+		if err != nil {
+			return err
+		}
+		if done {
+			return o.nothing(s)
+		}
+	}
 	cfg := reconcile.Config{
 		Plan: file, Store: st, Owner: owner(), Program: daemon.Version(), Called: o.again(), Direction: d, Gates: gates,
 		Wait: o.wait || !cmd.Flags().Changed("wait") && isTerminal(s.err),
@@ -283,6 +290,22 @@ func (o *reconcileOptions) carryOut(cmd *cobra.Command, s streams, d report.Dire
 		return o.explained(err)
 	}
 	return o.ended(s, result, cfg)
+}
+
+// isDone reports whether a plan has been carried out to its end, which takes
+// nothing but the state store to find out.
+func (o *reconcileOptions) isDone(ctx context.Context, st store.Store, file plan.File) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	r, err := reconcile.Read(ctx, st, o.name, reconcile.RunID(file))
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	at, err := r.Status(lock.State{})
+	return at.Over == reconcile.EndedDone, err
 }
 
 // chosen is the plan of --plan, or the one under way.
@@ -338,77 +361,4 @@ func owner() string {
 		host = "unknown host"
 	}
 	return fmt.Sprintf("%s@%s process %d", cmp.Or(name, "unknown"), host, os.Getpid())
-}
-
-// explained says what a person can do about an error of a run.
-func (o *reconcileOptions) explained(err error) error {
-	var refused *reconcile.RefusedError
-	var locked *lock.HeldError
-	switch {
-	case errors.As(err, &refused) && len(refused.Changed) > 0:
-		return fmt.Errorf("%w\n  %s", err, strings.Join(refused.Changed, "\n  "))
-	case errors.As(err, &locked):
-		return fmt.Errorf("%s is %w; if that process is gone, wait until then, or: muster reconcile unlock %s --force", o.name, err, o.again())
-	}
-	return err
-}
-
-// ended says how a run ended, and makes an exit code of it.
-func (o *reconcileOptions) ended(s streams, r reconcile.Result, cfg reconcile.Config) error {
-	next := "muster reconcile cluster " + o.name + " --yes"
-	if o.dir != "" {
-		next = "muster reconcile lab " + o.again() + " --yes"
-	}
-	say := func(format string, args ...any) {
-		if o.output != "json" {
-			fmt.Fprintf(s.out, format+"\n", args...)
-		}
-	}
-	switch r.Ended {
-	case reconcile.EndedNothing:
-		say("nothing to do: %s", r.Why)
-	case reconcile.EndedDone:
-		say("done   %s is %s   %d steps", o.name, cfg.Plan.Problem.To, len(cfg.Plan.Steps))
-	case reconcile.EndedReturned:
-		say("back   %s is where it was after step %d", o.name, cfg.To)
-	case reconcile.EndedAborted:
-		say("aborted   %s: nothing of the plan is up that was to be there only for a while", o.name)
-	default:
-		for _, line := range r.Changed {
-			say("  %s", line)
-		}
-		return fmt.Errorf("%s at step %s: %s; go on with: %s", r.Ended, r.Step, r.Why, next)
-	}
-	return nil
-}
-
-// previewLimit bounds a dry run.
-const previewLimit = 10 * time.Minute
-
-// preview shows what a run would do.
-func (o *reconcileOptions) preview(ctx context.Context, s streams, cfg reconcile.Config) error {
-	ctx, cancel := context.WithTimeout(ctx, previewLimit)
-	defer cancel()
-	p, err := reconcile.Look(ctx, cfg, o.shadow)
-	if err != nil {
-		return err
-	}
-	if o.output == "json" {
-		if err := writeJSON(s, p); err != nil {
-			return err
-		}
-	} else {
-		printPreview(s.out, p)
-	}
-	switch {
-	case p.Refused != "":
-		return refusal{errors.New(p.Refused)}
-	case p.Over != "" || o.output == "json":
-		return nil
-	case o.shadow:
-		fmt.Fprintln(s.out, "\ngates were asked; nothing was changed")
-	default:
-		fmt.Fprintln(s.out, "\nnothing was changed; add --yes")
-	}
-	return nil
 }
