@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -293,9 +294,9 @@ func TestAvailabilityIsAGateWhoseToleranceWasMeasured(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newScene()
 				s.release(t)
-				var until time.Time
+				var until atomic.Int64 // when the API is back, in nanoseconds
 				s.cfg.Vantages = []Vantage{watcher{every: 100 * time.Millisecond, gives: tt.gives, sees: func() string {
-					if time.Now().Before(until) {
+					if time.Now().UnixNano() < until.Load() {
 						return "connection refused"
 					}
 					return ""
@@ -307,8 +308,8 @@ func TestAvailabilityIsAGateWhoseToleranceWasMeasured(t *testing.T) {
 						return
 					}
 					a.Do = func(ctx context.Context, say func(string)) error {
-						if step == "canary" && until.IsZero() {
-							until = time.Now().Add(tt.away)
+						if step == "canary" && until.Load() == 0 {
+							until.Store(time.Now().Add(tt.away).UnixNano())
 						}
 						pause(ctx, 10*time.Second)
 						return do(ctx, say)
