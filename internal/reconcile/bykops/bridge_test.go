@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/muster-dev/muster/internal/cloud"
+	"github.com/muster-dev/muster/internal/kubetest"
 	"github.com/muster-dev/muster/internal/plan"
 	"github.com/muster-dev/muster/internal/report"
 	"github.com/muster-dev/muster/internal/store/mem"
@@ -128,5 +129,47 @@ func TestABridgeThatNobodyHoldsIsNotBegun(t *testing.T) {
 	}
 	if v, why := e.carries(t.Context(), nil); v != report.Unknown || !strings.Contains(why, "no way into") {
 		t.Errorf("without a way into the overlay the gate says %s: %s", v, why)
+	}
+}
+
+func TestDNSControllerWritesOverABridgeThatIsTakenDown(t *testing.T) {
+	api := kubetest.Start(t)
+	e, err := New(Config{Problem: plan.Problem{Cluster: "a.k8s.local"}, Store: &mem.Store{Name: "t"}, Provider: blind{}, Kube: api.Client(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, there := range []bool{true, false} {
+		api.Deploy("dns-controller", there)
+		said := ""
+		if err := e.letGo(t.Context(), func(line string) { said = line }); err != nil {
+			t.Fatal(err)
+		}
+		if want := map[bool]int{true: 1}[there]; api.Restarts("dns-controller") != want {
+			t.Errorf("dns-controller there: %v, restarted %d times; said %q", there, api.Restarts("dns-controller"), said)
+		}
+	}
+}
+
+func TestADrainOutlastsAnAPIServerThatFlaps(t *testing.T) {
+	api := kubetest.Start(t)
+	api.PutNode(kubetest.ReadyNode("i-1", "us-east-1a"))
+	api.PutPod(kubetest.RunningPod("shop", "web", "i-1", "web", nil))
+	e, err := New(Config{
+		Problem: plan.Problem{Cluster: "a.k8s.local"}, Store: &mem.Store{Name: "t"}, Provider: blind{}, Kube: api.Client(t),
+		DrainWithin: time.Minute, Poll: 10 * time.Millisecond,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	api.Break(true)
+	tried := false
+	err = e.drain(t.Context(), "i-1", func(line string) {
+		if strings.HasPrefix(line, "trying again") {
+			tried = true
+			api.Break(false)
+		}
+	})
+	if err != nil || !tried || len(api.Evicted()) != 1 {
+		t.Errorf("got %v, tried again: %v, evicted %v", err, tried, api.Evicted())
 	}
 }

@@ -76,11 +76,11 @@ func (e *Executor) expose(_ context.Context, w world, s plan.Planned) ([]reconci
 
 // narrow lays out the update that takes from the workers' role what only gossip
 // needed.
-func (e *Executor) narrow(_ context.Context, w world, s plan.Planned) ([]reconcile.Action, error) {
+func (e *Executor) narrow(ctx context.Context, w world, s plan.Planned) ([]reconcile.Action, error) {
 	narrowed := func(_ context.Context, w world) (report.Verdict, string) {
 		return e.states(w, func(s plan.State) bool { return !s.Lookup })
 	}
-	if v, _ := narrowed(nil, w); v == report.Pass { //nolint:staticcheck // it looks at what was seen already
+	if v, _ := narrowed(ctx, w); v == report.Pass {
 		return nil, nil
 	}
 	update := e.update(s)

@@ -39,7 +39,7 @@ type Booter struct {
 
 	mu     sync.Mutex // guards what follows
 	joined map[string]bool
-	births []string // groups of the nodes that joined since the first look, in order
+	births int // nodes that joined since the first look
 	looks  int
 }
 
@@ -65,13 +65,6 @@ func (b *Booter) Refuse(which func(g cloud.Group, i cloud.Instance) bool) { b.re
 func (b *Booter) refuses(g cloud.Group, i cloud.Instance) bool {
 	which := b.refuse.Load()
 	return which != nil && (*which)(g, i)
-}
-
-// Births returns the groups of the nodes that joined since the first look.
-func (b *Booter) Births() []string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return slices.Clone(b.births)
 }
 
 // Settled waits until the first nodes are there.
@@ -149,7 +142,7 @@ func joins(verdicts []audit.Group, g cloud.Group, i cloud.Instance) bool {
 func (b *Booter) join(g cloud.Group, i cloud.Instance) {
 	b.joined[i.ID] = true
 	if b.looks > 0 {
-		b.births = append(b.births, g.Name)
+		b.births++
 	}
 	b.Kube.PutNode(kubetest.ReadyNode(i.ID, i.Zone))
 	switch g.Role {
@@ -201,18 +194,15 @@ func (b *Booter) probe(seen *observe.Cluster) {
 }
 
 func answers(o *cloud.Observation, host string, port int) bool {
-	for _, lb := range o.LoadBalancers {
+	return slices.ContainsFunc(o.LoadBalancers, func(lb cloud.LoadBalancer) bool {
 		l, ok := lb.Listener(port)
-		if ok && l.Healthy() > 0 && slices.ContainsFunc(Addresses(o), func(a netip.Addr) bool { return a.String() == host }) {
-			return true
-		}
-	}
-	return false
+		return ok && l.Healthy() > 0 && slices.ContainsFunc(lb.Addresses, func(a netip.Addr) bool { return a.String() == host })
+	})
 }
 
 // String says how many nodes there are, for messages of tests.
 func (b *Booter) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return fmt.Sprintf("%d nodes joined, %d of them born meanwhile", len(b.joined), len(b.births))
+	return fmt.Sprintf("%d nodes joined, %d of them born meanwhile", len(b.joined), b.births)
 }

@@ -35,7 +35,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"net/netip"
 	"os"
 	"regexp"
 	"slices"
@@ -348,16 +347,4 @@ func (k *kops) roll(ctx context.Context, group string) error {
 		return nil
 	}
 	return fmt.Errorf("instance group %q not found", group)
-}
-
-// Addresses are the private addresses of the load balancers.
-func Addresses(o *cloud.Observation) (all []netip.Addr) {
-	for _, lb := range o.LoadBalancers {
-		for _, a := range lb.Addresses {
-			if a.IsPrivate() {
-				all = append(all, a)
-			}
-		}
-	}
-	return all
 }
