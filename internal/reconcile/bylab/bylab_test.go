@@ -3,6 +3,7 @@ package bylab
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net"
 	"net/http"
 	"os"
@@ -17,6 +18,7 @@ import (
 	"github.com/muster-dev/muster/internal/lab"
 	"github.com/muster-dev/muster/internal/labctl"
 	"github.com/muster-dev/muster/internal/plan"
+	"github.com/muster-dev/muster/internal/reconcile"
 	"github.com/muster-dev/muster/internal/report"
 )
 
@@ -203,10 +205,14 @@ func TestEachStepIsLaidOut(t *testing.T) {
 		{name: "a canary joins in each group before one leaves", step: "canary", now: agents, want: []string{
 			"join blue-1-g2", "leave blue-1", "join red-1-g2", "leave red-1",
 		}},
-		{name: "a canary that has joined is asked again before its predecessor leaves", step: "canary", now: func(f *fakeLab) {
+		{name: "a canary that has not come to the end of its boot is booted again", step: "canary", now: func(f *fakeLab) {
 			agents(f)
 			f.status.Nodes = append(f.status.Nodes, labctl.NodeStatus{Name: "blue-1-g2", Role: "worker", Group: "blue", Born: lab.BornNone})
 		}, want: []string{"join blue-1-g2", "leave blue-1", "join red-1-g2", "leave red-1"}},
+		{name: "a canary that is up does not join twice", step: "canary", now: func(f *fakeLab) {
+			agents(f)
+			f.status.Nodes = append(f.status.Nodes, booted("blue-1-g2", "blue"))
+		}, want: []string{"leave blue-1", "join red-1-g2", "leave red-1"}},
 		{name: "a group with a canary gets no second", step: "canary", now: func(f *fakeLab) {
 			agents(f)
 			f.status.Nodes[3].Name, f.status.Nodes[3].Born = "blue-1-g2", lab.BornNone
@@ -238,6 +244,45 @@ func TestEachStepIsLaidOut(t *testing.T) {
 				t.Errorf("actions of %s (-want +got):\n%s", tt.step, diff)
 			}
 		})
+	}
+}
+
+// booted is a worker without gossip that is up.
+func booted(name, group string) labctl.NodeStatus {
+	return labctl.NodeStatus{
+		Name: name, Role: "worker", Group: group, Born: lab.BornNone,
+		Programs: map[lab.Program]labctl.Process{lab.Agent: {PID: 1}, lab.Kubelet: {PID: 1}},
+	}
+}
+
+func TestWhatWasDoneAndNotProvenIsProvenFirst(t *testing.T) {
+	f := gossiping(t)
+	f.declared.Quiet = true
+	f.status.Nodes = append(f.status.Nodes, booted("blue-1-g2", "blue"))
+	e := executor(t, f)
+	var begun []reconcile.Begun
+	for _, id := range []string{"join blue-1-g2", "join red-1-g2", "leave blue-2", "replace cp-1"} {
+		_, node, _ := strings.Cut(id, " ")
+		begun = append(begun, reconcile.Begun{ID: id, Intent: report.Intent{What: "it", Node: node, Replaces: 1}})
+	}
+	actions, err := e.Verify(t.Context(), plan.Planned{ID: "roll-workers"}, begun)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, a := range actions {
+		if a.Do != nil || a.Replaces != 1 || a.What != "it" {
+			t.Errorf("%s is done again, or is not what was begun: %+v", a.ID, a)
+		}
+		got = append(got, fmt.Sprintf("%s, %d gates, can be taken away: %v", a.ID, len(a.Gates), a.Abort != nil))
+	}
+	want := []string{
+		"join blue-1-g2, 5 gates, can be taken away: true", // red's was taken away already
+		"leave blue-2, 3 gates, can be taken away: false",
+		"replace cp-1, 4 gates, can be taken away: false",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("to prove (-want +got):\n%s", diff)
 	}
 }
 

@@ -14,7 +14,6 @@ import (
 	"github.com/muster-dev/muster/internal/labctl"
 	"github.com/muster-dev/muster/internal/plan"
 	"github.com/muster-dev/muster/internal/reconcile"
-	"github.com/muster-dev/muster/internal/rehearse"
 )
 
 // Actions lays a step out for the lab as it is.
@@ -62,23 +61,11 @@ type layer struct {
 	err     error
 }
 
-// wants is a gate that an action has: its kind, and the node that it is about.
-type wants struct {
-	kind rehearse.GateKind
-	node string
-}
-
-// add takes an action in, with its gates and, behind them, those of every action:
-// nobody is worse off.
-func (l *layer) add(a reconcile.Action, gates ...wants) {
-	gates = append(gates, wants{kind: rehearse.Healthy}, wants{kind: rehearse.AllWork})
-	for _, w := range gates {
-		gate, err := l.lab.Gate(l.Cluster, w.kind, w.node)
-		if err != nil {
-			l.err = cmp.Or(l.err, err)
-			return
-		}
-		a.Gates = append(a.Gates, gate)
+// add takes an action in, with the gates that belong to it.
+func (l *layer) add(a reconcile.Action) {
+	var err error
+	if a.Gates, err = l.gates(a.ID); err != nil {
+		l.err = cmp.Or(l.err, err)
 	}
 	a.Limit = cmp.Or(a.Limit, 2*time.Minute)
 	l.actions = append(l.actions, a)
@@ -99,10 +86,6 @@ func (l *layer) declare(s plan.Planned, change func(*lab.Declared)) {
 	a := reconcile.Action{ID: s.ID, What: s.Title, Do: func(ctx context.Context, _ func(string)) error {
 		return l.lab.Declare(ctx, change)
 	}}
-	if s.ID == "close-ports" {
-		l.add(a, wants{kind: rehearse.AllQuiet})
-		return
-	}
 	l.add(a)
 }
 
@@ -114,7 +97,7 @@ func (l *layer) serve() {
 		l.add(reconcile.Action{
 			ID: "serve " + n.Name, What: "serve enrolment and endpoints", Group: n.Group, Node: n.Name,
 			Do: l.operate(labctl.ServeDiscovery, "", n.Name),
-		}, wants{rehearse.Serves, n.Name})
+		})
 	}
 }
 
@@ -129,14 +112,14 @@ func (l *layer) expose() {
 	}
 	l.add(reconcile.Action{
 		ID: "expose", What: "put the worker-facing service on the load balancer", Do: l.operate(labctl.ExposeDiscovery, "", ""),
-	}, wants{kind: rehearse.Balanced})
+	})
 }
 
 func (l *layer) prove() {
 	for _, n := range l.workers() {
 		l.add(reconcile.Action{
 			ID: "prove " + n.Name, What: "call every new endpoint, each by itself", Group: n.Group, Node: n.Name,
-		}, wants{rehearse.Proven, n.Name})
+		})
 	}
 }
 
@@ -144,24 +127,28 @@ func (l *layer) prove() {
 // Muster's own overlay only control-plane nodes can write, and there is nothing to
 // do but look.
 func (l *layer) bridge(up bool) {
-	id, what, operation, gate := "publish", "write the load balancer into the records, as a leaf", labctl.PublishBalancer, rehearse.Bridged
+	a := reconcile.Action{
+		ID: "publish", What: "write the load balancer into the records, as a leaf", Do: l.operate(labctl.PublishBalancer, "", ""),
+	}
 	if !up {
-		id, what, operation, gate = "withdraw", "write the records without the load balancer", labctl.WithdrawBalancer, rehearse.Unbridged
+		a = reconcile.Action{
+			ID: "withdraw", What: "write the records without the load balancer", Do: l.operate(labctl.WithdrawBalancer, "", ""),
+		}
 	}
 	if l.declared.Bridge == up {
 		return
 	}
-	a := reconcile.Action{ID: id, What: what, Do: l.operate(operation, "", "")}
-	if !l.Bridges || l.Balancer == nil {
+	if !l.bridges() {
 		a.What = "no leaf can write into this overlay; look that everybody has a way"
 		a.Do = func(ctx context.Context, _ func(string)) error {
 			return l.lab.Declare(ctx, func(d *lab.Declared) { d.Bridge = up })
 		}
-		l.add(a)
-		return
 	}
-	l.add(a, wants{kind: gate})
+	l.add(a)
 }
+
+// bridges reports whether a bridge can be put up.
+func (v view) bridges() bool { return v.Bridges && v.Balancer != nil }
 
 // keep keeps what is declared now as the version of before, unless an earlier one
 // is kept: that is the one to go back to.
@@ -239,25 +226,41 @@ func (l *layer) outdated(group string) []labctl.NodeStatus {
 	})
 }
 
-// replace lays out how a new machine joins and an old one goes.
+// replace lays out how a new machine joins and, once it has, an old one goes.
 func (l *layer) replace(old labctl.NodeStatus, canary bool) {
 	name := successor(old.Name)
-	l.add(reconcile.Action{
-		ID: "join " + name, What: fmt.Sprintf("a new machine, born %s, joins in the place of %s", l.declared.Templates[old.Group], old.Name),
-		Group: old.Group, Node: name, Canary: canary,
-		Do: l.operate(labctl.AddWorker, old.Group, name),
-		Abort: func(ctx context.Context) (string, error) {
-			tail, err := l.lab.Tail(ctx, name)
-			if err != nil {
-				tail = "its logs could not be read: " + err.Error()
-			}
-			return tail, l.lab.Operate(ctx, labctl.RemoveWorker, "", name)
-		},
-	}, wants{rehearse.DaemonReady, name}, wants{rehearse.WaysWork, name}, wants{rehearse.NodeReady, name})
+	if !l.booted(name) {
+		l.add(reconcile.Action{
+			ID: "join " + name, What: fmt.Sprintf("a new machine, born %s, joins in the place of %s", l.declared.Templates[old.Group], old.Name),
+			Group: old.Group, Node: name, Canary: canary,
+			Do: l.operate(labctl.AddWorker, old.Group, name), Abort: l.takeAway(name),
+		})
+	}
 	l.add(reconcile.Action{
 		ID: "leave " + old.Name, What: "shut it down and remove it", Group: old.Group, Node: old.Name, Canary: canary, Replaces: 1,
 		Do: l.operate(labctl.RemoveWorker, "", old.Name),
-	}, wants{rehearse.NodeGone, old.Name})
+	})
+}
+
+// booted reports whether a worker is there and has come to the end of its boot.
+// Whether it joined is for its gates to say; see [Executor.Verify].
+func (v view) booted(name string) bool {
+	return slices.ContainsFunc(v.Nodes, func(n labctl.NodeStatus) bool {
+		_, up := n.Programs[lab.Kubelet]
+		return n.Name == name && up
+	})
+}
+
+// takeAway is the Abort of a machine that did not join: it goes, and the ends of
+// its logs say why.
+func (l *layer) takeAway(name string) func(context.Context) (string, error) {
+	return func(ctx context.Context) (string, error) {
+		tail, err := l.lab.Tail(ctx, name)
+		if err != nil {
+			tail = "its logs could not be read: " + err.Error()
+		}
+		return tail, l.lab.Operate(ctx, labctl.RemoveWorker, "", name)
+	}
 }
 
 // generation is how the names of machines end that took the place of others.
@@ -281,14 +284,10 @@ func (l *layer) rollControlPlane() {
 		switch {
 		case l.declared.Quiet && gossips(n):
 			a.What, a.Do = "replace muster-peer by muster-agent", l.operate(labctl.LeaveGossip, "", n.Name)
-			l.add(a, wants{rehearse.Quiet, n.Name}, wants{rehearse.OwnsHosts, n.Name}, wants{rehearse.Serves, n.Name})
+			l.add(a)
 		case !l.declared.Quiet && !gossips(n):
 			a.What, a.Do = "put muster-peer back", l.operate(labctl.JoinGossip, "", n.Name)
-			gates := []wants{{rehearse.Gossips, n.Name}}
-			if n.Serves {
-				gates = append(gates, wants{rehearse.Serves, n.Name})
-			}
-			l.add(a, gates...)
+			l.add(a)
 		}
 	}
 }
