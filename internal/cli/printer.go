@@ -10,6 +10,7 @@ import (
 
 	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/lab"
+	"github.com/muster-dev/muster/internal/live"
 	"github.com/muster-dev/muster/internal/probe"
 	"github.com/muster-dev/muster/internal/rehearse"
 	"github.com/muster-dev/muster/internal/report"
@@ -76,18 +77,8 @@ func (p *printer) draw() {
 	if n, ok := p.pulse.Working[probe.LocalBalancer]; ok { // kOps's own workers have none
 		paths += fmt.Sprintf("  local %d/%d", n, p.pulse.Workers)
 	}
-	fmt.Fprintf(p.err, "  %d/%d %s  |  %s  |  %d sent %d failed %s", p.number, p.steps, p.acting, paths, p.pulse.Sent, p.pulse.Failed, sparkline(p.spark))
+	fmt.Fprintf(p.err, "  %d/%d %s  |  %s  |  %d sent %d failed %s", p.number, p.steps, p.acting, paths, p.pulse.Sent, p.pulse.Failed, live.Sparkline(p.spark))
 	p.drawn = true
-}
-
-// sparkline shows failures in each half second of the last ten.
-func sparkline(failures []int) string {
-	bars := []rune("▁▂▃▄▅▆▇█")
-	var b strings.Builder
-	for _, n := range failures {
-		b.WriteRune(bars[min(n, len(bars)-1)])
-	}
-	return b.String()
 }
 
 // audit says what a spec is before anything starts, and from where it goes.

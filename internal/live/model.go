@@ -192,7 +192,7 @@ func (m *model) probes(add func(head, format string, args ...any)) {
 		add(head, "%-15s %d from %d, %d failed, longest gap %s", path, sent, len(byPath[path]), failed, milliseconds(longest))
 		head = ""
 	}
-	add("failed", "%s", sparkline(m.strip))
+	add("failed", "%s", Sparkline(m.strip))
 }
 
 // next names the step that comes next.
@@ -221,8 +221,8 @@ func (g group) String() string {
 	return strings.Join(parts, "   ")
 }
 
-// sparkline shows numbers as bars, one each.
-func sparkline(numbers []int) string {
+// Sparkline shows numbers as bars, one each.
+func Sparkline(numbers []int) string {
 	bars := []rune("▁▂▃▄▅▆▇█")
 	var b strings.Builder
 	for _, n := range numbers {

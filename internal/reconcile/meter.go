@@ -21,6 +21,12 @@ type Meter struct {
 	tracks map[route]*track
 }
 
+// unmeasured is a pause between two probes in which nobody measured: a laptop that
+// slept, a worker that went and the next one that came. What the path did
+// meanwhile is not known, and is no gap. A prober that runs gives up on a probe,
+// and begins another, long before.
+const unmeasured = 30 * time.Second
+
 // route is a path from one vantage point.
 type route struct {
 	vantage string
@@ -29,6 +35,7 @@ type route struct {
 
 type track struct {
 	taken, recent report.Availability // up to the last Take, without its course; since then
+	last          time.Time           // when the last probe began
 	lastGood      time.Time
 	failing       bool
 }
@@ -46,6 +53,10 @@ func (m *Meter) Add(vantage string, path probe.Path, s probe.Sample) {
 		t = &track{taken: blank(r), recent: blank(r)}
 		m.tracks[r] = t
 	}
+	if s.Began.Sub(t.last) > unmeasured {
+		t.lastGood, t.failing = time.Time{}, false
+	}
+	t.last = s.Began
 	gap := time.Duration(0)
 	if (t.failing || !s.OK()) && !t.lastGood.IsZero() {
 		gap = s.Began.Sub(t.lastGood)

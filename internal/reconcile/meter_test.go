@@ -32,7 +32,7 @@ func TestMeterAddsUpToTheTally(t *testing.T) {
 			}
 		}
 		for range rapid.IntRange(1, 60).Draw(t, "samples") {
-			now = now.Add(time.Duration(rapid.IntRange(1, 5000).Draw(t, "pause")) * time.Millisecond)
+			now = now.Add(time.Duration(rapid.IntRange(1, 450).Draw(t, "pause")) * time.Millisecond)
 			s := probe.Sample{Path: rapid.SampledFrom([]probe.Path{probe.ByName, probe.LoadBalancer}).Draw(t, "path"), Began: now}
 			if rapid.Bool().Draw(t, "fails") {
 				s.Err = "refused"
@@ -70,6 +70,24 @@ func TestMeterAddsUpToTheTally(t *testing.T) {
 			t.Fatalf("total (-want +got):\n%s", diff)
 		}
 	})
+}
+
+func TestTimeInWhichNobodyMeasuredIsNoGap(t *testing.T) {
+	var m Meter
+	for _, s := range []probe.Sample{
+		{Began: epoch},
+		{Began: epoch.Add(time.Second)},
+		{Began: epoch.Add(time.Hour), Err: "refused"}, // the laptop slept
+		{Began: epoch.Add(time.Hour + time.Second)},
+		{Began: epoch.Add(time.Hour + 2*time.Second), Err: "refused"},
+		{Began: epoch.Add(time.Hour + 3*time.Second)},
+	} {
+		m.Add("operator", probe.ByName, s)
+	}
+	want := []report.Availability{{Path: probe.ByName, Vantage: "operator", Sent: 6, Failed: 2, Longest: 2000, LastErr: "refused"}}
+	if diff := cmp.Diff(want, m.Total()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
 }
 
 func TestMeterSaysWhatFailsNow(t *testing.T) {

@@ -75,7 +75,7 @@ func (w *Workers) Watch(ctx context.Context, sink func(probe.Path, probe.Sample)
 		return fmt.Errorf("measure from %s: %w", w.Name(), err)
 	}
 	watching, stop := context.WithCancelCause(ctx)
-	team := &team{workers: w, all: together{sink: sink}, fail: stop, members: make(map[string]context.CancelFunc)}
+	team := &team{workers: w, all: reconcile.Together{Sink: sink}, fail: stop, members: make(map[string]context.CancelFunc)}
 	began := time.Now()
 	for watching.Err() == nil {
 		nodes, err := w.sample(watching)
@@ -161,7 +161,7 @@ func (w *Workers) tidy(ctx context.Context) error {
 // team is the pods that measure now.
 type team struct {
 	workers *Workers
-	all     together
+	all     reconcile.Together
 	fail    context.CancelCauseFunc // ends the watch for good
 	members map[string]context.CancelFunc
 	running sync.WaitGroup
@@ -203,7 +203,7 @@ func (t *team) measured() bool {
 
 // measure keeps a pod on a node and reads what it measures, until ctx ends.
 func (t *team) measure(ctx context.Context, node string) {
-	defer t.all.leave(node)
+	defer t.all.Leave(node)
 	defer t.workers.remove(ctx, node)
 	last := make(map[probe.Path]time.Time) // what was read of each path, whose samples are in order
 	for ctx.Err() == nil {
@@ -222,7 +222,7 @@ func (t *team) measure(ctx context.Context, node string) {
 				t.mu.Lock()
 				t.seen = true
 				t.mu.Unlock()
-				t.all.add(node, s)
+				t.all.Add(node, s)
 			})
 		}
 		select {

@@ -2,14 +2,12 @@ package vantage
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/muster-dev/muster/internal/probe"
@@ -185,23 +183,5 @@ func TestAPodThatEndedIsReplaced(t *testing.T) {
 	w.end()
 	if err := w.over(); err != nil {
 		t.Errorf("error %v", err)
-	}
-}
-
-func TestWhatOneSeesIsNotHiddenByTheOthers(t *testing.T) {
-	var got []string
-	all := together{sink: func(_ probe.Path, s probe.Sample) { got = append(got, fmt.Sprintf("%s %s", s.Path, s.Err)) }}
-	sample := func(path probe.Path, err string) probe.Sample { return probe.Sample{Path: path, Err: err} }
-	all.add("a", sample("name", ""))
-	all.add("b", sample("name", "refused"))
-	all.add("a", sample("name", ""))          // hidden: b fails
-	all.add("a", sample("load-balancer", "")) // another path
-	all.add("b", sample("name", ""))
-	all.add("b", sample("name", "refused"))
-	all.leave("b")
-	all.add("a", sample("name", ""))
-	want := []string{"name ", "name b: refused", "load-balancer ", "name ", "name b: refused", "name "}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

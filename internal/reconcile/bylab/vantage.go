@@ -33,7 +33,7 @@ const lookEvery = 200 * time.Millisecond
 // Watch implements [reconcile.Vantage]. It begins with what is measured from now
 // on. A lab that is slow to answer loses nothing: its probers write on.
 func (w Workers) Watch(ctx context.Context, sink func(probe.Path, probe.Sample)) error {
-	a := &alike{sink: sink, failing: make(map[probe.Path]map[string]bool)}
+	all := &reconcile.Together{Sink: sink}
 	trails := make(map[string]*trail)
 	for first := true; ; {
 		files, err := w.Lab.Samples(ctx)
@@ -43,7 +43,7 @@ func (w Workers) Watch(ctx context.Context, sink func(probe.Path, probe.Sample))
 		case errors.Is(err, labctl.ErrNoLab):
 			return fmt.Errorf("watch the lab's workers: %w", err)
 		case err == nil:
-			if err := a.look(trails, files, first); err != nil {
+			if err := look(all, trails, files, first); err != nil {
 				return err
 			}
 			first = false
@@ -56,22 +56,16 @@ func (w Workers) Watch(ctx context.Context, sink func(probe.Path, probe.Sample))
 	}
 }
 
-// alike makes one prober of many.
-type alike struct {
-	sink    func(probe.Path, probe.Sample)
-	failing map[probe.Path]map[string]bool // the workers on which a path fails now
-}
-
 // look takes in what is new in each worker's file. What lies there at the first
 // look is passed over.
-func (a *alike) look(trails map[string]*trail, files map[string]string, first bool) error {
+func look(all *reconcile.Together, trails map[string]*trail, files map[string]string, first bool) error {
 	for name, path := range files {
 		t := trails[name]
 		if t == nil {
 			t = &trail{path: path}
 			trails[name] = t
 		}
-		take := func(s probe.Sample) { a.add(name, s) }
+		take := func(s probe.Sample) { all.Add(name, s) }
 		if first {
 			take = func(probe.Sample) {}
 		}
@@ -82,34 +76,10 @@ func (a *alike) look(trails map[string]*trail, files map[string]string, first bo
 	for name := range trails {
 		if _, there := files[name]; !there {
 			delete(trails, name)
-			a.forget(name)
+			all.Leave(name)
 		}
 	}
 	return nil
-}
-
-// add passes on every failure, and what was answered while the path failed
-// nowhere else.
-func (a *alike) add(worker string, s probe.Sample) {
-	if a.failing[s.Path] == nil {
-		a.failing[s.Path] = make(map[string]bool)
-	}
-	if s.OK() {
-		delete(a.failing[s.Path], worker)
-	} else {
-		a.failing[s.Path][worker] = true
-		s.Err = worker + ": " + s.Err
-	}
-	if !s.OK() || len(a.failing[s.Path]) == 0 {
-		a.sink(s.Path, s)
-	}
-}
-
-// forget drops a worker that is gone.
-func (a *alike) forget(worker string) {
-	for _, failing := range a.failing {
-		delete(failing, worker)
-	}
 }
 
 // trail is a file of samples that grows.

@@ -9,36 +9,17 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/muster-dev/muster/internal/probe"
+	"github.com/muster-dev/muster/internal/reconcile"
 )
 
-// heard makes an alike that notes what it passes on.
-func heard() (*alike, *[]string) {
+// heard notes what is passed on.
+func heard() (*reconcile.Together, *[]string) {
 	var all []string
-	return &alike{failing: make(map[probe.Path]map[string]bool), sink: func(p probe.Path, s probe.Sample) {
-		all = append(all, fmt.Sprintf("%s %s", p, s.Err))
-	}}, &all
-}
-
-func TestAPathWorksWhileItWorksOnEveryWorker(t *testing.T) {
-	a, got := heard()
-	good, bad := probe.Sample{Path: probe.ByName}, probe.Sample{Path: probe.ByName, Err: "refused"}
-	a.add("one", good)
-	a.add("two", bad)
-	a.add("one", good) // hides nothing
-	a.add("one", probe.Sample{Path: probe.LoadBalancer})
-	a.add("two", good)
-	a.add("one", good)
-	a.add("two", bad)
-	a.forget("two")
-	a.add("one", good)
-	want := []string{"name ", "name two: refused", "load-balancer ", "name ", "name ", "name two: refused", "name "}
-	if diff := cmp.Diff(want, *got); diff != "" {
-		t.Errorf("passed on (-want +got):\n%s", diff)
-	}
+	return &reconcile.Together{Sink: func(p probe.Path, s probe.Sample) { all = append(all, fmt.Sprintf("%s %s", p, s.Err)) }}, &all
 }
 
 func TestAWorkersFileIsFollowed(t *testing.T) {
-	a, got := heard()
+	all, got := heard()
 	path := filepath.Join(t.TempDir(), "probes.ndjson")
 	files := map[string]string{"one": path}
 	trails := make(map[string]*trail)
@@ -53,30 +34,30 @@ func TestAWorkersFileIsFollowed(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	look := func(first bool) {
+	follow := func(first bool) {
 		t.Helper()
-		if err := a.look(trails, files, first); err != nil {
+		if err := look(all, trails, files, first); err != nil {
 			t.Fatal(err)
 		}
 	}
-	look(true) // its prober has not begun
+	follow(true) // its prober has not begun
 	write(`{"path":"name","err":"before"}` + "\n")
-	look(true)
+	follow(true)
 	write(`{"path":"name","err":"after"}` + "\n" + `{"path":"na`)
-	look(false)
+	follow(false)
 	write(`me"}` + "\n")
-	look(false)
-	look(false)
+	follow(false)
+	follow(false)
 	want := []string{"name one: after", "name "}
 	if diff := cmp.Diff(want, *got); diff != "" {
 		t.Errorf("passed on (-want +got):\n%s", diff)
 	}
 	write("{nothing\n")
-	if err := a.look(trails, files, false); err == nil {
+	if err := look(all, trails, files, false); err == nil {
 		t.Error("a line that is no sample was read")
 	}
 	delete(files, "one")
-	look(false)
+	follow(false)
 	if len(trails) != 0 {
 		t.Error("a worker that is gone is still followed")
 	}
