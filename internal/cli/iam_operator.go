@@ -11,13 +11,20 @@ import (
 )
 
 func newIAMOperator(s streams) *cobra.Command {
-	var state, partition string
+	var (
+		state, partition string
+		changes          bool
+	)
 	cmd := &cobra.Command{
 		Use:   "operator-policy",
-		Short: "Print the AWS policy that muster's reading commands need",
+		Short: "Print the AWS policy that muster's commands need",
 		Long: `operator-policy prints the read-only policy under which muster sees everything of
 a cluster on AWS: what "muster describe cluster --explain-calls" shows, no more.
 With --state s3://... it holds the state store too.
+
+With --changes it also allows what "muster reconcile" changes by itself: instances,
+targets, the bridge's policy, old template versions. What kOps changes for it needs
+what kOps always needed.
 
   muster iam operator-policy --state s3://kops-state > operator.json
 
@@ -29,8 +36,23 @@ With --state s3://... it holds the state store too.
 				Action:   iam.Selector{Patterns: aws.Permissions()},
 				Resource: iam.Selector{Patterns: []string{"*"}},
 			}}}
+			if changes {
+				p.Statements = append(p.Statements, iam.Statement{
+					Sid: "ChangeTheCluster", Effect: iam.Allow,
+					Action:   iam.Selector{Patterns: aws.ChangePermissions()},
+					Resource: iam.Selector{Patterns: []string{"*"}},
+				})
+			}
 			if bucket, ok := strings.CutPrefix(state, "s3://"); ok {
-				p.Statements = append(p.Statements, readBucket("arn:"+partition+":s3:::", strings.TrimSuffix(bucket, "/"))...)
+				arn, path := "arn:"+partition+":s3:::", strings.TrimSuffix(bucket, "/")
+				p.Statements = append(p.Statements, readBucket(arn, path)...)
+				if changes {
+					p.Statements = append(p.Statements, iam.Statement{
+						Sid: "KeepJournalAndSpec", Effect: iam.Allow,
+						Action:   iam.Selector{Patterns: []string{"s3:DeleteObject", "s3:PutObject"}},
+						Resource: iam.Selector{Patterns: []string{arn + path + "/*/config", arn + path + "/*/muster/*"}},
+					})
+				}
 			} else if state != "" {
 				return usagef("--state %q is not on AWS; leave it out, or write s3://BUCKET", state)
 			}
@@ -43,6 +65,7 @@ With --state s3://... it holds the state store too.
 		},
 	}
 	cmd.Flags().StringVar(&state, "state", "", "`URL` of the state store, to be read too: s3://...")
+	cmd.Flags().BoolVar(&changes, "changes", false, "also what muster reconcile changes")
 	cmd.Flags().StringVar(&partition, "partition", "aws", "AWS `partition`, such as aws-us-gov")
 	return cmd
 }

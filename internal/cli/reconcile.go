@@ -250,7 +250,7 @@ func (o *reconcileOptions) carryOut(cmd *cobra.Command, s streams, d report.Dire
 		return err
 	}
 	cfg := reconcile.Config{
-		Plan: file, Store: st, Owner: owner(), Program: daemon.Version(), Direction: d, Gates: gates,
+		Plan: file, Store: st, Owner: owner(), Program: daemon.Version(), Called: o.again(), Direction: d, Gates: gates,
 		Wait: o.wait || !cmd.Flags().Changed("wait") && isTerminal(s.err),
 	}
 	if d == report.Back && to != "0" {

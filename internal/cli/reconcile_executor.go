@@ -11,7 +11,6 @@ import (
 	"os"
 	"slices"
 	"strconv"
-	"time"
 
 	"github.com/spf13/cobra"
 	"k8s.io/client-go/kubernetes"
@@ -95,16 +94,9 @@ func (o *reconcileOptions) equip(ctx context.Context, cfg *reconcile.Config, st 
 	}
 	if !r.dry {
 		cfg.Vantages, cfg.Unmeasured = r.vantages(ctx)
-		if o.probeImage != "" {
-			cfg.Baseline = podBaseline
-		}
 	}
 	return nil
 }
-
-// podBaseline is how long pods on workers may take to measure: the baseline is
-// over sooner, once each vantage point has.
-const podBaseline = 3 * time.Minute
 
 // reality is a real cluster, and how it is reached.
 type reality struct {

@@ -24,6 +24,9 @@ type Config struct {
 	Owner string
 	// Program is muster's version, for the journal.
 	Program string
+	// Called is what stands for the cluster in commands that are suggested.
+	// Default: its name.
+	Called string
 
 	// Direction is where to: on along the plan, back, or out. Default forward.
 	Direction report.Direction
@@ -150,6 +153,9 @@ func (c *Config) validate() error {
 	}
 	if c.Direction == report.Back && (c.To < 0 || c.To > len(c.Plan.Steps)) {
 		errs = append(errs, fmt.Errorf("reconcile: no step %d; the plan has 1 to %d, and 0 is where it began", c.To, len(c.Plan.Steps)))
+	}
+	if c.Called == "" {
+		c.Called = c.Plan.Problem.Cluster
 	}
 	if c.Poll <= 0 {
 		c.Poll = defaultPoll

@@ -199,9 +199,9 @@ func (d *driver) may(to report.Direction) error {
 	case over == EndedReturned:
 		return &RefusedError{Why: "the run was rolled back", Next: again}
 	case leg.Direction == report.Back && !d.at.arrived():
-		return &RefusedError{Why: fmt.Sprintf("a way back to after step %d is under way", leg.After), Next: fmt.Sprintf("go on with it: muster reconcile rollback %s --to %d --yes", d.cluster, leg.After)}
+		return &RefusedError{Why: fmt.Sprintf("a way back to after step %d is under way", leg.After), Next: fmt.Sprintf("go on with it: muster reconcile rollback %s --to %d --yes", d.Called, leg.After)}
 	case leg.Direction == report.Abort:
-		return &RefusedError{Why: "an abort is under way", Next: "go on with it: muster reconcile abort " + d.cluster + " --yes"}
+		return &RefusedError{Why: "an abort is under way", Next: "go on with it: muster reconcile abort " + d.Called + " --yes"}
 	}
 	return nil
 }
@@ -223,7 +223,7 @@ func (d *driver) first(ctx context.Context) error {
 	if err == nil && underWay(other) == 1 {
 		return &RefusedError{
 			Why:  fmt.Sprintf("another plan is under way: run %s, %s -> %s", other.ID, other.Plan.Problem.From, other.Plan.Problem.To),
-			Next: fmt.Sprintf("see muster reconcile status %s; finish it, roll it back, or abort it", d.cluster),
+			Next: fmt.Sprintf("see muster reconcile status %s; finish it, roll it back, or abort it", d.Called),
 		}
 	}
 	data, err := d.Plan.JSON()
@@ -271,7 +271,7 @@ func (d *driver) undoing() ([]plan.Planned, error) {
 			if n.Holds != yes {
 				return nil, &RefusedError{
 					Why:  fmt.Sprintf("step %d (%s) cannot be taken back now: whether %q holds: %s", b.Number, b.Title, n.Says, n.Holds),
-					Next: fmt.Sprintf("roll back (muster reconcile rollback %s) or go on; the bridge stays up until then", d.cluster),
+					Next: fmt.Sprintf("roll back (muster reconcile rollback %s) or go on; the bridge stays up until then", d.Called),
 				}
 			}
 		}

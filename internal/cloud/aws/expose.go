@@ -32,7 +32,8 @@ func targetGroupName(what, cluster string) string {
 	h.Write([]byte(name)) // never fails
 	hash := strings.ToLower(base32.HexEncoding.EncodeToString(h.Sum(nil)))[:6]
 	const most = 32
-	return name[:min(len(name), most-1-len(hash))] + "-" + hash
+	// AWS refuses a name with two dashes in a row.
+	return strings.TrimRight(name[:min(len(name), most-1-len(hash))], "-") + "-" + hash
 }
 
 // Expose puts port 3988 on a network load balancer of the cluster, in front of

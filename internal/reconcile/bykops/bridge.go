@@ -127,6 +127,7 @@ func (e *Executor) Keep(ctx context.Context, say func(string)) error {
 // hold holds until ctx ends, and begins again when the overlay let go.
 func (e *Executor) hold(ctx context.Context, want held, say func(string)) {
 	for {
+		e.bridge.set(true, nil)
 		err := e.Overlay.Hold(ctx, want.Names, want.Addrs, say)
 		if ctx.Err() != nil {
 			return

@@ -36,6 +36,7 @@ import (
 
 	"github.com/muster-dev/muster/internal/cloud"
 	"github.com/muster-dev/muster/internal/cluster"
+	"github.com/muster-dev/muster/internal/drain"
 	"github.com/muster-dev/muster/internal/observe"
 	"github.com/muster-dev/muster/internal/plan"
 	"github.com/muster-dev/muster/internal/reconcile"
@@ -278,19 +279,19 @@ func (w world) balancer() (cloud.LoadBalancer, bool) {
 	return cloud.LoadBalancer{}, false
 }
 
-// wait looks until done says so, an error, or the end of ctx. pending is what the
-// last look was missing.
-func (e *Executor) wait(ctx context.Context, what string, done func(context.Context) (pending string, err error)) error {
+// wait looks until nothing is pending any more, or until ctx ends. A look that
+// fails is taken again: API servers flap, most of all while they are replaced.
+func (e *Executor) wait(ctx context.Context, what string, look func(context.Context) (pending string, err error)) error {
 	last := "nothing was seen yet"
 	for {
-		pending, err := done(ctx)
+		pending, err := look(ctx)
 		switch {
-		case err != nil && ctx.Err() == nil:
-			return err
 		case err == nil && pending == "":
 			return nil
 		case err == nil:
 			last = pending
+		case ctx.Err() == nil:
+			last = oneLine(err.Error())
 		}
 		select {
 		case <-time.After(e.Poll):
@@ -299,6 +300,25 @@ func (e *Executor) wait(ctx context.Context, what string, done func(context.Cont
 				return fmt.Errorf("%s: not within the time given: %s", what, last)
 			}
 			return fmt.Errorf("%s: %w", what, context.Cause(ctx))
+		}
+	}
+}
+
+// drain drains a node. An API server that does not answer is asked again; a pod
+// that does not go is an answer.
+func (e *Executor) drain(ctx context.Context, node string, say func(string)) error {
+	began := time.Now()
+	for {
+		left := e.DrainWithin - time.Since(began)
+		err := drain.Node(ctx, drain.Config{Client: e.Kube, Within: max(left, time.Second), Retry: e.Poll}, node, say)
+		var blocked *drain.Blocked
+		if err == nil || ctx.Err() != nil || left <= 0 || errors.As(err, &blocked) && len(blocked.Pods) > 0 {
+			return err
+		}
+		say("trying again: " + oneLine(err.Error()))
+		select {
+		case <-time.After(e.Poll):
+		case <-ctx.Done():
 		}
 	}
 }

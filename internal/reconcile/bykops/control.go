@@ -85,7 +85,7 @@ func (e *Executor) member(ctx context.Context, group, id string, say func(string
 			return err
 		}
 	}
-	if err := drain.Node(ctx, drain.Config{Client: e.Kube, Within: e.DrainWithin, Retry: e.Poll}, nodeName(members[at]), say); err != nil {
+	if err := e.drain(ctx, nodeName(members[at]), say); err != nil {
 		return err
 	}
 	say("ending " + id)

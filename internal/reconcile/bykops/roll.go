@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,8 +31,8 @@ func (e *Executor) canary(ctx context.Context, w world, s plan.Planned) (all []r
 		if len(left) == 0 {
 			continue
 		}
-		if p.still {
-			all = append(all, e.still(g))
+		if why := p.byHand(g); why != "" {
+			all = append(all, e.replacedByHand(g, why))
 			continue
 		}
 		members, err := e.members(ctx, g)
@@ -52,9 +53,20 @@ func (e *Executor) canary(ctx context.Context, w world, s plan.Planned) (all []r
 	return all, nil
 }
 
-// still is a group whose spec forbids that its nodes are replaced by a roll.
-func (e *Executor) still(g cloud.Group) reconcile.Action {
-	return e.byHand("by-hand/"+g.Name, fmt.Sprintf("rollingUpdate.drainAndTerminate of %s is false: replace its nodes yourself, then run again", g.Name), func(w world) (bool, string) {
+// byHand says why a group's nodes are for a person to replace; empty if they are
+// not.
+func (p pace) byHand(g cloud.Group) string {
+	switch {
+	case p.still:
+		return "rollingUpdate.drainAndTerminate is false"
+	case g.ID == "":
+		return "no Auto Scaling group starts its nodes"
+	}
+	return ""
+}
+
+func (e *Executor) replacedByHand(g cloud.Group, why string) reconcile.Action {
+	return e.byHand("by-hand/"+g.Name, fmt.Sprintf("%s of %s: replace its nodes yourself, then run again", why, g.Name), func(w world) (bool, string) {
 		g, _ := w.group(g.Name)
 		return len(old(g)) == 0, fmt.Sprintf("%d nodes of the old generation", len(old(g)))
 	})
@@ -157,15 +169,42 @@ func (e *Executor) rollWorkers(ctx context.Context, w world, s plan.Planned) (al
 		if len(left) == 0 {
 			continue
 		}
-		if p.still {
-			all = append(all, e.still(g))
+		if why := p.byHand(g); why != "" {
+			all = append(all, e.replacedByHand(g, why))
 			continue
+		}
+		if left, err = e.nodelessFirst(ctx, g, left); err != nil {
+			return nil, err
 		}
 		for _, i := range left {
 			all = append(all, e.replaceWorker(g, i, p))
 		}
 	}
 	return all, nil
+}
+
+// nodelessFirst puts instances first that are no nodes: nobody loses anything by
+// them, and a group that waits for them to become nodes may wait for ever.
+func (e *Executor) nodelessFirst(ctx context.Context, g cloud.Group, left []cloud.Instance) ([]cloud.Instance, error) {
+	members, err := e.members(ctx, g)
+	if errors.Is(err, errNoKube) { // a dry run may do without
+		return left, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	nodeless := func(i cloud.Instance) bool {
+		return slices.ContainsFunc(members, func(m member) bool { return m.ID == i.ID && m.node == nil })
+	}
+	var first, then []cloud.Instance
+	for _, i := range left {
+		if nodeless(i) {
+			first = append(first, i)
+		} else {
+			then = append(then, i)
+		}
+	}
+	return append(first, then...), nil
 }
 
 // replaceWorker replaces one worker.
@@ -203,7 +242,7 @@ func (e *Executor) replace(ctx context.Context, group, id string, p pace, say fu
 	if err != nil {
 		return err
 	}
-	if err := drain.Node(ctx, drain.Config{Client: e.Kube, Within: e.DrainWithin, Retry: e.Poll}, nodeName(*m), say); err != nil {
+	if err := e.drain(ctx, nodeName(*m), say); err != nil {
 		return err
 	}
 	say("ending " + id)
@@ -211,7 +250,7 @@ func (e *Executor) replace(ctx context.Context, group, id string, p pace, say fu
 }
 
 // start detaches as many old instances as may be replaced at once, this one among
-// them. It returns nil if this one is gone.
+// them. It returns nil if this one is gone, or went because it was no node.
 func (e *Executor) start(ctx context.Context, group, id string, p pace, say func(string)) (*member, error) {
 	seen, _, err := e.see(ctx)
 	if err != nil {
@@ -237,7 +276,8 @@ func (e *Executor) start(ctx context.Context, group, id string, p pace, say func
 		return nil, nil
 	}
 	if this.node == nil {
-		say(id + " never became a node; nothing to drain")
+		say(id + " is no node, so nothing is lost with it; ending it")
+		return nil, e.Machines.Terminate(ctx, id)
 	}
 	if this.Detached || p.surge == 0 {
 		return this, nil

@@ -141,7 +141,10 @@ type Mesh struct {
 
 // Heard says how a record came to us.
 type Heard struct {
-	From   wire.Name // Origin: the peer that sent it out; otherwise a neighbour that passed it on
+	// From is the peer whose broadcast brought it, with Origin, or the neighbour
+	// that passed it on. A broadcast carries all that its sender holds, so that
+	// its root need not be who wrote the record.
+	From   wire.Name
 	Origin bool
 	At     time.Time
 }
