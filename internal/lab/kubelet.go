@@ -69,7 +69,7 @@ func (l *Lab) kubeletConfig(m *machine) kubeletConfig {
 
 // kubernetesPause is between two probes where the API servers are real ones: each
 // answer costs those milliseconds of processor time, and the machine is one.
-const kubernetesPause = 250 * time.Millisecond
+const kubernetesPause = 500 * time.Millisecond
 
 // kubeletBeat is how often the stand-in says that its node is well.
 const kubeletBeat = time.Second

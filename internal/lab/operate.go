@@ -160,9 +160,15 @@ func (l *Lab) ServeDiscovery(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	m.mu.Lock()
-	m.discovery = true
-	m.mu.Unlock()
+	m.serves(true)
+	if err := l.takeUpDiscovery(ctx, m); err != nil {
+		m.serves(false) // so that it is seen to be left to do
+		return err
+	}
+	return nil
+}
+
+func (l *Lab) takeUpDiscovery(ctx context.Context, m *machine) error {
 	if !m.legacy {
 		return l.restart(ctx, m, Peer)
 	}
@@ -170,6 +176,12 @@ func (l *Lab) ServeDiscovery(ctx context.Context, name string) error {
 		return err
 	}
 	return m.awaitDaemons(ctx)
+}
+
+func (m *machine) serves(yes bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.discovery = yes
 }
 
 // addAgent makes muster-agent part of a node's template, and starts it unless it

@@ -78,7 +78,7 @@ func SocketPath(dir string) string { return filepath.Join(dir, "control.sock") }
 func Supervise(ctx context.Context, dir, manifest string, cfg lab.Config) error {
 	cfg.Dir = filepath.Join(dir, "lab")
 	return lab.Run(ctx, cfg, func(ctx context.Context, l *lab.Lab) error {
-		s := &supervisor{lab: l, cluster: cfg.Cluster.Name, manifest: manifest, api: lab.APIServer, since: time.Now(), log: cfg.Log}
+		s := &supervisor{lab: l, cluster: cfg.Cluster.Name, manifest: manifest, api: lab.APIServer, since: time.Now(), log: cfg.Log, operating: make(chan struct{}, 1)}
 		if cfg.Kubernetes.Real() {
 			s.api = lab.KubeAPIServer
 		}
@@ -94,6 +94,9 @@ type supervisor struct {
 	since    time.Time
 	log      *slog.Logger
 
+	working   sync.WaitGroup // faults and operations that are under way
+	operating chan struct{}  // holds a token while an operation is; of capacity 1
+
 	mu     sync.Mutex
 	faults []string // guarded by mu
 }
@@ -106,8 +109,7 @@ func (s *supervisor) serve(ctx context.Context, path string) error {
 		return err
 	}
 	defer os.Remove(path)
-	var striking sync.WaitGroup
-	defer striking.Wait()
+	defer s.working.Wait()
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
 		status, err := s.status()
@@ -122,7 +124,7 @@ func (s *supervisor) serve(ctx context.Context, path string) error {
 			s.mu.Lock()
 			s.faults = append(s.faults, what)
 			s.mu.Unlock()
-			striking.Go(func() {
+			s.working.Go(func() {
 				if err := run(ctx); err != nil {
 					s.log.Error("fault", "kind", kind, "err", err)
 				}
@@ -130,7 +132,7 @@ func (s *supervisor) serve(ctx context.Context, path string) error {
 		}
 		answer(w, what, err)
 	})
-	s.answerOperations(mux)
+	s.answerOperations(ctx, mux)
 	mux.HandleFunc("POST /down", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, "stopping", nil)
 		stop()

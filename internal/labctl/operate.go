@@ -62,15 +62,39 @@ func (s *supervisor) operation(o Operation, group, node string) (func(context.Co
 	return nil, fmt.Errorf("a lab cannot %q", o)
 }
 
-// answerOperations serves what executors need of a lab.
-func (s *supervisor) answerOperations(mux *http.ServeMux) {
+// carryOut does one thing to its end, also when whoever asked for it has gone
+// meanwhile, as a cloud does. There is one at a time, so that what undoes it waits
+// for it.
+func (s *supervisor) carryOut(ctx, asking context.Context, do func(context.Context) error) error {
+	done := make(chan error, 1)
+	s.working.Go(func() {
+		select {
+		case s.operating <- struct{}{}:
+			defer func() { <-s.operating }()
+		case <-ctx.Done():
+			done <- ctx.Err()
+			return
+		}
+		ctx, cancel := context.WithTimeout(ctx, operationTimeout)
+		defer cancel()
+		done <- do(ctx)
+	})
+	select {
+	case err := <-done:
+		return err
+	case <-asking.Done():
+		return context.Cause(asking)
+	}
+}
+
+// answerOperations serves what executors need of a lab. What it begins ends with
+// ctx.
+func (s *supervisor) answerOperations(ctx context.Context, mux *http.ServeMux) {
 	mux.HandleFunc("POST /operate", func(w http.ResponseWriter, r *http.Request) {
 		q := r.URL.Query()
 		do, err := s.operation(Operation(q.Get("do")), q.Get("group"), q.Get("node"))
 		if err == nil {
-			ctx, cancel := context.WithTimeout(r.Context(), operationTimeout)
-			defer cancel()
-			err = do(ctx)
+			err = s.carryOut(ctx, r.Context(), do)
 		}
 		answer(w, "done", err)
 	})
@@ -121,8 +145,9 @@ const operationTimeout = time.Minute
 func (c Client) Operate(ctx context.Context, o Operation, group, node string) error {
 	query := url.Values{"do": {string(o)}, "group": {group}, "node": {node}}
 	var said string
-	// Longer than the lab's own limit, so that its reason is heard.
-	return c.call(ctx, operationTimeout+callTimeout, http.MethodPost, "/operate?"+query.Encode(), nil, &said)
+	// Longer than the lab's own limit and that of one before it, so that its reason
+	// is heard.
+	return c.call(ctx, 2*operationTimeout+callTimeout, http.MethodPost, "/operate?"+query.Encode(), nil, &said)
 }
 
 // Gate returns a gate of the lab, asked over its socket. What could not be asked

@@ -1,10 +1,15 @@
 package labctl
 
 import (
+	"context"
 	"errors"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/muster-dev/muster/internal/lab"
 	"github.com/muster-dev/muster/internal/rehearse"
@@ -67,4 +72,36 @@ func TestTheFaultOfWhoAsksIsToldFromOneOfTheLab(t *testing.T) {
 			t.Errorf("%v: answered %d %s; want %d", tt.err, w.Code, w.Body, tt.want)
 		}
 	}
+}
+
+func TestWhatWasBegunIsDoneAlsoForOneWhoLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &supervisor{operating: make(chan struct{}, 1)}
+		asking, leave := context.WithCancel(t.Context())
+		var order []string
+		first := make(chan error)
+		go func() {
+			first <- s.carryOut(t.Context(), asking, func(ctx context.Context) error {
+				time.Sleep(10 * time.Second)
+				order = append(order, "begun first")
+				return ctx.Err()
+			})
+		}()
+		synctest.Wait()
+		leave()
+		if err := <-first; !errors.Is(err, context.Canceled) {
+			t.Errorf("who left was told %v", err)
+		}
+		err := s.carryOut(t.Context(), t.Context(), func(context.Context) error {
+			order = append(order, "undone after it")
+			return nil
+		})
+		s.working.Wait()
+		if diff := cmp.Diff([]string{"begun first", "undone after it"}, order); err != nil || diff != "" {
+			t.Errorf("%v; order (-want +got):\n%s", err, diff)
+		}
+		if err := s.carryOut(t.Context(), t.Context(), func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("an operation without end gave %v; want its limit", err)
+		}
+	})
 }

@@ -18,7 +18,7 @@ import (
 
 // From after each step of a migration, the way back leads to a cluster that works
 // as before, and no worker is ever without a path. One lab goes there and back
-// again for each step, in one run with a leg for each way.
+// again for each step, each time in a run of its own.
 func TestLabRollsBackFromEveryStep(t *testing.T) {
 	programs := bin(t)
 	file := labtest.Plan(t, "testdata/three.yaml")
@@ -31,10 +31,9 @@ func TestLabRollsBackFromEveryStep(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := reconcile.Config{
-		Plan: file, Store: &mem.Store{Name: "lab"}, Executor: executor, Owner: "test",
-		Vantages: []reconcile.Vantage{bylab.Workers{Lab: client}},
-	}
+	// The probers of the lab are what measures; a gate on them would stop the run
+	// where a busy machine stalls for a second.
+	cfg := reconcile.Config{Plan: file, Executor: executor, Owner: "test"}
 	var ways []string
 	for _, way := range file.Back {
 		if way.None != "" {
@@ -42,6 +41,7 @@ func TestLabRollsBackFromEveryStep(t *testing.T) {
 			continue
 		}
 		began := time.Now()
+		cfg.Store = &mem.Store{Name: "lab"} // a run that was rolled back is over
 		carryOutTo(t, cfg, way.After)
 		back := cfg
 		back.Direction = report.Back

@@ -132,9 +132,8 @@ func (v view) state() plan.State {
 	}
 	for _, n := range v.controlPlane() {
 		s.Serves = s.Serves && n.Serves
-		_, up := n.Programs[lab.Program(v.API)]
 		switch {
-		case !up:
+		case !runs(n, lab.Program(v.API)):
 			s.Away++
 		case gossips(n):
 			s.Members.GossipKnown++

@@ -228,6 +228,8 @@ func TestEachStepIsLaidOut(t *testing.T) {
 		{name: "the control plane is rolled node by node", step: "roll-control-plane", now: func(f *fakeLab) {
 			f.declared.Quiet = true
 			delete(f.status.Nodes[1].Programs, lab.Peer)
+			f.status.Nodes[1].Programs[lab.Agent] = labctl.Process{PID: 1}
+			delete(f.status.Nodes[2].Programs, lab.Peer) // and nothing came in its place yet
 		}, want: []string{"replace cp-1", "replace cp-3"}},
 		{name: "and back", step: "roll-control-plane", now: func(f *fakeLab) {
 			delete(f.status.Nodes[1].Programs, lab.Peer)

@@ -246,8 +246,7 @@ func (l *layer) replace(old labctl.NodeStatus, canary bool) {
 // Whether it joined is for its gates to say; see [Executor.Verify].
 func (v view) booted(name string) bool {
 	return slices.ContainsFunc(v.Nodes, func(n labctl.NodeStatus) bool {
-		_, up := n.Programs[lab.Kubelet]
-		return n.Name == name && up
+		return n.Name == name && runs(n, lab.Kubelet)
 	})
 }
 
@@ -282,7 +281,7 @@ func (l *layer) rollControlPlane() {
 	for _, n := range l.controlPlane() {
 		a := reconcile.Action{ID: "replace " + n.Name, Group: n.Group, Node: n.Name, Replaces: 1}
 		switch {
-		case l.declared.Quiet && gossips(n):
+		case l.declared.Quiet && (gossips(n) || !runs(n, lab.Agent)):
 			a.What, a.Do = "replace muster-peer by muster-agent", l.operate(labctl.LeaveGossip, "", n.Name)
 			l.add(a)
 		case !l.declared.Quiet && !gossips(n):
@@ -290,6 +289,12 @@ func (l *layer) rollControlPlane() {
 			l.add(a)
 		}
 	}
+}
+
+// runs reports whether a program runs on the node.
+func runs(n labctl.NodeStatus, p lab.Program) bool {
+	_, up := n.Programs[p]
+	return up
 }
 
 func copyOf(d lab.Declared) lab.Declared {
