@@ -116,7 +116,6 @@ type Lab struct {
 	departed map[string]*machine // workers that were removed
 
 	templates map[string]cloud.BootPath // what the next worker of a group is born with
-	permitted bool                      // workers may do in the cloud what gossip needs
 	retired   bool                      // dns-controller is gone
 }
 
@@ -175,7 +174,7 @@ func newLab(cfg Config) (*Lab, error) {
 	l := &Lab{
 		cfg: cfg, log: cfg.Log, sup: proc.New(cfg.Log),
 		machines: make(map[string]*machine), departed: make(map[string]*machine),
-		templates: make(map[string]cloud.BootPath), permitted: true,
+		templates: make(map[string]cloud.BootPath),
 	}
 	if cfg.Kubernetes.Real() && !cfg.Netns {
 		return nil, &UsageError{errors.New("real API servers need a network of their own: Kubernetes refuses those that advertise a loopback address; add --netns (Linux, root)")}
@@ -200,6 +199,7 @@ func newLab(cfg Config) (*Lab, error) {
 		return nil, err
 	}
 	l.declared = l.layout.declared(cfg.Start)
+	l.declared.Lookup = l.declared.Lookup || l.kopsWorkers() // until it is told what was seen
 	for _, n := range l.layout.Nodes {
 		m := newMachine(n, filepath.Join(cfg.Dir, n.Name), l.legacy())
 		m.template = l.declared.Templates[n.Group]
@@ -332,7 +332,7 @@ func (l *Lab) writeSeeds() error {
 		}
 	}
 	err := replaceFile(l.path("seeds"), seeds, 0o644)
-	if d := l.Declared(); !d.Lookup && !d.Policy {
+	if !l.permitted() {
 		seeds = nil
 	}
 	return errors.Join(err, replaceFile(l.path("seeds.workers"), seeds, 0o644))

@@ -91,10 +91,7 @@ func (l *Lab) nodeup(ctx context.Context, m *machine, life int) error {
 
 // nodeupGossip reads the state store and leaves the names to protokube.
 func (l *Lab) nodeupGossip(ctx context.Context, m *machine, life int) error {
-	l.mu.Lock()
-	permitted := l.permitted
-	l.mu.Unlock()
-	if !permitted {
+	if !l.permitted() {
 		return errors.New("its role may no longer list instances and read the state store, so it finds no seed")
 	}
 	if err := m.startIn(ctx, l, life, Peer); err != nil {
@@ -207,10 +204,15 @@ func (l *Lab) SetTemplate(group string, path cloud.BootPath) {
 
 // Permit says whether the workers' role in the cloud lets one that gossips boot:
 // it lists instances for its seeds, and reads the state store.
-func (l *Lab) Permit(yes bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.permitted = yes
+func (l *Lab) Permit(yes bool) error {
+	l.note(func(d *Declared) { d.Lookup, d.Policy = yes, false })
+	return l.writeSeeds()
+}
+
+// permitted reports whether it does, by itself or by a policy that is to go again.
+func (l *Lab) permitted() bool {
+	d := l.Declared()
+	return d.Lookup || d.Policy
 }
 
 // Replace puts a new worker in the place of one, born from its group's template

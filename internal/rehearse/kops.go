@@ -20,7 +20,7 @@ type Kops interface {
 	// SetTemplate changes what the next worker of a group is born with.
 	SetTemplate(group string, path cloud.BootPath)
 	// Permit says whether the workers' role allows what a gossiping one needs to boot.
-	Permit(yes bool)
+	Permit(yes bool) error
 	// RetireController takes away who publishes the control plane's names.
 	RetireController(ctx context.Context) error
 	// Replace puts a worker of the group's template in the place of one.
@@ -180,7 +180,7 @@ func (c *course) permit(what string) action {
 	}
 	return action{
 		what:  fmt.Sprintf("%s: a worker that gossips %s boot", what, may),
-		do:    func(context.Context) error { c.kops.Permit(yes); return nil },
+		do:    func(context.Context) error { return c.kops.Permit(yes) },
 		gates: []reconcile.Gate{c.gates.healthy()},
 	}
 }

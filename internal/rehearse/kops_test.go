@@ -22,7 +22,7 @@ import (
 func (w *world) SetTemplate(group string, path cloud.BootPath) {
 	_ = w.note(fmt.Sprintf("template %s %s", group, path))
 }
-func (w *world) Permit(yes bool)                           { _ = w.note(fmt.Sprint("permit ", yes)) }
+func (w *world) Permit(yes bool) error                     { return w.note(fmt.Sprint("permit ", yes)) }
 func (w *world) RetireController(context.Context) error    { return w.note("retire") }
 func (w *world) Replace(_ context.Context, n string) error { return w.note("replace " + n) }
 func (w *world) Boot(string) (waits string, err error)     { return w.waits, nil }

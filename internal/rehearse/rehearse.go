@@ -206,7 +206,9 @@ func (r *rehearsal) use(ctx context.Context, l *lab.Lab) error {
 	p.gates = g
 	if p.kops != nil {
 		c := p.course(r.plan)
-		l.Permit(c.lookup || c.policy)
+		if err := l.Permit(c.lookup || c.policy); err != nil {
+			return err
+		}
 	}
 	steps := []step{p.observe()}
 	if len(r.plan.Steps) > 0 {

@@ -117,7 +117,9 @@ func TestLabATemplateThatWasMendedJoins(t *testing.T) {
 func TestLabAGossipingWorkerNeedsItsPermissionsToBoot(t *testing.T) {
 	run(t, "testdata/three.yaml", lab.Config{Start: cluster.Gossip, Overlay: lab.Weave, Boots: map[string]lab.Boot{}}, func(ctx context.Context, l *lab.Lab) error {
 		worker := l.Layout().Workers()[0].Name
-		l.Permit(false)
+		if err := l.Permit(false); err != nil {
+			return err
+		}
 		if err := l.Reboot(ctx, worker, 100*time.Millisecond); err != nil {
 			return err
 		}
@@ -130,7 +132,9 @@ func TestLabAGossipingWorkerNeedsItsPermissionsToBoot(t *testing.T) {
 		if _, err := until(ctx, 10*time.Second, waits("it finds no seed")); err != nil {
 			return err
 		}
-		l.Permit(true)
+		if err := l.Permit(true); err != nil {
+			return err
+		}
 		if _, err := until(ctx, 30*time.Second, waits("")); err != nil {
 			return err
 		}
