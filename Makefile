@@ -3,6 +3,9 @@ SHELL := /bin/bash -o pipefail
 GOFLAGS_BUILD := -trimpath -ldflags='-s -w'
 GOTESTSUM := go tool -modfile=tools/go.mod gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg
 AWSTESTS := TestAWS|Test[A-Za-z0-9]*Moto
+AWSPACKAGES = $(sort $(patsubst %,./%,$(dir $(shell grep -rlE --include='*_test.go' '^func $(AWSTESTS)' internal))))
+CROSSINGS := ./internal/reconcile/bykops/
+LONGLAB := ^TestLab(Faults|RollsBack|WithBridges|EverySample)
 # Tests are compiled as the programs are, so that what both link is compiled once.
 GOTEST := CGO_ENABLED=0 $(GOTESTSUM) -- -trimpath
 NFPM := CGO_ENABLED=0 GOFLAGS=-trimpath go tool -modfile=tools/nfpm/go.mod nfpm
@@ -20,7 +23,7 @@ FUZZLOG := $(or $(TMPDIR),/tmp)/muster-fuzz.log
 .DEFAULT_GOAL := help
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## muster, muster-peer and muster-agent into bin/
 	CGO_ENABLED=0 go build $(GOFLAGS_BUILD) -o bin/ ./cmd/...
@@ -28,7 +31,7 @@ build: ## muster, muster-peer and muster-agent into bin/
 demo: build ## rehearse the example cluster from gossip to none, on this machine
 	bin/muster rehearse -f examples/atlas.k8s.local.yaml --to none
 
-test: test-unit test-mesh test-aws test-lab ## everything that proves it
+test: test-unit test-mesh test-aws-looks test-lab ## everything that proves it but the heavy tiers
 
 test-unit: ## packages, in random order
 	$(GOTEST) -shuffle=on -short ./...
@@ -39,18 +42,26 @@ test-race: ## the same with the race detector
 test-mesh: ## a leaf among sixty peers of the weave mesh, on real sockets
 	$(GOTEST) -count=1 -timeout 5m -run '^TestALeafAmongSixtyPeers$$' ./internal/overlay/weave
 
-test-aws: moto ## against an emulated AWS (python3 with moto), samples of real clusters among it
-	$(GOTEST) -count=1 -timeout 20m -p 2 -run '$(AWSTESTS)' $(sort $(patsubst %,./%,$(dir $(shell grep -rlE --include='*_test.go' '^func $(AWSTESTS)' internal))))
+test-kills: ## a migration that is killed at every single point, each in a run of its own
+	MUSTER_EVERY_POINT=1 $(GOTEST) -count=1 -timeout 20m -run 'ThatIsKilled' ./internal/reconcile
+
+test-aws: test-aws-looks test-aws-crossings ## against an emulated AWS (python3 with moto), samples of real clusters among it
+
+test-aws-looks: moto ## what only reads, and each change by itself
+	MUSTER_AWS=1 $(GOTEST) -count=1 -timeout 20m -p 2 -run '$(AWSTESTS)' $(filter-out $(CROSSINGS),$(AWSPACKAGES))
+
+test-aws-crossings: moto ## whole migrations with a stand-in kops, and what goes wrong in them
+	MUSTER_AWS=1 $(GOTEST) -count=1 -timeout 20m -p 2 -run '$(AWSTESTS)' $(CROSSINGS)
 
 moto:
 	@python3 -c 'import moto.server, boto3' 2>/dev/null || pip install --quiet 'moto[server]==5.2.1' || \
 	  echo 'make: moto is missing and pip cannot install it: the tests against AWS say that they skip'
 
 test-lab: build ## whole clusters of real processes
-	MUSTER_BIN=$(CURDIR)/bin $(GOTEST) -count=1 -timeout 12m -p 1 -run '^TestLab' -skip '^TestLabFaults' ./test/lab
+	MUSTER_BIN=$(CURDIR)/bin $(GOTEST) -count=1 -timeout 12m -p 1 -run '^TestLab' -skip '$(LONGLAB)' ./test/lab
 
-test-faults: build ## the same with faults, on each overlay
-	MUSTER_BIN=$(CURDIR)/bin $(GOTEST) -count=1 -timeout 12m -p 1 -run '^TestLabFaults' ./test/lab
+test-faults: build ## the same with faults on each overlay, on real clusters, and back from every step
+	MUSTER_BIN=$(CURDIR)/bin $(GOTEST) -count=1 -timeout 25m -p 1 -run '$(LONGLAB)' ./test/lab
 
 test-cluster: build kubernetes ## labs with a real control plane: kube-apiserver on each node, and etcd (network namespaces; the first build takes minutes)
 	MUSTER_BIN=$(CURDIR)/bin KUBE_APISERVER=$(CURDIR)/bin/kube-apiserver ETCD=$(CURDIR)/bin/etcd \
@@ -103,7 +114,7 @@ fuzz-legacy: ## the decoders of kOps's overlays, ten minutes each unless FUZZTIM
 	  FUZZTIME=$(if $(filter command line environment,$(origin FUZZTIME)),$(FUZZTIME),10m)
 
 bench-aws: ## calls, time and memory of describing and auditing 1,000 instances on an emulated AWS
-	@go test -count=1 -timeout 20m -run '^TestBenchAWS' -v ./test/bench | grep -E '^ *bench |^(FAIL|panic|ok|---)'
+	@MUSTER_AWS=1 go test -count=1 -timeout 20m -run '^TestBenchAWS' -v ./test/bench | grep -E '^ *bench |^(FAIL|panic|ok|---)'
 
 fuzz: ## every fuzzer for FUZZTIME (default 20s)
 	@for pkg in $$(grep -rl --include='*_test.go' '^func Fuzz' $(FUZZDIRS) | xargs -n1 dirname | sort -u); do \
@@ -116,4 +127,4 @@ fuzz: ## every fuzzer for FUZZTIME (default 20s)
 clean: ## remove what build made
 	rm -rf bin packaging/man packaging/completion
 
-.PHONY: help build demo test test-unit test-race test-mesh test-aws moto test-lab test-faults test-cluster kubernetes test-failover test-soak cross packages test-packages lint bench bench-aws bench-balancer fuzz fuzz-legacy clean
+.PHONY: help build demo test test-unit test-race test-mesh test-kills test-aws test-aws-looks test-aws-crossings moto test-lab test-faults test-cluster kubernetes test-failover test-soak cross packages test-packages lint bench bench-aws bench-balancer fuzz fuzz-legacy clean

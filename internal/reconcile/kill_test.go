@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -63,6 +64,10 @@ func (s *scene) resume(t *testing.T) Result {
 	return s.run(t)
 }
 
+// everyPoint reports whether a run is to be killed at every point and not at a
+// sample of them, which takes minutes: make test-kills.
+func everyPoint() bool { return os.Getenv("MUSTER_EVERY_POINT") != "" }
+
 func TestARunThatIsKilledAnywhereEndsLikeOneThatIsNot(t *testing.T) {
 	var want *scene
 	points := 0
@@ -72,9 +77,9 @@ func TestARunThatIsKilledAnywhereEndsLikeOneThatIsNot(t *testing.T) {
 		points = want.migrate(t, 0)
 	})
 	story := told(want.record(t).Entries)
-	stride := 1
-	if testing.Short() {
-		stride = 7 // no divisor of what a step takes: each kind of point is among them
+	stride := 7 // no divisor of what a step takes: each kind of point is among them
+	if everyPoint() {
+		stride = 1
 	}
 	for at := 1; at <= points; at += stride {
 		synctest.Test(t, func(t *testing.T) {

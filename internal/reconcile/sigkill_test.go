@@ -124,9 +124,9 @@ func TestAProcessThatIsKilledWithSIGKILLEndsLikeOneThatIsNot(t *testing.T) {
 	}
 	want.settleAt(t, home)
 	story := told(want.record(t).Entries)
-	stride := 1
-	if testing.Short() {
-		stride = 20
+	stride := 20
+	if everyPoint() {
+		stride = 1
 	}
 	var killings atomic.Int32
 	t.Run("at", func(t *testing.T) {

@@ -19,12 +19,12 @@ import (
 const Credentials = "testing"
 
 // Start starts a server that ends with the test and returns its URL. Tests that
-// call it have Moto in their names, by which make test-aws picks them, and do not
-// run with -short.
+// call it have Moto in their names, by which make test-aws picks them, and run
+// only with MUSTER_AWS set.
 func Start(t *testing.T) string {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("SKIPPED: no moto with -short; make test-aws runs this")
+	if os.Getenv("MUSTER_AWS") == "" {
+		t.Skip("SKIPPED: needs moto and time; make test-aws runs it, MUSTER_AWS=1 any of it")
 	}
 	endpoint, stop, err := run()
 	if err != nil && os.Getenv("MUSTER_REQUIRE_ALL") != "" {
