@@ -57,11 +57,11 @@ moto:
 	@python3 -c 'import moto.server, boto3' 2>/dev/null || pip install --quiet 'moto[server]==5.2.1' || \
 	  echo 'make: moto is missing and pip cannot install it: the tests against AWS say that they skip'
 
-test-lab: build ## whole clusters of real processes
-	MUSTER_BIN=$(CURDIR)/bin $(GOTEST) -count=1 -timeout 12m -p 1 -run '^TestLab' -skip '$(LONGLAB)' ./test/lab
+test-lab: build moto ## whole clusters of real processes
+	MUSTER_AWS=1 MUSTER_BIN=$(CURDIR)/bin $(GOTEST) -count=1 -timeout 12m -p 1 -run '^TestLab' -skip '$(LONGLAB)' ./test/lab
 
-test-faults: build ## the same with faults on each overlay, on real clusters, and back from every step
-	MUSTER_BIN=$(CURDIR)/bin $(GOTEST) -count=1 -timeout 25m -p 1 -run '$(LONGLAB)' ./test/lab
+test-faults: build moto ## the same with faults on each overlay, on real clusters, and back from every step
+	MUSTER_AWS=1 MUSTER_BIN=$(CURDIR)/bin $(GOTEST) -count=1 -timeout 25m -p 1 -run '$(LONGLAB)' ./test/lab
 
 test-cluster: build kubernetes ## labs with a real control plane: kube-apiserver on each node, and etcd (network namespaces; the first build takes minutes)
 	MUSTER_BIN=$(CURDIR)/bin KUBE_APISERVER=$(CURDIR)/bin/kube-apiserver ETCD=$(CURDIR)/bin/etcd \
