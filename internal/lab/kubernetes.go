@@ -138,10 +138,6 @@ func (l *Lab) kubeAPIServerFlags(m *machine) []string {
 	}
 }
 
-// kubernetesGrace is how long a kube-apiserver has to stop: its delay, and the
-// end of its watches.
-const kubernetesGrace = 15 * time.Second
-
 // awaitAPI waits until a node's real API server is ready. The built-in one is at
 // once.
 func (m *machine) awaitAPI(ctx context.Context, l *Lab) error {

@@ -141,15 +141,16 @@ func (w *Workers) why(ctx context.Context, listing error) string {
 	if err != nil {
 		return err.Error()
 	}
-	for _, p := range pods.Items {
-		for _, c := range p.Status.ContainerStatuses {
-			if c.State.Waiting != nil {
-				return fmt.Sprintf("%s: %s %s", p.Spec.NodeName, c.State.Waiting.Reason, c.State.Waiting.Message)
-			}
-		}
-		return fmt.Sprintf("%s: its pod is %s", p.Spec.NodeName, cmp.Or(string(p.Status.Phase), "not started"))
+	if len(pods.Items) == 0 {
+		return "the group has no worker that is ready"
 	}
-	return "the group has no worker that is ready"
+	p := pods.Items[0] // the others are likely to wait for the same
+	for _, c := range p.Status.ContainerStatuses {
+		if c.State.Waiting != nil {
+			return fmt.Sprintf("%s: %s %s", p.Spec.NodeName, c.State.Waiting.Reason, c.State.Waiting.Message)
+		}
+	}
+	return fmt.Sprintf("%s: its pod is %s", p.Spec.NodeName, cmp.Or(string(p.Status.Phase), "not started"))
 }
 
 // tidy removes every pod of this vantage point, also those of a run before.

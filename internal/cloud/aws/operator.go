@@ -168,18 +168,20 @@ func (o *Operator) instance(ctx context.Context, id string) (*ec2types.Instance,
 	if err != nil {
 		return nil, err
 	}
+	var found *ec2types.Instance
 	for _, r := range out.Reservations {
 		for _, i := range r.Instances {
 			if tagsOf(i.Tags)[tagCluster] != o.cluster {
 				return nil, o.errForeign("instance " + id)
 			}
-			if i.State != nil && (i.State.Name == ec2types.InstanceStateNameTerminated || i.State.Name == ec2types.InstanceStateNameShuttingDown) {
-				return nil, nil
-			}
-			return &i, nil
+			found = &i
 		}
 	}
-	return nil, nil
+	if found != nil && found.State != nil &&
+		(found.State.Name == ec2types.InstanceStateNameTerminated || found.State.Name == ec2types.InstanceStateNameShuttingDown) {
+		return nil, nil
+	}
+	return found, nil
 }
 
 // memberOf returns the Auto Scaling group that an instance is in; empty if in

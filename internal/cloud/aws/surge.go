@@ -24,15 +24,16 @@ func (o *Operator) scalingGroup(ctx context.Context, name string) (types.AutoSca
 	if err != nil {
 		return types.AutoScalingGroup{}, err
 	}
-	for _, g := range out.AutoScalingGroups {
-		if !slices.ContainsFunc(g.Tags, func(t types.TagDescription) bool {
-			return aws.ToString(t.Key) == tagCluster && aws.ToString(t.Value) == o.cluster
-		}) {
-			return g, o.errForeign("group " + name)
-		}
-		return g, nil
+	if len(out.AutoScalingGroups) == 0 {
+		return types.AutoScalingGroup{}, fmt.Errorf("no group %s: %w", name, cloud.ErrNotFound)
 	}
-	return types.AutoScalingGroup{}, fmt.Errorf("no group %s: %w", name, cloud.ErrNotFound)
+	g := out.AutoScalingGroups[0]
+	if !slices.ContainsFunc(g.Tags, func(t types.TagDescription) bool {
+		return aws.ToString(t.Key) == tagCluster && aws.ToString(t.Value) == o.cluster
+	}) {
+		return g, o.errForeign("group " + name)
+	}
+	return g, nil
 }
 
 // UndoSurge takes back [Operator.Detach]: it removes the instances that did not

@@ -39,7 +39,7 @@ const (
 // fileName is the file that kOps's boot YAML is written to, in some directory.
 const fileName = "kube_env.yaml"
 
-// ErrEmpty: there is no user-data at all.
+// ErrEmpty says that there is no user-data at all.
 var ErrEmpty = errors.New("user-data is empty: an instance would boot without kOps")
 
 // Hash identifies user-data: hexadecimal SHA-256.
