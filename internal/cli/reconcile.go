@@ -76,7 +76,7 @@ func (f *runFlags) settle(cmd *cobra.Command, args []string) error {
 	}
 	st, err := labctl.Client{Dir: dir}.Status(cmd.Context())
 	if err != nil {
-		return usagef("no lab answers in %s: %w; muster lab up --dir %s starts one", f.dir, err, f.dir)
+		return usagef("no lab answers: %w --dir %s", err, f.dir)
 	}
 	f.dir, f.name, f.state = dir, st.Cluster, "file://"+filepath.Join(dir, labStore)
 	return os.MkdirAll(filepath.Join(dir, labStore), 0o755)
