@@ -28,33 +28,39 @@ func stopped(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	steps, err := strconv.Atoi(args[2])
 	ts.Check(err)
-	ctx := context.Background()
-	c, err := cluster.Parse(args[0], []byte(ts.ReadFile(args[0])))
-	ts.Check(err)
-	found, err := plan.Find(ctx, plan.FromSpec(c, cluster.Release135, plan.Ask{}))
-	ts.Check(err)
-	file := plan.Seal(found, nil)
-	data, err := file.JSON()
-	ts.Check(err)
-	st, err := open.Store(ctx, args[1], open.Config{Getenv: os.Getenv})
-	ts.Check(err)
-	dir := store.Layout(c.Name).Muster("runs", reconcile.RunID(file))
-	_, err = st.Put(ctx, dir+"/plan.json", data, store.Absent)
-	ts.Check(err)
-	j, err := journal.Open(ctx, st, dir+"/journal")
-	ts.Check(err)
-	write := func(e journal.Entry, detail any) {
-		e.Detail, err = json.Marshal(detail)
-		ts.Check(err)
-		_, err = j.Append(ctx, journal.Writer{By: "ada@laptop process 7", Token: 1}, e)
-		ts.Check(err)
-	}
+	file, write := begun(ts, args[0], args[1], "ada@laptop process 7")
 	write(journal.Entry{Kind: journal.Begun}, report.Begun{Plan: file.ID, Leg: 1, Direction: report.Forward})
 	for _, s := range file.Steps[:steps] {
 		write(journal.Entry{Kind: journal.Intent, Step: report.StepKey(s)}, report.Intent{What: s.Title})
 		write(journal.Entry{Kind: journal.Outcome, Step: report.StepKey(s), Result: "done"}, report.Outcome{})
 	}
 	write(journal.Entry{Kind: journal.Ended, Result: reconcile.EndedStopped}, report.Ended{Why: `gate "both ports answer": fail: 3988 refused`})
+}
+
+// begun finds the plan of a manifest, puts it into a state store as that of a run,
+// and returns what writes into the run's journal.
+func begun(ts *testscript.TestScript, manifest, state, by string) (plan.File, func(journal.Entry, any)) {
+	ctx := context.Background()
+	c, err := cluster.Parse(manifest, []byte(ts.ReadFile(manifest)))
+	ts.Check(err)
+	found, err := plan.Find(ctx, plan.FromSpec(c, cluster.Release135, plan.Ask{}))
+	ts.Check(err)
+	file := plan.Seal(found, nil)
+	data, err := file.JSON()
+	ts.Check(err)
+	st, err := open.Store(ctx, state, open.Config{Getenv: os.Getenv})
+	ts.Check(err)
+	dir := store.Layout(c.Name).Muster("runs", reconcile.RunID(file))
+	_, err = st.Put(ctx, dir+"/plan.json", data, store.Absent)
+	ts.Check(err)
+	j, err := journal.Open(ctx, st, dir+"/journal")
+	ts.Check(err)
+	return file, func(e journal.Entry, detail any) {
+		e.Detail, err = json.Marshal(detail)
+		ts.Check(err)
+		_, err = j.Append(ctx, journal.Writer{By: by, Token: 1}, e)
+		ts.Check(err)
+	}
 }
 
 // locked STATE OWNER takes the cluster's lock for somebody who does not give it

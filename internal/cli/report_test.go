@@ -1,10 +1,8 @@
 package cli_test
 
 import (
-	"context"
 	"crypto/ed25519"
 	"crypto/rand"
-	"encoding/json"
 	"encoding/pem"
 	"os"
 	"time"
@@ -12,14 +10,10 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/crypto/ssh"
 
-	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/journal"
-	"github.com/muster-dev/muster/internal/plan"
 	"github.com/muster-dev/muster/internal/probe"
 	"github.com/muster-dev/muster/internal/reconcile"
 	"github.com/muster-dev/muster/internal/report"
-	"github.com/muster-dev/muster/internal/store"
-	"github.com/muster-dev/muster/internal/store/open"
 )
 
 // migrated MANIFEST STATE leaves in a state store what a migration leaves that
@@ -28,28 +22,8 @@ func migrated(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: migrated MANIFEST STATE")
 	}
-	ctx := context.Background()
-	c, err := cluster.Parse(args[0], []byte(ts.ReadFile(args[0])))
-	ts.Check(err)
-	found, err := plan.Find(ctx, plan.FromSpec(c, cluster.Release135, plan.Ask{}))
-	ts.Check(err)
-	file := plan.Seal(found, nil)
-	data, err := file.JSON()
-	ts.Check(err)
-	st, err := open.Store(ctx, args[1], open.Config{Getenv: os.Getenv})
-	ts.Check(err)
+	file, write := begun(ts, args[0], args[1], "ada@laptop")
 	ts.Setenv("RUN", reconcile.RunID(file))
-	dir := store.Layout(c.Name).Muster("runs", reconcile.RunID(file))
-	_, err = st.Put(ctx, dir+"/plan.json", data, store.Absent)
-	ts.Check(err)
-	j, err := journal.Open(ctx, st, dir+"/journal")
-	ts.Check(err)
-	write := func(e journal.Entry, detail any) {
-		e.Detail, err = json.Marshal(detail)
-		ts.Check(err)
-		_, err = j.Append(ctx, journal.Writer{By: "ada@laptop", Token: 1}, e)
-		ts.Check(err)
-	}
 	write(journal.Entry{Kind: journal.Begun}, report.Begun{Plan: file.ID, Program: "1.0.0", Leg: 1, Direction: report.Forward})
 	for _, s := range file.Steps {
 		key := report.StepKey(s)

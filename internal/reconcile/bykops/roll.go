@@ -16,9 +16,9 @@ import (
 	"github.com/muster-dev/muster/internal/report"
 )
 
-// canary lays out one new node a group, beside the old ones, and then the
-// replacement of the one that it stands beside.
-func (e *Executor) canary(ctx context.Context, w world, s plan.Planned) (all []reconcile.Action, err error) {
+// perGroup lays out what is to be done in each group that has workers of the old
+// generation, unless a person has to replace them, or kops rolls whole groups.
+func (e *Executor) perGroup(ctx context.Context, w world, s plan.Planned, layOut func(g cloud.Group, p pace, left []cloud.Instance) ([]reconcile.Action, error)) (all []reconcile.Action, err error) {
 	if e.Machines == nil {
 		return e.rollByKops(ctx, w, s)
 	}
@@ -35,6 +35,19 @@ func (e *Executor) canary(ctx context.Context, w world, s plan.Planned) (all []r
 			all = append(all, e.replacedByHand(g, why))
 			continue
 		}
+		actions, err := layOut(g, p, left)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, actions...)
+	}
+	return all, nil
+}
+
+// canary lays out one new node a group, beside the old ones, and then the
+// replacement of the one that it stands beside.
+func (e *Executor) canary(ctx context.Context, w world, s plan.Planned) ([]reconcile.Action, error) {
+	return e.perGroup(ctx, w, s, func(g cloud.Group, p pace, left []cloud.Instance) ([]reconcile.Action, error) {
 		members, err := e.members(ctx, g)
 		if err != nil && !errors.Is(err, errNoKube) { // a dry run may do without
 			return nil, err
@@ -45,12 +58,12 @@ func (e *Executor) canary(ctx context.Context, w world, s plan.Planned) (all []r
 		}
 		switch {
 		case !proven:
-			all = append(all, e.beside(g, left[0]), e.replaceWorker(g, left[0], p))
+			return []reconcile.Action{e.beside(g, left[0]), e.replaceWorker(g, left[0], p)}, nil
 		case left[0].Detached:
-			all = append(all, e.replaceWorker(g, left[0], p))
+			return []reconcile.Action{e.replaceWorker(g, left[0], p)}, nil
 		}
-	}
-	return all, nil
+		return nil, nil
+	})
 }
 
 // byHand says why a group's nodes are for a person to replace; empty if they are
@@ -156,31 +169,16 @@ func nodeName(m member) string {
 // rollWorkers lays out the replacement of every worker of the old generation. It
 // is asked again after each, so that one that is born of the old template
 // meanwhile is replaced, too.
-func (e *Executor) rollWorkers(ctx context.Context, w world, s plan.Planned) (all []reconcile.Action, err error) {
-	if e.Machines == nil {
-		return e.rollByKops(ctx, w, s)
-	}
-	for _, g := range w.groups(cluster.RoleNode) {
-		p, err := paceOf(w.Manifest, g.Name, g.Desired)
-		if err != nil {
-			return nil, err
-		}
-		left := old(g)
-		if len(left) == 0 {
-			continue
-		}
-		if why := p.byHand(g); why != "" {
-			all = append(all, e.replacedByHand(g, why))
-			continue
-		}
+func (e *Executor) rollWorkers(ctx context.Context, w world, s plan.Planned) ([]reconcile.Action, error) {
+	return e.perGroup(ctx, w, s, func(g cloud.Group, p pace, left []cloud.Instance) (all []reconcile.Action, err error) {
 		if left, err = e.nodelessFirst(ctx, g, left); err != nil {
 			return nil, err
 		}
 		for _, i := range left {
 			all = append(all, e.replaceWorker(g, i, p))
 		}
-	}
-	return all, nil
+		return all, nil
+	})
 }
 
 // nodelessFirst puts instances first that are no nodes: nobody loses anything by
