@@ -161,6 +161,9 @@ way. It touches no cluster.
 		},
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		if args := cmd.Flags().Args(); cmd == root && len(args) > 0 {
+			err = fmt.Errorf("unknown command %q", args[0]) // whose flags are unknown, too
+		}
 		return usagef("%v; see %s --help", err, cmd.CommandPath())
 	})
 	root.AddCommand(newPlan(s), newReconcile(s), newJournal(s), newRehearse(s), newLab(s), newInit(s), newToken(s), newGossip(s), newIAM(s), newDescribe(s), newAudit(s), newExplain(s),
