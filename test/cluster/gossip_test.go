@@ -96,6 +96,21 @@ func (o *overlay) forward(w http.ResponseWriter, r *http.Request) {
 	http.Error(w, "no node of before runs "+pod, http.StatusNotFound)
 }
 
+// bridged checks that the load balancer was published into the overlay, by way of
+// every control-plane node of before, and that a worker believed it.
+func (s *scene) bridged() {
+	s.Helper()
+	lb := s.see().Cloud.LoadBalancers[0]
+	s.leadsTo(s.overlay, lb.Addresses[0].String())
+	s.overlay.mu.Lock()
+	defer s.overlay.mu.Unlock()
+	for node := range s.overlay.at {
+		if s.overlay.used[node] == 0 {
+			s.Errorf("nothing was forwarded to control-plane node %s", node)
+		}
+	}
+}
+
 // leadsTo waits until the worker's hosts file has an address for the API.
 func (s *scene) leadsTo(o *overlay, addr string) {
 	s.Helper()

@@ -24,7 +24,7 @@ func TestClusterReconcilesFromGossipToNone(t *testing.T) {
 	s.do(0, "plan", "cluster", "--to", "none", "-o", "plan.yaml")
 	s.looksOnly("reconcile", "cluster", "--plan", "plan.yaml")
 	s.carryOut("plan.yaml")
-	s.leadsTo(s.overlay, s.see().Cloud.LoadBalancers[0].Addresses[0].String())
+	s.bridged()
 	s.do(0, "reconcile", "cluster", "--yes") // nothing to do
 	s.do(0, "reconcile", "status")
 	s.do(0, "journal")
