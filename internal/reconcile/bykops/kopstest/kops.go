@@ -20,6 +20,11 @@
 //     prunes; otherwise it is there.
 //   - The node configuration says usesLegacyGossip and usesNoneDNS, and a template
 //     pins its hash, so that a change of topology alone is a new generation.
+//   - It refuses a cluster that a newer kOps has updated, unless
+//     --allow-kops-downgrade is given.
+//   - It writes a kubeconfig unless --create-kube-config=false; a test has none to
+//     lose, so the stand-in refuses instead.
+//   - A flag that kOps does not know is an error.
 //   - Everything is in place when it ends, and running it again changes nothing.
 //
 // MUSTER_KOPS_FAIL=half makes an update exit 1 between the role and the templates,
@@ -85,6 +90,8 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 		group     = flags.String("instance-group", "", "")
 		roles     = flags.String("instance-group-roles", "", "")
 		lifecycle = flags.String("lifecycle-overrides", "", "")
+		downgrade = flags.Bool("allow-kops-downgrade", false, "")
+		config    = flags.Bool("create-kube-config", true, "")
 		yes       = flags.Bool("yes", false, "")
 	)
 	if err := flags.Parse(args[2:]); err != nil {
@@ -99,6 +106,12 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	}
 	switch args[0] {
 	case "update":
+		if *config {
+			return errors.New("this would write to the operator's kubeconfig; give --create-kube-config=false")
+		}
+		if err := k.mayUpdate(ctx, *downgrade); err != nil {
+			return err
+		}
 		return k.update(ctx, *roles, strings.Contains(*lifecycle, "IAMRolePolicy=ExistsAndWarnIfChanges"))
 	case "rolling-update":
 		return k.roll(ctx, *group)
@@ -159,6 +172,25 @@ func (k *kops) balancer() (lb cloud.LoadBalancer, uses bool) {
 		}
 	}
 	return cloud.LoadBalancer{}, false
+}
+
+// mayUpdate refuses what a newer kOps has updated.
+func (k *kops) mayUpdate(ctx context.Context, downgrade bool) error {
+	last, err := k.store.Get(ctx, store.Layout(k.name).KopsVersion())
+	if errors.Is(err, store.ErrNotFound) || downgrade {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	was, err := cluster.ParseRelease(strings.TrimSpace(string(last.Data)))
+	if err != nil {
+		return err
+	}
+	if is, err := cluster.ParseRelease(k.version); err != nil || is < was {
+		return errors.Join(err, errors.New("kops version older than last used to update the cluster"))
+	}
+	return nil
 }
 
 func (k *kops) update(ctx context.Context, roles string, keepRole bool) error {
