@@ -1,0 +1,33 @@
+package cluster
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/muster-dev/muster/internal/report"
+)
+
+// A rehearsal says what served the API, and it is what was asked for.
+func TestClusterRehearsesOnARealAPIServer(t *testing.T) {
+	needs(t)
+	cmd := exec.CommandContext(t.Context(), filepath.Join(os.Getenv("MUSTER_BIN"), "muster"), "rehearse", "-f", "../lab/testdata/three.yaml", "--apiserver", "real", "-o", "json")
+	var said []byte
+	cmd.Stderr = writer(func(p []byte) { said = append(said, p...) })
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("rehearse: %v\n%s", err, said)
+	}
+	var got report.Result
+	if err := json.Unmarshal(out, &got); err != nil {
+		t.Fatal(err)
+	}
+	if len(got.Rehearsals) != 1 || got.Verdict != report.Pass || got.Probes.Failed != 0 {
+		t.Fatalf("verdict %s, %d of %d probes failed; want pass and none", got.Verdict, got.Probes.Failed, got.Probes.Sent)
+	}
+	if api := got.Rehearsals[0].API; api != "kube-apiserver" {
+		t.Errorf("the API was served by %q; want kube-apiserver", api)
+	}
+}
