@@ -1,8 +1,8 @@
 package cluster
 
 import (
+	"bytes"
 	"encoding/json"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
@@ -12,13 +12,12 @@ import (
 
 // A rehearsal says what served the API, and it is what was asked for.
 func TestClusterRehearsesOnARealAPIServer(t *testing.T) {
-	needs(t)
-	cmd := exec.CommandContext(t.Context(), filepath.Join(os.Getenv("MUSTER_BIN"), "muster"), "rehearse", "-f", "../lab/testdata/three.yaml", "--apiserver", "real", "-o", "json")
-	var said []byte
-	cmd.Stderr = writer(func(p []byte) { said = append(said, p...) })
+	cmd := exec.CommandContext(t.Context(), filepath.Join(programs(t), "muster"), "rehearse", "-f", "../lab/testdata/three.yaml", "--apiserver", "real", "-o", "json")
+	var said bytes.Buffer
+	cmd.Stderr = &said
 	out, err := cmd.Output()
 	if err != nil {
-		t.Fatalf("rehearse: %v\n%s", err, said)
+		t.Fatalf("rehearse: %v\n%s", err, said.String())
 	}
 	var got report.Result
 	if err := json.Unmarshal(out, &got); err != nil {
