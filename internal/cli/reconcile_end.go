@@ -35,10 +35,6 @@ func (o *reconcileOptions) explained(err error) error {
 
 // ended says how a run ended, and makes an exit code of it.
 func (o *reconcileOptions) ended(s streams, r reconcile.Result, cfg reconcile.Config) error {
-	next := "muster reconcile cluster " + o.name + " --yes"
-	if o.dir != "" {
-		next = "muster reconcile lab " + o.again() + " --yes"
-	}
 	say := func(format string, args ...any) {
 		if o.output != "json" {
 			fmt.Fprintf(s.out, format+"\n", args...)
@@ -48,7 +44,8 @@ func (o *reconcileOptions) ended(s streams, r reconcile.Result, cfg reconcile.Co
 	case reconcile.EndedNothing:
 		say("nothing to do: %s", r.Why)
 	case reconcile.EndedDone:
-		say("done   %s is %s   %d steps", o.name, cfg.Plan.Problem.To, len(cfg.Plan.Steps))
+		say("done   %s has topology %s   %d steps", o.name, cfg.Plan.Problem.To, len(cfg.Plan.Steps))
+		say("evidence: muster report cluster %s -o %s.html", o.again(), o.name)
 	case reconcile.EndedReturned:
 		say("back   %s is where it was after step %d", o.name, cfg.To)
 	case reconcile.EndedAborted:
@@ -57,7 +54,7 @@ func (o *reconcileOptions) ended(s streams, r reconcile.Result, cfg reconcile.Co
 		for _, line := range r.Changed {
 			say("  %s", line)
 		}
-		return fmt.Errorf("%s at step %s: %s; go on with: %s", r.Ended, r.Step, r.Why, next)
+		return fmt.Errorf("%s at step %s: %s; go on with: %s", r.Ended, r.Step, r.Why, o.onwards(cfg.Direction))
 	}
 	return nil
 }

@@ -163,6 +163,9 @@ func decode(data []byte) (File, error) {
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return f, errors.New("there is something behind the plan")
 	}
+	if e := f.Problem.Endpoints; e != Balancer && e != Addresses {
+		return f, fmt.Errorf("endpoints %q; want %s or %s", clip(string(e)), Balancer, Addresses)
+	}
 	for i := range f.Problem.Starts {
 		s := &f.Problem.Starts[i]
 		if s.State = stateOf(s.Key); s.State.key() != s.Key {
