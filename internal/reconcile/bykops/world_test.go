@@ -93,7 +93,7 @@ func newScene(t *testing.T, name, state string) *scene {
 // boot starts the machines.
 func (s *scene) boot() {
 	s.t.Helper()
-	s.booter = &kopstest.Booter{Cluster: s.name, Store: s.store, Provider: s.provider, Kube: s.kube}
+	s.booter = &kopstest.Booter{Cluster: s.name, Store: s.store, Provider: s.provider, Kube: s.kube.Client(s.t)}
 	ctx, stop := context.WithCancel(s.t.Context())
 	var running sync.WaitGroup
 	running.Go(func() { s.booter.Run(ctx) })
