@@ -20,10 +20,10 @@ import (
 	"github.com/muster-dev/muster/test/labtest"
 )
 
-// programs returns where the built programs are. Building real API servers takes
+// built returns where the built programs are. Building real API servers takes
 // longer than go test may, so only make test-cluster, which builds them first, runs
 // these tests.
-func programs(t *testing.T) string {
+func built(t *testing.T) string {
 	t.Helper()
 	bin := os.Getenv("MUSTER_BIN")
 	if bin == "" || os.Getenv("KUBE_APISERVER") == "" || os.Getenv("ETCD") == "" {
@@ -47,7 +47,7 @@ func programs(t *testing.T) string {
 // up starts a lab with real API servers.
 func up(t *testing.T, manifest string) labctl.Client {
 	t.Helper()
-	return labtest.Up(t, programs(t), "-f", manifest, "--apiserver", "real")
+	return labtest.Up(t, built(t), "-f", manifest, "--apiserver", "real")
 }
 
 func TestClusterNodesRegisterWithARealAPIServer(t *testing.T) {
