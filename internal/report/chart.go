@@ -38,7 +38,7 @@ func (m Migration) charts(p *page) {
 		for _, a := range m.Availability {
 			rows = append(rows, []any{string(a.Path), a.Vantage, thousands(a.Sent), thousands(a.Failed), milliseconds(a.Longest), a.LastErr})
 		}
-		p.table([]string{"path", "from", ">sent", ">failed", ">longest gap", "last error"}, rows)
+		p.table([]string{"=path", "from", ">sent", ">failed", ">longest gap", "last error"}, rows)
 	}
 	for _, u := range m.Unmeasured {
 		p.put("<p class=\"warn\">Not measured from %s: %s.</p>\n", u.Vantage, u.Why)

@@ -34,21 +34,22 @@ func made(do func(p *page)) markup {
 }
 
 // table puts a table, whose rows turn into blocks where a screen is narrow: each
-// cell then says its heading itself. A heading that begins with > is of numbers.
+// cell then says its heading itself. A heading that begins with > is of numbers, one
+// with = of what is not to be broken into lines.
 func (p *page) table(heads []string, rows [][]any) {
 	if len(rows) == 0 {
 		return
 	}
 	p.put("<table>\n<thead><tr>")
 	for _, h := range heads {
-		class, name := numeric(h)
+		class, name := styled(h)
 		p.put("<th scope=\"col\"%s>%s</th>", class, name)
 	}
 	p.put("</tr></thead>\n<tbody>\n")
 	for _, row := range rows {
 		p.put("<tr>")
 		for i, cell := range row {
-			class, name := numeric(heads[i])
+			class, name := styled(heads[i])
 			p.put("<td%s data-label=\"%s\">%s</td>", class, name, cell)
 		}
 		p.put("</tr>\n")
@@ -56,9 +57,12 @@ func (p *page) table(heads []string, rows [][]any) {
 	p.put("</tbody>\n</table>\n")
 }
 
-func numeric(head string) (class markup, name string) {
+func styled(head string) (class markup, name string) {
 	if name, ok := strings.CutPrefix(head, ">"); ok {
 		return " class=\"n\"", name
+	}
+	if name, ok := strings.CutPrefix(head, "="); ok {
+		return " class=\"whole\"", name
 	}
 	return "", head
 }
@@ -100,12 +104,19 @@ func (m Migration) head(p *page) {
 		string(m.Verdict), m.Cluster, m.From, m.To, m.Via, m.spanned(), tag(string(m.Verdict), m.word()), m.sentence())
 	p.put("<dl class=\"figures\">\n")
 	figure := func(number, of string) { p.put("<div><dt>%s</dt><dd>%s</dd></div>\n", of, number) }
+	strike := func(n int, number, of string) {
+		class := markup("")
+		if n > 0 {
+			class = " class=\"bad\""
+		}
+		p.put("<div><dt>%s</dt><dd%s>%s</dd></div>\n", of, class, number)
+	}
 	sent, failed, longest := m.probes()
 	figure(fmt.Sprintf("%d of %d", m.done(), m.planned()), "steps done")
 	passed, gates := m.gates()
-	figure(fmt.Sprintf("%s of %s", thousands(passed), thousands(gates)), "answers of gates passed")
+	strike(gates-passed, fmt.Sprintf("%s of %s", thousands(passed), thousands(gates)), "answers of gates passed")
 	figure(thousands(m.Replacements.Total), "nodes replaced, "+m.perWorker())
-	figure(thousands(failed), fmt.Sprintf("of %s probes failed", thousands(sent)))
+	strike(failed, thousands(failed), fmt.Sprintf("of %s probes failed", thousands(sent)))
 	figure(longestOf(sent, longest), "longest gap")
 	figure(lasting(m.Took), "from the first entry to the last")
 	p.put("</dl>\n</header>\n")

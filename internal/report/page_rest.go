@@ -3,6 +3,8 @@ package report
 import (
 	"fmt"
 	"strings"
+
+	"github.com/muster-dev/muster/internal/plan"
 )
 
 func (m Migration) nodes(p *page) {
@@ -18,7 +20,7 @@ func (m Migration) nodes(p *page) {
 		})
 		rows = append(rows, []any{n.Group, name, n.Step, when(n.At)})
 	}
-	p.table([]string{"group", "node", "in step", "at"}, rows)
+	p.table([]string{"group", "node", "=in step", "=at"}, rows)
 }
 
 // permissions says in words what each role may do and what it lost.
@@ -67,7 +69,7 @@ func (m Migration) bridges(p *page) {
 		}
 		rows = append(rows, []any{b.Title, b.By, when(b.Up), down, in})
 	}
-	p.table([]string{"bridge", "by", "up", "down", "in step"}, rows)
+	p.table([]string{"bridge", "by", "=up", "=down", "=in step"}, rows)
 }
 
 // back shows the way back from where the cluster is, and from behind each step
@@ -78,7 +80,11 @@ func (m Migration) back(p *page) {
 		p.put("<p class=\"soft\">No step is done.</p>\n")
 		return
 	}
-	p.put("<p>To where the plan began: <code>muster reconcile rollback %s --to 0 --yes</code>, as far as there is a way. Each was proven before the first step.</p>\n", m.Cluster)
+	whose := m.Cluster
+	if m.Via == string(plan.Lab) {
+		whose = "--dir DIR"
+	}
+	p.put("<p><code>muster reconcile rollback %s --to N --yes</code> goes back to behind step N; 0 is where the plan began. The ways to there, each proven before the first step:</p>\n", whose)
 	var rows [][]any
 	for i := 0; i < len(m.Rollback); {
 		first, way := m.Rollback[i], m.Rollback[i].words()
@@ -92,7 +98,7 @@ func (m Migration) back(p *page) {
 		}
 		rows = append(rows, []any{after, when(first.At), way})
 	}
-	p.table([]string{"after step", "since", "way back"}, rows)
+	p.table([]string{"=after step", "=since", "way back"}, rows)
 }
 
 func (m Migration) runs(p *page) {
@@ -101,7 +107,7 @@ func (m Migration) runs(p *page) {
 	for _, r := range m.Runs {
 		rows = append(rows, []any{string(r.Direction), r.By, when(r.Began), lasting(r.Ended.Sub(r.Began)), r.end(), fmt.Sprint(r.Token), r.Program})
 	}
-	p.table([]string{"run", "by", "began", ">lasted", "ended", ">lock", "muster"}, rows)
+	p.table([]string{"=run", "by", "=began", ">lasted", "ended", ">lock", "muster"}, rows)
 	if len(m.Said) > 0 {
 		p.put("<h3>Said by people</h3>\n<ul>\n")
 		for _, s := range m.Said {

@@ -21,7 +21,7 @@ header{border-bottom:1px solid var(--line);padding-bottom:1.5rem}
 .figures dt{font-size:.85rem;line-height:1.35}.figures dd{margin:0;font-size:1.2rem;font-weight:650;font-variant-numeric:tabular-nums}
 figure{margin:0;background:var(--card);border:1px solid var(--line);border-radius:.6rem;padding:1rem}
 figure h3{margin:.9rem 0 .15rem}figure h3 span{font-weight:400;color:var(--soft)}
-.lane{display:grid;grid-template-columns:9.5rem minmax(0,1fr);gap:.75rem;align-items:center}
+.lane{display:grid;grid-template-columns:15rem minmax(0,1fr);gap:.75rem;align-items:center}
 .lane>span{font-size:.85rem;line-height:1.25}.track{position:relative;height:1.5rem;background:repeating-linear-gradient(to right,var(--line) 0 1px,transparent 1px 25%);border-right:1px solid var(--line)}
 .track svg{display:block;width:100%;height:100%}.track span{position:absolute;top:0;bottom:0;overflow:hidden;border-radius:.2rem;background:var(--band);font-size:.75rem;line-height:1.5rem;text-align:center}
 .track span:nth-child(even){background:var(--band2)}.axis .track{background:none;border:0;display:flex;justify-content:space-between;font-size:.75rem}
@@ -29,7 +29,7 @@ figure h3{margin:.9rem 0 .15rem}figure h3 span{font-weight:400;color:var(--soft)
 .key{display:inline-block;width:.7rem;height:.7rem;border-radius:.15rem;margin:0 .3rem 0 .6rem}.key:first-child{margin-left:0}.key.ok{background:var(--ok)}.key.no{background:var(--no)}.key.off{border:1px solid var(--soft)}
 table{border-collapse:collapse;width:100%;margin:.5rem 0;font-size:.92rem}
 td,th{border-bottom:1px solid var(--line);padding:.35rem .9rem .35rem 0;text-align:left;vertical-align:top}th{font-weight:500;font-size:.85rem}
-td:last-child,th:last-child{padding-right:0}.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
+td:last-child,th:last-child{padding-right:0}.steps tr:last-child td{border-bottom:0}.whole{white-space:nowrap}.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 .steps{list-style:none;margin:0;padding:0;background:var(--card);border:1px solid var(--line);border-radius:.6rem}
 .steps>li+li{border-top:1px solid var(--line)}
 summary{cursor:pointer;list-style:none}summary::-webkit-details-marker{display:none}summary::before{content:"\25b8";color:var(--soft)}details[open]>summary::before{content:"\25be"}
@@ -38,11 +38,11 @@ summary:focus-visible{outline:2px solid var(--ok);outline-offset:-2px;border-rad
 .steps>li>details>summary>:last-child{text-align:right;font-size:.88rem}.num{color:var(--soft);text-align:right;font-variant-numeric:tabular-nums}
 .body{padding:.1rem 1rem 1rem 4.9rem}.act{border-top:1px solid var(--line);margin-top:.9rem;padding-top:.1rem}
 .roles details{border-bottom:1px solid var(--line);padding:.5rem 0}.roles .body{padding:.3rem 0 .3rem 1.1rem}
-.lines{list-style:none;padding:0;margin:.2rem 0 .8rem;font:.85rem/1.5 ui-monospace,Menlo,Consolas,monospace}.lines li{padding-left:1.3rem;text-indent:-1.3rem}.lines li::before{content:"\00a0\00a0"}.lines.minus li::before{content:"\2212 "}.lines.plus li::before{content:"+ "}.lines.minus{color:var(--good)}.lines.plus{color:var(--bad)}
+.lines{list-style:none;padding:0;margin:.2rem 0 .8rem;font:.85rem/1.5 ui-monospace,Menlo,Consolas,monospace}.lines li{padding-left:1.3rem;text-indent:-1.3rem}.lines li::before{content:"\00a0\00a0"}.lines.minus li::before{content:"\2212\00a0"}.lines.plus li::before{content:"+\00a0"}.lines.minus{color:var(--good)}.lines.plus{color:var(--bad)}
 pre{white-space:pre-wrap;background:var(--mute);padding:.7rem .9rem;margin:.5rem 0;border-radius:.4rem;font:.82rem/1.5 ui-monospace,Menlo,Consolas,monospace}code{font:.88em ui-monospace,Menlo,Consolas,monospace}
 footer{margin-top:3rem;border-top:1px solid var(--line);padding-top:.8rem;font-size:.88rem}
 @media(max-width:44rem){body{padding:1.25rem .9rem 2rem}.figures{grid-template-columns:repeat(2,minmax(0,1fr))}.lane{grid-template-columns:minmax(0,1fr);gap:.1rem}.lane+.lane{margin-top:.3rem}figure{padding:.8rem}
 .steps>li>details>summary{grid-template-columns:auto auto minmax(0,1fr) auto;padding:.55rem .7rem}.steps>li>details>summary>:last-child{grid-column:3/-1;text-align:left}.body{padding:.1rem .8rem .9rem}
-thead{display:none}table,tbody,tr,td{display:block}tr{border-bottom:1px solid var(--line);padding:.4rem 0}td{border:0;padding:.05rem 0 .05rem 6.6rem;text-indent:-6.6rem}td>*{text-indent:0}td.n{text-align:left;white-space:normal}td::before{content:attr(data-label);display:inline-block;width:6.6rem;color:var(--soft);font-size:.85rem;text-indent:0}td:empty{display:none}}
+thead{display:none}table,tbody,tr,td{display:block}tr{border-bottom:1px solid var(--line);padding:.4rem 0}td{border:0;padding:.05rem 0 .05rem 6.6rem;text-indent:-6.6rem}td>*{text-indent:0}td.n{text-align:left}td.n,td.whole{white-space:normal}td::before{content:attr(data-label);display:inline-block;width:6.6rem;color:var(--soft);font-size:.85rem;text-indent:0}td:empty{display:none}}
 @media print{:root{color-scheme:light;--bg:#fff;--fg:#000;--soft:#444}body{max-width:none;padding:0;font-size:10.5pt}*{print-color-adjust:exact}details::details-content{content-visibility:visible;block-size:auto}summary::before,details[open]>summary::before{content:""}figure,.figures div,tr,.act{break-inside:avoid}h2,h3,summary{break-after:avoid}}
 `

@@ -69,7 +69,15 @@ func (m Migration) sentence() string {
 	case m.Verdict == Pass:
 		return "Every step is done, behind gates that passed."
 	case m.Verdict == Fail:
-		return fmt.Sprintf("It ended %s%s.", m.Status, why)
+		where := ""
+		if i := slices.IndexFunc(m.Steps, func(s Migrated) bool { return s.Status == StepStopped }); i >= 0 {
+			where = fmt.Sprintf(" at step %s, %s", m.Steps[i].label(), m.Steps[i].Title)
+		}
+		was := m.Status
+		if was == "returned" {
+			was = StepTakenBack
+		}
+		return fmt.Sprintf("It was %s%s%s.", was, where, why)
 	case m.Status == StepDone:
 		return "It cannot be said" + why + "."
 	case m.Status == StepAhead:
