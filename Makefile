@@ -67,6 +67,13 @@ test-cluster: build kubernetes ## labs with a real control plane: kube-apiserver
 	MUSTER_BIN=$(CURDIR)/bin KUBE_APISERVER=$(CURDIR)/bin/kube-apiserver ETCD=$(CURDIR)/bin/etcd \
 	  $(GOTEST) -count=1 -timeout 30m -p 1 ./test/cluster
 
+test-browser: chromium ## reports of migrations, opened in Debian's Chromium (apt-get installs it where it may)
+	cd test/browser && CGO_ENABLED=0 go test -trimpath -count=1 -timeout 5m ./...
+
+chromium:
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && { apt-get update -q && apt-get install -q -y chromium; } >/dev/null; } || \
+	  echo 'make: chromium is missing and apt-get cannot install it: the tests in a browser say that they skip'
+
 kubernetes: bin/kube-apiserver bin/etcd ## what `muster lab up --apiserver real` runs, into bin/
 
 bin/kube-%: test/cluster/kubernetes/go.mod
@@ -127,4 +134,4 @@ fuzz: ## every fuzzer for FUZZTIME (default 20s)
 clean: ## remove what build made
 	rm -rf bin packaging/man packaging/completion
 
-.PHONY: help build demo test test-unit test-race test-mesh test-kills test-aws test-aws-looks test-aws-crossings moto test-lab test-faults test-cluster kubernetes test-failover test-soak cross packages test-packages lint bench bench-aws bench-balancer fuzz fuzz-legacy clean
+.PHONY: help build demo test test-unit test-race test-mesh test-kills test-aws test-aws-looks test-aws-crossings moto test-lab test-faults test-cluster test-browser chromium kubernetes test-failover test-soak cross packages test-packages lint bench bench-aws bench-balancer fuzz fuzz-legacy clean
