@@ -43,7 +43,7 @@ test-mesh: ## a leaf among sixty peers of the weave mesh, on real sockets
 	$(GOTEST) -count=1 -timeout 5m -run '^TestALeafAmongSixtyPeers$$' ./internal/overlay/weave
 
 test-kills: ## a migration that is killed at every single point, each in a run of its own
-	MUSTER_EVERY_POINT=1 $(GOTEST) -count=1 -timeout 20m -run 'ThatIsKilled' ./internal/reconcile
+	MUSTER_EVERY_POINT=1 $(GOTEST) -count=1 -timeout 20m -run 'ThatIsKilled' -p 2 ./internal/reconcile ./internal/reconcile/bykops
 
 test-aws: test-aws-looks test-aws-crossings ## against an emulated AWS (python3 with moto), samples of real clusters among it
 

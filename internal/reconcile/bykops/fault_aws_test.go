@@ -18,7 +18,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/muster-dev/muster/internal/cloud"
-	"github.com/muster-dev/muster/internal/cloud/aws"
 	"github.com/muster-dev/muster/internal/cloud/aws/awstest"
 	"github.com/muster-dev/muster/internal/plan"
 	"github.com/muster-dev/muster/internal/reconcile"
@@ -407,7 +406,7 @@ func TestAWSANodeOfTheOldGenerationThatIsBornDuringTheRollIsReplaced(t *testing.
 }
 
 // stuck is a load balancer that does not let go.
-type stuck struct{ *aws.Operator }
+type stuck struct{ hands }
 
 func (stuck) Deregister(context.Context, string) error {
 	return errors.New("elasticloadbalancing:DeregisterTargets: throttled")
