@@ -63,8 +63,9 @@ test-lab: build moto ## whole clusters of real processes
 test-faults: build moto ## the same with faults on each overlay, on real clusters, and back from every step
 	MUSTER_AWS=1 MUSTER_BIN=$(CURDIR)/bin $(GOTEST) -count=1 -timeout 25m -p 1 -run '$(LONGLAB)' ./test/lab
 
-test-cluster: build kubernetes ## labs with a real control plane: kube-apiserver on each node, and etcd (network namespaces; the first build takes minutes)
-	MUSTER_BIN=$(CURDIR)/bin KUBE_APISERVER=$(CURDIR)/bin/kube-apiserver ETCD=$(CURDIR)/bin/etcd \
+test-cluster: build kubernetes moto ## real control planes: labs on one (network namespaces), and muster reconcile on an emulated AWS with one
+	MUSTER_AWS=1 MUSTER_BIN=$(CURDIR)/bin ETCD=$(CURDIR)/bin/etcd \
+	  KUBE_APISERVER=$(CURDIR)/bin/kube-apiserver KUBE_CONTROLLER_MANAGER=$(CURDIR)/bin/kube-controller-manager \
 	  $(GOTEST) -count=1 -timeout 30m -p 1 ./test/cluster
 
 test-browser: chromium ## reports of migrations, opened in Debian's Chromium (apt-get installs it where it may)
@@ -74,7 +75,7 @@ chromium:
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && { apt-get update -q && apt-get install -q -y chromium; } >/dev/null; } || \
 	  echo 'make: chromium is missing and apt-get cannot install it: the tests in a browser say that they skip'
 
-kubernetes: bin/kube-apiserver bin/etcd ## what `muster lab up --apiserver real` runs, into bin/
+kubernetes: bin/kube-apiserver bin/kube-controller-manager bin/etcd ## what `muster lab up --apiserver real` runs, and the controllers of tests, into bin/
 
 bin/kube-%: test/cluster/kubernetes/go.mod
 	cd $(<D) && go build -ldflags='-s -w -X k8s.io/component-base/version.gitVersion=$(K8SVERSION)' -o $(CURDIR)/$@ k8s.io/kubernetes/cmd/$(@F)

@@ -230,6 +230,7 @@ func RunningPod(namespace, name, node, controller string, l map[string]string) c
 // StaticPod returns a pod that a kubelet runs by itself, and that no drain moves.
 func StaticPod(name, node string) corev1.Pod {
 	p := RunningPod("kube-system", name+"-"+node, node, "", nil)
+	p.Spec.HostNetwork = true
 	p.Annotations = map[string]string{corev1.MirrorPodAnnotationKey: "static"}
 	return p
 }

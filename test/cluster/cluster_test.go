@@ -1,6 +1,9 @@
-// Package cluster tests labs whose API servers are real ones: kube-apiserver on
-// each control-plane node, and etcd. The two modules below it say which, and build
-// them; they are apart from the rest because of what they need.
+// Package cluster tests what depends on how Kubernetes itself behaves, on real
+// control planes: labs with kube-apiserver on each control-plane node, and muster
+// reconcile as a command, on a cluster whose machines are in an emulated AWS and
+// whose API is kube-apiserver with the controllers that judge disruptions and
+// nodes. The two modules below it say which, and build them; they are apart from
+// the rest because of what they need.
 package cluster
 
 import (

@@ -41,6 +41,9 @@ var programs = map[string]string{"etcd": "ETCD", "kube-apiserver": "KUBE_APISERV
 
 func program(t *testing.T, name string) string {
 	t.Helper()
+	if programs[name] == "" { // it is one of ours
+		return filepath.Join(os.Getenv("MUSTER_BIN"), name)
+	}
 	path := os.Getenv(programs[name])
 	if path == "" {
 		t.Skipf("SKIPPED: no %s ($%s); make test-cluster builds it and runs this", name, programs[name])

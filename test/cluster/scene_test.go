@@ -49,6 +49,7 @@ type scene struct {
 	kube     *controlPlane
 	store    store.Store
 	provider *aws.Provider
+	overlay  *overlay
 	booter   *kopstest.Booter
 }
 
@@ -79,7 +80,8 @@ func newScene(t *testing.T, sample string) *scene {
 	must()
 	s.provider, err = aws.New(t.Context(), aws.Config{Cluster: s.name, Backoff: 20 * time.Millisecond})
 	must()
-	s.booter = &kopstest.Booter{Cluster: s.name, Store: s.store, Provider: s.provider, Kube: s.kube.client}
+	s.overlay = s.startOverlay()
+	s.booter = &kopstest.Booter{Cluster: s.name, Store: s.store, Provider: s.provider, Kube: s.kube.client, Kubelets: s.overlay.kubelet}
 	ctx, stop := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	running.Go(func() { s.booter.Run(ctx) })

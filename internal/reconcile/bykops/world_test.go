@@ -68,7 +68,11 @@ func fromSample(t *testing.T, sample string) *scene {
 	}
 	url := awstest.Start(t)
 	awstest.LoadSample(t, root, url, sample)
-	return newScene(t, awstest.SampleCluster(t, root, sample), "s3://kops-state")
+	s := newScene(t, awstest.SampleCluster(t, root, sample), "s3://kops-state")
+	if real := os.Getenv("KOPS"); real != "" {
+		s.kops = real
+	}
+	return s
 }
 
 func newScene(t *testing.T, name, state string) *scene {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -38,6 +39,9 @@ type Booter struct {
 	Provider cloud.Provider
 	// Kube is the API that nodes register with, package kubetest's or a real one.
 	Kube kubernetes.Interface
+	// Kubelets is where the kubelets of all nodes listen, for what the API asks of
+	// them. The zero value: nowhere.
+	Kubelets netip.AddrPort
 	// Every is the pause between two looks. 0: half a second.
 	Every time.Duration
 
@@ -209,6 +213,10 @@ func (b *Booter) join(ctx context.Context, g cloud.Group, i cloud.Instance) (*co
 	}
 	node := kubetest.ReadyNode(i.ID, i.Zone)
 	node.Labels = map[string]string{"kops.k8s.io/instancegroup": g.Name}
+	if b.Kubelets.IsValid() {
+		node.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: b.Kubelets.Addr().String()}}
+		node.Status.DaemonEndpoints.KubeletEndpoint.Port = int32(b.Kubelets.Port())
+	}
 	return b.Kube.CoreV1().Nodes().Create(ctx, &node, metav1.CreateOptions{})
 }
 

@@ -38,15 +38,15 @@ func (b *Booter) kubelets(ctx context.Context, o *cloud.Observation, there map[s
 		return errors.Join(append(errs, err)...)
 	}
 	for _, p := range pods.Items {
-		_, has := there[p.Spec.NodeName]
+		at, has := there[p.Spec.NodeName]
 		switch {
 		case p.Spec.NodeName == "":
 		case !has || p.DeletionTimestamp != nil:
 			errs = append(errs, b.remove(ctx, p))
 		case strings.HasPrefix(p.Name, "muster-prove-"):
-			errs = append(errs, b.report(ctx, p, probed(o, p)))
+			errs = append(errs, b.report(ctx, p, at.probes(o, p)))
 		case p.Status.Phase != corev1.PodRunning:
-			errs = append(errs, b.report(ctx, p, kubetest.Running()))
+			errs = append(errs, b.report(ctx, p, at.runs()))
 		}
 	}
 	return errors.Join(errs...)
@@ -90,10 +90,19 @@ func (b *Booter) report(ctx context.Context, p corev1.Pod, status corev1.PodStat
 	return err
 }
 
-// probed is how a pod is whose containers are ready when what their probes name is
-// a port of a load balancer with a healthy target behind it.
-func probed(o *cloud.Observation, p corev1.Pod) corev1.PodStatus {
+// runs is how a pod is that runs on the node.
+func (at place) runs() corev1.PodStatus {
 	s := kubetest.Running()
+	if at.Addr.IsValid() {
+		s.HostIP, s.HostIPs = at.Addr.String(), []corev1.HostIP{{IP: at.Addr.String()}}
+	}
+	return s
+}
+
+// probes is how a pod on the node is whose containers are ready when what their probes name is
+// a port of a load balancer with a healthy target behind it.
+func (at place) probes(o *cloud.Observation, p corev1.Pod) corev1.PodStatus {
+	s := at.runs()
 	for _, c := range p.Spec.Containers {
 		host, port := "", 0
 		switch probe := c.ReadinessProbe; {
