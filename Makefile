@@ -43,7 +43,7 @@ test-mesh: ## a leaf among sixty peers of the weave mesh, on real sockets
 	$(GOTEST) -count=1 -timeout 5m -run '^TestALeafAmongSixtyPeers$$' ./internal/overlay/weave
 
 test-kills: ## a migration that is killed at every single point, each in a run of its own
-	MUSTER_EVERY_POINT=1 $(GOTEST) -count=1 -timeout 20m -run 'ThatIsKilled' ./internal/reconcile
+	MUSTER_EVERY_POINT=1 $(GOTEST) -count=1 -timeout 20m -run 'ThatIsKilled' -p 2 ./internal/reconcile ./internal/reconcile/bykops
 
 test-aws: test-aws-looks test-aws-crossings ## against an emulated AWS (python3 with moto), samples of real clusters among it
 
@@ -67,6 +67,13 @@ test-cluster: build kubernetes moto ## real control planes: labs on one (network
 	MUSTER_AWS=1 MUSTER_BIN=$(CURDIR)/bin ETCD=$(CURDIR)/bin/etcd \
 	  KUBE_APISERVER=$(CURDIR)/bin/kube-apiserver KUBE_CONTROLLER_MANAGER=$(CURDIR)/bin/kube-controller-manager \
 	  $(GOTEST) -count=1 -timeout 30m -p 1 ./test/cluster
+
+test-browser: chromium ## reports of migrations, opened in Debian's Chromium (apt-get installs it where it may)
+	cd test/browser && CGO_ENABLED=0 go test -trimpath -count=1 -timeout 5m ./...
+
+chromium:
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && { apt-get update -q && apt-get install -q -y chromium; } >/dev/null; } || \
+	  echo 'make: chromium is missing and apt-get cannot install it: the tests in a browser say that they skip'
 
 kubernetes: bin/kube-apiserver bin/kube-controller-manager bin/etcd ## what `muster lab up --apiserver real` runs, and the controllers of tests, into bin/
 
@@ -128,4 +135,4 @@ fuzz: ## every fuzzer for FUZZTIME (default 20s)
 clean: ## remove what build made
 	rm -rf bin packaging/man packaging/completion
 
-.PHONY: help build demo test test-unit test-race test-mesh test-kills test-aws test-aws-looks test-aws-crossings moto test-lab test-faults test-cluster kubernetes test-failover test-soak cross packages test-packages lint bench bench-aws bench-balancer fuzz fuzz-legacy clean
+.PHONY: help build demo test test-unit test-race test-mesh test-kills test-aws test-aws-looks test-aws-crossings moto test-lab test-faults test-cluster test-browser chromium kubernetes test-failover test-soak cross packages test-packages lint bench bench-aws bench-balancer fuzz fuzz-legacy clean

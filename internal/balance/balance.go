@@ -312,6 +312,14 @@ func (b *Balancer) release(s *server, l *link) {
 	b.forgetIfGone(s)
 }
 
+// InUse reports whether a client is joined to a server or about to be.
+func (b *Balancer) InUse(addr netip.AddrPort) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s := b.servers[addr]
+	return s != nil && len(s.links)+s.dialing > 0
+}
+
 // Stats is what a Balancer has done since it was made.
 type Stats struct {
 	// Servers has the members in the order of the set, then servers that left

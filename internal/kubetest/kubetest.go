@@ -6,7 +6,9 @@
 package kubetest
 
 import (
+	"cmp"
 	"maps"
+	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strconv"
@@ -22,9 +24,12 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// Server is a cluster's API. It is safe for concurrent use.
+// Server is a cluster's API. It is safe for concurrent use, and a
+// [http.RoundTripper] that answers without any network.
 type Server struct {
-	URL string
+	URL string // empty for one that does not listen
+
+	handler http.Handler
 
 	mu       sync.Mutex // guards what follows
 	version  int
@@ -40,18 +45,46 @@ type Server struct {
 // Start starts a server that ends with the test.
 func Start(t testing.TB) *Server {
 	t.Helper()
-	s := &Server{nodes: map[string]*corev1.Node{}, pods: map[string]*corev1.Pod{}, deployed: map[string]int{}}
-	h := httptest.NewServer(s.routes())
+	s := New()
+	h := httptest.NewServer(s.handler)
 	t.Cleanup(h.Close)
 	s.URL = h.URL
 	return s
 }
 
+// New returns a server that does not listen.
+func New() *Server {
+	s := &Server{nodes: map[string]*corev1.Node{}, pods: map[string]*corev1.Pod{}, deployed: map[string]int{}}
+	s.handler = s.routes()
+	return s
+}
+
+// RoundTrip implements [http.RoundTripper].
+func (s *Server) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Body == nil {
+		r.Body = http.NoBody
+	}
+	w := httptest.NewRecorder()
+	s.handler.ServeHTTP(w, r)
+	return w.Result(), nil
+}
+
 // Client returns the real client of the server.
 func (s *Server) Client(t testing.TB) kubernetes.Interface {
 	t.Helper()
+	var by http.RoundTripper
+	if s.URL == "" {
+		by = s
+	}
+	return ClientBy(t, s.URL, by)
+}
+
+// ClientBy returns the real client of the server at url, whose requests go by a
+// transport; nil is that of [http].
+func ClientBy(t testing.TB, url string, by http.RoundTripper) kubernetes.Interface {
+	t.Helper()
 	c, err := kubernetes.NewForConfig(&rest.Config{
-		Host: s.URL, QPS: -1, Timeout: 30 * time.Second,
+		Host: cmp.Or(url, "http://api.example.net"), Transport: by, QPS: -1, Timeout: 30 * time.Second,
 		ContentConfig: rest.ContentConfig{ContentType: "application/json", AcceptContentTypes: "application/json"},
 	})
 	if err != nil {

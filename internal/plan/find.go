@@ -32,6 +32,9 @@ type Planned struct {
 	Hold         bool   `json:"hold,omitempty"`
 	Irreversible bool   `json:"irreversible,omitempty"`
 	Undo         string `json:"undo,omitempty"`
+	// Back: it leads back to what was before, so that nodes that gossip may be
+	// what it is to make.
+	Back bool `json:"back,omitempty"`
 
 	// Gates must hold before the step.
 	Gates []string `json:"gates"`
@@ -307,7 +310,7 @@ func (p *Problem) validate() error {
 		errs = append(errs, fmt.Errorf("plan: --via %q; want kops, terraform or lab", p.Via))
 	}
 	if p.Endpoints != Balancer && p.Endpoints != Addresses {
-		errs = append(errs, fmt.Errorf("plan: --endpoints %q; want balancer or list", p.Endpoints))
+		errs = append(errs, fmt.Errorf("plan: --endpoints %q; want load-balancer or list", p.Endpoints))
 	}
 	if p.MaxAway < 0 {
 		errs = append(errs, fmt.Errorf("plan: --max-away %d; want 1 or more", p.MaxAway))

@@ -54,6 +54,14 @@ type Config struct {
 	Progress Progress
 }
 
+// API says what serves the API of the lab.
+func (c Config) API() string {
+	if c.Kubernetes.Real() {
+		return "kube-apiserver"
+	}
+	return "built in"
+}
+
 // Progress follows a rehearsal. Its methods are called from several goroutines.
 type Progress interface {
 	// Started is called once, when the lab is up.
@@ -86,10 +94,7 @@ func Run(ctx context.Context, cfg Config) (report.Rehearsal, error) {
 	r.evidence = report.New(cfg.File, cfg.Cluster.Name, string(cfg.To))
 	start := cfg.Start()
 	r.evidence.From = string(start)
-	r.evidence.API = "built in"
-	if cfg.Kubernetes.Real() {
-		r.evidence.API = "kube-apiserver"
-	}
+	r.evidence.API = cfg.API()
 	if start != cluster.None {
 		r.evidence.Overlay = string(cfg.Overlay)
 	}

@@ -23,9 +23,10 @@ import (
 	"github.com/muster-dev/muster/test/labtest"
 )
 
-// up starts a lab with real API servers. Building those takes longer than go test
-// may, so only make test-cluster, which builds them first, runs these tests.
-func up(t *testing.T, manifest string) labctl.Client {
+// built returns where the built programs are. Building real API servers takes
+// longer than go test may, so only make test-cluster, which builds them first, runs
+// these tests.
+func built(t *testing.T) string {
 	t.Helper()
 	bin := os.Getenv("MUSTER_BIN")
 	if bin == "" || os.Getenv("KUBE_APISERVER") == "" || os.Getenv("ETCD") == "" {
@@ -43,7 +44,13 @@ func up(t *testing.T, manifest string) labctl.Client {
 	case why != "":
 		t.Skip("SKIPPED: " + why)
 	}
-	return labtest.Up(t, bin, "-f", manifest, "--apiserver", "real")
+	return bin
+}
+
+// up starts a lab with real API servers.
+func up(t *testing.T, manifest string) labctl.Client {
+	t.Helper()
+	return labtest.Up(t, built(t), "-f", manifest, "--apiserver", "real")
 }
 
 func TestClusterNodesRegisterWithARealAPIServer(t *testing.T) {

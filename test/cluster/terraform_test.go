@@ -181,7 +181,7 @@ func (p *pipeline) setNone() {
 
 func (p *pipeline) run(args ...string) {
 	p.s.Helper()
-	cmd := exec.CommandContext(p.s.Context(), p.kops, append(args, "--name", p.s.name, "--yes")...)
+	cmd := exec.CommandContext(p.s.Context(), p.kops, append(args, "--name", p.s.name, "--create-kube-config=false", "--yes")...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		p.s.Fatalf("kops %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
