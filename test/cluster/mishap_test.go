@@ -89,7 +89,7 @@ func (s *scene) kopsFails() {
 		return
 	}
 	c := s.stops(func() *command { return s.again([]string{"MUSTER_KOPS_FAIL=half"}) },
-		"muster: stopped at step 4 of 7, update the workers' templates", "kops update: exit status 1", "deadline exceeded executing task LaunchTemplate")
+		"update the workers' templates: kops update: exit status 1; it said: ", "deadline exceeded executing task LaunchTemplate")
 	if strings.Contains(c.said(), "kept-from-everybody") {
 		s.Error("a secret that kops printed is shown")
 	}
