@@ -23,7 +23,7 @@ func TestClusterReconcilesByWayOfHybridWhateverComesBetween(t *testing.T) {
 	before := instances(s.see().Cloud)
 	s.do(0, "plan", "cluster", "--to", "hybrid", "-o", "plan.yaml")
 	s.kopsFails()
-	s.killed(`kops update cluster .*\n`)
+	s.killed(` update cluster .*\n`)
 	s.interrupted(`left its group and goes on`)
 	s.blockedForEver(s.secondOperator())
 	s.killed(`evicted shop/web-i-`)
