@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -55,7 +56,11 @@ func (o *reconcileOptions) ended(s streams, r reconcile.Result, cfg reconcile.Co
 	default:
 		// An action that is all of its step is called what the step is.
 		_, title, _ := strings.Cut(r.Step, ", ")
-		why, how := strings.TrimPrefix(r.Why, title+": "), "go on with: "+o.onwards(cfg.Direction)
+		why, evidence, _ := strings.Cut(strings.TrimPrefix(r.Why, title+": "), "\n")
+		for _, line := range excerpt(evidence) {
+			say("  %s", line)
+		}
+		how := "go on with: " + o.onwards(cfg.Direction)
 		if len(r.Changed) > 0 {
 			why += " (" + strings.Join(r.Changed, "; ") + ")"
 			how = "once it is taken back, " + how + "; or give this plan up: muster reconcile abort " + o.again() + " --yes"
@@ -63,6 +68,21 @@ func (o *reconcileOptions) ended(s streams, r reconcile.Result, cfg reconcile.Co
 		return fmt.Errorf("%s at step %s: %s; %s", r.Ended, r.Step, why, how)
 	}
 	return nil
+}
+
+// excerpt is what of a stopped action's evidence is shown: how it begins, which says
+// what was judged, and its end, which is that of a machine's console. The journal
+// has all of it.
+func excerpt(evidence string) []string {
+	const begin, end = 4, 16
+	lines := strings.Split(strings.TrimRight(evidence, "\n"), "\n")
+	switch more := len(lines) - begin - end; {
+	case evidence == "":
+		return nil
+	case more > 1:
+		return slices.Concat(lines[:begin], []string{fmt.Sprintf("  ... %d lines; muster report has them all", more)}, lines[len(lines)-end:])
+	}
+	return lines
 }
 
 // previewLimit bounds a dry run.

@@ -263,6 +263,8 @@ func (d *driver) perform(ctx context.Context, s plan.Planned, a Action) (Result,
 	switch {
 	case err == nil && ctx.Err() != nil:
 		err = context.Cause(ctx)
+	case trouble != "" && strings.Contains(out.Evidence, "\n"):
+		trouble += "\n" + out.Evidence
 	case out.Evidence != "" && trouble != "":
 		trouble += "; " + out.Evidence
 	}

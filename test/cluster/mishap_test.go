@@ -3,6 +3,7 @@ package cluster
 import (
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
+	"github.com/muster-dev/muster/internal/cloud"
 	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/store"
 )
@@ -24,6 +26,7 @@ func TestClusterReconcilesByWayOfHybridWhateverComesBetween(t *testing.T) {
 	s.do(0, "plan", "cluster", "--to", "hybrid", "-o", "plan.yaml")
 	s.kopsFails()
 	s.killed(` update cluster .*\n`)
+	s.canaryNeverJoins(before)
 	s.interrupted(`left its group and goes on`)
 	s.blockedForEver(s.secondOperator())
 	s.killed(`evicted shop/web-i-`)
@@ -119,6 +122,24 @@ func (s *scene) killed(pattern string) {
 	s.do(5, "reconcile", "cluster", "--yes")
 	s.do(0, "reconcile", "unlock", "--force")
 	s.do(0, "reconcile", "status")
+}
+
+// canaryNeverJoins: what is started first of the new template does not become a
+// node. It is removed, and the node that it stood beside is put back.
+func (s *scene) canaryNeverJoins(before map[string][]string) {
+	s.Helper()
+	s.booter.Refuse(func(_ cloud.Group, i cloud.Instance) bool { return i.Generation == cloud.GenerationNew })
+	s.stops(func() *command { return s.again(nil, "--join-timeout", "15s") },
+		`gate "joined by the new path": fail: `, "has not registered", "a new node of nodes-us-east-1a, from what is seen: joins", "console of i-")
+	s.booter.Refuse(func(cloud.Group, cloud.Instance) bool { return false })
+	s.noCordon()
+	for _, g := range s.see().Cloud.Groups {
+		for _, i := range g.Instances {
+			if i.State == "running" && (i.Detached || !slices.Contains(before[g.Name], i.ID)) {
+				s.Errorf("%s was left in %s, in its group: %v", i.ID, g.Name, !i.Detached)
+			}
+		}
+	}
 }
 
 // interrupted: Ctrl-C in the middle of an action.
