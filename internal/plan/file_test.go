@@ -145,7 +145,7 @@ func TestRenderings(t *testing.T) {
 		"mermaid": {f.Mermaid(story), []string{"flowchart TD\n", "s0 -->|", "c0[\"it says &#34;&lt;never&gt;&#34; &amp; stops\"]:::lost"}},
 		"dot":     {f.Dot(story), []string{"digraph plan {", "s14 -> s15", `label="it says \"<never>\" & stops", color=red`}},
 		"html": {f.HTML(story), []string{
-			"<!doctype html>", "default-src 'none'", "in red, from where it begins", "stroke-dasharray", "<svg role=\"img\"", "it says &#34;&lt;never&gt;&#34; &amp; stops", "<details id=\"step-15\">", "<td>version 4</td>",
+			"<!doctype html>", "default-src 'none'", "The shortest story of an order that loses nodes", "<li class=\"new\">load balancer serves 443 and 3988</li>", "<li class=\"gone\">load balancer serves 443</li>", "<li>it says &#34;&lt;never&gt;&#34; &amp; stops", "<details id=\"step-15\">", ">version 4</td>",
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -170,8 +170,8 @@ func TestRenderings(t *testing.T) {
 			t.Errorf("no %q in:\n%s", want, refused.Text())
 		}
 	}
-	if !strings.Contains(refused.HTML(nil), "#b00020") {
-		t.Error("the page of a refusal does not highlight its counter-example")
+	if !strings.Contains(refused.HTML(nil), "<ol class=\"lost\">") {
+		t.Error("the page of a refusal does not show its counter-example")
 	}
 	done := gossiping(3, 3).starting(func(s *State) {
 		*s = State{None: true, Quiet: true, Members: Members{QuietKnown: 3}, Templates: Set(None), Live: Set(None), Network: true, API: true, Config: true}

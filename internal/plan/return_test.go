@@ -148,7 +148,7 @@ func TestWhatNoLookCanShowIsRecalled(t *testing.T) {
 	if s := recall([]string{"expose", "prove", "publish"}, ""); !s[0].Bridge {
 		t.Error("the bridge is forgotten")
 	}
-	if s := recall([]string{Subject: "expose", What: "prove", Value: "publish", Digest: "withdraw"}, ""); s[0].Bridge {
+	if s := recall([]string{"expose", "prove", "publish", "withdraw"}, ""); s[0].Bridge {
 		t.Error("the bridge was taken down, and is recalled as up")
 	}
 	if s := recall([]string{"expose", "prove"}, "publish"); len(s) != 2 || s[0].Bridge == s[1].Bridge {

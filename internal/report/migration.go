@@ -34,12 +34,12 @@ type Migration struct {
 	Replacements Replaced       `json:"replacements"`
 	Availability []Availability `json:"availability"`
 	// Unmeasured are vantage points that there were none of.
-	Unmeasured  []Unmeasured   `json:"unmeasured,omitempty"`
-	Permissions []Permission   `json:"permissions"`
-	Bridges     []Bridge       `json:"bridges"`
-	Rollback    []Return       `json:"rollback"` // from behind each of the plan's steps that are done
-	Said        []Remark       `json:"said"`
-	Journal     Chain          `json:"journal"`
+	Unmeasured  []Unmeasured `json:"unmeasured,omitempty"`
+	Permissions []Permission `json:"permissions"`
+	Bridges     []Bridge     `json:"bridges"`
+	Rollback    []Return     `json:"rollback"` // from behind each of the plan's steps that are done
+	Said        []Remark     `json:"said"`
+	Journal     Chain        `json:"journal"`
 }
 
 // The words for where a step is.
@@ -149,7 +149,7 @@ type Bridge struct {
 	Title string    `json:"title"`
 	Step  string    `json:"step"` // that put it up
 	By    string    `json:"by"`
-	Up    time.Time `json:"up"`           // when that began
+	Up    time.Time `json:"up"`            // when that began
 	Down  time.Time `json:"down,omitzero"` // when it was gone for sure; zero if it may still be up
 	// TakenDown is the step that took it down.
 	TakenDown string `json:"takenDownIn,omitempty"`
