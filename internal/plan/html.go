@@ -120,12 +120,17 @@ func (g graph) draw(p *page.Page) {
 
 // premises are what the plan rests on.
 func (f File) premises(p *page.Page) {
-	granted := slices.Clone(f.Certificate.Assumptions)
-	for i, s := range f.Problem.Starts {
+	granted, starts := []string{}, f.Problem.Starts
+	if f.Certificate == nil { // nothing was proven, and so nothing was granted
+		starts = nil
+	} else {
+		granted = append(granted, f.Certificate.Assumptions...)
+	}
+	for i, s := range starts {
 		what := strings.Join(s.Assumes, ", ") + "; where it is not so, the plan stops at a gate"
 		switch {
 		case len(s.Assumes) == 0:
-		case len(f.Problem.Starts) > 1:
+		case len(starts) > 1:
 			granted = append(granted, fmt.Sprintf("not seen, so proven for each (%d of %d): %s", i+1, len(f.Problem.Starts), what))
 		default:
 			granted = append(granted, what)
