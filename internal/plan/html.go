@@ -69,7 +69,7 @@ func (f File) listed(p *page.Page) {
 	for _, s := range f.Steps {
 		marks := page.Markup("")
 		if s.Hold {
-			marks += " " + page.Tag("", "a person lets it begin")
+			marks += " " + page.Tag("", "hold: a person lets it begin")
 		}
 		if s.Bridge {
 			marks += " " + page.Tag("", "bridge, taken down in "+f.endOf(s))

@@ -39,7 +39,7 @@ func (m Migration) steps(p *page.Page) {
 func (s Migrated) marks() page.Markup {
 	all := page.Markup("")
 	if s.Hold {
-		all += " " + page.Tag("", "a person lets it begin")
+		all += " " + page.Tag("", "hold: a person lets it begin")
 	}
 	if s.Irreversible {
 		all += " " + page.Tag("wait", "no way back")
