@@ -2,12 +2,14 @@ package plan
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/muster-dev/muster/internal/cloud"
 	"github.com/muster-dev/muster/internal/cluster"
 )
 
@@ -123,6 +125,23 @@ func FuzzRead(f *testing.F) {
 			t.Error("a file was read whose seal is broken")
 		}
 	})
+}
+
+// The digest of a role's permissions is what is compared; what it may do is kept
+// beside it for people.
+func TestAFactOfPermissionsSaysWhatTheyAre(t *testing.T) {
+	facts := func(action string) Fact {
+		policy := `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"` + action + `","Resource":"*"}]}`
+		all := Facts("atlas.k8s.local", nil, "1.35.2", Stored{}, &cloud.Observation{Roles: []cloud.Role{{Name: "nodes.atlas.k8s.local", Policies: map[string]string{"p": policy}}}})
+		return all[slices.IndexFunc(all, func(f Fact) bool { return f.What == "permissions" })]
+	}
+	was, is := facts("ec2:DescribeInstances"), facts("ec2:DescribeInstanceTypes")
+	if diff := cmp.Diff([]string{"ec2:DescribeInstances on *"}, was.Says); diff != "" {
+		t.Errorf("it says (-want +got):\n%s", diff)
+	}
+	if got := Changed([]Fact{was}, []Fact{is}); len(got) != 1 {
+		t.Errorf("changed %q; want the one fact", got)
+	}
 }
 
 func TestRenderings(t *testing.T) {
