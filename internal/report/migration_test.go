@@ -230,6 +230,32 @@ func TestMigrateSumsUp(t *testing.T) {
 	}
 }
 
+// The first words are for people: what they asked for is not called a failure, and
+// what is not over is not called unknown.
+func TestTheVerdictInWords(t *testing.T) {
+	for status, want := range map[string]string{
+		"done":        "PASS  atlas.k8s.local",
+		"stopped":     "FAIL  atlas.k8s.local",
+		"returned":    "TAKEN BACK  atlas.k8s.local",
+		"aborted":     "ABORTED  atlas.k8s.local",
+		"holding":     "HOLDING  atlas.k8s.local",
+		"interrupted": "INTERRUPTED  atlas.k8s.local",
+	} {
+		d := &diary{t: t, by: "ada@host"}
+		d.begun().action(roll, "i-1", Pass).done(roll)
+		if status == "done" {
+			d.done(narrow)
+		}
+		m, err := Migrate(planned(), d.ended(status, "").entries)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := m.Text(); !strings.HasPrefix(got, want) {
+			t.Errorf("%s: it begins %.40q; want %q", status, got, want)
+		}
+	}
+}
+
 // A bridge is up from when it was begun to be put up until it was taken down, in
 // whatever direction that was.
 func TestMigrateSaysHowLongBridgesWereUp(t *testing.T) {

@@ -33,7 +33,7 @@ func (m Migration) HTML() string {
 // head is the verdict, why, and the figures that carry it.
 func (m Migration) head(p *page.Page) {
 	p.Put("<header>\n<p class=\"soft\">Migration report</p>\n<h1>%s</h1>\n<p>%s &#8594; %s, carried out by %s. %s.</p>\n<p class=\"verdict\">%s %s</p>\n<dl class=\"figures\">\n",
-		m.Cluster, m.From, m.To, m.Via, m.spanned(), page.Tag(string(m.Verdict), m.word()), m.sentence())
+		m.Cluster, m.From, m.To, m.Via, m.spanned(), page.Tag(m.colour(), m.word()), m.sentence())
 	sent, failed, longest := m.probes()
 	passed, gates := m.gates()
 	p.Figure("", fmt.Sprintf("%d of %d", m.done(), m.planned()), "steps done")
