@@ -163,7 +163,7 @@ keeps lock and journal in its own directory.
 			return o.carryOut(cmd, s, report.Forward, "")
 		},
 	}
-	cmd.Flags().StringVar(&o.dir, "dir", filepath.Join(os.TempDir(), "muster-lab"), "the lab's `directory`")
+	cmd.Flags().StringVar(&o.dir, "dir", defaultLab(), "the lab's `directory`")
 	o.addPlan(cmd)
 	return cmd
 }

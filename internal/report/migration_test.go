@@ -204,7 +204,7 @@ func TestMigrateSumsUp(t *testing.T) {
 		}
 	}
 	text := m.Text()
-	for _, want := range []string{"PASS  atlas.k8s.local   gossip -> none", "2 of 2 steps", "3 nodes replaced, a worker up to 2 times", "45 probes, 3 failed, longest gap 40 ms", "not measured from workers: no --probe-image", "nodes.atlas  changed: 2 permissions before, 2 now; 1 dropped, 1 gained\n    - ec2:DescribeInstances on *\n    + ecr:GetAuthorizationToken on *\n", "way back after step 2: none: deleted"} {
+	for _, want := range []string{"PASS  atlas.k8s.local   gossip -> none", "2 of 2 steps", "3 nodes replaced, a worker up to 2 times", "45 probes, 3 failed, longest gap 40 ms", "not measured from workers: no --probe-image", "nodes.atlas  changed: 2 permissions before, 2 now; 1 dropped, 1 gained\n    - ec2:DescribeInstances on *\n    + ecr:GetAuthorizationToken on *\n", "WAY BACK from behind step 2\n  none: deleted\n"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("text lacks %q:\n%s", want, text)
 		}
