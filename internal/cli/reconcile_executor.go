@@ -86,7 +86,7 @@ func (o *reconcileOptions) equip(ctx context.Context, cfg *reconcile.Config, st 
 	if err != nil {
 		return err
 	}
-	r := reality{flags: o.executorFlags, state: o.state, store: st, spec: seen.Spec, version: seen.Version, provider: provider, problem: cfg.Plan.Problem, dry: !o.yes || o.shadow}
+	r := reality{flags: o.executorFlags, state: o.state, store: st, spec: seen.Spec, before: cfg.Plan.KopsVersion(), provider: provider, problem: cfg.Plan.Problem, dry: !o.yes || o.shadow}
 	if via == plan.Terraform {
 		cfg.Executor = byhand.New(byhand.Config{Problem: cfg.Plan.Problem, Look: r.look, TargetDir: o.targetDir, Confirmed: o.confirmed})
 	} else if cfg.Executor, err = r.kops(ctx); err != nil {
@@ -104,7 +104,7 @@ type reality struct {
 	state    string
 	store    store.Store
 	spec     *cluster.Cluster
-	version  string // of the kOps that last updated it
+	before   string // version of the kOps that had applied it when the plan was made
 	provider cloud.Provider
 	problem  plan.Problem
 	dry      bool // nothing is going to be done
@@ -144,7 +144,7 @@ func (r reality) kops(ctx context.Context) (*bykops.Executor, error) {
 		return nil, usageError{err}
 	}
 	if r.flags.kopsBefore != "" {
-		release, err := cluster.ParseRelease(cmp.Or(r.version, cluster.Release135.String()))
+		release, err := cluster.ParseRelease(cmp.Or(r.before, cluster.Release135.String()))
 		if err == nil {
 			cfg.Before, err = bykops.FindKops(ctx, r.flags.kopsBefore, r.state, release)
 		}

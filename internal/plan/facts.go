@@ -40,12 +40,27 @@ func digest(data []byte) string {
 // SpecFact is the What of the fact that is the spec itself.
 const SpecFact = "spec"
 
+// versionFact is the What of the fact that is the kOps which applied it last.
+const versionFact = "kOps version"
+
+// KopsVersion is that of the kOps that had applied the cluster when the plan was
+// made, which is the one that a way back needs; empty if none had, or it was not
+// observed.
+func (f File) KopsVersion() string {
+	for _, o := range f.Observed {
+		if o.What == versionFact {
+			return o.Value
+		}
+	}
+	return ""
+}
+
 // SpecFacts are what a plan made from the spec alone rests on.
 func SpecFacts(name string, manifest []byte, kopsVersion string) []Fact {
 	d := digest(manifest)
 	return []Fact{
 		fact(name, SpecFact, d[:12], d),
-		fact(name, "kOps version", kopsVersion),
+		fact(name, versionFact, kopsVersion),
 	}
 }
 
