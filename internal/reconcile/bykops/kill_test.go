@@ -190,7 +190,7 @@ type unkilled struct {
 
 func undisturbed(t *testing.T) (u unkilled) {
 	synctest.Test(t, func(t *testing.T) {
-		s, p := onPaper(t, nil)
+		s, p := onPaper(t, nil, "")
 		f := s.plan(cluster.None)
 		s.release(f)
 		fuse := &killtest.Fuse{}
@@ -215,17 +215,21 @@ func (u unkilled) compare(t *testing.T, s *scene, p kopstest.Paper, what string,
 	}
 }
 
+// everyPoint reports whether nothing is left to a sample, which takes minutes:
+// make test-kills.
+func everyPoint() bool { return os.Getenv("MUSTER_EVERY_POINT") != "" }
+
 // A whole migration by kops is killed at every point, each in a run of its own;
 // or at a sample of them: make test-kills.
 func TestAMigrationByKopsThatIsKilledAnywhereEndsLikeOneThatIsNot(t *testing.T) {
 	want := undisturbed(t)
 	stride := 53
-	if os.Getenv("MUSTER_EVERY_POINT") != "" {
+	if everyPoint() {
 		stride = 1
 	}
 	for at := 1; at <= want.points; at += stride {
 		synctest.Test(t, func(t *testing.T) {
-			s, p := onPaper(t, nil)
+			s, p := onPaper(t, nil, "")
 			f := s.plan(cluster.None)
 			s.release(f)
 			fuse := &killtest.Fuse{At: at}
@@ -269,7 +273,7 @@ func (s *scene) again(f plan.File) (deaths int) {
 func TestAMigrationByKopsThatIsKilledAgainAndAgainEndsLikeOneThatIsNot(t *testing.T) {
 	want := undisturbed(t)
 	synctest.Test(t, func(t *testing.T) {
-		s, p := onPaper(t, nil)
+		s, p := onPaper(t, nil, "")
 		f := s.plan(cluster.None)
 		s.release(f)
 		deaths := s.again(f)
