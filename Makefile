@@ -5,6 +5,9 @@ GOTESTSUM := go tool -modfile=tools/go.mod gotestsum --format pkgname-and-test-f
 AWSTESTS := TestAWS|Test[A-Za-z0-9]*Moto
 AWSPACKAGES = $(sort $(patsubst %,./%,$(dir $(shell grep -rlE --include='*_test.go' '^func $(AWSTESTS)' internal))))
 CROSSINGS := ./internal/reconcile/bykops/
+COMMANDS := ^TestClusterReconcile
+CLUSTERENV = MUSTER_BIN=$(CURDIR)/bin ETCD=$(CURDIR)/bin/etcd KUBE_APISERVER=$(CURDIR)/bin/kube-apiserver \
+  KUBE_CONTROLLER_MANAGER=$(CURDIR)/bin/kube-controller-manager
 LONGLAB := ^TestLab(Faults|RollsBack|WithBridges|EverySample)
 # Tests are compiled as the programs are, so that what both link is compiled once.
 GOTEST := CGO_ENABLED=0 $(GOTESTSUM) -- -trimpath
@@ -63,10 +66,13 @@ test-lab: build moto ## whole clusters of real processes
 test-faults: build moto ## the same with faults on each overlay, on real clusters, and back from every step
 	MUSTER_AWS=1 MUSTER_BIN=$(CURDIR)/bin $(GOTEST) -count=1 -timeout 25m -p 1 -run '$(LONGLAB)' ./test/lab
 
-test-cluster: build kubernetes moto ## real control planes: labs on one (network namespaces), and muster reconcile on an emulated AWS with one
-	MUSTER_AWS=1 MUSTER_BIN=$(CURDIR)/bin ETCD=$(CURDIR)/bin/etcd \
-	  KUBE_APISERVER=$(CURDIR)/bin/kube-apiserver KUBE_CONTROLLER_MANAGER=$(CURDIR)/bin/kube-controller-manager \
-	  $(GOTEST) -count=1 -timeout 30m -p 1 ./test/cluster
+test-cluster: test-cluster-labs test-cluster-reconcile ## on real control planes, which are built the first time
+
+test-cluster-labs: build kubernetes ## labs with kube-apiserver on each control-plane node, and etcd (network namespaces)
+	$(CLUSTERENV) $(GOTEST) -count=1 -timeout 20m -p 1 -skip '$(COMMANDS)' ./test/cluster
+
+test-cluster-reconcile: build kubernetes moto ## muster reconcile as a command: machines on an emulated AWS, a real API server
+	MUSTER_AWS=1 $(CLUSTERENV) $(GOTEST) -count=1 -timeout 30m -p 1 -run '$(COMMANDS)' ./test/cluster
 
 test-browser: chromium ## reports of migrations, opened in Debian's Chromium (apt-get installs it where it may)
 	cd test/browser && CGO_ENABLED=0 go test -trimpath -count=1 -timeout 5m ./...
@@ -135,4 +141,4 @@ fuzz: ## every fuzzer for FUZZTIME (default 20s)
 clean: ## remove what build made
 	rm -rf bin packaging/man packaging/completion
 
-.PHONY: help build demo test test-unit test-race test-mesh test-kills test-aws test-aws-looks test-aws-crossings moto test-lab test-faults test-cluster test-browser chromium kubernetes test-failover test-soak cross packages test-packages lint bench bench-aws bench-balancer fuzz fuzz-legacy clean
+.PHONY: help build demo test test-unit test-race test-mesh test-kills test-aws test-aws-looks test-aws-crossings moto test-lab test-faults test-cluster test-cluster-labs test-cluster-reconcile test-browser chromium kubernetes test-failover test-soak cross packages test-packages lint bench bench-aws bench-balancer fuzz fuzz-legacy clean

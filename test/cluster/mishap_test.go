@@ -23,7 +23,7 @@ func TestClusterReconcilesByWayOfHybridWhateverComesBetween(t *testing.T) {
 	before := instances(s.see().Cloud)
 	s.do(0, "plan", "cluster", "--to", "hybrid", "-o", "plan.yaml")
 	s.kopsFails()
-	s.killed(`kops update cluster .*\n`)
+	s.killed(` update cluster .*\n`)
 	s.interrupted(`left its group and goes on`)
 	s.blockedForEver(s.secondOperator())
 	s.killed(`evicted shop/web-i-`)
@@ -81,6 +81,18 @@ func (s *scene) stops(start func() *command, words ...string) *command {
 	return nil
 }
 
+// andAgain gives a command that runs first, and then others that go on with what
+// it did.
+func (c *command) andAgain(more ...string) func() *command {
+	runs := 0
+	return func() *command {
+		if runs++; runs == 1 {
+			return c
+		}
+		return c.s.again(nil, more...)
+	}
+}
+
 // kopsFails: kops exits non-zero half-way through an update.
 func (s *scene) kopsFails() {
 	s.Helper()
@@ -89,7 +101,7 @@ func (s *scene) kopsFails() {
 		return
 	}
 	c := s.stops(func() *command { return s.again([]string{"MUSTER_KOPS_FAIL=half"}) },
-		"muster: stopped at step 4 of 7, update the workers' templates", "kops update: exit status 1", "deadline exceeded executing task LaunchTemplate")
+		"update the workers' templates: kops update: exit status 1; it said: ", "deadline exceeded executing task LaunchTemplate")
 	if strings.Contains(c.said(), "kept-from-everybody") {
 		s.Error("a secret that kops printed is shown")
 	}
@@ -151,14 +163,7 @@ func (s *scene) blockedForEver(c *command) {
 		s.Fatal(err)
 	}
 	s.do(0, "reconcile", "resume")
-	first := c
-	c = s.stops(func() *command {
-		if was := first; was != nil {
-			first = nil
-			return was
-		}
-		return s.again(nil, "--drain-timeout", "10s")
-	}, "PodDisruptionBudget shop/web", "muster: stopped at step")
+	c = s.stops(c.andAgain("--drain-timeout", "10s"), "PodDisruptionBudget shop/web", "muster: stopped at step")
 	if !regexp.MustCompile(`shop/web-i-[0-9a-f]+ \(PodDisruptionBudget shop/web allows no disruption\)`).MatchString(c.said()) {
 		s.Error("the pod that blocks is not named with its budget")
 	}
@@ -198,7 +203,7 @@ func (s *scene) specEdited() {
 		s.Fatal(err)
 	}
 	s.put(key, regexp.MustCompile(`(?m)^( *kubernetesVersion: ).*$`).ReplaceAll(was.Data, []byte("${1}1.35.9")))
-	s.stops(func() *command { return c }, "somebody else changed the spec in the middle of the step")
+	s.stops(c.andAgain(), "somebody else changed the spec in the middle of the step")
 	s.do(0, "reconcile", "cluster")
 	s.put(key, was.Data)
 }

@@ -114,13 +114,7 @@ func (s *scene) nothingGossips() {
 			s.Errorf("workers may reach port %d of the control plane: %s", port, got)
 		}
 	}
-	for _, r := range seen.Cloud.Roles {
-		for name := range r.Policies {
-			if strings.HasPrefix(name, "muster-") {
-				s.Errorf("policy %s was left in role %s", name, r.Name)
-			}
-		}
-	}
+	s.policyBridge(false)
 	s.kubernetesIsWhole()
 	s.do(0, "plan", "cluster", "--to", "none")
 }

@@ -24,7 +24,7 @@
 //     --allow-kops-downgrade is given.
 //   - It writes a kubeconfig unless --create-kube-config=false; a test has none to
 //     lose, so the stand-in refuses instead.
-//   - A flag that kOps does not know is an error.
+//   - A flag that kOps does not know, of that command, is an error; so is a role.
 //   - The rules by which workers reach the control plane, gossip's ports among
 //     them, are there whatever the topology is: 1.36.2 renders them for DNS type
 //     None as well.
@@ -116,13 +116,23 @@ func (k Kops) Run(ctx context.Context, args []string, stdout io.Writer) error {
 		name      = flags.String("name", "", "")
 		group     = flags.String("instance-group", "", "")
 		roles     = flags.String("instance-group-roles", "", "")
-		lifecycle = flags.String("lifecycle-overrides", "", "")
-		downgrade = flags.Bool("allow-kops-downgrade", false, "")
-		config    = flags.Bool("create-kube-config", true, "")
 		yes       = flags.Bool("yes", false, "")
+		lifecycle string
+		downgrade bool
+		config    bool
 	)
+	if args[0] == "update" {
+		flags.StringVar(&lifecycle, "lifecycle-overrides", "", "")
+		flags.BoolVar(&downgrade, "allow-kops-downgrade", false, "")
+		flags.BoolVar(&config, "create-kube-config", true, "")
+	}
 	if err := flags.Parse(args[2:]); err != nil {
 		return err
+	}
+	for r := range strings.SplitSeq(*roles, ",") {
+		if *roles != "" && !slices.Contains([]string{"control-plane", "node", "apiserver", "bastion"}, r) {
+			return fmt.Errorf("invalid instance group role %q", r)
+		}
 	}
 	if !*yes {
 		return errors.New("the stand-in has no dry run")
@@ -133,13 +143,13 @@ func (k Kops) Run(ctx context.Context, args []string, stdout io.Writer) error {
 	}
 	switch args[0] {
 	case "update":
-		if *config {
+		if config {
 			return errors.New("this would write to the operator's kubeconfig; give --create-kube-config=false")
 		}
-		if err := r.mayUpdate(ctx, *downgrade); err != nil {
+		if err := r.mayUpdate(ctx, downgrade); err != nil {
 			return err
 		}
-		return r.update(ctx, *roles, strings.Contains(*lifecycle, "IAMRolePolicy=ExistsAndWarnIfChanges"))
+		return r.update(ctx, *roles, strings.Contains(lifecycle, "IAMRolePolicy=ExistsAndWarnIfChanges"))
 	case "rolling-update":
 		return r.roll(ctx, *group)
 	}
