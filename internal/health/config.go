@@ -79,7 +79,7 @@ func (c Config) withDefaults() Config {
 	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
 	if c.Dial == nil {
 		c.Dial = func(ctx context.Context, addr netip.AddrPort) (net.Conn, error) {
-			return new(net.Dialer).DialTCP(ctx, "tcp", netip.AddrPort{}, addr)
+			return new(net.Dialer).DialContext(ctx, "tcp", addr.String())
 		}
 	}
 	return c
