@@ -261,6 +261,9 @@ func (o *reconcileOptions) carryOut(cmd *cobra.Command, s streams, d report.Dire
 	if err := checkOutput(o.output, "text", "json"); err != nil {
 		return err
 	}
+	if err := o.check(); err != nil {
+		return err
+	}
 	gates, err := o.gates()
 	if err != nil {
 		return err

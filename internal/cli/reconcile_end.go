@@ -55,12 +55,14 @@ func (o *reconcileOptions) ended(s streams, r reconcile.Result, cfg reconcile.Co
 	case reconcile.EndedAborted:
 		say("aborted   %s: nothing of the plan is up that was to be there only for a while", o.name)
 	case reconcile.EndedHolding, reconcile.EndedPaused: // why says where, and who lets it go on
-		return fmt.Errorf("%s; then: %s", r.Why, o.onwards(cfg.Direction))
+		return fmt.Errorf("%s; then go on with: %s", r.Why, o.onwards(cfg.Direction))
 	default:
 		for _, line := range r.Changed {
 			say("  %s", line)
 		}
-		return fmt.Errorf("%s at step %s: %s; go on with: %s", r.Ended, r.Step, r.Why, o.onwards(cfg.Direction))
+		// An action that is all of its step is called what the step is.
+		_, title, _ := strings.Cut(r.Step, ", ")
+		return fmt.Errorf("%s at step %s: %s; go on with: %s", r.Ended, r.Step, strings.TrimPrefix(r.Why, title+": "), o.onwards(cfg.Direction))
 	}
 	return nil
 }

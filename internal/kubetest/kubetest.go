@@ -6,7 +6,9 @@
 package kubetest
 
 import (
+	"cmp"
 	"maps"
+	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strconv"
@@ -22,9 +24,12 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// Server is a cluster's API. It is safe for concurrent use.
+// Server is a cluster's API. It is safe for concurrent use, and a
+// [http.RoundTripper] that answers without any network.
 type Server struct {
-	URL string
+	URL string // empty for one that does not listen
+
+	handler http.Handler
 
 	mu       sync.Mutex // guards what follows
 	version  int
@@ -40,18 +45,46 @@ type Server struct {
 // Start starts a server that ends with the test.
 func Start(t testing.TB) *Server {
 	t.Helper()
-	s := &Server{nodes: map[string]*corev1.Node{}, pods: map[string]*corev1.Pod{}, deployed: map[string]int{}}
-	h := httptest.NewServer(s.routes())
+	s := New()
+	h := httptest.NewServer(s.handler)
 	t.Cleanup(h.Close)
 	s.URL = h.URL
 	return s
 }
 
+// New returns a server that does not listen.
+func New() *Server {
+	s := &Server{nodes: map[string]*corev1.Node{}, pods: map[string]*corev1.Pod{}, deployed: map[string]int{}}
+	s.handler = s.routes()
+	return s
+}
+
+// RoundTrip implements [http.RoundTripper].
+func (s *Server) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Body == nil {
+		r.Body = http.NoBody
+	}
+	w := httptest.NewRecorder()
+	s.handler.ServeHTTP(w, r)
+	return w.Result(), nil
+}
+
 // Client returns the real client of the server.
 func (s *Server) Client(t testing.TB) kubernetes.Interface {
 	t.Helper()
+	var by http.RoundTripper
+	if s.URL == "" {
+		by = s
+	}
+	return ClientBy(t, s.URL, by)
+}
+
+// ClientBy returns the real client of the server at url, whose requests go by a
+// transport; nil is that of [http].
+func ClientBy(t testing.TB, url string, by http.RoundTripper) kubernetes.Interface {
+	t.Helper()
 	c, err := kubernetes.NewForConfig(&rest.Config{
-		Host: s.URL, QPS: -1, Timeout: 30 * time.Second,
+		Host: cmp.Or(url, "http://api.example.net"), Transport: by, QPS: -1, Timeout: 30 * time.Second,
 		ContentConfig: rest.ContentConfig{ContentType: "application/json", AcceptContentTypes: "application/json"},
 	})
 	if err != nil {
@@ -113,13 +146,6 @@ func (s *Server) Pods(prefix string) (all []corev1.Pod) {
 	return all
 }
 
-// RemovePod removes a pod, namespace/name.
-func (s *Server) RemovePod(name string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.pods, name)
-}
-
 // PutBudget adds a PodDisruptionBudget, which allows as many disruptions as its
 // status says, for ever. Refused evictions come with Retry-After of so many
 // seconds; 0 sends none.
@@ -169,13 +195,21 @@ func (s *Server) Deploy(name string, there bool) {
 	}
 }
 
+// pause is an image that every node has.
+const pause = "registry.k8s.io/pause:3.10.1"
+
+// Running is the status of a pod that is Ready.
+func Running() corev1.PodStatus {
+	return corev1.PodStatus{Phase: corev1.PodRunning, Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}}
+}
+
 // ReadyNode returns a node of an instance that is Ready.
 func ReadyNode(name, zone string) corev1.Node {
 	return corev1.Node{
 		ObjectMeta: metav1.ObjectMeta{Name: name},
 		Spec:       corev1.NodeSpec{ProviderID: "aws:///" + zone + "/" + name},
 		Status: corev1.NodeStatus{Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}},
-			Images: []corev1.ContainerImage{{Names: []string{"registry.k8s.io/pause:3.10.1"}}}},
+			Images: []corev1.ContainerImage{{Names: []string{pause}}}},
 	}
 }
 
@@ -183,8 +217,8 @@ func ReadyNode(name, zone string) corev1.Node {
 func RunningPod(namespace, name, node, controller string, l map[string]string) corev1.Pod {
 	p := corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: l, UID: "uid-of-a-test"},
-		Spec:       corev1.PodSpec{NodeName: node},
-		Status:     corev1.PodStatus{Phase: corev1.PodRunning, Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}},
+		Spec:       corev1.PodSpec{NodeName: node, Containers: []corev1.Container{{Name: "main", Image: pause}}},
+		Status:     Running(),
 	}
 	if controller != "" {
 		yes := true
@@ -196,6 +230,7 @@ func RunningPod(namespace, name, node, controller string, l map[string]string) c
 // StaticPod returns a pod that a kubelet runs by itself, and that no drain moves.
 func StaticPod(name, node string) corev1.Pod {
 	p := RunningPod("kube-system", name+"-"+node, node, "", nil)
+	p.Spec.HostNetwork = true
 	p.Annotations = map[string]string{corev1.MirrorPodAnnotationKey: "static"}
 	return p
 }

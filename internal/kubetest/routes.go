@@ -42,15 +42,41 @@ func (s *Server) routes() http.Handler {
 	s.discovery(answer)
 	s.nodeRoutes(answer)
 	s.podRoutes(answer)
+	s.deploymentRoutes(answer)
+	return mux
+}
+
+func (s *Server) deploymentRoutes(answer answerer) {
+	named := func(name string) any {
+		return map[string]any{"kind": "Deployment", "apiVersion": "apps/v1", "metadata": map[string]any{"name": name}}
+	}
+	answer("POST /apis/apps/v1/namespaces/{ns}/deployments", func(r *http.Request) (any, *metav1.Status) {
+		var d metav1.PartialObjectMetadata
+		if fault := decode(r.Body, &d); fault != nil {
+			return nil, fault
+		}
+		if _, has := s.deployed[d.Name]; has {
+			return nil, status(http.StatusConflict, metav1.StatusReasonAlreadyExists, "there is one")
+		}
+		s.deployed[d.Name] = 0
+		return named(d.Name), nil
+	})
 	answer("PATCH /apis/apps/v1/namespaces/{ns}/deployments/{name}", func(r *http.Request) (any, *metav1.Status) {
 		name := r.PathValue("name")
 		if _, has := s.deployed[name]; !has {
 			return nil, missing("deployments", name)
 		}
 		s.deployed[name]++
-		return map[string]any{"kind": "Deployment", "apiVersion": "apps/v1", "metadata": map[string]any{"name": name}}, nil
+		return named(name), nil
 	})
-	return mux
+	answer("DELETE /apis/apps/v1/namespaces/{ns}/deployments/{name}", func(r *http.Request) (any, *metav1.Status) {
+		name := r.PathValue("name")
+		if _, has := s.deployed[name]; !has {
+			return nil, missing("deployments", name)
+		}
+		delete(s.deployed, name)
+		return metav1.Status{Status: metav1.StatusSuccess}, nil
+	})
 }
 
 type answerer func(pattern string, f func(r *http.Request) (any, *metav1.Status))
@@ -92,7 +118,28 @@ func (s *Server) nodeRoutes(answer answerer) {
 		}
 		return nil, missing("nodes", r.PathValue("name"))
 	})
-	answer("PATCH /api/v1/nodes/{name}", func(r *http.Request) (any, *metav1.Status) {
+	answer("POST /api/v1/nodes", func(r *http.Request) (any, *metav1.Status) {
+		n := &corev1.Node{}
+		if fault := decode(r.Body, n); fault != nil {
+			return nil, fault
+		}
+		if s.nodes[n.Name] != nil {
+			return nil, status(http.StatusConflict, metav1.StatusReasonAlreadyExists, "there is one")
+		}
+		s.version++
+		n.ResourceVersion = strconv.Itoa(s.version)
+		s.nodes[n.Name] = n
+		return n, nil
+	})
+	answer("DELETE /api/v1/nodes/{name}", func(r *http.Request) (any, *metav1.Status) {
+		name := r.PathValue("name")
+		if s.nodes[name] == nil {
+			return nil, missing("nodes", name)
+		}
+		delete(s.nodes, name)
+		return metav1.Status{Status: metav1.StatusSuccess}, nil
+	})
+	patch := func(r *http.Request) (any, *metav1.Status) {
 		n := s.nodes[r.PathValue("name")]
 		if n == nil {
 			return nil, missing("nodes", r.PathValue("name"))
@@ -108,19 +155,28 @@ func (s *Server) nodeRoutes(answer answerer) {
 		patched.ResourceVersion = strconv.Itoa(s.version)
 		s.nodes[n.Name] = patched
 		return patched, nil
-	})
+	}
+	answer("PATCH /api/v1/nodes/{name}", patch)
+	answer("PATCH /api/v1/nodes/{name}/status", patch)
 }
 
-// merged applies a JSON merge patch (RFC 7386).
-func merged(n *corev1.Node, body io.Reader) (*corev1.Node, *metav1.Status) {
-	var patch, tree any
-	if err := json.NewDecoder(body).Decode(&patch); err != nil {
-		return nil, status(http.StatusBadRequest, metav1.StatusReasonBadRequest, err.Error())
+func decode(body io.Reader, into any) *metav1.Status {
+	if err := json.NewDecoder(body).Decode(into); err != nil {
+		return status(http.StatusBadRequest, metav1.StatusReasonBadRequest, err.Error())
 	}
-	was, _ := json.Marshal(n) // it was read as JSON
+	return nil
+}
+
+// merged applies a JSON merge patch (RFC 7386) to an object.
+func merged[T any](object *T, body io.Reader) (*T, *metav1.Status) {
+	var patch, tree any
+	if fault := decode(body, &patch); fault != nil {
+		return nil, fault
+	}
+	was, _ := json.Marshal(object) // it was read as JSON
 	_ = json.Unmarshal(was, &tree)
 	now, _ := json.Marshal(merge(tree, patch))
-	out := &corev1.Node{}
+	out := new(T)
 	if err := json.Unmarshal(now, out); err != nil {
 		return nil, status(http.StatusBadRequest, metav1.StatusReasonBadRequest, err.Error())
 	}
@@ -172,8 +228,8 @@ func (s *Server) podRoutes(answer answerer) {
 	})
 	answer("POST /api/v1/namespaces/{ns}/pods", func(r *http.Request) (any, *metav1.Status) {
 		p := &corev1.Pod{}
-		if err := json.NewDecoder(r.Body).Decode(p); err != nil {
-			return nil, status(http.StatusBadRequest, metav1.StatusReasonBadRequest, err.Error())
+		if fault := decode(r.Body, p); fault != nil {
+			return nil, fault
 		}
 		p.Namespace = r.PathValue("ns")
 		key := p.Namespace + "/" + p.Name
@@ -182,6 +238,17 @@ func (s *Server) podRoutes(answer answerer) {
 		}
 		s.pods[key] = p
 		return p, nil
+	})
+	answer("PATCH /api/v1/namespaces/{ns}/pods/{name}/status", func(r *http.Request) (any, *metav1.Status) {
+		key := r.PathValue("ns") + "/" + r.PathValue("name")
+		if s.pods[key] == nil {
+			return nil, missing("pods", r.PathValue("name"))
+		}
+		patched, fault := merged(s.pods[key], r.Body)
+		if fault == nil {
+			s.pods[key] = patched
+		}
+		return patched, fault
 	})
 	answer("DELETE /api/v1/namespaces/{ns}/pods/{name}", func(r *http.Request) (any, *metav1.Status) {
 		key := r.PathValue("ns") + "/" + r.PathValue("name")

@@ -44,12 +44,15 @@ func digest(data []byte) string {
 // SpecFact is the What of the fact that is the spec itself.
 const SpecFact = "spec"
 
+// versionFact is the What of the fact that is the kOps of before the plan.
+const versionFact = "kOps version"
+
 // SpecFacts are what a plan made from the spec alone rests on.
 func SpecFacts(name string, manifest []byte, kopsVersion string) []Fact {
 	d := digest(manifest)
 	return []Fact{
 		fact(name, SpecFact, d[:12], d),
-		fact(name, "kOps version", kopsVersion),
+		fact(name, versionFact, kopsVersion),
 	}
 }
 

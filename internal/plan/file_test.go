@@ -83,6 +83,16 @@ func TestAPlanFileThatIsNotToBeUsedSaysWhatDiffers(t *testing.T) {
 	}
 }
 
+func TestAPlanKnowsTheKopsThatMadeItsCluster(t *testing.T) {
+	pl := mustPlan(t, gossiping(3, 2))
+	if got := Seal(pl, SpecFacts("atlas.k8s.local", []byte("spec"), "1.35.2")).KopsVersion(); got != "1.35.2" {
+		t.Errorf("KopsVersion() = %q, want 1.35.2", got)
+	}
+	if got := Seal(pl, nil).KopsVersion(); got != "" {
+		t.Errorf("KopsVersion() of a plan without facts = %q, want none", got)
+	}
+}
+
 func TestWhatChangedSinceIsNamed(t *testing.T) {
 	then := []Fact{
 		fact("nodes-a", "launch template", "version 4"), fact("nodes-a", "generations", "new"),
@@ -158,7 +168,7 @@ func TestRenderings(t *testing.T) {
 			"\nway back: from every step up to 14\n",
 		}},
 		"a step": {f.Explain(f.Steps[5]), []string{
-			"step 6 of 15", "how          kops update cluster --name atlas.k8s.local --instance-group-roles=node --yes",
+			"step 6 of 15", "how          kops update cluster --name atlas.k8s.local --create-kube-config=false --instance-group-roles=node --yes",
 			"kOps narrows nodes.atlas.k8s.local at once", "meanwhile    any node reboots", "way back     unset-none",
 		}},
 		"mermaid": {f.Mermaid(story), []string{"flowchart TD\n", "s0 -->|", "c0[\"it says &#34;&lt;never&gt;&#34; &amp; stops\"]:::lost"}},

@@ -32,6 +32,9 @@ type Planned struct {
 	Hold         bool   `json:"hold,omitempty"`
 	Irreversible bool   `json:"irreversible,omitempty"`
 	Undo         string `json:"undo,omitempty"`
+	// Back: it leads back to what was before, so that nodes that gossip may be
+	// what it is to make.
+	Back bool `json:"back,omitempty"`
 
 	// Gates must hold before the step.
 	Gates []string `json:"gates"`

@@ -102,7 +102,9 @@ func (p *Problem) list(ctx context.Context, steps []Step, begin *node) []Planned
 			break // out of time
 		}
 		t.Hold = false
-		all = append(all, p.describe(ctx, i, t, w))
+		d := p.describe(ctx, i, t, w)
+		d.Back = true
+		all = append(all, d)
 	}
 	return all
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/muster-dev/muster/internal/plan"
 	"github.com/muster-dev/muster/internal/probe"
+	"github.com/muster-dev/muster/internal/reconcile/killtest"
 	"github.com/muster-dev/muster/internal/report"
 )
 
@@ -164,7 +165,7 @@ func TestAWayBackThatIsKilledGoesOn(t *testing.T) {
 		s.cfg.Direction, s.cfg.Gates = report.Back, nil
 		s.migrate(t, 25)
 		time.Sleep(3 * time.Minute)
-		s.mayor.fuse, s.cfg.Store = &fuse{}, s.store
+		s.mayor.fuse, s.cfg.Store = &killtest.Fuse{}, s.store
 		s.cfg.Direction = report.Forward
 		if _, err := Run(t.Context(), s.cfg); !isRefused(err) {
 			t.Errorf("forward in the middle of a way back: %v; want a refusal", err)

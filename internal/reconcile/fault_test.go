@@ -14,6 +14,7 @@ import (
 	"github.com/muster-dev/muster/internal/journal"
 	"github.com/muster-dev/muster/internal/lock"
 	"github.com/muster-dev/muster/internal/plan"
+	"github.com/muster-dev/muster/internal/reconcile/killtest"
 	"github.com/muster-dev/muster/internal/report"
 	"github.com/muster-dev/muster/internal/store"
 )
@@ -195,7 +196,7 @@ func TestASecondOperatorIsToldWhoWasFirst(t *testing.T) {
 		var second error
 		s.during("roll-workers", func(a *Action) {
 			other := s.cfg
-			other.Owner, other.Executor = "bob@ci 9", &mayor{home: s.home, fuse: &fuse{}}
+			other.Owner, other.Executor = "bob@ci 9", &mayor{home: s.home, fuse: &killtest.Fuse{}}
 			if second == nil {
 				_, second = Run(t.Context(), other)
 			}
@@ -227,7 +228,7 @@ func TestTwoThatBothThinkTheyHaveTheLockAreNeverTwoWriters(t *testing.T) {
 				t.Fatal(err)
 			}
 			other := s.cfg
-			other.Owner, other.Executor = "bob@ci 9", &mayor{home: s.home, fuse: &fuse{}}
+			other.Owner, other.Executor = "bob@ci 9", &mayor{home: s.home, fuse: &killtest.Fuse{}}
 			var err error
 			if second, err = Run(t.Context(), other); err != nil {
 				t.Fatal(err)
@@ -427,7 +428,7 @@ func TestRandomFaultsLeadToTheSameEnd(t *testing.T) {
 		want.release(t)
 		want.run(t)
 	})
-	story := told(want.record(t).Entries)
+	story := killtest.Story(want.record(t).Entries)
 	rapid.Check(t, func(rt *rapid.T) {
 		bad := rapid.SliceOfN(rapid.IntRange(0, 60), 0, 6).Draw(rt, "gates that do not pass")
 		fails := rapid.SliceOfN(rapid.IntRange(0, 40), 0, 4).Draw(rt, "actions that fail")

@@ -1,7 +1,6 @@
 package reconcile
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -13,53 +12,28 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/muster-dev/muster/internal/lock"
-	"github.com/muster-dev/muster/internal/store"
+	"github.com/muster-dev/muster/internal/reconcile/killtest"
 )
-
-// mortal is the store of a process that may be killed before and after each
-// write.
-type mortal struct {
-	store.Store
-	fuse *fuse
-}
-
-func (m mortal) Get(ctx context.Context, key string) (store.Object, error) {
-	if err := m.fuse.dead(); err != nil {
-		return store.Object{}, err
-	}
-	return m.Store.Get(ctx, key)
-}
-
-func (m mortal) Put(ctx context.Context, key string, data []byte, old store.Version) (store.Version, error) {
-	if err := m.fuse.point(); err != nil {
-		return "", err
-	}
-	v, err := m.Store.Put(ctx, key, data, old)
-	if dead := m.fuse.point(); dead != nil {
-		return "", dead
-	}
-	return v, err
-}
 
 // migrate runs a scene's plan in a process that dies at a point, 0 for never, and
 // returns how many points there were. A store or a town that is cut off for good
 // is what a killed process looks like from outside: nothing that the driver does
 // afterwards has any effect.
 func (s *scene) migrate(t *testing.T, at int) (points int) {
-	f := &fuse{at: at}
+	f := &killtest.Fuse{At: at}
 	s.mayor.fuse = f
-	s.cfg.Store = mortal{s.store, f}
+	s.cfg.Store = killtest.Store{Store: s.store, Fuse: f}
 	_, err := Run(t.Context(), s.cfg)
-	if at > 0 && f.passed >= at && !errors.Is(err, errKilled) && !f.blown {
+	if at > 0 && f.Passed() >= at && !errors.Is(err, killtest.ErrKilled) && f.Dead() == nil {
 		t.Fatalf("not killed at point %d: %v", at, err)
 	}
-	return f.passed
+	return f.Passed()
 }
 
 // resume lets the lock of the dead run out and goes on.
 func (s *scene) resume(t *testing.T) Result {
 	time.Sleep(lock.Term + time.Second)
-	s.mayor.fuse = &fuse{}
+	s.mayor.fuse = &killtest.Fuse{}
 	s.cfg.Store = s.store
 	return s.run(t)
 }
@@ -76,7 +50,7 @@ func TestARunThatIsKilledAnywhereEndsLikeOneThatIsNot(t *testing.T) {
 		want.release(t)
 		points = want.migrate(t, 0)
 	})
-	story := told(want.record(t).Entries)
+	story := killtest.Story(want.record(t).Entries)
 	stride := 7 // no divisor of what a step takes: each kind of point is among them
 	if everyPoint() {
 		stride = 1
@@ -107,11 +81,7 @@ func sameEnd(t testing.TB, what string, story []string, want, got *scene) {
 	if got.home.t.Lowest < 2 {
 		t.Errorf("%s: only %d control-plane nodes were up at once", what, got.home.t.Lowest)
 	}
-	is := told(got.record(t).Entries)
-	if len(is) == 0 || is[len(is)-1] != "ended" {
-		is = append(is, "ended") // killed with nothing left but to say so
-	}
-	if diff := cmp.Diff(story, is); diff != "" {
+	if diff := cmp.Diff(story, killtest.Ended(killtest.Story(got.record(t).Entries))); diff != "" {
 		t.Errorf("%s: the journal's story (-want +got):\n%s", what, diff)
 	}
 }
@@ -124,7 +94,7 @@ func TestARunThatIsKilledManyTimesEndsLikeOneThatIsNot(t *testing.T) {
 		want.release(t)
 		want.migrate(t, 0)
 	})
-	story := told(want.record(t).Entries)
+	story := killtest.Story(want.record(t).Entries)
 	rapid.Check(t, func(rt *rapid.T) {
 		deaths := rapid.SliceOfN(rapid.IntRange(1, 120), 1, 8).Draw(rt, "deaths")
 		synctest.Test(t, func(t *testing.T) {

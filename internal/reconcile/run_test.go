@@ -3,15 +3,13 @@ package reconcile
 import (
 	"context"
 	"fmt"
-	"slices"
-	"strings"
 	"testing"
 	"testing/synctest"
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/muster-dev/muster/internal/journal"
 	"github.com/muster-dev/muster/internal/plan"
+	"github.com/muster-dev/muster/internal/reconcile/killtest"
 	"github.com/muster-dev/muster/internal/report"
 	"github.com/muster-dev/muster/internal/store"
 	"github.com/muster-dev/muster/internal/store/mem"
@@ -29,7 +27,7 @@ type scene struct {
 func newScene() *scene {
 	s := &scene{home: &memory{t: newTown()}, store: &mem.Store{}}
 	s.plan = planned()
-	s.mayor = &mayor{home: s.home, fuse: &fuse{}}
+	s.mayor = &mayor{home: s.home, fuse: &killtest.Fuse{}}
 	s.cfg = Config{Plan: s.plan, Store: s.store, Executor: s.mayor, Owner: "ann@laptop 7", Wait: false}
 	return s
 }
@@ -76,20 +74,6 @@ func (s *scene) release(t testing.TB) {
 	}
 }
 
-// told is a journal as a story: what came out well, in order, each once.
-func told(entries []journal.Entry) (story []string) {
-	for _, e := range entries {
-		line := strings.TrimSpace(e.Step + " " + e.Action + " " + e.Result)
-		switch {
-		case e.Kind == journal.Outcome && e.Result == resultDone && !slices.Contains(story, line):
-			story = append(story, line)
-		case e.Kind == journal.Ended && e.Result == EndedDone:
-			story = append(story, "ended")
-		}
-	}
-	return story
-}
-
 func TestAPlanIsCarriedOutFromEndToEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene()
@@ -109,7 +93,7 @@ func TestAPlanIsCarriedOutFromEndToEnd(t *testing.T) {
 		if at.Lowest < 2 {
 			t.Errorf("only %d control-plane nodes were up at once", at.Lowest)
 		}
-		for _, line := range told(s.record(t).Entries) {
+		for _, line := range killtest.Story(s.record(t).Entries) {
 			t.Log(line)
 		}
 		if p := s.position(t); p.over() != EndedDone || len(p.up) > 0 || p.reached != len(s.plan.Steps) {

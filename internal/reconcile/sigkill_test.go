@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/muster-dev/muster/internal/lock"
+	"github.com/muster-dev/muster/internal/reconcile/killtest"
 	"github.com/muster-dev/muster/internal/store"
 	"github.com/muster-dev/muster/internal/store/file"
 )
@@ -58,10 +59,10 @@ func mortalMain(dir string, at int) error {
 	if err != nil {
 		return err
 	}
-	f := &fuse{at: at, kill: func() { _ = syscall.Kill(os.Getpid(), syscall.SIGKILL); select {} }}
+	f := &killtest.Fuse{At: at, Kill: func() { _ = syscall.Kill(os.Getpid(), syscall.SIGKILL); select {} }}
 	m := &mayor{home: disk(filepath.Join(dir, ".town")), fuse: f}
-	result, err := Run(ctx, Config{Plan: r.Plan, Store: mortal{st, f}, Executor: m, Owner: "a process that dies"})
-	fmt.Println(result.Ended, f.passed)
+	result, err := Run(ctx, Config{Plan: r.Plan, Store: killtest.Store{Store: st, Fuse: f}, Executor: m, Owner: "a process that dies"})
+	fmt.Println(result.Ended, f.Passed())
 	return err
 }
 
@@ -123,7 +124,7 @@ func TestAProcessThatIsKilledWithSIGKILLEndsLikeOneThatIsNot(t *testing.T) {
 		t.Fatalf("the run that nobody killed said %q: %v", out, err)
 	}
 	want.settleAt(t, home)
-	story := told(want.record(t).Entries)
+	story := killtest.Story(want.record(t).Entries)
 	stride := 20
 	if everyPoint() {
 		stride = 1

@@ -15,6 +15,7 @@ import (
 
 	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/plan"
+	"github.com/muster-dev/muster/internal/reconcile/killtest"
 	"github.com/muster-dev/muster/internal/report"
 )
 
@@ -171,46 +172,10 @@ func (d disk) put(t town) error {
 	return os.Rename(string(d)+".new", string(d))
 }
 
-// errKilled is what everything answers a process that is dead.
-var errKilled = errors.New("killed")
-
-// fuse counts the points at which a process may be killed and kills it at one.
-type fuse struct {
-	mu     sync.Mutex
-	passed int
-	at     int    // the point to die at, from 1; 0 is never
-	kill   func() // really; nil only cuts the process off from everything
-	blown  bool
-}
-
-func (f *fuse) point() error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.passed++; f.passed == f.at {
-		if f.kill != nil {
-			f.kill()
-		}
-		f.blown = true
-	}
-	if f.blown {
-		return errKilled
-	}
-	return nil
-}
-
-func (f *fuse) dead() error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.blown {
-		return errKilled
-	}
-	return nil
-}
-
 // mayor carries steps out on a town.
 type mayor struct {
 	home
-	fuse *fuse
+	fuse *killtest.Fuse
 	// trouble may break a step's action: it is asked before each.
 	trouble func(step string, a *Action)
 	// blind is what every look answers, if it is set.
@@ -221,19 +186,17 @@ type mayor struct {
 
 // change is one change of the world, before and after which a process may die.
 func (m *mayor) act(what string, f func(*town)) error {
-	if err := m.fuse.point(); err != nil {
-		return err
-	}
-	err := m.change(func(t *town) {
-		f(t)
-		t.Trace = append(t.Trace, what)
-		t.Lowest = min(t.Lowest, int(t.state().Members.GossipKnown+t.state().Members.QuietKnown))
+	return m.fuse.Around(func() error {
+		return m.change(func(t *town) {
+			f(t)
+			t.Trace = append(t.Trace, what)
+			t.Lowest = min(t.Lowest, int(t.state().Members.GossipKnown+t.state().Members.QuietKnown))
+		})
 	})
-	return errors.Join(err, m.fuse.point())
 }
 
 func (m *mayor) Look(ctx context.Context) (World, error) {
-	if err := errors.Join(m.fuse.dead(), ctx.Err(), m.blind); err != nil {
+	if err := errors.Join(m.fuse.Dead(), ctx.Err(), m.blind); err != nil {
 		return World{}, err
 	}
 	t, err := m.look()
@@ -275,7 +238,7 @@ var flips = map[string]struct {
 }
 
 func (m *mayor) Actions(ctx context.Context, s plan.Planned) ([]Action, error) {
-	if err := errors.Join(m.fuse.dead(), ctx.Err()); err != nil {
+	if err := errors.Join(m.fuse.Dead(), ctx.Err()); err != nil {
 		return nil, err
 	}
 	t, err := m.look()
@@ -309,7 +272,7 @@ func (m *mayor) Actions(ctx context.Context, s plan.Planned) ([]Action, error) {
 
 // Verify implements Verifier.
 func (m *mayor) Verify(ctx context.Context, s plan.Planned, begun []Begun) ([]Action, error) {
-	if err := errors.Join(m.fuse.dead(), ctx.Err()); err != nil {
+	if err := errors.Join(m.fuse.Dead(), ctx.Err()); err != nil {
 		return nil, err
 	}
 	var all []Action
@@ -324,7 +287,7 @@ func (m *mayor) Verify(ctx context.Context, s plan.Planned, begun []Begun) ([]Ac
 func (m *mayor) dress(step string, all []Action) {
 	for i := range all {
 		all[i].Gates = append(all[i].Gates, Gate{Name: "it is so", Check: func(context.Context) (report.Verdict, string) {
-			if err := m.fuse.dead(); err != nil {
+			if err := m.fuse.Dead(); err != nil {
 				return report.Unknown, err.Error()
 			}
 			return report.Pass, "seen"
@@ -332,7 +295,7 @@ func (m *mayor) dress(step string, all []Action) {
 		id := all[i].ID
 		all[i].Abort = func(context.Context) (string, error) {
 			m.aborted = append(m.aborted, id)
-			return "tidied up " + id, m.fuse.dead()
+			return "tidied up " + id, m.fuse.Dead()
 		}
 		if m.trouble != nil {
 			m.trouble(step, &all[i])

@@ -1,6 +1,9 @@
-// Package cluster tests labs whose API servers are real ones: kube-apiserver on
-// each control-plane node, and etcd. The two modules below it say which, and build
-// them; they are apart from the rest because of what they need.
+// Package cluster tests what depends on how Kubernetes itself behaves, on real
+// control planes: labs with kube-apiserver on each control-plane node, and muster
+// reconcile as a command, on a cluster whose machines are in an emulated AWS and
+// whose API is kube-apiserver with the controllers that judge disruptions and
+// nodes. The two modules below it say which, and build them; they are apart from
+// the rest because of what they need.
 package cluster
 
 import (
@@ -20,10 +23,10 @@ import (
 	"github.com/muster-dev/muster/test/labtest"
 )
 
-// programs returns where the built programs are. Building real API servers takes
+// built returns where the built programs are. Building real API servers takes
 // longer than go test may, so only make test-cluster, which builds them first, runs
 // these tests.
-func programs(t *testing.T) string {
+func built(t *testing.T) string {
 	t.Helper()
 	bin := os.Getenv("MUSTER_BIN")
 	if bin == "" || os.Getenv("KUBE_APISERVER") == "" || os.Getenv("ETCD") == "" {
@@ -47,7 +50,7 @@ func programs(t *testing.T) string {
 // up starts a lab with real API servers.
 func up(t *testing.T, manifest string) labctl.Client {
 	t.Helper()
-	return labtest.Up(t, programs(t), "-f", manifest, "--apiserver", "real")
+	return labtest.Up(t, built(t), "-f", manifest, "--apiserver", "real")
 }
 
 func TestClusterNodesRegisterWithARealAPIServer(t *testing.T) {

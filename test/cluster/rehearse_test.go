@@ -12,7 +12,7 @@ import (
 
 // A rehearsal says what served the API, and it is what was asked for.
 func TestClusterRehearsesOnARealAPIServer(t *testing.T) {
-	cmd := exec.CommandContext(t.Context(), filepath.Join(programs(t), "muster"), "rehearse", "-f", "../lab/testdata/three.yaml", "--apiserver", "real", "-o", "json")
+	cmd := exec.CommandContext(t.Context(), filepath.Join(built(t), "muster"), "rehearse", "-f", "../lab/testdata/three.yaml", "--apiserver", "real", "-o", "json")
 	var said bytes.Buffer
 	cmd.Stderr = &said
 	out, err := cmd.Output()

@@ -50,6 +50,8 @@ func newBridge() bridge { return bridge{changed: make(chan struct{}, 1), mu: &sy
 type held struct {
 	Names []string     `json:"names,omitempty"`
 	Addrs []netip.Addr `json:"addresses,omitempty"`
+	// Leaving: the hold has ended, and dns-controller may not have been told.
+	Leaving bool `json:"leaving,omitempty"`
 }
 
 func (e *Executor) bridgeKey() string {
@@ -189,7 +191,7 @@ func (e *Executor) publish(ctx context.Context, w world, s plan.Planned) ([]reco
 	if err != nil {
 		return nil, err
 	}
-	if slices.Equal(now.Names, e.names()) && slices.Equal(now.Addrs, addrs) {
+	if !w.begun && slices.Equal(now.Names, e.names()) && slices.Equal(now.Addrs, addrs) {
 		if v, _ := e.carries(ctx, addrs); v == report.Pass {
 			return nil, nil
 		}
@@ -223,9 +225,9 @@ func (e *Executor) carries(ctx context.Context, addrs []netip.Addr) (report.Verd
 	return e.Overlay.Carries(ctx, e.names(), addrs)
 }
 
-func (e *Executor) withdraw(ctx context.Context, _ world, s plan.Planned) ([]reconcile.Action, error) {
+func (e *Executor) withdraw(ctx context.Context, w world, s plan.Planned) ([]reconcile.Action, error) {
 	now, err := e.bridgeRecord(ctx)
-	if err != nil || len(now.Names) == 0 {
+	if err != nil || len(now.Names) == 0 && !now.Leaving && !w.begun {
 		return nil, err
 	}
 	return []reconcile.Action{{
@@ -237,6 +239,8 @@ func (e *Executor) withdraw(ctx context.Context, _ world, s plan.Planned) ([]rec
 				return report.Unknown, err.Error()
 			case len(now.Names) > 0:
 				return report.Fail, "the store says that it is"
+			case now.Leaving:
+				return report.Fail, "dns-controller was not told to write over it"
 			}
 			return report.Pass, "the leaf has left"
 		}}},
@@ -247,10 +251,18 @@ func (e *Executor) withdraw(ctx context.Context, _ world, s plan.Planned) ([]rec
 // is restarted where there is one, replaces it without a gap: a tombstone would
 // leave a node that boots meanwhile with nothing.
 func (e *Executor) letGo(ctx context.Context, say func(string)) error {
-	if err := e.remember(ctx, e.bridgeKey(), held{}); err != nil {
+	if err := e.remember(ctx, e.bridgeKey(), held{Leaving: true}); err != nil {
 		return err
 	}
 	e.bridge.tell()
+	if err := e.restartController(ctx, say); err != nil {
+		return err
+	}
+	return e.remember(ctx, e.bridgeKey(), held{})
+}
+
+// restartController lets dns-controller write its own records over the bridge's.
+func (e *Executor) restartController(ctx context.Context, say func(string)) error {
 	if e.Kube == nil {
 		return nil
 	}
@@ -316,7 +328,7 @@ func (e *Executor) policy(w world) (string, error) {
 }
 
 func (e *Executor) addPolicy(_ context.Context, w world, s plan.Planned) ([]reconcile.Action, error) {
-	if w.bridged {
+	if w.bridged && !w.begun {
 		return nil, nil
 	}
 	if e.Infrastructure == nil {
@@ -344,7 +356,7 @@ func (e *Executor) addPolicy(_ context.Context, w world, s plan.Planned) ([]reco
 }
 
 func (e *Executor) removePolicy(_ context.Context, w world, s plan.Planned) ([]reconcile.Action, error) {
-	if !w.bridged {
+	if !w.bridged && !w.begun {
 		return nil, nil
 	}
 	role, err := w.workersRole()
@@ -363,7 +375,7 @@ func (e *Executor) removePolicy(_ context.Context, w world, s plan.Planned) ([]r
 
 // removeController lays out the wait for kOps's own pruning of dns-controller.
 func (e *Executor) removeController(ctx context.Context, w world, s plan.Planned) ([]reconcile.Action, error) {
-	if v, _ := e.controllerGone(ctx, w); v == report.Pass {
+	if v, _ := e.controllerGone(ctx, w); v == report.Pass && !w.begun {
 		return nil, nil
 	}
 	return []reconcile.Action{{

@@ -121,8 +121,9 @@ type Executor struct {
 	Config
 	bridge bridge
 
-	mu  sync.Mutex      // guards ran
-	ran map[string]bool // steps that only kops can tell the end of, done in this process
+	mu   sync.Mutex      // guards what follows
+	ran  map[string]bool // steps that only kops can tell the end of, done in this process
+	back bool            // the last of them was one of the way back
 }
 
 var _ reconcile.Keeper = (*Executor)(nil)
@@ -225,6 +226,7 @@ func (e *Executor) Actions(ctx context.Context, s plan.Planned) ([]reconcile.Act
 type world struct {
 	*observe.Cluster
 	bridged bool // our policy is in the workers' role
+	begun   bool // actions are laid out that are done, too: their gates are owed
 }
 
 type layout func(context.Context, world, plan.Planned) ([]reconcile.Action, error)
@@ -329,8 +331,13 @@ func (e *Executor) done(step string) bool {
 	return e.ran[step]
 }
 
-func (e *Executor) markDone(step string) {
+// markDone notes that a step's kops has run. One on the way back undoes what was
+// done before it, and the other way round.
+func (e *Executor) markDone(s plan.Planned) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.ran[step] = true
+	if s.Back != e.back {
+		clear(e.ran)
+	}
+	e.ran[s.ID], e.back = true, s.Back
 }

@@ -30,7 +30,7 @@ func (e *Executor) makeBalancer(_ context.Context, w world, s plan.Planned) ([]r
 		l, _ := lb.Listener(443)
 		return l.Healthy() > 0, fmt.Sprintf("%s has %d healthy targets on port 443", lb.Name, l.Healthy())
 	}
-	if ok, _ := made(w); ok {
+	if ok, _ := made(w); ok && !w.begun {
 		return nil, nil
 	}
 	return []reconcile.Action{e.byHand("balancer", s.Title, made)}, nil
@@ -51,7 +51,7 @@ func (e *Executor) expose(_ context.Context, w world, s plan.Planned) ([]reconci
 		}
 		return report.Pass, fmt.Sprintf("%d healthy targets on port 3988 of %s (%s)", l.Healthy(), lb.Name, l.Check)
 	}
-	if v, _ := answers(w); v == report.Pass {
+	if v, _ := answers(w); v == report.Pass && !w.begun {
 		return nil, nil
 	}
 	lb, ok := w.balancer()
@@ -80,7 +80,7 @@ func (e *Executor) narrow(ctx context.Context, w world, s plan.Planned) ([]recon
 	narrowed := func(_ context.Context, w world) (report.Verdict, string) {
 		return e.states(w, func(s plan.State) bool { return !s.Lookup })
 	}
-	if v, _ := narrowed(ctx, w); v == report.Pass {
+	if v, _ := narrowed(ctx, w); v == report.Pass && !w.begun {
 		return nil, nil
 	}
 	update := e.update(s)
@@ -122,7 +122,7 @@ func (e *Executor) closePorts(_ context.Context, w world, s plan.Planned) ([]rec
 		}
 		return report.Pass, "no rule lets workers reach gossip's ports"
 	}
-	if v, _ := closed(w); v == report.Pass {
+	if v, _ := closed(w); v == report.Pass && !w.begun {
 		return nil, nil
 	}
 	if e.Infrastructure == nil {
@@ -155,22 +155,26 @@ func (e *Executor) dropClassic(_ context.Context, w world, s plan.Planned) (all 
 		if e.Infrastructure == nil {
 			return nil, errors.New("only AWS has classic load balancers")
 		}
-		all = append(all, reconcile.Action{
-			ID: "classic/" + lb.Name, What: "delete classic load balancer " + lb.Name,
-			Do: func(ctx context.Context, say func(string)) error {
-				if err := e.lastOfOld(ctx); err != nil {
-					return err
-				}
-				say("deleting " + lb.Name + " (" + lb.DNSName + ")")
-				return e.Infrastructure.DeleteClassic(ctx, lb.Name)
-			},
-			Gates: []reconcile.Gate{e.gate("it is gone", 2*time.Minute, func(w world) (bool, string) {
-				still := slices.ContainsFunc(w.Cloud.LoadBalancers, func(have cloud.LoadBalancer) bool { return have.ID == lb.ID })
-				return !still, lb.Name
-			})},
-		})
+		all = append(all, e.deleteClassic(lb.Name))
 	}
 	return all, nil
+}
+
+func (e *Executor) deleteClassic(name string) reconcile.Action {
+	return reconcile.Action{
+		ID: "classic/" + name, What: "delete classic load balancer " + name,
+		Do: func(ctx context.Context, say func(string)) error {
+			if err := e.lastOfOld(ctx); err != nil {
+				return err
+			}
+			say("deleting " + name)
+			return e.Infrastructure.DeleteClassic(ctx, name)
+		},
+		Gates: []reconcile.Gate{e.gate("it is gone", 2*time.Minute, func(w world) (bool, string) {
+			still := slices.ContainsFunc(w.Cloud.LoadBalancers, func(have cloud.LoadBalancer) bool { return have.Class == "classic" && have.Name == name })
+			return !still, name
+		})},
+	}
 }
 
 // scrub lays out the end of the way back: template versions of before go. What
@@ -179,7 +183,7 @@ func (e *Executor) dropClassic(_ context.Context, w world, s plan.Planned) (all 
 func (e *Executor) scrub(_ context.Context, w world, _ plan.Planned) (all []reconcile.Action, err error) {
 	for _, role := range []cluster.Role{cluster.RoleControlPlane, cluster.RoleNode} {
 		for _, g := range w.groups(role) {
-			if g.Template.Older == 0 || g.Template.ID == "" {
+			if g.Template.Older == 0 && !w.begun || g.Template.ID == "" {
 				continue
 			}
 			if e.Infrastructure == nil {

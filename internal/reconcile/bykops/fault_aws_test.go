@@ -18,7 +18,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/muster-dev/muster/internal/cloud"
-	"github.com/muster-dev/muster/internal/cloud/aws"
 	"github.com/muster-dev/muster/internal/cloud/aws/awstest"
 	"github.com/muster-dev/muster/internal/plan"
 	"github.com/muster-dev/muster/internal/reconcile"
@@ -106,7 +105,7 @@ func fromScratch(t *testing.T) (*scene, *awstest.World) {
 // update runs the stand-in kops on all groups.
 func (s *scene) update(version string) {
 	s.t.Helper()
-	cmd := exec.CommandContext(s.t.Context(), s.kops, "update", "cluster", "--name", s.name, "--yes")
+	cmd := exec.CommandContext(s.t.Context(), s.kops, "update", "cluster", "--name", s.name, "--create-kube-config=false", "--yes")
 	cmd.Env = append(os.Environ(), "KOPS_STATE_STORE="+s.state, "MUSTER_KOPS_VERSION="+version)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		s.t.Fatalf("kops %s: %v\n%s", version, err, out)
@@ -299,7 +298,7 @@ func TestAWSAnEmptyListOfAddressesStopsBeforeAnyNode(t *testing.T) {
 			}
 		}
 	}
-	actions, err := s.quick(nil).Actions(t.Context(), plan.Planned{ID: "update-workers", How: []string{"kops update cluster --name " + s.name + " --yes"}})
+	actions, err := s.quick(nil).Actions(t.Context(), plan.Planned{ID: "update-workers", How: []string{"kops update cluster --name " + s.name + " --create-kube-config=false --yes"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -407,7 +406,7 @@ func TestAWSANodeOfTheOldGenerationThatIsBornDuringTheRollIsReplaced(t *testing.
 }
 
 // stuck is a load balancer that does not let go.
-type stuck struct{ *aws.Operator }
+type stuck struct{ hands }
 
 func (stuck) Deregister(context.Context, string) error {
 	return errors.New("elasticloadbalancing:DeregisterTargets: throttled")
@@ -429,7 +428,7 @@ func TestAWSAControlPlaneNodeStaysIfTheBalancerDoesNotLetGo(t *testing.T) {
 
 func TestAWSAKopsThatFailsHalfWayIsRunAgain(t *testing.T) {
 	s, _ := fromScratch(t)
-	step := plan.Planned{ID: "update-workers", Title: "update", How: []string{"kops update cluster --name " + s.name + " --instance-group-roles=node --yes"}}
+	step := plan.Planned{ID: "update-workers", Title: "update", How: []string{"kops update cluster --name " + s.name + " --create-kube-config=false --instance-group-roles=node --yes"}}
 	t.Setenv("MUSTER_KOPS_FAIL", "half")
 	o := follow(t, s.quick(nil), step, nil)
 	if !strings.Contains(o.trouble, "error running tasks") {

@@ -102,18 +102,18 @@ func (e *Executor) members(ctx context.Context, g cloud.Group) ([]member, error)
 }
 
 // joined judges whether the new instances of a group work: there are as many as
-// wanted, each is Ready, and their template does not lead through gossip. Of the
-// control plane, which reads the state store either way, the path is not judged
-// here.
-func (e *Executor) joined(ctx context.Context, w world, group string, want int) (report.Verdict, string) {
+// wanted, each is Ready, and their template does not lead through gossip, unless
+// that is where the way back leads. Of the control plane, which reads the state
+// store either way, the path is not judged here.
+func (e *Executor) joined(ctx context.Context, w world, group string, want int, back bool) (report.Verdict, string) {
 	g, ok := w.group(group)
 	if !ok {
 		return report.Unknown, "the group was not observed"
 	}
 	if g.Role == cluster.RoleNode {
-		switch path := bootconfig.Path(g.Template.Boot); path {
-		case cloud.BootAddresses:
-		case cloud.BootUnknown:
+		switch path := bootconfig.Path(g.Template.Boot); {
+		case path == cloud.BootAddresses, back && path == cloud.BootGossip:
+		case path == cloud.BootUnknown:
 			return report.Unknown, "what its template boots with could not be read"
 		default:
 			return report.Fail, fmt.Sprintf("its template leads through the old path: %s", path)

@@ -25,6 +25,9 @@ type Kops struct {
 	Version string
 	// State is the state store's URL, given to it as KOPS_STATE_STORE. Required.
 	State string
+	// Start runs it with arguments until it ends, its output to out. Required;
+	// [FindKops] starts the binary at Path, in a process of its own.
+	Start func(ctx context.Context, args []string, out io.Writer) error
 }
 
 // FindKops finds the binary as kOps's own users do: the path that was given, then
@@ -43,6 +46,7 @@ func FindKops(ctx context.Context, given, state string, release cluster.Release)
 		return nil, fmt.Errorf("no kops at %s (%s); install kOps %s, or name the binary with --kops or $KOPS", path, from, release)
 	}
 	k := &Kops{Path: found, State: state}
+	k.Start = k.process
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	out, err := k.command(ctx, "version", "--short").Output()
@@ -88,10 +92,8 @@ func parseCommand(line string) ([]string, error) {
 // without secrets. An error ends with the last lines.
 func (k *Kops) Run(ctx context.Context, args []string, say func(string)) error {
 	say(k.Path + " " + strings.Join(args, " ") + "   (kOps " + k.Version + ")")
-	cmd := k.command(ctx, args...)
 	out := &lines{say: say}
-	cmd.Stdout, cmd.Stderr = out, out
-	err := cmd.Run()
+	err := k.Start(ctx, args, out)
 	out.flush()
 	if err == nil {
 		return nil
@@ -104,6 +106,12 @@ func (k *Kops) Run(ctx context.Context, args []string, say func(string)) error {
 		return fmt.Errorf("kops %s: %w", args[0], err)
 	}
 	return fmt.Errorf("kops %s: %w; it said: %s", args[0], err, tail)
+}
+
+func (k *Kops) process(ctx context.Context, args []string, out io.Writer) error {
+	cmd := k.command(ctx, args...)
+	cmd.Stdout, cmd.Stderr = out, out
+	return cmd.Run()
 }
 
 // Bounds of what is kept of kops's output.

@@ -50,7 +50,7 @@ func (e *Executor) proven(ctx context.Context, seen *observe.Cluster) (bool, err
 // ports at every address of the load balancer.
 func (e *Executor) prove(ctx context.Context, w world, s plan.Planned) ([]reconcile.Action, error) {
 	ok, err := e.proven(ctx, w.Cluster)
-	if err != nil || ok {
+	if err != nil || ok && !w.begun {
 		return nil, err
 	}
 	lb, found := w.balancer()

@@ -39,14 +39,14 @@ func (e *Executor) update(s plan.Planned) func(context.Context, func(string)) er
 		if err := e.kops(ctx, args, say); err != nil {
 			return err
 		}
-		e.markDone(s.ID)
+		e.markDone(s)
 		return nil
 	}
 }
 
 // updateWorkers lays out what gives the workers' groups their new templates.
 func (e *Executor) updateWorkers(_ context.Context, w world, s plan.Planned) ([]reconcile.Action, error) {
-	if _, missing := e.workersRendered(w); missing == "" && e.done(s.ID) {
+	if _, missing := e.workersRendered(w); missing == "" && e.done(s.ID) && !w.begun {
 		return nil, nil
 	}
 	return []reconcile.Action{{
@@ -112,7 +112,7 @@ func wouldJoin(w world, role cluster.Role) (report.Verdict, string) {
 // updateControlPlane lays out what takes gossip out of the control plane's
 // templates.
 func (e *Executor) updateControlPlane(_ context.Context, w world, s plan.Planned) ([]reconcile.Action, error) {
-	if e.done(s.ID) {
+	if e.done(s.ID) && !w.begun {
 		return nil, nil
 	}
 	return []reconcile.Action{{
@@ -138,7 +138,7 @@ func (e *Executor) updateControlPlane(_ context.Context, w world, s plan.Planned
 // of before.
 func (e *Executor) restore(role cluster.Role) layout {
 	return func(_ context.Context, w world, s plan.Planned) ([]reconcile.Action, error) {
-		if e.done(s.ID) {
+		if e.done(s.ID) && !w.begun {
 			return nil, nil
 		}
 		return []reconcile.Action{{
@@ -147,10 +147,16 @@ func (e *Executor) restore(role cluster.Role) layout {
 				if e.Before == nil {
 					return errors.New("the way back needs the kOps that made the cluster; name its binary with --kops-before")
 				}
-				if err := e.Before.Run(ctx, []string{"update", "cluster", "--name", e.Problem.Cluster, "--instance-group-roles=" + roleFlag(role), "--yes"}, say); err != nil {
+				args := []string{
+					"update", "cluster", "--name", e.Problem.Cluster, "--create-kube-config=false",
+					"--instance-group-roles=" + roleFlag(role),
+					"--allow-kops-downgrade", // the newer one has updated the cluster meanwhile
+					"--yes",
+				}
+				if err := e.Before.Run(ctx, args, say); err != nil {
 					return err
 				}
-				e.markDone(s.ID)
+				e.markDone(s)
 				return nil
 			},
 			Gates: []reconcile.Gate{e.verdict("a new node would join", 2*time.Minute, func(_ context.Context, w world) (report.Verdict, string) { return wouldJoin(w, role) })},

@@ -27,6 +27,7 @@ func (e *Executor) perGroup(ctx context.Context, w world, s plan.Planned, layOut
 		if err != nil {
 			return nil, err
 		}
+		p.back = s.Back
 		left := old(g)
 		if len(left) == 0 {
 			continue
@@ -58,7 +59,7 @@ func (e *Executor) canary(ctx context.Context, w world, s plan.Planned) ([]recon
 		}
 		switch {
 		case !proven:
-			return []reconcile.Action{e.beside(g, left[0]), e.replaceWorker(g, left[0], p)}, nil
+			return []reconcile.Action{e.beside(g, left[0], p), e.replaceWorker(g, left[0], p)}, nil
 		case left[0].Detached:
 			return []reconcile.Action{e.replaceWorker(g, left[0], p)}, nil
 		}
@@ -87,7 +88,7 @@ func (e *Executor) replacedByHand(g cloud.Group, why string) reconcile.Action {
 
 // beside starts one new instance from the template of now. Nothing is taken from
 // the old one but its place in the group.
-func (e *Executor) beside(g cloud.Group, i cloud.Instance) reconcile.Action {
+func (e *Executor) beside(g cloud.Group, i cloud.Instance, p pace) reconcile.Action {
 	return reconcile.Action{
 		ID: "join/" + i.ID, Group: g.Name, Node: i.ID, Canary: true,
 		What: fmt.Sprintf("start one instance of %s from its new template, beside %s", g.Name, i.ID),
@@ -99,15 +100,15 @@ func (e *Executor) beside(g cloud.Group, i cloud.Instance) reconcile.Action {
 			return nil
 		},
 		Gates: []reconcile.Gate{e.verdict("joined by the new path", e.JoinWithin, func(ctx context.Context, w world) (report.Verdict, string) {
-			return e.joined(ctx, w, g.Name, 1)
+			return e.joined(ctx, w, g.Name, 1, p.back)
 		})},
-		Abort: func(ctx context.Context) (string, error) { return e.undoSurge(ctx, g.Name, i.ID) },
+		Abort: func(ctx context.Context) (string, error) { return e.undoSurge(ctx, g.Name, i.ID, p.back) },
 	}
 }
 
 // undoSurge removes the new instances of a group that did not join, with what
 // they leave as evidence, and puts the old one back.
-func (e *Executor) undoSurge(ctx context.Context, group, old string) (evidence string, err error) {
+func (e *Executor) undoSurge(ctx context.Context, group, old string, back bool) (evidence string, err error) {
 	seen, bridged, err := e.see(ctx)
 	if err != nil {
 		return "", err
@@ -121,7 +122,10 @@ func (e *Executor) undoSurge(ctx context.Context, group, old string) (evidence s
 	if err != nil {
 		return "", err
 	}
-	lost := append(stranded(members), wrongPath(g, members)...)
+	lost := stranded(members)
+	if !back {
+		lost = append(lost, wrongPath(g, members)...)
+	}
 	var beside []string // old instances outside the group
 	here := false
 	for _, m := range members {
@@ -215,7 +219,7 @@ func (e *Executor) replaceWorker(g cloud.Group, i cloud.Instance, p pace) reconc
 		Gates: []reconcile.Gate{e.verdict("the group is whole", e.JoinWithin, func(ctx context.Context, w world) (report.Verdict, string) {
 			return e.whole(ctx, w, g.Name, i.ID, p)
 		})},
-		Abort: func(ctx context.Context) (string, error) { return e.undoSurge(ctx, g.Name, i.ID) },
+		Abort: func(ctx context.Context) (string, error) { return e.undoSurge(ctx, g.Name, i.ID, p.back) },
 	}
 }
 
@@ -349,7 +353,7 @@ func (e *Executor) whole(ctx context.Context, w world, group, gone string, p pac
 	if need := g.Desired - p.unavailable; ready < need {
 		return report.Fail, fmt.Sprintf("%d of %d nodes are Ready", ready, need)
 	}
-	return e.joined(ctx, w, group, 1)
+	return e.joined(ctx, w, group, 1, p.back)
 }
 
 // rollByKops lays out the replacement of groups by kOps itself, where there is
@@ -360,24 +364,27 @@ func (e *Executor) rollByKops(_ context.Context, w world, s plan.Planned) (all [
 		role = cluster.RoleControlPlane
 	}
 	for _, g := range w.groups(role) {
-		if len(old(g)) == 0 {
-			continue
+		if len(old(g)) > 0 {
+			all = append(all, e.rollGroup(g, s.Back))
 		}
-		args := []string{"rolling-update", "cluster", "--name", e.Problem.Cluster, "--instance-group", g.Name, "--yes"}
-		all = append(all, reconcile.Action{
-			ID: "roll/" + g.Name, Group: g.Name, What: "kOps replaces " + g.Name, Limit: 6 * time.Hour,
-			Do: func(ctx context.Context, say func(string)) error { return e.kops(ctx, args, say) },
-			Gates: []reconcile.Gate{e.verdict("one generation", e.JoinWithin, func(ctx context.Context, w world) (report.Verdict, string) {
-				g, ok := w.group(g.Name)
-				if !ok {
-					return report.Unknown, "the group was not observed"
-				}
-				if left := old(g); len(left) > 0 {
-					return report.Fail, left[0].ID + " is of generation " + string(left[0].Generation)
-				}
-				return e.joined(ctx, w, g.Name, g.Desired)
-			})},
-		})
 	}
 	return all, nil
+}
+
+func (e *Executor) rollGroup(g cloud.Group, back bool) reconcile.Action {
+	args := []string{"rolling-update", "cluster", "--name", e.Problem.Cluster, "--instance-group", g.Name, "--yes"}
+	return reconcile.Action{
+		ID: "roll/" + g.Name, Group: g.Name, What: "kOps replaces " + g.Name, Limit: 6 * time.Hour,
+		Do: func(ctx context.Context, say func(string)) error { return e.kops(ctx, args, say) },
+		Gates: []reconcile.Gate{e.verdict("one generation", e.JoinWithin, func(ctx context.Context, w world) (report.Verdict, string) {
+			g, ok := w.group(g.Name)
+			if !ok {
+				return report.Unknown, "the group was not observed"
+			}
+			if left := old(g); len(left) > 0 {
+				return report.Fail, left[0].ID + " is of generation " + string(left[0].Generation)
+			}
+			return e.joined(ctx, w, g.Name, g.Desired, back)
+		})},
+	}
 }

@@ -21,7 +21,7 @@ func (e *Executor) setTopology(none bool) layout {
 		value = "Private"
 	}
 	return func(_ context.Context, w world, _ plan.Planned) ([]reconcile.Action, error) {
-		if w.Spec.UsesNoneDNS() == none {
+		if w.Spec.UsesNoneDNS() == none && !w.begun {
 			return nil, nil
 		}
 		path, err := spec.ParsePath("spec.topology.dns.type")
@@ -55,6 +55,7 @@ type pace struct {
 	surge       int // started beside what there is
 	unavailable int // away at once
 	still       bool
+	back        bool // to what was before, where gossip may be what is wanted
 }
 
 // rollingUpdate is the field as a spec has it; numbers may be percentages.

@@ -1,6 +1,7 @@
 package bykops_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
@@ -45,12 +46,21 @@ type scene struct {
 	name     string
 	state    string
 	store    store.Store
-	provider *aws.Provider
-	operator *aws.Operator
+	provider cloud.Provider
+	operator hands
 	kube     *kubetest.Server
 	booter   *kopstest.Booter
 	overlay  *fakeOverlay
-	kops     string // the binary
+	kops     string                            // the binary; empty where it is not a process
+	create   bool                              // plans may ask for a load balancer
+	find     func(version string) *bykops.Kops // one of a release
+	poll     time.Duration                     // of executors; 0: 50 ms
+}
+
+// hands are what changes a cloud.
+type hands interface {
+	bykops.Machines
+	bykops.Infrastructure
 }
 
 // fromSample is a scene of a cluster that kOps built.
@@ -61,7 +71,11 @@ func fromSample(t *testing.T, sample string) *scene {
 	}
 	url := awstest.Start(t)
 	awstest.LoadSample(t, root, url, sample)
-	return newScene(t, awstest.SampleCluster(t, root, sample), "s3://kops-state")
+	s := newScene(t, awstest.SampleCluster(t, root, sample), "s3://kops-state")
+	if real := os.Getenv("KOPS"); real != "" {
+		s.kops = real
+	}
+	return s
 }
 
 func newScene(t *testing.T, name, state string) *scene {
@@ -86,14 +100,28 @@ func newScene(t *testing.T, name, state string) *scene {
 	s.kops = filepath.Join(t.TempDir(), "kops")
 	err = os.Symlink(self, s.kops)
 	must()
-	s.boot()
+	before := filepath.Join(filepath.Dir(s.kops), "kops-before")
+	err = os.WriteFile(before, []byte("#!/bin/sh\nMUSTER_KOPS_VERSION=1.35.2 exec "+s.kops+" \"$@\"\n"), 0o700)
+	must()
+	s.find = func(version string) *bykops.Kops {
+		binary, release := s.kops, cluster.Release136
+		if version != "1.36.2" {
+			binary, release = before, cluster.Release135
+		}
+		k, err := bykops.FindKops(t.Context(), binary, state, release)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return k
+	}
+	s.boot(0)
 	return s
 }
 
 // boot starts the machines.
-func (s *scene) boot() {
+func (s *scene) boot(every time.Duration) {
 	s.t.Helper()
-	s.booter = &kopstest.Booter{Cluster: s.name, Store: s.store, Provider: s.provider, Kube: s.kube}
+	s.booter = &kopstest.Booter{Cluster: s.name, Store: s.store, Provider: s.provider, Kube: s.kube.Client(s.t), Every: every}
 	ctx, stop := context.WithCancel(s.t.Context())
 	var running sync.WaitGroup
 	running.Go(func() { s.booter.Run(ctx) })
@@ -118,7 +146,7 @@ func (s *scene) see() *observe.Cluster {
 // plan finds a plan for the cluster as it is.
 func (s *scene) plan(to cluster.Topology) plan.File {
 	s.t.Helper()
-	problem, facts, err := s.see().Problem(plan.Ask{To: to})
+	problem, facts, err := s.see().Problem(plan.Ask{To: to, CreateBalancer: s.create})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -135,14 +163,10 @@ func (s *scene) plan(to cluster.Topology) plan.File {
 // executor returns an executor for a plan. change may alter its configuration.
 func (s *scene) executor(f plan.File, change func(*bykops.Config)) *bykops.Executor {
 	s.t.Helper()
-	k, err := bykops.FindKops(s.t.Context(), s.kops, s.state, cluster.Release136)
-	if err != nil {
-		s.t.Fatal(err)
-	}
 	c := bykops.Config{
-		Problem: f.Problem, Store: s.store, Provider: s.provider, Kube: s.kube.Client(s.t), Kops: k,
+		Problem: f.Problem, Store: s.store, Provider: s.provider, Kube: s.kube.Client(s.t), Kops: s.find("1.36.2"), Before: s.find(f.KopsVersion()),
 		Machines: s.operator, Infrastructure: s.operator, Overlay: s.overlay,
-		JoinWithin: time.Minute, DrainWithin: time.Minute, Poll: 50 * time.Millisecond,
+		JoinWithin: time.Minute, DrainWithin: time.Minute, Poll: cmp.Or(s.poll, 50*time.Millisecond),
 	}
 	if change != nil {
 		change(&c)

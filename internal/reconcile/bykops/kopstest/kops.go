@@ -20,6 +20,14 @@
 //     prunes; otherwise it is there.
 //   - The node configuration says usesLegacyGossip and usesNoneDNS, and a template
 //     pins its hash, so that a change of topology alone is a new generation.
+//   - It refuses a cluster that a newer kOps has updated, unless
+//     --allow-kops-downgrade is given.
+//   - It writes a kubeconfig unless --create-kube-config=false; a test has none to
+//     lose, so the stand-in refuses instead.
+//   - A flag that kOps does not know, of that command, is an error; so is a role.
+//   - The rules by which workers reach the control plane, gossip's ports among
+//     them, are there whatever the topology is: 1.36.2 renders them for DNS type
+//     None as well.
 //   - Everything is in place when it ends, and running it again changes nothing.
 //
 // MUSTER_KOPS_FAIL=half makes an update exit 1 between the role and the templates,
@@ -27,6 +35,7 @@
 package kopstest
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -41,38 +50,61 @@ import (
 	"strings"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/config"
-	"github.com/aws/aws-sdk-go-v2/service/ec2"
-	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
-
 	"github.com/muster-dev/muster/internal/cloud"
-	musteraws "github.com/muster-dev/muster/internal/cloud/aws"
 	"github.com/muster-dev/muster/internal/cloud/aws/awstest"
+	"github.com/muster-dev/muster/internal/cloud/bootconfig"
 	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/store"
 	"github.com/muster-dev/muster/internal/store/open"
 )
+
+// Site is where the stand-in applies what it renders.
+type Site interface {
+	Observe(ctx context.Context) (*cloud.Observation, error)
+	Expose(ctx context.Context, balancer string) error
+	PutPolicy(ctx context.Context, role, name, document string) error
+	Terminate(ctx context.Context, id string) error
+	// Render makes a version of a group's launch template, and the one that the
+	// next instance is made from.
+	Render(ctx context.Context, g cloud.Group, userData string) error
+	// OpenPorts lets workers reach the control plane where kOps's rules do.
+	OpenPorts(ctx context.Context) error
+}
+
+// Kops is the stand-in.
+type Kops struct {
+	Version string // of kOps, such as 1.36.2
+	Store   store.Store
+	// Open leads to a cluster's cloud.
+	Open func(ctx context.Context, cluster string) (Site, error)
+	// Half makes an update fail between the role and the templates.
+	Half bool
+}
 
 // Main is the stand-in's main function: arguments without the program's name, and
 // the exit code.
 func Main(args []string, stdout, stderr io.Writer) int {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
-	if err := run(ctx, args, stdout); err != nil {
+	k := Kops{Version: cmp.Or(os.Getenv("MUSTER_KOPS_VERSION"), "1.36.2"), Open: openAWS, Half: os.Getenv("MUSTER_KOPS_FAIL") == "half"}
+	var err error
+	if len(args) == 0 || args[0] != "version" {
+		k.Store, err = open.Store(ctx, os.Getenv("KOPS_STATE_STORE"), open.Config{Getenv: os.Getenv})
+	}
+	if err == nil {
+		err = k.Run(ctx, args, stdout)
+	}
+	if err != nil {
 		fmt.Fprintln(stderr, "Error:", err)
 		return 1
 	}
 	return 0
 }
 
-func run(ctx context.Context, args []string, stdout io.Writer) error {
-	version := os.Getenv("MUSTER_KOPS_VERSION")
-	if version == "" {
-		version = "1.36.2"
-	}
+// Run is one run of it.
+func (k Kops) Run(ctx context.Context, args []string, stdout io.Writer) error {
 	if len(args) > 0 && args[0] == "version" {
-		fmt.Fprintln(stdout, version)
+		fmt.Fprintln(stdout, k.Version)
 		return nil
 	}
 	if len(args) < 2 || args[1] != "cluster" {
@@ -84,102 +116,134 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 		name      = flags.String("name", "", "")
 		group     = flags.String("instance-group", "", "")
 		roles     = flags.String("instance-group-roles", "", "")
-		lifecycle = flags.String("lifecycle-overrides", "", "")
 		yes       = flags.Bool("yes", false, "")
+		lifecycle string
+		downgrade bool
+		config    bool
 	)
+	if args[0] == "update" {
+		flags.StringVar(&lifecycle, "lifecycle-overrides", "", "")
+		flags.BoolVar(&downgrade, "allow-kops-downgrade", false, "")
+		flags.BoolVar(&config, "create-kube-config", true, "")
+	}
 	if err := flags.Parse(args[2:]); err != nil {
 		return err
+	}
+	for r := range strings.SplitSeq(*roles, ",") {
+		if *roles != "" && !slices.Contains([]string{"control-plane", "node", "apiserver", "bastion"}, r) {
+			return fmt.Errorf("invalid instance group role %q", r)
+		}
 	}
 	if !*yes {
 		return errors.New("the stand-in has no dry run")
 	}
-	k, err := newKops(ctx, *name, version, stdout)
-	if err != nil {
+	r := run{Kops: k, name: *name, out: stdout}
+	if err := r.look(ctx); err != nil {
 		return err
 	}
 	switch args[0] {
 	case "update":
-		return k.update(ctx, *roles, strings.Contains(*lifecycle, "IAMRolePolicy=ExistsAndWarnIfChanges"))
+		if config {
+			return errors.New("this would write to the operator's kubeconfig; give --create-kube-config=false")
+		}
+		if err := r.mayUpdate(ctx, downgrade); err != nil {
+			return err
+		}
+		return r.update(ctx, *roles, strings.Contains(lifecycle, "IAMRolePolicy=ExistsAndWarnIfChanges"))
 	case "rolling-update":
-		return k.roll(ctx, *group)
+		return r.roll(ctx, *group)
 	}
 	return fmt.Errorf("unknown command %q for \"kops\"", args[0])
 }
 
-type kops struct {
-	name, version string
-	out           io.Writer
-	store         store.Store
-	spec          *cluster.Cluster
-	seen          *cloud.Observation
-	operator      *musteraws.Operator
-	ec2           *ec2.Client
+// run is one run on one cluster.
+type run struct {
+	Kops
+	name string
+	out  io.Writer
+	base string // the cluster's state store as boot configurations name it
+	spec *cluster.Cluster
+	seen *cloud.Observation
+	site Site
 }
 
-func newKops(ctx context.Context, name, version string, out io.Writer) (*kops, error) {
-	k := &kops{name: name, version: version, out: out}
-	var err error
-	if k.store, err = open.Store(ctx, os.Getenv("KOPS_STATE_STORE"), open.Config{Getenv: os.Getenv}); err != nil {
-		return nil, err
-	}
-	kept, err := store.Read(ctx, k.store, name)
+// configBase is where the spec says that the cluster's state is.
+var configBase = regexp.MustCompile(`(?m)^\s+configBase: s3://(\S+)$`)
+
+func (k *run) look(ctx context.Context) error {
+	kept, err := store.Read(ctx, k.Store, k.name)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if k.spec, err = kept.Parse(); err != nil {
-		return nil, err
+		return err
 	}
-	c := musteraws.Config{Cluster: name, Backoff: 20 * time.Millisecond}
-	provider, err := musteraws.New(ctx, c)
-	if err != nil {
-		return nil, err
+	base := configBase.FindSubmatch(kept.Manifest())
+	if base == nil {
+		return errors.New("the spec names no configBase")
 	}
-	if k.seen, err = provider.Observe(ctx); err != nil {
-		return nil, err
+	k.base = string(base[1])
+	if k.site, err = k.Open(ctx, k.name); err != nil {
+		return err
 	}
-	if k.operator, err = musteraws.NewOperator(ctx, c); err != nil {
-		return nil, err
-	}
-	cfg, err := config.LoadDefaultConfig(ctx)
-	if err != nil {
-		return nil, err
-	}
-	k.ec2 = ec2.NewFromConfig(cfg)
-	return k, nil
+	k.seen, err = k.site.Observe(ctx)
+	return err
 }
 
 // gossips is kOps's decision on who gossips.
-func (k *kops) gossips() bool { return !k.spec.UsesNoneDNS() }
+func (k *run) gossips() bool { return !k.spec.UsesNoneDNS() }
 
 // balancer returns the network load balancer, if kops-controller is behind it.
-func (k *kops) balancer() (lb cloud.LoadBalancer, uses bool) {
+func (k *run) balancer() (lb cloud.LoadBalancer, uses bool) {
 	for _, lb := range k.seen.LoadBalancers {
-		if lb.Class == "network" && (!k.gossips() || strings.HasPrefix(k.version, "1.36")) {
+		if lb.Class == "network" && (!k.gossips() || strings.HasPrefix(k.Version, "1.36")) {
 			return lb, true
 		}
 	}
 	return cloud.LoadBalancer{}, false
 }
 
-func (k *kops) update(ctx context.Context, roles string, keepRole bool) error {
+// mayUpdate refuses what a newer kOps has updated.
+func (k *run) mayUpdate(ctx context.Context, downgrade bool) error {
+	last, err := k.Store.Get(ctx, store.Layout(k.name).KopsVersion())
+	if errors.Is(err, store.ErrNotFound) || downgrade {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	was, err := cluster.ParseRelease(strings.TrimSpace(string(last.Data)))
+	if err != nil {
+		return err
+	}
+	if is, err := cluster.ParseRelease(k.Version); err != nil || is < was {
+		return errors.Join(err, errors.New("kops version older than last used to update the cluster"))
+	}
+	return nil
+}
+
+func (k *run) update(ctx context.Context, roles string, keepRole bool) error {
 	chosen := func(r cluster.Role) bool {
 		return roles == "" || slices.ContainsFunc(strings.Split(roles, ","), func(s string) bool {
 			return strings.EqualFold(strings.ReplaceAll(s, "-", ""), string(r))
 		})
+	}
+	if err := k.site.OpenPorts(ctx); err != nil {
+		return err
 	}
 	lb, uses := k.balancer()
 	if err := k.role(ctx, uses, keepRole); err != nil {
 		return err
 	}
 	if uses {
-		if err := k.operator.Expose(ctx, lb.ID); err != nil {
+		if err := k.site.Expose(ctx, lb.ID); err != nil {
 			return err
 		}
 	}
 	if err := k.addons(ctx); err != nil {
 		return err
 	}
-	if os.Getenv("MUSTER_KOPS_FAIL") == "half" {
+	if k.Half {
 		fmt.Fprintln(k.out, "  UserData:  export S3_SECRET_ACCESS_KEY=kept-from-everybody")
 		return errors.New("error running tasks: deadline exceeded executing task LaunchTemplate")
 	}
@@ -190,7 +254,7 @@ func (k *kops) update(ctx context.Context, roles string, keepRole bool) error {
 			}
 		}
 	}
-	if err := k.put(ctx, store.Layout(k.name).KopsVersion(), []byte(k.version)); err != nil {
+	if err := k.put(ctx, store.Layout(k.name).KopsVersion(), []byte(k.Version)); err != nil {
 		return err
 	}
 	fmt.Fprintln(k.out, "Cluster changes have been applied to the cloud.")
@@ -198,8 +262,8 @@ func (k *kops) update(ctx context.Context, roles string, keepRole bool) error {
 }
 
 // put writes an object over whatever is there.
-func (k *kops) put(ctx context.Context, key string, data []byte) error {
-	_, err := k.store.Put(ctx, key, data, store.Any)
+func (k *run) put(ctx context.Context, key string, data []byte) error {
+	_, err := k.Store.Put(ctx, key, data, store.Any)
 	return err
 }
 
@@ -209,11 +273,7 @@ const (
 	broad  = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["s3:Get*"],"Resource":["arn:aws:s3:::%[1]s/cluster-completed.spec","arn:aws:s3:::%[1]s/igconfig/node/*"]},{"Effect":"Allow","Action":["ec2:DescribeInstances","ec2:DescribeInstanceTypes"],"Resource":"*"}]}`
 )
 
-func (k *kops) base() string {
-	return strings.TrimPrefix(strings.TrimSuffix(os.Getenv("KOPS_STATE_STORE"), "/"), "s3://") + "/" + k.name
-}
-
-func (k *kops) role(ctx context.Context, uses, keep bool) error {
+func (k *run) role(ctx context.Context, uses, keep bool) error {
 	if keep {
 		return nil
 	}
@@ -221,11 +281,11 @@ func (k *kops) role(ctx context.Context, uses, keep bool) error {
 		if !slices.Contains(r.Roles, cluster.RoleNode) {
 			continue
 		}
-		policy := fmt.Sprintf(broad, k.base())
+		policy := fmt.Sprintf(broad, k.base)
 		if uses {
 			policy = narrow
 		}
-		if err := k.operator.PutPolicy(ctx, r.Name, r.Name, policy); err != nil {
+		if err := k.site.PutPolicy(ctx, r.Name, r.Name, policy); err != nil {
 			return err
 		}
 	}
@@ -235,7 +295,7 @@ func (k *kops) role(ctx context.Context, uses, keep bool) error {
 // dnsEntry is the channel's entry of dns-controller with its hash.
 var dnsEntry = regexp.MustCompile(`(?s)(manifest: dns-controller\.addons\.k8s\.io/k8s-1\.12\.yaml\n\s*manifestHash: )[0-9a-f]+`)
 
-func (k *kops) addons(ctx context.Context) error {
+func (k *run) addons(ctx context.Context) error {
 	layout := store.Layout(k.name)
 	manifest := []byte("kind: Deployment\nmetadata:\n  name: dns-controller\n")
 	if !k.gossips() {
@@ -245,7 +305,7 @@ func (k *kops) addons(ctx context.Context) error {
 	if err := k.put(ctx, layout.Addons()+"/dns-controller.addons.k8s.io/k8s-1.12.yaml", manifest); err != nil {
 		return err
 	}
-	channel, err := k.store.Get(ctx, layout.BootstrapChannel())
+	channel, err := k.Store.Get(ctx, layout.BootstrapChannel())
 	if errors.Is(err, store.ErrNotFound) {
 		channel.Data = []byte("kind: Addons\nspec:\n  addons:\n  - name: dns-controller.addons.k8s.io\n    manifest: dns-controller.addons.k8s.io/k8s-1.12.yaml\n    manifestHash: 00\n")
 	} else if err != nil {
@@ -257,13 +317,13 @@ func (k *kops) addons(ctx context.Context) error {
 var topologyLines = regexp.MustCompile(`(?m)^(usesLegacyGossip|usesNoneDNS): .*\n?`)
 
 // group renders one group: its node configuration, then its template.
-func (k *kops) group(ctx context.Context, g cloud.Group, lb cloud.LoadBalancer, uses bool) error {
+func (k *run) group(ctx context.Context, g cloud.Group, lb cloud.LoadBalancer, uses bool) error {
 	dir, role := "node", "Node"
 	if g.Role == cluster.RoleControlPlane {
 		dir, role = "control-plane", "ControlPlane"
 	}
 	key := store.Layout(k.name).NodeConfig(dir, g.Name)
-	old, err := k.store.Get(ctx, key)
+	old, err := k.Store.Get(ctx, key)
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return err
 	}
@@ -273,7 +333,7 @@ func (k *kops) group(ctx context.Context, g cloud.Group, lb cloud.LoadBalancer, 
 		return err
 	}
 	sum := sha256.Sum256([]byte(text))
-	u := awstest.UserData{Cluster: k.name, State: k.base(), Release: k.version, Group: g.Name, Role: role, Hash: base64.StdEncoding.EncodeToString(sum[:])}
+	u := awstest.UserData{Cluster: k.name, State: k.base, Release: k.Version, Group: g.Name, Role: role, Hash: base64.StdEncoding.EncodeToString(sum[:])}
 	if g.Role == cluster.RoleNode && uses {
 		for _, a := range lb.Addresses {
 			if a.IsPrivate() {
@@ -282,54 +342,15 @@ func (k *kops) group(ctx context.Context, g cloud.Group, lb cloud.LoadBalancer, 
 		}
 		u.ByName = len(u.Addresses) == 0
 	}
-	return k.template(ctx, g, u.String())
-}
-
-// template makes a version of a group's launch template if it would differ.
-func (k *kops) template(ctx context.Context, g cloud.Group, userData string) error {
-	sum := sha256.Sum256([]byte(userData))
-	if g.Template.Hash == hex.EncodeToString(sum[:]) {
-		return nil
+	if userData := u.String(); g.Template.Hash != bootconfig.Hash([]byte(userData)) {
+		fmt.Fprintf(k.out, "  LaunchTemplate/%s\n", g.ID)
+		return k.site.Render(ctx, g, userData)
 	}
-	data, err := k.templateData(ctx, g.Template)
-	if err != nil {
-		return err
-	}
-	data.UserData = aws.String(base64.StdEncoding.EncodeToString([]byte(userData)))
-	out, err := k.ec2.CreateLaunchTemplateVersion(ctx, &ec2.CreateLaunchTemplateVersionInput{LaunchTemplateId: &g.Template.ID, LaunchTemplateData: data})
-	if err != nil {
-		return err
-	}
-	// moto starts instances from the default version, whatever the group says.
-	_, err = k.ec2.ModifyLaunchTemplate(ctx, &ec2.ModifyLaunchTemplateInput{
-		LaunchTemplateId: &g.Template.ID, DefaultVersion: aws.String(fmt.Sprint(*out.LaunchTemplateVersion.VersionNumber)),
-	})
-	fmt.Fprintf(k.out, "  LaunchTemplate/%s\n", g.ID)
-	return err
-}
-
-// templateData is what a version holds, as far as clusters in tests have it. moto
-// knows no SourceVersion.
-func (k *kops) templateData(ctx context.Context, t cloud.Template) (*ec2types.RequestLaunchTemplateData, error) {
-	found, err := k.ec2.DescribeLaunchTemplateVersions(ctx, &ec2.DescribeLaunchTemplateVersionsInput{LaunchTemplateId: &t.ID, Versions: []string{t.Version}})
-	if err != nil {
-		return nil, err
-	}
-	was := found.LaunchTemplateVersions[0].LaunchTemplateData
-	data := &ec2types.RequestLaunchTemplateData{ImageId: was.ImageId, InstanceType: was.InstanceType, KeyName: was.KeyName}
-	if p := was.IamInstanceProfile; p != nil {
-		data.IamInstanceProfile = &ec2types.LaunchTemplateIamInstanceProfileSpecificationRequest{Name: p.Name, Arn: p.Arn}
-	}
-	for _, n := range was.NetworkInterfaces {
-		data.NetworkInterfaces = append(data.NetworkInterfaces, ec2types.LaunchTemplateInstanceNetworkInterfaceSpecificationRequest{
-			DeviceIndex: n.DeviceIndex, Groups: n.Groups, AssociatePublicIpAddress: n.AssociatePublicIpAddress,
-		})
-	}
-	return data, nil
+	return nil
 }
 
 // roll replaces every instance of a group that is not of its template of now.
-func (k *kops) roll(ctx context.Context, group string) error {
+func (k *run) roll(ctx context.Context, group string) error {
 	for _, g := range k.seen.Groups {
 		if g.Name != group {
 			continue
@@ -339,7 +360,7 @@ func (k *kops) roll(ctx context.Context, group string) error {
 				continue
 			}
 			fmt.Fprintf(k.out, "Stopping instance %q, in group %q.\n", i.ID, g.ID)
-			if err := k.operator.Terminate(ctx, i.ID); err != nil {
+			if err := k.site.Terminate(ctx, i.ID); err != nil {
 				return err
 			}
 		}
