@@ -71,7 +71,9 @@ type Config struct {
 	AttemptTimeout time.Duration
 
 	// ConnectTimeout bounds the search for a server for one client, after
-	// which the client's connection is reset. Default 10 s.
+	// which the client's connection is reset. Default 7 s: Kubernetes' own
+	// clients give up a TLS handshake after 10 s, and one that gives up by itself
+	// leaves a handshake behind that a server just back spends its time on.
 	ConnectTimeout time.Duration
 
 	// UserTimeout is how long a server may leave data or keep-alive probes
@@ -114,7 +116,7 @@ func (c Config) withDefaults() Config {
 	if c.HelloTimeout == 0 {
 		c.HelloTimeout = 50 * time.Millisecond
 	}
-	positive(&c.ConnectTimeout, 10*time.Second)
+	positive(&c.ConnectTimeout, 7*time.Second)
 	positive(&c.UserTimeout, 3*time.Second)
 	positive(&c.MoveTimeout, 30*time.Second)
 	positive(&c.DrainTimeout, 500*time.Millisecond)
@@ -139,7 +141,7 @@ type Balancer struct {
 	accepted uint64
 	failed   uint64
 	failures uint64
-	cut      bool          // the last search for a server found none
+	outage   outage
 	usual    time.Duration // how long a dial that succeeds takes, smoothed
 	moving   chan struct{} // has a token when a server has begun to drain
 	news     chan struct{} // closed when there are servers that searches should try
@@ -149,6 +151,7 @@ type Balancer struct {
 type server struct {
 	addr     netip.AddrPort
 	member   bool      // of the current set
+	spared   bool      // no member, but treated as one that drains; see Update
 	drains   time.Time // since when it drains, as no member; zero if it does not
 	balancer bool
 	near     bool
@@ -156,6 +159,7 @@ type server struct {
 	links    map[*link]struct{}
 
 	total       uint64
+	answered    time.Time // when it last answered a client's hello
 	failures    uint64
 	failing     bool // the last dial failed
 	lastError   string
@@ -195,10 +199,8 @@ func (b *Balancer) Update(set endpoint.Set) error {
 	b.mu.Lock()
 	was := b.set
 	b.set = set
-	if was.Isolated() && !set.Isolated() {
-		close(b.news)
-		b.news = make(chan struct{})
-	}
+	proven := was.Isolated() && !set.Isolated()
+	over := proven && b.over()
 	for _, s := range b.servers {
 		s.member = false
 	}
@@ -213,7 +215,10 @@ func (b *Balancer) Update(set endpoint.Set) error {
 	draining := set.Draining()
 	leaving := make(map[netip.AddrPort][]*link)
 	for addr, s := range b.servers {
-		drains := !s.member && slices.Contains(draining, addr)
+		// While none looked alive, connections may have been made to several. That
+		// one is proven first does not make the others dead.
+		s.spared = !s.member && (s.spared || proven && s.heard())
+		drains := !s.member && (s.spared || slices.Contains(draining, addr))
 		if s.member || !drains {
 			s.drains = time.Time{}
 		} else if s.drains.IsZero() {
@@ -233,6 +238,9 @@ func (b *Balancer) Update(set endpoint.Set) error {
 	}
 	b.mu.Unlock()
 
+	if over {
+		b.logOver()
+	}
 	if !was.SameAddrs(set) || was.Isolated() != set.Isolated() {
 		b.cfg.Logger.Info("servers changed", "from", was, "to", set, "isolated", set.Isolated())
 	}
@@ -259,13 +267,16 @@ var (
 )
 
 // plan returns the servers in the order to dial them now, and a channel that is
-// closed when there is a better plan. Where trusting, recent failures do not
-// count.
-func (b *Balancer) plan(trusting bool) ([]*server, <-chan struct{}, error) {
+// closed when there is a better plan. It returns no servers while others search for
+// this client as well. Where trusting, recent failures do not count.
+func (b *Balancer) plan(client net.Conn, trusting bool) ([]*server, <-chan struct{}, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.set.Len() == 0 {
 		return nil, nil, errNoSet
+	}
+	if !b.outage.admits(client) {
+		return nil, b.news, nil
 	}
 	now := time.Now()
 	var candidates []candidate
@@ -315,12 +326,18 @@ func (b *Balancer) endAll(ln net.Listener) {
 // while it was being dialled.
 func (b *Balancer) adopt(s *server, l *link) bool {
 	b.mu.Lock()
-	defer b.mu.Unlock()
 	if b.servers[s.addr] != s || !s.member && !b.set.Isolated() {
+		b.mu.Unlock()
 		return false
 	}
 	s.links[l] = struct{}{}
 	s.total++
+	b.outage.joined = time.Now()
+	over := b.outage.lasts && b.over()
+	b.mu.Unlock()
+	if over {
+		b.logOver()
+	}
 	return true
 }
 
@@ -338,6 +355,17 @@ func (b *Balancer) InUse(addr netip.AddrPort) bool {
 	defer b.mu.Unlock()
 	s := b.servers[addr]
 	return s != nil && len(s.links)+s.dialing > 0
+}
+
+// Answered returns when a server last answered a client's TLS hello; zero if it never
+// did since it became a member.
+func (b *Balancer) Answered(addr netip.AddrPort) time.Time {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if s := b.servers[addr]; s != nil {
+		return s.answered
+	}
+	return time.Time{}
 }
 
 // Stats is what a Balancer has done since it was made.
