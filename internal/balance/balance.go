@@ -24,11 +24,9 @@
 package balance
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
@@ -42,90 +40,6 @@ import (
 // suspectTime is how long after a failed dial a server is dialled last. It
 // bridges the time until the health checks have a verdict.
 const suspectTime = 2 * time.Second
-
-// Config says how a Balancer works. The zero value is good for API servers.
-// Times that are zero or negative take their default.
-type Config struct {
-	// Name stands in logs and errors, for nodes with several balancers.
-	Name string
-
-	// Dial opens a TCP connection; it must return soon after the context ends.
-	// Nil asks the system.
-	Dial func(context.Context, netip.AddrPort) (net.Conn, error)
-
-	// StaggerDelay is how long a dial may hang before the next server is
-	// dialled as well (RFC 8305). Default 250 ms. Shorter dials two servers on
-	// ordinary jitter; longer is felt by every client of a dead server.
-	StaggerDelay time.Duration
-
-	// HelloTimeout is how long a client's TLS hello is waited for. It is said
-	// to servers until one answers, so that a client is never joined to one that
-	// only its kernel speaks for. A client that says nothing for so long, or
-	// something else, is joined to the first server that accepts the connection.
-	// Default 50 ms, which is what clients of other protocols pay if they wait
-	// for the server to speak; negative joins all at once.
-	HelloTimeout time.Duration
-
-	// AttemptTimeout bounds each dial, and the answer to the hello. A search
-	// that found nobody is made again with twice as much. Default 2 s.
-	AttemptTimeout time.Duration
-
-	// ConnectTimeout bounds the search for a server for one client, after
-	// which the client's connection is reset. Default 7 s: Kubernetes' own
-	// clients give up a TLS handshake after 10 s, and one that gives up by itself
-	// leaves a handshake behind that a server just back spends its time on.
-	ConnectTimeout time.Duration
-
-	// UserTimeout is how long a server may leave data or keep-alive probes
-	// without acknowledgement, or data unread, before the kernel breaks the
-	// connection. Default 3 s, granularity 1 s; Linux only, elsewhere the
-	// keep-alive probes alone count. It is the last line: normally the set
-	// changes first.
-	UserTimeout time.Duration
-
-	// MoveTimeout is how long connections to a server that drains may go on.
-	// Those that are quiet are closed before, a few at a time. Default 30 s; an
-	// API server closes its own after a minute.
-	MoveTimeout time.Duration
-
-	// DrainTimeout is how long open connections may go on after Run was told
-	// to end. Default 500 ms.
-	DrainTimeout time.Duration
-
-	// Logger receives changes of state once each, and single connections at
-	// debug level. Nil discards.
-	Logger *slog.Logger
-
-	// OnDialFailure, if set, is told of each dial that failed or was overtaken
-	// after hanging for StaggerDelay. It must not block.
-	OnDialFailure func(server netip.AddrPort, err error)
-
-	// OnDialed, if set, is told of each server that a client was joined to and
-	// how long the dial took. It must not block.
-	OnDialed func(server netip.AddrPort, took time.Duration)
-}
-
-func (c Config) withDefaults() Config {
-	positive := func(d *time.Duration, otherwise time.Duration) {
-		if *d <= 0 {
-			*d = otherwise
-		}
-	}
-	positive(&c.StaggerDelay, 250*time.Millisecond)
-	positive(&c.AttemptTimeout, 2*time.Second)
-	if c.HelloTimeout == 0 {
-		c.HelloTimeout = 50 * time.Millisecond
-	}
-	positive(&c.ConnectTimeout, 7*time.Second)
-	positive(&c.UserTimeout, 3*time.Second)
-	positive(&c.MoveTimeout, 30*time.Second)
-	positive(&c.DrainTimeout, 500*time.Millisecond)
-	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
-	if c.Name != "" {
-		c.Logger = c.Logger.With("balancer", c.Name)
-	}
-	return c
-}
 
 // Balancer joins clients to servers. Its methods are safe for concurrent use.
 type Balancer struct {
@@ -366,67 +280,4 @@ func (b *Balancer) Answered(addr netip.AddrPort) time.Time {
 		return s.answered
 	}
 	return time.Time{}
-}
-
-// Stats is what a Balancer has done since it was made.
-type Stats struct {
-	// Servers has the members in the order of the set, then servers that left
-	// and still have connections. A server that comes back starts at zero.
-	Servers []ServerStats
-
-	Active       int    // clients joined to a server now
-	Accepted     uint64 // connections from clients
-	Failed       uint64 // clients for whom no server was found
-	DialFailures uint64 // dials that failed or were overtaken after hanging
-	BytesIn      uint64 // from clients to servers; see ServerStats
-	BytesOut     uint64 // from servers to clients; see ServerStats
-}
-
-// ServerStats is one server's part of Stats.
-type ServerStats struct {
-	Addr         netip.AddrPort
-	Active       int    // connections now
-	Total        uint64 // connections ever
-	DialFailures uint64
-	// BytesIn and BytesOut are counted every 256 KiB and when a connection
-	// ends, not as the bytes pass: the kernel carries them.
-	BytesIn, BytesOut uint64
-	LastError         string // of the last dial that failed; "" for none
-	LastErrorAt       time.Time
-}
-
-// Stats returns the counters of now.
-func (b *Balancer) Stats() Stats {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	out := Stats{
-		Accepted:     b.accepted,
-		Failed:       b.failed,
-		DialFailures: b.failures,
-		BytesIn:      b.bytesIn.Load(),
-		BytesOut:     b.bytesOut.Load(),
-	}
-	for _, s := range b.servers {
-		out.Active += len(s.links)
-		out.Servers = append(out.Servers, ServerStats{
-			Addr:         s.addr,
-			Active:       len(s.links),
-			Total:        s.total,
-			DialFailures: s.failures,
-			BytesIn:      s.bytesIn.Load(),
-			BytesOut:     s.bytesOut.Load(),
-			LastError:    s.lastError,
-			LastErrorAt:  s.lastErrorAt,
-		})
-	}
-	place := make(map[netip.AddrPort]int)
-	for i, addr := range b.set.Addrs() {
-		place[addr] = i
-	}
-	slices.SortFunc(out.Servers, func(x, y ServerStats) int {
-		px, memberX := place[x.Addr]
-		py, memberY := place[y.Addr]
-		return cmp.Or(compareBool(!memberX, !memberY), cmp.Compare(px, py), x.Addr.Compare(y.Addr))
-	})
-	return out
 }

@@ -49,44 +49,51 @@ func (b *Balancer) connect(ctx context.Context, ln net.Listener, client net.Conn
 		if err != nil {
 			return nil, nil, err
 		}
-		if servers == nil {
-			if !b.rest(ctx, until, retryPause, news) {
-				return nil, nil, errOutage
+		wait, reason := retryPause, errOutage
+		if servers != nil { // else others search for this client as well
+			s, l, err := b.search(ctx, until, servers, news, pass, caller{ln, client, said})
+			if err == nil {
+				return s, l, nil
 			}
-			continue
-		}
-		began := time.Now()
-		won, err := b.race(ctx, until, servers, said.hello, b.cfg.AttemptTimeout<<min(pass, 8), news)
-		if errors.Is(err, errNews) {
-			pass++
-			continue
-		}
-		if err != nil {
-			if ctx.Err() == nil && time.Now().Before(until) {
-				b.foundNobody(began, err)
-			}
-			wait := retryPause
-			if pass == 0 {
+			if reason = err; errors.Is(err, errNews) {
+				wait = 0
+			} else if pass == 0 {
 				wait = b.cfg.StaggerDelay
 			}
-			if !b.rest(ctx, until, wait, news) {
-				return nil, nil, err
-			}
 			pass++
-			continue
 		}
-		l := &link{listener: ln, client: client, server: won.conn, said: said.rest, answered: won.answer}
-		if b.adopt(won.server, l) {
-			if b.cfg.OnDialed != nil {
-				b.cfg.OnDialed(won.server.addr, won.took)
-			}
-			return won.server, l, nil
-		}
-		won.conn.Close()
-		if ctx.Err() != nil || !time.Now().Before(until) {
-			return nil, nil, fmt.Errorf("server %s left the set", won.server.addr)
+		if !b.rest(ctx, until, wait, news) {
+			return nil, nil, reason
 		}
 	}
+}
+
+// caller is a client that is to be joined to a server.
+type caller struct {
+	listener net.Listener
+	conn     net.Conn
+	said     opening
+}
+
+// search has the servers race for a client once, and joins it to the one that wins.
+func (b *Balancer) search(ctx context.Context, until time.Time, servers []*server, news <-chan struct{}, pass int, c caller) (*server, *link, error) {
+	began := time.Now()
+	won, err := b.race(ctx, until, servers, c.said.hello, b.cfg.AttemptTimeout<<min(pass, 8), news)
+	if err != nil {
+		if !errors.Is(err, errNews) && ctx.Err() == nil && time.Now().Before(until) {
+			b.foundNobody(began, err)
+		}
+		return nil, nil, err
+	}
+	l := &link{listener: c.listener, client: c.conn, server: won.conn, said: c.said.rest, answered: won.answer}
+	if !b.adopt(won.server, l) {
+		won.conn.Close()
+		return nil, nil, fmt.Errorf("server %s left the set: %w", won.server.addr, errNews)
+	}
+	if b.cfg.OnDialed != nil {
+		b.cfg.OnDialed(won.server.addr, won.took)
+	}
+	return won.server, l, nil
 }
 
 // clientLeft says that a client hung up before it was joined to anybody.
