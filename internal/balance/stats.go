@@ -27,8 +27,7 @@ type ServerStats struct {
 	Active       int    // connections now
 	Total        uint64 // connections ever
 	DialFailures uint64
-	// BytesIn and BytesOut are counted every 256 KiB and when a connection
-	// ends, not as the bytes pass: the kernel carries them.
+	// BytesIn and BytesOut are counted as they are passed on.
 	BytesIn, BytesOut uint64
 	LastError         string // of the last dial that failed; "" for none
 	LastErrorAt       time.Time
