@@ -68,6 +68,19 @@ func (b *Balancer) moveSome(now time.Time) (more bool) {
 	return more
 }
 
+// heardFor is how long a server counts as alive that was heard.
+const heardFor = time.Second
+
+// heard reports whether a server said anything a moment ago. Called with mu held.
+func (s *server) heard() bool {
+	for l := range s.links {
+		if _, fromServer, ok := silence(l.server); ok && fromServer < heardFor {
+			return true
+		}
+	}
+	return false
+}
+
 // quiet reports whether the link can be closed without anybody missing it.
 func (l *link) quiet() bool {
 	toServer, fromServer, ok := silence(l.server)

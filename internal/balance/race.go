@@ -24,8 +24,12 @@ type attempt struct {
 // there is news before.
 const retryPause = time.Second
 
-// errNews ends a search because there are servers to try that it does not have.
-var errNews = errors.New("the servers changed")
+var (
+	// errNews ends a search because there are servers to try that it does not have.
+	errNews = errors.New("the servers changed")
+	// errOutage ends a wait for what others find.
+	errOutage = errors.New("no server could be reached for so long")
+)
 
 // connect finds a server for a client: all of them in the order of plan, and
 // again with more patience if that failed, for what looked dead to one dial may
@@ -38,52 +42,62 @@ func (b *Balancer) connect(ctx context.Context, ln net.Listener, client net.Conn
 		return nil, nil, clientLeft{err}
 	}
 	defer said.recycle()
+	defer b.searched(client)
 	until := time.Now().Add(b.cfg.ConnectTimeout)
-	for pass := 0; ; pass++ {
-		servers, news, err := b.plan(pass > 0)
+	for pass := 0; ; {
+		servers, news, err := b.plan(client, pass > 0)
 		if err != nil {
 			return nil, nil, err
 		}
-		won, err := b.race(ctx, until, servers, said.hello, b.cfg.AttemptTimeout<<min(pass, 8), news)
-		if err != nil {
-			if !errors.Is(err, errNews) && !b.rest(ctx, until, pass, news) {
-				return nil, nil, err
+		wait, reason := retryPause, errOutage
+		if servers != nil { // else others search for this client as well
+			s, l, err := b.search(ctx, until, servers, news, pass, caller{ln, client, said})
+			if err == nil {
+				return s, l, nil
 			}
-			continue
-		}
-		l := &link{listener: ln, client: client, server: won.conn, said: said.rest, answered: won.answer}
-		if b.adopt(won.server, l) {
-			if b.cfg.OnDialed != nil {
-				b.cfg.OnDialed(won.server.addr, won.took)
+			if reason = err; errors.Is(err, errNews) {
+				wait = 0
+			} else if pass == 0 {
+				wait = b.cfg.StaggerDelay
 			}
-			return won.server, l, nil
+			pass++
 		}
-		won.conn.Close()
-		if ctx.Err() != nil || !time.Now().Before(until) {
-			return nil, nil, fmt.Errorf("server %s left the set", won.server.addr)
+		if !b.rest(ctx, until, wait, news) {
+			return nil, nil, reason
 		}
 	}
+}
+
+// caller is a client that is to be joined to a server.
+type caller struct {
+	listener net.Listener
+	conn     net.Conn
+	said     opening
+}
+
+// search has the servers race for a client once, and joins it to the one that wins.
+func (b *Balancer) search(ctx context.Context, until time.Time, servers []*server, news <-chan struct{}, pass int, c caller) (*server, *link, error) {
+	began := time.Now()
+	won, err := b.race(ctx, until, servers, c.said.hello, b.cfg.AttemptTimeout<<min(pass, 8), news)
+	if err != nil {
+		if !errors.Is(err, errNews) && ctx.Err() == nil && time.Now().Before(until) {
+			b.foundNobody(began, err)
+		}
+		return nil, nil, err
+	}
+	l := &link{listener: c.listener, client: c.conn, server: won.conn, said: c.said.rest, answered: won.answer}
+	if !b.adopt(won.server, l) {
+		won.conn.Close()
+		return nil, nil, fmt.Errorf("server %s left the set: %w", won.server.addr, errNews)
+	}
+	if b.cfg.OnDialed != nil {
+		b.cfg.OnDialed(won.server.addr, won.took)
+	}
+	return won.server, l, nil
 }
 
 // clientLeft says that a client hung up before it was joined to anybody.
 type clientLeft struct{ error }
-
-// rest waits between two searches and reports whether there is time for another.
-func (b *Balancer) rest(ctx context.Context, until time.Time, pass int, news <-chan struct{}) bool {
-	wait := retryPause
-	if pass == 0 {
-		wait = b.cfg.StaggerDelay
-	}
-	timer := time.NewTimer(min(wait, time.Until(until)))
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-	case <-news:
-	}
-	return time.Now().Before(until)
-}
 
 // race is one search among servers: each is dialled when the one before has failed
 // or has hung for a while, and the first that connects and, where there is a hello,
@@ -184,7 +198,7 @@ func (r *race) judge(a attempt) (more bool) {
 	case a.err == nil && r.won.conn == nil && !a.alert:
 		r.won = a
 		r.giveUp()
-		b.dialed(a.server, a.took)
+		b.dialed(a.server, a.took, r.hello != nil)
 	case a.err == nil:
 		a.conn.Close()
 	case r.won.conn != nil:
@@ -194,6 +208,9 @@ func (r *race) judge(a attempt) (more bool) {
 	case r.fresh || errors.Is(r.dials.Err(), context.Canceled): // giving up proves nothing
 	default:
 		r.faults = append(r.faults, fmt.Sprintf("%s: %s", a.server.addr, a.err))
+		if r.dials.Err() != nil && a.took < r.delay {
+			return false // it was the client's time that ran out
+		}
 		b.dialFailed(a.server, a.err)
 		return true
 	}
@@ -293,11 +310,15 @@ func plain(err error, took time.Duration) error {
 	return err
 }
 
-// dialed notes that a server can be reached, and how long that takes.
-func (b *Balancer) dialed(s *server, took time.Duration) {
+// dialed notes that a server can be reached, whether it answered a hello, and how long
+// that takes.
+func (b *Balancer) dialed(s *server, took time.Duration, answered bool) {
 	b.mu.Lock()
 	was := s.failing
 	s.failing = false
+	if answered {
+		s.answered = time.Now()
+	}
 	b.usual += (took - b.usual) / 8
 	b.mu.Unlock()
 	if was {

@@ -89,10 +89,12 @@ func (b *Balancer) handle(dials context.Context, ln net.Listener, client net.Con
 		client.Close()
 		return
 	}
-	if dials.Err() == nil {
-		b.noteSearch(err)
-	}
 	if err != nil {
+		if dials.Err() == nil {
+			b.mu.Lock()
+			b.failed++
+			b.mu.Unlock()
+		}
 		b.cfg.Logger.Debug("client reset", "client", client.RemoteAddr(), "reason", err)
 		reset(client)
 		return
@@ -107,23 +109,4 @@ func (b *Balancer) handle(dials context.Context, ln net.Listener, client net.Con
 	defer tuning.Stop()
 	l.relay(func(in uint64) { b.bytesIn.Add(in); s.bytesIn.Add(in) },
 		func(out uint64) { b.bytesOut.Add(out); s.bytesOut.Add(out) })
-}
-
-// noteSearch counts a search for a server that failed, and logs when the
-// answer differs from the last one.
-func (b *Balancer) noteSearch(err error) {
-	b.mu.Lock()
-	was := b.cut
-	b.cut = err != nil
-	if err != nil {
-		b.failed++
-	}
-	set := b.set
-	b.mu.Unlock()
-	switch {
-	case err != nil && !was:
-		b.cfg.Logger.Error("no server can be reached; clients are reset", "servers", set, "reason", err)
-	case err == nil && was:
-		b.cfg.Logger.Info("a server can be reached again")
-	}
 }
