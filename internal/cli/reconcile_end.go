@@ -57,12 +57,14 @@ func (o *reconcileOptions) ended(s streams, r reconcile.Result, cfg reconcile.Co
 	case reconcile.EndedHolding, reconcile.EndedPaused: // why says where, and who lets it go on
 		return fmt.Errorf("%s; then go on with: %s", r.Why, o.onwards(cfg.Direction))
 	default:
-		for _, line := range r.Changed {
-			say("  %s", line)
-		}
 		// An action that is all of its step is called what the step is.
 		_, title, _ := strings.Cut(r.Step, ", ")
-		return fmt.Errorf("%s at step %s: %s; go on with: %s", r.Ended, r.Step, strings.TrimPrefix(r.Why, title+": "), o.onwards(cfg.Direction))
+		why, how := strings.TrimPrefix(r.Why, title+": "), "go on with: "+o.onwards(cfg.Direction)
+		if len(r.Changed) > 0 {
+			why += " (" + strings.Join(r.Changed, "; ") + ")"
+			how = "once it is taken back, " + how + "; or give this plan up: muster reconcile abort " + o.again() + " --yes"
+		}
+		return fmt.Errorf("%s at step %s: %s; %s", r.Ended, r.Step, why, how)
 	}
 	return nil
 }

@@ -21,7 +21,11 @@ func printPreview(w io.Writer, p reconcile.Preview) {
 	if p.Refused != "" {
 		return
 	}
-	fmt.Fprintf(w, "%s   run %s   %s   %d steps left\n\n", p.Cluster, p.Run, p.Direction, len(p.Steps))
+	left := "steps"
+	if len(p.Steps) == 1 {
+		left = "step"
+	}
+	fmt.Fprintf(w, "%s   run %s   %s   %d %s left\n\n", p.Cluster, p.Run, p.Direction, len(p.Steps), left)
 	for i, s := range p.Steps {
 		marks := ""
 		if s.Hold {

@@ -203,7 +203,7 @@ func (s *scene) specEdited() {
 		s.Fatal(err)
 	}
 	s.put(key, regexp.MustCompile(`(?m)^( *kubernetesVersion: ).*$`).ReplaceAll(was.Data, []byte("${1}1.35.9")))
-	s.stops(c.andAgain(), "somebody else changed the spec in the middle of the step")
+	s.stops(c.andAgain(), "somebody else changed the spec in the middle of the step (", "; once it is taken back, go on with: ")
 	s.do(0, "reconcile", "cluster")
 	s.put(key, was.Data)
 }

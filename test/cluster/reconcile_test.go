@@ -217,7 +217,7 @@ func (s *scene) checkReport(m report.Migration, workers, members int) {
 	if len(wire.Availability) != 1 {
 		s.Fatalf("the report has %d ways to the API; want the kubeconfig's", len(wire.Availability))
 	}
-	if a := wire.Availability[0]; a.Vantage != "operator" || a.Path != "kubeconfig" || a.Sent < 100 || a.LongestGapMs == nil {
+	if a := wire.Availability[0]; a.Vantage != "operator" || a.Path != "kubeconfig" || a.Sent == 0 || a.LongestGapMs == nil {
 		s.Errorf("the report says of availability: %+v", a)
 	}
 }
