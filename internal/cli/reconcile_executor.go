@@ -166,7 +166,11 @@ func (r reality) kops(ctx context.Context) (*bykops.Executor, error) {
 		}
 		cfg.Machines, cfg.Infrastructure = operator, operator
 	}
-	return bykops.New(cfg)
+	executor, err := bykops.New(cfg)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	return executor, nil
 }
 
 func (r reality) client() (kubernetes.Interface, error) {

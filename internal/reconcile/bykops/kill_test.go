@@ -289,7 +289,9 @@ func TestAWSAMigrationThatIsKilledAgainAndAgainEndsLikeOneThatIsNot(t *testing.T
 	s := fromSample(t, "gossip-1.35")
 	f := s.plan(cluster.None)
 	s.release(f)
-	t.Logf("killed %d times", s.again(f))
+	began := time.Now()
+	deaths := s.again(f)
+	t.Logf("killed %d times in %v", deaths, time.Since(began).Round(time.Second))
 	s.checkEnd(f, &story{t: t})
 	if got := len(s.kube.Nodes()); got != 6 {
 		t.Errorf("%d nodes at the end", got)
