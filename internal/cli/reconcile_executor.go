@@ -124,7 +124,7 @@ func (r reality) look(ctx context.Context) (reconcile.World, error) {
 	if err != nil {
 		return reconcile.World{}, err
 	}
-	w := reconcile.World{Facts: facts}
+	w := reconcile.World{Facts: facts, Nodes: reconcile.Living(seen.Cloud.Groups)}
 	for _, s := range now.Starts {
 		w.States = append(w.States, s.State)
 	}

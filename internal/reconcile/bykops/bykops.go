@@ -196,7 +196,7 @@ func (e *Executor) Look(ctx context.Context) (reconcile.World, error) {
 	if err != nil {
 		return reconcile.World{}, err
 	}
-	w := reconcile.World{Facts: facts}
+	w := reconcile.World{Facts: facts, Nodes: reconcile.Living(seen.Cloud.Groups)}
 	for _, s := range p.Starts {
 		s.State.PolicyBridge = bridged
 		s.State.Proven = proven && s.State.API && s.State.Config

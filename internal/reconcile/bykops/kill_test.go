@@ -137,9 +137,11 @@ func (s *scene) mortally(f *killtest.Fuse) func(*bykops.Config) {
 		}
 		c.Kube = kubetest.ClientBy(s.t, s.kube.URL, mortalAPI{by, f})
 		for _, k := range []*bykops.Kops{c.Kops, c.Before} {
-			start := k.Start
+			known := *k
 			k.Start = func(ctx context.Context, args []string, out io.Writer) error {
-				return f.Around(func() error { return start(ctx, args, out) })
+				return f.Around(func() error {
+					return known.Run(ctx, args, func(line string) { fmt.Fprintln(out, line) })
+				})
 			}
 		}
 	}
