@@ -224,7 +224,7 @@ func TestEveryShapeOfClusterGetsThereAndBackFromEveryStep(t *testing.T) {
 						steps++
 					}
 				})
-				stride := 4
+				stride := 7
 				if everyPoint() {
 					stride = 1
 				}

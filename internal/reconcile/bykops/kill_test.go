@@ -225,7 +225,7 @@ func everyPoint() bool { return os.Getenv("MUSTER_EVERY_POINT") != "" }
 // or at a sample of them: make test-kills.
 func TestAMigrationByKopsThatIsKilledAnywhereEndsLikeOneThatIsNot(t *testing.T) {
 	want := undisturbed(t)
-	stride := 53
+	stride := 71
 	if everyPoint() {
 		stride = 1
 	}
