@@ -5,6 +5,9 @@ GOTESTSUM := go tool -modfile=tools/go.mod gotestsum --format pkgname-and-test-f
 AWSTESTS := TestAWS|Test[A-Za-z0-9]*Moto
 AWSPACKAGES = $(sort $(patsubst %,./%,$(dir $(shell grep -rlE --include='*_test.go' '^func $(AWSTESTS)' internal))))
 CROSSINGS := ./internal/reconcile/bykops/
+COMMANDS := ^TestClusterReconcile
+CLUSTERENV = MUSTER_BIN=$(CURDIR)/bin ETCD=$(CURDIR)/bin/etcd KUBE_APISERVER=$(CURDIR)/bin/kube-apiserver \
+  KUBE_CONTROLLER_MANAGER=$(CURDIR)/bin/kube-controller-manager
 LONGLAB := ^TestLab(Faults|RollsBack|WithBridges|EverySample)
 # Tests are compiled as the programs are, so that what both link is compiled once.
 GOTEST := CGO_ENABLED=0 $(GOTESTSUM) -- -trimpath
@@ -63,11 +66,22 @@ test-lab: build moto ## whole clusters of real processes
 test-faults: build moto ## the same with faults on each overlay, on real clusters, and back from every step
 	MUSTER_AWS=1 MUSTER_BIN=$(CURDIR)/bin $(GOTEST) -count=1 -timeout 25m -p 1 -run '$(LONGLAB)' ./test/lab
 
-test-cluster: build kubernetes ## labs with a real control plane: kube-apiserver on each node, and etcd (network namespaces; the first build takes minutes)
-	MUSTER_BIN=$(CURDIR)/bin KUBE_APISERVER=$(CURDIR)/bin/kube-apiserver ETCD=$(CURDIR)/bin/etcd \
-	  $(GOTEST) -count=1 -timeout 30m -p 1 ./test/cluster
+test-cluster: test-cluster-labs test-cluster-reconcile ## on real control planes, which are built the first time
 
-kubernetes: bin/kube-apiserver bin/etcd ## what `muster lab up --apiserver real` runs, into bin/
+test-cluster-labs: build kubernetes ## labs with kube-apiserver on each control-plane node, and etcd (network namespaces)
+	$(CLUSTERENV) $(GOTEST) -count=1 -timeout 20m -p 1 -skip '$(COMMANDS)' ./test/cluster
+
+test-cluster-reconcile: build kubernetes moto ## muster reconcile as a command: machines on an emulated AWS, a real API server
+	MUSTER_AWS=1 $(CLUSTERENV) $(GOTEST) -count=1 -timeout 30m -p 1 -run '$(COMMANDS)' ./test/cluster
+
+test-browser: chromium ## reports of migrations, opened in Debian's Chromium (apt-get installs it where it may)
+	cd test/browser && CGO_ENABLED=0 go test -trimpath -count=1 -timeout 5m ./...
+
+chromium:
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && { apt-get update -q && apt-get install -q -y chromium; } >/dev/null; } || \
+	  echo 'make: chromium is missing and apt-get cannot install it: the tests in a browser say that they skip'
+
+kubernetes: bin/kube-apiserver bin/kube-controller-manager bin/etcd ## what `muster lab up --apiserver real` runs, and the controllers of tests, into bin/
 
 bin/kube-%: test/cluster/kubernetes/go.mod
 	cd $(<D) && go build -ldflags='-s -w -X k8s.io/component-base/version.gitVersion=$(K8SVERSION)' -o $(CURDIR)/$@ k8s.io/kubernetes/cmd/$(@F)
@@ -127,4 +141,4 @@ fuzz: ## every fuzzer for FUZZTIME (default 20s)
 clean: ## remove what build made
 	rm -rf bin packaging/man packaging/completion
 
-.PHONY: help build demo test test-unit test-race test-mesh test-kills test-aws test-aws-looks test-aws-crossings moto test-lab test-faults test-cluster kubernetes test-failover test-soak cross packages test-packages lint bench bench-aws bench-balancer fuzz fuzz-legacy clean
+.PHONY: help build demo test test-unit test-race test-mesh test-kills test-aws test-aws-looks test-aws-crossings moto test-lab test-faults test-cluster test-cluster-labs test-cluster-reconcile test-browser chromium kubernetes test-failover test-soak cross packages test-packages lint bench bench-aws bench-balancer fuzz fuzz-legacy clean

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -204,6 +205,33 @@ func gossipRules(in *Input) {
 	}
 }
 
+var classical = both(gossiping, func(in *Input) { in.Spec.API.LoadBalancer.Class = cluster.LoadBalancerClassic })
+
+// What stands in the way to hybrid and None is no reason not to take kOps 1.36, which
+// leaves such a cluster gossiping: both answers say so.
+func TestReadyForSaysWhatTheReleaseMakesOfTheCluster(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		change  change
+		release cluster.Release
+		want    string
+	}{
+		{"a network load balancer", gossiping, cluster.Release136, "hybrid: its first update narrows the workers' role at once"},
+		{"a classic load balancer", classical, cluster.Release136, "gossip still, since its load balancer is a classic one: nothing changes for workers"},
+		{"no load balancer", both(gossiping, func(in *Input) { in.Spec.API.LoadBalancer = nil }), cluster.Release136, "gossip still, since it has no load balancer, which"},
+		{"gossip for 1.37", classical, cluster.Release137, "nothing: it refuses the cluster"},
+		{"None for 1.37", func(*Input) {}, cluster.Release137, "none still"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			in := healthy()
+			tt.change(&in)
+			if got := ReadyFor(in, Run(in, nil), tt.release).Becomes; !strings.HasPrefix(got, tt.want) {
+				t.Errorf("becomes %q; want %q ...", got, tt.want)
+			}
+		})
+	}
+}
+
 func TestReadyFor(t *testing.T) {
 	tests := []struct {
 		name    string
@@ -213,6 +241,7 @@ func TestReadyFor(t *testing.T) {
 	}{
 		{"None under 1.36 for 1.37", func(*Input) {}, cluster.Release137, true},
 		{"gossip with a network load balancer for 1.36", gossiping, cluster.Release136, true},
+		{"gossip with a classic load balancer for 1.36", classical, cluster.Release136, true},
 		{"gossip for 1.37", gossiping, cluster.Release137, false},
 		{"hybrid for 1.37", hybrid, cluster.Release137, false},
 		{"gossip without a load balancer for 1.36 on AWS", both(gossiping, func(in *Input) { in.Spec.API.LoadBalancer = nil }), cluster.Release136, true},

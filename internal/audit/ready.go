@@ -12,6 +12,8 @@ import (
 type Readiness struct {
 	Release cluster.Release `json:"release"`
 	Ready   bool            `json:"ready"`
+	// Becomes is what kOps of the release makes of the cluster, in words.
+	Becomes string `json:"becomes"`
 	// InTheWay is what must change first, one line each.
 	InTheWay []string `json:"inTheWay"`
 	// Unknown is what decides and could not be looked at; it makes Ready false.
@@ -27,6 +29,7 @@ func ReadyFor(in Input, r Report, release cluster.Release) Readiness {
 		target = cluster.None // what it refuses is the topology itself, said below
 		out.stop("the topology is %s, which kOps %s refuses; move to None with %s first", in.Topology(), release, cluster.Release136)
 	}
+	out.Becomes = in.becomes(target, release)
 	if current, known := in.release(); known && current > release {
 		out.stop("the cluster is configured by kOps %s already", current)
 	}
@@ -48,6 +51,23 @@ func ReadyFor(in Input, r Report, release cluster.Release) Readiness {
 	}
 	out.Ready = len(out.InTheWay) == 0 && len(out.Unknown) == 0
 	return out
+}
+
+// becomes says what a release makes of the cluster, where that is not what it is.
+func (in Input) becomes(target cluster.Topology, release cluster.Release) string {
+	was := in.Topology()
+	switch lb := in.Spec.API.LoadBalancer; {
+	case release >= cluster.Release137 && was != target:
+		return "nothing: it refuses the cluster as it is"
+	case was != target:
+		return fmt.Sprintf("%s: its first update narrows the workers' role at once, while older workers still need it (MU102); muster plan --to %s finds an order that loses none", target, target)
+	case target == cluster.Gossip && lb != nil && in.Spec.Cloud == cluster.AWS:
+		return fmt.Sprintf("%s still, since its load balancer is a classic one: nothing changes for workers, and class Network comes before hybrid and None (MU601)", target)
+	case target == cluster.Gossip:
+		return fmt.Sprintf("%s still, since it has no load balancer, which comes before hybrid and None (MU602)", target)
+	default:
+		return fmt.Sprintf("%s still", target)
+	}
 }
 
 func (r *Readiness) stop(format string, args ...any) {

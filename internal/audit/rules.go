@@ -142,7 +142,7 @@ var rules = []Rule{
 		"see why the targets of that port are not healthy"},
 
 	{"MU601", High, "classic load balancer",
-		"None and hybrid need a network load balancer on AWS; replacing it means minutes without the API from outside, a new kubeconfig, and reissued certificates", kops + "pull/14499",
+		"None and hybrid need a network load balancer on AWS (with a classic one kOps 1.36 leaves the cluster gossiping); replacing it means minutes without the API from outside, a new kubeconfig, and reissued certificates", kops + "pull/14499",
 		"set class Network first, with an outage announced; then export the kubeconfig and delete the classic one by hand"},
 	{"MU602", High, "no load balancer",
 		"without one kOps gives workers no address of the API in None, and does not refuse to", kops + "issues/14711",

@@ -50,7 +50,7 @@ type Config struct {
 	Name string
 
 	// Dial opens a TCP connection; it must return soon after the context ends.
-	// Nil uses net.Dialer.
+	// Nil asks the system.
 	Dial func(context.Context, netip.AddrPort) (net.Conn, error)
 
 	// StaggerDelay is how long a dial may hang before the next server is
@@ -122,19 +122,13 @@ func (c Config) withDefaults() Config {
 	if c.Name != "" {
 		c.Logger = c.Logger.With("balancer", c.Name)
 	}
-	if c.Dial == nil {
-		// Keep-alive is set once, by tune, and not by the dialer before.
-		dialer := net.Dialer{KeepAlive: -1}
-		c.Dial = func(ctx context.Context, addr netip.AddrPort) (net.Conn, error) {
-			return dialer.DialTCP(ctx, "tcp", netip.AddrPort{}, addr)
-		}
-	}
 	return c
 }
 
 // Balancer joins clients to servers. Its methods are safe for concurrent use.
 type Balancer struct {
-	cfg Config
+	cfg  Config
+	dial func(context.Context, time.Time, netip.AddrPort) (net.Conn, error)
 
 	bytesIn, bytesOut atomic.Uint64
 
@@ -173,8 +167,17 @@ type server struct {
 // New returns a Balancer without servers. Until the first Update it resets
 // every connection.
 func New(cfg Config) *Balancer {
+	connect := dial
+	if cfg.Dial != nil {
+		connect = func(ctx context.Context, until time.Time, addr netip.AddrPort) (net.Conn, error) {
+			ctx, cancel := context.WithDeadline(ctx, until)
+			defer cancel()
+			return cfg.Dial(ctx, addr)
+		}
+	}
 	return &Balancer{
 		cfg:     cfg.withDefaults(),
+		dial:    connect,
 		servers: make(map[netip.AddrPort]*server),
 		own:     make(map[netip.AddrPort]bool),
 		moving:  make(chan struct{}, 1),
@@ -236,7 +239,7 @@ func (b *Balancer) Update(set endpoint.Set) error {
 	for addr, links := range leaving {
 		b.cfg.Logger.Info("closing connections", "server", addr, "connections", len(links), "reason", "left the set")
 		for _, l := range links {
-			l.end(false)
+			l.end(nil)
 		}
 	}
 	return nil
@@ -291,6 +294,23 @@ func (b *Balancer) plan(trusting bool) ([]*server, <-chan struct{}, error) {
 	return servers, b.news, nil
 }
 
+// endAll ends the links whose client a listener accepted.
+func (b *Balancer) endAll(ln net.Listener) {
+	var all []*link
+	b.mu.Lock()
+	for _, s := range b.servers {
+		for l := range s.links {
+			if l.listener == ln {
+				all = append(all, l)
+			}
+		}
+	}
+	b.mu.Unlock()
+	for _, l := range all {
+		l.end(nil)
+	}
+}
+
 // adopt takes a link into the books. It refuses if the server left the set
 // while it was being dialled.
 func (b *Balancer) adopt(s *server, l *link) bool {
@@ -310,6 +330,14 @@ func (b *Balancer) release(s *server, l *link) {
 	defer b.mu.Unlock()
 	delete(s.links, l)
 	b.forgetIfGone(s)
+}
+
+// InUse reports whether a client is joined to a server or about to be.
+func (b *Balancer) InUse(addr netip.AddrPort) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s := b.servers[addr]
+	return s != nil && len(s.links)+s.dialing > 0
 }
 
 // Stats is what a Balancer has done since it was made.

@@ -3,6 +3,7 @@ package balance
 import (
 	"context"
 	"net"
+	"syscall"
 	"time"
 )
 
@@ -59,7 +60,7 @@ func (b *Balancer) moveSome(now time.Time) (more bool) {
 	}
 	b.mu.Unlock()
 	for _, l := range closing {
-		l.end(false)
+		l.end(nil)
 	}
 	if len(closing) > 0 {
 		b.cfg.Logger.Debug("closing connections", "connections", len(closing), "reason", "their server drains")
@@ -80,7 +81,7 @@ func (l *link) quiet() bool {
 // silence returns how long ago something was last sent to and received from the
 // other end, where the system can tell.
 func silence(conn net.Conn) (sent, received time.Duration, ok bool) {
-	tcp, is := conn.(*net.TCPConn)
+	tcp, is := conn.(syscall.Conn)
 	if !is {
 		return 0, 0, false
 	}

@@ -294,7 +294,7 @@ func reportReady(s streams, r audit.Readiness, output string) error {
 		if r.Ready {
 			answer = "yes"
 		}
-		fmt.Fprintf(s.out, "ready for kOps %s: %s\n", r.Release, answer)
+		fmt.Fprintf(s.out, "ready for kOps %s: %s\n  becomes     %s\n", r.Release, answer, r.Becomes)
 		for _, line := range r.InTheWay {
 			fmt.Fprintln(s.out, "  in the way  "+line)
 		}

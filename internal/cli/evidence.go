@@ -32,8 +32,8 @@ func (p *printer) verdict(r report.Rehearsal) {
 	p.figures(r)
 	fmt.Fprintln(w, "\nPROGRAMS")
 	for _, prog := range r.Programs {
-		fmt.Fprintf(w, "  %-13s %5.1f MiB  %d modules  overlays: %s  cloud SDKs: %s  (%s)\n", prog.Program, float64(prog.Bytes)/(1<<20),
-			len(prog.Modules), orDash(prog.Overlays), orDash(prog.Clouds), prog.Role)
+		fmt.Fprintf(w, "  %-13s %5.1f MiB  %d modules, %s, %s  (%s)\n", prog.Program, float64(prog.Bytes)/(1<<20),
+			len(prog.Modules), ofWhich(prog.Overlays, "of an overlay"), ofWhich(prog.Clouds, "of cloud SDKs"), prog.Role)
 	}
 	fmt.Fprintln(w, "\nSTEPS")
 	for i, s := range r.Steps {
@@ -41,7 +41,7 @@ func (p *printer) verdict(r report.Rehearsal) {
 		for _, a := range s.Actions {
 			gates += len(a.Gates)
 		}
-		fmt.Fprintf(w, "  %2d  %5.1f s  %2d gates  %s\n", i+1, s.Took.Seconds(), gates, s.Title)
+		fmt.Fprintf(w, "  %2d  %5.1f s  %8s  %s\n", i+1, s.Took.Seconds(), counted(gates, "gate", "gates"), s.Title)
 	}
 	if r.Dir != "" {
 		fmt.Fprintf(w, "\nlogs, configurations and every sample: %s\n", r.Dir)
@@ -74,12 +74,32 @@ func gossipLeft(g report.Gossip) string {
 	if !g.Any() {
 		return "none"
 	}
-	return fmt.Sprintf("%d process, %d ports", len(g.Processes), len(g.Ports))
+	return counted(len(g.Processes), "process", "processes") + ", " + counted(len(g.Ports), "port", "ports")
 }
 
+func counted(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
+
+// orDash lists names in one line.
 func orDash(list []string) string {
 	if len(list) == 0 {
 		return "none"
 	}
 	return strings.Join(list, ", ")
+}
+
+// ofWhich counts modules and names the first, which -o json names all of.
+func ofWhich(list []string, what string) string {
+	switch len(list) {
+	case 0:
+		return "none " + what
+	case 1:
+		return fmt.Sprintf("1 %s (%s)", what, list[0])
+	default:
+		return fmt.Sprintf("%d %s", len(list), what)
+	}
 }

@@ -90,7 +90,7 @@ func (o *planOptions) addTo(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&o.to, "to", "none", "topology to reach: hybrid, none or gossip")
 	f.StringVar(&o.via, "via", "kops", "what carries the plan out: kops, terraform or lab")
-	f.StringVar(&o.endpoints, "endpoints", "balancer", "what workers boot with: balancer, or list (the control plane's addresses behind the worker's own balancer)")
+	f.StringVar(&o.endpoints, "endpoints", string(plan.Balancer), endpointsUsage)
 	f.BoolVar(&o.noBridge, "no-bridge", false, "no step that exists only while the plan runs; workers may have to be replaced twice")
 	f.BoolVar(&o.createBalancer, "create-balancer", false, "a load balancer may be made where the spec asks for none")
 	f.IntVar(&o.maxAway, "max-away", 1, "workers of a group that may be away at once")
@@ -99,6 +99,8 @@ func (o *planOptions) addTo(cmd *cobra.Command) {
 	f.StringVar(&o.whyNot, "why-not", "", "check an `order` of your own, and show where it loses a node")
 	f.StringVar(&o.diff, "diff", "", "show how the plan differs from the one in `file`")
 }
+
+const endpointsUsage = "what workers boot with: load-balancer, or list (the control plane's addresses behind the worker's own balancer)"
 
 func ideaHelp() string {
 	var b strings.Builder
@@ -121,7 +123,7 @@ func (o *planOptions) ask() (plan.Ask, error) {
 	case !slices.Contains(plan.Executors(), a.Via):
 		return a, usagef("--via %q; want kops, terraform or lab", o.via)
 	case a.Endpoints != plan.Balancer && a.Endpoints != plan.Addresses:
-		return a, usagef("--endpoints %q; want balancer or list", o.endpoints)
+		return a, usagef("--endpoints %q; want load-balancer or list", o.endpoints)
 	case o.maxAway < 1:
 		return a, usagef("--max-away %d; want 1 or more", o.maxAway)
 	case countSet(o.explain, o.whyNot, o.diff) > 1:
@@ -209,7 +211,11 @@ func (o *planOptions) write(s streams, f plan.File, story []string) error {
 	}
 	fmt.Fprintf(s.err, "muster: wrote %s\n", path)
 	if (format == "yaml" || format == "json") && f.Problem.To != cluster.Gossip && len(f.Steps) > 0 {
-		fmt.Fprintf(s.err, "muster: next: muster rehearse, with the same cluster and --plan %s\n", path)
+		next := "muster rehearse, with the same cluster and --plan " + path
+		if f.Problem.Via == plan.Lab {
+			next = "muster reconcile lab --plan " + path + ", with the same --dir as muster lab up"
+		}
+		fmt.Fprintf(s.err, "muster: next: %s\n", next)
 	}
 	return nil
 }

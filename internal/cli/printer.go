@@ -16,17 +16,18 @@ import (
 	"github.com/muster-dev/muster/internal/report"
 )
 
-// A printer shows a rehearsal while it runs: on a terminal one line that is
+// A printer shows a rehearsal while it runs: on a terminal a few lines that are
 // redrawn under those that stay, elsewhere plain lines. It implements
 // rehearse.Progress.
 type printer struct {
 	out      io.Writer // where evidence goes
-	err      io.Writer // where progress goes
 	terminal bool
 	verbose  bool
 	began    time.Time
 
 	mu     sync.Mutex // guards what follows
+	screen live.Screen
+	api    string // what serves the API
 	number int
 	steps  int
 	title  string
@@ -34,11 +35,10 @@ type printer struct {
 	pulse  rehearse.Pulse
 	last   rehearse.Pulse
 	spark  []int
-	drawn  bool
 }
 
 func newPrinter(out, err io.Writer, verbose bool) *printer {
-	return &printer{out: out, err: err, terminal: isTerminal(err), verbose: verbose, began: time.Now()}
+	return &printer{out: out, screen: live.Screen{Out: err}, terminal: live.Redraws(err), verbose: verbose, began: time.Now()}
 }
 
 // isTerminal reports whether w is a terminal that can redraw a line.
@@ -53,38 +53,41 @@ func isTerminal(w io.Writer) bool {
 
 // line prints a line that stays. The caller holds mu.
 func (p *printer) line(format string, args ...any) {
-	p.clear()
-	fmt.Fprintf(p.err, format+"\n", args...)
+	if !p.terminal {
+		fmt.Fprintf(p.screen.Out, format+"\n", args...)
+		return
+	}
+	p.screen.Above(fmt.Sprintf(format, args...))
 	p.draw()
 }
 
-func (p *printer) clear() {
-	if p.drawn {
-		fmt.Fprint(p.err, "\r\x1b[K")
-		p.drawn = false
-	}
-}
-
-// draw redraws the live line.
+// draw redraws the live lines. The caller holds mu.
 func (p *printer) draw() {
 	if !p.terminal || p.number == 0 {
 		return
 	}
-	paths := fmt.Sprintf("name %d/%d", p.pulse.Working[probe.ByName], p.pulse.Workers)
-	if n, ok := p.pulse.Working[probe.LoadBalancer]; ok {
-		paths += fmt.Sprintf("  lb %d/%d", n, p.pulse.Workers)
+	now := p.pulse
+	ways := fmt.Sprintf("name %d/%d", now.Working[probe.ByName], now.Workers)
+	if n, ok := now.Working[probe.LoadBalancer]; ok {
+		ways += fmt.Sprintf("   load balancer %d/%d", n, now.Workers)
 	}
-	if n, ok := p.pulse.Working[probe.LocalBalancer]; ok { // kOps's own workers have none
-		paths += fmt.Sprintf("  local %d/%d", n, p.pulse.Workers)
+	if n, ok := now.Working[probe.LocalBalancer]; ok { // kOps's own workers have none
+		ways += fmt.Sprintf("   local balancer %d/%d", n, now.Workers)
 	}
-	fmt.Fprintf(p.err, "  %d/%d %s  |  %s  |  %d sent %d failed %s", p.number, p.steps, p.acting, paths, p.pulse.Sent, p.pulse.Failed, live.Sparkline(p.spark))
-	p.drawn = true
+	p.screen.Draw([]string{
+		fmt.Sprintf(" step    %d/%d  %s   %s", p.number, p.steps, p.title, time.Since(p.began).Round(time.Second)),
+		" now     " + p.acting,
+		" paths   " + ways,
+		fmt.Sprintf(" probes  %d sent   %d failed   longest gap %s   %s", now.Sent, now.Failed, gap(now.Longest), live.Sparkline(p.spark)),
+	})
 }
 
 // audit says what a spec is before anything starts, and from where it goes.
-func (p *printer) audit(file string, c *cluster.Cluster, start, to cluster.Topology, overlay lab.Overlay) {
+func (p *printer) audit(cfg rehearse.Config) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.api = cfg.API()
+	c, start := cfg.Cluster, cfg.Start()
 	was, is := c.Topology(cluster.Release135), c.Topology(cluster.Release136)
 	topology := string(was)
 	if was != is {
@@ -100,11 +103,11 @@ func (p *printer) audit(file string, c *cluster.Cluster, start, to cluster.Topol
 	}
 	p.line("%s   %s   (%s)   %s   %s", c.Name, topology, why, c.Cloud, balancer)
 	from := ""
-	if start != cluster.None && overlay != lab.Native {
-		from = fmt.Sprintf("from %s over %s ", start, overlay)
+	if start != cluster.None && cfg.Overlay != lab.Native {
+		from = fmt.Sprintf("from %s over %s ", start, cfg.Overlay)
 	}
-	p.line("  %s: %d control-plane nodes, %d workers in %d groups; rehearsing %sto %s", file,
-		c.Size(cluster.RoleControlPlane), c.Size(cluster.RoleNode), len(c.GroupsOf(cluster.RoleNode)), from, to)
+	p.line("  %s: %s, %s in %s; rehearsing %sto %s", cfg.File, counted(c.Size(cluster.RoleControlPlane), "control-plane node", "control-plane nodes"),
+		counted(c.Size(cluster.RoleNode), "worker", "workers"), counted(len(c.GroupsOf(cluster.RoleNode)), "group", "groups"), from, cfg.To)
 }
 
 func orNone(s string) string {
@@ -119,7 +122,7 @@ func (p *printer) Started(layout lab.Layout, steps, processes int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.steps = steps
-	p.line("  lab: %d nodes, %d processes on %s, API server: built in (%.1f s)", len(layout.Nodes), processes, layout.Network, time.Since(p.began).Seconds())
+	p.line("  lab: %d nodes, %d processes on %s, API server: %s (%.1f s)", len(layout.Nodes), processes, layout.Network, p.api, time.Since(p.began).Seconds())
 }
 
 // Step implements rehearse.Progress.
@@ -175,7 +178,6 @@ func (p *printer) Watch(now rehearse.Pulse) {
 			p.spark = p.spark[1:]
 		}
 	}
-	p.clear()
 	p.draw()
 }
 
@@ -185,6 +187,8 @@ func milliseconds(d time.Duration) string { return fmt.Sprintf("%d ms", d.Millis
 func (p *printer) finish() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.clear()
+	if p.terminal {
+		p.screen.Clear()
+	}
 	p.number = 0
 }

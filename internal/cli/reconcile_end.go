@@ -35,10 +35,6 @@ func (o *reconcileOptions) explained(err error) error {
 
 // ended says how a run ended, and makes an exit code of it.
 func (o *reconcileOptions) ended(s streams, r reconcile.Result, cfg reconcile.Config) error {
-	next := "muster reconcile cluster " + o.name + " --yes"
-	if o.dir != "" {
-		next = "muster reconcile lab " + o.again() + " --yes"
-	}
 	say := func(format string, args ...any) {
 		if o.output != "json" {
 			fmt.Fprintf(s.out, format+"\n", args...)
@@ -48,16 +44,21 @@ func (o *reconcileOptions) ended(s streams, r reconcile.Result, cfg reconcile.Co
 	case reconcile.EndedNothing:
 		say("nothing to do: %s", r.Why)
 	case reconcile.EndedDone:
-		say("done   %s is %s   %d steps", o.name, cfg.Plan.Problem.To, len(cfg.Plan.Steps))
+		say("done   %s has topology %s   %d steps", o.name, cfg.Plan.Problem.To, len(cfg.Plan.Steps))
+		say("evidence: muster report cluster %s -o %s.html", o.again(), o.name)
 	case reconcile.EndedReturned:
 		say("back   %s is where it was after step %d", o.name, cfg.To)
 	case reconcile.EndedAborted:
 		say("aborted   %s: nothing of the plan is up that was to be there only for a while", o.name)
+	case reconcile.EndedHolding, reconcile.EndedPaused:
+		return fmt.Errorf("%s; then go on with: %s", r.Why, o.onwards(cfg.Direction))
 	default:
 		for _, line := range r.Changed {
 			say("  %s", line)
 		}
-		return fmt.Errorf("%s at step %s: %s; go on with: %s", r.Ended, r.Step, r.Why, next)
+		// An action that is all of its step is called what the step is.
+		_, title, _ := strings.Cut(r.Step, ", ")
+		return fmt.Errorf("%s at step %s: %s; go on with: %s", r.Ended, r.Step, strings.TrimPrefix(r.Why, title+": "), o.onwards(cfg.Direction))
 	}
 	return nil
 }

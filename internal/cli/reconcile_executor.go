@@ -11,6 +11,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/spf13/cobra"
 	"k8s.io/client-go/kubernetes"
@@ -44,6 +45,10 @@ type executorFlags struct {
 	targetDir  string
 	confirmed  []string
 	probeImage string
+	interval   time.Duration
+	join       time.Duration
+	drain      time.Duration
+	apply      time.Duration
 }
 
 func (x *executorFlags) addTo(cmd *cobra.Command) {
@@ -54,7 +59,25 @@ func (x *executorFlags) addTo(cmd *cobra.Command) {
 	f.StringVar(&x.context, "context", "", "`name` of the kubeconfig's context (default: its current one)")
 	f.StringVar(&x.targetDir, "target-dir", "", "`directory` that kops update cluster --target=terraform wrote, to be looked at before it is applied")
 	f.StringSliceVar(&x.confirmed, "confirmed", nil, "`steps`, by name, that you have seen done, of those that no look at a cluster shows (plans via terraform)")
+	f.DurationVar(&x.interval, "interval", 0, "pause between two looks at the cluster, each of which asks the cloud about twenty times (default 5s; via terraform 30s)")
+	f.DurationVar(&x.join, "join-timeout", 5*time.Minute, "how long a new node may take from its start until it works; then it is removed and the run stops")
+	f.DurationVar(&x.drain, "drain-timeout", 15*time.Minute, "how long one node may take to be drained, its pods' grace periods included; then the run stops")
+	f.DurationVar(&x.apply, "apply-timeout", 2*time.Hour, "how long a step may take to be applied by somebody else; then the run stops (plans via terraform)")
 	f.StringVar(&x.probeImage, "probe-image", "", "`image` with muster as its entry point, to measure from workers with (default: workers do not measure)")
+}
+
+// check refuses times that cannot be meant.
+func (x *executorFlags) check() error {
+	for _, d := range []struct {
+		flag string
+		is   time.Duration
+		can  bool // be left at 0
+	}{{"interval", x.interval, true}, {"join-timeout", x.join, false}, {"drain-timeout", x.drain, false}, {"apply-timeout", x.apply, false}} {
+		if d.is < 0 || d.is == 0 && !d.can {
+			return usagef("--%s %v; want a time such as 90s or 15m", d.flag, d.is)
+		}
+	}
+	return nil
 }
 
 // equip chooses what carries a plan out, and what measures meanwhile.
@@ -88,7 +111,7 @@ func (o *reconcileOptions) equip(ctx context.Context, cfg *reconcile.Config, st 
 	}
 	r := reality{flags: o.executorFlags, state: o.state, store: st, spec: seen.Spec, before: cfg.Plan.KopsVersion(), provider: provider, problem: cfg.Plan.Problem, dry: !o.yes || o.shadow}
 	if via == plan.Terraform {
-		cfg.Executor = byhand.New(byhand.Config{Problem: cfg.Plan.Problem, Look: r.look, TargetDir: o.targetDir, Confirmed: o.confirmed})
+		cfg.Executor = byhand.New(byhand.Config{Problem: cfg.Plan.Problem, Look: r.look, TargetDir: o.targetDir, Confirmed: o.confirmed, Within: o.apply, Every: o.interval})
 	} else if cfg.Executor, err = r.kops(ctx); err != nil {
 		return err
 	}
@@ -104,7 +127,7 @@ type reality struct {
 	state    string
 	store    store.Store
 	spec     *cluster.Cluster
-	before   string // version of the kOps that had applied it when the plan was made
+	before   string // the version of the kOps that had updated it when the plan was made
 	provider cloud.Provider
 	problem  plan.Problem
 	dry      bool // nothing is going to be done
@@ -138,7 +161,10 @@ func (r reality) via() kubeapi.Config {
 // kops makes the executor that works with the operator's kops. A dry run does
 // without what only acting needs.
 func (r reality) kops(ctx context.Context) (*bykops.Executor, error) {
-	cfg := bykops.Config{Problem: r.problem, Store: r.store, Provider: r.provider, Overlay: bykops.Gossip{Spec: r.spec, Via: r.via()}}
+	cfg := bykops.Config{
+		Problem: r.problem, Store: r.store, Provider: r.provider, Overlay: bykops.Gossip{Spec: r.spec, Via: r.via()},
+		JoinWithin: r.flags.join, DrainWithin: r.flags.drain, Poll: r.flags.interval,
+	}
 	var err error
 	if cfg.Kops, err = bykops.FindKops(ctx, r.flags.kops, r.state, cluster.Release136); err != nil && !r.dry {
 		return nil, usageError{err}

@@ -48,8 +48,11 @@ func printPreview(w io.Writer, p reconcile.Preview) {
 				}
 			}
 		}
-		if s.Unknown != "" {
+		switch {
+		case s.Unknown != "":
 			fmt.Fprintf(w, "       cannot be said yet: %s\n", s.Unknown)
+		case len(s.Actions) == 0:
+			fmt.Fprintf(w, "       nothing now; what the steps before it leave decides\n")
 		}
 	}
 }

@@ -76,7 +76,7 @@ func (o *rehearseOptions) addTo(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&o.to, "to", "none", "topology to reach: hybrid or none")
 	f.StringVar(&o.plan, "plan", "", "rehearse the plan in `file`, and reach what it reaches")
-	f.StringVar(&o.endpoints, "endpoints", "load-balancer", "what workers boot with: load-balancer, or list (the control plane's addresses behind the worker's own balancer)")
+	f.StringVar(&o.endpoints, "endpoints", string(plan.Balancer), endpointsUsage)
 	f.StringVar(&o.overlay, "overlay", "", overlayUsage)
 	f.StringVar(&o.fault, "fault", "", "`kind` of fault to inject half-way")
 	f.BoolVar(&o.netns, "netns", false, "give each node a network namespace and its own /etc/hosts (Linux, root)")
@@ -101,7 +101,7 @@ func (o rehearseOptions) validate() (cluster.Topology, error) {
 	if o.to != string(cluster.Hybrid) && o.to != string(cluster.None) {
 		return "", usagef("--to %q; want hybrid or none", o.to)
 	}
-	if o.endpoints != "load-balancer" && o.endpoints != "list" {
+	if !slices.Contains([]plan.Endpoints{plan.Balancer, plan.Addresses}, plan.Endpoints(o.endpoints)) {
 		return "", usagef("--endpoints %q; want load-balancer or list", o.endpoints)
 	}
 	if o.output != "" && o.output != "json" {
@@ -114,6 +114,9 @@ func (o rehearseOptions) validate() (cluster.Topology, error) {
 	}
 	return cluster.Topology(o.to), rehearse.CheckFault(o.fault)
 }
+
+// list reports whether workers boot with the control plane's own addresses.
+func (o *rehearseOptions) list() bool { return o.endpoints == string(plan.Addresses) }
 
 // subject is one cluster to rehearse.
 type subject struct {
@@ -236,7 +239,7 @@ func (o *rehearseOptions) readPlan(ctx context.Context, name string) (plan.File,
 		return file, usagef("--plan %s: it leads to %s by %d steps; want a plan to hybrid or none", o.plan, file.Problem.To, len(file.Steps))
 	}
 	if file.Problem.Endpoints == plan.Addresses {
-		o.endpoints = "list"
+		o.endpoints = string(plan.Addresses)
 	}
 	return file, nil
 }
@@ -286,10 +289,12 @@ func rehearseOne(ctx context.Context, o rehearseOptions, to cluster.Topology, s 
 		Programs: programs,
 		Netns:    o.netns,
 		Progress: p,
+
+		Kubernetes: o.kubernetes,
 	}
-	p.audit(file, c, cfg.Start(), to, overlay)
+	p.audit(cfg)
 	switch {
-	case o.endpoints == "list":
+	case o.list():
 		// The lab builds what the workers are given, and no more.
 		c.API.LoadBalancer = nil
 	case s.plan != nil && c.API.LoadBalancer == nil:
@@ -301,7 +306,7 @@ func rehearseOne(ctx context.Context, o rehearseOptions, to cluster.Topology, s 
 		return none, refusal{s.refused}
 	}
 	// What the spec says of load balancers, a plan has answered already.
-	if reasons := rehearse.Refusals(c, to, o.endpoints == "list" || s.plan != nil); len(reasons) > 0 {
+	if reasons := rehearse.Refusals(c, to, o.list() || s.plan != nil); len(reasons) > 0 {
 		return none, refusal{errors.New(strings.Join(reasons, "; "))}
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {

@@ -60,10 +60,7 @@ func rehearseCluster(ctx context.Context, s streams, o rehearseOptions, flags st
 	if _, err := o.validate(); err != nil {
 		return usageError{err}
 	}
-	questions := planOptions{to: o.to, via: string(via), endpoints: "balancer", maxAway: 1, output: "text"}
-	if o.endpoints == "list" {
-		questions.endpoints = "list"
-	}
+	questions := planOptions{to: o.to, via: string(via), endpoints: o.endpoints, maxAway: 1, output: "text"}
 	ask, err := questions.ask()
 	if err != nil {
 		return err
@@ -84,7 +81,7 @@ func rehearseCluster(ctx context.Context, s streams, o rehearseOptions, flags st
 		o.overlay = string(lab.KopsOverlayOf(seen.Spec))
 	}
 	one := subject{from: flags.state, spec: seen.Spec, plan: &chosen}
-	if o.endpoints != "list" { // with a list, what runs on workers is muster-agent
+	if !o.list() { // with a list, what runs on workers is muster-agent
 		one.boots = bootsOf(seen.Cloud)
 	}
 	switch {

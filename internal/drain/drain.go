@@ -135,7 +135,7 @@ func Node(ctx context.Context, c Config, name string, say func(line string)) err
 	case ctx.Err() != nil:
 		err = ctx.Err()
 	case within.Err() != nil:
-		err = fmt.Errorf("not done after %v", c.Within)
+		err = fmt.Errorf("not done after %v", c.Within.Round(time.Millisecond))
 	}
 	// The deadline has passed, and what blocks is still worth a look.
 	looking, stop := context.WithTimeout(context.WithoutCancel(ctx), lookFor)

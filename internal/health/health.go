@@ -2,13 +2,14 @@
 //
 // A [Checker] asks every target over HTTPS once an interval, on a connection
 // that it keeps, and again at once when somebody reports that a connection to
-// it failed. The certificate is verified against the cluster's own authority
+// it failed. One that is up and that this node does not use is asked every
+// third interval. The certificate is verified against the cluster's own authority
 // and server name, so an address that somebody else answers on is down.
 //
 // The package does not decide which servers are used: package endpoint does,
 // and it also knows what it means when all of them look down.
 //
-// What callers rely on, with the default times:
+// What callers rely on of servers in use, with the default times:
 //
 //   - a server that vanishes without a word is down within 2 s, one that accepts
 //     connections and says nothing within 2.5 s, one that refuses them within
@@ -19,107 +20,18 @@
 package health
 
 import (
-	"cmp"
+	"bytes"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
-	"errors"
 	"fmt"
-	"log/slog"
 	"maps"
-	"net"
 	"net/http"
 	"net/netip"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/muster-dev/muster/internal/endpoint"
 )
-
-// Config says how a Checker asks. ServerName and Roots are required.
-type Config struct {
-	// ServerName is the name that every target's certificate must carry, and
-	// the Host of each request. Targets are addresses; no name is resolved.
-	ServerName string
-
-	// Roots holds the cluster's certificate authority. It is required: the
-	// system's roots say nothing about a cluster's API servers.
-	Roots *x509.CertPool
-
-	// Path is what is asked for. Default "/readyz". An API server fails it as
-	// soon as it begins to shut down, well before it closes connections.
-	Path string
-
-	// Interval is the time between the end of one check and the start of the
-	// next, at most; each is shortened by up to a tenth, and to the moment at
-	// which the other servers are checked. Default 1 s. It bounds how long
-	// a change goes unseen. While every server is down it is a quarter of that, or
-	// a tenth after a probe that waited in vain: a node that is cut off has
-	// nothing else to wait for.
-	Interval time.Duration
-
-	// Timeout bounds the probe that decides, connection and TLS included.
-	// Default 1 s. Probes before the deciding one get two fifths of it, and so
-	// does every connection, which should still be enough for a healthy server
-	// far away: a first packet that was lost is sent again only after a second,
-	// and a new probe finds out sooner.
-	Timeout time.Duration
-
-	// Fall is how many probes in a row must go unanswered before a server is
-	// down; the later ones follow at once, not an interval apart. Default 2.
-	// Each one more adds two fifths of Timeout to the time to notice.
-	Fall int
-
-	// Rise is how many checks in a row a server that was down or draining must
-	// answer before it is up. Default 1.
-	Rise int
-
-	// ClientCertificate returns the certificate to present to servers that ask
-	// for one. Nil presents none: an API server that knows no anonymous user
-	// then answers 401 even while it is not ready, and counts as up.
-	ClientCertificate func(*tls.CertificateRequestInfo) (*tls.Certificate, error)
-
-	// Dial opens a TCP connection; it must return soon after the context ends.
-	// Nil uses net.Dialer.
-	Dial func(context.Context, netip.AddrPort) (net.Conn, error)
-
-	// Logger receives each change of health once. Nil discards.
-	Logger *slog.Logger
-}
-
-func (c Config) withDefaults() Config {
-	c.Path = cmp.Or(c.Path, "/readyz")
-	c.Interval = cmp.Or(c.Interval, time.Second)
-	c.Timeout = cmp.Or(c.Timeout, time.Second)
-	c.Fall = cmp.Or(c.Fall, 2)
-	c.Rise = cmp.Or(c.Rise, 1)
-	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
-	if c.Dial == nil {
-		c.Dial = func(ctx context.Context, addr netip.AddrPort) (net.Conn, error) {
-			return new(net.Dialer).DialTCP(ctx, "tcp", netip.AddrPort{}, addr)
-		}
-	}
-	return c
-}
-
-// validate reports every fault of a config whose defaults are filled in.
-func (c Config) validate() error {
-	var errs []error
-	fault := func(bad bool, format string, args ...any) {
-		if bad {
-			errs = append(errs, fmt.Errorf("health check: "+format, args...))
-		}
-	}
-	fault(c.ServerName == "", "no server name; give the name in the API servers' certificates")
-	fault(c.Roots == nil, "no certificate authority; give the cluster's CA certificate")
-	fault(!strings.HasPrefix(c.Path, "/"), "path %q does not start with \"/\"", c.Path)
-	fault(c.Interval < 0, "interval %s is negative", c.Interval)
-	fault(c.Timeout < 0, "timeout %s is negative", c.Timeout)
-	fault(c.Fall < 0, "fall %d is negative", c.Fall)
-	fault(c.Rise < 0, "rise %d is negative", c.Rise)
-	return errors.Join(errs...)
-}
 
 // Result is what the checks of one server have shown.
 type Result struct {
@@ -138,7 +50,7 @@ type Result struct {
 type Checker struct {
 	cfg     Config
 	prober  *prober
-	wake    chan struct{} // the targets changed
+	wake    chan struct{} // the targets changed, or all are down
 	changed chan struct{}
 
 	mu      sync.Mutex
@@ -146,15 +58,6 @@ type Checker struct {
 	results map[netip.AddrPort]Result    // same keys as targets
 	spoke   map[netip.AddrPort]time.Time // when a target last let anything be heard
 	held    map[*target]verdict          // see publish
-	round   time.Time                    // when the targets are checked next; see pause
-}
-
-// verdict is what the probes of one target have come to.
-type verdict struct {
-	health endpoint.Health
-	reason string
-	rtt    time.Duration
-	mute   time.Time // since when nothing came back; zero if something did
 }
 
 // New returns a Checker without targets. It fails if cfg is not usable.
@@ -168,6 +71,10 @@ func New(cfg Config) (*Checker, error) {
 		return nil, fmt.Errorf("health check: server name %q and path %q: %w", cfg.ServerName, cfg.Path, err)
 	}
 	ask.Header.Set("User-Agent", "muster-health")
+	var written bytes.Buffer
+	if err := ask.Write(&written); err != nil {
+		return nil, fmt.Errorf("health check: server name %q and path %q: %w", cfg.ServerName, cfg.Path, err)
+	}
 	return &Checker{
 		cfg: cfg,
 		prober: &prober{
@@ -179,8 +86,9 @@ func New(cfg Config) (*Checker, error) {
 				GetClientCertificate: cfg.ClientCertificate,
 				MinVersion:           tls.VersionTLS12,
 			},
-			ask:  ask,
-			path: cfg.Path,
+			ask:     ask,
+			written: written.Bytes(),
+			path:    cfg.Path,
 		},
 		wake:    make(chan struct{}, 1),
 		changed: make(chan struct{}, 1),
@@ -201,6 +109,9 @@ func (c *Checker) Run(ctx context.Context) error {
 			stop()
 		}
 	}()
+	next := time.Now().Add(c.interval())
+	turns := time.NewTimer(time.Until(next))
+	defer turns.Stop()
 	for {
 		wanted := c.wanted()
 		for t, stop := range stops {
@@ -220,7 +131,15 @@ func (c *Checker) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-turns.C:
+			c.turn()
 		case <-c.wake:
+		}
+		// Once every server is down, the next turn comes sooner than was planned.
+		now, wait := time.Now(), c.interval()
+		if !now.Before(next) || now.Add(wait).Before(next) {
+			next = now.Add(wait)
+			turns.Reset(wait)
 		}
 	}
 }
@@ -284,126 +203,6 @@ func (c *Checker) Results() map[netip.AddrPort]Result {
 // Changed returns a channel for one reader. It yields after a Health or a
 // Reason changed, once for any number of changes since it was last read.
 func (c *Checker) Changed() <-chan struct{} { return c.changed }
-
-// publish notes a verdict on t, unless t is no target any more.
-//
-// That a server fell silent is held back until another has been heard since, or
-// all have fallen silent: then the fault is more likely here, and whoever reads
-// the results must learn of all at once. Otherwise a node whose network fails
-// for a moment, or a control plane too busy to answer any check in time, would
-// lose one server after the other, each with all its connections (k3s#10240).
-func (c *Checker) publish(t *target, v verdict) {
-	c.mu.Lock()
-	if c.targets[t.addr] != t {
-		c.mu.Unlock()
-		return
-	}
-	delete(c.held, t)
-	news := false
-	if v.health == endpoint.Down && !v.mute.IsZero() && c.results[t.addr].Health != endpoint.Down {
-		c.held[t] = v
-	} else {
-		news = c.note(t, v)
-	}
-	news = c.release() || news
-	c.mu.Unlock()
-	if news {
-		signal(c.changed)
-	}
-}
-
-// heard notes that a target let something be heard.
-func (c *Checker) heard(t *target) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.targets[t.addr] == t {
-		c.spoke[t.addr] = time.Now()
-	}
-}
-
-// askOthers has the servers beside t checked now, for whether they answer decides
-// what it means that t does not; waiting for their turn would lengthen every
-// silence by as much.
-func (c *Checker) askOthers(t *target) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for addr, other := range c.targets {
-		if other != t && c.results[addr].Health != endpoint.Down {
-			signal(other.nudged)
-		}
-	}
-}
-
-// release notes the verdicts that need not be held back any more. Called with mu
-// held, as is note.
-func (c *Checker) release() (news bool) {
-	silent := 0
-	for _, t := range c.targets {
-		if _, held := c.held[t]; held || c.results[t.addr].Health == endpoint.Down {
-			silent++
-		}
-	}
-	for t, v := range c.held {
-		alone := true
-		for a, at := range c.spoke {
-			alone = alone && (a == t.addr || at.Before(v.mute))
-		}
-		if !alone || silent == len(c.targets) {
-			delete(c.held, t)
-			news = c.note(t, v) || news
-		}
-	}
-	return news
-}
-
-// note makes a verdict the result and reports whether it is news.
-func (c *Checker) note(t *target, v verdict) (news bool) {
-	was := c.results[t.addr]
-	is := Result{Health: v.health, Reason: v.reason, Since: was.Since, RTT: cmp.Or(v.rtt, was.RTT)}
-	if v.health != was.Health {
-		is.Since = time.Now()
-	}
-	c.results[t.addr] = is
-	if v.health == was.Health && v.reason == was.Reason {
-		return false
-	}
-	level := slog.LevelInfo
-	if v.health.Away() {
-		level = slog.LevelWarn
-	}
-	c.cfg.Logger.Log(context.Background(), level, "server health",
-		"server", t.addr, "from", was.Health, "to", v.health, "reason", v.reason)
-	return true
-}
-
-// pause is how long to wait, at most an interval, for the next check of a server.
-// Servers are checked together, since most of what a check costs an idle machine is
-// waking up.
-func (c *Checker) pause(waited bool, now time.Time) time.Duration {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	most := jittered(c.interval(waited))
-	if !now.Before(c.round) {
-		c.round = now.Add(most)
-	}
-	return min(most, c.round.Sub(now))
-}
-
-// interval is the time to the next check of a server. Where the last one waited in
-// vain it has used up time enough.
-//
-// Called with mu held.
-func (c *Checker) interval(waited bool) time.Duration {
-	for _, r := range c.results {
-		if r.Health != endpoint.Down {
-			return c.cfg.Interval
-		}
-	}
-	if waited {
-		return c.cfg.Interval / 10
-	}
-	return c.cfg.Interval / 4
-}
 
 // signal makes ch readable if it is not already.
 func signal(ch chan struct{}) {

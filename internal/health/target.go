@@ -2,7 +2,6 @@ package health
 
 import (
 	"context"
-	"math/rand/v2"
 	"net/netip"
 	"time"
 
@@ -13,11 +12,12 @@ import (
 // when the first one left a doubt or somebody reported a failed connection.
 const recheckPause = 150 * time.Millisecond
 
-// target checks one server. All but the channels belongs to the goroutine in run.
+// target checks one server. What is not said to be otherwise belongs to the goroutine in run.
 type target struct {
 	addr     netip.AddrPort
 	reported chan struct{} // holds one report that no probe has answered yet
-	nudged   chan struct{} // holds one wish for a check out of turn
+	due      chan struct{} // holds one wish for a check
+	passed   int           // turns that were let pass; guarded by Checker.mu
 
 	judge judge
 	kept  *link
@@ -28,7 +28,7 @@ func newTarget(addr netip.AddrPort, fall, rise int) *target {
 	return &target{
 		addr:     addr,
 		reported: make(chan struct{}, 1),
-		nudged:   make(chan struct{}, 1),
+		due:      make(chan struct{}, 1),
 		judge:    judge{fall: fall, rise: rise},
 	}
 }
@@ -57,7 +57,7 @@ func (t *target) run(ctx context.Context, c *Checker) {
 			sleep(ctx, recheckPause-time.Since(began))
 		case settled:
 			c.publish(t, verdict{t.judge.health, t.judge.reason, rtt, t.mute})
-			if t.rest(ctx, c.pause(o.timedOut, time.Now())) {
+			if t.rest(ctx) {
 				sleep(ctx, recheckPause-time.Since(began))
 			}
 		}
@@ -84,22 +84,19 @@ func (t *target) forget() {
 	}
 }
 
-// rest waits for d to pass, for a nudge or for ctx to end. It returns early, with true, when a
+// rest waits until a check is due or ctx ends. It returns early, with true, when a
 // connection to a server that is not down is reported as failed; the kept
 // connection is then no witness. What is down already keeps its pace: reports
 // come with every client that knocks, and a server that is struggling back up
 // must not be asked more often for that.
-func (t *target) rest(ctx context.Context, d time.Duration) (reported bool) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
+func (t *target) rest(ctx context.Context) (reported bool) {
 	reports := t.reported
 	if t.judge.health == endpoint.Down {
 		reports = nil
 	}
 	select {
 	case <-ctx.Done():
-	case <-timer.C:
-	case <-t.nudged:
+	case <-t.due:
 	case <-reports:
 		t.forget()
 		return true
@@ -114,11 +111,4 @@ func sleep(ctx context.Context, d time.Duration) {
 	case <-ctx.Done():
 	case <-timer.C:
 	}
-}
-
-// jittered shortens d by up to a tenth, so that the checks of a thousand nodes
-// that started together drift apart. It never lengthens: the promise of how
-// soon a dead server is found counts on that.
-func jittered(d time.Duration) time.Duration {
-	return d - rand.N(d/10+1)
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -27,10 +28,17 @@ func bubble(t *testing.T, f func(*testing.T, *network, *health.Checker)) {
 // bubbleOf is bubble with several servers.
 func bubbleOf(t *testing.T, servers []netip.AddrPort, f func(*testing.T, *network, *health.Checker)) {
 	t.Helper()
+	bubbleWith(t, health.Config{}, servers, f)
+}
+
+// bubbleWith is bubbleOf with more of a configuration.
+func bubbleWith(t *testing.T, cfg health.Config, servers []netip.AddrPort, f func(*testing.T, *network, *health.Checker)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		ca := newAuthority(t)
 		n := newNetwork(ca.good(), servers...)
-		c, err := health.New(health.Config{ServerName: serverName, Roots: ca.pool(), Dial: n.dial})
+		cfg.ServerName, cfg.Roots, cfg.Dial = serverName, ca.pool(), n.dial
+		c, err := health.New(cfg)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -249,6 +257,70 @@ func TestConnectionIsKeptBetweenChecks(t *testing.T) {
 				t.Errorf("%d requests over %d connections in a minute; want 60 to 70 over 1", s.requests, s.dials)
 			}
 		})
+	})
+}
+
+// Most of what an idle node spends is checks.
+func TestAServerThatIsNotInUseIsAskedEveryThirdTimeWhileItIsUp(t *testing.T) {
+	var used atomic.Bool
+	cfg := health.Config{Unused: func(netip.AddrPort) bool { return !used.Load() }}
+	bubbleWith(t, cfg, []netip.AddrPort{first}, func(t *testing.T, n *network, c *health.Checker) {
+		asked := func(in time.Duration) int {
+			var before, after int
+			n.change(first, func(s *server) { before = s.requests })
+			time.Sleep(in)
+			synctest.Wait()
+			n.change(first, func(s *server) { after = s.requests })
+			return after - before
+		}
+		if got := asked(time.Minute); got < 20 || got > 23 {
+			t.Errorf("unused: asked %d times in a minute, want 20 to 23", got)
+		}
+		used.Store(true)
+		if got := asked(time.Minute); got < 60 || got > 68 {
+			t.Errorf("in use: asked %d times in a minute, want 60 to 68", got)
+		}
+		used.Store(false)
+		n.change(first, func(s *server) { s.status = http.StatusServiceUnavailable })
+		if took := becomes(t, c, endpoint.Draining); took > 3*time.Second {
+			t.Errorf("unused: its draining was seen after %s, want at most 3s", took)
+		}
+		if got := asked(time.Minute); got < 60 || got > 68 {
+			t.Errorf("unused and away: asked %d times in a minute, want 60 to 68", got)
+		}
+	})
+}
+
+// The promise of how soon a dead server is found holds from the moment that
+// somebody uses it, wherever that falls between two turns.
+func TestAServerThatComesIntoUseIsWatchedAsAnyOther(t *testing.T) {
+	var longest time.Duration
+	for offset := time.Duration(0); offset < 3*time.Second; offset += 100 * time.Millisecond {
+		var used atomic.Bool
+		cfg := health.Config{Unused: func(netip.AddrPort) bool { return !used.Load() }}
+		bubbleWith(t, cfg, []netip.AddrPort{first}, func(t *testing.T, n *network, c *health.Checker) {
+			time.Sleep(offset)
+			synctest.Wait()
+			used.Store(true)
+			n.change(first, func(s *server) { s.vanished = true })
+			longest = max(longest, becomes(t, c, endpoint.Down))
+		})
+	}
+	if want := 2 * time.Second; longest > want {
+		t.Errorf("took up to %s, want at most %s", longest, want)
+	}
+}
+
+func TestAReportedServerIsCheckedAtOnceThoughItIsNotInUse(t *testing.T) {
+	cfg := health.Config{Unused: func(netip.AddrPort) bool { return true }}
+	bubbleWith(t, cfg, []netip.AddrPort{first}, func(t *testing.T, n *network, c *health.Checker) {
+		time.Sleep(300 * time.Millisecond)
+		synctest.Wait()
+		n.change(first, func(s *server) { s.refuses = true })
+		c.Report(first, errors.New("connection refused"))
+		if took, want := becomes(t, c, endpoint.Down), 200*time.Millisecond; took > want {
+			t.Errorf("took %s, want at most %s", took, want)
+		}
 	})
 }
 

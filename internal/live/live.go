@@ -35,6 +35,9 @@ type Config struct {
 	In *os.File
 	// Plan is what is carried out. Required.
 	Plan plan.File
+	// Replaced counts the nodes that were replaced before, by their group, where a
+	// run is gone on with.
+	Replaced map[string]int
 	// Keys are what keys do; none are read where there are none.
 	Keys []Key
 	// Verbose gives every gate a line that stays, and not only those that do not
@@ -46,6 +49,9 @@ type Config struct {
 type Key struct {
 	Rune rune
 	Does string // in a word or two, for the last line
+	// Holding is for a key that is of use only while the run waits at a hold; it is
+	// shown only then.
+	Holding bool
 	// Do does it and returns what to say. It may take as long as ctx.
 	Do func(ctx context.Context) (said string, err error)
 }
@@ -59,7 +65,7 @@ type View struct {
 	drawn bool // on a terminal; lines elsewhere
 
 	mu     sync.Mutex // guards what follows
-	screen screen
+	screen Screen
 	model  model
 	plain  time.Time // when figures last had a plain line
 	over   bool
@@ -70,7 +76,7 @@ var _ reconcile.Progress = (*View)(nil)
 // New returns a view that shows nothing before [View.Run].
 func New(cfg Config) *View {
 	v := &View{cfg: cfg, model: newModel(cfg)}
-	v.screen.out, v.drawn = cfg.Out, redraws(cfg.Out)
+	v.screen.Out, v.drawn = cfg.Out, Redraws(cfg.Out)
 	return v
 }
 
@@ -106,7 +112,7 @@ func (v *View) Run(ctx context.Context) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.over = true
-	v.screen.clear()
+	v.screen.Clear()
 	return nil
 }
 
@@ -143,8 +149,14 @@ func (v *View) with(change func(*model)) {
 	defer v.mu.Unlock()
 	change(&v.model)
 	if v.drawn && !v.over {
-		v.screen.draw(v.model.lines(v.screen.width(), time.Now()))
+		v.draw()
 	}
+}
+
+// draw draws what is known now. The caller holds mu.
+func (v *View) draw() {
+	width, height := v.screen.Room()
+	v.screen.Draw(v.model.lines(width, height, time.Now()))
 }
 
 // line says something that stays, above what is drawn.
@@ -153,8 +165,8 @@ func (v *View) line(format string, args ...any) {
 	defer v.mu.Unlock()
 	text := harmless(fmt.Sprintf(format, args...))
 	if v.drawn && !v.over {
-		v.screen.above(text)
-		v.screen.draw(v.model.lines(v.screen.width(), time.Now()))
+		v.screen.Above(text)
+		v.draw()
 		return
 	}
 	fmt.Fprintln(v.cfg.Out, text)

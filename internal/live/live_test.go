@@ -2,6 +2,7 @@ package live
 
 import (
 	"bytes"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -53,23 +54,29 @@ func tell(p reconcile.Progress, said string) {
 
 func TestWhatIsDrawn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		v := New(Config{Out: &bytes.Buffer{}, Plan: planned(), Keys: []Key{{Rune: 'p', Does: "pause"}, {Rune: 'q', Does: "quit"}}})
+		v := New(Config{Out: &bytes.Buffer{}, Plan: planned(), Keys: []Key{{Rune: 'p', Does: "pause"}, {Rune: 'h', Does: "release", Holding: true}, {Rune: 'q', Does: "quit"}}})
 		tell(v, "draining i-2")
 		want := `────────────────────────────────────────────────────────────────────────────────────────────────
  run    atlas.k8s.local   gossip -> none   step 1/2   1m30s
- groups nodes-a                  1 of 3 replaced   boots by addresses   alive: new old (gossip)
+ groups nodes-a   1 of 3 replaced   boots by addresses   alive: new old (gossip)
  world  workers gossip+none, templates none
  now    replace i-2
           draining i-2
  gates  unknown joined: no answer
- paths  load-balancer   120 from 1, 3 failed, longest gap 41 ms
-        name            50 from 1, 0 failed, longest gap none
+ paths  load-balancer     120 sent from 1 place   3 failed   longest gap 41 ms
+        name               50 sent from 1 place   0 failed   longest gap none
  failed ▁▄
  next   2  narrow the role (HOLD: waits for you)
  keys   p pause   q quit`
-		got := strings.Join(v.model.lines(96, time.Now().Add(90*time.Second)), "\n")
+		got := strings.Join(v.model.lines(96, 40, time.Now().Add(90*time.Second)), "\n")
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
+		}
+		// At a hold, and only there, the key for it is shown.
+		v.Waiting("hold before step 2", "release it")
+		lines := v.model.lines(96, 40, time.Now())
+		if got, want := lines[len(lines)-1], " keys   p pause   h release   q quit"; got != want {
+			t.Errorf("at a hold: %q; want %q", got, want)
 		}
 	})
 }
@@ -102,13 +109,39 @@ step  1/2  replace the workers
 	})
 }
 
-// Whatever is told, and however narrow the terminal is.
+// A cluster of many groups leaves room for what is done now.
+func TestGroupsWhereNothingHappensAreSummedUpWhereThereIsNoRoom(t *testing.T) {
+	f := planned()
+	f.Problem.Groups = nil
+	for i := range 30 {
+		f.Problem.Groups = append(f.Problem.Groups, plan.Group{Name: fmt.Sprintf("nodes-%02d", i), Live: map[string]int{"gossip": 2}})
+	}
+	v := New(Config{Out: &bytes.Buffer{}, Plan: f, Replaced: map[string]int{"nodes-00": 2, "nodes-20": 1}, Keys: []Key{{Rune: 'q', Does: "quit"}}})
+	tell(v, "draining i-2")
+	v.model.at = "nodes-29"
+	got := v.model.lines(100, 23, time.Now())
+	if len(got) != 23 {
+		t.Fatalf("%d lines; want all 23:\n%s", len(got), strings.Join(got, "\n"))
+	}
+	for i, want := range map[int]string{2: " groups nodes-20   1 of 2 replaced", 3: "        nodes-29   0 of 2 replaced", 4: "        nodes-01   0 of 2 replaced", 13: "        19 more: 2 of 38 nodes replaced", 22: " keys   q quit"} {
+		if got[i] != want {
+			t.Errorf("line %d: %q; want %q", i, got[i], want)
+		}
+	}
+}
+
+// Whatever is told, and however small the terminal is.
 func TestNoLineIsWiderThanTheTerminalOrSteersIt(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		v := New(Config{Out: &bytes.Buffer{}, Plan: planned()})
 		tell(v, rapid.StringOf(rapid.OneOf(rapid.Rune(), rapid.SampledFrom([]rune("\x1b[2J\r\n\t\u202e")))).Draw(t, "said"))
 		width := rapid.IntRange(0, 200).Draw(t, "width")
-		for _, l := range v.model.lines(width, time.Now()) {
+		height := rapid.IntRange(0, 30).Draw(t, "height")
+		lines := v.model.lines(width, height, time.Now())
+		if len(lines) > height {
+			t.Fatalf("%d lines where there is room for %d", len(lines), height)
+		}
+		for _, l := range lines {
 			if n := utf8.RuneCountInString(l); n > width {
 				t.Fatalf("%d characters on a line of %d: %q", n, width, l)
 			}
@@ -188,14 +221,14 @@ func TestTheTerminalShowsWhatStaysAndWhatWasDrawnLast(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		width := rapid.IntRange(4, 40).Draw(t, "width")
 		g := &glass{width: width}
-		s := screen{out: g, size: func() int { return width }}
+		s := Screen{Out: g, size: func() (int, int) { return width, 100 }}
 		word := rapid.StringMatching(`[a-z]{1,60}`)
 		var stays, drawn []string
 		for range rapid.IntRange(1, 12).Draw(t, "turns") {
 			switch rapid.IntRange(0, 3).Draw(t, "what") {
 			case 0:
 				line := word.Draw(t, "line")
-				s.above(line)
+				s.Above(line)
 				for len(line) > width {
 					stays = append(stays, line[:width])
 					line = line[width:]
@@ -203,14 +236,14 @@ func TestTheTerminalShowsWhatStaysAndWhatWasDrawnLast(t *testing.T) {
 				stays = append(stays, line)
 				drawn = nil
 			case 1:
-				s.clear()
+				s.Clear()
 				drawn = nil
 			default:
 				drawn = nil
 				for range rapid.IntRange(0, 5).Draw(t, "lines") {
-					drawn = append(drawn, fit(word.Draw(t, "line"), s.width()))
+					drawn = append(drawn, fit(word.Draw(t, "line"), width-1))
 				}
-				s.draw(drawn)
+				s.Draw(drawn)
 			}
 		}
 		if diff := cmp.Diff(append(append([]string{}, stays...), drawn...), g.text()); diff != "" {

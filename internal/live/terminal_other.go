@@ -8,9 +8,9 @@ import (
 	"os"
 )
 
-// redraws is false: where no terminal is known, plain lines are what works.
-func redraws(io.Writer) bool { return false }
+// Redraws is false: where no terminal is known, plain lines are what works.
+func Redraws(io.Writer) bool { return false }
 
-func columns(*os.File) int { return 0 }
+func sizeOf(*os.File) (columns, rows int) { return 0, 0 }
 
 func quiet(*os.File) (func(), error) { return nil, errors.New("no keys here") }

@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// redraws reports whether w is a terminal that can redraw.
-func redraws(w io.Writer) bool {
+// Redraws reports whether w is a terminal that can redraw.
+func Redraws(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	if !ok || os.Getenv("TERM") == "dumb" {
 		return false
@@ -19,13 +19,13 @@ func redraws(w io.Writer) bool {
 	return err == nil
 }
 
-// columns is how wide a terminal is; 0 if it does not say.
-func columns(f *os.File) int {
+// sizeOf is how large a terminal is; 0 if it does not say.
+func sizeOf(f *os.File) (columns, rows int) {
 	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
 	if err != nil {
-		return 0
+		return 0, 0
 	}
-	return int(size.Col)
+	return int(size.Col), int(size.Row)
 }
 
 // quiet makes a terminal give keys one by one and not show them; reads give up

@@ -121,6 +121,18 @@ func TestLoadConfigNamesTheFileOnOneLine(t *testing.T) {
 	}
 }
 
+func TestTheExamplesForWorkersAreRight(t *testing.T) {
+	files, err := filepath.Glob("../../examples/agent/*.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("examples: %v %v", files, err)
+	}
+	for _, file := range files {
+		if _, err := LoadConfig(file); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestPathsAreRelativeToTheFile(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "node.yaml")

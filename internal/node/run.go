@@ -226,7 +226,12 @@ func (n *Node) check(ctx context.Context, s *service) error {
 	if err != nil {
 		return err
 	}
-	checker, err := health.New(cfg)
+	watched := cfg
+	if s.balancer != nil && n.hosts == nil {
+		// Who goes by the hosts block uses servers without anybody knowing.
+		watched.Unused = func(addr netip.AddrPort) bool { return !s.balancer.InUse(addr) }
+	}
+	checker, err := health.New(watched)
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/muster-dev/muster/internal/cloud"
 	"github.com/muster-dev/muster/internal/cloud/bootconfig"
+	"github.com/muster-dev/muster/internal/iam"
 )
 
 // Fact is one observation that a plan rests on. Value is for people, Digest for
@@ -19,6 +20,9 @@ type Fact struct {
 	What    string `json:"what"`
 	Value   string `json:"value"`
 	Digest  string `json:"digest"`
+	// Says is all of it, for people, where Value is only a name for it. The digest
+	// covers what it says.
+	Says []string `json:"says,omitempty"`
 }
 
 func fact(subject, what, value string, of ...any) Fact {
@@ -29,7 +33,7 @@ func fact(subject, what, value string, of ...any) Fact {
 	if err != nil {
 		data = []byte(fmt.Sprint(of...))
 	}
-	return Fact{subject, what, value, digest(data)}
+	return Fact{Subject: subject, What: what, Value: value, Digest: digest(data)}
 }
 
 func digest(data []byte) string {
@@ -40,20 +44,8 @@ func digest(data []byte) string {
 // SpecFact is the What of the fact that is the spec itself.
 const SpecFact = "spec"
 
-// versionFact is the What of the fact that is the kOps which applied it last.
+// versionFact is the What of the fact that is the kOps of before the plan.
 const versionFact = "kOps version"
-
-// KopsVersion is that of the kOps that had applied the cluster when the plan was
-// made, which is the one that a way back needs; empty if none had, or it was not
-// observed.
-func (f File) KopsVersion() string {
-	for _, o := range f.Observed {
-		if o.What == versionFact {
-			return o.Value
-		}
-	}
-	return ""
-}
 
 // SpecFacts are what a plan made from the spec alone rests on.
 func SpecFacts(name string, manifest []byte, kopsVersion string) []Fact {
@@ -90,7 +82,9 @@ func Facts(name string, manifest []byte, kopsVersion string, stored Stored, o *c
 	}
 	for _, r := range o.Roles {
 		d := digest([]byte(fmt.Sprint(r.Policies, r.Bindings, r.Managed))) // maps print in the order of their keys
-		all = append(all, fact(r.Name, "permissions", d[:12], d))
+		may := fact(r.Name, "permissions", d[:12], d)
+		may.Says = iam.Words(r)
+		all = append(all, may)
 	}
 	all = append(all,
 		fact(name, "dns-controller", string(stored.Controller)),

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -44,6 +45,16 @@ func Seal(pl Plan, facts []Fact) File {
 
 // Short is how people call the plan.
 func (f File) Short() string { return f.ID[:min(4, len(f.ID))] }
+
+// KopsVersion is the version of the kOps that had updated the cluster when the plan
+// was made, which its way back needs; empty where none was seen.
+func (f File) KopsVersion() string {
+	i := slices.IndexFunc(f.Observed, func(fact Fact) bool { return fact.What == versionFact })
+	if i < 0 {
+		return ""
+	}
+	return f.Observed[i].Value
+}
 
 func (f File) digest() string {
 	f.ID = ""
@@ -151,6 +162,9 @@ func decode(data []byte) (File, error) {
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return f, errors.New("there is something behind the plan")
+	}
+	if e := f.Problem.Endpoints; e != Balancer && e != Addresses {
+		return f, fmt.Errorf("endpoints %q; want %s or %s", clip(string(e)), Balancer, Addresses)
 	}
 	for i := range f.Problem.Starts {
 		s := &f.Problem.Starts[i]

@@ -2,12 +2,14 @@ package plan
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/muster-dev/muster/internal/cloud"
 	"github.com/muster-dev/muster/internal/cluster"
 )
 
@@ -81,6 +83,16 @@ func TestAPlanFileThatIsNotToBeUsedSaysWhatDiffers(t *testing.T) {
 	}
 }
 
+func TestAPlanKnowsTheKopsThatMadeItsCluster(t *testing.T) {
+	pl := mustPlan(t, gossiping(3, 2))
+	if got := Seal(pl, SpecFacts("atlas.k8s.local", []byte("spec"), "1.35.2")).KopsVersion(); got != "1.35.2" {
+		t.Errorf("KopsVersion() = %q, want 1.35.2", got)
+	}
+	if got := Seal(pl, nil).KopsVersion(); got != "" {
+		t.Errorf("KopsVersion() of a plan without facts = %q, want none", got)
+	}
+}
+
 func TestWhatChangedSinceIsNamed(t *testing.T) {
 	then := []Fact{
 		fact("nodes-a", "launch template", "version 4"), fact("nodes-a", "generations", "new"),
@@ -125,6 +137,23 @@ func FuzzRead(f *testing.F) {
 	})
 }
 
+// The digest of a role's permissions is what is compared; what it may do is kept
+// beside it for people.
+func TestAFactOfPermissionsSaysWhatTheyAre(t *testing.T) {
+	facts := func(action string) Fact {
+		policy := `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"` + action + `","Resource":"*"}]}`
+		all := Facts("atlas.k8s.local", nil, "1.35.2", Stored{}, &cloud.Observation{Roles: []cloud.Role{{Name: "nodes.atlas.k8s.local", Policies: map[string]string{"p": policy}}}})
+		return all[slices.IndexFunc(all, func(f Fact) bool { return f.What == "permissions" })]
+	}
+	was, is := facts("ec2:DescribeInstances"), facts("ec2:DescribeInstanceTypes")
+	if diff := cmp.Diff([]string{"ec2:DescribeInstances on *"}, was.Says); diff != "" {
+		t.Errorf("it says (-want +got):\n%s", diff)
+	}
+	if got := Changed([]Fact{was}, []Fact{is}); len(got) != 1 {
+		t.Errorf("changed %q; want the one fact", got)
+	}
+}
+
 func TestRenderings(t *testing.T) {
 	f := sealed(t)
 	story := []string{`it says "<never>" & stops`}
@@ -139,13 +168,13 @@ func TestRenderings(t *testing.T) {
 			"\nway back: from every step up to 14\n",
 		}},
 		"a step": {f.Explain(f.Steps[5]), []string{
-			"step 6 of 15", "how          kops update cluster --name atlas.k8s.local --instance-group-roles=node --yes",
+			"step 6 of 15", "how          kops update cluster --name atlas.k8s.local --create-kube-config=false --instance-group-roles=node --yes",
 			"kOps narrows nodes.atlas.k8s.local at once", "meanwhile    any node reboots", "way back     unset-none",
 		}},
 		"mermaid": {f.Mermaid(story), []string{"flowchart TD\n", "s0 -->|", "c0[\"it says &#34;&lt;never&gt;&#34; &amp; stops\"]:::lost"}},
 		"dot":     {f.Dot(story), []string{"digraph plan {", "s14 -> s15", `label="it says \"<never>\" & stops", color=red`}},
 		"html": {f.HTML(story), []string{
-			"<!doctype html>", "default-src 'none'", "in red, from where it begins", "stroke-dasharray", "<svg role=\"img\"", "it says &#34;&lt;never&gt;&#34; &amp; stops", "<details id=\"step-15\">", "<td>version 4</td>",
+			"<!doctype html>", "default-src 'none'", "The shortest story of an order that loses nodes", "<li class=\"new\">load balancer serves 443 and 3988</li>", "<li class=\"gone\">load balancer serves 443</li>", "<li>it says &#34;&lt;never&gt;&#34; &amp; stops", "<details id=\"step-15\">", ">version 4</td>",
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -170,8 +199,8 @@ func TestRenderings(t *testing.T) {
 			t.Errorf("no %q in:\n%s", want, refused.Text())
 		}
 	}
-	if !strings.Contains(refused.HTML(nil), "#b00020") {
-		t.Error("the page of a refusal does not highlight its counter-example")
+	if !strings.Contains(refused.HTML(nil), "<ol class=\"lost\">") {
+		t.Error("the page of a refusal does not show its counter-example")
 	}
 	done := gossiping(3, 3).starting(func(s *State) {
 		*s = State{None: true, Quiet: true, Members: Members{QuietKnown: 3}, Templates: Set(None), Live: Set(None), Network: true, API: true, Config: true}

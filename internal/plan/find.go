@@ -310,7 +310,7 @@ func (p *Problem) validate() error {
 		errs = append(errs, fmt.Errorf("plan: --via %q; want kops, terraform or lab", p.Via))
 	}
 	if p.Endpoints != Balancer && p.Endpoints != Addresses {
-		errs = append(errs, fmt.Errorf("plan: --endpoints %q; want balancer or list", p.Endpoints))
+		errs = append(errs, fmt.Errorf("plan: --endpoints %q; want load-balancer or list", p.Endpoints))
 	}
 	if p.MaxAway < 0 {
 		errs = append(errs, fmt.Errorf("plan: --max-away %d; want 1 or more", p.MaxAway))

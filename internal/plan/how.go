@@ -10,24 +10,27 @@ import (
 // how returns what carries a step out: commands where there are some to type.
 func (p *Problem) how(id string) []string {
 	name := " --name " + p.Cluster
+	// kOps would write a context of its own into the operator's kubeconfig, and
+	// make it the current one, in the middle of a crossing that goes by it.
+	update := "kops update cluster" + name + " --create-kube-config=false"
 	by := map[string][]string{}
 	switch p.Via {
 	case Kops:
 		by = map[string][]string{
 			"set-none":              {"kops edit cluster" + name + ": spec.topology.dns.type: None"},
 			"unset-none":            {"kops edit cluster" + name + ": spec.topology.dns.type: Private"},
-			"update-workers":        {"kops update cluster" + name + " --instance-group-roles=node --yes"},
-			"update-workers-held":   {"kops update cluster" + name + " --instance-group-roles=node --lifecycle-overrides=IAMRolePolicy=ExistsAndWarnIfChanges --yes"},
-			"update-control-plane":  {"kops update cluster" + name + " --instance-group-roles=control-plane --yes"},
+			"update-workers":        {update + " --instance-group-roles=node --yes"},
+			"update-workers-held":   {update + " --instance-group-roles=node --lifecycle-overrides=IAMRolePolicy=ExistsAndWarnIfChanges --yes"},
+			"update-control-plane":  {update + " --instance-group-roles=control-plane --yes"},
 			"remove-dns-controller": {"kops does this by itself within a minute; see that it did"},
-			"narrow":                {"kops update cluster" + name + " --yes"},
+			"narrow":                {update + " --yes"},
 		}
 	case Terraform:
 		by = map[string][]string{
 			"set-none":   {"set spec.topology.dns.type: None in your manifest", "kops replace" + name + " -f MANIFEST"},
 			"unset-none": {"set spec.topology.dns.type back in your manifest", "kops replace" + name + " -f MANIFEST"},
 			"update-workers": {
-				"kops update cluster" + name + " --target=terraform --out=DIR", "see that apiServerIPs of the nodes' user-data is not empty",
+				update + " --target=terraform --out=DIR", "see that apiServerIPs of the nodes' user-data is not empty",
 				p.terraform("the workers' launch templates, autoscaling groups and nodeupconfig.yaml objects", p.templateResources(cluster.RoleNode)),
 			},
 			"update-control-plane":  {p.terraform("the control plane's launch templates, autoscaling groups and nodeupconfig.yaml objects", p.templateResources(cluster.RoleControlPlane))},

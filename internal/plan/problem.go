@@ -27,7 +27,7 @@ type Endpoints string
 // The kinds of endpoints.
 const (
 	// Balancer: the addresses of the API's load balancer.
-	Balancer Endpoints = "balancer"
+	Balancer Endpoints = "load-balancer"
 	// Addresses: the control plane's own, behind muster-agent's local balancer.
 	Addresses Endpoints = "list"
 )

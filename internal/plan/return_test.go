@@ -175,9 +175,9 @@ func TestAPolicyOfOursDoesNotHideThatTheRoleIsNarrow(t *testing.T) {
 }
 
 func TestOnlyTheSpecIsComparedWithinAStep(t *testing.T) {
-	then := []Fact{{"atlas", "spec", "aaa", "aaa"}, {"nodes", "generations", "old", "1"}}
-	rolled := []Fact{{"atlas", "spec", "aaa", "aaa"}, {"nodes", "generations", "old new", "2"}}
-	edited := []Fact{{"atlas", "spec", "bbb", "bbb"}, {"nodes", "generations", "old", "1"}}
+	then := []Fact{{Subject: "atlas", What: "spec", Value: "aaa", Digest: "aaa"}, {Subject: "nodes", What: "generations", Value: "old", Digest: "1"}}
+	rolled := []Fact{{Subject: "atlas", What: "spec", Value: "aaa", Digest: "aaa"}, {Subject: "nodes", What: "generations", Value: "old new", Digest: "2"}}
+	edited := []Fact{{Subject: "atlas", What: "spec", Value: "bbb", Digest: "bbb"}, {Subject: "nodes", What: "generations", Value: "old", Digest: "1"}}
 	if got := SpecEdited("roll-workers", then, rolled); len(got) != 0 {
 		t.Errorf("a roll changes generations: %q", got)
 	}

@@ -1,6 +1,8 @@
 package plan
 
 import (
+	"slices"
+
 	"github.com/muster-dev/muster/internal/cluster"
 )
 
@@ -42,6 +44,16 @@ type Cost struct {
 	Replaced int `json:"replaced"` // nodes replaced
 	Risk     int `json:"risk"`     // changes to the cloud or the cluster that can go wrong, weighed
 	Minutes  int `json:"minutes"`  // planning figures, not measurements
+}
+
+// TitleOf is what a step of a way forth or back does, by its ID; the ID itself where
+// no step has it.
+func (p Problem) TitleOf(id string) string {
+	steps := p.steps()
+	if i := slices.IndexFunc(steps, func(t Step) bool { return t.ID == id }); i >= 0 {
+		return steps[i].Title
+	}
+	return id
 }
 
 func (c Cost) plus(d Cost) Cost {

@@ -32,7 +32,9 @@ func (d *driver) heed(ctx context.Context, s plan.Planned) (Result, error) {
 		case ended == "":
 			return Result{}, d.note(s, "on", d.passed(c, s))
 		case why != waiting:
-			d.Progress.Waiting(why, how)
+			if d.Wait {
+				d.Progress.Waiting(why, how)
+			}
 			if err := d.note(s, ended, why); err != nil {
 				return Result{}, err
 			}

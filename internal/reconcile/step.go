@@ -243,7 +243,7 @@ func (d *driver) perform(ctx context.Context, s plan.Planned, a Action) (Result,
 	trouble := ""
 	if failed := d.do(ctx, a, said); failed != nil {
 		out.Error = failed.Error()
-		trouble = a.What + ": " + out.Error
+		trouble = out.Error
 	} else {
 		trouble, err = d.askAll(ctx, s, a, d.gatesOf(a))
 	}
@@ -261,6 +261,9 @@ func (d *driver) perform(ctx context.Context, s plan.Planned, a Action) (Result,
 	out.Said, out.Availability = said.kept(), d.meter.Take()
 	d.Progress.Outcome(a, trouble)
 	err = errors.Join(err, d.write(e, out))
+	if trouble != "" && trouble == out.Error {
+		trouble = a.What + ": " + trouble
+	}
 	switch {
 	case err == nil && ctx.Err() != nil:
 		err = context.Cause(ctx)

@@ -104,3 +104,24 @@ type Ended struct {
 	// Availability is what was measured since the last outcome.
 	Availability []Availability `json:"availability,omitempty"`
 }
+
+// ReplacedOnTheWay counts the nodes that were replaced on the leg of a direction
+// that was begun last, by their groups. A leg back begins anew with its first step.
+func (m Migration) ReplacedOnTheWay(d Direction) map[string]int {
+	count := map[string]int{}
+	for i := len(m.Steps) - 1; i >= 0; i-- {
+		s := m.Steps[i]
+		if s.Direction != d || s.Status == StepTakenBack {
+			continue
+		}
+		for _, a := range s.Actions {
+			if a.Replaces > 0 && a.Result == StepDone {
+				count[a.Group] += a.Replaces
+			}
+		}
+		if d != Forward && s.Number == 1 {
+			break
+		}
+	}
+	return count
+}

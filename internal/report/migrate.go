@@ -19,7 +19,7 @@ func Migrate(f plan.File, entries []journal.Entry) (Migration, error) {
 	b.m = Migration{
 		Format: MigrationFormat, Cluster: f.Problem.Cluster, From: string(f.Problem.From), To: string(f.Problem.To),
 		Via: string(f.Problem.Via), Plan: f.ID,
-		Runs: []Sitting{}, Steps: []Migrated{}, Availability: []Availability{}, Permissions: []Permission{}, Rollback: []plan.WayBack{}, Said: []Remark{},
+		Runs: []Sitting{}, Steps: []Migrated{}, Availability: []Availability{}, Permissions: []Permission{}, Bridges: []Bridge{}, Rollback: []Return{}, Said: []Remark{},
 		Journal: Chain{Entries: len(entries)},
 	}
 	b.m.Replacements.Nodes = []Node{}
@@ -109,7 +109,7 @@ func (b *builder) begun(e journal.Entry, d Begun) error {
 
 // step returns the step that an entry names, which is one of the leg's.
 func (b *builder) step(e journal.Entry) (*Migrated, error) {
-	i := slices.IndexFunc(b.m.Steps[b.first:], func(s Migrated) bool { return StepKey(plan.Planned{Number: s.Number, ID: s.ID}) == e.Step })
+	i := slices.IndexFunc(b.m.Steps[b.first:], func(s Migrated) bool { return s.key() == e.Step })
 	if i < 0 {
 		return nil, fmt.Errorf("step %q is none of those that were begun", e.Step)
 	}
@@ -117,6 +117,7 @@ func (b *builder) step(e journal.Entry) (*Migrated, error) {
 	if s.Began.IsZero() {
 		s.Began = e.Time
 	}
+	b.bridged(s, e)
 	if !slices.Contains(s.By, e.By) {
 		s.By = append(s.By, e.By)
 	}
@@ -125,6 +126,29 @@ func (b *builder) step(e journal.Entry) (*Migrated, error) {
 		s.Status = StepUnderWay
 	}
 	return s, nil
+}
+
+// bridged takes in that a step is begun or done that puts a bridge up, or takes one
+// down. One that was begun may be up.
+func (b *builder) bridged(s *Migrated, e journal.Entry) {
+	steps := b.file.Steps
+	if b.leg.Direction != Forward {
+		steps = b.leg.Steps
+	}
+	isUp := func(id string) func(Bridge) bool {
+		return func(u Bridge) bool { return u.ID == id && u.Down.IsZero() }
+	}
+	if i := slices.IndexFunc(steps, func(p plan.Planned) bool { return p.ID == s.ID && p.Bridge }); i >= 0 && e.Kind != journal.Gate && !slices.ContainsFunc(b.m.Bridges, isUp(s.ID)) {
+		b.m.Bridges = append(b.m.Bridges, Bridge{ID: s.ID, Title: s.Title, Step: e.Step, By: e.By, Up: e.Time})
+	}
+	if e.Kind != journal.Outcome || e.Action != "" || e.Result != StepDone {
+		return
+	}
+	for _, p := range slices.Concat(b.file.Steps, b.leg.Steps) {
+		if i := slices.IndexFunc(b.m.Bridges, isUp(p.ID)); p.Bridge && p.Undo == s.ID && i >= 0 {
+			b.m.Bridges[i].Down, b.m.Bridges[i].TakenDown = e.Time, e.Step
+		}
+	}
 }
 
 // action returns the action that an entry names, and its step.
@@ -249,7 +273,7 @@ func (b *builder) asked(e journal.Entry, d Asked) error {
 }
 
 func (b *builder) said(e journal.Entry, d Said) error {
-	b.m.Said = append(b.m.Said, Remark{At: e.Time, By: e.By, What: cmp.Or(d.What, e.Result)})
+	b.m.Said = append(b.m.Said, Remark{At: e.Time, By: e.By, What: cmp.Or(d.What, e.Result), Direction: b.leg.Direction, Step: e.Step})
 	return nil
 }
 
@@ -309,9 +333,17 @@ func (b *builder) conclude(entries []journal.Entry) {
 		}
 	}
 	for _, w := range b.file.Back {
-		if w.After <= done {
-			m.Rollback = append(m.Rollback, w)
+		if w.After > done {
+			continue
 		}
+		r := Return{WayBack: w, Titles: []string{}}
+		for _, id := range w.Steps {
+			r.Titles = append(r.Titles, b.file.Problem.TitleOf(id))
+		}
+		if i := slices.IndexFunc(m.Steps, func(s Migrated) bool { return s.Direction == Forward && s.Number == w.After }); i >= 0 {
+			r.At = m.Steps[i].Ended
+		}
+		m.Rollback = append(m.Rollback, r)
 	}
 	b.count()
 	m.Permissions = permissions(b.file.Observed, b.facts)
@@ -343,18 +375,28 @@ func (b *builder) count() {
 // permissions compares what roles might do with what they may do.
 func permissions(before, after []plan.Fact) []Permission {
 	all := []Permission{}
-	find := func(in []plan.Fact, role string) string {
+	find := func(in []plan.Fact, role string) plan.Fact {
 		for _, f := range in {
 			if f.What == "permissions" && f.Subject == role {
-				return f.Value
+				return f
 			}
 		}
-		return "none"
+		return plan.Fact{Value: "none"}
 	}
 	for _, f := range slices.Concat(before, after) {
-		if f.What == "permissions" && !slices.ContainsFunc(all, func(p Permission) bool { return p.Role == f.Subject }) {
-			all = append(all, Permission{f.Subject, find(before, f.Subject), find(after, f.Subject)})
+		if f.What != "permissions" || slices.ContainsFunc(all, func(p Permission) bool { return p.Role == f.Subject }) {
+			continue
 		}
+		was, is := find(before, f.Subject), find(after, f.Subject)
+		all = append(all, Permission{
+			Role: f.Subject, Before: was.Value, After: is.Value, AllowedBefore: was.Says, AllowedAfter: is.Says,
+			Dropped: without(was.Says, is.Says), Gained: without(is.Says, was.Says),
+		})
 	}
 	return all
+}
+
+// without returns the lines that are not among others.
+func without(lines, others []string) []string {
+	return slices.DeleteFunc(slices.Clone(lines), func(l string) bool { return slices.Contains(others, l) })
 }

@@ -34,11 +34,12 @@ type Migration struct {
 	Replacements Replaced       `json:"replacements"`
 	Availability []Availability `json:"availability"`
 	// Unmeasured are vantage points that there were none of.
-	Unmeasured  []Unmeasured   `json:"unmeasured,omitempty"`
-	Permissions []Permission   `json:"permissions"`
-	Rollback    []plan.WayBack `json:"rollback"` // from the plan's steps that are done
-	Said        []Remark       `json:"said"`
-	Journal     Chain          `json:"journal"`
+	Unmeasured  []Unmeasured `json:"unmeasured,omitempty"`
+	Permissions []Permission `json:"permissions"`
+	Bridges     []Bridge     `json:"bridges"`
+	Rollback    []Return     `json:"rollback"` // from behind each of the plan's steps that are done
+	Said        []Remark     `json:"said"`
+	Journal     Chain        `json:"journal"`
 }
 
 // The words for where a step is.
@@ -124,22 +125,51 @@ type Node struct {
 	At     time.Time `json:"at"`
 }
 
-// Permission is what a role may do, by the digest of its policies, before the
-// first step and after the last one that is done.
+// Permission is what a role may do, before the first step and after the last one
+// that is done.
 type Permission struct {
 	Role   string `json:"role"`
-	Before string `json:"before"`
+	Before string `json:"before"` // digest of its policies
 	After  string `json:"after"`
+	// Allowed are its actions and bindings in words, a line each; nil where nothing
+	// says them.
+	AllowedBefore []string `json:"allowedBefore,omitempty"`
+	AllowedAfter  []string `json:"allowedAfter,omitempty"`
+	// Dropped are lines of before that are gone, Gained those that are new.
+	Dropped []string `json:"dropped,omitempty"`
+	Gained  []string `json:"gained,omitempty"`
 }
 
 // Changed reports whether the role may now do something else.
 func (p Permission) Changed() bool { return p.Before != p.After }
+
+// Bridge is what a plan put up only for a while.
+type Bridge struct {
+	ID    string    `json:"id"`
+	Title string    `json:"title"`
+	Step  string    `json:"step"` // that put it up
+	By    string    `json:"by"`
+	Up    time.Time `json:"up"`            // when that began
+	Down  time.Time `json:"down,omitzero"` // when it was gone for sure; zero if it may still be up
+	// TakenDown is the step that took it down.
+	TakenDown string `json:"takenDownIn,omitempty"`
+}
+
+// Return is the way back from behind a step to where the plan began.
+type Return struct {
+	plan.WayBack
+	Titles []string  `json:"titles"` // what its steps do
+	At     time.Time `json:"at"`     // when it was there
+}
 
 // Remark is what a person said to a run.
 type Remark struct {
 	At   time.Time `json:"at"`
 	By   string    `json:"by"`
 	What string    `json:"what"`
+	// Direction and Step say what it was said at; empty for the run as a whole.
+	Direction Direction `json:"direction,omitempty"`
+	Step      string    `json:"step,omitempty"`
 }
 
 // Chain identifies the journal that a report was made of.

@@ -63,7 +63,7 @@ func (d *diary) action(step, node string, verdict Verdict) *diary {
 }
 
 func (d *diary) done(step string) *diary {
-	return d.write(journal.Outcome, step, "", "done", Outcome{Facts: []plan.Fact{{Subject: "nodes.atlas", What: "permissions", Value: "bbbb"}}})
+	return d.write(journal.Outcome, step, "", "done", Outcome{Facts: []plan.Fact{{Subject: "nodes.atlas", What: "permissions", Value: "bbbb", Says: []string{"ec2:DescribeInstanceTypes on *", "ecr:GetAuthorizationToken on *"}}}})
 }
 
 func (d *diary) ended(result, why string) *diary {
@@ -85,7 +85,7 @@ func planned() plan.File {
 		}},
 		Steps: []plan.Planned{{Number: 1, ID: "roll-workers", Title: "replace the workers"}, {Number: 2, ID: "narrow", Title: "narrow the role", Hold: true, Irreversible: true}},
 		Back:  []plan.WayBack{{After: 1, Steps: []string{"restore-workers"}}, {After: 2, None: "deleted"}},
-	}, []plan.Fact{{Subject: "nodes.atlas", What: "permissions", Value: "aaaa"}, {Subject: "atlas.k8s.local", What: "spec", Value: "cccc"}})
+	}, []plan.Fact{{Subject: "nodes.atlas", What: "permissions", Value: "aaaa", Says: []string{"ec2:DescribeInstances on *", "ec2:DescribeInstanceTypes on *"}}, {Subject: "atlas.k8s.local", What: "spec", Value: "cccc"}})
 }
 
 func TestMigrate(t *testing.T) {
@@ -186,7 +186,11 @@ func TestMigrateSumsUp(t *testing.T) {
 	if diff := cmp.Diff(wantReplaced, m.Replacements.Replacements); diff != "" {
 		t.Errorf("replacements (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff([]Permission{{"nodes.atlas", "aaaa", "bbbb"}}, m.Permissions); diff != "" {
+	if diff := cmp.Diff([]Permission{{
+		Role: "nodes.atlas", Before: "aaaa", After: "bbbb",
+		AllowedBefore: []string{"ec2:DescribeInstances on *", "ec2:DescribeInstanceTypes on *"}, AllowedAfter: []string{"ec2:DescribeInstanceTypes on *", "ecr:GetAuthorizationToken on *"},
+		Dropped: []string{"ec2:DescribeInstances on *"}, Gained: []string{"ecr:GetAuthorizationToken on *"},
+	}}, m.Permissions); diff != "" {
 		t.Errorf("permissions (-want +got):\n%s", diff)
 	}
 	for i, want := range []Availability{{Path: probe.LoadBalancer, Vantage: "operator", Sent: 30, Failed: 3, Longest: 40}, {Path: probe.ByName, Vantage: "operator", Sent: 15}} {
@@ -200,7 +204,7 @@ func TestMigrateSumsUp(t *testing.T) {
 		}
 	}
 	text := m.Text()
-	for _, want := range []string{"PASS  atlas.k8s.local   gossip -> none", "2 of 2 steps", "3 nodes replaced, a worker up to 2 times", "45 probes, 3 failed, longest gap 40 ms", "not measured from workers: no --probe-image", "aaaa -> bbbb", "way back after step 2: none: deleted"} {
+	for _, want := range []string{"PASS  atlas.k8s.local   gossip -> none", "2 of 2 steps", "3 nodes replaced, a worker up to 2 times", "45 probes, 3 failed, longest gap 40 ms", "not measured from workers: no --probe-image", "nodes.atlas  changed: 2 permissions before, 2 now; 1 dropped, 1 gained\n    - ec2:DescribeInstances on *\n    + ecr:GetAuthorizationToken on *\n", "WAY BACK from behind step 2\n  none: deleted\n"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("text lacks %q:\n%s", want, text)
 		}
@@ -213,7 +217,7 @@ func TestMigrateSumsUp(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"availability", "steps", "replacements", "verdict", "permissions", "rollback", "runs"} {
+	for _, want := range []string{"availability", "steps", "replacements", "verdict", "permissions", "bridges", "rollback", "runs"} {
 		if names[want] == nil {
 			t.Errorf("JSON lacks %q", want)
 		}
@@ -223,6 +227,81 @@ func TestMigrateSumsUp(t *testing.T) {
 		if first[want] == nil {
 			t.Errorf("availability lacks %q", want)
 		}
+	}
+}
+
+// A bridge is up from when it was begun to be put up until it was taken down, in
+// whatever direction that was.
+func TestMigrateSaysHowLongBridgesWereUp(t *testing.T) {
+	at := func(entry int) time.Time { return epoch.Add(time.Duration(entry-1) * time.Minute) }
+	bridged := func() plan.File {
+		f := planned()
+		f.Steps = []plan.Planned{{Number: 1, ID: "publish", Title: "publish it", Bridge: true, Undo: "withdraw"}, {Number: 2, ID: "withdraw", Title: "take it down"}}
+		return f
+	}
+	up := Bridge{ID: "publish", Title: "publish it", Step: "1 publish", By: "ada@host"}
+	for name, tt := range map[string]struct {
+		write func(d *diary)
+		want  []Bridge
+	}{
+		"its gates were asked, and nothing was done": {func(d *diary) {
+			d.write(journal.Gate, "1 publish", "", "fail", Asked{Name: "balancer"})
+		}, []Bridge{}},
+		"killed while it was put up": {func(d *diary) {
+			d.write(journal.Intent, "1 publish", "", "", Intent{})
+		}, []Bridge{having(up, func(b *Bridge) { b.Up = at(2) })}},
+		"taken down by the plan": {func(d *diary) {
+			d.write(journal.Intent, "1 publish", "", "", Intent{}).done("1 publish")
+			d.write(journal.Intent, "2 withdraw", "", "", Intent{}).done("2 withdraw")
+		}, []Bridge{having(up, func(b *Bridge) { b.Up, b.Down, b.TakenDown = at(2), at(5), "2 withdraw" })}},
+		"taken down by an abort": {func(d *diary) {
+			d.write(journal.Intent, "1 publish", "", "", Intent{})
+			d.leg(Begun{Leg: 2, Direction: Abort, Steps: []plan.Planned{{Number: 1, ID: "withdraw"}}}).done("1 withdraw")
+		}, []Bridge{having(up, func(b *Bridge) { b.Up, b.Down, b.TakenDown = at(2), at(4), "1 withdraw" })}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := &diary{t: t, by: "ada@host"}
+			tt.write(d.begun())
+			m, err := Migrate(bridged(), d.entries)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tt.want, m.Bridges); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func having(b Bridge, change func(*Bridge)) Bridge {
+	change(&b)
+	return b
+}
+
+// A run that is gone on with shows what was replaced on its leg, and no more.
+func TestReplacedOnTheWay(t *testing.T) {
+	d := &diary{t: t, by: "ada@host"}
+	d.begun().action(roll, "i-1", Pass).action(roll, "i-2", Fail).ended("stopped", "")
+	forward := func() map[string]int {
+		m, err := Migrate(planned(), d.entries)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m.ReplacedOnTheWay(Forward)
+	}
+	if diff := cmp.Diff(map[string]int{"nodes-a": 1}, forward()); diff != "" {
+		t.Errorf("on the way forward (-want +got):\n%s", diff)
+	}
+	d.leg(Begun{Leg: 2, Direction: Back, Steps: []plan.Planned{{Number: 1, ID: "restore-workers"}}}).action(restore, "i-1", Pass).done(restore)
+	if diff := cmp.Diff(map[string]int{}, forward()); diff != "" {
+		t.Errorf("forward, once all is taken back (-want +got):\n%s", diff)
+	}
+	m, err := Migrate(planned(), d.entries)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(map[string]int{"nodes-a": 1}, m.ReplacedOnTheWay(Back)); diff != "" {
+		t.Errorf("on the way back (-want +got):\n%s", diff)
 	}
 }
 
@@ -283,7 +362,7 @@ func TestTheHTMLPageIsClosedToWhatItShows(t *testing.T) {
 		d.write(journal.Intent, roll, "i-1", "", Intent{What: s, Group: s, Node: s, Replaces: 1})
 		d.write(journal.Gate, roll, "i-1", "fail", Asked{Name: s, Reason: s})
 		d.write(journal.Outcome, roll, "i-1", "done", Outcome{Error: s, Said: []string{s}, Evidence: s, Availability: []Availability{{Path: probe.Path(s), Vantage: s, Sent: 1, Failed: 1, LastErr: s, Course: []Cell{{At: epoch.Unix(), Sent: 1, Failed: 1}}}}})
-		d.write(journal.Outcome, roll, "", "done", Outcome{Facts: []plan.Fact{{Subject: s, What: "permissions", Value: s}}})
+		d.write(journal.Outcome, roll, "", "done", Outcome{Facts: []plan.Fact{{Subject: s, What: "permissions", Value: s, Says: []string{s}}}})
 		d.write(journal.Note, "", "", "", Said{What: s})
 		d.write(journal.Ended, "", "", "stopped", Ended{Why: s})
 		m, err := Migrate(f, d.entries)
@@ -293,8 +372,9 @@ func TestTheHTMLPageIsClosedToWhatItShows(t *testing.T) {
 		return m
 	}
 	want := elements(t, build(t, "x").HTML())
-	if want["svg"] != 1 || want["script"] != 0 || want["details"] != 3 {
-		t.Fatalf("%d drawings, %d scripts, %d details; want 1, 0, 3", want["svg"], want["script"], want["details"])
+	// Details are two steps, what an action said, and two roles.
+	if want["svg"] != 1 || want["script"] != 0 || want["details"] != 5 {
+		t.Fatalf("%d drawings, %d scripts, %d details; want 1, 0, 5", want["svg"], want["script"], want["details"])
 	}
 	hostile := []string{"<script>alert(1)</script>", `"><img src=x>`, "a & b", "'", "</style>", "&amp;", "%s%d"}
 	rapid.Check(t, func(rt *rapid.T) {

@@ -12,17 +12,15 @@ import (
 func (m Migration) Text() string {
 	var b strings.Builder
 	sent, failed, longest := m.probes()
-	fmt.Fprintf(&b, "%s  %s   %s -> %s   via %s   %d of %d steps   %s   %d probes, %d failed, longest gap %s   %s\n",
-		strings.ToUpper(string(m.Verdict)), m.Cluster, m.From, m.To, m.Via, m.done(), m.planned(), m.replaced(),
-		sent, failed, longestOf(sent, longest), lasting(m.Took))
-	fmt.Fprintf(&b, "%s", m.Status)
-	if m.Why != "" {
-		fmt.Fprintf(&b, ": %s", m.Why)
-	}
-	b.WriteString("\n\nSTEPS\n")
+	fmt.Fprintf(&b, "%s  %s   %s -> %s   via %s   %d of %d steps   %s\n", strings.ToUpper(m.word()), m.Cluster, m.From, m.To, m.Via, m.done(), m.planned(), lasting(m.Took))
+	fmt.Fprintf(&b, "%s\n%s   %d probes, %d failed, longest gap %s\n\nSTEPS\n", m.sentence(), m.replaced(), sent, failed, longestOf(sent, longest))
 	tab := tabwriter.NewWriter(&b, 0, 8, 2, ' ', 0)
 	for _, s := range m.Steps {
-		fmt.Fprintf(tab, "  %s\t%s\t%s\t%s\n", s.label(), s.Title, s.Status, s.inShort())
+		short := s.inShort()
+		if s.Status == StepAhead && s.Hold {
+			short = "HOLD: waits for a person"
+		}
+		fmt.Fprintf(tab, "  %s\t%s\t%s\t%s\n", s.label(), s.Status, s.Title, short)
 	}
 	tab.Flush()
 	m.trouble(&b)
@@ -37,20 +35,9 @@ func (m Migration) Text() string {
 	for _, u := range m.Unmeasured {
 		fmt.Fprintf(&b, "  not measured from %s: %s\n", u.Vantage, u.Why)
 	}
-	if len(m.Permissions) > 0 {
-		b.WriteString("\nPERMISSIONS\n")
-		for _, p := range m.Permissions {
-			word := "as before"
-			if p.Changed() {
-				word = p.Before + " -> " + p.After
-			}
-			fmt.Fprintf(tab, "  %s\t%s\n", p.Role, word)
-		}
-		tab.Flush()
-	}
+	m.changes(&b)
 	if n := len(m.Rollback); n > 0 {
-		last := m.Rollback[n-1]
-		fmt.Fprintf(&b, "\nway back after step %d: %s\n", last.After, wayBack(last.Steps, last.None))
+		fmt.Fprintf(&b, "\nWAY BACK from behind step %d\n  %s\n\n", m.Rollback[n-1].After, strings.ReplaceAll(m.Rollback[n-1].words(), "; ", "\n  "))
 	}
 	fmt.Fprintf(&b, "journal: %d entries, the last %.12s; plan %.12s\n", m.Journal.Entries, m.Journal.Head, m.Plan)
 	return strings.Map(func(r rune) rune {
@@ -59,6 +46,32 @@ func (m Migration) Text() string {
 		}
 		return r
 	}, b.String())
+}
+
+// changes shows what became of permissions, and of what was up for a while.
+func (m Migration) changes(b *strings.Builder) {
+	if len(m.Permissions) > 0 {
+		b.WriteString("\nPERMISSIONS\n")
+	}
+	for _, p := range m.Permissions {
+		fmt.Fprintf(b, "  %s  %s: %s\n", p.Role, p.word(), p.inShort())
+		for _, l := range p.Dropped {
+			fmt.Fprintf(b, "    - %s\n", l)
+		}
+		for _, l := range p.Gained {
+			fmt.Fprintf(b, "    + %s\n", l)
+		}
+	}
+	if len(m.Bridges) > 0 {
+		b.WriteString("\nBRIDGES\n")
+	}
+	for _, u := range m.Bridges {
+		down := "down " + when(u.Down)
+		if u.Down.IsZero() {
+			down = "MAY STILL BE UP"
+		}
+		fmt.Fprintf(b, "  %s: up %s, %s\n", u.Title, when(u.Up), down)
+	}
 }
 
 // trouble shows what did not come out well the last time it was asked.

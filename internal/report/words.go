@@ -2,9 +2,11 @@ package report
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/muster-dev/muster/internal/plan"
 	"github.com/muster-dev/muster/internal/probe"
 )
 
@@ -35,7 +37,8 @@ var pathNames = map[probe.Path]string{
 	probe.LocalBalancer: "through the node's own balancer",
 }
 
-func pathWords(paths []Availability) string {
+// pathWords are what a path is, and its figures from all vantage points.
+func pathWords(paths []Availability) (name, figures string) {
 	var sum Availability
 	for _, a := range paths {
 		a.Course = nil
@@ -45,7 +48,56 @@ func pathWords(paths []Availability) string {
 	if !ok {
 		name = "path " + string(paths[0].Path)
 	}
-	return fmt.Sprintf("%s: %s, %d sent, %d failed, longest gap %s", name, counted(len(paths), "vantage point"), sum.Sent, sum.Failed, milliseconds(sum.Longest))
+	return name, fmt.Sprintf("from %s, %s sent, %s failed, longest gap %s", counted(len(paths), "place"), thousands(sum.Sent), thousands(sum.Failed), milliseconds(sum.Longest))
+}
+
+// word is the verdict on one that may not be over.
+func (m Migration) word() string {
+	if m.Verdict == Unknown && slices.Contains([]string{StepAhead, StepUnderWay, "holding", "paused", "interrupted"}, m.Status) {
+		return m.Status
+	}
+	return string(m.Verdict)
+}
+
+// sentence says what the verdict means, and why.
+func (m Migration) sentence() string {
+	why := ""
+	if m.Why != "" && m.Why != m.Status {
+		why = ": " + m.Why
+	}
+	switch {
+	case m.Verdict == Pass:
+		return "Every step is done, behind gates that passed."
+	case m.Verdict == Fail:
+		where := ""
+		if i := slices.IndexFunc(m.Steps, func(s Migrated) bool { return s.Status == StepStopped }); i >= 0 {
+			where = fmt.Sprintf(" at step %s, %s", m.Steps[i].label(), m.Steps[i].Title)
+		}
+		was := m.Status
+		if was == "returned" {
+			was = StepTakenBack
+		}
+		return fmt.Sprintf("It was %s%s%s.", was, where, why)
+	case m.Status == StepDone:
+		return "It cannot be said" + why + "."
+	case m.Status == StepAhead:
+		return "No step has been begun."
+	default:
+		next := "nothing is left"
+		if i := slices.IndexFunc(m.Steps, func(s Migrated) bool { return s.Status != StepDone && s.Status != StepTakenBack }); i >= 0 {
+			next = fmt.Sprintf("step %s is next, %s", m.Steps[i].label(), m.Steps[i].Title)
+		}
+		return fmt.Sprintf("It is not over: %s%s.", next, why)
+	}
+}
+
+// gates counts what gates answered, and how often it was a pass.
+func (m Migration) gates() (passed, all int) {
+	for _, s := range m.Steps {
+		p, n := s.gates()
+		passed, all = passed+p, all+n
+	}
+	return passed, all
 }
 
 func (m Migration) planned() (n int) {
@@ -92,33 +144,33 @@ func (s Migrated) label() string {
 	return fmt.Sprintf("%s %d", s.Direction, s.Number)
 }
 
+// key names the step in a journal's entries.
+func (s Migrated) key() string { return StepKey(plan.Planned{Number: s.Number, ID: s.ID}) }
+
+// gates counts what gates answered at a step, and how often it was a pass.
+func (s Migrated) gates() (passed, all int) {
+	answers := slices.Clone(s.Needs)
+	for _, a := range s.Actions {
+		answers = append(answers, a.Gates...)
+	}
+	for _, g := range answers {
+		if g.Verdict == Pass {
+			passed++
+		}
+	}
+	return passed, len(answers)
+}
+
 func (s Migrated) inShort() string {
 	parts := []string{}
 	if s.Took > 0 {
 		parts = append(parts, lasting(s.Took))
 	}
-	gates, passed := len(s.Needs), 0
-	for _, a := range s.Actions {
-		gates += len(a.Gates)
-		for _, g := range a.Gates {
-			if g.Verdict == Pass {
-				passed++
-			}
-		}
-	}
-	for _, g := range s.Needs {
-		if g.Verdict == Pass {
-			passed++
-		}
-	}
-	if gates > 0 {
-		parts = append(parts, fmt.Sprintf("%d of %s passed", passed, counted(gates, "gate")))
-	}
-	if s.Hold {
-		parts = append(parts, "waits for a person first")
-	}
-	if s.Irreversible {
-		parts = append(parts, "nothing takes it back")
+	switch passed, all := s.gates(); {
+	case all > 0 && passed == all:
+		parts = append(parts, counted(all, "gate")+" passed")
+	case all > 0:
+		parts = append(parts, fmt.Sprintf("%d of %s passed", passed, counted(all, "gate")))
 	}
 	return strings.Join(parts, ", ")
 }
@@ -149,21 +201,47 @@ func (r Sitting) end() string {
 	switch {
 	case r.Result == "":
 		return "nothing says how: it runs, or was killed"
-	case r.Why == "":
+	case r.Why == "" || r.Why == r.Result:
 		return r.Result
 	default:
 		return r.Result + ": " + r.Why
 	}
 }
 
-func wayBack(steps []string, none string) string {
+// words say the way back.
+func (r Return) words() string {
 	switch {
-	case none != "":
-		return "none: " + none
-	case len(steps) == 0:
+	case r.None != "":
+		return "none: " + r.None
+	case len(r.Steps) == 0:
 		return "nothing to undo"
 	default:
-		return strings.Join(steps, ", ")
+		return strings.Join(r.Titles, "; ")
+	}
+}
+
+// word says what became of a role's permissions.
+func (p Permission) word() string {
+	switch {
+	case !p.Changed():
+		return "as before"
+	case p.After == "none":
+		return "gone"
+	case len(p.Dropped) > 0 && len(p.Gained) == 0:
+		return "narrowed"
+	default:
+		return "changed"
+	}
+}
+
+func (p Permission) inShort() string {
+	switch {
+	case p.AllowedBefore == nil && p.AllowedAfter == nil:
+		return fmt.Sprintf("what it may do was not recorded (digest %s before, %s now)", p.Before, p.After)
+	case !p.Changed():
+		return counted(len(p.AllowedAfter), "permission")
+	default:
+		return fmt.Sprintf("%s before, %d now; %d dropped, %d gained", counted(len(p.AllowedBefore), "permission"), len(p.AllowedAfter), len(p.Dropped), len(p.Gained))
 	}
 }
 
@@ -172,6 +250,15 @@ func counted(n int, what string) string {
 		return "1 " + what
 	}
 	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// thousands puts a number into groups of three.
+func thousands(n int) string {
+	text := fmt.Sprint(n)
+	for i := len(text) - 3; i > 0; i -= 3 {
+		text = text[:i] + "\u2009" + text[i:]
+	}
+	return text
 }
 
 func when(t time.Time) string {

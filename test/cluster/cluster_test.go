@@ -1,6 +1,9 @@
-// Package cluster tests labs whose API servers are real ones: kube-apiserver on
-// each control-plane node, and etcd. The two modules below it say which, and build
-// them; they are apart from the rest because of what they need.
+// Package cluster tests what depends on how Kubernetes itself behaves, on real
+// control planes: labs with kube-apiserver on each control-plane node, and muster
+// reconcile as a command, on a cluster whose machines are in an emulated AWS and
+// whose API is kube-apiserver with the controllers that judge disruptions and
+// nodes. The two modules below it say which, and build them; they are apart from
+// the rest because of what they need.
 package cluster
 
 import (
@@ -20,9 +23,10 @@ import (
 	"github.com/muster-dev/muster/test/labtest"
 )
 
-// up starts a lab with real API servers. Building those takes longer than go test
-// may, so only make test-cluster, which builds them first, runs these tests.
-func up(t *testing.T, manifest string) labctl.Client {
+// built returns where the built programs are. Building real API servers takes
+// longer than go test may, so only make test-cluster, which builds them first, runs
+// these tests.
+func built(t *testing.T) string {
 	t.Helper()
 	bin := os.Getenv("MUSTER_BIN")
 	if bin == "" || os.Getenv("KUBE_APISERVER") == "" || os.Getenv("ETCD") == "" {
@@ -40,7 +44,13 @@ func up(t *testing.T, manifest string) labctl.Client {
 	case why != "":
 		t.Skip("SKIPPED: " + why)
 	}
-	return labtest.Up(t, bin, "-f", manifest, "--apiserver", "real")
+	return bin
+}
+
+// up starts a lab with real API servers.
+func up(t *testing.T, manifest string) labctl.Client {
+	t.Helper()
+	return labtest.Up(t, built(t), "-f", manifest, "--apiserver", "real")
 }
 
 func TestClusterNodesRegisterWithARealAPIServer(t *testing.T) {

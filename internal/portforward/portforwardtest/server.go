@@ -98,34 +98,53 @@ func (s *Server) list(w http.ResponseWriter, _ *http.Request) {
 	enc.Encode(map[string]any{"kind": "PodList", "items": s.Pods})
 }
 
-// forward is an API server's port-forward: SPDY, in a WebSocket or by itself.
 func (s *Server) forward(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	s.forwarded = append(s.forwarded, r.Method+" "+r.PathValue("pod"))
 	s.mu.Unlock()
-	streams := make(chan httpstream.Stream, 2)
-	accept := func(stream httpstream.Stream, _ <-chan struct{}) error {
-		streams <- stream
-		return nil
-	}
-	tunnel, err := s.tunnel(w, r, accept)
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusForbidden)
-		return
-	}
-	if tunnel != nil { // else it has been answered
-		s.work.Go(func() { s.serve(tunnel, streams) })
+	if tunnel, streams := accept(w, r, !s.NoWebSockets); tunnel != nil {
+		s.work.Go(func() { serve(tunnel, streams, s.dial) })
 	}
 }
 
-func (s *Server) tunnel(w http.ResponseWriter, r *http.Request, accept httpstream.NewStreamHandler) (httpstream.Connection, error) {
-	if r.Method != http.MethodGet {
+func (s *Server) dial(port string) (net.Conn, error) {
+	if other := s.Ports[port]; other != "" {
+		port = other
+	}
+	return net.Dial("tcp", net.JoinHostPort("127.0.0.1", port))
+}
+
+// Forward answers a request for a port-forward, as an API server or a kubelet
+// does, and serves it until it ends. dial connects, by TCP, to a port of the pod's
+// that was asked for.
+func Forward(w http.ResponseWriter, r *http.Request, dial func(port string) (net.Conn, error)) {
+	if tunnel, streams := accept(w, r, true); tunnel != nil {
+		serve(tunnel, streams, dial)
+	}
+}
+
+// accept opens the tunnel that is asked for: SPDY, in a WebSocket or by itself. If
+// it returns none, the request has been answered.
+func accept(w http.ResponseWriter, r *http.Request, webSockets bool) (httpstream.Connection, <-chan httpstream.Stream) {
+	streams := make(chan httpstream.Stream, 2)
+	tunnel, err := open(w, r, webSockets, func(stream httpstream.Stream, _ <-chan struct{}) error {
+		streams <- stream
+		return nil
+	})
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusForbidden)
+	}
+	return tunnel, streams
+}
+
+func open(w http.ResponseWriter, r *http.Request, webSockets bool, accept httpstream.NewStreamHandler) (httpstream.Connection, error) {
+	if !websocket.IsWebSocketUpgrade(r) && r.Method != http.MethodGet {
 		if _, err := httpstream.Handshake(r, w, []string{portforward.PortForwardProtocolV1Name}); err != nil {
 			return nil, err
 		}
 		return spdy.NewResponseUpgrader().UpgradeResponse(w, r, accept), nil
 	}
-	if s.NoWebSockets {
+	if !webSockets {
 		return nil, fmt.Errorf("no WebSockets here")
 	}
 	upgrader := websocket.Upgrader{Subprotocols: []string{constants.WebsocketsSPDYTunnelingPrefix + portforward.PortForwardProtocolV1Name}}
@@ -136,7 +155,7 @@ func (s *Server) tunnel(w http.ResponseWriter, r *http.Request, accept httpstrea
 	return spdy.NewServerConnection(portforward.NewTunnelingConnection("server", conn), accept)
 }
 
-func (s *Server) serve(tunnel httpstream.Connection, streams <-chan httpstream.Stream) {
+func serve(tunnel httpstream.Connection, streams <-chan httpstream.Stream, dial func(port string) (net.Conn, error)) {
 	defer func() { _ = tunnel.Close() }()
 	var faults, data httpstream.Stream
 	for faults == nil || data == nil {
@@ -151,11 +170,7 @@ func (s *Server) serve(tunnel httpstream.Connection, streams <-chan httpstream.S
 			return
 		}
 	}
-	port := data.Headers().Get(corev1.PortHeader)
-	if other := s.Ports[port]; other != "" {
-		port = other
-	}
-	node, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", port))
+	node, err := dial(data.Headers().Get(corev1.PortHeader))
 	if err != nil {
 		fmt.Fprintf(faults, "error forwarding port to pod: %v\n", err)
 		faults.Close()

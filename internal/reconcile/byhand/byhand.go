@@ -99,7 +99,7 @@ func (e *Executor) Actions(ctx context.Context, s plan.Planned) ([]reconcile.Act
 // action is the action of a step without what it does. The limit is there for a
 // look that hangs: Do has a deadline of its own, with better words.
 func (e *Executor) action(s plan.Planned) reconcile.Action {
-	return reconcile.Action{ID: "by-hand", What: "wait until it is applied: " + s.Title, Limit: e.cfg.Within + time.Minute}
+	return reconcile.Action{ID: "by-hand", What: "wait until it is applied", Limit: e.cfg.Within + time.Minute}
 }
 
 // unseen is the action of a step that no look can show.
@@ -152,7 +152,7 @@ func (e *Executor) await(ctx context.Context, s plan.Planned, say func(string)) 
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, e.cfg.Within)
 	defer cancel()
-	said, checked := began, ""
+	said, checked, last := began, "", ""
 	for {
 		if verdict := e.generated(s); verdict != checked {
 			say(verdict)
@@ -167,7 +167,10 @@ func (e *Executor) await(ctx context.Context, s plan.Planned, say func(string)) 
 			return nil
 		case err != nil && ctx.Err() == nil:
 			missing = "a look that succeeds; the last one: " + err.Error()
+		case err != nil: // the end came in the middle of a look
+			missing = last
 		}
+		last = missing
 		if time.Since(said) >= e.cfg.Remind {
 			say(fmt.Sprintf("waited %s for: %s", waited(began), missing))
 			said = time.Now()

@@ -84,7 +84,7 @@ func TestAWSAnEmptyListOfAddressesStopsBeforeAnyNode(t *testing.T) {
 			}
 		}
 	}
-	actions, err := s.quick(nil).Actions(t.Context(), plan.Planned{ID: "update-workers", How: []string{"kops update cluster --name " + s.name + " --yes"}})
+	actions, err := s.quick(nil).Actions(t.Context(), plan.Planned{ID: "update-workers", How: []string{"kops update cluster --name " + s.name + " --create-kube-config=false --yes"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -214,7 +214,7 @@ func TestAWSAControlPlaneNodeStaysIfTheBalancerDoesNotLetGo(t *testing.T) {
 
 func TestAWSAKopsThatFailsHalfWayIsRunAgain(t *testing.T) {
 	s, _ := fromScratch(t)
-	step := plan.Planned{ID: "update-workers", Title: "update", How: []string{"kops update cluster --name " + s.name + " --instance-group-roles=node --yes"}}
+	step := plan.Planned{ID: "update-workers", Title: "update", How: []string{"kops update cluster --name " + s.name + " --create-kube-config=false --instance-group-roles=node --yes"}}
 	t.Setenv("MUSTER_KOPS_FAIL", "half")
 	o := follow(t, s.quick(nil), step, nil)
 	if !strings.Contains(o.trouble, "error running tasks") {

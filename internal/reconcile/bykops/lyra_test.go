@@ -98,7 +98,7 @@ func fromScratch(t *testing.T) (*scene, *awstest.World) {
 // update runs the stand-in kops on all groups.
 func (s *scene) update(version string) {
 	s.t.Helper()
-	cmd := exec.CommandContext(s.t.Context(), s.kops, "update", "cluster", "--name", s.name, "--yes")
+	cmd := exec.CommandContext(s.t.Context(), s.kops, "update", "cluster", "--name", s.name, "--create-kube-config=false", "--yes")
 	cmd.Env = append(os.Environ(), "KOPS_STATE_STORE="+s.state, "MUSTER_KOPS_VERSION="+version)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		s.t.Fatalf("kops %s: %v\n%s", version, err, out)

@@ -75,7 +75,7 @@ func paperIn(t *testing.T, st store.Store, kube *kubetest.Server, change func(*k
 		}
 	}
 	must(p.Put(t.Context(), sheet))
-	must(s.find("1.35.2").Run(t.Context(), []string{"update", "cluster", "--name", name, "--yes"}, func(string) {}))
+	must(s.find("1.35.2").Run(t.Context(), []string{"update", "cluster", "--name", name, "--create-kube-config=false", "--yes"}, func(string) {}))
 	for n, g := range sheet.Groups {
 		must(p.Change(t.Context(), func(s *kopstest.Sheet) error { // what was before the first update is no version to go back to
 			s.Groups[n].First, s.Groups[n].Versions = 1, s.Groups[n].Versions[len(s.Groups[n].Versions)-1:]

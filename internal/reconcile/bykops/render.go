@@ -147,7 +147,13 @@ func (e *Executor) restore(role cluster.Role) layout {
 				if e.Before == nil {
 					return errors.New("the way back needs the kOps that made the cluster; name its binary with --kops-before")
 				}
-				if err := e.Before.Run(ctx, []string{"update", "cluster", "--name", e.Problem.Cluster, "--instance-group-roles=" + roleFlag(role), "--yes"}, say); err != nil {
+				args := []string{
+					"update", "cluster", "--name", e.Problem.Cluster, "--create-kube-config=false",
+					"--instance-group-roles=" + roleFlag(role),
+					"--allow-kops-downgrade", // the newer one has updated the cluster meanwhile
+					"--yes",
+				}
+				if err := e.Before.Run(ctx, args, say); err != nil {
 					return err
 				}
 				e.markDone(s)

@@ -236,7 +236,7 @@ func TestKopssNextUpdateOpensThePortsAgainAndTheStepSaysSo(t *testing.T) {
 		if open() != cloud.No {
 			t.Error("the ports were not closed")
 		}
-		if err := s.find("1.36.2").Run(t.Context(), []string{"update", "cluster", "--name", s.name, "--yes"}, func(string) {}); err != nil {
+		if err := s.find("1.36.2").Run(t.Context(), []string{"update", "cluster", "--name", s.name, "--create-kube-config=false", "--yes"}, func(string) {}); err != nil {
 			t.Fatal(err)
 		}
 		if open() != cloud.Yes {

@@ -71,7 +71,11 @@ func fromSample(t *testing.T, sample string) *scene {
 	}
 	url := awstest.Start(t)
 	awstest.LoadSample(t, root, url, sample)
-	return newScene(t, awstest.SampleCluster(t, root, sample), "s3://kops-state")
+	s := newScene(t, awstest.SampleCluster(t, root, sample), "s3://kops-state")
+	if real := os.Getenv("KOPS"); real != "" {
+		s.kops = real
+	}
+	return s
 }
 
 func newScene(t *testing.T, name, state string) *scene {
@@ -117,7 +121,7 @@ func newScene(t *testing.T, name, state string) *scene {
 // boot starts the machines.
 func (s *scene) boot(every time.Duration) {
 	s.t.Helper()
-	s.booter = &kopstest.Booter{Cluster: s.name, Store: s.store, Provider: s.provider, Kube: s.kube, Every: every}
+	s.booter = &kopstest.Booter{Cluster: s.name, Store: s.store, Provider: s.provider, Kube: s.kube.Client(s.t), Every: every}
 	ctx, stop := context.WithCancel(s.t.Context())
 	var running sync.WaitGroup
 	running.Go(func() { s.booter.Run(ctx) })

@@ -75,18 +75,22 @@ func TestBenchBalancer(t *testing.T) {
 	addrs := b.servers(3)
 	routes := []route{{name: "direct", addr: addrs[0]}, b.haproxy(haproxy, addrs), b.muster(filepath.Join(bin, "muster-agent"), addrs)}
 
-	rates := measure(t, routes[1:], connectRate)
-	compare("connections_per_second", "1/s", rates)
-	compare("bulk_throughput", "MiB/s", measure(t, routes, bulk))
-	latencies(t, routes)
+	t.Run("connections", func(t *testing.T) {
+		compare("connections_per_second", "1/s", measure(t, routes[1:], connectRate))
+	})
+	t.Run("bulk", func(t *testing.T) {
+		compare("bulk_throughput", "MiB/s", measure(t, routes, bulk))
+	})
+	t.Run("latency", func(t *testing.T) { latencies(t, routes) })
+	resident := make(map[string]float64)
 	for _, r := range routes[1:] {
 		u, err := r.proc.Usage()
 		if err != nil {
 			t.Fatal(err)
 		}
-		rates[r.name] = float64(u.RSS) / (1 << 20)
+		resident[r.name] = float64(u.RSS) / (1 << 20)
 	}
-	compare("resident_after_load", "MiB", rates)
+	compare("resident_after_load", "MiB", resident)
 }
 
 // measure returns the median of rounds of each route, in turn.

@@ -2,8 +2,8 @@ package kopstest
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -12,6 +12,9 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
 
 	"github.com/muster-dev/muster/internal/audit"
 	"github.com/muster-dev/muster/internal/cloud"
@@ -25,28 +28,44 @@ import (
 // chain, from its boot configuration to the configuration service, says that it
 // would join: with an empty list of addresses it never does. What joined stays a
 // node until its instance goes. It plays what else runs on nodes as far as a roll
-// depends on it: static pods of the control plane, kubelets that probe, and kOps's
-// pruning of dns-controller.
+// depends on it: static pods of the control plane, kubelets that run pods, end
+// them and probe, and kOps's pruning of dns-controller.
+//
+// All that it knows of the cluster it reads from the cluster, so that one may take
+// another's place.
 type Booter struct {
 	Cluster  string
 	Store    store.Store
 	Provider cloud.Provider
-	Kube     *kubetest.Server
+	// Kube is the API that nodes register with, package kubetest's or a real one.
+	Kube kubernetes.Interface
+	// Kubelets is where the kubelets of all nodes listen, for what the API asks of
+	// them. The zero value: nowhere.
+	Kubelets netip.AddrPort
 	// Every is the pause between two looks. 0: half a second.
 	Every time.Duration
 
 	refuse atomic.Pointer[func(g cloud.Group, i cloud.Instance) bool]
 
 	mu     sync.Mutex // guards what follows
-	joined map[string]bool
+	nodes  int
 	births int // nodes that joined since the first look
 	looks  int
+	fault  error // of the last look
 }
 
 // Run boots machines until ctx ends. What cannot be seen is looked at again.
 func (b *Booter) Run(ctx context.Context) {
 	for {
-		b.look(ctx)
+		nodes, births, err := b.look(ctx)
+		b.mu.Lock()
+		if b.fault = err; err == nil {
+			if b.nodes = nodes; b.looks > 0 {
+				b.births += births
+			}
+			b.looks++
+		}
+		b.mu.Unlock()
 		every := b.Every
 		if every == 0 {
 			every = 500 * time.Millisecond
@@ -79,46 +98,80 @@ func (b *Booter) Settled(ctx context.Context) error {
 		select {
 		case <-time.After(10 * time.Millisecond):
 		case <-ctx.Done():
-			return ctx.Err()
+			return fmt.Errorf("%w: %s", ctx.Err(), b)
 		}
 	}
 }
 
-func (b *Booter) look(ctx context.Context) {
+// String says how many nodes there are, for messages of tests.
+func (b *Booter) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	text := fmt.Sprintf("%d nodes, %d of them born meanwhile", b.nodes, b.births)
+	if b.fault != nil {
+		text += "; the last look: " + b.fault.Error()
+	}
+	return text
+}
+
+// place is a machine that is a node, or became one in this look.
+type place struct {
+	cloud.Instance
+	role cluster.Role
+	node *corev1.Node
+}
+
+// look does once what machines do: it boots those that would join, and lets each
+// node's kubelet work.
+func (b *Booter) look(ctx context.Context) (nodes, births int, err error) {
 	seen, err := observe.Stored(ctx, b.Store, b.Cluster)
-	if err != nil || seen.Look(ctx, b.Provider) != nil || seen.Cloud == nil {
-		return
+	if err != nil {
+		return 0, 0, err
+	}
+	if err := seen.Look(ctx, b.Provider); err != nil {
+		return 0, 0, err
+	}
+	if seen.Cloud == nil {
+		return 0, 0, errors.New(seen.Blind)
+	}
+	list, err := b.Kube.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return 0, 0, err
+	}
+	registered := make(map[string]*corev1.Node)
+	for i := range list.Items {
+		registered[list.Items[i].Name] = &list.Items[i]
 	}
 	in := seen.Audit()
 	in.Now = time.Now()
 	verdicts := audit.Run(in, nil).Groups
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.joined == nil {
-		b.joined = map[string]bool{}
-	}
-	there := map[string]bool{}
+	there := make(map[string]place)
 	for _, g := range seen.Cloud.Groups {
 		for _, i := range g.Instances {
 			if strings.Contains(i.State, "terminat") || strings.Contains(i.State, "shutting") {
 				continue
 			}
-			there[i.ID] = true
-			if b.joined[i.ID] || !joins(verdicts, g, i) || b.refuses(g, i) {
-				continue
+			at := place{Instance: i, role: g.Role, node: registered[i.ID]}
+			if at.node == nil {
+				if !joins(verdicts, g, i) || b.refuses(g, i) {
+					continue
+				}
+				if at.node, err = b.join(ctx, g, i); err != nil {
+					return 0, 0, fmt.Errorf("boot %s: %w", i.ID, err)
+				}
+				births++
 			}
-			b.join(g, i)
+			there[i.ID] = at
 		}
 	}
-	for id := range maps.Clone(b.joined) {
-		if !there[id] {
-			delete(b.joined, id)
-			b.Kube.RemoveNode(id)
+	for name := range registered {
+		if _, ok := there[name]; !ok {
+			if err := b.Kube.CoreV1().Nodes().Delete(ctx, name, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
+				return 0, 0, err
+			}
 		}
 	}
-	b.prune(seen)
-	b.probe(seen)
-	b.looks++
+	return len(there), births, errors.Join(b.kubelets(ctx, seen.Cloud, there), b.prune(ctx, seen, there))
 }
 
 // joins reads the verdict on what an instance was born with.
@@ -139,70 +192,38 @@ func joins(verdicts []audit.Group, g cloud.Group, i cloud.Instance) bool {
 	return false
 }
 
-func (b *Booter) join(g cloud.Group, i cloud.Instance) {
-	b.joined[i.ID] = true
-	if b.looks > 0 {
-		b.births++
-	}
-	b.Kube.PutNode(kubetest.ReadyNode(i.ID, i.Zone))
+// staticParts are the pods that every control-plane node of kOps runs by itself.
+var staticParts = []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler", "etcd-manager-main", "etcd-manager-events"}
+
+// join registers a node. Its pods come first, so that one that is there has them.
+func (b *Booter) join(ctx context.Context, g cloud.Group, i cloud.Instance) (*corev1.Node, error) {
+	var pods []corev1.Pod
 	switch g.Role {
 	case cluster.RoleControlPlane:
-		for _, part := range []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler", "etcd-manager-main", "etcd-manager-events"} {
-			b.Kube.PutPod(kubetest.StaticPod(part, i.ID))
+		for _, part := range staticParts {
+			pods = append(pods, kubetest.StaticPod(part, i.ID))
 		}
 	case cluster.RoleNode:
-		b.Kube.PutPod(kubetest.RunningPod("shop", "web-"+i.ID, i.ID, "web", map[string]string{"app": "web"}))
+		pods = append(pods, kubetest.RunningPod("shop", "web-"+i.ID, i.ID, "web", map[string]string{"app": "web"}))
 	}
-}
-
-// prune plays the control plane's channels: dns-controller runs while its add-on
-// has anything in it.
-func (b *Booter) prune(seen *observe.Cluster) {
-	const pod = "dns-controller-0"
-	on := seen.Controller() == cloud.Yes
-	b.Kube.Deploy("dns-controller", on)
-	switch here := b.Kube.Pods(pod); {
-	case on && len(here) == 0:
-		for _, g := range seen.Cloud.Groups {
-			if g.Role == cluster.RoleControlPlane && len(g.Instances) > 0 && b.joined[g.Instances[0].ID] {
-				b.Kube.PutPod(kubetest.RunningPod("kube-system", pod, g.Instances[0].ID, "dns-controller", map[string]string{"k8s-app": "dns-controller"}))
-				return
-			}
+	for _, p := range pods {
+		if err := b.create(ctx, p); err != nil {
+			return nil, err
 		}
-	case !on && len(here) > 0:
-		b.Kube.RemovePod("kube-system/" + pod)
 	}
-}
-
-// probe plays the kubelets: a container is ready when what its probe names is a
-// port of a load balancer with a healthy target behind it.
-func (b *Booter) probe(seen *observe.Cluster) {
-	for _, p := range b.Kube.Pods("muster-prove-") {
-		p.Status.ContainerStatuses = nil
-		for _, c := range p.Spec.Containers {
-			host, port := "", 0
-			switch probe := c.ReadinessProbe; {
-			case probe.TCPSocket != nil:
-				host, port = probe.TCPSocket.Host, probe.TCPSocket.Port.IntValue()
-			case probe.HTTPGet != nil:
-				host, port = probe.HTTPGet.Host, probe.HTTPGet.Port.IntValue()
-			}
-			p.Status.ContainerStatuses = append(p.Status.ContainerStatuses, corev1.ContainerStatus{Name: c.Name, Ready: answers(seen.Cloud, host, port)})
-		}
-		b.Kube.PutPod(p)
+	node := kubetest.ReadyNode(i.ID, i.Zone)
+	node.Labels = map[string]string{"kops.k8s.io/instancegroup": g.Name}
+	if b.Kubelets.IsValid() {
+		node.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: b.Kubelets.Addr().String()}}
+		node.Status.DaemonEndpoints.KubeletEndpoint.Port = int32(b.Kubelets.Port())
 	}
+	return b.Kube.CoreV1().Nodes().Create(ctx, &node, metav1.CreateOptions{})
 }
 
-func answers(o *cloud.Observation, host string, port int) bool {
-	return slices.ContainsFunc(o.LoadBalancers, func(lb cloud.LoadBalancer) bool {
-		l, ok := lb.Listener(port)
-		return ok && l.Healthy() > 0 && slices.ContainsFunc(lb.Addresses, func(a netip.Addr) bool { return a.String() == host })
-	})
-}
-
-// String says how many nodes there are, for messages of tests.
-func (b *Booter) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return fmt.Sprintf("%d nodes joined, %d of them born meanwhile", len(b.joined), b.births)
+func (b *Booter) create(ctx context.Context, p corev1.Pod) error {
+	_, err := b.Kube.CoreV1().Pods(p.Namespace).Create(ctx, &p, metav1.CreateOptions{})
+	if apierrors.IsAlreadyExists(err) {
+		return nil
+	}
+	return err
 }

@@ -20,6 +20,11 @@
 //     prunes; otherwise it is there.
 //   - The node configuration says usesLegacyGossip and usesNoneDNS, and a template
 //     pins its hash, so that a change of topology alone is a new generation.
+//   - It refuses a cluster that a newer kOps has updated, unless
+//     --allow-kops-downgrade is given.
+//   - It writes a kubeconfig unless --create-kube-config=false; a test has none to
+//     lose, so the stand-in refuses instead.
+//   - A flag that kOps does not know, of that command, is an error; so is a role.
 //   - The rules by which workers reach the control plane, gossip's ports among
 //     them, are there whatever the topology is: 1.36.2 renders them for DNS type
 //     None as well.
@@ -111,11 +116,23 @@ func (k Kops) Run(ctx context.Context, args []string, stdout io.Writer) error {
 		name      = flags.String("name", "", "")
 		group     = flags.String("instance-group", "", "")
 		roles     = flags.String("instance-group-roles", "", "")
-		lifecycle = flags.String("lifecycle-overrides", "", "")
 		yes       = flags.Bool("yes", false, "")
+		lifecycle string
+		downgrade bool
+		config    bool
 	)
+	if args[0] == "update" {
+		flags.StringVar(&lifecycle, "lifecycle-overrides", "", "")
+		flags.BoolVar(&downgrade, "allow-kops-downgrade", false, "")
+		flags.BoolVar(&config, "create-kube-config", true, "")
+	}
 	if err := flags.Parse(args[2:]); err != nil {
 		return err
+	}
+	for r := range strings.SplitSeq(*roles, ",") {
+		if *roles != "" && !slices.Contains([]string{"control-plane", "node", "apiserver", "bastion"}, r) {
+			return fmt.Errorf("invalid instance group role %q", r)
+		}
 	}
 	if !*yes {
 		return errors.New("the stand-in has no dry run")
@@ -126,7 +143,13 @@ func (k Kops) Run(ctx context.Context, args []string, stdout io.Writer) error {
 	}
 	switch args[0] {
 	case "update":
-		return r.update(ctx, *roles, strings.Contains(*lifecycle, "IAMRolePolicy=ExistsAndWarnIfChanges"))
+		if config {
+			return errors.New("this would write to the operator's kubeconfig; give --create-kube-config=false")
+		}
+		if err := r.mayUpdate(ctx, downgrade); err != nil {
+			return err
+		}
+		return r.update(ctx, *roles, strings.Contains(lifecycle, "IAMRolePolicy=ExistsAndWarnIfChanges"))
 	case "rolling-update":
 		return r.roll(ctx, *group)
 	}
@@ -178,6 +201,25 @@ func (k *run) balancer() (lb cloud.LoadBalancer, uses bool) {
 		}
 	}
 	return cloud.LoadBalancer{}, false
+}
+
+// mayUpdate refuses what a newer kOps has updated.
+func (k *run) mayUpdate(ctx context.Context, downgrade bool) error {
+	last, err := k.Store.Get(ctx, store.Layout(k.name).KopsVersion())
+	if errors.Is(err, store.ErrNotFound) || downgrade {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	was, err := cluster.ParseRelease(strings.TrimSpace(string(last.Data)))
+	if err != nil {
+		return err
+	}
+	if is, err := cluster.ParseRelease(k.Version); err != nil || is < was {
+		return errors.Join(err, errors.New("kops version older than last used to update the cluster"))
+	}
+	return nil
 }
 
 func (k *run) update(ctx context.Context, roles string, keepRole bool) error {
