@@ -174,7 +174,7 @@ func makesBalancer(s *scene, p kopstest.Paper) func(reconcile.Result) bool {
 			})
 		}
 		if err == nil {
-			err = s.find("1.35.2").Run(s.t.Context(), []string{"update", "cluster", "--name", s.name, "--yes"}, func(string) {})
+			err = s.find("1.35.2").Run(s.t.Context(), []string{"update", "cluster", "--name", s.name, "--create-kube-config=false", "--yes"}, func(string) {})
 		}
 		if err != nil {
 			s.t.Error(err)
@@ -224,7 +224,7 @@ func TestEveryShapeOfClusterGetsThereAndBackFromEveryStep(t *testing.T) {
 						steps++
 					}
 				})
-				stride := 4
+				stride := 7
 				if everyPoint() {
 					stride = 1
 				}

@@ -137,9 +137,11 @@ func (s *scene) mortally(f *killtest.Fuse) func(*bykops.Config) {
 		}
 		c.Kube = kubetest.ClientBy(s.t, s.kube.URL, mortalAPI{by, f})
 		for _, k := range []*bykops.Kops{c.Kops, c.Before} {
-			start := k.Start
+			known := *k
 			k.Start = func(ctx context.Context, args []string, out io.Writer) error {
-				return f.Around(func() error { return start(ctx, args, out) })
+				return f.Around(func() error {
+					return known.Run(ctx, args, func(line string) { fmt.Fprintln(out, line) })
+				})
 			}
 		}
 	}
@@ -223,7 +225,7 @@ func everyPoint() bool { return os.Getenv("MUSTER_EVERY_POINT") != "" }
 // or at a sample of them: make test-kills.
 func TestAMigrationByKopsThatIsKilledAnywhereEndsLikeOneThatIsNot(t *testing.T) {
 	want := undisturbed(t)
-	stride := 53
+	stride := 71
 	if everyPoint() {
 		stride = 1
 	}
@@ -289,7 +291,9 @@ func TestAWSAMigrationThatIsKilledAgainAndAgainEndsLikeOneThatIsNot(t *testing.T
 	s := fromSample(t, "gossip-1.35")
 	f := s.plan(cluster.None)
 	s.release(f)
-	t.Logf("killed %d times", s.again(f))
+	began := time.Now()
+	deaths := s.again(f)
+	t.Logf("killed %d times in %v", deaths, time.Since(began).Round(time.Second))
 	s.checkEnd(f, &story{t: t})
 	if got := len(s.kube.Nodes()); got != 6 {
 		t.Errorf("%d nodes at the end", got)
