@@ -45,8 +45,8 @@ test-race: ## the same with the race detector
 test-mesh: ## a leaf among sixty peers of the weave mesh, on real sockets
 	$(GOTEST) -count=1 -timeout 5m -run '^TestALeafAmongSixtyPeers$$' ./internal/overlay/weave
 
-test-kills: ## a migration that is killed at every single point, each in a run of its own
-	MUSTER_EVERY_POINT=1 $(GOTEST) -count=1 -timeout 20m -run 'ThatIsKilled' -p 2 ./internal/reconcile ./internal/reconcile/bykops
+test-kills: ## a migration that is killed at every single point, each in a run of its own; and back from the end of every step
+	MUSTER_EVERY_POINT=1 $(GOTEST) -count=1 -timeout 20m -run 'ThatIsKilled|ThereAndBack' -p 2 ./internal/reconcile ./internal/reconcile/bykops
 
 test-aws: test-aws-looks test-aws-crossings ## against an emulated AWS (python3 with moto), samples of real clusters among it
 

@@ -24,11 +24,9 @@
 package balance
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
@@ -43,98 +41,10 @@ import (
 // bridges the time until the health checks have a verdict.
 const suspectTime = 2 * time.Second
 
-// Config says how a Balancer works. The zero value is good for API servers.
-// Times that are zero or negative take their default.
-type Config struct {
-	// Name stands in logs and errors, for nodes with several balancers.
-	Name string
-
-	// Dial opens a TCP connection; it must return soon after the context ends.
-	// Nil uses net.Dialer.
-	Dial func(context.Context, netip.AddrPort) (net.Conn, error)
-
-	// StaggerDelay is how long a dial may hang before the next server is
-	// dialled as well (RFC 8305). Default 250 ms. Shorter dials two servers on
-	// ordinary jitter; longer is felt by every client of a dead server.
-	StaggerDelay time.Duration
-
-	// HelloTimeout is how long a client's TLS hello is waited for. It is said
-	// to servers until one answers, so that a client is never joined to one that
-	// only its kernel speaks for. A client that says nothing for so long, or
-	// something else, is joined to the first server that accepts the connection.
-	// Default 50 ms, which is what clients of other protocols pay if they wait
-	// for the server to speak; negative joins all at once.
-	HelloTimeout time.Duration
-
-	// AttemptTimeout bounds each dial, and the answer to the hello. A search
-	// that found nobody is made again with twice as much. Default 2 s.
-	AttemptTimeout time.Duration
-
-	// ConnectTimeout bounds the search for a server for one client, after
-	// which the client's connection is reset. Default 10 s.
-	ConnectTimeout time.Duration
-
-	// UserTimeout is how long a server may leave data or keep-alive probes
-	// without acknowledgement, or data unread, before the kernel breaks the
-	// connection. Default 3 s, granularity 1 s; Linux only, elsewhere the
-	// keep-alive probes alone count. It is the last line: normally the set
-	// changes first.
-	UserTimeout time.Duration
-
-	// MoveTimeout is how long connections to a server that drains may go on.
-	// Those that are quiet are closed before, a few at a time. Default 30 s; an
-	// API server closes its own after a minute.
-	MoveTimeout time.Duration
-
-	// DrainTimeout is how long open connections may go on after Run was told
-	// to end. Default 500 ms.
-	DrainTimeout time.Duration
-
-	// Logger receives changes of state once each, and single connections at
-	// debug level. Nil discards.
-	Logger *slog.Logger
-
-	// OnDialFailure, if set, is told of each dial that failed or was overtaken
-	// after hanging for StaggerDelay. It must not block.
-	OnDialFailure func(server netip.AddrPort, err error)
-
-	// OnDialed, if set, is told of each server that a client was joined to and
-	// how long the dial took. It must not block.
-	OnDialed func(server netip.AddrPort, took time.Duration)
-}
-
-func (c Config) withDefaults() Config {
-	positive := func(d *time.Duration, otherwise time.Duration) {
-		if *d <= 0 {
-			*d = otherwise
-		}
-	}
-	positive(&c.StaggerDelay, 250*time.Millisecond)
-	positive(&c.AttemptTimeout, 2*time.Second)
-	if c.HelloTimeout == 0 {
-		c.HelloTimeout = 50 * time.Millisecond
-	}
-	positive(&c.ConnectTimeout, 10*time.Second)
-	positive(&c.UserTimeout, 3*time.Second)
-	positive(&c.MoveTimeout, 30*time.Second)
-	positive(&c.DrainTimeout, 500*time.Millisecond)
-	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
-	if c.Name != "" {
-		c.Logger = c.Logger.With("balancer", c.Name)
-	}
-	if c.Dial == nil {
-		// Keep-alive is set once, by tune, and not by the dialer before.
-		dialer := net.Dialer{KeepAlive: -1}
-		c.Dial = func(ctx context.Context, addr netip.AddrPort) (net.Conn, error) {
-			return dialer.DialTCP(ctx, "tcp", netip.AddrPort{}, addr)
-		}
-	}
-	return c
-}
-
 // Balancer joins clients to servers. Its methods are safe for concurrent use.
 type Balancer struct {
-	cfg Config
+	cfg  Config
+	dial func(context.Context, time.Time, netip.AddrPort) (net.Conn, error)
 
 	bytesIn, bytesOut atomic.Uint64
 
@@ -145,7 +55,7 @@ type Balancer struct {
 	accepted uint64
 	failed   uint64
 	failures uint64
-	cut      bool          // the last search for a server found none
+	outage   outage
 	usual    time.Duration // how long a dial that succeeds takes, smoothed
 	moving   chan struct{} // has a token when a server has begun to drain
 	news     chan struct{} // closed when there are servers that searches should try
@@ -155,6 +65,7 @@ type Balancer struct {
 type server struct {
 	addr     netip.AddrPort
 	member   bool      // of the current set
+	spared   bool      // no member, but treated as one that drains; see Update
 	drains   time.Time // since when it drains, as no member; zero if it does not
 	balancer bool
 	near     bool
@@ -162,6 +73,7 @@ type server struct {
 	links    map[*link]struct{}
 
 	total       uint64
+	answered    time.Time // when it last answered a client's hello
 	failures    uint64
 	failing     bool // the last dial failed
 	lastError   string
@@ -173,8 +85,17 @@ type server struct {
 // New returns a Balancer without servers. Until the first Update it resets
 // every connection.
 func New(cfg Config) *Balancer {
+	connect := dial
+	if cfg.Dial != nil {
+		connect = func(ctx context.Context, until time.Time, addr netip.AddrPort) (net.Conn, error) {
+			ctx, cancel := context.WithDeadline(ctx, until)
+			defer cancel()
+			return cfg.Dial(ctx, addr)
+		}
+	}
 	return &Balancer{
 		cfg:     cfg.withDefaults(),
+		dial:    connect,
 		servers: make(map[netip.AddrPort]*server),
 		own:     make(map[netip.AddrPort]bool),
 		moving:  make(chan struct{}, 1),
@@ -192,10 +113,8 @@ func (b *Balancer) Update(set endpoint.Set) error {
 	b.mu.Lock()
 	was := b.set
 	b.set = set
-	if was.Isolated() && !set.Isolated() {
-		close(b.news)
-		b.news = make(chan struct{})
-	}
+	proven := was.Isolated() && !set.Isolated()
+	over := proven && b.over()
 	for _, s := range b.servers {
 		s.member = false
 	}
@@ -210,7 +129,10 @@ func (b *Balancer) Update(set endpoint.Set) error {
 	draining := set.Draining()
 	leaving := make(map[netip.AddrPort][]*link)
 	for addr, s := range b.servers {
-		drains := !s.member && slices.Contains(draining, addr)
+		// While none looked alive, connections may have been made to several. That
+		// one is proven first does not make the others dead.
+		s.spared = !s.member && (s.spared || proven && s.heard())
+		drains := !s.member && (s.spared || slices.Contains(draining, addr))
 		if s.member || !drains {
 			s.drains = time.Time{}
 		} else if s.drains.IsZero() {
@@ -230,13 +152,16 @@ func (b *Balancer) Update(set endpoint.Set) error {
 	}
 	b.mu.Unlock()
 
+	if over {
+		b.logOver()
+	}
 	if !was.SameAddrs(set) || was.Isolated() != set.Isolated() {
 		b.cfg.Logger.Info("servers changed", "from", was, "to", set, "isolated", set.Isolated())
 	}
 	for addr, links := range leaving {
 		b.cfg.Logger.Info("closing connections", "server", addr, "connections", len(links), "reason", "left the set")
 		for _, l := range links {
-			l.end(false)
+			l.end(nil)
 		}
 	}
 	return nil
@@ -256,13 +181,16 @@ var (
 )
 
 // plan returns the servers in the order to dial them now, and a channel that is
-// closed when there is a better plan. Where trusting, recent failures do not
-// count.
-func (b *Balancer) plan(trusting bool) ([]*server, <-chan struct{}, error) {
+// closed when there is a better plan. It returns no servers while others search for
+// this client as well. Where trusting, recent failures do not count.
+func (b *Balancer) plan(client net.Conn, trusting bool) ([]*server, <-chan struct{}, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.set.Len() == 0 {
 		return nil, nil, errNoSet
+	}
+	if !b.outage.admits(client) {
+		return nil, b.news, nil
 	}
 	now := time.Now()
 	var candidates []candidate
@@ -291,16 +219,39 @@ func (b *Balancer) plan(trusting bool) ([]*server, <-chan struct{}, error) {
 	return servers, b.news, nil
 }
 
+// endAll ends the links whose client a listener accepted.
+func (b *Balancer) endAll(ln net.Listener) {
+	var all []*link
+	b.mu.Lock()
+	for _, s := range b.servers {
+		for l := range s.links {
+			if l.listener == ln {
+				all = append(all, l)
+			}
+		}
+	}
+	b.mu.Unlock()
+	for _, l := range all {
+		l.end(nil)
+	}
+}
+
 // adopt takes a link into the books. It refuses if the server left the set
 // while it was being dialled.
 func (b *Balancer) adopt(s *server, l *link) bool {
 	b.mu.Lock()
-	defer b.mu.Unlock()
 	if b.servers[s.addr] != s || !s.member && !b.set.Isolated() {
+		b.mu.Unlock()
 		return false
 	}
 	s.links[l] = struct{}{}
 	s.total++
+	b.outage.joined = time.Now()
+	over := b.outage.lasts && b.over()
+	b.mu.Unlock()
+	if over {
+		b.logOver()
+	}
 	return true
 }
 
@@ -320,65 +271,13 @@ func (b *Balancer) InUse(addr netip.AddrPort) bool {
 	return s != nil && len(s.links)+s.dialing > 0
 }
 
-// Stats is what a Balancer has done since it was made.
-type Stats struct {
-	// Servers has the members in the order of the set, then servers that left
-	// and still have connections. A server that comes back starts at zero.
-	Servers []ServerStats
-
-	Active       int    // clients joined to a server now
-	Accepted     uint64 // connections from clients
-	Failed       uint64 // clients for whom no server was found
-	DialFailures uint64 // dials that failed or were overtaken after hanging
-	BytesIn      uint64 // from clients to servers; see ServerStats
-	BytesOut     uint64 // from servers to clients; see ServerStats
-}
-
-// ServerStats is one server's part of Stats.
-type ServerStats struct {
-	Addr         netip.AddrPort
-	Active       int    // connections now
-	Total        uint64 // connections ever
-	DialFailures uint64
-	// BytesIn and BytesOut are counted every 256 KiB and when a connection
-	// ends, not as the bytes pass: the kernel carries them.
-	BytesIn, BytesOut uint64
-	LastError         string // of the last dial that failed; "" for none
-	LastErrorAt       time.Time
-}
-
-// Stats returns the counters of now.
-func (b *Balancer) Stats() Stats {
+// Answered returns when a server last answered a client's TLS hello; zero if it never
+// did since it became a member.
+func (b *Balancer) Answered(addr netip.AddrPort) time.Time {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	out := Stats{
-		Accepted:     b.accepted,
-		Failed:       b.failed,
-		DialFailures: b.failures,
-		BytesIn:      b.bytesIn.Load(),
-		BytesOut:     b.bytesOut.Load(),
+	if s := b.servers[addr]; s != nil {
+		return s.answered
 	}
-	for _, s := range b.servers {
-		out.Active += len(s.links)
-		out.Servers = append(out.Servers, ServerStats{
-			Addr:         s.addr,
-			Active:       len(s.links),
-			Total:        s.total,
-			DialFailures: s.failures,
-			BytesIn:      s.bytesIn.Load(),
-			BytesOut:     s.bytesOut.Load(),
-			LastError:    s.lastError,
-			LastErrorAt:  s.lastErrorAt,
-		})
-	}
-	place := make(map[netip.AddrPort]int)
-	for i, addr := range b.set.Addrs() {
-		place[addr] = i
-	}
-	slices.SortFunc(out.Servers, func(x, y ServerStats) int {
-		px, memberX := place[x.Addr]
-		py, memberY := place[y.Addr]
-		return cmp.Or(compareBool(!memberX, !memberY), cmp.Compare(px, py), x.Addr.Compare(y.Addr))
-	})
-	return out
+	return time.Time{}
 }

@@ -3,6 +3,7 @@ package balance
 import (
 	"context"
 	"net"
+	"syscall"
 	"time"
 )
 
@@ -59,12 +60,25 @@ func (b *Balancer) moveSome(now time.Time) (more bool) {
 	}
 	b.mu.Unlock()
 	for _, l := range closing {
-		l.end(false)
+		l.end(nil)
 	}
 	if len(closing) > 0 {
 		b.cfg.Logger.Debug("closing connections", "connections", len(closing), "reason", "their server drains")
 	}
 	return more
+}
+
+// heardFor is how long a server counts as alive that was heard.
+const heardFor = time.Second
+
+// heard reports whether a server said anything a moment ago. Called with mu held.
+func (s *server) heard() bool {
+	for l := range s.links {
+		if _, fromServer, ok := silence(l.server); ok && fromServer < heardFor {
+			return true
+		}
+	}
+	return false
 }
 
 // quiet reports whether the link can be closed without anybody missing it.
@@ -80,7 +94,7 @@ func (l *link) quiet() bool {
 // silence returns how long ago something was last sent to and received from the
 // other end, where the system can tell.
 func silence(conn net.Conn) (sent, received time.Duration, ok bool) {
-	tcp, is := conn.(*net.TCPConn)
+	tcp, is := conn.(syscall.Conn)
 	if !is {
 		return 0, 0, false
 	}

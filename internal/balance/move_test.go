@@ -92,3 +92,50 @@ func TestADrainingServerThatRecoversKeepsItsConnections(t *testing.T) {
 		t.Error("the connection was closed although its server is back")
 	}
 }
+
+// While no server looks alive, connections are made to whichever answers. That one
+// of them is proven first does not make the others dead.
+func TestTheEndOfAnOutageCostsNoConnectionThatWorks(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("NOT TESTED: only Linux tells when a server was last heard")
+	}
+	servers := []*echo{newEcho(t, 0), newEcho(t, 1)}
+	addrs := []netip.AddrPort{servers[0].addr, servers[1].addr}
+	table := endpoint.NewTable("node", netip.Addr{})
+	if _, err := table.Replace(endpoint.Overlay, addrs); err != nil {
+		t.Fatal(err)
+	}
+	b := balance.New(balance.Config{HelloTimeout: -1, MoveTimeout: patience})
+	look := func(first, second endpoint.Health) {
+		table.Observe(addrs[0], first)
+		table.Observe(addrs[1], second)
+		s, err := table.Serving()
+		if err != nil {
+			t.Fatal(err)
+		}
+		update(t, b, s)
+	}
+	look(endpoint.Down, endpoint.Down)
+	lb := start(t, b)
+	one, other := mustJoin(t, lb), mustJoin(t, lb)
+	if one.server == other.server {
+		t.Fatalf("both were joined to %c", one.server)
+	}
+	if other.server == servers[1].name {
+		one, other = other, one
+	}
+	look(endpoint.Down, endpoint.Up)
+	for range 10 {
+		if !one.works() || !other.works() {
+			t.Fatal("a connection that works was closed when another server was proven")
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	// A verdict that comes later, with somebody alive, counts again.
+	look(endpoint.Up, endpoint.Up)
+	look(endpoint.Down, endpoint.Up)
+	other.ended(t)
+	if !one.works() {
+		t.Error("the connection to the server that is up was closed")
+	}
+}

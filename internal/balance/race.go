@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"strings"
 	"time"
@@ -23,141 +24,219 @@ type attempt struct {
 // there is news before.
 const retryPause = time.Second
 
-// errNews ends a search because there are servers to try that it does not have.
-var errNews = errors.New("the servers changed")
+var (
+	// errNews ends a search because there are servers to try that it does not have.
+	errNews = errors.New("the servers changed")
+	// errOutage ends a wait for what others find.
+	errOutage = errors.New("no server could be reached for so long")
+)
 
 // connect finds a server for a client: all of them in the order of plan, and
 // again with more patience if that failed, for what looked dead to one dial may
 // have been busy (k3s#10240). As long as ConnectTimeout lasts it goes on, so
 // that a client who comes a moment too early is served when the first server
 // returns.
-func (b *Balancer) connect(ctx context.Context, client net.Conn) (*server, *link, error) {
+func (b *Balancer) connect(ctx context.Context, ln net.Listener, client net.Conn) (*server, *link, error) {
 	said, err := readOpening(client, b.cfg.HelloTimeout)
 	if err != nil {
 		return nil, nil, clientLeft{err}
 	}
 	defer said.recycle()
-	ctx, cancel := context.WithTimeout(ctx, b.cfg.ConnectTimeout)
-	defer cancel()
-	for pass := 0; ; pass++ {
-		servers, news, err := b.plan(pass > 0)
+	defer b.searched(client)
+	until := time.Now().Add(b.cfg.ConnectTimeout)
+	for pass := 0; ; {
+		servers, news, err := b.plan(client, pass > 0)
 		if err != nil {
 			return nil, nil, err
 		}
-		won, err := b.race(ctx, servers, said.hello, b.cfg.AttemptTimeout<<min(pass, 8), news)
-		if err != nil {
-			if !errors.Is(err, errNews) && !b.rest(ctx, pass, news) {
-				return nil, nil, err
+		wait, reason := retryPause, errOutage
+		if servers != nil { // else others search for this client as well
+			s, l, err := b.search(ctx, until, servers, news, pass, caller{ln, client, said})
+			if err == nil {
+				return s, l, nil
 			}
-			continue
-		}
-		l := &link{client: client, server: won.conn, said: said.rest, answered: won.answer}
-		if b.adopt(won.server, l) {
-			if b.cfg.OnDialed != nil {
-				b.cfg.OnDialed(won.server.addr, won.took)
+			if reason = err; errors.Is(err, errNews) {
+				wait = 0
+			} else if pass == 0 {
+				wait = b.cfg.StaggerDelay
 			}
-			return won.server, l, nil
+			pass++
 		}
-		won.conn.Close()
-		if ctx.Err() != nil {
-			return nil, nil, fmt.Errorf("server %s left the set: %w", won.server.addr, ctx.Err())
+		if !b.rest(ctx, until, wait, news) {
+			return nil, nil, reason
 		}
 	}
+}
+
+// caller is a client that is to be joined to a server.
+type caller struct {
+	listener net.Listener
+	conn     net.Conn
+	said     opening
+}
+
+// search has the servers race for a client once, and joins it to the one that wins.
+func (b *Balancer) search(ctx context.Context, until time.Time, servers []*server, news <-chan struct{}, pass int, c caller) (*server, *link, error) {
+	began := time.Now()
+	won, err := b.race(ctx, until, servers, c.said.hello, b.cfg.AttemptTimeout<<min(pass, 8), news)
+	if err != nil {
+		if !errors.Is(err, errNews) && ctx.Err() == nil && time.Now().Before(until) {
+			b.foundNobody(began, err)
+		}
+		return nil, nil, err
+	}
+	l := &link{listener: c.listener, client: c.conn, server: won.conn, said: c.said.rest, answered: won.answer}
+	if !b.adopt(won.server, l) {
+		won.conn.Close()
+		return nil, nil, fmt.Errorf("server %s left the set: %w", won.server.addr, errNews)
+	}
+	if b.cfg.OnDialed != nil {
+		b.cfg.OnDialed(won.server.addr, won.took)
+	}
+	return won.server, l, nil
 }
 
 // clientLeft says that a client hung up before it was joined to anybody.
 type clientLeft struct{ error }
 
-// rest waits between two searches and reports whether there is time for another.
-func (b *Balancer) rest(ctx context.Context, pass int, news <-chan struct{}) bool {
-	wait := retryPause
-	if pass == 0 {
-		wait = b.cfg.StaggerDelay
-	}
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	case <-news:
-	}
-	return ctx.Err() == nil
+// race is one search among servers: each is dialled when the one before has failed
+// or has hung for a while, and the first that connects and, where there is a hello,
+// answers it has won.
+type race struct {
+	balancer *Balancer
+	dials    context.Context // of all attempts; ends when the race is decided
+	giveUp   context.CancelFunc
+	hello    []byte
+	patience time.Duration // with each server
+	delay    time.Duration // how long one may hang before the next is dialled, too
+
+	rest    []*server // not dialled yet, the best first
+	running int       // attempts that have not been judged
+	ended   chan attempt
+
+	won      attempt
+	declined attempt // answered the hello with an alert
+	fresh    bool    // there are servers to try that this race does not have
+	faults   []string
 }
 
-// race dials the servers in order, the next one when the former has failed or
-// has hung for a while, and returns the first that connects and, where there is
-// a hello, answers it. The others are given up. All dials have ended when it
-// returns.
-func (b *Balancer) race(ctx context.Context, servers []*server, hello []byte, patience time.Duration, news <-chan struct{}) (won attempt, err error) {
-	dials, giveUp := context.WithCancel(ctx)
+// race returns the first of the servers that will have the client. The others are
+// given up. All dials have ended when it returns.
+//
+// The first server is dialled from here. Where it answers in time, as it nearly
+// always does, no other goroutine takes part, nor any channel.
+func (b *Balancer) race(ctx context.Context, until time.Time, servers []*server, hello []byte, patience time.Duration, news <-chan struct{}) (attempt, error) {
+	dials, giveUp := context.WithDeadline(ctx, until)
 	defer giveUp()
-	ended := make(chan attempt)
-	delay := b.staggerDelay()
-	stagger := time.NewTimer(delay)
-	defer stagger.Stop()
-	running := 0
-	launch := func() {
-		if len(servers) == 0 || dials.Err() != nil {
-			return
-		}
-		s := servers[0]
-		servers = servers[1:]
-		running++
-		stagger.Reset(delay)
-		go func() { ended <- b.attempt(dials, s, hello, patience) }()
+	r := &race{
+		balancer: b, dials: dials, giveUp: giveUp, hello: hello, patience: patience, delay: b.staggerDelay(),
+		rest: servers[1:], running: 1, ended: make(chan attempt),
 	}
+	refereed := make(chan struct{})
+	slow := time.AfterFunc(r.delay, func() {
+		r.launch()
+		r.referee(news)
+		close(refereed)
+	})
+	first := b.attempt(dials, servers[0], hello, patience)
+	if slow.Stop() {
+		if r.judge(first) {
+			r.launch()
+			r.referee(news)
+		}
+	} else {
+		r.ended <- first
+		<-refereed
+	}
+	return r.outcome(ctx, until)
+}
 
-	var faults []string
-	var declined attempt // answered the hello with an alert
-	fresh := false
-	for launch(); running > 0; {
+// launch dials the next server, if there is one.
+func (r *race) launch() {
+	if len(r.rest) == 0 || r.dials.Err() != nil {
+		return
+	}
+	s := r.rest[0]
+	r.rest = r.rest[1:]
+	r.running++
+	go func() { r.ended <- r.balancer.attempt(r.dials, s, r.hello, r.patience) }()
+}
+
+// referee goes on with the race until all attempts have ended.
+func (r *race) referee(news <-chan struct{}) {
+	stagger := time.NewTimer(r.delay)
+	defer stagger.Stop()
+	for r.running > 0 {
+		more := false
 		select {
 		case <-stagger.C:
-			launch()
+			more = true
 		case <-news:
-			news, fresh = nil, true
-			giveUp()
-		case a := <-ended:
-			running--
-			switch {
-			case a.err == nil && won.conn == nil && a.alert && declined.conn == nil:
-				// Another may be more willing; if none is, the client shall
-				// see what a direct connection would have shown it.
-				declined = a
-				launch()
-			case a.err == nil && won.conn == nil && !a.alert:
-				won = a
-				giveUp()
-				b.dialed(a.server, a.took)
-			case a.err == nil:
-				a.conn.Close()
-			case won.conn != nil:
-				if a.took >= delay {
-					b.dialFailed(a.server, fmt.Errorf("no answer in %s, %s was faster", a.took.Round(time.Millisecond), won.server.addr))
-				}
-			case fresh || errors.Is(ctx.Err(), context.Canceled): // giving up proves nothing
-			default:
-				faults = append(faults, fmt.Sprintf("%s: %s", a.server.addr, a.err))
-				b.dialFailed(a.server, a.err)
-				launch()
-			}
+			news, r.fresh = nil, true
+			r.giveUp()
+		case a := <-r.ended:
+			more = r.judge(a)
+		}
+		if more {
+			r.launch()
+			stagger.Reset(r.delay)
 		}
 	}
+}
+
+// judge takes an attempt that has ended, and reports whether another server has to
+// be dialled for it.
+func (r *race) judge(a attempt) (more bool) {
+	b := r.balancer
+	r.running--
 	switch {
-	case won.conn != nil:
-		if declined.conn != nil {
-			declined.conn.Close()
-			b.dialFailed(declined.server, errors.New("answers a TLS hello with an alert"))
+	case a.err == nil && r.won.conn == nil && a.alert && r.declined.conn == nil:
+		// Another may be more willing; if none is, the client shall see what a
+		// direct connection would have shown it.
+		r.declined = a
+		return true
+	case a.err == nil && r.won.conn == nil && !a.alert:
+		r.won = a
+		r.giveUp()
+		b.dialed(a.server, a.took, r.hello != nil)
+	case a.err == nil:
+		a.conn.Close()
+	case r.won.conn != nil:
+		if a.took >= r.delay {
+			b.dialFailed(a.server, fmt.Errorf("no answer in %s, %s was faster", a.took.Round(time.Millisecond), r.won.server.addr))
 		}
-		return won, nil
-	case declined.conn != nil:
-		return declined, nil
-	case fresh && ctx.Err() == nil:
-		return attempt{}, errNews
-	case ctx.Err() != nil:
-		faults = append(faults, ctx.Err().Error())
+	case r.fresh || errors.Is(r.dials.Err(), context.Canceled): // giving up proves nothing
+	default:
+		r.faults = append(r.faults, fmt.Sprintf("%s: %s", a.server.addr, a.err))
+		if r.dials.Err() != nil && a.took < r.delay {
+			return false // it was the client's time that ran out
+		}
+		b.dialFailed(a.server, a.err)
+		return true
 	}
-	return attempt{}, errors.New(strings.Join(faults, "; "))
+	return false
+}
+
+// outcome is what the race has come to.
+func (r *race) outcome(ctx context.Context, until time.Time) (won attempt, err error) {
+	late := !time.Now().Before(until)
+	switch {
+	case r.won.conn != nil:
+		if r.declined.conn != nil {
+			r.declined.conn.Close()
+			r.balancer.dialFailed(r.declined.server, errors.New("answers a TLS hello with an alert"))
+		}
+		return r.won, nil
+	case r.declined.conn != nil:
+		return r.declined, nil
+	case ctx.Err() != nil:
+		r.faults = append(r.faults, ctx.Err().Error())
+	case late:
+		r.faults = append(r.faults, "no time left")
+	case r.fresh:
+		return attempt{}, errNews
+	}
+	return attempt{}, errors.New(strings.Join(r.faults, "; "))
 }
 
 // staggerDelay is how long a dial may hang before the next server is dialled as
@@ -175,18 +254,12 @@ func (b *Balancer) attempt(ctx context.Context, s *server, hello []byte, patienc
 	b.mu.Lock()
 	s.dialing++
 	b.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
 	a := attempt{server: s}
 	began := time.Now()
-	a.conn, a.err = b.cfg.Dial(ctx, s.addr)
-	if a.err == nil {
-		if err := tune(a.conn, b.cfg.UserTimeout); err != nil {
-			b.cfg.Logger.Debug("socket options", "server", s.addr, "error", err)
-		}
-		if hello != nil {
-			a.sayHello(ctx, hello)
-		}
+	until := began.Add(patience)
+	a.conn, a.err = b.dial(ctx, until, s.addr)
+	if a.err == nil && hello != nil {
+		a.sayHello(ctx, until, hello)
 	}
 	a.took = time.Since(began)
 	b.mu.Lock()
@@ -198,20 +271,27 @@ func (b *Balancer) attempt(ctx context.Context, s *server, hello []byte, patienc
 	return a
 }
 
-// sayHello makes the attempt fail unless the server answers the client's hello
-// before ctx ends.
-func (a *attempt) sayHello(ctx context.Context, hello []byte) {
+// sayHello makes the attempt fail unless the server answers the client's hello by then,
+// and before ctx ends.
+func (a *attempt) sayHello(ctx context.Context, until time.Time, hello []byte) {
 	conn := a.conn
-	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
+	conn.SetDeadline(until)
+	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(longAgo) })
 	a.answer, a.alert, a.err = ask(conn, hello)
 	if !stop() && a.err == nil {
 		a.err = ctx.Err() // the deadline may still hit a connection in use
+	}
+	if a.err == nil {
+		a.err = conn.SetDeadline(time.Time{})
 	}
 	if a.err != nil {
 		conn.Close()
 		a.conn, a.answer = nil, nil
 	}
 }
+
+// longAgo is a deadline that has passed.
+var longAgo = time.Unix(1, 0)
 
 // plain strips what the log line says anyway from the error of a dial.
 func plain(err error, took time.Duration) error {
@@ -223,14 +303,22 @@ func plain(err error, took time.Duration) error {
 	if errors.As(err, &op) {
 		return op.Err
 	}
+	var file *fs.PathError
+	if errors.As(err, &file) {
+		return file.Err
+	}
 	return err
 }
 
-// dialed notes that a server can be reached, and how long that takes.
-func (b *Balancer) dialed(s *server, took time.Duration) {
+// dialed notes that a server can be reached, whether it answered a hello, and how long
+// that takes.
+func (b *Balancer) dialed(s *server, took time.Duration, answered bool) {
 	b.mu.Lock()
 	was := s.failing
 	s.failing = false
+	if answered {
+		s.answered = time.Now()
+	}
 	b.usual += (took - b.usual) / 8
 	b.mu.Unlock()
 	if was {

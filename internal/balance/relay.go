@@ -1,18 +1,16 @@
 package balance
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"net"
 	"sync"
 )
 
-// chunk is how many bytes pass between two updates of the counters. More would
-// leave the counters of a long transfer behind; less costs system calls.
-const chunk = 256 << 10
-
 // link is a client joined to a server.
 type link struct {
+	listener       net.Listener // that accepted the client
 	client, server net.Conn
 	// said and answered are what was read of each side before they were joined
 	// and goes to the other first.
@@ -27,7 +25,7 @@ func (l *link) relay(countIn, countOut func(uint64)) {
 	wg.Go(func() { l.copyToServer(countIn) })
 	l.copyToClient(countOut)
 	wg.Wait()
-	l.end(false)
+	l.end(nil)
 }
 
 // copyToServer and copyToClient exist by name so that a dump of goroutines says
@@ -43,9 +41,9 @@ func (l *link) copyToClient(count func(uint64)) {
 
 // finish passes on how one direction ended: its end as an end, which leaves the
 // other direction open, and a failure as a failure of both.
-func (l *link) finish(dst net.Conn, err error) {
-	if err != nil {
-		l.end(true)
+func (l *link) finish(dst net.Conn, failed net.Conn) {
+	if failed != nil {
+		l.end(failed)
 		return
 	}
 	half, ok := dst.(interface{ CloseWrite() error })
@@ -57,47 +55,82 @@ func (l *link) finish(dst net.Conn, err error) {
 }
 
 // end closes both sides; only the first call counts. The client goes first, so
-// that it sees an orderly end. With failed it sees what a direct connection
-// would show, a reset, and never takes half an answer for a whole one.
-func (l *link) end(failed bool) {
+// that it sees an orderly end. If one side failed, the other sees what a direct
+// connection would show, a reset, and never takes half an answer for a whole one.
+func (l *link) end(failed net.Conn) {
 	l.once.Do(func() {
-		if failed {
-			reset(l.client)
-			reset(l.server)
-			return
+		for _, conn := range []net.Conn{l.client, l.server} {
+			if failed != nil && conn != failed {
+				reset(conn)
+			} else {
+				conn.Close()
+			}
 		}
-		l.client.Close()
-		l.server.Close()
 	})
 }
 
 // transfer copies what was read of src already, and then src until it ends, to
-// dst. Between two TCP connections the kernel moves the bytes (splice on Linux);
-// for that, dst's ReadFrom must see src itself inside the io.LimitedReader that
-// io.CopyN makes.
-func transfer(dst, src net.Conn, before []byte, count func(uint64)) error {
+// dst. It returns which of them failed, or nil. Talk is read and written, and long
+// answers are left to the kernel where it can.
+func transfer(dst, src net.Conn, before []byte, count func(uint64)) (failed net.Conn) {
 	if len(before) > 0 {
 		if _, err := dst.Write(before); err != nil {
-			return err
+			return dst
 		}
 		count(uint64(len(before)))
 		recycleAnswer(before)
 	}
+	read, bulk := reader(src), newSplicer(dst, src)
+	defer bulk.close()
 	for {
-		n, err := io.CopyN(dst, src, chunk)
-		count(uint64(n))
+		buf, err := read()
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
-			return err
+			return src
 		}
+		_, err = dst.Write(buf)
+		count(uint64(len(buf)))
+		giveBuffer(buf)
+		if err != nil {
+			return dst
+		}
+		if len(buf) == bufferSize {
+			if failed := bulk.move(count); failed != nil {
+				return failed
+			}
+		}
+	}
+}
+
+// bufferSize is how much is read at once, and from when on there is more than a buffer
+// should carry.
+const bufferSize = 32 << 10
+
+var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
+
+func takeBuffer() []byte { return buffers.Get().(*[bufferSize]byte)[:] }
+
+func giveBuffer(buf []byte) { buffers.Put((*[bufferSize]byte)(buf[:bufferSize])) }
+
+// bufferedReader returns a function that reads what has come over a connection, and
+// holds a buffer while it waits.
+func bufferedReader(src net.Conn) func() ([]byte, error) {
+	return func() ([]byte, error) {
+		buf := takeBuffer()
+		n, err := src.Read(buf)
+		if n == 0 {
+			giveBuffer(buf)
+			return nil, cmp.Or(err, io.ErrNoProgress)
+		}
+		return buf[:n], nil
 	}
 }
 
 // reset closes conn so that the other side sees a failure, not an end.
 func reset(conn net.Conn) {
-	if tcp, ok := conn.(*net.TCPConn); ok {
+	if tcp, ok := conn.(interface{ SetLinger(seconds int) error }); ok {
 		tcp.SetLinger(0)
 	}
 	conn.Close()

@@ -10,6 +10,10 @@ import (
 	"time"
 )
 
+// untunedFor is how long a connection lasts before the kernel is told to watch over
+// it: one that is over sooner has no use for the four system calls.
+const untunedFor = 500 * time.Millisecond
+
 // Run accepts clients on ln until ctx ends. It then closes ln, gives up dials,
 // lets open connections go on for DrainTimeout, closes them and returns nil,
 // all its goroutines ended. If ln is closed by somebody else it ends in the
@@ -25,17 +29,15 @@ func (b *Balancer) Run(ctx context.Context, ln net.Listener) error {
 	defer stopClosing()
 	dials, giveUp := context.WithCancel(ctx)
 	defer giveUp()
-	drained, cut := context.WithCancel(context.WithoutCancel(ctx))
-	defer cut()
 
 	var clients sync.WaitGroup
 	clients.Go(func() { b.move(dials) })
 	err := b.accept(ctx, ln, func(client net.Conn) {
-		clients.Go(func() { b.handle(dials, drained, client) })
+		clients.Go(func() { b.handle(dials, ln, client) })
 	})
 	ln.Close()
 	giveUp()
-	grace := time.AfterFunc(b.cfg.DrainTimeout, cut)
+	grace := time.AfterFunc(b.cfg.DrainTimeout, func() { b.endAll(ln) })
 	defer grace.Stop()
 	clients.Wait()
 	return err
@@ -77,48 +79,34 @@ func (b *Balancer) accept(ctx context.Context, ln net.Listener, handle func(net.
 	}
 }
 
-// handle serves one client: searches while dials lives, relays while drained
-// does.
-func (b *Balancer) handle(dials, drained context.Context, client net.Conn) {
+// handle serves one client of a listener: searches while dials lives, and then relays.
+func (b *Balancer) handle(dials context.Context, ln net.Listener, client net.Conn) {
 	b.mu.Lock()
 	b.accepted++
 	b.mu.Unlock()
-	s, l, err := b.connect(dials, client)
+	s, l, err := b.connect(dials, ln, client)
 	if left := (clientLeft{}); errors.As(err, &left) {
 		client.Close()
 		return
 	}
-	if dials.Err() == nil {
-		b.noteSearch(err)
-	}
 	if err != nil {
+		if dials.Err() == nil {
+			b.mu.Lock()
+			b.failed++
+			b.mu.Unlock()
+		}
 		b.cfg.Logger.Debug("client reset", "client", client.RemoteAddr(), "reason", err)
 		reset(client)
 		return
 	}
 	defer b.release(s, l)
 	b.cfg.Logger.Debug("client joined", "client", client.RemoteAddr(), "server", s.addr)
-	stop := context.AfterFunc(drained, func() { l.end(false) })
-	defer stop()
+	tuning := time.AfterFunc(untunedFor, func() {
+		if err := tune(l.server, b.cfg.UserTimeout); err != nil {
+			b.cfg.Logger.Debug("socket options", "server", s.addr, "error", err)
+		}
+	})
+	defer tuning.Stop()
 	l.relay(func(in uint64) { b.bytesIn.Add(in); s.bytesIn.Add(in) },
 		func(out uint64) { b.bytesOut.Add(out); s.bytesOut.Add(out) })
-}
-
-// noteSearch counts a search for a server that failed, and logs when the
-// answer differs from the last one.
-func (b *Balancer) noteSearch(err error) {
-	b.mu.Lock()
-	was := b.cut
-	b.cut = err != nil
-	if err != nil {
-		b.failed++
-	}
-	set := b.set
-	b.mu.Unlock()
-	switch {
-	case err != nil && !was:
-		b.cfg.Logger.Error("no server can be reached; clients are reset", "servers", set, "reason", err)
-	case err == nil && was:
-		b.cfg.Logger.Info("a server can be reached again")
-	}
 }

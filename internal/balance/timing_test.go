@@ -172,10 +172,10 @@ func TestTimeToConnect(t *testing.T) {
 			second: after(20 * ms),
 		}, second.String(), 300 * ms, 2},
 		// At 0 and 250 ms, and then every second.
-		{"all refuse: everyone again until the connect timeout", fates{first: refuses, second: refuses, third: refuses}, "", 10 * time.Second, 3 * 11},
+		{"all refuse: everyone again until the connect timeout", fates{first: refuses, second: refuses, third: refuses}, "", 7 * time.Second, 3 * 8},
 		// The last of the first round begins at 500 ms and has 2 s, that of the
 		// second begins at 3.25 s and has 4 s.
-		{"all hang: everyone again, with more patience", fates{first: hangs, second: hangs, third: hangs}, "", 10 * time.Second, 3 * 3},
+		{"all hang: everyone again, with more patience", fates{first: hangs, second: hangs, third: hangs}, "", 7 * time.Second, 3 * 2},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -283,6 +283,65 @@ func TestLoserOfACloseRaceIsNoSuspect(t *testing.T) {
 		w.join()
 		if got := b.Stats().DialFailures; got != 0 {
 			t.Errorf("counted %d failed dials, want none", got)
+		}
+	})
+}
+
+// A thousand clients that each knock at every server would keep one that comes back
+// from serving any of them.
+func TestDuringAnOutageFewSearchAndAllAreJoinedOnceOneHasFound(t *testing.T) {
+	const clients = 200
+	bubble(t, balance.Config{}, three, func(t *testing.T, w *wires, b *balance.Balancer) {
+		for _, a := range []netip.AddrPort{first, second, third} {
+			w.set(a, refuses)
+		}
+		go w.join() // finds out that there is an outage
+		synctest.Wait()
+		w.dialled()
+		joined := make(chan string, clients)
+		began := time.Now()
+		for range clients {
+			go func() {
+				server, _ := w.join()
+				joined <- server
+			}()
+		}
+		time.Sleep(4 * time.Second)
+		synctest.Wait()
+		// Sixteen of them, and each at most once a second.
+		if got, most := len(w.dialled()), 3*16*5; got > most {
+			t.Errorf("%d dials in 4 s, want at most %d", got, most)
+		}
+		w.set(third, nil)
+		for range clients {
+			if got := <-joined; got != third.String() {
+				t.Fatalf("joined to %q, want %s", got, third)
+			}
+		}
+		if took := time.Since(began); took > 5*time.Second {
+			t.Errorf("the last was joined after %s, want at most a second after the server's return", took)
+		}
+	})
+}
+
+func TestAnOutageIsSaidOnceHoweverManyClientsFeelIt(t *testing.T) {
+	var log bytes.Buffer
+	cfg := balance.Config{Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelInfo}))}
+	bubble(t, cfg, three, func(t *testing.T, w *wires, b *balance.Balancer) {
+		for _, a := range []netip.AddrPort{first, second, third} {
+			w.set(a, refuses)
+		}
+		var all sync.WaitGroup
+		for range 50 {
+			all.Go(func() { w.join() })
+		}
+		time.Sleep(3 * time.Second)
+		w.set(second, nil)
+		all.Wait()
+		for _, what := range []string{"no server can be reached; clients wait", "a server can be reached again"} {
+			if got := strings.Count(log.String(), what); got != 1 {
+				t.Errorf("%q stands in the log %d times, want once:\n%s", what, got, log.String())
+			}
 		}
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -12,7 +13,7 @@ import (
 // tune makes the kernel break a connection to a server that has gone silent for
 // userTimeout, idle or not.
 func tune(conn net.Conn, userTimeout time.Duration) error {
-	tcp, ok := conn.(*net.TCPConn)
+	tcp, ok := conn.(syscall.Conn)
 	if !ok {
 		return nil
 	}
@@ -20,17 +21,22 @@ func tune(conn net.Conn, userTimeout time.Duration) error {
 	if err != nil {
 		return err
 	}
-	var failed error
-	err = raw.Control(func(fd uintptr) {
-		failed = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(userTimeout.Milliseconds()))
-	})
 	keepAlive := keepAlive(userTimeout)
-	keepAlive.Count = -1 // the timeout counts in its place
-	return errors.Join(tcp.SetKeepAliveConfig(keepAlive), err, os.NewSyscallError("setsockopt TCP_USER_TIMEOUT", failed))
+	var errs []error
+	set := func(fd uintptr, name string, level, option, value int) {
+		errs = append(errs, os.NewSyscallError("setsockopt "+name, unix.SetsockoptInt(int(fd), level, option, value)))
+	}
+	err = raw.Control(func(fd uintptr) {
+		set(fd, "TCP_USER_TIMEOUT", unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(userTimeout.Milliseconds()))
+		set(fd, "TCP_KEEPIDLE", unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(keepAlive.Idle.Seconds()))
+		set(fd, "TCP_KEEPINTVL", unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, int(keepAlive.Interval.Seconds()))
+		set(fd, "SO_KEEPALIVE", unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
+	})
+	return errors.Join(append(errs, err)...)
 }
 
 // tcpSilence asks the kernel, which notes the time of every segment with data.
-func tcpSilence(conn *net.TCPConn) (sent, received time.Duration, ok bool) {
+func tcpSilence(conn syscall.Conn) (sent, received time.Duration, ok bool) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return 0, 0, false

@@ -4,6 +4,7 @@ package balance
 
 import (
 	"net"
+	"syscall"
 	"time"
 )
 
@@ -19,4 +20,4 @@ func tune(conn net.Conn, userTimeout time.Duration) error {
 
 // tcpSilence cannot tell: connections of a draining server go on until
 // Config.MoveTimeout.
-func tcpSilence(*net.TCPConn) (sent, received time.Duration, ok bool) { return 0, 0, false }
+func tcpSilence(syscall.Conn) (sent, received time.Duration, ok bool) { return 0, 0, false }

@@ -6,7 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
+	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -70,23 +73,27 @@ func (f *runFlags) entries(ctx context.Context, st store.Store, run string) (rec
 	return r, err
 }
 
+// printJournal shows a line an entry, under the step that it is about, and that
+// under the day and the person.
 func printJournal(w io.Writer, r reconcile.Record) {
 	fmt.Fprintf(w, "run %s   %s   %s -> %s   %d entries, chain intact\n", r.ID, r.Plan.Problem.Cluster, r.Plan.Problem.From, r.Plan.Problem.To, len(r.Entries))
-	by := ""
+	under, step := "", ""
 	for _, e := range r.Entries {
-		if e.By != by {
-			by = e.By
-			fmt.Fprintf(w, "by %s\n", by)
+		if now := e.Time.Format(time.DateOnly) + "   by " + e.By; now != under {
+			under, step = now, ""
+			fmt.Fprintf(w, "\n%s\n", now)
 		}
-		line := strings.Join(strings.Fields(strings.Join([]string{e.Step, e.Action, e.Result}, "  ")), " ")
-		if why := saidIn(e); why != "" {
-			line = strings.TrimSpace(line + "   " + why)
+		if e.Step != "" && e.Step != step {
+			step = e.Step
+			fmt.Fprintf(w, "step %s\n", step)
 		}
-		fmt.Fprintf(w, "%4d  %s  %-8s %s\n", e.Seq, e.Time.Format("2006-01-02 15:04:05"), e.Kind, line)
+		line := fmt.Sprintf("%5d  %s  %-8s%s", e.Seq, e.Time.Format(time.TimeOnly), e.Kind, saidIn(e))
+		fmt.Fprintln(w, strings.TrimRight(strings.Join(strings.FieldsFunc(line, unicode.IsControl), " "), " "))
 	}
 }
 
-// saidIn is the part of an entry's detail that is for people, on one line.
+// saidIn is what an entry says to people, on one line. Evidence may be the console
+// of a machine, and is only counted.
 func saidIn(e journal.Entry) string {
 	var d struct {
 		Direction report.Direction `json:"direction"`
@@ -98,17 +105,42 @@ func saidIn(e journal.Entry) string {
 		Error     string           `json:"error"`
 		Evidence  string           `json:"evidence"`
 	}
-	if len(e.Detail) == 0 || json.Unmarshal(e.Detail, &d) != nil {
-		return ""
+	if len(e.Detail) > 0 && json.Unmarshal(e.Detail, &d) != nil {
+		return "its detail cannot be read"
 	}
-	var parts []string
-	if d.Direction != "" {
-		parts = append(parts, fmt.Sprintf("%s, after step %d", d.Direction, d.After))
-	}
-	for _, p := range []string{d.What, d.Name, d.Reason, d.Why, d.Error, d.Evidence} {
-		if p = strings.Join(strings.Fields(p), " "); p != "" {
-			parts = append(parts, p)
+	switch e.Kind {
+	case journal.Begun:
+		switch {
+		case d.Direction == report.Back && d.After == 0:
+			return "back to where the plan began"
+		case d.Direction == report.Back:
+			return fmt.Sprintf("back to behind step %d", d.After)
+		case d.After > 0:
+			return fmt.Sprintf("%s, from behind step %d", d.Direction, d.After)
+		default:
+			return string(d.Direction)
 		}
+	case journal.Intent:
+		return spoken(e.Action, d.What)
+	case journal.Gate:
+		return fmt.Sprintf("%-8s", e.Result) + spoken(d.Name, d.Reason)
+	case journal.Outcome:
+		said := spoken(strings.TrimSpace(e.Action+" "+e.Result), d.Error)
+		if d.Evidence != "" {
+			said += fmt.Sprintf("; evidence: %s, in muster report", counted(strings.Count(strings.TrimSpace(d.Evidence), "\n")+1, "line", "lines"))
+		}
+		return said
+	case journal.Ended:
+		if d.Why == e.Result {
+			d.Why = ""
+		}
+		return spoken(e.Result, d.Why)
+	default:
+		return spoken(d.What)
 	}
-	return strings.Join(parts, ": ")
+}
+
+// spoken joins what there is.
+func spoken(parts ...string) string {
+	return strings.Join(slices.DeleteFunc(parts, func(p string) bool { return p == "" }), ": ")
 }

@@ -30,7 +30,7 @@ func newLab(s streams) *cobra.Command {
 		Args:  noArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.PersistentFlags().StringVar(&dir, "dir", filepath.Join(os.TempDir(), "muster-lab"), "the lab's `directory`")
+	cmd.PersistentFlags().StringVar(&dir, "dir", defaultLab(), "the lab's `directory`")
 	cmd.AddCommand(newLabUp(s, &dir), newLabStatus(s, &dir), newLabFault(s, &dir), newLabDown(s, &dir))
 	return cmd
 }
@@ -95,7 +95,7 @@ func labUp(ctx context.Context, s streams, dir string, o labUpOptions) error {
 		}
 	}
 	if _, err := (labctl.Client{Dir: dir}).Status(ctx); err == nil {
-		return usagef("a lab is running in %s already; muster lab down ends it", dir)
+		return usagef("a lab is running in %s already; %s ends it", dir, labCommand(dir, "down"))
 	}
 	programs, err := lab.FindPrograms()
 	if err != nil {
@@ -128,8 +128,19 @@ func labUp(ctx context.Context, s streams, dir string, o labUpOptions) error {
 	if err := labStatus(ctx, s, base, ""); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(s.out, "\nnext: muster lab fault KIND, muster lab status, muster lab down\n")
+	_, err = fmt.Fprintf(s.out, "\nnext: %s, %s, %s\n", labCommand(base, "fault KIND"), labCommand(base, "status"), labCommand(base, "down"))
 	return err
+}
+
+// defaultLab is the directory of a lab where none is named.
+func defaultLab() string { return filepath.Join(os.TempDir(), "muster-lab") }
+
+// labCommand is a command to a lab as it has to be typed.
+func labCommand(dir, verb string) string {
+	if dir == defaultLab() {
+		return "muster lab " + verb
+	}
+	return "muster lab " + verb + " --dir " + dir
 }
 
 // newLabDir makes the lab's directory, and refuses one that holds anything but
@@ -202,18 +213,18 @@ func labStatus(ctx context.Context, s streams, dir, output string) error {
 	}
 	fmt.Fprintf(s.out, "%s   lab in %s   up %s\n\n", st.Cluster, st.Dir, time.Since(st.Since).Round(time.Second))
 	tab := tabwriter.NewWriter(s.out, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(tab, "node\trole\taddress\tprograms (pid, MiB)\tpaths that work")
+	fmt.Fprintln(tab, "node\trole\taddress\tpaths that work\tprograms (pid)")
 	for _, n := range st.Nodes {
 		var programs []string
 		for p, process := range n.Programs {
-			programs = append(programs, fmt.Sprintf("%s (%d, %d)", p, process.PID, process.RSS>>20))
+			programs = append(programs, fmt.Sprintf("%s (%d)", p, process.PID))
 		}
 		slices.Sort(programs)
 		var working []string
 		for _, p := range n.Working {
 			working = append(working, string(p))
 		}
-		fmt.Fprintf(tab, "%s\t%s\t%s\t%s\t%s\n", n.Name, n.Role, n.Addr, strings.Join(programs, ", "), strings.Join(working, ", "))
+		fmt.Fprintf(tab, "%s\t%s\t%s\t%s\t%s\n", n.Name, n.Role, n.Addr, strings.Join(working, ", "), strings.Join(programs, ", "))
 	}
 	return tab.Flush()
 }
@@ -235,7 +246,7 @@ func newLabFault(s streams, dir *string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(s.out, "%s\nnext: muster lab status\n", what)
+			_, err = fmt.Fprintf(s.out, "%s\nnext: %s\n", what, labCommand(*dir, "status"))
 			return err
 		},
 	}

@@ -211,7 +211,11 @@ func (o *planOptions) write(s streams, f plan.File, story []string) error {
 	}
 	fmt.Fprintf(s.err, "muster: wrote %s\n", path)
 	if (format == "yaml" || format == "json") && f.Problem.To != cluster.Gossip && len(f.Steps) > 0 {
-		fmt.Fprintf(s.err, "muster: next: muster rehearse, with the same cluster and --plan %s\n", path)
+		next := "muster rehearse, with the same cluster and --plan " + path
+		if f.Problem.Via == plan.Lab {
+			next = "muster reconcile lab --plan " + path + ", with the same --dir as muster lab up"
+		}
+		fmt.Fprintf(s.err, "muster: next: %s\n", next)
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -74,12 +75,28 @@ func (f *runFlags) settle(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	st, err := labctl.Client{Dir: dir}.Status(cmd.Context())
-	if err != nil {
+	name := keptIn(filepath.Join(dir, labStore))
+	if st, err := (labctl.Client{Dir: dir}).Status(cmd.Context()); err == nil {
+		name = st.Cluster
+	} else if name == "" {
 		return usagef("no lab answers: %w --dir %s", err, f.dir)
 	}
-	f.dir, f.name, f.state = dir, st.Cluster, "file://"+filepath.Join(dir, labStore)
+	f.dir, f.name, f.state = dir, name, "file://"+filepath.Join(dir, labStore)
 	return os.MkdirAll(filepath.Join(dir, labStore), 0o755)
+}
+
+// keptIn is the cluster whose migration the store of a lab that is down holds; empty
+// if there is none. Its journal and its report can still be read.
+func keptIn(dir string) string {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return ""
+	}
+	i := slices.IndexFunc(entries, func(e os.DirEntry) bool { return e.IsDir() })
+	if i < 0 {
+		return ""
+	}
+	return entries[i].Name()
 }
 
 // again is how to say the same cluster in another command.
@@ -163,7 +180,7 @@ keeps lock and journal in its own directory.
 			return o.carryOut(cmd, s, report.Forward, "")
 		},
 	}
-	cmd.Flags().StringVar(&o.dir, "dir", filepath.Join(os.TempDir(), "muster-lab"), "the lab's `directory`")
+	cmd.Flags().StringVar(&o.dir, "dir", defaultLab(), "the lab's `directory`")
 	o.addPlan(cmd)
 	return cmd
 }

@@ -48,10 +48,14 @@ func (o *reconcileOptions) ended(s streams, r reconcile.Result, cfg reconcile.Co
 		say("done   %s has topology %s   %d steps", o.name, cfg.Plan.Problem.To, len(cfg.Plan.Steps))
 		say("evidence: muster report cluster %s -o %s.html", o.again(), o.name)
 	case reconcile.EndedReturned:
-		say("back   %s is where it was after step %d", o.name, cfg.To)
+		where := "where the plan began"
+		if cfg.To > 0 {
+			where = fmt.Sprintf("where it was after step %d", cfg.To)
+		}
+		say("back   %s is %s", o.name, where)
 	case reconcile.EndedAborted:
 		say("aborted   %s: nothing of the plan is up that was to be there only for a while", o.name)
-	case reconcile.EndedHolding, reconcile.EndedPaused:
+	case reconcile.EndedHolding, reconcile.EndedPaused: // why says where, and who lets it go on
 		return fmt.Errorf("%s; then go on with: %s", r.Why, o.onwards(cfg.Direction))
 	default:
 		// An action that is all of its step is called what the step is.

@@ -147,7 +147,7 @@ func (r reality) look(ctx context.Context) (reconcile.World, error) {
 	if err != nil {
 		return reconcile.World{}, err
 	}
-	w := reconcile.World{Facts: facts}
+	w := reconcile.World{Facts: facts, Nodes: reconcile.Living(seen.Cloud.Groups)}
 	for _, s := range now.Starts {
 		w.States = append(w.States, s.State)
 	}
@@ -192,7 +192,11 @@ func (r reality) kops(ctx context.Context) (*bykops.Executor, error) {
 		}
 		cfg.Machines, cfg.Infrastructure = operator, operator
 	}
-	return bykops.New(cfg)
+	executor, err := bykops.New(cfg)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	return executor, nil
 }
 
 func (r reality) client() (kubernetes.Interface, error) {

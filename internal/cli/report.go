@@ -51,8 +51,9 @@ func newReportCluster(s streams) *cobra.Command {
 		Long: `cluster reads the plan and the journal of a cluster's migration from the state
 store, checks the journal's chain, and makes one report of them: every step and
 action, every gate with its evidence, how available the API was on each path from
-each vantage point, permissions before and after, nodes replaced, ways back. It
-only reads, and can be asked while the migration is under way.
+each vantage point, what each role might do and may do now, nodes replaced, when
+bridges were up, ways back. It only reads, and can be asked while the migration is
+under way.
 
   muster report cluster atlas.k8s.local --state s3://kops-state
   muster report cluster atlas.k8s.local -o atlas.html --sign-key ~/.ssh/id_ed25519

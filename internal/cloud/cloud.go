@@ -14,6 +14,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/muster-dev/muster/internal/cluster"
@@ -105,6 +107,13 @@ type Group struct {
 	Zones     []string     `json:"zones,omitempty"`
 	Template  Template     `json:"template"` // what the next instance is made from
 	Instances []Instance   `json:"instances"`
+}
+
+// Living are the instances that are there or about to be.
+func (g Group) Living() []Instance {
+	return slices.DeleteFunc(slices.Clone(g.Instances), func(i Instance) bool {
+		return strings.Contains(i.State, "terminat") || strings.Contains(i.State, "shutting") || strings.Contains(i.State, "stop")
+	})
 }
 
 // Template is what an instance of a group is made from.

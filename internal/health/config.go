@@ -53,6 +53,13 @@ type Config struct {
 	// spends is checks. It must not block. Nil means that all are in use.
 	Unused func(netip.AddrPort) bool
 
+	// Answered, if set, returns when a server last answered a TLS hello of
+	// somebody else on this node. A probe that waits in vain for a connection or
+	// a handshake proves nothing if others got theirs meanwhile: a server to which
+	// a thousand clients have just come back lets a probe wait its turn. It must
+	// not block.
+	Answered func(netip.AddrPort) time.Time
+
 	// Rise is how many checks in a row a server that was down or draining must
 	// answer before it is up. Default 1.
 	Rise int
@@ -79,7 +86,7 @@ func (c Config) withDefaults() Config {
 	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
 	if c.Dial == nil {
 		c.Dial = func(ctx context.Context, addr netip.AddrPort) (net.Conn, error) {
-			return new(net.Dialer).DialTCP(ctx, "tcp", netip.AddrPort{}, addr)
+			return new(net.Dialer).DialContext(ctx, "tcp", addr.String())
 		}
 	}
 	return c

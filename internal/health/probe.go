@@ -52,7 +52,7 @@ func (p *prober) open(ctx context.Context, addr netip.AddrPort) (*link, *fault) 
 	conn := tls.Client(raw, p.tls)
 	if err := conn.HandshakeContext(ctx); err != nil {
 		raw.Close()
-		return nil, &fault{"tls handshake", err}
+		return nil, &fault{handshake, err}
 	}
 	budget := &io.LimitedReader{R: conn}
 	return &link{raw: raw, tls: conn, budget: budget, answer: bufio.NewReader(budget)}, nil
@@ -132,8 +132,11 @@ func meaning(path string, status int) (kind, string) {
 	return impostor, fmt.Sprintf("%s says %d", path, status)
 }
 
-// connect is the part that a fault has before there is a connection.
-const connect = "connect"
+// The parts that a fault has before there is a connection to ask over.
+const (
+	connect   = "connect"
+	handshake = "tls handshake"
+)
 
 // fault is an exchange that failed in one of its parts.
 type fault struct {
@@ -156,6 +159,7 @@ func (o outcome) explain(f *fault, patience time.Duration) outcome {
 	var timeout net.Error
 	if errors.As(f.err, &timeout) && timeout.Timeout() {
 		o.timedOut = true
+		o.unheard = f.part == connect || f.part == handshake
 		o.reason = fmt.Sprintf("%s: no answer in %s", f.part, patience)
 		return o
 	}

@@ -54,6 +54,11 @@ func (c *Checker) heard(t *target) {
 	}
 }
 
+// answered reports whether a target has answered somebody else's hello since.
+func (c *Checker) answered(t *target, since time.Time) bool {
+	return c.cfg.Answered != nil && c.cfg.Answered(t.addr).After(since)
+}
+
 // askOthers has the servers beside t checked now, for whether they answer decides
 // what it means that t does not; waiting for their turn would lengthen every
 // silence by as much.

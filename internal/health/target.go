@@ -48,6 +48,13 @@ func (t *target) run(ctx context.Context, c *Checker) {
 		if ctx.Err() != nil {
 			return
 		}
+		if o.unheard && c.answered(t, began) {
+			// It is busy with others, who got what the probe waited for.
+			t.mute = time.Time{}
+			c.heard(t)
+			sleep(ctx, recheckPause)
+			continue
+		}
 		t.listen(o, began, c)
 		switch t.judge.note(o) {
 		case stale:

@@ -324,6 +324,43 @@ func TestAReportedServerIsCheckedAtOnceThoughItIsNotInUse(t *testing.T) {
 	})
 }
 
+// A server to which a thousand clients come back at once lets a probe wait its turn.
+func TestAServerThatAnswersOthersIsNotDownForLettingAProbeWait(t *testing.T) {
+	for name, tt := range map[string]struct {
+		fault func(*server)
+		want  endpoint.Health
+	}{
+		"while it shakes no hand":        {func(s *server) { s.mute = true }, endpoint.Up},
+		"while connections take long":    {func(s *server) { s.vanished = true }, endpoint.Up},
+		"but /readyz has to be answered": {func(s *server) { s.swallow, s.closes = 1<<30, false }, endpoint.Down},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var busy atomic.Bool
+			cfg := health.Config{Answered: func(netip.AddrPort) time.Time {
+				if busy.Load() {
+					return time.Now()
+				}
+				return time.Time{}
+			}}
+			bubbleWith(t, cfg, []netip.AddrPort{first}, func(t *testing.T, n *network, c *health.Checker) {
+				n.change(first, func(s *server) { s.closes = true })
+				time.Sleep(2 * time.Second) // so that each probe has to connect
+				busy.Store(true)
+				n.change(first, tt.fault)
+				time.Sleep(10 * time.Second)
+				if got := c.Results()[first]; got.Health != tt.want {
+					t.Errorf("after 10 s: got %s (%s), want %s", got.Health, got.Reason, tt.want)
+				}
+				busy.Store(false)
+				time.Sleep(3 * time.Second)
+				if got := c.Results()[first]; got.Health != endpoint.Down {
+					t.Errorf("once it answers nobody: got %s, want down", got.Health)
+				}
+			})
+		})
+	}
+}
+
 func TestServerThatClosesIdleConnectionsIsNotDown(t *testing.T) {
 	bubble(t, func(t *testing.T, n *network, c *health.Checker) {
 		n.change(first, func(s *server) { s.closes = true })

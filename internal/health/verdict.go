@@ -22,6 +22,7 @@ type outcome struct {
 	reason   string
 	kept     bool // asked over a connection that had worked before
 	timedOut bool // silent because the patience ran out
+	unheard  bool // timed out before there was a connection to ask over
 }
 
 // step is what to do after a probe.

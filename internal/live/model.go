@@ -129,18 +129,26 @@ func (m *model) lines(width, height int, now time.Time) []string {
 		strings.Repeat("─", max(width, 0)),
 		row("run", "%s   %s -> %s   step %d/%d   %s", p.Cluster, p.From, p.To, m.step.Number, len(m.leg.Steps), now.Sub(m.began).Round(time.Second)),
 	}
-	var rest []string
-	add := func(head, format string, args ...any) { rest = append(rest, row(head, format, args...)) }
-	m.world(add, width)
-	m.present(add)
-	m.probes(add)
-	add("next", "%s", m.next())
-	m.help(add)
+	rest := m.below(width, keptGates)
+	for gates := keptGates - 1; gates >= 0 && len(top)+1+len(rest) > height; gates-- {
+		rest = m.below(width, gates)
+	}
 	all := slices.Concat(top, m.grouped(height-len(top)-len(rest)), rest)
 	for i, l := range all {
 		all[i] = fit(l, width)
 	}
 	return all[:min(len(all), max(height, 0))]
+}
+
+// below is what is drawn under the groups, with the last few gates.
+func (m *model) below(width, gates int) (lines []string) {
+	add := func(head, format string, args ...any) { lines = append(lines, row(head, format, args...)) }
+	m.world(add, width)
+	m.present(add, gates)
+	m.probes(add)
+	add("next", "%s", m.next())
+	m.help(add)
+	return lines
 }
 
 // row is a line below a heading, which is empty where it goes on.
@@ -173,7 +181,11 @@ func (m *model) grouped(room int) (lines []string) {
 				size += g.size
 			}
 		}
-		lines = append(lines, row(head, "%d more: %d of %d nodes replaced", left, replaced, size))
+		more := fmt.Sprintf("%d more", left)
+		if len(shown) == 0 {
+			more = fmt.Sprintf("all %d", left)
+		}
+		lines = append(lines, row(head, "%s: %d of %d nodes replaced", more, replaced, size))
 	}
 	return lines
 }
@@ -232,8 +244,8 @@ func (m *model) holding() bool {
 	return m.waiting != "" && ok && next.Hold
 }
 
-// present is what is done now, and the gates that it has to pass.
-func (m *model) present(add func(head, format string, args ...any)) {
+// present is what is done now, and the last gates that were asked of it.
+func (m *model) present(add func(head, format string, args ...any), gates int) {
 	switch {
 	case m.waiting != "":
 		add("now", "WAITS: %s", m.waiting)
@@ -246,7 +258,7 @@ func (m *model) present(add func(head, format string, args ...any)) {
 		add("", "  %s", m.said)
 	}
 	head := "gates"
-	for _, g := range m.gates {
+	for _, g := range m.gates[max(len(m.gates)-gates, 0):] {
 		add(head, "%-7s %s: %s", g.Verdict, g.Name, g.Reason)
 		head = ""
 	}

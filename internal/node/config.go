@@ -1,23 +1,15 @@
 package node
 
 import (
-	"bytes"
-	"cmp"
-	"errors"
 	"fmt"
-	"io"
 	"net/netip"
 	"os"
 	"path/filepath"
-	"regexp"
-	"slices"
-	"strings"
 
 	"go.yaml.in/yaml/v3"
 
 	"github.com/muster-dev/muster/internal/enrol"
 	"github.com/muster-dev/muster/internal/identity"
-	"github.com/muster-dev/muster/internal/secretfile"
 )
 
 // The ports Muster listens on unless told otherwise. None is one of kOps's, so
@@ -203,149 +195,6 @@ type Log struct {
 	Level string `yaml:"level,omitempty"`
 }
 
-// A ConfigError is bad input: one line that says what, where and what to do.
-type ConfigError struct {
-	File string
-	Err  error
-}
-
-func (e *ConfigError) Error() string { return e.File + ": " + oneLine(e.Err) }
-func (e *ConfigError) Unwrap() error { return e.Err }
-
-// oneLine renders joined errors on one line.
-func oneLine(err error) string {
-	return strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' }), "; ")
-}
-
-// maxConfig bounds a configuration file; the largest sensible one is a few KiB.
-const maxConfig = 1 << 20
-
-// LoadConfig reads and checks a configuration file. Every fault comes back as a
-// [ConfigError], all of them at once.
-func LoadConfig(path string) (Config, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return Config{}, &ConfigError{path, fmt.Errorf("cannot read the node's configuration: %w", pathless(err))}
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxConfig+1))
-	if err != nil {
-		return Config{}, &ConfigError{path, err}
-	}
-	if len(data) > maxConfig {
-		return Config{}, &ConfigError{path, fmt.Errorf("larger than %d bytes; is this a node's configuration?", maxConfig)}
-	}
-	cfg, err := decode(data)
-	if err != nil {
-		return Config{}, &ConfigError{path, err}
-	}
-	if cfg.Node == "" {
-		if cfg.Node, err = os.Hostname(); err != nil {
-			return Config{}, &ConfigError{path, fmt.Errorf("node: not set, and the machine does not say its name: %w", err)}
-		}
-	}
-	if err := cfg.complete(); err != nil {
-		return Config{}, &ConfigError{path, err}
-	}
-	if path, err = filepath.Abs(path); err != nil {
-		return Config{}, err
-	}
-	cfg.resolve(filepath.Dir(path))
-	return cfg, nil
-}
-
-// resolve makes relative paths relative to the configuration's directory, so
-// that a directory made on one machine can be copied to another.
-func (c *Config) resolve(dir string) {
-	paths := []*string{&c.StateDir, &c.CA, &c.Hosts.Path, &c.Status.Socket}
-	for i := range c.Services {
-		paths = append(paths, &c.Services[i].CA)
-	}
-	if o := c.Overlay; o != nil {
-		paths = append(paths, &o.Keyring, &o.SeedsFile)
-	}
-	if d := c.Discovery; d != nil {
-		paths = append(paths, &d.CAKey, &d.Tokens, &d.TokenFile)
-	}
-	if s := c.Slice; s != nil {
-		paths = append(paths, &s.Certificate, &s.Key, &s.TokenFile)
-	}
-	for _, p := range paths {
-		if *p != "" && !filepath.IsAbs(*p) {
-			*p = filepath.Join(dir, *p)
-		}
-	}
-}
-
-// pathless drops the path from a file error that will be prefixed with it.
-func pathless(err error) error {
-	if pe := (*os.PathError)(nil); errors.As(err, &pe) {
-		return pe.Err
-	}
-	return err
-}
-
-// ParseConfig reads a configuration, fills in defaults and checks it. It asks
-// the machine nothing, so the node's name must stand there.
-func ParseConfig(data []byte) (Config, error) {
-	cfg, err := decode(data)
-	if err != nil {
-		return Config{}, err
-	}
-	return cfg, cfg.complete()
-}
-
-// decode reads a configuration as it stands. Unknown fields are faults: a
-// misspelt one must not silently mean its default.
-func decode(data []byte) (Config, error) {
-	dec := yaml.NewDecoder(bytes.NewReader(data))
-	dec.KnownFields(true)
-	var cfg Config
-	if err := dec.Decode(&cfg); err != nil {
-		if errors.Is(err, io.EOF) {
-			return Config{}, errors.New("empty; a node needs at least cluster, node, role and services")
-		}
-		return Config{}, plain(err)
-	}
-	return cfg, nil
-}
-
-// complete fills in defaults and checks the whole.
-func (c *Config) complete() error {
-	c.setDefaults()
-	return c.validate()
-}
-
-// unknownField is how the decoder puts it.
-var unknownField = regexp.MustCompile(`field (\S+) not found in type \S+`)
-
-// plain turns the decoder's errors into ones for people.
-func plain(err error) error {
-	text := strings.TrimPrefix(oneLine(err), "yaml: ")
-	if types := (*yaml.TypeError)(nil); errors.As(err, &types) {
-		text = strings.Join(types.Errors, "; ")
-	}
-	return errors.New(unknownField.ReplaceAllString(text, `unknown field "$1"`))
-}
-
-func (c *Config) setDefaults() {
-	c.StateDir = cmp.Or(c.StateDir, "/var/lib/muster")
-	c.Hosts.Path = cmp.Or(c.Hosts.Path, "/etc/hosts")
-	if c.Status.Listen.IsZero() && c.Status.Socket == "" {
-		c.Status.Listen = AddrPort{netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), StatusPort)}
-	}
-	c.Log.Format = cmp.Or(c.Log.Format, "text")
-	c.Log.Level = cmp.Or(c.Log.Level, "info")
-	for i := range c.Services {
-		s := &c.Services[i]
-		s.Check = cmp.Or(s.Check, "/readyz")
-		s.ServerName = cmp.Or(s.ServerName, s.Name+"."+c.Cluster)
-	}
-	if c.Slice != nil {
-		c.Slice.Service = cmp.Or(c.Slice.Service, "api.internal")
-	}
-}
-
 // Identity returns who the node is.
 func (c Config) Identity() identity.Identity {
 	return identity.Identity{Cluster: c.Cluster, Role: c.Role, Node: c.Node}
@@ -381,57 +230,4 @@ func (c Config) caFile() string {
 func fileExists(path string) bool {
 	_, err := os.Stat(path)
 	return err == nil
-}
-
-// secrets returns the files with keys that the node cannot do without.
-func (c Config) secrets() map[string]string {
-	files := make(map[string]string)
-	if c.Overlay != nil {
-		files["overlay.keyring"] = c.Overlay.Keyring
-	}
-	if c.Discovery != nil && c.Discovery.CAKey != "" {
-		files["discovery.caKey"] = c.Discovery.CAKey
-	}
-	if c.Role == identity.ControlPlane {
-		files["stateDir"] = filepath.Join(c.StateDir, "node.key")
-	}
-	return files
-}
-
-// CheckFiles reports files that the configuration names and that cannot be
-// used, so that a daemon refuses to start rather than limp, or stop after it has
-// joined the overlay.
-func (c Config) CheckFiles() error {
-	var errs []error
-	for what, path := range map[string]string{"ca": c.CA, "hosts.path": c.hostsPath()} {
-		if path == "" {
-			continue
-		}
-		if info, err := os.Stat(path); err != nil {
-			errs = append(errs, fmt.Errorf("%s %s: %w", what, path, pathless(err)))
-		} else if !info.Mode().IsRegular() {
-			errs = append(errs, fmt.Errorf("%s %s: not a regular file", what, path))
-		}
-	}
-	if c.caFile() == "" {
-		if c.Role == identity.ControlPlane || c.Overlay != nil {
-			errs = append(errs, fmt.Errorf("ca: no certificate at %s; copy the node's state directory from muster init", filepath.Join(c.StateDir, "ca.crt")))
-		} else if c.CAPin == "" {
-			errs = append(errs, errors.New("ca: none; give the CA's file or caPin"))
-		}
-	}
-	for what, path := range c.secrets() {
-		if _, err := secretfile.Read(path, maxConfig); err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", what, err))
-		}
-	}
-	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
-	return errors.Join(errs...)
-}
-
-func (c Config) hostsPath() string {
-	if c.Hosts.Disabled {
-		return ""
-	}
-	return c.Hosts.Path
 }

@@ -227,6 +227,9 @@ func (n *Node) check(ctx context.Context, s *service) error {
 		return err
 	}
 	watched := cfg
+	if s.balancer != nil {
+		watched.Answered = s.balancer.Answered
+	}
 	if s.balancer != nil && n.hosts == nil {
 		// Who goes by the hosts block uses servers without anybody knowing.
 		watched.Unused = func(addr netip.AddrPort) bool { return !s.balancer.InUse(addr) }

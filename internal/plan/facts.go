@@ -95,7 +95,7 @@ func Facts(name string, manifest []byte, kopsVersion string, stored Stored, o *c
 // generations names those that live in a group.
 func generations(g cloud.Group) string {
 	var names []string
-	for _, i := range living(g) {
+	for _, i := range g.Living() {
 		n := string(i.Generation)
 		if i.Generation != cloud.GenerationNew && i.Boot != nil {
 			n += " (" + string(bootconfig.Path(i.Boot)) + ")"

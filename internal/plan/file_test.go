@@ -2,12 +2,14 @@ package plan
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/muster-dev/muster/internal/cloud"
 	"github.com/muster-dev/muster/internal/cluster"
 )
 
@@ -135,6 +137,23 @@ func FuzzRead(f *testing.F) {
 	})
 }
 
+// The digest of a role's permissions is what is compared; what it may do is kept
+// beside it for people.
+func TestAFactOfPermissionsSaysWhatTheyAre(t *testing.T) {
+	facts := func(action string) Fact {
+		policy := `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"` + action + `","Resource":"*"}]}`
+		all := Facts("atlas.k8s.local", nil, "1.35.2", Stored{}, &cloud.Observation{Roles: []cloud.Role{{Name: "nodes.atlas.k8s.local", Policies: map[string]string{"p": policy}}}})
+		return all[slices.IndexFunc(all, func(f Fact) bool { return f.What == "permissions" })]
+	}
+	was, is := facts("ec2:DescribeInstances"), facts("ec2:DescribeInstanceTypes")
+	if diff := cmp.Diff([]string{"ec2:DescribeInstances on *"}, was.Says); diff != "" {
+		t.Errorf("it says (-want +got):\n%s", diff)
+	}
+	if got := Changed([]Fact{was}, []Fact{is}); len(got) != 1 {
+		t.Errorf("changed %q; want the one fact", got)
+	}
+}
+
 func TestRenderings(t *testing.T) {
 	f := sealed(t)
 	story := []string{`it says "<never>" & stops`}
@@ -155,7 +174,7 @@ func TestRenderings(t *testing.T) {
 		"mermaid": {f.Mermaid(story), []string{"flowchart TD\n", "s0 -->|", "c0[\"it says &#34;&lt;never&gt;&#34; &amp; stops\"]:::lost"}},
 		"dot":     {f.Dot(story), []string{"digraph plan {", "s14 -> s15", `label="it says \"<never>\" & stops", color=red`}},
 		"html": {f.HTML(story), []string{
-			"<!doctype html>", "default-src 'none'", "in red, from where it begins", "stroke-dasharray", "<svg role=\"img\"", "it says &#34;&lt;never&gt;&#34; &amp; stops", "<details id=\"step-15\">", "<td>version 4</td>",
+			"<!doctype html>", "default-src 'none'", "The shortest story of an order that loses nodes", "<li class=\"new\">load balancer serves 443 and 3988</li>", "<li class=\"gone\">load balancer serves 443</li>", "<li>it says &#34;&lt;never&gt;&#34; &amp; stops", "<details id=\"step-15\">", ">version 4</td>",
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -180,8 +199,8 @@ func TestRenderings(t *testing.T) {
 			t.Errorf("no %q in:\n%s", want, refused.Text())
 		}
 	}
-	if !strings.Contains(refused.HTML(nil), "#b00020") {
-		t.Error("the page of a refusal does not highlight its counter-example")
+	if !strings.Contains(refused.HTML(nil), "<ol class=\"lost\">") {
+		t.Error("the page of a refusal does not show its counter-example")
 	}
 	done := gossiping(3, 3).starting(func(s *State) {
 		*s = State{None: true, Quiet: true, Members: Members{QuietKnown: 3}, Templates: Set(None), Live: Set(None), Network: true, API: true, Config: true}

@@ -38,6 +38,11 @@ func (p *Problem) how(id string) []string {
 			"narrow":                {p.terraform("the policy of the workers' role", []string{resource("aws_iam_role_policy", p.role())})},
 		}
 	}
+	if p.Via == Kops && p.Endpoints == Addresses {
+		by["hold-addresses"] = []string{"you: let each new control-plane node take over the address of the one before"}
+		by["serve"] = []string{"you: install muster-peer on each control-plane node, and start it"}
+		by["add-agent"] = []string{"muster install --via kops --name " + p.Cluster + " --program URL --sha256 HASH"}
+	}
 	if lines := by[id]; lines != nil {
 		return lines
 	}

@@ -2,131 +2,161 @@ package plan
 
 import (
 	"fmt"
-	"html"
+	"slices"
 	"strings"
-	"unicode/utf8"
+
+	"github.com/muster-dev/muster/internal/page"
 )
 
 // HTML renders the plan as one page that needs nothing from anywhere else: the
-// steps, what proves them, and the states that they lead through as a drawing.
-// story is a counter-example to show in it, or nil.
+// steps, what proves them, and the states that they lead through. story is a
+// counter-example to show with them, or nil.
 func (f File) HTML(story []string) string {
-	var b strings.Builder
+	var p page.Page
 	g := f.graph(story)
-	esc := html.EscapeString
-	fmt.Fprintf(&b, "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width\">\n<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n<title>%s</title>\n<style>%s</style>\n</head>\n<body>\n", esc(g.title), pageStyle)
-	fmt.Fprintf(&b, "<h1>%s</h1>\n<p>plan <code>%s</code>, format %s</p>\n", esc(g.title), esc(f.ID), esc(f.Format))
-	fmt.Fprintf(&b, "<pre>%s</pre>\n", esc(f.Text()))
-	if len(f.Steps) > 0 {
-		b.WriteString("<h2>Steps</h2>\n")
-		for _, s := range f.Steps {
-			fmt.Fprintf(&b, "<details id=\"step-%d\"><summary>%d &nbsp;%s</summary><pre>%s</pre></details>\n", s.Number, s.Number, esc(s.Title), esc(f.Explain(s)))
-		}
-	}
-	b.WriteString("<h2>States</h2>\n<p>Each box is the cluster between two steps, if nothing else happens")
-	if len(g.story) > 0 {
-		b.WriteString("; in red, from where it begins, the shortest story of an order that loses nodes")
-	}
-	b.WriteString(".</p>\n")
-	b.WriteString(g.svg())
-	if len(f.Observed) > 0 {
-		b.WriteString("<h2>Observed</h2>\n<table>\n<tr><th>subject</th><th>what</th><th>value</th></tr>\n")
-		for _, o := range f.Observed {
-			fmt.Fprintf(&b, "<tr><td>%s</td><td>%s</td><td>%s</td></tr>\n", esc(o.Subject), esc(o.What), esc(o.Value))
-		}
-		b.WriteString("</table>\n")
-	}
-	b.WriteString("</body>\n</html>\n")
-	return b.String()
+	p.Begin(g.title)
+	f.head(&p)
+	p.Put("<main>\n")
+	f.listed(&p)
+	g.draw(&p)
+	f.premises(&p)
+	p.Put("</main>\n<footer>Plan <code>%s</code>, format %s.</footer>\n", f.ID, f.Format)
+	p.End()
+	return p.String()
 }
 
-const pageStyle = "body{font:15px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem}" +
-	"pre{white-space:pre-wrap;background:#f6f6f6;padding:.8rem}table{border-collapse:collapse}td,th{border:1px solid #ccc;padding:.2rem .6rem;text-align:left}" +
-	"summary{cursor:pointer}svg{max-width:100%;height:auto}svg text{font:12px system-ui,sans-serif}@media(prefers-color-scheme:dark){body{background:#111;color:#ddd}pre{background:#222}svg text{fill:#ddd}}"
-
-// Measures of the drawing, in pixels.
-const (
-	boxWidth, lineHeight, gap = 460, 16, 46
-	storyLeft                 = boxWidth + 40
-	wrapAt                    = 68 // characters in a line
-)
-
-// svg draws states from top to bottom and the story, in red, beside them.
-func (g graph) svg() string {
-	var b strings.Builder
-	y := g.column(&b, 10)
-	height := y
-	if len(g.story) > 0 {
-		height = max(height, g.aside(&b, 10))
+// head is what the plan comes to, and what proves it.
+func (f File) head(p *page.Page) {
+	q, c := f.Problem, f.Certificate
+	p.Put("<header>\n<p class=\"soft\">Migration plan</p>\n<h1>%s</h1>\n<p>%s &#8594; %s, to be carried out by %s.</p>\n", q.Cluster, q.From, q.To, q.Via)
+	defer p.Put("</header>\n")
+	switch {
+	case f.Refused != nil:
+		p.Put("<p class=\"verdict\">%s %s.</p>\n", page.Tag("fail", "no plan"), f.Refused.Why)
+		if f.Refused.Invariant != "" {
+			p.Put("<p>The direct way violates %q; the shortest story of it is below.</p>\n", f.Refused.Invariant)
+		}
+		for _, s := range f.Refused.Settle {
+			p.Put("<p>There is a plan if %s; observe that.</p>\n", s)
+		}
+		return
+	case len(f.Steps) == 0:
+		p.Put("<p class=\"verdict\">%s Nothing is left to do.</p>\n", page.Tag("done", "done"))
+		return
 	}
-	return fmt.Sprintf("<svg role=\"img\" aria-label=\"states\" width=\"%d\" height=\"%d\" viewBox=\"0 0 %d %d\">\n"+
-		"<defs><marker id=\"tip\" viewBox=\"0 0 8 8\" refX=\"7\" refY=\"4\" markerWidth=\"8\" markerHeight=\"8\" orient=\"auto\"><path d=\"M0 0L8 4L0 8z\" fill=\"gray\"/></marker></defs>\n%s</svg>\n",
-		2*boxWidth+60, height+10, 2*boxWidth+60, height+10, b.String())
+	fewest := ""
+	if c.WorstAt != "" {
+		fewest = fmt.Sprintf(" In none has any node fewer than %s (fewest: %d, %s).", many(c.WorstMargin, "working path"), c.WorstMargin, c.WorstAt)
+	}
+	p.Put("<p class=\"verdict\">%s %s states were visited, and %s held in each.%s</p>\n<dl class=\"figures\">\n", page.Tag("pass", "proven"), thousands(c.States), many(len(c.Invariants), "invariant"), fewest)
+	p.Figure("", fmt.Sprint(len(f.Steps)), "steps")
+	p.Figure("", duration(f.Cost.Minutes), "or so")
+	p.Figure("", thousands(f.Replaced.Total), "nodes replaced, "+f.replaced())
+	p.Figure("", fmt.Sprint(len(slices.DeleteFunc(slices.Clone(f.Steps), func(s Planned) bool { return !s.Hold }))), "holds, where it waits for a person")
+	p.Figure("", f.wayBack(), "there is a way back")
+	p.Put("</dl>\n")
+	for _, e := range c.Excused {
+		p.Put("<p class=\"warn\">Already broken: %s.</p>\n", e)
+	}
 }
 
-// column draws the states and returns where the last one ends.
-func (g graph) column(b *strings.Builder, y int) int {
+// listed are the steps, each in full where it is opened.
+func (f File) listed(p *page.Page) {
+	if len(f.Steps) == 0 {
+		return
+	}
+	p.Put("<h2>Steps</h2>\n<ol class=\"steps\">\n")
+	for _, s := range f.Steps {
+		marks := page.Markup("")
+		if s.Hold {
+			marks += " " + page.Tag("", "hold: a person lets it begin")
+		}
+		if s.Bridge {
+			marks += " " + page.Tag("", "bridge, taken down in "+f.endOf(s))
+		}
+		if s.Irreversible {
+			marks += " " + page.Tag("wait", "no way back")
+		}
+		p.Put("<li><details id=\"step-%d\"><summary><span class=\"num\">%d</span><span>%s%s<br/><span class=\"soft\">%s</span></span><span class=\"soft\">%s</span></summary>\n<div class=\"body\"><pre>%s</pre></div></details></li>\n",
+			s.Number, s.Number, s.Title, marks, s.Why, duration(s.Cost.Minutes), f.Explain(s))
+	}
+	p.Put("</ol>\n")
+}
+
+// draw shows the states from top to bottom, with what each step changes, and the
+// story of an order that loses nodes.
+func (g graph) draw(p *page.Page) {
+	if len(g.story) > 0 {
+		p.Put("<h2>The shortest story of an order that loses nodes</h2>\n<ol class=\"lost\">\n")
+		for _, line := range g.story {
+			p.Put("<li>%s</li>\n", line)
+		}
+		p.Put("</ol>\n")
+	}
+	p.Put("<h2>States</h2>\n<p class=\"soft\">Each box is the cluster between two steps, if nothing else happens, and what the step before it changed.</p>\n<ol class=\"states\">\n")
+	var before []string
 	for i, n := range g.nodes {
 		if i > 0 {
-			fmt.Fprintf(b, "<line x1=\"30\" y1=\"%d\" x2=\"30\" y2=\"%d\" stroke=\"gray\" marker-end=\"url(#tip)\"/>\n", y, y+gap)
-			text(b, 42, y+19, "", n.step)
-			text(b, 42, y+19+lineHeight, "gray", strings.Join(n.notes, ", "))
-			y += gap
+			p.Put("<li class=\"edge\">%s <span class=\"soft\">%s</span></li>\n", n.step, strings.Join(n.notes, ", "))
 		}
-		y = box(b, 10, y, "gray", wrapped(n.state))
-	}
-	return y
-}
-
-// aside draws the story, which begins in the first state, and returns where it
-// ends.
-func (g graph) aside(b *strings.Builder, y int) int {
-	if len(g.nodes) > 0 {
-		fmt.Fprintf(b, "<line x1=\"%d\" y1=\"%d\" x2=\"%d\" y2=\"%d\" stroke=\"#b00020\" stroke-dasharray=\"4\" marker-end=\"url(#tip)\"/>\n", boxWidth+10, y+12, storyLeft, y+12)
-	}
-	for i, line := range g.story {
-		if i > 0 {
-			fmt.Fprintf(b, "<line x1=\"%d\" y1=\"%d\" x2=\"%d\" y2=\"%d\" stroke=\"#b00020\" marker-end=\"url(#tip)\"/>\n", storyLeft+20, y, storyLeft+20, y+18)
-			y += 18
-		}
-		y = box(b, storyLeft, y, "#b00020", wrapped([]string{fmt.Sprintf("%d. %s", i+1, line)}))
-	}
-	return y
-}
-
-func box(b *strings.Builder, x, y int, colour string, lines []string) (below int) {
-	height := len(lines)*lineHeight + 10
-	fmt.Fprintf(b, "<rect x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\" rx=\"5\" fill=\"none\" stroke=\"%s\"/>\n", x, y, boxWidth, height, colour)
-	for i, l := range lines {
-		fill := ""
-		if colour != "gray" {
-			fill = colour
-		}
-		text(b, x+8, y+lineHeight*(i+1), fill, l)
-	}
-	return y + height
-}
-
-func text(b *strings.Builder, x, y int, fill, s string) {
-	style := ""
-	if fill != "" {
-		style = fmt.Sprintf(" style=\"fill:%s\"", fill)
-	}
-	fmt.Fprintf(b, "<text x=\"%d\" y=\"%d\"%s>%s</text>\n", x, y, style, html.EscapeString(s))
-}
-
-// wrapped breaks lines between words.
-func wrapped(lines []string) (out []string) {
-	for _, l := range lines {
-		line := ""
-		for _, w := range strings.Fields(l) {
-			if line != "" && utf8.RuneCountInString(line)+1+utf8.RuneCountInString(w) > wrapAt {
-				out = append(out, line)
-				line = ""
+		p.Put("<li><ul class=\"lines\">\n")
+		for _, line := range before {
+			if !slices.Contains(n.state, line) {
+				p.Put("<li class=\"gone\">%s</li>\n", line)
 			}
-			line = strings.TrimSpace(line + " " + w)
 		}
-		out = append(out, line)
+		for _, line := range n.state {
+			class := ""
+			if i > 0 && !slices.Contains(before, line) {
+				class = "new"
+			}
+			p.Put("<li class=\"%s\">%s</li>\n", class, line)
+		}
+		p.Put("</ul></li>\n")
+		before = n.state
 	}
-	return out
+	p.Put("</ol>\n")
+}
+
+// premises are what the plan rests on.
+func (f File) premises(p *page.Page) {
+	granted, starts := []string{}, f.Problem.Starts
+	if f.Certificate == nil { // nothing was proven, and so nothing was granted
+		starts = nil
+	} else {
+		granted = append(granted, f.Certificate.Assumptions...)
+	}
+	for i, s := range starts {
+		what := strings.Join(s.Assumes, ", ") + "; where it is not so, the plan stops at a gate"
+		switch {
+		case len(s.Assumes) == 0:
+		case len(starts) > 1:
+			granted = append(granted, fmt.Sprintf("not seen, so proven for each (%d of %d): %s", i+1, len(f.Problem.Starts), what))
+		default:
+			granted = append(granted, what)
+		}
+	}
+	if len(granted) > 0 {
+		p.Put("<h2>Taken for granted</h2>\n<ul>\n")
+		for _, g := range granted {
+			p.Put("<li>%s</li>\n", g)
+		}
+		p.Put("</ul>\n")
+	}
+	if len(f.Observed) == 0 {
+		return
+	}
+	p.Put("<h2>Observed</h2>\n")
+	var rows [][]any
+	for _, o := range f.Observed {
+		rows = append(rows, []any{o.Subject, o.What, page.Made(func(p *page.Page) {
+			p.Put("%s", o.Value)
+			if len(o.Says) > 0 {
+				p.Put("<details><summary class=\"soft\"> %s</summary>", many(len(o.Says), "line"))
+				p.Lines("", "", o.Says)
+				p.Put("</details>")
+			}
+		})})
+	}
+	p.Table([]string{"subject", "what", "value"}, rows)
 }

@@ -101,9 +101,10 @@ func (s State) recalling(known State) State {
 }
 
 // SpecEdited says what somebody else changed of the spec while a step was under
-// way, one line each; nothing for a step that itself changes it.
+// way, one line each; nothing for a step that itself changes it, or that asks a
+// person to.
 func SpecEdited(step string, then, now []Fact) []string {
-	if slices.Contains([]string{"set-none", "unset-none", "add-agent"}, step) {
+	if slices.Contains([]string{"set-none", "unset-none", "add-agent", "make-balancer"}, step) {
 		return nil
 	}
 	other := func(f Fact) bool { return f.What != SpecFact }

@@ -151,13 +151,6 @@ const maxStarts = 64
 
 func (w *observer) fork(branches ...branch) { w.forks = append(w.forks, fork{branches}) }
 
-// living are the instances that are there or about to be.
-func living(g cloud.Group) []cloud.Instance {
-	return slices.DeleteFunc(slices.Clone(g.Instances), func(i cloud.Instance) bool {
-		return strings.Contains(i.State, "terminat") || strings.Contains(i.State, "shutting") || strings.Contains(i.State, "stop")
-	})
-}
-
 // class is what a worker with this boot configuration is. rendered says whether
 // kOps wrote it for None.
 func class(b *cloud.BootConfig, rendered bool) (c Class, known bool) {
@@ -196,7 +189,7 @@ func (w *observer) workers(g cloud.Group) {
 	}
 	w.state.Old = w.state.Old || g.Template.Older > 0
 	group := Group{Name: g.Name, Role: g.Role, Live: map[string]int{}}
-	for _, i := range living(g) {
+	for _, i := range g.Living() {
 		c, known := class(i.Boot, false) // an older generation was rendered before None
 		switch {
 		case i.Generation == cloud.GenerationNew && readable:
@@ -224,7 +217,7 @@ func (w *observer) members(g cloud.Group) {
 	w.state.Quiet = w.state.Quiet || quiet
 	w.state.Old = w.state.Old || g.Template.Older > 0
 	group := Group{Name: g.Name, Role: g.Role, Live: map[string]int{}}
-	for _, i := range living(g) {
+	for _, i := range g.Living() {
 		c := Gossip
 		switch {
 		case quiet && i.Generation == cloud.GenerationNew:

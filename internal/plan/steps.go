@@ -320,10 +320,14 @@ func (p *Problem) narrow() Step {
 }
 
 func (p *Problem) closePorts() Step {
+	why := "nothing listens there any more"
+	if p.Via == Kops && p.Cloud == cluster.AWS {
+		why += "; kOps's next update opens them again, whatever the topology"
+	}
 	return Step{
 		ID:     "close-ports",
 		Title:  "close ports 3993 and 3998-4000 between nodes",
-		Why:    "nothing listens there any more",
+		Why:    why,
 		Cost:   Cost{Risk: 1, Minutes: 1},
 		needs:  []need{silent},
 		phases: []change{set("the ports are closed", func(_ *Problem, s *State) { s.Ports = false })},

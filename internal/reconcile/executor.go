@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/muster-dev/muster/internal/cloud"
 	"github.com/muster-dev/muster/internal/plan"
 	"github.com/muster-dev/muster/internal/report"
 )
@@ -54,6 +55,20 @@ type World struct {
 	// States are those that the cluster may be in; several, where something that
 	// matters could not be seen. A step's needs are asked of each.
 	States []plan.State
+	// Nodes are the machines that live; nil where the executor sees none. Which
+	// of them were replaced is told from one look and the next.
+	Nodes []report.Living
+}
+
+// Living names the machines that live in groups that were observed.
+func Living(groups []cloud.Group) []report.Living {
+	all := []report.Living{}
+	for _, g := range groups {
+		for _, i := range g.Living() {
+			all = append(all, report.Living{Group: g.Name, Name: i.ID})
+		}
+	}
+	return all
 }
 
 // Action changes one thing, and has gates that say whether it worked.

@@ -90,26 +90,26 @@ func (m *Meter) Take() []report.Availability {
 
 // Recent returns what Take would, and leaves it for Take; without its course.
 func (m *Meter) Recent() []report.Availability {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	var all []report.Availability
-	for _, t := range m.tracks {
-		if t.recent.Sent > 0 {
-			recent := t.recent
-			recent.Course = nil
-			all = append(all, recent)
-		}
-	}
-	return sorted(all)
+	return m.each(func(t *track) report.Availability {
+		recent := t.recent
+		recent.Course = nil
+		return recent
+	})
 }
 
 // Total returns what was measured since the beginning, without its course.
 func (m *Meter) Total() []report.Availability {
+	return m.each((*track).total)
+}
+
+// each returns what of says of every path that has a probe in it.
+func (m *Meter) each(of func(*track) report.Availability) (all []report.Availability) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	var all []report.Availability
 	for _, t := range m.tracks {
-		all = append(all, t.total())
+		if a := of(t); a.Sent > 0 {
+			all = append(all, a)
+		}
 	}
 	return sorted(all)
 }

@@ -21,6 +21,8 @@ type position struct {
 	// facts are what the world was when the last step was over, the leg began, or
 	// the plan was made, whichever is last.
 	facts []plan.Fact
+	// nodes are the machines that lived then; nil if none were seen.
+	nodes []report.Living
 	// carried are the IDs of all steps that were carried out, of all legs.
 	carried []string
 	// reached is the last step of the plan that was begun and has not been taken
@@ -106,6 +108,9 @@ func (p *position) begin(f plan.File, e journal.Entry) error {
 	if d.Facts != nil {
 		p.facts = d.Facts
 	}
+	if d.Nodes != nil {
+		p.nodes = d.Nodes
+	}
 	p.settle()
 	return nil
 }
@@ -138,12 +143,24 @@ func (p *position) finish(e journal.Entry) error {
 	}
 	s := p.leg.Steps[p.leg.Done]
 	p.facts = d.Facts
+	if p.nodes != nil {
+		p.nodes = append(without(p.nodes, d.Gone), d.Born...)
+	}
 	p.begun, p.open = false, nil
 	p.carried = append(p.carried, s.ID)
 	p.leg.Done++
 	p.up = slices.DeleteFunc(slices.Clone(p.up), func(b plan.Planned) bool { return b.Undo == s.ID })
 	p.settle()
 	return nil
+}
+
+// without returns those of some machines that are none of others, in a new slice.
+func without(all, others []report.Living) []report.Living {
+	in := make(map[report.Living]bool, len(others))
+	for _, n := range others {
+		in[n] = true
+	}
+	return slices.DeleteFunc(slices.Clone(all), func(n report.Living) bool { return in[n] })
 }
 
 // settle takes in that a way back has arrived.

@@ -181,7 +181,7 @@ func (d *driver) settle(ctx context.Context, to report.Direction, after int) (re
 	case report.Abort:
 		b.Steps, err = d.undoing()
 	}
-	b.Facts = d.world.Facts
+	b.Facts, b.Nodes = d.world.Facts, d.world.Nodes
 	return b, err
 }
 
@@ -286,7 +286,7 @@ func (d *driver) undoing() ([]plan.Planned, error) {
 // begin journals that a leg begins or is gone on with, and settles on it.
 func (d *driver) begin(ctx context.Context, b report.Begun) error {
 	if b.Leg == d.at.leg.Number {
-		b.Facts = nil // those of its beginning hold
+		b.Facts, b.Nodes = nil, nil // those of its beginning hold
 	}
 	if err := d.write(journal.Entry{Kind: journal.Begun}, b); err != nil {
 		return err

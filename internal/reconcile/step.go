@@ -220,7 +220,11 @@ var verdicts = map[cloud.Answer]report.Verdict{cloud.Yes: report.Pass, cloud.No:
 
 // finishStep journals that a step is over, and what the world is then.
 func (d *driver) finishStep(s plan.Planned) error {
-	return d.write(journal.Entry{Kind: journal.Outcome, Step: report.StepKey(s), Result: resultDone}, report.Outcome{Facts: d.world.Facts})
+	o := report.Outcome{Facts: d.world.Facts}
+	if d.at.nodes != nil && d.world.Nodes != nil {
+		o.Gone, o.Born = without(d.at.nodes, d.world.Nodes), without(d.world.Nodes, d.at.nodes)
+	}
+	return d.write(journal.Entry{Kind: journal.Outcome, Step: report.StepKey(s), Result: resultDone}, o)
 }
 
 // perform carries one action out and asks its gates. A zero Result says that all

@@ -100,37 +100,17 @@ func (g gates) waysWork(n lab.Node) reconcile.Gate {
 		if err != nil {
 			return unknown(err)
 		}
-		o, err := g.world.Observe(n.Name)
-		if err != nil {
-			return unknown(err)
-		}
 		ways := []probe.Path{probe.ByName}
 		if slices.ContainsFunc(running, func(r lab.Running) bool { return r.Program == lab.Agent }) {
 			ways = append(ways, probe.LocalBalancer)
 		}
-		for _, p := range ways {
-			if o.Streak[p] < provenProbes {
-				return fail("path %s: %d of %d probes in a row", p, o.Streak[p], provenProbes)
-			}
-		}
-		return pass("%d probes in a row on each of %d", provenProbes, len(ways))
+		return g.unbroken(n, ways)
 	}}
 }
 
 // allWork: every worker's ways work now.
 func (g gates) allWork() reconcile.Gate {
-	return reconcile.Gate{Name: "every worker calls the API on every way", Within: gateTime, Every: askEvery, Check: func(ctx context.Context) (report.Verdict, string) {
-		workers := g.world.Layout().Workers()
-		for _, n := range workers {
-			if v, reason := g.waysWork(n).Check(ctx); v != report.Pass {
-				return v, n.Name + ": " + reason
-			}
-		}
-		if len(workers) == 0 {
-			return fail("there is none")
-		}
-		return pass("%d of %d", len(workers), len(workers))
-	}}
+	return g.everyWorker("every worker calls the API on every way", g.waysWork)
 }
 
 // nodeGone: the API no longer lists the worker as ready.

@@ -283,25 +283,31 @@ func (g gates) pathsWork(n lab.Node) reconcile.Gate {
 		name, paths = "API by name from "+n.Name, paths[:1]
 	}
 	return reconcile.Gate{Name: name, Within: gateTime, Every: askEvery, Check: func(context.Context) (report.Verdict, string) {
-		o, err := g.world.Observe(n.Name)
-		if err != nil {
-			return unknown(err)
-		}
-		for _, p := range paths {
-			if o.Streak[p] < provenProbes {
-				return fail("path %s: %d of %d probes in a row", p, o.Streak[p], provenProbes)
-			}
-		}
-		return pass("%d probes in a row on each", provenProbes)
+		return g.unbroken(n, paths)
 	}}
 }
 
-// workersSteady: every worker's paths work now.
-func (g gates) workersSteady() reconcile.Gate {
-	return reconcile.Gate{Name: "every worker calls the API", Within: gateTime, Every: askEvery, Check: func(ctx context.Context) (report.Verdict, string) {
+// unbroken answers whether the last probes of a node did not fail on any of the
+// paths.
+func (g gates) unbroken(n lab.Node, paths []probe.Path) (report.Verdict, string) {
+	o, err := g.world.Observe(n.Name)
+	if err != nil {
+		return unknown(err)
+	}
+	for _, p := range paths {
+		if o.Streak[p] < provenProbes {
+			return fail("path %s: %d of %d probes in a row", p, o.Streak[p], provenProbes)
+		}
+	}
+	return pass("%d probes in a row on each of %d", provenProbes, len(paths))
+}
+
+// everyWorker passes if a gate does for each worker, and there is one.
+func (g gates) everyWorker(name string, one func(lab.Node) reconcile.Gate) reconcile.Gate {
+	return reconcile.Gate{Name: name, Within: gateTime, Every: askEvery, Check: func(ctx context.Context) (report.Verdict, string) {
 		workers := g.world.Layout().Workers()
 		for _, n := range workers {
-			if v, reason := g.pathsWork(n).Check(ctx); v != report.Pass {
+			if v, reason := one(n).Check(ctx); v != report.Pass {
 				return v, n.Name + ": " + reason
 			}
 		}
@@ -310,6 +316,11 @@ func (g gates) workersSteady() reconcile.Gate {
 		}
 		return pass("%d of %d", len(workers), len(workers))
 	}}
+}
+
+// workersSteady: every worker's paths work now.
+func (g gates) workersSteady() reconcile.Gate {
+	return g.everyWorker("every worker calls the API", g.pathsWork)
 }
 
 // nodeReady: the API calls the worker's Node ready.

@@ -38,6 +38,14 @@ type Begun struct {
 	Unmeasured []Unmeasured `json:"unmeasured,omitempty"`
 	// Facts are the world at the beginning of the leg.
 	Facts []plan.Fact `json:"facts,omitempty"`
+	// Nodes are the machines that lived then; nil where an executor sees none.
+	Nodes []Living `json:"nodes,omitempty"`
+}
+
+// Living is a machine of a group that lives.
+type Living struct {
+	Group string `json:"group"`
+	Name  string `json:"name"`
 }
 
 // StepKey names a step of a leg in a journal's entries. A plan may have the same
@@ -71,6 +79,10 @@ type Outcome struct {
 	Availability []Availability `json:"availability,omitempty"`
 	// Facts are the world after a step; nil in the outcome of an action.
 	Facts []plan.Fact `json:"facts,omitempty"`
+	// Gone and Born are the machines that went and came since the step before,
+	// whoever was the cause; of a step only.
+	Gone []Living `json:"gone,omitempty"`
+	Born []Living `json:"born,omitempty"`
 }
 
 // Asked is the detail of a gate's answer.

@@ -192,6 +192,7 @@ func (b *builder) outcome(e journal.Entry, d Outcome) error {
 		if err != nil {
 			return err
 		}
+		b.exchanged(e, d)
 		s.Status = StepStopped
 		if e.Result == StepDone {
 			s.Status = StepDone
@@ -215,6 +216,31 @@ func (b *builder) outcome(e journal.Entry, d Outcome) error {
 		b.m.Replacements.Nodes = append(b.m.Replacements.Nodes, n)
 	}
 	return nil
+}
+
+// exchanged counts machines that were replaced by somebody else's hand: those that
+// went, as far as others came in their group, and that no action counted. A group
+// that shrinks loses some that nobody replaced.
+func (b *builder) exchanged(e journal.Entry, d Outcome) {
+	born := map[string]int{}
+	for _, n := range d.Born {
+		born[n.Group]++
+	}
+	var fresh []Node
+	for _, n := range d.Gone {
+		counted := slices.ContainsFunc(b.m.Replacements.Nodes, func(o Node) bool { return o.Group == n.Group && o.Name == n.Name })
+		if counted {
+			born[n.Group]--
+		} else {
+			fresh = append(fresh, Node{Group: n.Group, Name: n.Name, Step: e.Step, At: e.Time})
+		}
+	}
+	for _, n := range fresh {
+		if born[n.Group] > 0 {
+			born[n.Group]--
+			b.m.Replacements.Nodes = append(b.m.Replacements.Nodes, n)
+		}
+	}
 }
 
 // arrived takes in that a step is done: behind the last one of a way back, the

@@ -204,7 +204,7 @@ func TestMigrateSumsUp(t *testing.T) {
 		}
 	}
 	text := m.Text()
-	for _, want := range []string{"PASS  atlas.k8s.local   gossip -> none", "2 of 2 steps", "3 nodes replaced, a worker up to 2 times", "45 probes, 3 failed, longest gap 40 ms", "not measured from workers: no --probe-image", "nodes.atlas  changed: 2 permissions before, 2 now; 1 dropped, 1 gained\n    - ec2:DescribeInstances on *\n    + ecr:GetAuthorizationToken on *\n", "way back after step 2: none: deleted"} {
+	for _, want := range []string{"PASS  atlas.k8s.local   gossip -> none", "2 of 2 steps", "3 nodes replaced, a worker up to 2 times", "45 probes, 3 failed, longest gap 40 ms", "not measured from workers: no --probe-image", "nodes.atlas  changed: 2 permissions before, 2 now; 1 dropped, 1 gained\n    - ec2:DescribeInstances on *\n    + ecr:GetAuthorizationToken on *\n", "WAY BACK from behind step 2\n  none: deleted\n"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("text lacks %q:\n%s", want, text)
 		}
@@ -226,6 +226,32 @@ func TestMigrateSumsUp(t *testing.T) {
 	for _, want := range []string{"path", "vantage", "sent", "failed", "longestGapMs"} {
 		if first[want] == nil {
 			t.Errorf("availability lacks %q", want)
+		}
+	}
+}
+
+// The first words are for people: what they asked for is not called a failure, and
+// what is not over is not called unknown.
+func TestTheVerdictInWords(t *testing.T) {
+	for status, want := range map[string]string{
+		"done":        "PASS  atlas.k8s.local",
+		"stopped":     "FAIL  atlas.k8s.local",
+		"returned":    "TAKEN BACK  atlas.k8s.local",
+		"aborted":     "ABORTED  atlas.k8s.local",
+		"holding":     "HOLDING  atlas.k8s.local",
+		"interrupted": "INTERRUPTED  atlas.k8s.local",
+	} {
+		d := &diary{t: t, by: "ada@host"}
+		d.begun().action(roll, "i-1", Pass).done(roll)
+		if status == "done" {
+			d.done(narrow)
+		}
+		m, err := Migrate(planned(), d.ended(status, "").entries)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := m.Text(); !strings.HasPrefix(got, want) {
+			t.Errorf("%s: it begins %.40q; want %q", status, got, want)
 		}
 	}
 }

@@ -4,78 +4,80 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/muster-dev/muster/internal/page"
 )
 
 // steps shows each step, what was done in it and what its gates said. Those that
 // somebody has to look at are open.
-func (m Migration) steps(p *page) {
-	p.put("<h2>Steps</h2>\n<ol class=\"steps\">\n")
+func (m Migration) steps(p *page.Page) {
+	p.Put("<h2>Steps</h2>\n<ol class=\"steps\">\n")
 	for _, s := range m.Steps {
-		open := markup("")
+		open := page.Markup("")
 		if s.Status == StepStopped || s.Status == StepUnderWay {
 			open = " open=\"open\""
 		}
-		p.put("<li><details%s><summary><span class=\"num\">%s</span><span>%s%s</span>%s<span class=\"soft\">%s</span></summary>\n<div class=\"body\">\n",
-			open, s.label(), s.Title, s.marks(), tag(statusClass(s.Status), s.Status), s.inShort())
+		p.Put("<li><details%s><summary><span class=\"num\">%s</span><span>%s%s</span>%s<span class=\"soft\">%s</span></summary>\n<div class=\"body\">\n",
+			open, s.label(), s.Title, s.marks(), page.Tag(statusClass(s.Status), s.Status), s.inShort())
 		if s.Why != "" {
-			p.put("<p>%s</p>\n", s.Why)
+			p.Put("<p>%s</p>\n", s.Why)
 		}
 		if len(s.By) > 0 {
-			p.put("<p class=\"soft\">%s to %s, by %s.</p>\n", when(s.Began), clock(s.Ended), strings.Join(s.By, ", "))
+			p.Put("<p class=\"soft\">%s to %s, by %s.</p>\n", when(s.Began), clock(s.Ended), strings.Join(s.By, ", "))
 		}
 		m.remarks(p, s)
 		answers(p, "before it", s.Needs)
 		for _, a := range s.Actions {
 			a.render(p)
 		}
-		p.put("</div></details></li>\n")
+		p.Put("</div></details></li>\n")
 	}
-	p.put("</ol>\n")
+	p.Put("</ol>\n")
 }
 
 // marks are what sets a step apart.
-func (s Migrated) marks() markup {
-	all := markup("")
+func (s Migrated) marks() page.Markup {
+	all := page.Markup("")
 	if s.Hold {
-		all += " " + tag("", "a person lets it begin")
+		all += " " + page.Tag("", "hold: a person lets it begin")
 	}
 	if s.Irreversible {
-		all += " " + tag("wait", "no way back")
+		all += " " + page.Tag("wait", "no way back")
 	}
 	return all
 }
 
 // remarks are what people said at a step.
-func (m Migration) remarks(p *page, s Migrated) {
+func (m Migration) remarks(p *page.Page, s Migrated) {
 	for _, r := range m.Said {
 		if r.Direction == s.Direction && r.Step == s.key() {
-			p.put("<p class=\"soft\">%s, %s: %s.</p>\n", clock(r.At), r.By, r.What)
+			p.Put("<p class=\"soft\">%s, %s: %s.</p>\n", clock(r.At), r.By, r.What)
 		}
 	}
 }
 
-func (a Acted) render(p *page) {
-	p.put("<div class=\"act\"><h3>%s</h3>\n<p class=\"soft\">%s</p>\n", strings.TrimSpace(a.What+" "+a.about()), a.inShort())
+func (a Acted) render(p *page.Page) {
+	p.Put("<div class=\"act\"><h3>%s</h3>\n<p class=\"soft\">%s</p>\n", strings.TrimSpace(a.What+" "+a.about()), a.inShort())
 	if a.Error != "" {
-		p.put("<p class=\"bad\">%s</p>\n", a.Error)
+		p.Put("<p class=\"bad\">%s</p>\n", a.Error)
 	}
 	answers(p, "gate", a.Gates)
 	if a.Evidence != "" {
-		p.put("<pre>%s</pre>\n", a.Evidence)
+		p.Put("<pre>%s</pre>\n", a.Evidence)
 	}
 	if len(a.Said) > 0 {
-		p.put("<details><summary class=\"soft\"> what it said, %s</summary><pre>%s</pre></details>\n", counted(len(a.Said), "line"), strings.Join(a.Said, "\n"))
+		p.Put("<details><summary class=\"soft\"> what it said, %s</summary><pre>%s</pre></details>\n", counted(len(a.Said), "line"), strings.Join(a.Said, "\n"))
 	}
-	p.put("</div>\n")
+	p.Put("</div>\n")
 }
 
 // answers is a table of gates, each with its evidence.
-func answers(p *page, head string, all []Answer) {
+func answers(p *page.Page, head string, all []Answer) {
 	var rows [][]any
 	for _, g := range all {
-		rows = append(rows, []any{tag(string(g.Verdict), string(g.Verdict)), g.Name, g.Reason, lasting(g.Took), clock(g.At)})
+		rows = append(rows, []any{page.Tag(string(g.Verdict), string(g.Verdict)), g.Name, g.Reason, lasting(g.Took), clock(g.At)})
 	}
-	p.table([]string{"answer", head, "evidence", ">took", ">at"}, rows)
+	p.Table([]string{"answer", head, "evidence", ">took", ">at"}, rows)
 }
 
 func statusClass(status string) string {

@@ -16,11 +16,11 @@ func (m Migration) Text() string {
 	fmt.Fprintf(&b, "%s\n%s   %d probes, %d failed, longest gap %s\n\nSTEPS\n", m.sentence(), m.replaced(), sent, failed, longestOf(sent, longest))
 	tab := tabwriter.NewWriter(&b, 0, 8, 2, ' ', 0)
 	for _, s := range m.Steps {
-		marks := ""
+		short := s.inShort()
 		if s.Status == StepAhead && s.Hold {
-			marks = "  HOLD"
+			short = "HOLD: waits for a person"
 		}
-		fmt.Fprintf(tab, "  %s\t%s\t%s\t%s\n", s.label(), s.Status, s.Title+marks, s.inShort())
+		fmt.Fprintf(tab, "  %s\t%s\t%s\t%s\n", s.label(), s.Status, s.Title, short)
 	}
 	tab.Flush()
 	m.trouble(&b)
@@ -37,7 +37,7 @@ func (m Migration) Text() string {
 	}
 	m.changes(&b)
 	if n := len(m.Rollback); n > 0 {
-		fmt.Fprintf(&b, "\nway back after step %d: %s\n", m.Rollback[n-1].After, m.Rollback[n-1].words())
+		fmt.Fprintf(&b, "\nWAY BACK from behind step %d\n  %s\n\n", m.Rollback[n-1].After, strings.ReplaceAll(m.Rollback[n-1].words(), "; ", "\n  "))
 	}
 	fmt.Fprintf(&b, "journal: %d entries, the last %.12s; plan %.12s\n", m.Journal.Entries, m.Journal.Head, m.Plan)
 	return strings.Map(func(r rune) rune {

@@ -51,10 +51,23 @@ func pathWords(paths []Availability) (name, figures string) {
 	return name, fmt.Sprintf("from %s, %s sent, %s failed, longest gap %s", counted(len(paths), "place"), thousands(sum.Sent), thousands(sum.Failed), milliseconds(sum.Longest))
 }
 
-// word is the verdict on one that may not be over.
+// word is the verdict in a word: on one that is not over, or that somebody ended
+// otherwise, it is how it stands.
 func (m Migration) word() string {
-	if m.Verdict == Unknown && slices.Contains([]string{StepAhead, StepUnderWay, "holding", "paused", "interrupted"}, m.Status) {
+	switch {
+	case m.Status == "returned":
+		return StepTakenBack
+	case m.Status == "aborted", m.Verdict == Unknown && slices.Contains([]string{StepAhead, StepUnderWay, "holding", "paused", "interrupted"}, m.Status):
 		return m.Status
+	default:
+		return string(m.Verdict)
+	}
+}
+
+// colour is the class of the verdict's tag. What a person asked for is no failure.
+func (m Migration) colour() string {
+	if m.Status == "returned" || m.Status == "aborted" {
+		return string(Unknown)
 	}
 	return string(m.Verdict)
 }
@@ -68,16 +81,20 @@ func (m Migration) sentence() string {
 	switch {
 	case m.Verdict == Pass:
 		return "Every step is done, behind gates that passed."
+	case m.Status == "returned":
+		return "A person asked for the way back, and it is done" + why + "."
+	case m.Status == "aborted":
+		up := "no bridge is up"
+		if slices.ContainsFunc(m.Bridges, func(b Bridge) bool { return b.Down.IsZero() }) {
+			up = "a bridge MAY STILL BE UP"
+		}
+		return "A person ended it" + why + "; " + up + "."
 	case m.Verdict == Fail:
 		where := ""
 		if i := slices.IndexFunc(m.Steps, func(s Migrated) bool { return s.Status == StepStopped }); i >= 0 {
 			where = fmt.Sprintf(" at step %s, %s", m.Steps[i].label(), m.Steps[i].Title)
 		}
-		was := m.Status
-		if was == "returned" {
-			was = StepTakenBack
-		}
-		return fmt.Sprintf("It was %s%s%s.", was, where, why)
+		return fmt.Sprintf("It was %s%s%s.", m.Status, where, why)
 	case m.Status == StepDone:
 		return "It cannot be said" + why + "."
 	case m.Status == StepAhead:

@@ -189,7 +189,7 @@ func TestNothingOfOursUsesTemplates(t *testing.T) {
 }
 
 func TestPurePackagesDoNoIO(t *testing.T) {
-	pure := []string{"cluster", "spec", "manifest", "kopshook", "record", "endpoint", "identity", "iam", "audit", "plan"}
+	pure := []string{"cluster", "spec", "manifest", "kopshook", "record", "endpoint", "identity", "iam", "audit", "plan", "page"}
 	never := []string{"os", "net/http", "os/exec", "io/fs", "syscall"}
 	for _, p := range pure {
 		cmd := exec.Command("go", "list", "-json=Imports", "./internal/"+p)

@@ -40,6 +40,7 @@ func found(t *testing.T) plan.Plan {
 type world struct {
 	mu     sync.Mutex // guards what follows
 	states []plan.State
+	nodes  []report.Living
 	err    error
 	looks  int
 }
@@ -48,7 +49,7 @@ func (w *world) look(context.Context) (reconcile.World, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.looks++
-	return reconcile.World{States: append([]plan.State(nil), w.states...)}, w.err
+	return reconcile.World{States: append([]plan.State(nil), w.states...), Nodes: append([]report.Living(nil), w.nodes...)}, w.err
 }
 
 // change does what a person does.

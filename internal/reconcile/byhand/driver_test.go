@@ -2,10 +2,14 @@ package byhand
 
 import (
 	"context"
+	"fmt"
+	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/lock"
 	"github.com/muster-dev/muster/internal/plan"
 	"github.com/muster-dev/muster/internal/probe"
@@ -38,7 +42,7 @@ func TestAMigrationByHandIsDrivenToItsEndAndReported(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var (
 			st      mem.Store
-			w       = &world{states: []plan.State{pl.Problem.Starts[0].State}}
+			w       = &world{states: []plan.State{pl.Problem.Starts[0].State}, nodes: machines(pl.Problem)}
 			ended   []string
 			forgets = "update-control-plane"
 		)
@@ -47,7 +51,10 @@ func TestAMigrationByHandIsDrivenToItsEndAndReported(t *testing.T) {
 			e := &handed{Executor: New(Config{Problem: pl.Problem, Look: w.look, Confirmed: []string{"prove"}})}
 			e.began = func(id string) {
 				if do := person[id]; do != nil && id != forgets {
-					time.AfterFunc(15*time.Minute, func() { w.change(each(do)) })
+					time.AfterFunc(15*time.Minute, func() {
+						w.change(each(do))
+						w.change(func(w *world) { w.renew(rolls[id]) })
+					})
 				}
 			}
 			r, err := reconcile.Run(t.Context(), reconcile.Config{Plan: file, Store: &st, Executor: e, Owner: "ada@laptop", Program: "1.0.0", Vantages: []reconcile.Vantage{ticking{}}})
@@ -95,6 +102,11 @@ func TestAMigrationByHandIsDrivenToItsEndAndReported(t *testing.T) {
 		if m.Verdict != report.Pass || len(m.Runs) != len(ended) {
 			t.Errorf("%s (%s) after %d runs; want pass after %d: %q\n%s", m.Verdict, m.Why, len(m.Runs), len(ended), ended, m.Text())
 		}
+		// One worker is the canary, one goes with the autoscaler, and two more and
+		// three control-plane nodes are replaced by hand.
+		if r := m.Replacements; r.Workers != 3 || r.ControlPlane != 3 || r.Total != 6 || r.MaxPerWorker != 1 {
+			t.Errorf("%d workers and %d control-plane nodes replaced, %d in all, at most %d a worker; want 3, 3, 6 and 1", r.Workers, r.ControlPlane, r.Total, r.MaxPerWorker)
+		}
 		for _, a := range m.Availability {
 			if a.Sent < 3600 || a.Failed != 0 {
 				t.Errorf("%s from %s: %d sent, %d failed; want some hours of one a second", a.Path, a.Vantage, a.Sent, a.Failed)
@@ -104,6 +116,40 @@ func TestAMigrationByHandIsDrivenToItsEndAndReported(t *testing.T) {
 			t.Errorf("%d routes measured; want 1", len(m.Availability))
 		}
 	})
+}
+
+// rolls says which machines a step that is carried out by hand replaces, of those
+// of the beginning, and that one worker goes for good meanwhile.
+var rolls = map[string][]string{
+	"canary":             {"w1"},
+	"roll-workers":       {"w2", "w3", "-w4"},
+	"roll-control-plane": {"c1", "c2", "c3"},
+}
+
+// renew replaces machines; one with a dash only goes.
+func (w *world) renew(names []string) {
+	for _, name := range names {
+		old, only := strings.CutPrefix(name, "-")
+		i := slices.IndexFunc(w.nodes, func(n report.Living) bool { return n.Name == old })
+		if only {
+			w.nodes = slices.Delete(w.nodes, i, i+1)
+		} else {
+			w.nodes[i].Name = "new-" + old
+		}
+	}
+}
+
+// machines are three control-plane nodes and four workers, in groups of a plan.
+func machines(p plan.Problem) (all []report.Living) {
+	add := func(role cluster.Role, prefix string, n int) {
+		i := slices.IndexFunc(p.Groups, func(g plan.Group) bool { return g.Role == role })
+		for k := 1; k <= n; k++ {
+			all = append(all, report.Living{Group: p.Groups[i].Name, Name: fmt.Sprint(prefix, k)})
+		}
+	}
+	add(cluster.RoleControlPlane, "c", 3)
+	add(cluster.RoleNode, "w", 4)
+	return all
 }
 
 // handed tells the test when a person is asked for something.

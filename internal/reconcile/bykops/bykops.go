@@ -112,6 +112,7 @@ func (c Config) validate() error {
 	need(c.Problem.Cluster != "", "no plan")
 	need(c.Store != nil, "no state store")
 	need(c.Provider != nil, "no cloud")
+	need(c.Problem.Endpoints != plan.Addresses, "kOps has no list of control-plane addresses to give workers, and puts no muster on nodes; make the plan --via terraform, whose steps your own pipeline carries out while muster waits, or with --endpoints balancer")
 	need((c.Machines == nil) == (c.Infrastructure == nil), "half of what changes AWS")
 	return errors.Join(faults...)
 }
@@ -195,7 +196,7 @@ func (e *Executor) Look(ctx context.Context) (reconcile.World, error) {
 	if err != nil {
 		return reconcile.World{}, err
 	}
-	w := reconcile.World{Facts: facts}
+	w := reconcile.World{Facts: facts, Nodes: reconcile.Living(seen.Cloud.Groups)}
 	for _, s := range p.Starts {
 		s.State.PolicyBridge = bridged
 		s.State.Proven = proven && s.State.API && s.State.Config

@@ -46,7 +46,7 @@ func (e *Executor) replaceMember(g cloud.Group, i cloud.Instance) reconcile.Acti
 			return e.member(ctx, g.Name, i.ID, say)
 		},
 		Gates: []reconcile.Gate{e.verdict("the control plane is whole", memberWithin, func(ctx context.Context, w world) (report.Verdict, string) {
-			if g, _ := w.group(g.Name); slices.ContainsFunc(living(g), func(have cloud.Instance) bool { return have.ID == i.ID }) {
+			if g, _ := w.group(g.Name); slices.ContainsFunc(g.Living(), func(have cloud.Instance) bool { return have.ID == i.ID }) {
 				return report.Fail, i.ID + " is still there"
 			}
 			return e.controlPlane(ctx, w, "")
@@ -94,7 +94,7 @@ func (e *Executor) member(ctx context.Context, group, id string, say func(string
 
 func (w world) size(role cluster.Role) (n int) {
 	for _, g := range w.groups(role) {
-		n += len(living(g))
+		n += len(g.Living())
 	}
 	return n
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/plan"
 	"github.com/muster-dev/muster/internal/reconcile"
+	"github.com/muster-dev/muster/internal/report"
 )
 
 // What every migration leaves behind, however it got there.
@@ -109,5 +110,42 @@ func TestAWSFromGossipToHybridToNone(t *testing.T) {
 		if to == cluster.None {
 			s.checkEnd(f, told)
 		}
+	}
+}
+
+// The kOps of before puts the old templates, the role and the add-on back, on the
+// same AWS, and every node that was replaced is replaced once more.
+func TestAWSFromNoneBackToGossip(t *testing.T) {
+	s := fromSample(t, "gossip-1.35")
+	f := s.plan(cluster.None)
+	s.release(f)
+	replaced := slices.IndexFunc(f.Steps, func(p plan.Planned) bool { return p.ID == "roll-control-plane" }) + 1
+	forth := &story{t: t}
+	result, err := reconcile.Run(t.Context(), reconcile.Config{Plan: f, Store: s.store, Owner: "test", Progress: forth, Executor: s.executor(f, nil), Gates: s.until(f, replaced)})
+	if err != nil || !strings.Contains(result.Why, "the test stops here") {
+		t.Fatalf("forward: %+v, %v\n%s", result, err, forth)
+	}
+	back := &story{t: t}
+	result, err = reconcile.Run(t.Context(), reconcile.Config{Plan: f, Store: s.store, Owner: "test", Progress: back, Executor: s.executor(f, nil), Direction: report.Back})
+	if err != nil || result.Ended != reconcile.EndedReturned {
+		t.Fatalf("back: %+v, %v\n%s", result, err, back)
+	}
+	seen := s.see()
+	for _, g := range seen.Cloud.Groups {
+		if path := bootconfig.Path(g.Template.Boot); path != cloud.BootGossip {
+			t.Errorf("%s boots by %s", g.Name, path)
+		}
+		for _, i := range g.Instances {
+			if n := s.kube.Node(i.ID); i.Generation != cloud.GenerationNew || n == nil || n.Spec.Unschedulable {
+				t.Errorf("%s of %s is of generation %s, a node: %v", i.ID, g.Name, i.Generation, n != nil)
+			}
+		}
+	}
+	problem, _, err := seen.Problem(plan.Ask{To: cluster.Gossip})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if left, err := plan.Find(t.Context(), problem); err != nil || left.Refused != nil || len(left.Steps) > 0 {
+		t.Errorf("a plan to gossip still has steps: %+v, %v", left.Steps, err)
 	}
 }

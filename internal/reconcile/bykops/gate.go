@@ -75,7 +75,7 @@ func assumed(p plan.Problem) string {
 func (w world) allNew() (ok bool, left string) {
 	for _, role := range []cluster.Role{cluster.RoleNode, cluster.RoleControlPlane} {
 		for _, g := range w.groups(role) {
-			for _, i := range living(g) {
+			for _, i := range g.Living() {
 				if isOld(i) {
 					return false, fmt.Sprintf("%s of %s is of generation %s", i.ID, g.Name, i.Generation)
 				}

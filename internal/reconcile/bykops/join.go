@@ -36,17 +36,10 @@ func isReady(n *corev1.Node) bool {
 // isOld: whatever is not certainly new is treated as old.
 func isOld(i cloud.Instance) bool { return i.Generation != cloud.GenerationNew }
 
-// living are the instances that are there or about to be.
-func living(g cloud.Group) []cloud.Instance {
-	return slices.DeleteFunc(slices.Clone(g.Instances), func(i cloud.Instance) bool {
-		return strings.Contains(i.State, "terminat") || strings.Contains(i.State, "shutting") || strings.Contains(i.State, "stop")
-	})
-}
-
 // old returns the instances of a group that are to be replaced: those that a run
 // before has detached already come first.
 func old(g cloud.Group) (all []cloud.Instance) {
-	for _, i := range living(g) {
+	for _, i := range g.Living() {
 		if isOld(i) {
 			all = append(all, i)
 		}
@@ -88,7 +81,7 @@ func (e *Executor) members(ctx context.Context, g cloud.Group) ([]member, error)
 		return nil, fmt.Errorf("list nodes: %w", err)
 	}
 	var all []member
-	for _, i := range living(g) {
+	for _, i := range g.Living() {
 		m := member{Instance: i}
 		for n := range nodes.Items {
 			node := &nodes.Items[n]

@@ -137,9 +137,11 @@ func (s *scene) mortally(f *killtest.Fuse) func(*bykops.Config) {
 		}
 		c.Kube = kubetest.ClientBy(s.t, s.kube.URL, mortalAPI{by, f})
 		for _, k := range []*bykops.Kops{c.Kops, c.Before} {
-			start := k.Start
+			known := *k
 			k.Start = func(ctx context.Context, args []string, out io.Writer) error {
-				return f.Around(func() error { return start(ctx, args, out) })
+				return f.Around(func() error {
+					return known.Run(ctx, args, func(line string) { fmt.Fprintln(out, line) })
+				})
 			}
 		}
 	}
@@ -190,7 +192,7 @@ type unkilled struct {
 
 func undisturbed(t *testing.T) (u unkilled) {
 	synctest.Test(t, func(t *testing.T) {
-		s, p := onPaper(t, nil)
+		s, p := onPaper(t, nil, "")
 		f := s.plan(cluster.None)
 		s.release(f)
 		fuse := &killtest.Fuse{}
@@ -215,17 +217,21 @@ func (u unkilled) compare(t *testing.T, s *scene, p kopstest.Paper, what string,
 	}
 }
 
+// everyPoint reports whether nothing is left to a sample, which takes minutes:
+// make test-kills.
+func everyPoint() bool { return os.Getenv("MUSTER_EVERY_POINT") != "" }
+
 // A whole migration by kops is killed at every point, each in a run of its own;
 // or at a sample of them: make test-kills.
 func TestAMigrationByKopsThatIsKilledAnywhereEndsLikeOneThatIsNot(t *testing.T) {
 	want := undisturbed(t)
-	stride := 53
-	if os.Getenv("MUSTER_EVERY_POINT") != "" {
+	stride := 71
+	if everyPoint() {
 		stride = 1
 	}
 	for at := 1; at <= want.points; at += stride {
 		synctest.Test(t, func(t *testing.T) {
-			s, p := onPaper(t, nil)
+			s, p := onPaper(t, nil, "")
 			f := s.plan(cluster.None)
 			s.release(f)
 			fuse := &killtest.Fuse{At: at}
@@ -269,7 +275,7 @@ func (s *scene) again(f plan.File) (deaths int) {
 func TestAMigrationByKopsThatIsKilledAgainAndAgainEndsLikeOneThatIsNot(t *testing.T) {
 	want := undisturbed(t)
 	synctest.Test(t, func(t *testing.T) {
-		s, p := onPaper(t, nil)
+		s, p := onPaper(t, nil, "")
 		f := s.plan(cluster.None)
 		s.release(f)
 		deaths := s.again(f)
@@ -285,7 +291,9 @@ func TestAWSAMigrationThatIsKilledAgainAndAgainEndsLikeOneThatIsNot(t *testing.T
 	s := fromSample(t, "gossip-1.35")
 	f := s.plan(cluster.None)
 	s.release(f)
-	t.Logf("killed %d times", s.again(f))
+	began := time.Now()
+	deaths := s.again(f)
+	t.Logf("killed %d times in %v", deaths, time.Since(began).Round(time.Second))
 	s.checkEnd(f, &story{t: t})
 	if got := len(s.kube.Nodes()); got != 6 {
 		t.Errorf("%d nodes at the end", got)

@@ -25,8 +25,8 @@ type Kops struct {
 	Version string
 	// State is the state store's URL, given to it as KOPS_STATE_STORE. Required.
 	State string
-	// Start runs it with arguments until it ends, its output to out. nil: the
-	// binary at Path, in a process of its own.
+	// Start runs it with arguments until it ends, its output to out. Required;
+	// [FindKops] starts the binary at Path, in a process of its own.
 	Start func(ctx context.Context, args []string, out io.Writer) error
 }
 
@@ -46,6 +46,7 @@ func FindKops(ctx context.Context, given, state string, release cluster.Release)
 		return nil, fmt.Errorf("no kops at %s (%s); install kOps %s, or name the binary with --kops or $KOPS", path, from, release)
 	}
 	k := &Kops{Path: found, State: state}
+	k.Start = k.process
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	out, err := k.command(ctx, "version", "--short").Output()
@@ -92,11 +93,7 @@ func parseCommand(line string) ([]string, error) {
 func (k *Kops) Run(ctx context.Context, args []string, say func(string)) error {
 	say(k.Path + " " + strings.Join(args, " ") + "   (kOps " + k.Version + ")")
 	out := &lines{say: say}
-	start := k.Start
-	if start == nil {
-		start = k.process
-	}
-	err := start(ctx, args, out)
+	err := k.Start(ctx, args, out)
 	out.flush()
 	if err == nil {
 		return nil

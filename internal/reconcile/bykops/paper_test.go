@@ -1,6 +1,7 @@
 package bykops_test
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"net/netip"
@@ -24,21 +25,22 @@ import (
 
 // onPaper is a scene of lyra on paper, inside of this process: three
 // control-plane nodes, two workers, of kOps 1.35 and gossiping. change may alter
-// what stands in front of the API.
-func onPaper(t *testing.T, change func(*kopstest.Sheet)) (*scene, kopstest.Paper) {
+// what stands in front of the API, and balancer what the spec says of it.
+func onPaper(t *testing.T, change func(*kopstest.Sheet), balancer string) (*scene, kopstest.Paper) {
 	t.Helper()
-	s, p := paperIn(t, &mem.Store{Name: "kops-state"}, kubetest.New(), change)
+	s, p := paperIn(t, &mem.Store{Name: "kops-state"}, kubetest.New(), change, balancer)
+	s.poll = time.Second
 	s.boot(time.Second)
 	return s, p
 }
 
 // paperIn is the same, with its state in a store and without machines that boot.
-func paperIn(t *testing.T, st store.Store, kube *kubetest.Server, change func(*kopstest.Sheet)) (*scene, kopstest.Paper) {
+func paperIn(t *testing.T, st store.Store, kube *kubetest.Server, change func(*kopstest.Sheet), balancer string) (*scene, kopstest.Paper) {
 	t.Helper()
 	const name = "lyra.k8s.local"
 	layout := store.Layout(name)
 	for key, text := range map[string]string{
-		layout.Config(): lyra, layout.Group("control-plane-a"): instanceGroup("control-plane-a", "Master"), layout.Group("nodes-a"): instanceGroup("nodes-a", "Node"),
+		layout.Config(): strings.Replace(lyra, networkSpec, cmp.Or(balancer, networkSpec), 1), layout.Group("control-plane-a"): instanceGroup("control-plane-a", "Master"), layout.Group("nodes-a"): instanceGroup("nodes-a", "Node"),
 	} {
 		if _, err := st.Put(t.Context(), key, []byte(text), store.Absent); err != nil {
 			t.Fatal(err)

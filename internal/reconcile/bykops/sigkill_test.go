@@ -66,7 +66,7 @@ func inFiles(t *testing.T) (s *scene, p kopstest.Paper, f plan.File, dir string)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, p = paperIn(t, st, kubetest.Start(t), nil)
+	s, p = paperIn(t, st, kubetest.Start(t), nil, "")
 	s.boot(50 * time.Millisecond)
 	s.settle(5)
 	f = s.plan(cluster.None)
@@ -121,7 +121,7 @@ func TestAProcessByKopsThatIsKilledWithSIGKILLEndsLikeOneThatIsNot(t *testing.T)
 		t.Fatal("the process that nobody killed did not say how many points it passed")
 	}
 	stride := want.points/4 + 1
-	if os.Getenv("MUSTER_EVERY_POINT") != "" {
+	if everyPoint() {
 		stride = want.points/64 + 1
 	}
 	killings := 0

@@ -44,7 +44,7 @@ func (e *Executor) begun(ctx context.Context, w world, s plan.Planned, b reconci
 	var a reconcile.Action
 	switch kind {
 	case "join":
-		if !slices.ContainsFunc(living(g), func(i cloud.Instance) bool { return !isOld(i) }) {
+		if !slices.ContainsFunc(g.Living(), func(i cloud.Instance) bool { return !isOld(i) }) {
 			return nil, nil
 		}
 		a = e.beside(g, cloud.Instance{ID: id}, pace{back: s.Back})

@@ -1,6 +1,7 @@
 package bykops_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
@@ -51,7 +52,9 @@ type scene struct {
 	booter   *kopstest.Booter
 	overlay  *fakeOverlay
 	kops     string                            // the binary; empty where it is not a process
+	create   bool                              // plans may ask for a load balancer
 	find     func(version string) *bykops.Kops // one of a release
+	poll     time.Duration                     // of executors; 0: 50 ms
 }
 
 // hands are what changes a cloud.
@@ -143,7 +146,7 @@ func (s *scene) see() *observe.Cluster {
 // plan finds a plan for the cluster as it is.
 func (s *scene) plan(to cluster.Topology) plan.File {
 	s.t.Helper()
-	problem, facts, err := s.see().Problem(plan.Ask{To: to})
+	problem, facts, err := s.see().Problem(plan.Ask{To: to, CreateBalancer: s.create})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -161,9 +164,9 @@ func (s *scene) plan(to cluster.Topology) plan.File {
 func (s *scene) executor(f plan.File, change func(*bykops.Config)) *bykops.Executor {
 	s.t.Helper()
 	c := bykops.Config{
-		Problem: f.Problem, Store: s.store, Provider: s.provider, Kube: s.kube.Client(s.t), Kops: s.find("1.36.2"), Before: s.find("1.35.2"),
+		Problem: f.Problem, Store: s.store, Provider: s.provider, Kube: s.kube.Client(s.t), Kops: s.find("1.36.2"), Before: s.find(f.KopsVersion()),
 		Machines: s.operator, Infrastructure: s.operator, Overlay: s.overlay,
-		JoinWithin: time.Minute, DrainWithin: time.Minute, Poll: 50 * time.Millisecond,
+		JoinWithin: time.Minute, DrainWithin: time.Minute, Poll: cmp.Or(s.poll, 50*time.Millisecond),
 	}
 	if change != nil {
 		change(&c)

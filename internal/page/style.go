@@ -1,8 +1,8 @@
-package report
+package page
 
-// pageStyle is all that a page looks like. Colours keep a contrast of 4.5 to 1 in
+// style is all that a page looks like. Colours keep a contrast of 4.5 to 1 in
 // light and in dark; a test in a browser measures it.
-const pageStyle = `:root{color-scheme:light dark;--bg:#fafaf9;--card:#fff;--fg:#1d2125;--soft:#5a6270;--line:#e2e4e8;--good:#17724a;--goodbg:#e6f4ec;--bad:#b3261e;--badbg:#fdebe9;--wait:#855300;--waitbg:#fcf1d8;--mute:#eceef1;--band:#dde3ec;--band2:#cbd4e1;--ok:#3da676;--no:#d5453b}
+const style = `:root{color-scheme:light dark;--bg:#fafaf9;--card:#fff;--fg:#1d2125;--soft:#5a6270;--line:#e2e4e8;--good:#17724a;--goodbg:#e6f4ec;--bad:#b3261e;--badbg:#fdebe9;--wait:#855300;--waitbg:#fcf1d8;--mute:#eceef1;--band:#dde3ec;--band2:#cbd4e1;--ok:#3da676;--no:#d5453b}
 @media screen and (prefers-color-scheme:dark){:root{--bg:#131519;--card:#1a1d23;--fg:#e5e7ea;--soft:#9ca5b2;--line:#2d323b;--good:#62cf9c;--goodbg:#14302480;--bad:#ff8f83;--badbg:#40201d80;--wait:#e8b95a;--waitbg:#3a2e1180;--mute:#262b33;--band:#323b49;--band2:#414c5e;--ok:#3da676;--no:#e5635a}}
 *{box-sizing:border-box}
 body{font:15px/1.55 system-ui,-apple-system,"Segoe UI",sans-serif;background:var(--bg);color:var(--fg);max-width:62rem;margin:0 auto;padding:2rem 1.25rem 3rem;overflow-wrap:anywhere}
@@ -35,8 +35,9 @@ td:last-child,th:last-child{padding-right:0}.steps tr:last-child td{border-botto
 summary{cursor:pointer;list-style:none}summary::-webkit-details-marker{display:none}summary::before{content:"\25b8";color:var(--soft)}details[open]>summary::before{content:"\25be"}
 summary:focus-visible{outline:2px solid var(--ok);outline-offset:-2px;border-radius:.6rem}
 .steps>li>details>summary{display:grid;grid-template-columns:auto 2.6rem minmax(0,1fr) auto 12rem;gap:.6rem;align-items:baseline;padding:.55rem 1rem}
-.steps>li>details>summary>:last-child{text-align:right;font-size:.88rem}.num{color:var(--soft);text-align:right;font-variant-numeric:tabular-nums}
+.steps>li>details>summary>:last-child{grid-column:5;text-align:right;font-size:.88rem}.num{color:var(--soft);text-align:right;font-variant-numeric:tabular-nums}
 .body{padding:.1rem 1rem 1rem 4.9rem}.act{border-top:1px solid var(--line);margin-top:.9rem;padding-top:.1rem}
+.states{list-style:none;padding:0;margin:0}.states>li{background:var(--card);border:1px solid var(--line);border-radius:.6rem;padding:.5rem .9rem;margin:0}.states>.edge{background:none;border:0;border-left:2px solid var(--band2);border-radius:0;margin-left:1.4rem;padding:.35rem .9rem}.states .lines{margin:0}.lines .new{color:var(--good)}.lines .new::before{content:"+\00a0"}.lines .gone{color:var(--soft)}.lines .gone::before{content:"\2212\00a0"}.lost{color:var(--bad)}
 .roles details{border-bottom:1px solid var(--line);padding:.5rem 0}.roles .body{padding:.3rem 0 .3rem 1.1rem}
 .lines{list-style:none;padding:0;margin:.2rem 0 .8rem;font:.85rem/1.5 ui-monospace,Menlo,Consolas,monospace}.lines li{padding-left:1.3rem;text-indent:-1.3rem}.lines li::before{content:"\00a0\00a0"}.lines.minus li::before{content:"\2212\00a0"}.lines.plus li::before{content:"+\00a0"}.lines.minus{color:var(--good)}.lines.plus{color:var(--bad)}
 pre{white-space:pre-wrap;background:var(--mute);padding:.7rem .9rem;margin:.5rem 0;border-radius:.4rem;font:.82rem/1.5 ui-monospace,Menlo,Consolas,monospace}code{font:.88em ui-monospace,Menlo,Consolas,monospace}

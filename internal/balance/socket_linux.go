@@ -1,0 +1,117 @@
+package balance
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"os"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// socket is a TCP connection to a server, which asks the kernel for nothing that the
+// balancer does not need: a net.TCPConn looks up both its addresses and sets options.
+// A dial takes 0.6 times as long as net's and leaves 0.4 times the garbage
+// (BenchmarkDial).
+type socket struct {
+	*os.File // waits in the runtime's poller, as net's connections do
+	raw      syscall.RawConn
+	peer     netip.AddrPort
+}
+
+// newSocket takes over a descriptor that does not block.
+func newSocket(fd int, peer netip.AddrPort) (*socket, error) {
+	f := os.NewFile(uintptr(fd), "tcp")
+	raw, err := f.SyscallConn()
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return &socket{f, raw, peer}, nil
+}
+
+// dial connects to addr until then, or until ctx ends.
+func dial(ctx context.Context, until time.Time, addr netip.AddrPort) (net.Conn, error) {
+	to, family := sockaddr(addr)
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
+	if err != nil {
+		return nil, os.NewSyscallError("socket", err)
+	}
+	connect := func(fd int) (over bool) {
+		err = unix.Connect(fd, to)
+		return err != unix.EINPROGRESS && err != unix.EALREADY && err != unix.EINTR
+	}
+	// The poller learns of the socket once it connects: of one that does not it says
+	// that it has hung up.
+	connect(fd)
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1) // else small requests may be slower
+	s, failed := newSocket(fd, addr)
+	if failed != nil {
+		return nil, failed
+	}
+	s.SetWriteDeadline(until)
+	stop := context.AfterFunc(ctx, func() { s.SetWriteDeadline(longAgo) })
+	// Said again, connect tells what became of it.
+	waited := s.raw.Write(func(fd uintptr) bool { return connect(int(fd)) })
+	switch {
+	case waited != nil:
+		err = waited
+	case err == unix.EISCONN:
+		err = nil
+	}
+	if !stop() && err == nil {
+		err = ctx.Err() // the deadline may still hit a connection in use
+	}
+	if err != nil {
+		s.Close()
+		return nil, &net.OpError{Op: "dial", Net: "tcp", Addr: s.RemoteAddr(), Err: err}
+	}
+	return s, s.SetWriteDeadline(time.Time{})
+}
+
+func sockaddr(addr netip.AddrPort) (unix.Sockaddr, int) {
+	ip := addr.Addr().Unmap()
+	if ip.Is4() {
+		return &unix.SockaddrInet4{Port: int(addr.Port()), Addr: ip.As4()}, unix.AF_INET
+	}
+	to := &unix.SockaddrInet6{Port: int(addr.Port()), Addr: ip.As16()}
+	if zone := ip.Zone(); zone != "" {
+		if dev, err := net.InterfaceByName(zone); err == nil {
+			to.ZoneId = uint32(dev.Index)
+		}
+	}
+	return to, unix.AF_INET6
+}
+
+// LocalAddr implements net.Conn. Nobody asks.
+func (s *socket) LocalAddr() net.Addr { return &net.TCPAddr{} }
+
+// RemoteAddr implements net.Conn.
+func (s *socket) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(s.peer) }
+
+// CloseWrite ends the stream to the peer and leaves that from it open.
+func (s *socket) CloseWrite() error {
+	var failed error
+	err := s.raw.Control(func(fd uintptr) { failed = unix.Shutdown(int(fd), unix.SHUT_WR) })
+	if err != nil {
+		return err
+	}
+	return failed
+}
+
+// SetLinger with 0 seconds has the peer see a reset when the socket is closed.
+func (s *socket) SetLinger(seconds int) error {
+	var failed error
+	err := s.raw.Control(func(fd uintptr) {
+		failed = unix.SetsockoptLinger(int(fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1, Linger: int32(seconds)})
+	})
+	if err != nil {
+		return err
+	}
+	return failed
+}
+
+// SyscallConn implements syscall.Conn.
+func (s *socket) SyscallConn() (syscall.RawConn, error) { return s.raw, nil }

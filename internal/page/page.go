@@ -1,0 +1,117 @@
+// Package page makes HTML pages of one file, for reports and plans: readable on a
+// phone, in the dark and on paper, without a script.
+//
+// It is a builder of strings and no template engine: those keep the linker from
+// leaving out what nobody calls.
+//
+// # Invariants
+//
+//   - Whatever is put into a page is text there, unless it is [Markup].
+//   - A page fetches nothing and runs nothing, and tells browsers so.
+package page
+
+import (
+	"fmt"
+	"html"
+	"strings"
+)
+
+// Page is a page under construction. Its zero value is empty and ready.
+type Page struct{ strings.Builder }
+
+// Markup is a string that is HTML already.
+type Markup string
+
+// Put writes a piece of HTML, as [fmt.Fprintf] does. Arguments that are not
+// [Markup] or numbers are escaped.
+func (p *Page) Put(format string, args ...any) {
+	for i, a := range args {
+		switch v := a.(type) {
+		case Markup:
+			args[i] = string(v)
+		case int, int64, float64:
+		default:
+			args[i] = html.EscapeString(fmt.Sprint(v))
+		}
+	}
+	fmt.Fprintf(p, format, args...)
+}
+
+// Made returns what is put into a page by do.
+func Made(do func(p *Page)) Markup {
+	var p Page
+	do(&p)
+	return Markup(p.String())
+}
+
+// Begin opens a page; what follows is its body.
+func (p *Page) Begin(title string) {
+	p.Put("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n"+
+		"<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\"/>\n<title>%s</title>\n<style>%s</style>\n</head>\n<body>\n",
+		title, Markup(style))
+}
+
+// End closes it.
+func (p *Page) End() { p.Put("</body>\n</html>\n") }
+
+// Table puts a table, whose rows turn into blocks where a screen is narrow: each
+// cell then says its heading itself. A heading that begins with > is of numbers, one
+// with = of what is not to be broken into lines. Without rows there is none.
+func (p *Page) Table(heads []string, rows [][]any) {
+	if len(rows) == 0 {
+		return
+	}
+	p.Put("<table>\n<thead><tr>")
+	for _, h := range heads {
+		class, name := styled(h)
+		p.Put("<th scope=\"col\"%s>%s</th>", class, name)
+	}
+	p.Put("</tr></thead>\n<tbody>\n")
+	for _, row := range rows {
+		p.Put("<tr>")
+		for i, cell := range row {
+			class, name := styled(heads[i])
+			p.Put("<td%s data-label=\"%s\">%s</td>", class, name, cell)
+		}
+		p.Put("</tr>\n")
+	}
+	p.Put("</tbody>\n</table>\n")
+}
+
+func styled(head string) (class Markup, name string) {
+	if name, ok := strings.CutPrefix(head, ">"); ok {
+		return " class=\"n\"", name
+	}
+	if name, ok := strings.CutPrefix(head, "="); ok {
+		return " class=\"whole\"", name
+	}
+	return "", head
+}
+
+// Figure puts a number and what it is of, into a list of class figures. class may be
+// empty, or bad.
+func (p *Page) Figure(class, number, of string) {
+	p.Put("<div><dt>%s</dt><dd class=\"%s\">%s</dd></div>\n", of, class, number)
+}
+
+// Lines puts a list of lines below a heading: of class minus what is gone, plus what
+// is new. The heading may be empty; without lines there is no list.
+func (p *Page) Lines(head, class string, lines []string) {
+	if len(lines) == 0 {
+		return
+	}
+	if head != "" {
+		p.Put("<h3>%s</h3>\n", head)
+	}
+	p.Put("<ul class=\"lines %s\">\n", class)
+	for _, l := range lines {
+		p.Put("<li>%s</li>\n", l)
+	}
+	p.Put("</ul>\n")
+}
+
+// Tag is a word in a colour that says how it is: pass, done, fail, stopped, unknown
+// or wait; grey for any other class.
+func Tag(class, word string) Markup {
+	return Made(func(p *Page) { p.Put("<span class=\"tag %s\">%s</span>", class, word) })
+}
