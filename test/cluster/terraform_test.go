@@ -41,7 +41,7 @@ func TestClusterReconcilesViaTerraform(t *testing.T) {
 			s.gone(before, cluster.RoleNode)
 			s.gone(before, cluster.RoleControlPlane)
 			s.nothingGossips()
-			s.report()
+			s.checkReport(s.report(), 3, 3)
 			return
 		case code == 1 && m != nil:
 			p.apply(strings.TrimRight(m[1], ";."))
