@@ -127,7 +127,7 @@ type race struct {
 // given up. All dials have ended when it returns.
 //
 // The first server is dialled from here. Where it answers in time, as it nearly
-// always does, no other goroutine takes part, nor any channel.
+// always does, no other goroutine takes part. News counts from when it does not.
 func (b *Balancer) race(ctx context.Context, until time.Time, servers []*server, hello []byte, patience time.Duration, news <-chan struct{}) (attempt, error) {
 	dials, giveUp := context.WithDeadline(ctx, until)
 	defer giveUp()
