@@ -219,23 +219,6 @@ func (b *Balancer) plan(client net.Conn, trusting bool) ([]*server, <-chan struc
 	return servers, b.news, nil
 }
 
-// endAll ends the links whose client a listener accepted.
-func (b *Balancer) endAll(ln net.Listener) {
-	var all []*link
-	b.mu.Lock()
-	for _, s := range b.servers {
-		for l := range s.links {
-			if l.listener == ln {
-				all = append(all, l)
-			}
-		}
-	}
-	b.mu.Unlock()
-	for _, l := range all {
-		l.end(nil)
-	}
-}
-
 // adopt takes a link into the books. It refuses if the server left the set
 // while it was being dialled.
 func (b *Balancer) adopt(s *server, l *link) bool {

@@ -1,6 +1,7 @@
 package balance
 
 import (
+	"errors"
 	"io"
 	"net"
 	"syscall"
@@ -91,7 +92,7 @@ func (s *splicer) move(count func(uint64)) (failed net.Conn) {
 		n, err := s.splice(s.from.Read, func(fd int) (int64, error) {
 			return unix.Splice(fd, nil, s.writeEnd, nil, stretch, unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)
 		})
-		if err == unix.EINVAL {
+		if errors.Is(err, unix.EINVAL) {
 			return nil // not between these; nothing was moved
 		}
 		if err != nil {
@@ -118,10 +119,10 @@ func (s *splicer) move(count func(uint64)) (failed net.Conn) {
 func (s *splicer) splice(wait func(func(fd uintptr) bool) error, once func(fd int) (int64, error)) (n int64, err error) {
 	waited := wait(func(fd uintptr) bool {
 		n, err = once(int(fd))
-		for err == unix.EINTR {
+		for errors.Is(err, unix.EINTR) {
 			n, err = once(int(fd))
 		}
-		return err != unix.EAGAIN
+		return !errors.Is(err, unix.EAGAIN)
 	})
 	if waited != nil {
 		return 0, waited
@@ -146,7 +147,7 @@ func (s *splicer) open() bool {
 
 func (s *splicer) close() {
 	if s != nil && s.writeEnd != 0 {
-		unix.Close(s.readEnd)
-		unix.Close(s.writeEnd)
+		_ = unix.Close(s.readEnd)
+		_ = unix.Close(s.writeEnd)
 	}
 }

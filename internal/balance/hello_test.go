@@ -15,6 +15,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -304,4 +305,46 @@ func TestNoConnectionGetsAnothersWords(t *testing.T) {
 		})
 	}
 	clients.Wait()
+}
+
+// After an outage everybody comes at once, and a server that answers one after the
+// other keeps many waiting without hanging.
+func TestAServerThatAnswersOthersIsNotOvertaken(t *testing.T) {
+	cert := certificate(t)
+	synctest.Test(t, func(t *testing.T) {
+		var asked atomic.Int32
+		slow := talks(greets(cert, "A", 400*time.Millisecond), greets(cert, "B", 400*time.Millisecond), greets(cert, "C", 400*time.Millisecond))
+		w := newWires()
+		b := balance.New(balance.Config{Dial: func(ctx context.Context, a netip.AddrPort) (net.Conn, error) {
+			asked.Add(1)
+			return slow(ctx, a)
+		}})
+		update(t, b, three(t))
+		running(t, b, w)
+		var all sync.WaitGroup
+		come := func(clients int) {
+			for range clients {
+				all.Go(func() {
+					near, far := net.Pipe()
+					defer near.Close()
+					w.clients <- far
+					if _, err := io.ReadAll(tls.Client(near, &tls.Config{InsecureSkipVerify: true})); err != nil {
+						t.Error(err)
+					}
+				})
+				synctest.Wait()
+			}
+		}
+		come(3) // whom nobody has answered after 250 ms: each asks another server
+		time.Sleep(200 * time.Millisecond)
+		come(9) // while these wait, the first are answered
+		all.Wait()
+		if got, want := asked.Load(), int32(3+3+9); got != want {
+			t.Errorf("%d dials for 12 clients, want %d", got, want)
+		}
+		if got := b.Stats().DialFailures; got != 0 {
+			t.Errorf("%d dials count as failed, want none", got)
+		}
+		time.Sleep(time.Minute) // for servers that still think
+	})
 }

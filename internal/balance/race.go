@@ -17,6 +17,7 @@ type attempt struct {
 	answer []byte // to the hello
 	alert  bool   // the answer is that it will not talk
 	err    error
+	began  time.Time
 	took   time.Duration
 }
 
@@ -36,7 +37,7 @@ var (
 // have been busy (k3s#10240). As long as ConnectTimeout lasts it goes on, so
 // that a client who comes a moment too early is served when the first server
 // returns.
-func (b *Balancer) connect(ctx context.Context, ln net.Listener, client net.Conn) (*server, *link, error) {
+func (b *Balancer) connect(ctx context.Context, in *intake, client net.Conn) (*server, *link, error) {
 	said, err := readOpening(client, b.cfg.HelloTimeout)
 	if err != nil {
 		return nil, nil, clientLeft{err}
@@ -51,7 +52,7 @@ func (b *Balancer) connect(ctx context.Context, ln net.Listener, client net.Conn
 		}
 		wait, reason := retryPause, errOutage
 		if servers != nil { // else others search for this client as well
-			s, l, err := b.search(ctx, until, servers, news, pass, caller{ln, client, said})
+			s, l, err := b.search(ctx, until, servers, news, pass, caller{in, client, said})
 			if err == nil {
 				return s, l, nil
 			}
@@ -70,9 +71,9 @@ func (b *Balancer) connect(ctx context.Context, ln net.Listener, client net.Conn
 
 // caller is a client that is to be joined to a server.
 type caller struct {
-	listener net.Listener
-	conn     net.Conn
-	said     opening
+	intake *intake
+	conn   net.Conn
+	said   opening
 }
 
 // search has the servers race for a client once, and joins it to the one that wins.
@@ -85,7 +86,7 @@ func (b *Balancer) search(ctx context.Context, until time.Time, servers []*serve
 		}
 		return nil, nil, err
 	}
-	l := &link{listener: c.listener, client: c.conn, server: won.conn, said: c.said.rest, answered: won.answer}
+	l := &link{intake: c.intake, client: c.conn, server: won.conn, said: c.said.rest, answered: won.answer}
 	if !b.adopt(won.server, l) {
 		won.conn.Close()
 		return nil, nil, fmt.Errorf("server %s left the set: %w", won.server.addr, errNews)
@@ -110,6 +111,8 @@ type race struct {
 	patience time.Duration // with each server
 	delay    time.Duration // how long one may hang before the next is dialled, too
 
+	last    *server   // that was dialled last
+	since   time.Time // when that began
 	rest    []*server // not dialled yet, the best first
 	running int       // attempts that have not been judged
 	ended   chan attempt
@@ -124,17 +127,19 @@ type race struct {
 // given up. All dials have ended when it returns.
 //
 // The first server is dialled from here. Where it answers in time, as it nearly
-// always does, no other goroutine takes part, nor any channel.
+// always does, no other goroutine takes part. News counts from when it does not.
 func (b *Balancer) race(ctx context.Context, until time.Time, servers []*server, hello []byte, patience time.Duration, news <-chan struct{}) (attempt, error) {
 	dials, giveUp := context.WithDeadline(ctx, until)
 	defer giveUp()
 	r := &race{
 		balancer: b, dials: dials, giveUp: giveUp, hello: hello, patience: patience, delay: b.staggerDelay(),
-		rest: servers[1:], running: 1, ended: make(chan attempt),
+		last: servers[0], since: time.Now(), rest: servers[1:], running: 1, ended: make(chan attempt),
 	}
 	refereed := make(chan struct{})
 	slow := time.AfterFunc(r.delay, func() {
-		r.launch()
+		if !r.busy() {
+			r.launch()
+		}
 		r.referee(news)
 		close(refereed)
 	})
@@ -158,6 +163,7 @@ func (r *race) launch() {
 	}
 	s := r.rest[0]
 	r.rest = r.rest[1:]
+	r.last, r.since = s, time.Now()
 	r.running++
 	go func() { r.ended <- r.balancer.attempt(r.dials, s, r.hello, r.patience) }()
 }
@@ -170,7 +176,9 @@ func (r *race) referee(news <-chan struct{}) {
 		more := false
 		select {
 		case <-stagger.C:
-			more = true
+			if more = !r.busy(); !more {
+				stagger.Reset(r.delay)
+			}
 		case <-news:
 			news, r.fresh = nil, true
 			r.giveUp()
@@ -182,6 +190,13 @@ func (r *race) referee(news <-chan struct{}) {
 			stagger.Reset(r.delay)
 		}
 	}
+}
+
+// busy reports that the server dialled last has answered others since, so that it does
+// not hang but has its hands full, and saying hello to another as well would only make
+// that busier, too. Not even so a client is kept waiting for longer than a second.
+func (r *race) busy() bool {
+	return time.Since(r.since) < slowest && r.balancer.Answered(r.last.addr).After(r.since)
 }
 
 // judge takes an attempt that has ended, and reports whether another server has to
@@ -202,7 +217,7 @@ func (r *race) judge(a attempt) (more bool) {
 	case a.err == nil:
 		a.conn.Close()
 	case r.won.conn != nil:
-		if a.took >= r.delay {
+		if a.took >= r.delay && !b.Answered(a.server.addr).After(a.began) {
 			b.dialFailed(a.server, fmt.Errorf("no answer in %s, %s was faster", a.took.Round(time.Millisecond), r.won.server.addr))
 		}
 	case r.fresh || errors.Is(r.dials.Err(), context.Canceled): // giving up proves nothing
@@ -239,14 +254,16 @@ func (r *race) outcome(ctx context.Context, until time.Time) (won attempt, err e
 	return attempt{}, errors.New(strings.Join(r.faults, "; "))
 }
 
+// slowest is how long a server may be dialled alone, however slow all of them are.
+const slowest = time.Second
+
 // staggerDelay is how long a dial may hang before the next server is dialled as
 // well: longer while all servers are slow, because saying hello to two of them
 // makes both slower still.
 func (b *Balancer) staggerDelay() time.Duration {
-	const most = time.Second
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return max(b.cfg.StaggerDelay, min(4*b.usual, most))
+	return max(b.cfg.StaggerDelay, min(4*b.usual, slowest))
 }
 
 // attempt dials one server, says hello, and counts towards its load meanwhile.
@@ -254,14 +271,13 @@ func (b *Balancer) attempt(ctx context.Context, s *server, hello []byte, patienc
 	b.mu.Lock()
 	s.dialing++
 	b.mu.Unlock()
-	a := attempt{server: s}
-	began := time.Now()
-	until := began.Add(patience)
+	a := attempt{server: s, began: time.Now()}
+	until := a.began.Add(patience)
 	a.conn, a.err = b.dial(ctx, until, s.addr)
 	if a.err == nil && hello != nil {
 		a.sayHello(ctx, until, hello)
 	}
-	a.took = time.Since(began)
+	a.took = time.Since(a.began)
 	b.mu.Lock()
 	s.dialing--
 	b.mu.Unlock()

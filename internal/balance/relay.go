@@ -10,7 +10,7 @@ import (
 
 // link is a client joined to a server.
 type link struct {
-	listener       net.Listener // that accepted the client
+	intake         *intake
 	client, server net.Conn
 	// said and answered are what was read of each side before they were joined
 	// and goes to the other first.
@@ -131,7 +131,7 @@ func bufferedReader(src net.Conn) func() ([]byte, error) {
 // reset closes conn so that the other side sees a failure, not an end.
 func reset(conn net.Conn) {
 	if tcp, ok := conn.(interface{ SetLinger(seconds int) error }); ok {
-		tcp.SetLinger(0)
+		_ = tcp.SetLinger(0)
 	}
 	conn.Close()
 }

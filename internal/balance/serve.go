@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -32,15 +33,39 @@ func (b *Balancer) Run(ctx context.Context, ln net.Listener) error {
 
 	var clients sync.WaitGroup
 	clients.Go(func() { b.move(dials) })
+	in := new(intake)
 	err := b.accept(ctx, ln, func(client net.Conn) {
-		clients.Go(func() { b.handle(dials, ln, client) })
+		clients.Go(func() { b.handle(dials, in, client) })
 	})
 	ln.Close()
 	giveUp()
-	grace := time.AfterFunc(b.cfg.DrainTimeout, func() { b.endAll(ln) })
+	grace := time.AfterFunc(b.cfg.DrainTimeout, func() { b.endAll(in) })
 	defer grace.Stop()
 	clients.Wait()
 	return err
+}
+
+// intake is what one listener has let in.
+type intake struct {
+	over atomic.Bool // its connections are to end
+}
+
+// endAll ends the links of an intake, and those that are about to be.
+func (b *Balancer) endAll(in *intake) {
+	in.over.Store(true)
+	var all []*link
+	b.mu.Lock()
+	for _, s := range b.servers {
+		for l := range s.links {
+			if l.intake == in {
+				all = append(all, l)
+			}
+		}
+	}
+	b.mu.Unlock()
+	for _, l := range all {
+		l.end(nil)
+	}
 }
 
 func (b *Balancer) setOwn(addr netip.AddrPort, listening bool) {
@@ -79,12 +104,12 @@ func (b *Balancer) accept(ctx context.Context, ln net.Listener, handle func(net.
 	}
 }
 
-// handle serves one client of a listener: searches while dials lives, and then relays.
-func (b *Balancer) handle(dials context.Context, ln net.Listener, client net.Conn) {
+// handle serves one client: searches while dials lives, and then relays.
+func (b *Balancer) handle(dials context.Context, in *intake, client net.Conn) {
 	b.mu.Lock()
 	b.accepted++
 	b.mu.Unlock()
-	s, l, err := b.connect(dials, ln, client)
+	s, l, err := b.connect(dials, in, client)
 	if left := (clientLeft{}); errors.As(err, &left) {
 		client.Close()
 		return
@@ -100,6 +125,9 @@ func (b *Balancer) handle(dials context.Context, ln net.Listener, client net.Con
 		return
 	}
 	defer b.release(s, l)
+	if in.over.Load() {
+		l.end(nil)
+	}
 	b.cfg.Logger.Debug("client joined", "client", client.RemoteAddr(), "server", s.addr)
 	tuning := time.AfterFunc(untunedFor, func() {
 		if err := tune(l.server, b.cfg.UserTimeout); err != nil {

@@ -2,6 +2,7 @@ package balance
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"os"
@@ -41,7 +42,7 @@ func dial(ctx context.Context, until time.Time, addr netip.AddrPort) (net.Conn, 
 	}
 	connect := func(fd int) (over bool) {
 		err = unix.Connect(fd, to)
-		return err != unix.EINPROGRESS && err != unix.EALREADY && err != unix.EINTR
+		return !errors.Is(err, unix.EINPROGRESS) && !errors.Is(err, unix.EALREADY) && !errors.Is(err, unix.EINTR)
 	}
 	// The poller learns of the socket once it connects: of one that does not it says
 	// that it has hung up.
@@ -51,14 +52,14 @@ func dial(ctx context.Context, until time.Time, addr netip.AddrPort) (net.Conn, 
 	if failed != nil {
 		return nil, failed
 	}
-	s.SetWriteDeadline(until)
-	stop := context.AfterFunc(ctx, func() { s.SetWriteDeadline(longAgo) })
+	_ = s.SetWriteDeadline(until)
+	stop := context.AfterFunc(ctx, func() { _ = s.SetWriteDeadline(longAgo) })
 	// Said again, connect tells what became of it.
 	waited := s.raw.Write(func(fd uintptr) bool { return connect(int(fd)) })
 	switch {
 	case waited != nil:
 		err = waited
-	case err == unix.EISCONN:
+	case errors.Is(err, unix.EISCONN):
 		err = nil
 	}
 	if !stop() && err == nil {

@@ -45,12 +45,16 @@ func (c *Checker) unused() map[netip.AddrPort]bool {
 func (c *Checker) interval() time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	down := 0
 	for _, r := range c.results {
-		if r.Health != endpoint.Down {
-			return jittered(c.cfg.Interval)
+		if r.Health == endpoint.Down {
+			down++
 		}
 	}
-	return jittered(c.cfg.Interval / 4)
+	if down > 0 && down == len(c.results) {
+		return jittered(c.cfg.Interval / 4)
+	}
+	return jittered(c.cfg.Interval)
 }
 
 // jittered shortens d by up to a tenth, so that the checks of a thousand nodes
