@@ -61,7 +61,7 @@ func (e *Executor) prove(ctx context.Context, w world, s plan.Planned) ([]reconc
 	return []reconcile.Action{{
 		ID: "prove", What: s.Title, Limit: 10 * time.Minute,
 		Do: func(ctx context.Context, say func(string)) error { return e.reach(ctx, addrs, say) },
-		Gates: []reconcile.Gate{e.verdict("a worker of each group reached both ports", 0, func(ctx context.Context, w world) (report.Verdict, string) {
+		Gates: []reconcile.Gate{e.verdict("a worker of each group reached both ports", time.Minute, func(ctx context.Context, w world) (report.Verdict, string) {
 			ok, err := e.proven(ctx, w.Cluster)
 			switch {
 			case err != nil:

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/plan"
@@ -42,7 +43,7 @@ func (e *Executor) setTopology(none bool) layout {
 				say(store.Where(e.Store, key) + ": spec.topology.dns.type is " + value)
 				return nil
 			},
-			Gates: []reconcile.Gate{e.gate("the spec asks for "+value, 0, func(w world) (bool, string) {
+			Gates: []reconcile.Gate{e.gate("the spec asks for "+value, time.Minute, func(w world) (bool, string) {
 				return w.Spec.UsesNoneDNS() == none, fmt.Sprintf("spec.topology.dns.type is %s", w.Spec.DNSType)
 			})},
 		}}, nil
