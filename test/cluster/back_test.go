@@ -24,7 +24,7 @@ func TestClusterReconcileAbortsAndRollsBack(t *testing.T) {
 	// A gate of the operator's own, which is asked while step 3 is under way, has the
 	// run pause behind it, with the bridge up.
 	muster := filepath.Join(os.Getenv("MUSTER_BIN"), "muster")
-	gate := s.script("gate", muster+" journal | grep -q 'intent *3 add-policy policy' && "+muster+" reconcile pause --why 'a look around'; exit 0")
+	gate := s.script("gate", muster+` journal -o json | grep -q '"action": "policy"' && `+muster+" reconcile pause --why 'a look around'; exit 0")
 	s.stops(func() *command { return s.again(nil, "--gate-exec", "tickets="+gate) }, "paused by ", ": a look around; go on with: muster reconcile resume")
 	s.do(0, "reconcile", "resume")
 	s.do(0, "reconcile", "abort")

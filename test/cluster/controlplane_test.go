@@ -71,6 +71,7 @@ func startControlPlane(t *testing.T, cluster string) *controlPlane {
 		"--listen-peer-urls=http://"+peers, "--initial-advertise-peer-urls=http://"+peers, "--initial-cluster=one=http://"+peers)
 	_, port, _ := strings.Cut(api, ":")
 	run(t, "kube-apiserver", "--etcd-servers=http://"+etcd, "--bind-address=127.0.0.1", "--secure-port="+port,
+		"--advertise-address=192.0.2.1", // for the kubernetes service, which nobody here asks
 		"--endpoint-reconciler-type=none", "--service-cluster-ip-range=10.96.0.0/16", "--profiling=false",
 		"--tls-cert-file="+file(testca.Cert), "--tls-private-key-file="+file(testca.Key), "--cert-dir="+file("certs"),
 		"--service-account-issuer=https://"+server, "--service-account-key-file="+file("accounts.key"), "--service-account-signing-key-file="+file("accounts.key"),
