@@ -24,6 +24,10 @@ type probeOptions struct {
 	interval   time.Duration
 }
 
+// leastPause is between two probes of a path: more often is load, and no better
+// measure.
+const leastPause = 10 * time.Millisecond
+
 func newProbe(s streams) *cobra.Command {
 	var o probeOptions
 	cmd := &cobra.Command{
@@ -67,8 +71,8 @@ func (o *probeOptions) config() (probe.Config, error) {
 		return cfg, usagef("no --ca; a server that is not verified proves nothing")
 	case len(o.targets) == 0:
 		return cfg, usagef("nothing to probe; give --target PATH=ADDRESS:PORT")
-	case o.interval < 10*time.Millisecond:
-		return cfg, usagef("--interval %v; want 10ms or more", o.interval)
+	case o.interval < leastPause:
+		return cfg, usagef("--interval %v; want %v or more", o.interval, leastPause)
 	}
 	pem, err := os.ReadFile(o.ca)
 	if err != nil {

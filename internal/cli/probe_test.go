@@ -20,7 +20,7 @@ func TestProbeTakesWhatAPodIsStartedWith(t *testing.T) {
 		{Path: probe.LoadBalancer, Addr: netip.MustParseAddrPort("10.9.0.11:443"), Port: 443},
 		{Path: "other", Host: "api.example.com", Port: 6443},
 	}
-	args := vantage.Args("api.internal.atlas.k8s.local", targets)
+	args := vantage.Args("api.internal.atlas.k8s.local", targets, vantage.DefaultEvery)
 	cmd := newProbe(streams{})
 	if args[0] != cmd.Name() {
 		t.Fatalf("a pod runs muster %s", args[0])

@@ -45,6 +45,7 @@ type executorFlags struct {
 	targetDir  string
 	confirmed  []string
 	probeImage string
+	probeEvery time.Duration
 	interval   time.Duration
 	join       time.Duration
 	drain      time.Duration
@@ -64,6 +65,7 @@ func (x *executorFlags) addTo(cmd *cobra.Command) {
 	f.DurationVar(&x.drain, "drain-timeout", 15*time.Minute, "how long one node may take to be drained, its pods' grace periods included; then the run stops")
 	f.DurationVar(&x.apply, "apply-timeout", 2*time.Hour, "how long a step may take to be applied by somebody else; then the run stops (plans via terraform)")
 	f.StringVar(&x.probeImage, "probe-image", "", "`image` with muster as its entry point, to measure from workers with (default: workers do not measure)")
+	f.DurationVar(&x.probeEvery, "probe-interval", vantage.DefaultEvery, "pause between two probes of the API on a path; twenty are sent before anything is done")
 }
 
 // check refuses times that cannot be meant.
@@ -76,6 +78,9 @@ func (x *executorFlags) check() error {
 		if d.is < 0 || d.is == 0 && !d.can {
 			return usagef("--%s %v; want a time such as 90s or 15m", d.flag, d.is)
 		}
+	}
+	if x.probeEvery < leastPause {
+		return usagef("--probe-interval %v; want %v or more", x.probeEvery, leastPause)
 	}
 	return nil
 }
@@ -221,7 +226,7 @@ func (r reality) vantages(ctx context.Context) (all []reconcile.Vantage, missing
 		unmeasured("operator", err.Error())
 		return nil, missing
 	}
-	operator, silent, err := vantage.NewOperator(ctx, server, roots, targets)
+	operator, silent, err := vantage.NewOperator(ctx, server, roots, targets, r.flags.probeEvery)
 	missing = append(missing, silent...)
 	if err != nil {
 		unmeasured("operator", err.Error())
@@ -235,7 +240,7 @@ func (r reality) vantages(ctx context.Context) (all []reconcile.Vantage, missing
 	case err != nil:
 		unmeasured("workers", err.Error())
 	default:
-		args := vantage.Args(server, append([]probe.Target{{Path: probe.ByName, Port: 443}}, near(targets)...))
+		args := vantage.Args(server, append([]probe.Target{{Path: probe.ByName, Port: 443}}, near(targets)...), r.flags.probeEvery)
 		for _, g := range r.spec.GroupsOf(cluster.RoleNode) {
 			all = append(all, vantage.NewWorkers(vantage.Config{Client: client, Group: g.Name, Image: r.flags.probeImage, Args: args}))
 		}

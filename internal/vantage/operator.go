@@ -36,18 +36,19 @@ const (
 	ControlPlane probe.Path = "control-plane" // a control-plane node's own address
 )
 
-// operatorEvery is the pause between two probes of a path: over the internet the
-// ten a second of a lab are more than it takes.
-const operatorEvery = 500 * time.Millisecond
+// DefaultEvery is the pause between two probes of a path: over the internet the ten
+// a second of a lab are more than it takes.
+const DefaultEvery = 500 * time.Millisecond
 
 // tryFor bounds the first look at whether a target is to be reached at all.
 const tryFor = 5 * time.Second
 
 // NewOperator tries each target once and returns a vantage point of those that
 // answer. What does not is reported as not measured: from an operator's machine a
-// private address is no outage. An error means that none answers.
-func NewOperator(ctx context.Context, serverName string, roots *x509.CertPool, targets []probe.Target) (Operator, []report.Unmeasured, error) {
-	cfg := probe.Config{ServerName: serverName, Roots: roots, Interval: operatorEvery, Timeout: tryFor}
+// private address is no outage. An error means that none answers. every is the
+// pause between two probes of a path.
+func NewOperator(ctx context.Context, serverName string, roots *x509.CertPool, targets []probe.Target, every time.Duration) (Operator, []report.Unmeasured, error) {
+	cfg := probe.Config{ServerName: serverName, Roots: roots, Interval: every, Timeout: tryFor}
 	errs := make([]error, len(targets))
 	var all sync.WaitGroup
 	for i, t := range targets {

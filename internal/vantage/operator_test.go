@@ -24,7 +24,7 @@ func TestTheOperatorMeasuresWhatAnswersAtFirst(t *testing.T) {
 
 	o, missing, err := NewOperator(t.Context(), "example.com", roots, []probe.Target{
 		{Path: Kubeconfig, Host: "localhost", Port: at.Port()}, {Path: ControlPlane, Addr: nowhere}, {Path: probe.LoadBalancer, Addr: at},
-	})
+	}, DefaultEvery)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +44,7 @@ func TestTheOperatorMeasuresWhatAnswersAtFirst(t *testing.T) {
 		t.Errorf("error %v, paths %v", err, paths)
 	}
 
-	if _, missing, err := NewOperator(t.Context(), "example.com", roots, []probe.Target{{Path: probe.LoadBalancer, Addr: nowhere}}); err == nil || len(missing) != 1 {
+	if _, missing, err := NewOperator(t.Context(), "example.com", roots, []probe.Target{{Path: probe.LoadBalancer, Addr: nowhere}}, DefaultEvery); err == nil || len(missing) != 1 {
 		t.Errorf("nothing answers: error %v, not measured %v", err, missing)
 	}
 }

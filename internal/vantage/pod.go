@@ -29,9 +29,10 @@ const (
 	WorkerCA    = caPath + "/ca.crt"
 )
 
-// Args are the arguments with which muster probes the paths of a worker in a pod.
-func Args(serverName string, targets []probe.Target) []string {
-	args := []string{"probe", "--server-name", serverName, "--ca", WorkerCA, "--hosts-file", WorkerHosts, "--interval", operatorEvery.String()}
+// Args are the arguments with which muster probes the paths of a worker in a pod,
+// with a pause between two probes of a path.
+func Args(serverName string, targets []probe.Target, every time.Duration) []string {
+	args := []string{"probe", "--server-name", serverName, "--ca", WorkerCA, "--hosts-file", WorkerHosts, "--interval", every.String()}
 	for _, t := range targets {
 		at := fmt.Sprintf(":%d", t.Port) // by the name in the hosts file
 		switch {

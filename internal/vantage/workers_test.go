@@ -24,7 +24,7 @@ type watched struct {
 }
 
 func watch(t *testing.T, c *cluster, change ...func(*Config)) *watched {
-	cfg := Config{Client: c.client(), Group: "nodes-a", Image: "registry.example.com/muster:1", Args: Args("api.internal.atlas.k8s.local", []probe.Target{{Path: probe.ByName, Port: 443}}), Every: 5 * time.Millisecond, Start: 20 * time.Second}
+	cfg := Config{Client: c.client(), Group: "nodes-a", Image: "registry.example.com/muster:1", Args: Args("api.internal.atlas.k8s.local", []probe.Target{{Path: probe.ByName, Port: 443}}, DefaultEvery), Every: 5 * time.Millisecond, Start: 20 * time.Second}
 	for _, f := range change {
 		f(&cfg)
 	}

@@ -45,7 +45,9 @@ func TestClusterReconcileAbortsAndRollsBack(t *testing.T) {
 		t.Fatalf("muster exits %d when it is interrupted; want 130", code)
 	}
 	s.do(0, "reconcile", "rollback")
-	s.stops(func() *command { return s.muster(nil, "reconcile", "rollback", "--yes", "--interval", "1s") },
+	s.stops(func() *command {
+		return s.muster(nil, "reconcile", "rollback", "--yes", "--interval", "1s", "--probe-interval", "100ms")
+	},
 		"the way back needs the kOps that made the cluster; name its binary with --kops-before")
 	s.rollBack()
 	s.gossipsAgain()
@@ -75,7 +77,7 @@ func (s *scene) rollBack() {
 	}
 	before := s.script("kops-1.35", fmt.Sprintf("MUSTER_KOPS_VERSION=1.35.2 exec %s/kops \"$@\"", dir))
 	for range 3 {
-		c := s.muster(nil, "reconcile", "rollback", "--kops-before", before, "--yes", "--interval", "1s")
+		c := s.muster(nil, "reconcile", "rollback", "--kops-before", before, "--yes", "--interval", "1s", "--probe-interval", "100ms")
 		code := c.wait()
 		if code == 0 {
 			return

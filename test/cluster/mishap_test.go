@@ -49,7 +49,7 @@ func TestClusterReconcilesByWayOfHybridWhateverComesBetween(t *testing.T) {
 // again starts the command that begins a migration or goes on with it.
 func (s *scene) again(env []string, more ...string) *command {
 	s.Helper()
-	return s.muster(env, append([]string{"reconcile", "cluster", "--plan", "plan.yaml", "--yes", "--interval", "1s"}, more...)...)
+	return s.muster(env, append([]string{"reconcile", "cluster", "--plan", "plan.yaml", "--yes", "--interval", "1s", "--probe-interval", "100ms"}, more...)...)
 }
 
 // reaches starts it and waits until it has said something.

@@ -53,11 +53,11 @@ func (s *scene) looksOnly(args ...string) {
 // carryOut carries a plan out to its end, and releases each hold that it comes to.
 func (s *scene) carryOut(plan string) {
 	s.Helper()
-	args := []string{"reconcile", "cluster", "--plan", plan, "--yes", "--interval", "1s"}
+	args := []string{"reconcile", "cluster", "--plan", plan, "--yes", "--interval", "1s", "--probe-interval", "100ms"}
 	for range 8 {
 		c := s.muster(nil, args...)
 		code := c.wait()
-		args = []string{"reconcile", "cluster", "--yes", "--interval", "1s"}
+		args = []string{"reconcile", "cluster", "--yes", "--interval", "1s", "--probe-interval", "100ms"}
 		switch said := c.said(); {
 		case code == 0:
 			return

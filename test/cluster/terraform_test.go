@@ -25,7 +25,7 @@ func TestClusterReconcilesViaTerraform(t *testing.T) {
 	before := instances(s.see().Cloud)
 	s.do(0, "plan", "cluster", "--to", "none", "--via", "terraform", "-o", "plan.json")
 	p := newPipeline(s, "plan.json")
-	run := []string{"reconcile", "cluster", "--plan", "plan.json", "--yes", "--interval", "1s"}
+	run := []string{"reconcile", "cluster", "--plan", "plan.json", "--yes", "--interval", "1s", "--probe-interval", "100ms"}
 
 	s.stops(func() *command { return s.muster(nil, append(slices.Clone(run), "--apply-timeout", "20s")...) },
 		"to do: expose port 3988 on the load balancer", "nobody applied step 1 (expose) within 20s; still missing: the configuration service answers through the load balancer", "the run goes on from here when it is started again")
