@@ -245,12 +245,12 @@ func TestAMigrationByKopsThatIsKilledAnywhereEndsLikeOneThatIsNot(t *testing.T) 
 	t.Logf("%d points, before and after every write to the state store, every change of the cloud and of the cluster, and every kops; killed at each %dth", want.points, stride)
 }
 
-// again kills one migration again and again, each process a few points later in
-// its life than the one before, until one of them gets to the end.
-func (s *scene) again(f plan.File) (deaths int) {
+// again kills one migration again and again, each process a point later in its
+// life than the one before, from shortest on, until one of them gets to the end. A
+// process needs about ten points to find its place and to finish an action.
+func (s *scene) again(f plan.File, shortest int) (deaths int) {
 	s.t.Helper()
-	// A process needs about ten points to find its place and to finish an action.
-	const shortest, longest = 5, 40
+	const longest = 40
 	for at := shortest; ; at++ {
 		if at > longest {
 			at = shortest
@@ -278,7 +278,7 @@ func TestAMigrationByKopsThatIsKilledAgainAndAgainEndsLikeOneThatIsNot(t *testin
 		s, p := onPaper(t, nil, "")
 		f := s.plan(cluster.None)
 		s.release(f)
-		deaths := s.again(f)
+		deaths := s.again(f, 5)
 		if deaths < 10 {
 			t.Errorf("killed only %d times", deaths)
 		}
@@ -292,7 +292,7 @@ func TestAWSAMigrationThatIsKilledAgainAndAgainEndsLikeOneThatIsNot(t *testing.T
 	f := s.plan(cluster.None)
 	s.release(f)
 	began := time.Now()
-	deaths := s.again(f)
+	deaths := s.again(f, 5)
 	t.Logf("killed %d times in %v", deaths, time.Since(began).Round(time.Second))
 	s.checkEnd(f, &story{t: t})
 	if got := len(s.kube.Nodes()); got != 6 {
