@@ -54,7 +54,7 @@ test-aws-looks: moto ## what only reads, and each change by itself
 	MUSTER_AWS=1 $(GOTEST) -count=1 -timeout 20m -p 2 -run '$(AWSTESTS)' $(filter-out $(CROSSINGS),$(AWSPACKAGES))
 
 test-aws-crossings: moto ## whole migrations with a stand-in kops, and what goes wrong in them
-	MUSTER_AWS=1 $(GOTEST) -count=1 -timeout 20m -p 2 -run '$(AWSTESTS)' $(CROSSINGS)
+	MUSTER_AWS=1 $(GOTEST) -count=1 -timeout 30m -p 2 -run '$(AWSTESTS)' $(CROSSINGS)
 
 moto:
 	@python3 -c 'import moto.server, boto3' 2>/dev/null || pip install --quiet 'moto[server]==5.2.1' || \
