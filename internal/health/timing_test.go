@@ -311,19 +311,6 @@ func TestAServerThatComesIntoUseIsWatchedAsAnyOther(t *testing.T) {
 	}
 }
 
-func TestAReportedServerIsCheckedAtOnceThoughItIsNotInUse(t *testing.T) {
-	cfg := health.Config{Unused: func(netip.AddrPort) bool { return true }}
-	bubbleWith(t, cfg, []netip.AddrPort{first}, func(t *testing.T, n *network, c *health.Checker) {
-		time.Sleep(300 * time.Millisecond)
-		synctest.Wait()
-		n.change(first, func(s *server) { s.refuses = true })
-		c.Report(first, errors.New("connection refused"))
-		if took, want := becomes(t, c, endpoint.Down), 200*time.Millisecond; took > want {
-			t.Errorf("took %s, want at most %s", took, want)
-		}
-	})
-}
-
 // A server to which a thousand clients come back at once lets a probe wait its turn.
 func TestAServerThatAnswersOthersIsNotDownForLettingAProbeWait(t *testing.T) {
 	for name, tt := range map[string]struct {
@@ -400,15 +387,20 @@ func TestReportsLeadToChecksNotToAVerdict(t *testing.T) {
 }
 
 func TestReportedServerIsDownWithoutWaitingForTheInterval(t *testing.T) {
-	bubble(t, func(t *testing.T, n *network, c *health.Checker) {
-		time.Sleep(300 * time.Millisecond)
-		synctest.Wait()
-		n.change(first, func(s *server) { s.refuses = true })
-		c.Report(first, errors.New("connection refused"))
-		if took, want := becomes(t, c, endpoint.Down), 200*time.Millisecond; took > want {
-			t.Errorf("took %s, want at most %s", took, want)
-		}
-	})
+	for name, unused := range map[string]bool{"in use": false, "not in use": true} {
+		t.Run(name, func(t *testing.T) {
+			cfg := health.Config{Unused: func(netip.AddrPort) bool { return unused }}
+			bubbleWith(t, cfg, []netip.AddrPort{first}, func(t *testing.T, n *network, c *health.Checker) {
+				time.Sleep(300 * time.Millisecond)
+				synctest.Wait()
+				n.change(first, func(s *server) { s.refuses = true })
+				c.Report(first, errors.New("connection refused"))
+				if took, want := becomes(t, c, endpoint.Down), 200*time.Millisecond; took > want {
+					t.Errorf("took %s, want at most %s", took, want)
+				}
+			})
+		})
+	}
 }
 
 // Every client that knocks at a dead control plane causes a report. They must
