@@ -46,17 +46,17 @@ type Balancer struct {
 	cfg  Config
 	dial func(context.Context, time.Time, netip.AddrPort) (net.Conn, error)
 
-	bytesIn, bytesOut atomic.Uint64
+	accepted, failed, bytesIn, bytesOut atomic.Uint64
 
 	mu       sync.Mutex // guards all below, and the servers' fields
 	set      endpoint.Set
+	members  []*server                  // in the order of the set
 	servers  map[netip.AddrPort]*server // members of the set, and leavers with connections
 	own      map[netip.AddrPort]bool    // where this balancer listens itself
-	accepted uint64
-	failed   uint64
 	failures uint64
 	outage   outage
 	usual    time.Duration // how long a dial that succeeds takes, smoothed
+	loops    map[*loop]struct{}
 	moving   chan struct{} // has a token when a server has begun to drain
 	news     chan struct{} // closed when there are servers that searches should try
 }
@@ -70,7 +70,7 @@ type server struct {
 	balancer bool
 	near     bool
 	dialing  int
-	links    map[*link]struct{}
+	links    map[link]struct{}
 
 	total       uint64
 	answered    time.Time // when it last answered a client's hello
@@ -98,6 +98,7 @@ func New(cfg Config) *Balancer {
 		dial:    connect,
 		servers: make(map[netip.AddrPort]*server),
 		own:     make(map[netip.AddrPort]bool),
+		loops:   make(map[*loop]struct{}),
 		moving:  make(chan struct{}, 1),
 		news:    make(chan struct{}),
 	}
@@ -118,16 +119,18 @@ func (b *Balancer) Update(set endpoint.Set) error {
 	for _, s := range b.servers {
 		s.member = false
 	}
+	b.members = nil
 	for _, e := range set.Endpoints() {
 		s := b.servers[e.Addr]
 		if s == nil {
-			s = &server{addr: e.Addr, links: make(map[*link]struct{})}
+			s = &server{addr: e.Addr, links: make(map[link]struct{})}
 			b.servers[e.Addr] = s
 		}
 		s.member, s.balancer, s.near = true, e.IsBalancer(), e.Near
+		b.members = append(b.members, s)
 	}
 	draining := set.Draining()
-	leaving := make(map[netip.AddrPort][]*link)
+	leaving := make(map[netip.AddrPort][]link)
 	for addr, s := range b.servers {
 		// While none looked alive, connections may have been made to several. That
 		// one is proven first does not make the others dead.
@@ -161,7 +164,7 @@ func (b *Balancer) Update(set endpoint.Set) error {
 	for addr, links := range leaving {
 		b.cfg.Logger.Info("closing connections", "server", addr, "connections", len(links), "reason", "left the set")
 		for _, l := range links {
-			l.end(nil)
+			l.end()
 		}
 	}
 	return nil
@@ -192,23 +195,7 @@ func (b *Balancer) plan(client net.Conn, trusting bool) ([]*server, <-chan struc
 	if !b.outage.admits(client) {
 		return nil, b.news, nil
 	}
-	now := time.Now()
-	var candidates []candidate
-	for _, addr := range b.set.Addrs() {
-		// Dialling itself, a balancer would use up its file descriptors in a
-		// moment.
-		if b.own[addr] {
-			continue
-		}
-		s := b.servers[addr]
-		candidates = append(candidates, candidate{
-			addr:     addr,
-			balancer: s.balancer,
-			near:     s.near,
-			load:     len(s.links) + s.dialing,
-			suspect:  !trusting && s.failing && now.Sub(s.lastErrorAt) < suspectTime,
-		})
-	}
+	candidates := b.candidates(nil, time.Now(), trusting)
 	if len(candidates) == 0 {
 		return nil, nil, errSelf
 	}
@@ -219,9 +206,55 @@ func (b *Balancer) plan(client net.Conn, trusting bool) ([]*server, <-chan struc
 	return servers, b.news, nil
 }
 
+// candidates appends the members as order sees them now.
+func (b *Balancer) candidates(to []candidate, now time.Time, trusting bool) []candidate {
+	for _, s := range b.members {
+		// Dialling itself, a balancer would use up its file descriptors in a
+		// moment.
+		if b.own[s.addr] {
+			continue
+		}
+		to = append(to, candidate{
+			addr:     s.addr,
+			balancer: s.balancer,
+			near:     s.near,
+			load:     len(s.links) + s.dialing,
+			suspect:  !trusting && s.failing && now.Sub(s.lastErrorAt) < suspectTime,
+		})
+	}
+	return to
+}
+
+// first returns the server that comes first in a plan made now, and counts that it is
+// dialled. wait reports that others search for this client as well. Where neither is
+// so, it takes a plan.
+func (b *Balancer) first(now time.Time) (s *server, wait bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.outage.lasts {
+		return nil, len(b.outage.scouts) >= scouts
+	}
+	var few [8]candidate
+	candidates := b.candidates(few[:0], now, false)
+	if len(candidates) == 0 {
+		return nil, false
+	}
+	s = b.servers[candidates[leader(candidates)].addr]
+	s.dialing++
+	return s, false
+}
+
+// replace puts one link in another's place in the books.
+func (b *Balancer) replace(s *server, was, is link) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(s.links, was)
+	s.links[is] = struct{}{}
+}
+
 // adopt takes a link into the books. It refuses if the server left the set
 // while it was being dialled.
-func (b *Balancer) adopt(s *server, l *link) bool {
+func (b *Balancer) adopt(s *server, l link) bool {
 	b.mu.Lock()
 	if b.servers[s.addr] != s || !s.member && !b.set.Isolated() {
 		b.mu.Unlock()
@@ -239,7 +272,7 @@ func (b *Balancer) adopt(s *server, l *link) bool {
 }
 
 // release takes a link out of the books.
-func (b *Balancer) release(s *server, l *link) {
+func (b *Balancer) release(s *server, l link) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(s.links, l)

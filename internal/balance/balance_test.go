@@ -258,8 +258,23 @@ func TestBalancerNeverDialsItself(t *testing.T) {
 }
 
 func TestHalfCloseGoesBothWays(t *testing.T) {
-	request := make([]byte, 3<<20)
+	for _, tt := range []struct {
+		name  string
+		hello string
+		size  int
+	}{
+		{"a few words after a hello", hello, 100},
+		{"in bulk after a hello", hello, 3 << 20},
+		{"in bulk without a hello", "", 3 << 20},
+	} {
+		t.Run(tt.name, func(t *testing.T) { testHalfClose(t, tt.hello, tt.size) })
+	}
+}
+
+func testHalfClose(t *testing.T, hello string, size int) {
+	request := make([]byte, size)
 	rand.Read(request)
+	request[0] = 0 // no hello
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -273,6 +288,13 @@ func TestHalfCloseGoesBothWays(t *testing.T) {
 			return
 		}
 		defer conn.Close()
+		if hello != "" {
+			if err := hears(conn); err != nil {
+				served <- err
+				return
+			}
+			io.WriteString(conn, willing)
+		}
 		got, err := io.ReadAll(conn) // ends only when the client's end comes through
 		if err == nil {
 			sum := sha256.Sum256(got)
@@ -288,6 +310,14 @@ func TestHalfCloseGoesBothWays(t *testing.T) {
 	}
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(patience))
+	answer := ""
+	if hello != "" {
+		answer = willing
+		io.WriteString(conn, hello)
+		if _, err := io.ReadFull(conn, make([]byte, len(willing))); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if _, err := conn.Write(request); err != nil {
 		t.Fatal(err)
 	}
@@ -301,8 +331,9 @@ func TestHalfCloseGoesBothWays(t *testing.T) {
 	}
 	eventually(t, "the books are closed", func() bool { return b.Stats().Active == 0 })
 	s := b.Stats()
-	if s.BytesIn != uint64(len(request)) || s.BytesOut != sha256.Size {
-		t.Errorf("counted %d bytes in and %d out; want %d and %d", s.BytesIn, s.BytesOut, len(request), sha256.Size)
+	// The hello is not counted, for it may be said to several.
+	if s.BytesIn != uint64(len(request)) || s.BytesOut != uint64(len(answer)+sha256.Size) {
+		t.Errorf("counted %d bytes in and %d out; want %d and %d", s.BytesIn, s.BytesOut, len(request), len(answer)+sha256.Size)
 	}
 	if s.Servers[0].BytesIn != s.BytesIn || s.Servers[0].BytesOut != s.BytesOut || s.Servers[0].Total != 1 {
 		t.Errorf("the server's counters differ: %+v", s.Servers[0])
@@ -324,6 +355,7 @@ func TestResetIsPassedOn(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		io.WriteString(client, hello)
 		server, err := ln.Accept()
 		if err != nil {
 			t.Fatal(err)
@@ -331,7 +363,8 @@ func TestResetIsPassedOn(t *testing.T) {
 		// Once a byte has come through, the dial is over: before that, a reset
 		// by the server only makes the balancer dial again.
 		client.SetDeadline(time.Now().Add(patience))
-		server.Write([]byte{1})
+		hears(server)
+		io.WriteString(server, willing)
 		if _, err := io.ReadFull(client, make([]byte, 1)); err != nil {
 			t.Fatal(err)
 		}

@@ -29,7 +29,9 @@ type Config struct {
 	// only its kernel speaks for. A client that says nothing for so long, or
 	// something else, is joined to the first server that accepts the connection.
 	// Default 50 ms, which is what clients of other protocols pay if they wait
-	// for the server to speak; negative joins all at once.
+	// for the server to speak; on Linux it is a second, since its kernel holds a
+	// connection back on which nothing was said (TCP_DEFER_ACCEPT). Negative joins
+	// all at once.
 	HelloTimeout time.Duration
 
 	// AttemptTimeout bounds each dial, and the answer to the hello. A search

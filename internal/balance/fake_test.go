@@ -81,8 +81,22 @@ func loopback(i int) string {
 	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 1, byte(1 + i)}), 0).String()
 }
 
-// echo is a TCP server that can die and come back at the same address. It sends
-// its name and then whatever it receives.
+// Clients begin with a hello, as those of API servers do, and servers answer it. Both
+// are records of TLS, but there is no sense in them.
+const (
+	hello     = "\x16\x03\x01\x00\x05hello"
+	willing   = "\x16" // the start of an answer that will talk
+	unwilling = "\x15"
+)
+
+// hears reads a client's hello.
+func hears(conn net.Conn) error {
+	_, err := io.ReadFull(conn, make([]byte, len(hello)))
+	return err
+}
+
+// echo is a TCP server that can die and come back at the same address. It answers a
+// hello with its name, and then whatever it receives.
 type echo struct {
 	t    testing.TB
 	name byte
@@ -131,7 +145,10 @@ func (e *echo) serve(conn net.Conn) {
 		delete(e.conns, conn)
 		e.mu.Unlock()
 	}()
-	if _, err := conn.Write([]byte{e.name}); err == nil {
+	if hears(conn) != nil {
+		return
+	}
+	if _, err := conn.Write([]byte{willing[0], e.name}); err == nil {
 		io.Copy(conn, conn)
 	}
 }
@@ -188,12 +205,13 @@ func join(addr string) (*client, error) {
 		return nil, err
 	}
 	conn.SetDeadline(time.Now().Add(patience))
-	b := make([]byte, 1)
+	io.WriteString(conn, hello)
+	b := make([]byte, 2)
 	if _, err := io.ReadFull(conn, b); err != nil {
 		conn.Close()
 		return nil, err
 	}
-	return &client{TCPConn: conn.(*net.TCPConn), server: b[0]}, nil
+	return &client{TCPConn: conn.(*net.TCPConn), server: b[1]}, nil
 }
 
 func mustJoin(t testing.TB, addr string) *client {

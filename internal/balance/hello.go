@@ -69,26 +69,52 @@ func readOpening(client net.Conn, wait time.Duration) (opening, error) {
 	if err := client.SetReadDeadline(time.Now().Add(wait)); err != nil {
 		return opening{}, err
 	}
-	buf := hellos.Get().(*[usualHello]byte)[:]
-	n := 0
+	var first firstWords
 	for {
-		m, err := client.Read(buf[n:])
-		n += m
-		want := helloSize(buf[:n])
+		n, err := client.Read(first.room())
+		said, whole := first.add(n)
 		switch {
-		case want == 0 || n == 0 && errors.Is(err, os.ErrDeadlineExceeded):
-			return opening{rest: buf[:n]}, client.SetReadDeadline(time.Time{})
-		case n >= want && n > recordHeader:
-			return opening{hello: buf[:want], rest: buf[want:n]}, client.SetReadDeadline(time.Time{})
+		case whole:
+			return said, client.SetReadDeadline(time.Time{})
 		case errors.Is(err, os.ErrDeadlineExceeded):
-			return opening{rest: buf[:n]}, client.SetReadDeadline(time.Time{})
+			return first.soFar(), client.SetReadDeadline(time.Time{})
 		case err != nil:
 			return opening{}, err
-		case want > len(buf):
-			buf = append(make([]byte, 0, want), buf[:n]...)[:want]
 		}
 	}
 }
+
+// firstWords collects what a client says first until it is seen what that is.
+type firstWords struct {
+	buf []byte
+	n   int
+}
+
+// room returns where to put what is read next.
+func (w *firstWords) room() []byte {
+	if w.buf == nil {
+		w.buf = hellos.Get().(*[usualHello]byte)[:]
+	}
+	return w.buf[w.n:]
+}
+
+// add counts n bytes that were put there, and reports whether that is a whole opening.
+func (w *firstWords) add(n int) (said opening, whole bool) {
+	w.n += n
+	want := helloSize(w.buf[:w.n])
+	switch {
+	case want == 0:
+		return w.soFar(), true
+	case w.n >= want && w.n > recordHeader:
+		return opening{hello: w.buf[:want], rest: w.buf[want:w.n]}, true
+	case want > len(w.buf):
+		w.buf = append(make([]byte, 0, want), w.buf[:w.n]...)[:want]
+	}
+	return opening{}, false
+}
+
+// soFar is the opening of a client that is waited for no longer.
+func (w *firstWords) soFar() opening { return opening{rest: w.buf[:w.n]} }
 
 // helloSize returns how many bytes a ClientHello that starts like this has, as
 // far as can be told: at least a record's header. 0 means that it is none.
@@ -106,26 +132,39 @@ func helloSize(b []byte) int {
 	return size
 }
 
-// ask says hello to a server and returns the start of its answer. alert reports
-// that the server answered that it will not talk.
+// ask says hello to a server, unless that was done, and returns the start of its
+// answer. alert reports that the server answered that it will not talk.
 func ask(server net.Conn, hello []byte) (answer []byte, alert bool, err error) {
-	if _, err := server.Write(hello); err != nil {
-		return nil, false, err
+	if len(hello) > 0 {
+		if _, err := server.Write(hello); err != nil {
+			return nil, false, err
+		}
 	}
 	answer = answers.Get().(*[firstRead]byte)[:]
 	n, err := server.Read(answer)
 	if n == 0 {
-		if err == nil {
-			err = errors.New("an empty answer")
-		}
-		return nil, false, fmt.Errorf("after the client's TLS hello: %w", err)
+		return nil, false, noAnswer(err)
 	}
+	alert, err = understand(answer[:n])
+	return answer[:n], alert, err
+}
+
+// noAnswer is what became of a server that said nothing to a hello.
+func noAnswer(err error) error {
+	if err == nil {
+		err = errors.New("an empty answer")
+	}
+	return fmt.Errorf("after the client's TLS hello: %w", err)
+}
+
+// understand tells an answer that opens a handshake from one that refuses it.
+func understand(answer []byte) (alert bool, err error) {
 	switch answer[0] {
 	case recordHandshake:
-		return answer[:n], false, nil
+		return false, nil
 	case recordAlert:
-		return answer[:n], true, nil
+		return true, nil
 	default:
-		return nil, false, errors.New("answers a TLS hello with something else")
+		return false, errors.New("answers a TLS hello with something else")
 	}
 }

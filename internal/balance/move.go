@@ -2,8 +2,6 @@ package balance
 
 import (
 	"context"
-	"net"
-	"syscall"
 	"time"
 )
 
@@ -42,7 +40,7 @@ func (b *Balancer) move(ctx context.Context) {
 
 // moveSome closes what is due and reports whether any server still drains.
 func (b *Balancer) moveSome(now time.Time) (more bool) {
-	var closing []*link
+	var closing []link
 	b.mu.Lock()
 	for _, s := range b.servers {
 		if s.drains.IsZero() {
@@ -52,7 +50,7 @@ func (b *Balancer) moveSome(now time.Time) (more bool) {
 		late := now.Sub(s.drains) >= b.cfg.MoveTimeout
 		room := len(s.links)/moveParts + 1
 		for l := range s.links {
-			if late || room > 0 && l.quiet() {
+			if late || room > 0 && quiet(l) {
 				closing = append(closing, l)
 				room--
 			}
@@ -60,7 +58,7 @@ func (b *Balancer) moveSome(now time.Time) (more bool) {
 	}
 	b.mu.Unlock()
 	for _, l := range closing {
-		l.end(nil)
+		l.end()
 	}
 	if len(closing) > 0 {
 		b.cfg.Logger.Debug("closing connections", "connections", len(closing), "reason", "their server drains")
@@ -74,7 +72,7 @@ const heardFor = time.Second
 // heard reports whether a server said anything a moment ago. Called with mu held.
 func (s *server) heard() bool {
 	for l := range s.links {
-		if _, fromServer, ok := silence(l.server); ok && fromServer < heardFor {
+		if _, fromServer, ok := l.silence(); ok && fromServer < heardFor {
 			return true
 		}
 	}
@@ -82,23 +80,13 @@ func (s *server) heard() bool {
 }
 
 // quiet reports whether the link can be closed without anybody missing it.
-func (l *link) quiet() bool {
-	toServer, fromServer, ok := silence(l.server)
+func quiet(l link) bool {
+	toServer, fromServer, ok := l.silence()
 	if !ok {
 		return false
 	}
 	least := min(toServer, fromServer)
 	return least >= silentFor || least >= quietFor && fromServer <= toServer
-}
-
-// silence returns how long ago something was last sent to and received from the
-// other end, where the system can tell.
-func silence(conn net.Conn) (sent, received time.Duration, ok bool) {
-	tcp, is := conn.(syscall.Conn)
-	if !is {
-		return 0, 0, false
-	}
-	return tcpSilence(tcp)
 }
 
 // signal puts a token into a channel of one, if there is none.

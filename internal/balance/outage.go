@@ -53,7 +53,17 @@ func (b *Balancer) over() (was bool) {
 	b.outage.lasts = false
 	close(b.news)
 	b.news = make(chan struct{})
+	for l := range b.loops {
+		l.ring()
+	}
 	return was
+}
+
+// searching reports that an outage lasts.
+func (b *Balancer) searching() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.outage.lasts
 }
 
 func (b *Balancer) logOver() { b.cfg.Logger.Info("a server can be reached again") }

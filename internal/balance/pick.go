@@ -36,7 +36,7 @@ func order(candidates []candidate) []netip.AddrPort {
 		ranks[i] = ranked{candidate: c}
 		if i > 0 {
 			ranks[i].group = ranks[i-1].group
-			if c.balancer != ranks[i-1].balancer || c.near != ranks[i-1].near {
+			if !c.neighbours(candidates[i-1]) {
 				ranks[i].group++
 			}
 		}
@@ -53,6 +53,25 @@ func order(candidates []candidate) []netip.AddrPort {
 		addrs[i] = r.addr
 	}
 	return addrs
+}
+
+// neighbours reports whether two that follow each other share the load.
+func (c candidate) neighbours(o candidate) bool { return c.balancer == o.balancer && c.near == o.near }
+
+// leader returns the place of the candidate that order would put first. There has to
+// be one.
+func leader(candidates []candidate) int {
+	best, group, bestGroup := 0, 0, 0
+	for i, c := range candidates[1:] {
+		if !c.neighbours(candidates[i]) {
+			group++
+		}
+		b := candidates[best]
+		if !c.suspect && b.suspect || c.suspect == b.suspect && group == bestGroup && c.load < b.load {
+			best, bestGroup = i+1, group
+		}
+	}
+	return best
 }
 
 // compareBool orders false before true.

@@ -86,6 +86,9 @@ func TestOrderHoldsForAllSets(t *testing.T) {
 		if !slices.Equal(in, before) {
 			t.Fatal("the input was changed")
 		}
+		if len(in) > 0 && in[leader(in)].addr != got[0] {
+			t.Fatalf("%s leads, and %s comes first", in[leader(in)].addr, got[0])
+		}
 		sorted := slices.SortedFunc(slices.Values(got), netip.AddrPort.Compare)
 		var want []netip.AddrPort
 		for _, c := range in {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"slices"
 	"strings"
 	"time"
 )
@@ -37,25 +38,25 @@ var (
 // have been busy (k3s#10240). As long as ConnectTimeout lasts it goes on, so
 // that a client who comes a moment too early is served when the first server
 // returns.
-func (b *Balancer) connect(ctx context.Context, in *intake, client net.Conn) (*server, *link, error) {
-	said, err := readOpening(client, b.cfg.HelloTimeout)
-	if err != nil {
-		return nil, nil, clientLeft{err}
-	}
-	defer said.recycle()
-	defer b.searched(client)
+func (b *Balancer) connect(ctx context.Context, c caller) (*server, *relay, error) {
+	defer c.said.recycle()
+	defer b.searched(c.conn)
 	until := time.Now().Add(b.cfg.ConnectTimeout)
 	for pass := 0; ; {
-		servers, news, err := b.plan(client, pass > 0)
+		servers, news, err := b.plan(c.conn, pass > 0)
+		if c.begun != nil {
+			servers, err = c.begun.first(servers), nil
+		}
 		if err != nil {
 			return nil, nil, err
 		}
 		wait, reason := retryPause, errOutage
 		if servers != nil { // else others search for this client as well
-			s, l, err := b.search(ctx, until, servers, news, pass, caller{in, client, said})
+			s, r, err := b.search(ctx, until, servers, news, pass, c)
 			if err == nil {
-				return s, l, nil
+				return s, r, nil
 			}
+			c.begun = nil
 			if reason = err; errors.Is(err, errNews) {
 				wait = 0
 			} else if pass == 0 {
@@ -74,31 +75,43 @@ type caller struct {
 	intake *intake
 	conn   net.Conn
 	said   opening
+	begun  *begun // nil if nothing was done for it yet
+}
+
+// begun is an attempt that was begun elsewhere.
+type begun struct {
+	server *server
+	since  time.Time
+	// finish sees it to its end, as [Balancer.attempt] does with one of its own.
+	finish func(ctx context.Context, until time.Time) attempt
+}
+
+// first puts the server that is asked already before the others.
+func (a *begun) first(servers []*server) []*server {
+	others := slices.DeleteFunc(servers, func(s *server) bool { return s == a.server })
+	return append([]*server{a.server}, others...)
 }
 
 // search has the servers race for a client once, and joins it to the one that wins.
-func (b *Balancer) search(ctx context.Context, until time.Time, servers []*server, news <-chan struct{}, pass int, c caller) (*server, *link, error) {
+func (b *Balancer) search(ctx context.Context, until time.Time, servers []*server, news <-chan struct{}, pass int, c caller) (*server, *relay, error) {
 	began := time.Now()
-	won, err := b.race(ctx, until, servers, c.said.hello, b.cfg.AttemptTimeout<<min(pass, 8), news)
+	won, err := b.race(ctx, until, servers, c, b.cfg.AttemptTimeout<<min(pass, 8), news)
 	if err != nil {
 		if !errors.Is(err, errNews) && ctx.Err() == nil && time.Now().Before(until) {
 			b.foundNobody(began, err)
 		}
 		return nil, nil, err
 	}
-	l := &link{intake: c.intake, client: c.conn, server: won.conn, said: c.said.rest, answered: won.answer}
-	if !b.adopt(won.server, l) {
+	r := &relay{intake: c.intake, client: c.conn, server: won.conn, said: c.said.rest, answered: won.answer}
+	if !b.adopt(won.server, r) {
 		won.conn.Close()
 		return nil, nil, fmt.Errorf("server %s left the set: %w", won.server.addr, errNews)
 	}
 	if b.cfg.OnDialed != nil {
 		b.cfg.OnDialed(won.server.addr, won.took)
 	}
-	return won.server, l, nil
+	return won.server, r, nil
 }
-
-// clientLeft says that a client hung up before it was joined to anybody.
-type clientLeft struct{ error }
 
 // race is one search among servers: each is dialled when the one before has failed
 // or has hung for a while, and the first that connects and, where there is a hello,
@@ -128,22 +141,30 @@ type race struct {
 //
 // The first server is dialled from here. Where it answers in time, as it nearly
 // always does, no other goroutine takes part. News counts from when it does not.
-func (b *Balancer) race(ctx context.Context, until time.Time, servers []*server, hello []byte, patience time.Duration, news <-chan struct{}) (attempt, error) {
+func (b *Balancer) race(ctx context.Context, until time.Time, servers []*server, c caller, patience time.Duration, news <-chan struct{}) (attempt, error) {
 	dials, giveUp := context.WithDeadline(ctx, until)
 	defer giveUp()
 	r := &race{
-		balancer: b, dials: dials, giveUp: giveUp, hello: hello, patience: patience, delay: b.staggerDelay(),
+		balancer: b, dials: dials, giveUp: giveUp, hello: c.said.hello, patience: patience, delay: b.staggerDelay(),
 		last: servers[0], since: time.Now(), rest: servers[1:], running: 1, ended: make(chan attempt),
 	}
+	if c.begun != nil {
+		r.since = c.begun.since
+	}
 	refereed := make(chan struct{})
-	slow := time.AfterFunc(r.delay, func() {
+	slow := time.AfterFunc(r.delay-time.Since(r.since), func() {
 		if !r.busy() {
 			r.launch()
 		}
 		r.referee(news)
 		close(refereed)
 	})
-	first := b.attempt(dials, servers[0], hello, patience)
+	var first attempt
+	if c.begun != nil {
+		first = c.begun.finish(dials, time.Now().Add(patience))
+	} else {
+		first = b.attempt(dials, servers[0], r.hello, patience)
+	}
 	if slow.Stop() {
 		if r.judge(first) {
 			r.launch()
@@ -277,9 +298,14 @@ func (b *Balancer) attempt(ctx context.Context, s *server, hello []byte, patienc
 	if a.err == nil && hello != nil {
 		a.sayHello(ctx, until, hello)
 	}
+	return b.attempted(a)
+}
+
+// attempted notes that an attempt has ended.
+func (b *Balancer) attempted(a attempt) attempt {
 	a.took = time.Since(a.began)
 	b.mu.Lock()
-	s.dialing--
+	a.server.dialing--
 	b.mu.Unlock()
 	if a.err != nil {
 		a.err = plain(a.err, a.took)
@@ -288,7 +314,7 @@ func (b *Balancer) attempt(ctx context.Context, s *server, hello []byte, patienc
 }
 
 // sayHello makes the attempt fail unless the server answers the client's hello by then,
-// and before ctx ends.
+// and before ctx ends. A hello that is empty was said before.
 func (a *attempt) sayHello(ctx context.Context, until time.Time, hello []byte) {
 	conn := a.conn
 	conn.SetDeadline(until)

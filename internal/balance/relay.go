@@ -6,10 +6,23 @@ import (
 	"io"
 	"net"
 	"sync"
+	"syscall"
+	"time"
 )
 
-// link is a client joined to a server.
-type link struct {
+// link is a client joined to a server, whoever carries what they say.
+type link interface {
+	// end closes both sides soon. Any goroutine may call it, and again.
+	end()
+	// silence returns how long ago something was last sent to and received from the
+	// server, where the system can tell. Callers hold Balancer.mu and have the link
+	// from the books.
+	silence() (sent, received time.Duration, ok bool)
+	from() *intake
+}
+
+// relay is a link that two goroutines of its own carry.
+type relay struct {
 	intake         *intake
 	client, server net.Conn
 	// said and answered are what was read of each side before they were joined
@@ -18,32 +31,44 @@ type link struct {
 	once           sync.Once
 }
 
-// relay carries bytes both ways until both sides have finished or one failed,
-// and returns with both connections closed.
-func (l *link) relay(countIn, countOut func(uint64)) {
+// run carries bytes both ways until both sides have finished or one failed, and
+// returns with both connections closed.
+func (r *relay) run(countIn, countOut func(uint64)) {
 	var wg sync.WaitGroup
-	wg.Go(func() { l.copyToServer(countIn) })
-	l.copyToClient(countOut)
+	wg.Go(func() { r.copyToServer(countIn) })
+	r.copyToClient(countOut)
 	wg.Wait()
-	l.end(nil)
+	r.end()
+}
+
+func (r *relay) end() { r.close(nil) }
+
+func (r *relay) from() *intake { return r.intake }
+
+func (r *relay) silence() (sent, received time.Duration, ok bool) {
+	tcp, is := r.server.(syscall.Conn)
+	if !is {
+		return 0, 0, false
+	}
+	return tcpSilence(tcp)
 }
 
 // copyToServer and copyToClient exist by name so that a dump of goroutines says
 // which direction each is stuck in.
-func (l *link) copyToServer(count func(uint64)) {
-	l.finish(l.server, transfer(l.server, l.client, l.said, count))
+func (r *relay) copyToServer(count func(uint64)) {
+	r.finish(r.server, transfer(r.server, r.client, r.said, count))
 }
-func (l *link) copyToClient(count func(uint64)) {
-	answered := l.answered
-	l.answered = nil
-	l.finish(l.client, transfer(l.client, l.server, answered, count))
+func (r *relay) copyToClient(count func(uint64)) {
+	answered := r.answered
+	r.answered = nil
+	r.finish(r.client, transfer(r.client, r.server, answered, count))
 }
 
 // finish passes on how one direction ended: its end as an end, which leaves the
 // other direction open, and a failure as a failure of both.
-func (l *link) finish(dst net.Conn, failed net.Conn) {
+func (r *relay) finish(dst net.Conn, failed net.Conn) {
 	if failed != nil {
-		l.end(failed)
+		r.close(failed)
 		return
 	}
 	half, ok := dst.(interface{ CloseWrite() error })
@@ -54,12 +79,12 @@ func (l *link) finish(dst net.Conn, failed net.Conn) {
 	_ = half.CloseWrite()
 }
 
-// end closes both sides; only the first call counts. The client goes first, so
+// close closes both sides; only the first call counts. The client goes first, so
 // that it sees an orderly end. If one side failed, the other sees what a direct
 // connection would show, a reset, and never takes half an answer for a whole one.
-func (l *link) end(failed net.Conn) {
-	l.once.Do(func() {
-		for _, conn := range []net.Conn{l.client, l.server} {
+func (r *relay) close(failed net.Conn) {
+	r.once.Do(func() {
+		for _, conn := range []net.Conn{r.client, r.server} {
 			if failed != nil && conn != failed {
 				reset(conn)
 			} else {

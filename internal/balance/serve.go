@@ -15,11 +15,16 @@ import (
 // it: one that is over sooner has no use for the four system calls.
 const untunedFor = 500 * time.Millisecond
 
+// Accepting is tried again after a while for lack of descriptors or memory: the first
+// time after shortestPause, and then after twice as long each time.
+const shortestPause, longestPause = 5 * time.Millisecond, time.Second
+
 // Run accepts clients on ln until ctx ends. It then closes ln, gives up dials,
 // lets open connections go on for DrainTimeout, closes them and returns nil,
 // all its goroutines ended. If ln is closed by somebody else it ends in the
 // same way with an error; no other failure to accept ends it. Several listeners
-// of one balancer, such as 127.0.0.1 and ::1, are one Run each.
+// of one balancer, such as 127.0.0.1 and ::1, are one Run each. On Linux a TCP
+// listener is taken over: to close it is up to Run alone.
 func (b *Balancer) Run(ctx context.Context, ln net.Listener) error {
 	if tcp, ok := ln.Addr().(*net.TCPAddr); ok {
 		addr := netip.AddrPortFrom(tcp.AddrPort().Addr().Unmap(), tcp.AddrPort().Port())
@@ -34,15 +39,43 @@ func (b *Balancer) Run(ctx context.Context, ln net.Listener) error {
 	var clients sync.WaitGroup
 	clients.Go(func() { b.move(dials) })
 	in := new(intake)
-	err := b.accept(ctx, ln, func(client net.Conn) {
-		clients.Go(func() { b.handle(dials, in, client) })
-	})
+	loops, err := b.takeOver(ln, in)
+	if err != nil {
+		b.cfg.Logger.Warn("clients cost more than they need to", "listener", ln.Addr(), "error", err)
+	}
+	if loops != nil {
+		err = b.runLoops(ctx, dials, loops, clients.Go)
+	} else {
+		err = b.accept(ctx, ln, func(client net.Conn) {
+			clients.Go(func() { b.handle(dials, in, client) })
+		})
+	}
 	ln.Close()
 	giveUp()
 	grace := time.AfterFunc(b.cfg.DrainTimeout, func() { b.endAll(in) })
 	defer grace.Stop()
 	clients.Wait()
 	return err
+}
+
+// runLoops has loops serve clients until ctx ends or one of them fails.
+func (b *Balancer) runLoops(ctx, dials context.Context, loops []*loop, start func(func())) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	failed := make(chan error, len(loops))
+	for _, l := range loops {
+		start(func() {
+			if err := l.run(ctx, dials, start); err != nil {
+				failed <- fmt.Errorf("balancer %q: %w", b.cfg.Name, err)
+			}
+		})
+	}
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-failed:
+		return err
+	}
 }
 
 // intake is what one listener has let in.
@@ -53,18 +86,18 @@ type intake struct {
 // endAll ends the links of an intake, and those that are about to be.
 func (b *Balancer) endAll(in *intake) {
 	in.over.Store(true)
-	var all []*link
+	var all []link
 	b.mu.Lock()
 	for _, s := range b.servers {
 		for l := range s.links {
-			if l.intake == in {
+			if l.from() == in {
 				all = append(all, l)
 			}
 		}
 	}
 	b.mu.Unlock()
 	for _, l := range all {
-		l.end(nil)
+		l.end()
 	}
 }
 
@@ -81,7 +114,6 @@ func (b *Balancer) setOwn(addr netip.AddrPort, listening bool) {
 // accept hands each client to handle. Lack of file descriptors or memory passes:
 // it waits and tries again.
 func (b *Balancer) accept(ctx context.Context, ln net.Listener, handle func(net.Conn)) error {
-	const shortest, longest = 5 * time.Millisecond, time.Second
 	var wait time.Duration
 	for {
 		client, err := ln.Accept()
@@ -99,42 +131,51 @@ func (b *Balancer) accept(ctx context.Context, ln net.Listener, handle func(net.
 		if wait == 0 {
 			b.cfg.Logger.Warn("cannot accept, trying again", "listener", ln.Addr(), "error", err)
 		}
-		wait = min(max(2*wait, shortest), longest)
+		wait = min(max(2*wait, shortestPause), longestPause)
 		pause(ctx, wait)
 	}
 }
 
-// handle serves one client: searches while dials lives, and then relays.
+// handle serves one client: reads what it says first, and serves it.
 func (b *Balancer) handle(dials context.Context, in *intake, client net.Conn) {
-	b.mu.Lock()
-	b.accepted++
-	b.mu.Unlock()
-	s, l, err := b.connect(dials, in, client)
-	if left := (clientLeft{}); errors.As(err, &left) {
-		client.Close()
+	b.accepted.Add(1)
+	said, err := readOpening(client, b.cfg.HelloTimeout)
+	if err != nil {
+		client.Close() // it left
 		return
 	}
+	b.serve(dials, caller{intake: in, conn: client, said: said})
+}
+
+// serve searches a server for a client while dials lives, and carries what they say.
+func (b *Balancer) serve(dials context.Context, c caller) {
+	s, r, err := b.connect(dials, c)
 	if err != nil {
 		if dials.Err() == nil {
-			b.mu.Lock()
-			b.failed++
-			b.mu.Unlock()
+			b.failed.Add(1)
 		}
-		b.cfg.Logger.Debug("client reset", "client", client.RemoteAddr(), "reason", err)
-		reset(client)
+		b.cfg.Logger.Debug("client reset", "client", c.conn.RemoteAddr(), "reason", err)
+		reset(c.conn)
 		return
 	}
-	defer b.release(s, l)
-	if in.over.Load() {
-		l.end(nil)
+	b.cfg.Logger.Debug("client joined", "client", c.conn.RemoteAddr(), "server", s.addr)
+	b.carry(s, r)
+}
+
+// carry does what is left to do for a client that is joined to a server.
+func (b *Balancer) carry(s *server, r *relay) {
+	defer b.release(s, r)
+	if r.intake.over.Load() {
+		r.end()
 	}
-	b.cfg.Logger.Debug("client joined", "client", client.RemoteAddr(), "server", s.addr)
 	tuning := time.AfterFunc(untunedFor, func() {
-		if err := tune(l.server, b.cfg.UserTimeout); err != nil {
+		if err := tune(r.server, b.cfg.UserTimeout); err != nil {
 			b.cfg.Logger.Debug("socket options", "server", s.addr, "error", err)
 		}
 	})
 	defer tuning.Stop()
-	l.relay(func(in uint64) { b.bytesIn.Add(in); s.bytesIn.Add(in) },
-		func(out uint64) { b.bytesOut.Add(out); s.bytesOut.Add(out) })
+	r.run(func(n uint64) { b.countIn(s, n) }, func(n uint64) { b.countOut(s, n) })
 }
+
+func (b *Balancer) countIn(s *server, n uint64)  { b.bytesIn.Add(n); s.bytesIn.Add(n) }
+func (b *Balancer) countOut(s *server, n uint64) { b.bytesOut.Add(n); s.bytesOut.Add(n) }

@@ -38,8 +38,8 @@ func (b *Balancer) Stats() Stats {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	out := Stats{
-		Accepted:     b.accepted,
-		Failed:       b.failed,
+		Accepted:     b.accepted.Load(),
+		Failed:       b.failed.Load(),
 		DialFailures: b.failures,
 		BytesIn:      b.bytesIn.Load(),
 		BytesOut:     b.bytesOut.Load(),

@@ -21,18 +21,22 @@ func tune(conn net.Conn, userTimeout time.Duration) error {
 	if err != nil {
 		return err
 	}
+	var tuned error
+	err = raw.Control(func(fd uintptr) { tuned = tuneSocket(int(fd), userTimeout) })
+	return errors.Join(tuned, err)
+}
+
+func tuneSocket(fd int, userTimeout time.Duration) error {
 	keepAlive := keepAlive(userTimeout)
 	var errs []error
-	set := func(fd uintptr, name string, level, option, value int) {
-		errs = append(errs, os.NewSyscallError("setsockopt "+name, unix.SetsockoptInt(int(fd), level, option, value)))
+	set := func(name string, level, option, value int) {
+		errs = append(errs, os.NewSyscallError("setsockopt "+name, unix.SetsockoptInt(fd, level, option, value)))
 	}
-	err = raw.Control(func(fd uintptr) {
-		set(fd, "TCP_USER_TIMEOUT", unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(userTimeout.Milliseconds()))
-		set(fd, "TCP_KEEPIDLE", unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(keepAlive.Idle.Seconds()))
-		set(fd, "TCP_KEEPINTVL", unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, int(keepAlive.Interval.Seconds()))
-		set(fd, "SO_KEEPALIVE", unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
-	})
-	return errors.Join(append(errs, err)...)
+	set("TCP_USER_TIMEOUT", unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(userTimeout.Milliseconds()))
+	set("TCP_KEEPIDLE", unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(keepAlive.Idle.Seconds()))
+	set("TCP_KEEPINTVL", unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, int(keepAlive.Interval.Seconds()))
+	set("SO_KEEPALIVE", unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
+	return errors.Join(errs...)
 }
 
 // tcpSilence asks the kernel, which notes the time of every segment with data.
@@ -41,11 +45,15 @@ func tcpSilence(conn syscall.Conn) (sent, received time.Duration, ok bool) {
 	if err != nil {
 		return 0, 0, false
 	}
-	var info *unix.TCPInfo
-	ctlErr := raw.Control(func(fd uintptr) {
-		info, err = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
-	})
-	if ctlErr != nil || err != nil {
+	if failed := raw.Control(func(fd uintptr) { sent, received, ok = socketSilence(int(fd)) }); failed != nil {
+		return 0, 0, false
+	}
+	return sent, received, ok
+}
+
+func socketSilence(fd int) (sent, received time.Duration, ok bool) {
+	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+	if err != nil {
 		return 0, 0, false
 	}
 	return time.Duration(info.Last_data_sent) * time.Millisecond, time.Duration(info.Last_data_recv) * time.Millisecond, true

@@ -76,7 +76,14 @@ func TestBenchBalancer(t *testing.T) {
 	routes := []route{{name: "direct", addr: addrs[0]}, b.haproxy(haproxy, addrs), b.muster(filepath.Join(bin, "muster-agent"), addrs)}
 
 	t.Run("connections", func(t *testing.T) {
-		compare("connections_per_second", "1/s", measure(t, routes[1:], connectRate))
+		cpu := make(map[string][]float64)
+		compare("connections_per_second", "1/s", measure(t, routes[1:], func(t *testing.T, r route) float64 {
+			before := usage(t, r)
+			rate, n := connectRate(t, r)
+			cpu[r.name] = append(cpu[r.name], float64((usage(t, r).CPU-before.CPU).Microseconds())/float64(n))
+			return rate
+		}))
+		compare("connection_cpu", "us", medians(cpu))
 	})
 	t.Run("bulk", func(t *testing.T) {
 		compare("bulk_throughput", "MiB/s", measure(t, routes, bulk))
@@ -84,11 +91,7 @@ func TestBenchBalancer(t *testing.T) {
 	t.Run("latency", func(t *testing.T) { latencies(t, routes) })
 	resident := make(map[string]float64)
 	for _, r := range routes[1:] {
-		u, err := r.proc.Usage()
-		if err != nil {
-			t.Fatal(err)
-		}
-		resident[r.name] = float64(u.RSS) / (1 << 20)
+		resident[r.name] = float64(usage(t, r).RSS) / (1 << 20)
 	}
 	compare("resident_after_load", "MiB", resident)
 }
@@ -102,12 +105,25 @@ func measure(t *testing.T, routes []route, run func(*testing.T, route) float64) 
 			all[r.name] = append(all[r.name], run(t, r))
 		}
 	}
+	return medians(all)
+}
+
+func medians(all map[string][]float64) map[string]float64 {
 	medians := make(map[string]float64)
 	for name, values := range all {
 		slices.Sort(values)
 		medians[name] = values[len(values)/2]
 	}
 	return medians
+}
+
+func usage(t *testing.T, r route) proc.Usage {
+	t.Helper()
+	u, err := r.proc.Usage()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
 }
 
 func compare(name, unit string, of map[string]float64) {
@@ -119,8 +135,9 @@ func compare(name, unit string, of map[string]float64) {
 	fmt.Printf("ratio %s %.2f\n", name, of["muster"]/of["haproxy"])
 }
 
-// connectRate opens connections, each with one exchange, as fast as it goes.
-func connectRate(t *testing.T, r route) float64 {
+// connectRate opens connections, each with one exchange, as fast as it goes: so many
+// a second, and so many in all.
+func connectRate(t *testing.T, r route) (rate float64, n int64) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), connectIn)
 	defer cancel()
@@ -143,7 +160,7 @@ func connectRate(t *testing.T, r route) float64 {
 	if n := failed.Load(); n > 0 {
 		t.Errorf("%s: %d connections failed", r.name, n)
 	}
-	return float64(done.Load()) / time.Since(began).Seconds()
+	return float64(done.Load()) / time.Since(began).Seconds(), done.Load()
 }
 
 func exchange(addr string, buf []byte) error {
