@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"sync"
@@ -61,6 +62,13 @@ type Options struct {
 	// Notify tells the service manager about the daemon's state, in the words
 	// of sd_notify(3). Nil means nobody is told.
 	Notify func(state string)
+	// Kept are the sockets that an earlier Run left by Keep. Balancers whose address one
+	// has listen there, and the others are closed.
+	Kept []net.Listener
+	// Keep leaves copies of the balancers' sockets, instead of those left before, with
+	// somebody who outlives the daemon. While it is started anew, clients that connect
+	// then wait and are not refused. Nil leaves none.
+	Keep func([]net.Listener) error
 	// Log receives the daemon's events.
 	Log *slog.Logger
 }
@@ -101,6 +109,9 @@ func New(cfg Config, opts Options) (*Node, error) {
 	}
 	if opts.Notify == nil {
 		opts.Notify = func(string) {}
+	}
+	if opts.Keep == nil {
+		opts.Keep = func([]net.Listener) error { return nil }
 	}
 	if cfg.Overlay != nil && opts.NewOverlay == nil {
 		return nil, fmt.Errorf("overlay: %s speaks no gossip; run muster-peer or take the section out", opts.Program)

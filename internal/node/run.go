@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"time"
 
@@ -58,13 +60,27 @@ func (n *Node) listen() (l *listeners, err error) {
 			return l, err
 		}
 	}
+	kept := make(map[string]net.Listener)
+	for _, ln := range n.opts.Kept {
+		kept[ln.Addr().String()] = ln
+	}
 	for _, s := range n.cfg.Services {
+		addr := s.Balance.String()
 		if s.Balance.IsZero() {
 			continue
 		}
-		if l.balance[s.Name], err = local.Listen(context.Background(), "tcp", s.Balance.String()); err != nil {
+		if ln := kept[addr]; ln != nil {
+			l.balance[s.Name] = ln
+			delete(kept, addr)
+			continue
+		}
+		if l.balance[s.Name], err = local.Listen(context.Background(), "tcp", addr); err != nil {
 			return l, fmt.Errorf("balance of %s: %w", s.Name, err)
 		}
+	}
+	closeAll(slices.Collect(maps.Values(kept)))
+	if err := n.opts.Keep(slices.Collect(maps.Values(l.balance))); err != nil {
+		n.log.Warn("clients will be refused while this program is started anew", "err", err)
 	}
 	return l, nil
 }

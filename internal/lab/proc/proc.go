@@ -58,6 +58,9 @@ type Spec struct {
 	// Stdin is the child's standard input. Nil means /dev/null. The caller
 	// keeps its own copy and closes it.
 	Stdin *os.File
+	// Files are what the child has open from descriptor 3 on. The caller keeps its
+	// own copies and closes them.
+	Files []*os.File
 	// Wrap turns the command line into the one to start, for example one that
 	// enters a network namespace first. It must exec the given command line
 	// rather than fork it: the process started is the one supervised. Nil

@@ -122,7 +122,7 @@ func (s *Supervisor) start(spec Spec) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	cmd := &exec.Cmd{Path: argv[0], Args: argv, Env: spec.Env, Dir: spec.Dir, SysProcAttr: attributes(spec)}
+	cmd := &exec.Cmd{Path: argv[0], Args: argv, Env: spec.Env, Dir: spec.Dir, ExtraFiles: spec.Files, SysProcAttr: attributes(spec)}
 	if spec.Stdin != nil {
 		cmd.Stdin = spec.Stdin
 	}
