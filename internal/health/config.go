@@ -30,9 +30,9 @@ type Config struct {
 
 	// Interval is the time between the starts of two checks, at most; it is
 	// shortened by up to a tenth, the same for all servers. Default 1 s. It bounds
-	// how long a change goes unseen. While every server is down it is a quarter of
+	// how long a change goes unseen. While every server is down it is an eighth of
 	// that, or as long as a probe that waits in vain: a node that is cut off has
-	// nothing else to wait for, and four connections a second are no load.
+	// nothing else to wait for, and eight connections a second are no load.
 	Interval time.Duration
 
 	// Timeout bounds the probe that decides, connection and TLS included.

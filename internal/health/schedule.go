@@ -52,7 +52,7 @@ func (c *Checker) interval() time.Duration {
 		}
 	}
 	if down > 0 && down == len(c.results) {
-		return jittered(c.cfg.Interval / 4)
+		return jittered(c.cfg.Interval / 8)
 	}
 	return jittered(c.cfg.Interval)
 }

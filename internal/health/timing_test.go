@@ -418,9 +418,9 @@ func TestReportsDoNotHastenChecksOfWhatIsDown(t *testing.T) {
 		}
 		synctest.Wait()
 		n.change(first, func(s *server) {
-			// Four a second, since it is the only server.
-			if got := s.dials - before; got < 39 || got > 46 {
-				t.Errorf("%d checks in 10 s, want 39 to 46", got)
+			// Eight a second, since it is the only server.
+			if got := s.dials - before; got < 79 || got > 91 {
+				t.Errorf("%d checks in 10 s, want 79 to 91", got)
 			}
 		})
 	})

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"syscall"
@@ -29,6 +30,9 @@ func TestMain(m *testing.M) {
 	if len(os.Args) < 2 || strings.HasPrefix(os.Args[1], "-test.") {
 		os.Exit(m.Run())
 	}
+	// Clients and servers share the machine with what is measured, where in earnest
+	// each has its own: they shall take as little of it as they can. See also curves.
+	debug.SetGCPercent(400)
 	err := fmt.Errorf("unknown verb %q", os.Args[1])
 	switch args := os.Args[2:]; os.Args[1] {
 	case netns.HoldVerb:
@@ -39,6 +43,10 @@ func TestMain(m *testing.M) {
 		err = serveMain(args)
 	case "clients":
 		err = clientsMain(args)
+	case "crowd":
+		err = crowdMain(args)
+	case "activated":
+		err = activatedMain(args)
 	}
 	fmt.Fprintln(os.Stderr, err)
 	os.Exit(1)
@@ -56,6 +64,7 @@ type world struct {
 	worker  *netns.Node
 	servers []*machine
 	running *proc.Process // muster-agent
+	manager *manager      // of the worker's services
 	clients *proc.Process
 	lasting int // connections that last
 }
@@ -103,6 +112,7 @@ func newWorld(t testing.TB, servers, lasting int) *world {
 		m.mode.Slice = w.addrs(w.servers[:3])
 		m.start()
 	}
+	w.manager = newManager(t, w.path("manager.sock"))
 	w.startAgent(w.config(w.addrs(w.servers[:3]), nil))
 	w.startClients()
 	return w
@@ -184,7 +194,16 @@ status: {socket: status}
 }
 
 func (w *world) startAgent(config string) {
-	w.running = w.start("agent", w.agent, w.worker, "--config", config)
+	w.t.Helper()
+	sockets := w.manager.sockets()
+	p, err := w.sup.Start(w.t.Context(), proc.Spec{
+		Name: "agent", Path: w.self, Args: []string{"activated", w.manager.path, strconv.Itoa(len(sockets)), w.agent, "--config", config},
+		Files: sockets, Wrap: w.worker.Wrap, LogFile: w.path("agent.log"),
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.running = p
 }
 
 func (w *world) startClients() {

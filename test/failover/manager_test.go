@@ -1,0 +1,98 @@
+package failover
+
+import (
+	"errors"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+)
+
+// manager stands for systemd as far as it keeps a service's sockets while the service
+// is started anew (sd_notify(3), FDSTORE).
+type manager struct {
+	path string
+
+	mu   sync.Mutex
+	kept []*os.File
+}
+
+func newManager(t testing.TB, path string) *manager {
+	t.Helper()
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &manager{path: path}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		m.serve(conn)
+	}()
+	t.Cleanup(func() {
+		conn.Close()
+		<-ended
+		m.forget()
+	})
+	return m
+}
+
+// serve does what services ask until conn is closed.
+func (m *manager) serve(conn *net.UnixConn) {
+	msg, rights := make([]byte, 4096), make([]byte, 1024)
+	for {
+		n, r, _, _, err := conn.ReadMsgUnix(msg, rights)
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		lines := strings.Split(string(msg[:n]), "\n")
+		switch lines[0] {
+		case "FDSTOREREMOVE=1":
+			m.forget()
+		case "FDSTORE=1":
+			m.keep(rights[:r])
+		}
+	}
+}
+
+func (m *manager) keep(rights []byte) {
+	messages, err := syscall.ParseSocketControlMessage(rights)
+	if err != nil {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, message := range messages {
+		fds, _ := syscall.ParseUnixRights(&message)
+		for _, fd := range fds {
+			m.kept = append(m.kept, os.NewFile(uintptr(fd), "kept"))
+		}
+	}
+}
+
+func (m *manager) forget() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, f := range m.kept {
+		f.Close()
+	}
+	m.kept = nil
+}
+
+// sockets returns what is kept now, for the service's next start. They stay the
+// manager's.
+func (m *manager) sockets() []*os.File {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return append([]*os.File(nil), m.kept...)
+}
+
+// activatedMain is the verb "activated": MANAGER-SOCKET SOCKETS PROGRAM ARGUMENT...
+// The program takes its place, with so many sockets from descriptor 3 on.
+func activatedMain(args []string) error {
+	env := append(os.Environ(), "NOTIFY_SOCKET="+args[0], "LISTEN_FDS="+args[1], "LISTEN_PID="+strconv.Itoa(os.Getpid()))
+	return syscall.Exec(args[2], args[2:], env)
+}
