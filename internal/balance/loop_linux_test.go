@@ -2,7 +2,9 @@ package balance_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -249,5 +251,79 @@ func TestLackOfDescriptorsPasses(t *testing.T) {
 	conn.SetDeadline(time.Now().Add(patience))
 	if _, err := io.ReadFull(conn, make([]byte, 2)); err != nil {
 		t.Errorf("not served when there were descriptors again: %v", err)
+	}
+}
+
+// Most of these are held by a loop, and few search for all.
+func TestClientsOfAnOutageAreServedWhenItIsOver(t *testing.T) {
+	const clients, quitters = 100, 30
+	server := newEcho(t, 0)
+	server.kill()
+	b := balance.New(balance.Config{ConnectTimeout: patience})
+	update(t, b, set(t, server.addr))
+	lb := start(t, b)
+	var conns []net.Conn
+	for i := range clients {
+		conn, err := net.Dial("tcp", lb)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		conn.SetDeadline(time.Now().Add(patience))
+		io.WriteString(conn, hello)
+		conns = append(conns, conn)
+		eventually(t, "accepted", func() bool { return b.Stats().Accepted == uint64(i+1) })
+	}
+	for _, conn := range conns[clients-quitters:] {
+		conn.Close()
+	}
+	server.restart()
+	for _, conn := range conns[:clients-quitters] {
+		if _, err := io.ReadFull(conn, make([]byte, 2)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := b.Stats()
+	if s.Failed != 0 || s.Active != clients-quitters || s.Servers[0].Total != clients-quitters {
+		t.Errorf("got %+v; want %d clients joined and none failed", s, clients-quitters)
+	}
+}
+
+func TestShutdownResetsClientsOfAnOutage(t *testing.T) {
+	server := newEcho(t, 0)
+	server.kill()
+	b := balance.New(balance.Config{ConnectTimeout: time.Hour, DrainTimeout: time.Hour})
+	update(t, b, set(t, server.addr))
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- b.Run(ctx, ln) }()
+	var conns []net.Conn
+	for range 40 {
+		conn, err := net.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		conn.SetDeadline(time.Now().Add(patience))
+		io.WriteString(conn, hello)
+		conns = append(conns, conn)
+	}
+	eventually(t, "accepted", func() bool { return b.Stats().Accepted == 40 })
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	for _, conn := range conns {
+		if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("got %v, want a reset", err)
+		}
+	}
+	if got := b.Stats().Failed; got != 0 {
+		t.Errorf("%d clients count as failed", got)
 	}
 }
