@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/muster-dev/muster/internal/lab/netns"
 	"github.com/muster-dev/muster/internal/lab/proc"
+	"github.com/muster-dev/muster/internal/node"
 	"github.com/muster-dev/muster/test/testca"
 )
 
@@ -211,11 +213,36 @@ func (w *world) startClients() {
 	w.settle(time.Minute)
 }
 
-// restartClients spreads the connections over all servers again.
+// restartClients spreads the connections over the first three servers again.
 func (w *world) restartClients() {
 	w.t.Helper()
 	w.stopClients()
+	w.balances(w.servers[:3])
 	w.startClients()
+}
+
+// balances waits until the agent balances over some servers before all others: a fault
+// of one that has no connection would show nothing.
+func (w *world) balances(over []*machine) {
+	w.t.Helper()
+	want := w.addrs(over)
+	var got []netip.AddrPort
+	for began := time.Now(); time.Since(began) < patience; time.Sleep(50 * time.Millisecond) {
+		report, err := node.Ask(w.t.Context(), node.Status{Socket: w.path("status")})
+		if err != nil || len(report.Services) != 1 {
+			continue
+		}
+		got = nil
+		for _, e := range report.Services[0].Serving {
+			got = append(got, e.Addr)
+		}
+		first := slices.Clone(got[:min(len(want), len(got))])
+		slices.SortFunc(first, netip.AddrPort.Compare)
+		if slices.Equal(first, want) {
+			return
+		}
+	}
+	w.t.Fatalf("the agent balances over %v and not over %v", got, want)
 }
 
 func (w *world) stopClients() {
