@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -80,7 +79,7 @@ exit codes: 0 nothing at or above --fail-on, 3 findings (with --ready-for: not r
 	}
 	o.addTo(cmd)
 	f := cmd.Flags()
-	f.StringVarP(&o.file, "filename", "f", "", "manifest `file` with the cluster and its instance groups, instead of --state")
+	f.StringVarP(&o.file, "filename", "f", "", "manifest `file` with the cluster and its instance groups, or - for standard input, instead of --state")
 	f.StringVar(&o.version, "kops-version", "", "the kOps `version` that configured the cluster, where the store does not say")
 	f.StringVarP(&o.output, "output", "o", "", "table, json, sarif or markdown")
 	f.StringVar(&o.failOn, "fail-on", string(audit.High), "the lowest `severity` that gives exit 3: critical, high, medium, low, info, or none")
@@ -94,7 +93,7 @@ exit codes: 0 nothing at or above --fail-on, 3 findings (with --ready-for: not r
 }
 
 // check reads what the flags say, before anything is looked at.
-func (o auditOptions) check() (accepted []audit.Acceptance, ready cluster.Release, err error) {
+func (o auditOptions) check(ctx context.Context, s streams) (accepted []audit.Acceptance, ready cluster.Release, err error) {
 	if err := checkOutput(o.output, "table", "json", "sarif", "markdown"); err != nil {
 		return nil, 0, err
 	}
@@ -117,7 +116,7 @@ func (o auditOptions) check() (accepted []audit.Acceptance, ready cluster.Releas
 		}
 	}
 	if o.accept != "" {
-		data, err := os.ReadFile(o.accept)
+		data, err := s.readFile(ctx, o.accept)
 		if err != nil {
 			return nil, 0, usagef("cannot read the accepted findings: %w", err)
 		}
@@ -132,7 +131,7 @@ func (o auditOptions) check() (accepted []audit.Acceptance, ready cluster.Releas
 const probesTimeout = 10 * time.Second
 
 func auditCluster(ctx context.Context, s streams, o auditOptions) error {
-	accepted, ready, err := o.check()
+	accepted, ready, err := o.check(ctx, s)
 	if err != nil {
 		return err
 	}

@@ -180,23 +180,6 @@ func noArgs(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// readSpecs reads and checks manifests.
-func readSpecs(files []string) ([]*cluster.Cluster, error) {
-	var specs []*cluster.Cluster
-	for _, f := range files {
-		data, err := os.ReadFile(f)
-		if err != nil {
-			return nil, usagef("cannot read the cluster's manifest: %w", err)
-		}
-		c, err := cluster.Parse(f, data)
-		if err != nil {
-			return nil, err
-		}
-		specs = append(specs, c)
-	}
-	return specs, nil
-}
-
 // hidden runs the lab's own processes.
 func hidden(args []string, errw io.Writer) (code int, ok bool) {
 	var err error

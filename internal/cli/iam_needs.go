@@ -119,7 +119,7 @@ exit codes: 0 held is what is needed, 3 something is wider, not needed or missin
 			if err != nil {
 				return err
 			}
-			held, err := readPolicy(args[0])
+			held, err := readPolicy(cmd.Context(), s, args[0])
 			if err != nil {
 				return err
 			}

@@ -77,11 +77,14 @@ func labUp(ctx context.Context, s streams, dir string, o labUpOptions) error {
 			return usagef("--%w", err)
 		}
 	}
-	specs, err := readSpecs([]string{o.file})
+	if o.file == stdinName {
+		return usagef("-f -: the lab reads its manifest once more in the background; write it to a file")
+	}
+	m, err := s.readManifest(ctx, o.file)
 	if err != nil {
 		return err
 	}
-	if o.overlay != "" && startOf(specs[0], o.topology) == cluster.None {
+	if o.overlay != "" && startOf(m.spec, o.topology) == cluster.None {
 		return usagef("--overlay %s: a lab that starts in none does not gossip; add --topology gossip", o.overlay)
 	}
 	kubernetes, err := o.api.find()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -67,21 +66,17 @@ With -f it reads a manifest alone and takes the cluster for what its spec says;
 			if err != nil {
 				return err
 			}
-			specs, err := readSpecs([]string{file})
+			m, err := s.readManifest(cmd.Context(), file)
 			if err != nil {
 				return err
 			}
-			manifest, err := os.ReadFile(file)
-			if err != nil {
-				return usagef("cannot read the cluster's manifest: %w", err)
-			}
-			problem := plan.FromSpec(specs[0], r, ask)
-			return o.answer(cmd.Context(), s, problem, plan.SpecFacts(specs[0].Name, manifest, r.String()))
+			problem := plan.FromSpec(m.spec, r, ask)
+			return o.answer(cmd.Context(), s, problem, plan.SpecFacts(m.spec.Name, m.data, r.String()))
 		},
 	}
 	cmd.AddCommand(newPlanCluster(s))
 	o.addTo(cmd)
-	cmd.Flags().StringVarP(&file, "filename", "f", "", "kOps `manifest` with a Cluster and its InstanceGroups")
+	cmd.Flags().StringVarP(&file, "filename", "f", "", "kOps `manifest` with a Cluster and its InstanceGroups, or - for standard input")
 	cmd.Flags().StringVar(&release, "kops-version", "1.35", "`release` of kOps that configured the cluster of the manifest")
 	return cmd
 }
@@ -265,7 +260,7 @@ func (o *planOptions) judge(ctx context.Context, s streams, f plan.File) error {
 
 // compare answers --diff.
 func (o *planOptions) compare(ctx context.Context, s streams, f plan.File) error {
-	data, err := os.ReadFile(o.diff)
+	data, err := s.readFile(ctx, o.diff)
 	if err != nil {
 		return usagef("--diff: %w", err)
 	}

@@ -272,7 +272,7 @@ func (o *reconcileOptions) carryOut(cmd *cobra.Command, s streams, d report.Dire
 	if err != nil {
 		return err
 	}
-	file, err := o.chosen(ctx, st)
+	file, err := o.chosen(ctx, s, st)
 	if err != nil {
 		return err
 	}
@@ -329,9 +329,9 @@ func (o *reconcileOptions) isDone(ctx context.Context, st store.Store, file plan
 }
 
 // chosen is the plan of --plan, or the one under way.
-func (o *reconcileOptions) chosen(ctx context.Context, st store.Store) (plan.File, error) {
+func (o *reconcileOptions) chosen(ctx context.Context, s streams, st store.Store) (plan.File, error) {
 	if o.plan != "" {
-		data, err := os.ReadFile(o.plan)
+		data, err := s.readFile(ctx, o.plan)
 		if err != nil {
 			return plan.File{}, usagef("--plan: %w", err)
 		}

@@ -67,7 +67,7 @@ It ends with a verdict and evidence, and exits 0 only if every rule held.
 	}
 	cmd.AddCommand(newRehearseCluster(s))
 	o.addTo(cmd)
-	cmd.Flags().StringSliceVarP(&o.files, "filename", "f", nil, "kOps `manifest` with Cluster and InstanceGroups; further files may follow as arguments")
+	cmd.Flags().StringSliceVarP(&o.files, "filename", "f", nil, "kOps `manifest` with Cluster and InstanceGroups, or - for standard input; further files may follow as arguments")
 	return cmd
 }
 
@@ -135,23 +135,23 @@ func rehearseManifests(ctx context.Context, s streams, o rehearseOptions) error 
 	if err != nil {
 		return usageError{err}
 	}
-	specs, err := readSpecs(o.files)
+	manifests, err := s.readManifests(ctx, o.files...)
 	if err != nil {
 		return err
 	}
 	var subjects []subject
-	for i, spec := range specs {
-		subjects = append(subjects, subject{from: o.files[i], spec: spec})
+	for _, m := range manifests {
+		subjects = append(subjects, subject{from: m.name, spec: m.spec})
 	}
 	if o.plan != "" {
-		if len(specs) != 1 {
-			return usagef("--plan %s is for one cluster, and there are %d manifests", o.plan, len(specs))
+		if len(manifests) != 1 {
+			return usagef("--plan %s is for one cluster, and there are %d manifests", o.plan, len(manifests))
 		}
-		file, err := o.readPlan(ctx, specs[0].Name)
+		file, err := o.readPlan(ctx, s, manifests[0].spec.Name)
 		if err != nil {
 			return err
 		}
-		if err := o.sameManifest(file); err != nil {
+		if err := o.sameManifest(file, manifests[0].data); err != nil {
 			return err
 		}
 		subjects[0].plan, to = &file.Plan, file.Problem.To
@@ -226,8 +226,8 @@ func runRehearse(ctx context.Context, s streams, o rehearseOptions, to cluster.T
 }
 
 // readPlan reads the plan of a cluster that is to be rehearsed.
-func (o *rehearseOptions) readPlan(ctx context.Context, name string) (plan.File, error) {
-	data, err := os.ReadFile(o.plan)
+func (o *rehearseOptions) readPlan(ctx context.Context, s streams, name string) (plan.File, error) {
+	data, err := s.readFile(ctx, o.plan)
 	if err != nil {
 		return plan.File{}, usagef("--plan: %w", err)
 	}
@@ -247,11 +247,7 @@ func (o *rehearseOptions) readPlan(ctx context.Context, name string) (plan.File,
 // sameManifest refuses a plan that was made from a manifest alone and not from
 // this one. One that was made from a cluster has the state store's words, which
 // a file need not repeat byte by byte.
-func (o *rehearseOptions) sameManifest(f plan.File) error {
-	manifest, err := os.ReadFile(o.files[0])
-	if err != nil {
-		return usagef("cannot read the cluster's manifest: %w", err)
-	}
+func (o *rehearseOptions) sameManifest(f plan.File, manifest []byte) error {
 	isSpec := func(f plan.Fact) bool { return f.What == plan.SpecFact }
 	now := plan.SpecFacts(f.Problem.Cluster, manifest, "")
 	if len(f.Observed) != len(now) {
