@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -156,7 +157,7 @@ func auditCluster(ctx context.Context, s streams, o auditOptions) error {
 	if ready != 0 {
 		return errors.Join(reportReady(s, audit.ReadyFor(in, r, ready), o.output), unseen)
 	}
-	if err := printAudit(s, r, o.output); err != nil {
+	if err := printAudit(s, r, o); err != nil {
 		return err
 	}
 	if unseen != nil {
@@ -168,8 +169,8 @@ func auditCluster(ctx context.Context, s streams, o auditOptions) error {
 	return nil
 }
 
-func printAudit(s streams, r audit.Report, output string) error {
-	switch output {
+func printAudit(s streams, r audit.Report, o auditOptions) error {
+	switch o.output {
 	case "json":
 		return printJSON(s, r)
 	case "sarif":
@@ -183,12 +184,15 @@ func printAudit(s streams, r audit.Report, output string) error {
 		_, err := fmt.Fprint(s.out, audit.Markdown(r))
 		return err
 	default:
-		return auditTable(s, r)
+		return auditTable(s, r, o)
 	}
 }
 
 // auditTable shows the verdicts first, then findings, then what was not seen.
-func auditTable(s streams, r audit.Report) error {
+func auditTable(s streams, r audit.Report, o auditOptions) error {
+	var page bytes.Buffer
+	out := s.out
+	s.out = &page
 	fmt.Fprintf(s.out, "%s   %s   kOps %s   %s\n", r.Cluster, r.Topology, cmp.Or(r.KopsVersion, "unknown"), r.Cloud)
 	fmt.Fprintf(s.out, "\nWOULD A NEW NODE JOIN?   %s\n", joinSummary(r))
 	tab := tabwriter.NewWriter(s.out, 0, 8, 2, ' ', 0)
@@ -219,10 +223,31 @@ func auditTable(s streams, r audit.Report) error {
 			fmt.Fprintln(s.out, "  "+u)
 		}
 	}
-	if len(r.Findings) > 0 {
-		fmt.Fprintf(s.out, "\nnext: muster explain %s\n", r.Findings[0].ID)
+	if next := afterAudit(r, o); len(next) > 0 {
+		fmt.Fprintf(s.out, "\nnext: %s\n", strings.Join(next, ", "))
 	}
-	return nil
+	_, err := page.WriteTo(out)
+	return err
+}
+
+// afterAudit is what to type next: what is worst in more words, then the way out of
+// gossip, unless something that is broken goes first.
+func afterAudit(r audit.Report, o auditOptions) (next []string) {
+	blocked := false
+	for i, f := range r.Findings {
+		if i == 0 {
+			next = append(next, "muster explain "+f.ID)
+		}
+		blocked = blocked || f.Severity == audit.Critical
+	}
+	if !blocked && (r.Topology == cluster.Gossip || r.Topology == cluster.Hybrid) {
+		of := "cluster " + o.again()
+		if o.file != "" {
+			of = "-f " + o.file
+		}
+		next = append(next, "muster plan "+of+" --to none")
+	}
+	return next
 }
 
 // joinSummary is the verdict on one line: the worst, and whose it is.
@@ -248,7 +273,7 @@ func joinSummary(r audit.Report) string {
 		parts = append(parts, "yes, in every group")
 	}
 	if lost > 0 {
-		parts = append(parts, fmt.Sprintf("%d live nodes would not come back from a reboot", lost))
+		parts = append(parts, counted(lost, "live node", "live nodes")+" would not come back from a reboot")
 	}
 	return strings.Join(parts, "; ")
 }

@@ -24,6 +24,7 @@ type planOptions struct {
 	createBalancer bool
 	maxAway        int
 	output         string
+	of             string // how another command is told of the same cluster
 
 	explain string
 	whyNot  string
@@ -70,6 +71,7 @@ With -f it reads a manifest alone and takes the cluster for what its spec says;
 			if err != nil {
 				return err
 			}
+			o.of = "-f " + file
 			problem := plan.FromSpec(m.spec, r, ask)
 			return o.answer(cmd.Context(), s, problem, plan.SpecFacts(m.spec.Name, m.data, r.String()))
 		},
@@ -206,7 +208,7 @@ func (o *planOptions) write(s streams, f plan.File, story []string) error {
 	}
 	fmt.Fprintf(s.err, "muster: wrote %s\n", path)
 	if (format == "yaml" || format == "json") && f.Problem.To != cluster.Gossip && len(f.Steps) > 0 {
-		next := "muster rehearse, with the same cluster and --plan " + path
+		next := "muster rehearse " + o.of + " --plan " + path
 		if f.Problem.Via == plan.Lab {
 			next = "muster reconcile lab --plan " + path + ", with the same --dir as muster lab up"
 		}

@@ -104,7 +104,7 @@ func (f *runFlags) again() string {
 	if f.dir != "" {
 		return "--dir " + f.dir
 	}
-	return f.name
+	return f.stateFlags.again()
 }
 
 // reconcileOptions are the flags of what carries something out.

@@ -150,7 +150,7 @@ func (o *reportOptions) migration(ctx context.Context, s streams) (report.Migrat
 	}
 	switch {
 	case errors.Is(err, reconcile.ErrNoRun), o.run != "" && errors.Is(err, store.ErrNotFound):
-		return report.Migration{}, usagef("%s has no such run to report in %s; muster reconcile cluster %s --plan FILE begins one", o.name, o.state, o.name)
+		return report.Migration{}, usagef("%s has no such run to report in %s; muster reconcile cluster %s --plan FILE begins one", o.name, o.state, o.again())
 	case err != nil:
 		return report.Migration{}, err
 	}
