@@ -52,7 +52,7 @@ what concerns the cloud alone is passed over with a look at every node.
 cluster itself, and rehearses the plan for what it sees.
 
 It ends with a verdict and evidence, and exits 0 only if every rule held.
-` + faultHelp() + "\n" + exitCodes,
+` + faultHelp("--fault KIND disturbs the cluster while the first worker is on its way:") + "\n" + exitCodes,
 		Example: `  muster rehearse -f cluster.yaml --to none
   muster rehearse -f cluster.yaml --plan plan.yaml
   muster rehearse -f cluster.yaml --overlay both
@@ -88,9 +88,10 @@ func (o *rehearseOptions) addTo(cmd *cobra.Command) {
 
 const overlayUsage = "what nodes gossip over: native, weave, kops-memberlist or both (default: native, or what the spec's gossipConfig says)"
 
-func faultHelp() string {
+// faultHelp lists the kinds of faults below a heading.
+func faultHelp(heading string) string {
 	var b strings.Builder
-	b.WriteString("\n--fault KIND disturbs the cluster while the first worker is on its way:\n")
+	b.WriteString("\n" + heading + "\n")
 	for _, k := range rehearse.FaultKinds() {
 		fmt.Fprintf(&b, "  %-22s %s\n", k[0], k[1])
 	}
@@ -335,7 +336,7 @@ func workDir(dir string) (base string, keep bool, err error) {
 		return "", true, usagef("--dir %s: %d characters; a lab keeps Unix sockets in it, which need a path of at most 50", base, len(base))
 	}
 	if entries, err := os.ReadDir(base); err == nil && len(entries) > 0 {
-		return "", true, usagef("--dir %s is not empty", base)
+		return "", true, usagef("--dir %s is not empty; name a directory that is, or is not there yet", base)
 	}
 	return base, true, os.MkdirAll(base, 0o755)
 }

@@ -42,7 +42,7 @@ many nodes as minSize says.
 
   muster rehearse cluster atlas.k8s.local --state s3://kops-state --to none
   muster rehearse cluster atlas.k8s.local --state s3://kops-state --plan plan.yaml
-` + faultHelp() + "\n" + exitCodes,
+` + faultHelp("--fault KIND disturbs the cluster while the first worker is on its way:") + "\n" + exitCodes,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := flags.cluster(cmd, args); err != nil {
 				return err
