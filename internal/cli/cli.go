@@ -182,6 +182,12 @@ way. It touches no cluster.
 	return root
 }
 
+// choices are what a shell offers for a flag's value.
+func choices(cmd *cobra.Command, flag string, values ...string) {
+	// It fails only for a flag that is not there, which a test would see.
+	_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
+}
+
 // newVersion is what people type before they find --version.
 func newVersion(s streams) *cobra.Command {
 	return &cobra.Command{

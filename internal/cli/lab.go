@@ -56,6 +56,8 @@ func newLabUp(s streams, dir *string) *cobra.Command {
 	f.StringVarP(&o.file, "filename", "f", "", "kOps `manifest`")
 	f.StringVar(&o.topology, "topology", "", "gossip or none (default: what the manifest says)")
 	f.StringVar(&o.overlay, "overlay", "", overlayUsage)
+	choices(cmd, "topology", string(cluster.Gossip), string(cluster.None))
+	choices(cmd, "overlay", overlays...)
 	f.BoolVar(&o.netns, "netns", false, "give each node a network namespace and its own /etc/hosts (Linux, root)")
 	o.api.addTo(f)
 	return cmd
@@ -262,6 +264,7 @@ func newLabFault(s streams, dir *string) *cobra.Command {
 			}
 			return rehearse.CheckFault(args[0])
 		},
+		ValidArgs: faultNames(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			what, err := labctl.Client{Dir: *dir}.Fault(cmd.Context(), args[0], node)
 			if err != nil {

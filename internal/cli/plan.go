@@ -95,6 +95,9 @@ func (o *planOptions) addTo(cmd *cobra.Command) {
 	f.StringVar(&o.explain, "explain", "", "show one `step` in full, by number or name")
 	f.StringVar(&o.whyNot, "why-not", "", "check an `order` of your own, and show where it loses a node")
 	f.StringVar(&o.diff, "diff", "", "show how the plan differs from the one in `file`")
+	choices(cmd, "to", string(cluster.Hybrid), string(cluster.None), string(cluster.Gossip))
+	choices(cmd, "via", string(plan.Kops), string(plan.Terraform), string(plan.Lab))
+	choices(cmd, "endpoints", string(plan.Balancer), string(plan.Addresses))
 }
 
 const endpointsUsage = "what workers boot with: load-balancer, or list (the control plane's addresses behind the worker's own balancer)"

@@ -81,12 +81,26 @@ func (o *rehearseOptions) addTo(cmd *cobra.Command) {
 	f.StringVar(&o.fault, "fault", "", "`kind` of fault to inject half-way")
 	f.BoolVar(&o.netns, "netns", false, "give each node a network namespace and its own /etc/hosts (Linux, root)")
 	o.api.addTo(f)
+	choices(cmd, "to", string(cluster.Hybrid), string(cluster.None))
+	choices(cmd, "endpoints", string(plan.Balancer), string(plan.Addresses))
+	choices(cmd, "overlay", overlays...)
+	choices(cmd, "fault", faultNames()...)
 	f.StringVarP(&o.output, "output", "o", "", "json: end with one JSON object on standard output")
 	f.StringVar(&o.dir, "dir", "", "keep logs, configurations and samples in this `directory` (default: a temporary one, removed)")
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "every gate gets a line")
 }
 
 const overlayUsage = "what nodes gossip over: native, weave, kops-memberlist or both (default: native, or what the spec's gossipConfig says)"
+
+// overlays are what --overlay takes.
+var overlays = []string{string(lab.Native), string(lab.Weave), string(lab.KopsMemberlist), string(lab.Both)}
+
+func faultNames() (names []string) {
+	for _, k := range rehearse.FaultKinds() {
+		names = append(names, k[0])
+	}
+	return names
+}
 
 // faultHelp lists the kinds of faults below a heading.
 func faultHelp(heading string) string {
