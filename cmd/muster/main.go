@@ -1,4 +1,5 @@
-// Command muster is the operator's program: it rehearses, and runs labs.
+// Command muster is the operator's program: it looks at clusters, plans and rehearses
+// their way off gossip, and carries it out.
 package main
 
 import (

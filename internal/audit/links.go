@@ -87,6 +87,8 @@ func (c *chain) seeds() {
 			return
 		}
 		c.add(LinkEndpoints, Broken, "no control-plane instance runs that could be a seed")
+	case n == 1:
+		c.add(LinkEndpoints, Holds, "gossip: 1 control-plane instance as a seed")
 	default:
 		c.add(LinkEndpoints, Holds, "gossip: %d control-plane instances as seeds", n)
 	}

@@ -1,11 +1,11 @@
 package cli
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -80,7 +80,7 @@ exit codes: 0 nothing at or above --fail-on, 3 findings (with --ready-for: not r
 	}
 	o.addTo(cmd)
 	f := cmd.Flags()
-	f.StringVarP(&o.file, "filename", "f", "", "manifest `file` with the cluster and its instance groups, instead of --state")
+	f.StringVarP(&o.file, "filename", "f", "", "manifest `file` with the cluster and its instance groups, or - for standard input, instead of --state")
 	f.StringVar(&o.version, "kops-version", "", "the kOps `version` that configured the cluster, where the store does not say")
 	f.StringVarP(&o.output, "output", "o", "", "table, json, sarif or markdown")
 	f.StringVar(&o.failOn, "fail-on", string(audit.High), "the lowest `severity` that gives exit 3: critical, high, medium, low, info, or none")
@@ -94,7 +94,7 @@ exit codes: 0 nothing at or above --fail-on, 3 findings (with --ready-for: not r
 }
 
 // check reads what the flags say, before anything is looked at.
-func (o auditOptions) check() (accepted []audit.Acceptance, ready cluster.Release, err error) {
+func (o auditOptions) check(ctx context.Context, s streams) (accepted []audit.Acceptance, ready cluster.Release, err error) {
 	if err := checkOutput(o.output, "table", "json", "sarif", "markdown"); err != nil {
 		return nil, 0, err
 	}
@@ -117,7 +117,7 @@ func (o auditOptions) check() (accepted []audit.Acceptance, ready cluster.Releas
 		}
 	}
 	if o.accept != "" {
-		data, err := os.ReadFile(o.accept)
+		data, err := s.readFile(ctx, o.accept)
 		if err != nil {
 			return nil, 0, usagef("cannot read the accepted findings: %w", err)
 		}
@@ -132,7 +132,7 @@ func (o auditOptions) check() (accepted []audit.Acceptance, ready cluster.Releas
 const probesTimeout = 10 * time.Second
 
 func auditCluster(ctx context.Context, s streams, o auditOptions) error {
-	accepted, ready, err := o.check()
+	accepted, ready, err := o.check(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -157,7 +157,7 @@ func auditCluster(ctx context.Context, s streams, o auditOptions) error {
 	if ready != 0 {
 		return errors.Join(reportReady(s, audit.ReadyFor(in, r, ready), o.output), unseen)
 	}
-	if err := printAudit(s, r, o.output); err != nil {
+	if err := printAudit(s, r, o); err != nil {
 		return err
 	}
 	if unseen != nil {
@@ -169,8 +169,8 @@ func auditCluster(ctx context.Context, s streams, o auditOptions) error {
 	return nil
 }
 
-func printAudit(s streams, r audit.Report, output string) error {
-	switch output {
+func printAudit(s streams, r audit.Report, o auditOptions) error {
+	switch o.output {
 	case "json":
 		return printJSON(s, r)
 	case "sarif":
@@ -184,12 +184,15 @@ func printAudit(s streams, r audit.Report, output string) error {
 		_, err := fmt.Fprint(s.out, audit.Markdown(r))
 		return err
 	default:
-		return auditTable(s, r)
+		return auditTable(s, r, o)
 	}
 }
 
 // auditTable shows the verdicts first, then findings, then what was not seen.
-func auditTable(s streams, r audit.Report) error {
+func auditTable(s streams, r audit.Report, o auditOptions) error {
+	var page bytes.Buffer
+	out := s.out
+	s.out = &page
 	fmt.Fprintf(s.out, "%s   %s   kOps %s   %s\n", r.Cluster, r.Topology, cmp.Or(r.KopsVersion, "unknown"), r.Cloud)
 	fmt.Fprintf(s.out, "\nWOULD A NEW NODE JOIN?   %s\n", joinSummary(r))
 	tab := tabwriter.NewWriter(s.out, 0, 8, 2, ' ', 0)
@@ -220,10 +223,31 @@ func auditTable(s streams, r audit.Report) error {
 			fmt.Fprintln(s.out, "  "+u)
 		}
 	}
-	if len(r.Findings) > 0 {
-		fmt.Fprintf(s.out, "\nnext: muster explain %s\n", r.Findings[0].ID)
+	if next := afterAudit(r, o); len(next) > 0 {
+		fmt.Fprintf(s.out, "\nnext: %s\n", strings.Join(next, ", "))
 	}
-	return nil
+	_, err := page.WriteTo(out)
+	return err
+}
+
+// afterAudit is what to type next: what is worst in more words, then the way out of
+// gossip, unless something that is broken goes first.
+func afterAudit(r audit.Report, o auditOptions) (next []string) {
+	blocked := false
+	for i, f := range r.Findings {
+		if i == 0 {
+			next = append(next, "muster explain "+f.ID)
+		}
+		blocked = blocked || f.Severity == audit.Critical
+	}
+	if !blocked && (r.Topology == cluster.Gossip || r.Topology == cluster.Hybrid) {
+		of := "cluster " + o.again()
+		if o.file != "" {
+			of = "-f " + o.file
+		}
+		next = append(next, "muster plan "+of+" --to none")
+	}
+	return next
 }
 
 // joinSummary is the verdict on one line: the worst, and whose it is.
@@ -249,7 +273,7 @@ func joinSummary(r audit.Report) string {
 		parts = append(parts, "yes, in every group")
 	}
 	if lost > 0 {
-		parts = append(parts, fmt.Sprintf("%d live nodes would not come back from a reboot", lost))
+		parts = append(parts, counted(lost, "live node", "live nodes")+" would not come back from a reboot")
 	}
 	return strings.Join(parts, "; ")
 }

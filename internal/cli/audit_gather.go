@@ -5,13 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/muster-dev/muster/internal/audit"
 	"github.com/muster-dev/muster/internal/audit/workload"
 	"github.com/muster-dev/muster/internal/cloud"
-	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/kubeapi"
 )
 
@@ -22,7 +20,7 @@ const cloudTimeout = 2 * time.Minute
 // there could not be looked at: the audit goes on without, and ends in failure.
 func gatherAudit(ctx context.Context, s streams, o auditOptions) (in audit.Input, unseen, err error) {
 	if o.file != "" {
-		return gatherManifest(o)
+		return gatherManifest(ctx, s, o)
 	}
 	var api *kubeapi.Client
 	if o.kube != (kubeapi.Config{}) { // a kubeconfig that is wrong is said before anything is asked
@@ -60,18 +58,15 @@ func gatherStore(ctx context.Context, s streams, o auditOptions) (in audit.Input
 	return in, nil
 }
 
-func gatherManifest(o auditOptions) (in audit.Input, unseen, err error) {
-	data, err := os.ReadFile(o.file)
+func gatherManifest(ctx context.Context, s streams, o auditOptions) (in audit.Input, unseen, err error) {
+	m, err := s.readManifest(ctx, o.file)
 	if err != nil {
-		return in, nil, usagef("cannot read the cluster's manifest: %w", err)
-	}
-	if in.Spec, err = cluster.Parse(o.file, data); err != nil {
 		return in, nil, err
 	}
-	if in.Manifest, err = audit.ReadManifest(data); err != nil {
-		return in, nil, usagef("%s: %w", o.file, err)
+	if in.Manifest, err = audit.ReadManifest(m.data); err != nil {
+		return in, nil, usagef("%s: %w", m.name, err)
 	}
-	in.Version = o.version
+	in.Spec, in.Version = m.spec, o.version
 	return in, nil, nil
 }
 

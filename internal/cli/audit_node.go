@@ -145,6 +145,10 @@ func programTable(s streams, r node.Report) error {
 }
 
 func newExplain(s streams) *cobra.Command {
+	var ids []string
+	for _, r := range audit.Rules() {
+		ids = append(ids, r.ID)
+	}
 	return &cobra.Command{
 		Use:   "explain [ID]",
 		Short: "Say what a finding means and what to do, or list all findings",
@@ -154,6 +158,7 @@ func newExplain(s streams) *cobra.Command {
 			}
 			return nil
 		},
+		ValidArgs: ids,
 		RunE: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				tab := tabwriter.NewWriter(s.out, 0, 8, 2, ' ', 0)

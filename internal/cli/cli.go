@@ -74,9 +74,19 @@ func Main(args []string, in io.Reader, out, errw io.Writer) int {
 	// A reader that goes away, such as head, is an error to report and not a
 	// sudden end that would leave a lab's directory behind.
 	signal.Ignore(syscall.SIGPIPE)
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), interrupts()...)
 	defer stop()
 	return Run(ctx, streams{in, out, errw}, args)
+}
+
+// interrupts are the signals that end a command in order. A terminal that goes away,
+// as at the end of an ssh connection, is one, unless nohup or the like said otherwise.
+func interrupts() []os.Signal {
+	all := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) {
+		all = append(all, syscall.SIGHUP)
+	}
+	return all
 }
 
 // Run runs one command until it is done or ctx ends.
@@ -168,8 +178,27 @@ way. It touches no cluster.
 	})
 	root.AddCommand(newPlan(s), newReconcile(s), newJournal(s), newRehearse(s), newLab(s), newInit(s), newToken(s), newGossip(s), newIAM(s), newDescribe(s), newAudit(s), newExplain(s),
 		newGet(s), newEdit(s), newReplace(s), newCreate(s), newValidate(s), newExport(s), newInstall(s), newUninstall(s))
-	root.AddCommand(newReport(s), newProbe(s))
+	root.AddCommand(newReport(s), newProbe(s), newVersion(s))
 	return root
+}
+
+// choices are what a shell offers for a flag's value.
+func choices(cmd *cobra.Command, flag string, values ...string) {
+	// It fails only for a flag that is not there, which a test would see.
+	_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
+}
+
+// newVersion is what people type before they find --version.
+func newVersion(s streams) *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version of muster",
+		Args:  noArgs,
+		RunE: func(*cobra.Command, []string) error {
+			_, err := fmt.Fprintln(s.out, "muster", daemon.Version())
+			return err
+		},
+	}
 }
 
 // noArgs refuses arguments in one line.
@@ -178,23 +207,6 @@ func noArgs(cmd *cobra.Command, args []string) error {
 		return usagef("%s takes no argument %q; see %s --help", cmd.CommandPath(), args[0], cmd.CommandPath())
 	}
 	return nil
-}
-
-// readSpecs reads and checks manifests.
-func readSpecs(files []string) ([]*cluster.Cluster, error) {
-	var specs []*cluster.Cluster
-	for _, f := range files {
-		data, err := os.ReadFile(f)
-		if err != nil {
-			return nil, usagef("cannot read the cluster's manifest: %w", err)
-		}
-		c, err := cluster.Parse(f, data)
-		if err != nil {
-			return nil, err
-		}
-		specs = append(specs, c)
-	}
-	return specs, nil
 }
 
 // hidden runs the lab's own processes.

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -67,7 +68,11 @@ AWS_ENDPOINT_URL, S3_ENDPOINT, HCLOUD_TOKEN and so on.
 				enc.SetIndent("", "  ")
 				return enc.Encode(d)
 			}
-			return d.Draw(s.out)
+			if err := d.Draw(s.out); err != nil || d.Deadline == "" {
+				return err
+			}
+			_, err = fmt.Fprintf(s.out, "\nnext: muster audit cluster %[1]s, muster plan cluster %[1]s --to none\n", flags.again())
+			return err
 		},
 	}
 	flags.addTo(cmd)

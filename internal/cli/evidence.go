@@ -51,7 +51,8 @@ func (p *printer) verdict(r report.Rehearsal) {
 // figures shows what was measured on each worker and path.
 func (p *printer) figures(r report.Rehearsal) {
 	fmt.Fprintln(p.out, "\nWORKERS")
-	tab := tabwriter.NewWriter(p.out, 0, 8, 2, ' ', 0)
+	var table strings.Builder
+	tab := tabwriter.NewWriter(&table, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(tab, "  worker\tpath\tsent\tfailed\tlongest gap\tgossip before\tafter")
 	for _, w := range r.PerNode {
 		name, before, after := w.Name, gossipLeft(w.GossipBefore), gossipLeft(w.GossipAfter)
@@ -61,6 +62,10 @@ func (p *printer) figures(r report.Rehearsal) {
 		}
 	}
 	tab.Flush()
+	// Blanks at a line's end are a line of their own on a narrow terminal.
+	for line := range strings.Lines(table.String()) {
+		fmt.Fprintln(p.out, strings.TrimRight(line, " \n"))
+	}
 }
 
 func gap(d time.Duration) string {

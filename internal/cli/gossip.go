@@ -63,7 +63,7 @@ func (o *gossipFlags) register(cmd *cobra.Command) {
 	f.StringVar(&o.overlay, "overlay", "", "weave, kops-memberlist or both (default: by port, 3998 and 3999 are weave, 3993 and 4000 kops-memberlist; without a port as the spec says, else weave); OVERLAY=HOST:PORT says it for one address")
 	f.StringVar(&o.cluster, "cluster", "", "`name` of the cluster; other names in the overlay are shown as not accepted (default: from the spec, else $KOPS_CLUSTER_NAME)")
 	f.StringSliceVar(&o.networks, "network", nil, "`CIDR` that the cluster's addresses lie in; may be repeated (default: from the spec, else private networks)")
-	f.StringVarP(&o.file, "filename", "f", "", "kOps `manifest` to take the cluster, its networks and its gossipConfig from")
+	f.StringVarP(&o.file, "filename", "f", "", "kOps `manifest` to take the cluster, its networks and its gossipConfig from, or - for standard input")
 	f.StringVar(&o.secretFile, "secret-file", "", "`file` with the secret of the weave overlay, mode 0600 (default: from the spec, else empty, as with kOps)")
 	f.StringSliceVar(&o.at, "at", nil, "`HOST[:PORT]` of a peer to connect through; may be repeated")
 	f.DurationVar(&o.timeout, "timeout", 20*time.Second, "how long a peer may take to tell everything, and a write to arrive")
@@ -92,7 +92,7 @@ func (o *gossipFlags) scene(ctx context.Context, s streams, at []string) (gossip
 	if o.timeout <= 0 || o.timeout > time.Hour {
 		return sc, usagef("--timeout %v; want more than 0 and at most 1h", o.timeout)
 	}
-	spec, err := o.spec()
+	spec, err := o.spec(ctx, s)
 	if err != nil {
 		return sc, err
 	}
@@ -149,15 +149,12 @@ func (o *gossipFlags) lasting(ctx context.Context, s streams, at []string) (goss
 	return sc, err
 }
 
-func (o *gossipFlags) spec() (*cluster.Cluster, error) {
+func (o *gossipFlags) spec(ctx context.Context, s streams) (*cluster.Cluster, error) {
 	if o.file == "" {
 		return nil, nil
 	}
-	specs, err := readSpecs([]string{o.file})
-	if err != nil {
-		return nil, err
-	}
-	return specs[0], nil
+	m, err := s.readManifest(ctx, o.file)
+	return m.spec, err
 }
 
 func (o *gossipFlags) expect(spec *cluster.Cluster) (gossip.Expect, error) {

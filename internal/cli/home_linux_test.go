@@ -40,8 +40,8 @@ func muster(t *testing.T, program string, args ...string) string {
 	return string(out)
 }
 
-// startDaemon starts a node program and returns what stops it: SIGTERM, after
-// which it has two seconds and must exit 0.
+// startDaemon starts a node program and returns what stops it: SIGHUP, which does
+// not, and then SIGTERM, after which it has two seconds and must exit 0.
 func startDaemon(t *testing.T, program, config string) (stop func()) {
 	t.Helper()
 	var log bytes.Buffer
@@ -58,6 +58,10 @@ func startDaemon(t *testing.T, program, config string) (stop func()) {
 			return
 		}
 		stopped = true
+		// A terminal that goes away is no reason to stop.
+		if err := cmd.Process.Signal(syscall.SIGHUP); err != nil {
+			t.Errorf("%s: %v", program, err)
+		}
 		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 			t.Errorf("%s: %v", program, err)
 		}

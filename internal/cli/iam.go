@@ -1,9 +1,9 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
-	"os"
 
 	"github.com/spf13/cobra"
 
@@ -25,12 +25,12 @@ credentials. A file holds one policy as AWS prints it, or what
 }
 
 // readPolicy reads one policy document.
-func readPolicy(file string) ([]iam.Policy, error) {
-	data, err := os.ReadFile(file)
+func readPolicy(ctx context.Context, s streams, file string) ([]iam.Policy, error) {
+	data, err := s.readFile(ctx, file)
 	if err != nil {
 		return nil, usagef("cannot read the policy: %w", err)
 	}
-	p, err := iam.Parse(file, data)
+	p, err := iam.Parse(nameOf(file), data)
 	if err != nil {
 		return nil, err
 	}
@@ -38,11 +38,11 @@ func readPolicy(file string) ([]iam.Policy, error) {
 }
 
 // readTwo reads the two policies that a command compares.
-func readTwo(files []string) (first, second []iam.Policy, err error) {
-	if first, err = readPolicy(files[0]); err != nil {
+func readTwo(ctx context.Context, s streams, files []string) (first, second []iam.Policy, err error) {
+	if first, err = readPolicy(ctx, s, files[0]); err != nil {
 		return nil, nil, err
 	}
-	second, err = readPolicy(files[1])
+	second, err = readPolicy(ctx, s, files[1])
 	return first, second, err
 }
 
@@ -96,11 +96,11 @@ It never says subset when that is wrong. Denials count on both sides, and so do
 several statements that cover one only together.`,
 		Example: "  muster iam prove new.json old.json",
 		Args:    twoFiles("NEW", "OLD"),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkOutput(output, "json"); err != nil {
 				return err
 			}
-			newer, older, err := readTwo(args)
+			newer, older, err := readTwo(cmd.Context(), s, args)
 			if err != nil {
 				return err
 			}
@@ -152,11 +152,11 @@ that shows it.
 
 exit codes: 0 they allow the same, 3 they differ, 1 that cannot be decided`,
 		Args: twoFiles("A", "B"),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkOutput(output, "json"); err != nil {
 				return err
 			}
-			first, second, err := readTwo(args)
+			first, second, err := readTwo(cmd.Context(), s, args)
 			if err != nil {
 				return err
 			}

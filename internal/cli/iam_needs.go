@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -30,14 +31,21 @@ func (o *termsOptions) add(cmd *cobra.Command, formats string) {
 	f.StringVar(&o.role, "role", "node", "whose permissions: `node or control-plane`")
 	f.StringVar(&o.topology, "topology", "", "gossip, hybrid or none: `how` the cluster finds its API")
 	f.StringVar(&o.release, "kops-version", "", "the kOps `version` that configured the nodes, such as 1.36")
-	f.StringVar(&o.name, "name", "", "the cluster's `name`")
-	f.StringVar(&o.state, "state", "", "the state store's `URL`, such as s3://kops-state")
+	f.StringVar(&o.name, "name", "", "the cluster's `name` (KOPS_CLUSTER_NAME)")
+	f.StringVar(&o.state, "state", "", "the state store's `URL`, such as s3://kops-state (KOPS_STATE_STORE)")
 	f.StringVar(&o.backups, "backups", "", "where etcd's backups are, as a `URL` (default: the state store)")
 	f.StringVar(&o.partition, "partition", "", "AWS `partition`, such as aws or aws-us-gov")
 	f.StringVar(&o.region, "region", "", "AWS `region`")
 	f.BoolVar(&o.registry, "registry", false, "nodes pull from the account's own registry (spec.iam.allowContainerRegistry)")
 	f.BoolVar(&o.accounts, "service-accounts", false, "add-ons have roles of their own (spec.iam.useServiceAccountExternalPermissions)")
 	f.StringVarP(&o.output, "output", "o", "", formats)
+}
+
+// fromEnvironment fills in the cluster where one has to be named. A policy in a file
+// is of any cluster unless the flags say otherwise.
+func (o *termsOptions) fromEnvironment() {
+	o.name = cmp.Or(o.name, os.Getenv("KOPS_CLUSTER_NAME"))
+	o.state = cmp.Or(o.state, os.Getenv("KOPS_STATE_STORE"))
 }
 
 // terms reads the flags.
@@ -103,6 +111,9 @@ version that the state store has, or those of the flags.
 exit codes: 0 held is what is needed, 3 something is wider, not needed or missing`,
 		Example: "  muster iam audit nodes.json --topology hybrid --kops-version 1.36\n  muster iam audit masters.json --role control-plane --topology none --kops-version 1.36 -o json",
 		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				o.fromEnvironment()
+			}
 			if len(args) > 1 || len(args) == 0 && (o.name == "" || o.state == "") {
 				return usagef("%s wants one file with a policy, or --name and --state of a cluster; see %s --help", cmd.CommandPath(), cmd.CommandPath())
 			}
@@ -119,7 +130,7 @@ exit codes: 0 held is what is needed, 3 something is wider, not needed or missin
 			if err != nil {
 				return err
 			}
-			held, err := readPolicy(args[0])
+			held, err := readPolicy(cmd.Context(), s, args[0])
 			if err != nil {
 				return err
 			}
@@ -172,7 +183,7 @@ kOps's role, each statement with who asks it and why. It changes nothing.`,
 			if err := checkOutput(o.output, "json", "terraform"); err != nil {
 				return err
 			}
-			if o.name == "" || o.state == "" {
+			if o.fromEnvironment(); o.name == "" || o.state == "" {
 				return usagef("--name and --state are missing: a policy that names neither would hold for any cluster")
 			}
 			if o.partition == "" {

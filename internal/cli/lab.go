@@ -56,6 +56,8 @@ func newLabUp(s streams, dir *string) *cobra.Command {
 	f.StringVarP(&o.file, "filename", "f", "", "kOps `manifest`")
 	f.StringVar(&o.topology, "topology", "", "gossip or none (default: what the manifest says)")
 	f.StringVar(&o.overlay, "overlay", "", overlayUsage)
+	choices(cmd, "topology", string(cluster.Gossip), string(cluster.None))
+	choices(cmd, "overlay", overlays...)
 	f.BoolVar(&o.netns, "netns", false, "give each node a network namespace and its own /etc/hosts (Linux, root)")
 	o.api.addTo(f)
 	return cmd
@@ -77,11 +79,14 @@ func labUp(ctx context.Context, s streams, dir string, o labUpOptions) error {
 			return usagef("--%w", err)
 		}
 	}
-	specs, err := readSpecs([]string{o.file})
+	if o.file == stdinName {
+		return usagef("-f -: the lab reads its manifest once more in the background; write it to a file")
+	}
+	m, err := s.readManifest(ctx, o.file)
 	if err != nil {
 		return err
 	}
-	if o.overlay != "" && startOf(specs[0], o.topology) == cluster.None {
+	if o.overlay != "" && startOf(m.spec, o.topology) == cluster.None {
 		return usagef("--overlay %s: a lab that starts in none does not gossip; add --topology gossip", o.overlay)
 	}
 	kubernetes, err := o.api.find()
@@ -109,7 +114,7 @@ func labUp(ctx context.Context, s streams, dir string, o labUpOptions) error {
 	if err != nil {
 		return err
 	}
-	log, err := os.Create(filepath.Join(base, "lab.log"))
+	log, err := os.Create(filepath.Join(base, labLog))
 	if err != nil {
 		return err
 	}
@@ -123,7 +128,7 @@ func labUp(ctx context.Context, s streams, dir string, o labUpOptions) error {
 		return err
 	}
 	if err := awaitLab(ctx, base, supervisor); err != nil {
-		return fmt.Errorf("%w; see %s", err, log.Name())
+		return fmt.Errorf("%w: %s; see %s", err, lastLine(log.Name()), log.Name())
 	}
 	if err := labStatus(ctx, s, base, ""); err != nil {
 		return err
@@ -153,17 +158,35 @@ func newLabDir(dir string) (string, error) {
 	if len(base) > 50 {
 		return "", usagef("--dir %s: %d characters; a lab keeps Unix sockets in it, which need a path of at most 50", base, len(base))
 	}
+	if err := os.MkdirAll(base, 0o755); err != nil {
+		return "", usagef("--dir: %w", err)
+	}
 	entries, err := os.ReadDir(base)
-	if err == nil && len(entries) > 0 {
-		ours := slices.ContainsFunc(entries, func(e os.DirEntry) bool { return e.Name() == "lab.log" })
-		if !ours {
-			return "", usagef("--dir %s is not empty and holds no lab", base)
+	if err != nil {
+		return "", usagef("--dir: %w", err)
+	}
+	remains := []string{filepath.Base(labctl.SocketPath(base)), "lab", labLog, labStore}
+	for _, e := range entries {
+		if !slices.Contains(remains, e.Name()) {
+			return "", usagef("--dir %s is not empty, and %s in it is nothing of a lab's; name a directory that is", base, e.Name())
 		}
-		if err := os.RemoveAll(base); err != nil {
+	}
+	for _, e := range entries {
+		if err := os.RemoveAll(filepath.Join(base, e.Name())); err != nil {
 			return "", err
 		}
 	}
-	return base, os.MkdirAll(base, 0o755)
+	return base, nil
+}
+
+// labLog is where what runs in the background says what it does.
+const labLog = "lab.log"
+
+// lastLine is the last line of a log, which says why it ends.
+func lastLine(file string) string {
+	data, _ := os.ReadFile(file) // where there is none, nothing more can be said
+	lines := strings.Split(strings.TrimSpace(string(data)), "\n")
+	return lines[len(lines)-1]
 }
 
 // awaitLab waits until the lab answers or its supervisor gives up.
@@ -234,13 +257,14 @@ func newLabFault(s streams, dir *string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "fault KIND",
 		Short: "Disturb the lab",
-		Long:  "Fault does to the lab what the world may do to a cluster, and mends it after a while.\n" + faultHelp(),
+		Long:  "Fault does to the lab what the world may do to a cluster, and mends it after a while.\n" + faultHelp("KIND is one of:"),
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return usagef("want one kind of fault; see muster lab fault --help")
 			}
 			return rehearse.CheckFault(args[0])
 		},
+		ValidArgs: faultNames(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			what, err := labctl.Client{Dir: *dir}.Fault(cmd.Context(), args[0], node)
 			if err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -25,6 +24,7 @@ type planOptions struct {
 	createBalancer bool
 	maxAway        int
 	output         string
+	of             string // how another command is told of the same cluster
 
 	explain string
 	whyNot  string
@@ -67,21 +67,18 @@ With -f it reads a manifest alone and takes the cluster for what its spec says;
 			if err != nil {
 				return err
 			}
-			specs, err := readSpecs([]string{file})
+			m, err := s.readManifest(cmd.Context(), file)
 			if err != nil {
 				return err
 			}
-			manifest, err := os.ReadFile(file)
-			if err != nil {
-				return usagef("cannot read the cluster's manifest: %w", err)
-			}
-			problem := plan.FromSpec(specs[0], r, ask)
-			return o.answer(cmd.Context(), s, problem, plan.SpecFacts(specs[0].Name, manifest, r.String()))
+			o.of = "-f " + file
+			problem := plan.FromSpec(m.spec, r, ask)
+			return o.answer(cmd.Context(), s, problem, plan.SpecFacts(m.spec.Name, m.data, r.String()))
 		},
 	}
 	cmd.AddCommand(newPlanCluster(s))
 	o.addTo(cmd)
-	cmd.Flags().StringVarP(&file, "filename", "f", "", "kOps `manifest` with a Cluster and its InstanceGroups")
+	cmd.Flags().StringVarP(&file, "filename", "f", "", "kOps `manifest` with a Cluster and its InstanceGroups, or - for standard input")
 	cmd.Flags().StringVar(&release, "kops-version", "1.35", "`release` of kOps that configured the cluster of the manifest")
 	return cmd
 }
@@ -98,6 +95,9 @@ func (o *planOptions) addTo(cmd *cobra.Command) {
 	f.StringVar(&o.explain, "explain", "", "show one `step` in full, by number or name")
 	f.StringVar(&o.whyNot, "why-not", "", "check an `order` of your own, and show where it loses a node")
 	f.StringVar(&o.diff, "diff", "", "show how the plan differs from the one in `file`")
+	choices(cmd, "to", string(cluster.Hybrid), string(cluster.None), string(cluster.Gossip))
+	choices(cmd, "via", string(plan.Kops), string(plan.Terraform), string(plan.Lab))
+	choices(cmd, "endpoints", string(plan.Balancer), string(plan.Addresses))
 }
 
 const endpointsUsage = "what workers boot with: load-balancer, or list (the control plane's addresses behind the worker's own balancer)"
@@ -211,7 +211,7 @@ func (o *planOptions) write(s streams, f plan.File, story []string) error {
 	}
 	fmt.Fprintf(s.err, "muster: wrote %s\n", path)
 	if (format == "yaml" || format == "json") && f.Problem.To != cluster.Gossip && len(f.Steps) > 0 {
-		next := "muster rehearse, with the same cluster and --plan " + path
+		next := "muster rehearse " + o.of + " --plan " + path
 		if f.Problem.Via == plan.Lab {
 			next = "muster reconcile lab --plan " + path + ", with the same --dir as muster lab up"
 		}
@@ -265,7 +265,7 @@ func (o *planOptions) judge(ctx context.Context, s streams, f plan.File) error {
 
 // compare answers --diff.
 func (o *planOptions) compare(ctx context.Context, s streams, f plan.File) error {
-	data, err := os.ReadFile(o.diff)
+	data, err := s.readFile(ctx, o.diff)
 	if err != nil {
 		return usagef("--diff: %w", err)
 	}

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -87,8 +86,8 @@ func (p proposal) carryOut(ctx context.Context, s streams, yes bool) (settled bo
 		return true, nil
 	}
 	p.show(s.out)
-	if !consent(s, yes) {
-		return false, nil
+	if agreed, err := consent(ctx, s, yes); !agreed || err != nil {
+		return false, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
@@ -106,17 +105,21 @@ func (p proposal) carryOut(ctx context.Context, s streams, yes bool) (settled bo
 }
 
 // consent asks on a terminal; elsewhere --yes is the only way.
-func consent(s streams, yes bool) bool {
+func consent(ctx context.Context, s streams, yes bool) (bool, error) {
 	if yes {
-		return true
+		return true, nil
 	}
 	if in, ok := s.in.(*os.File); ok && isTerminal(in) {
 		fmt.Fprint(s.err, "write this? [y/N] ")
-		line, err := bufio.NewReader(in).ReadString('\n')
+		line, err := readLine(ctx, in)
+		if ctx.Err() != nil {
+			fmt.Fprintln(s.err, "\nnothing written")
+			return false, ctx.Err()
+		}
 		if answer := strings.ToLower(strings.TrimSpace(line)); err == nil && (answer == "y" || answer == "yes") {
-			return true
+			return true, nil
 		}
 	}
 	fmt.Fprintln(s.err, "nothing written; repeat with --yes to write it")
-	return false
+	return false, nil
 }

@@ -115,7 +115,11 @@ func (o *reconcileOptions) preview(ctx context.Context, s streams, cfg reconcile
 	case o.shadow:
 		fmt.Fprintln(s.out, "\ngates were asked; nothing was changed")
 	default:
-		fmt.Fprintln(s.out, "\nnothing was changed; add --yes")
+		fmt.Fprintln(s.out)
+		for _, err := range o.missing {
+			fmt.Fprintf(s.out, "missing   %v\n", err)
+		}
+		fmt.Fprintln(s.out, "nothing was changed; add --yes")
 	}
 	return nil
 }

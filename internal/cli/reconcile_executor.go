@@ -117,7 +117,7 @@ func (o *reconcileOptions) equip(ctx context.Context, cfg *reconcile.Config, st 
 	r := reality{flags: o.executorFlags, state: o.state, store: st, spec: seen.Spec, before: cfg.Plan.KopsVersion(), provider: provider, problem: cfg.Plan.Problem, dry: !o.yes || o.shadow}
 	if via == plan.Terraform {
 		cfg.Executor = byhand.New(byhand.Config{Problem: cfg.Plan.Problem, Look: r.look, TargetDir: o.targetDir, Confirmed: o.confirmed, Within: o.apply, Every: o.interval})
-	} else if cfg.Executor, err = r.kops(ctx); err != nil {
+	} else if cfg.Executor, o.missing, err = r.kops(ctx); err != nil {
 		return err
 	}
 	if !r.dry {
@@ -164,15 +164,14 @@ func (r reality) via() kubeapi.Config {
 }
 
 // kops makes the executor that works with the operator's kops. A dry run does
-// without what only acting needs.
-func (r reality) kops(ctx context.Context) (*bykops.Executor, error) {
+// without what only acting needs, and says what of it is missing.
+func (r reality) kops(ctx context.Context) (_ *bykops.Executor, missing []error, err error) {
 	cfg := bykops.Config{
 		Problem: r.problem, Store: r.store, Provider: r.provider, Overlay: bykops.Gossip{Spec: r.spec, Via: r.via()},
 		JoinWithin: r.flags.join, DrainWithin: r.flags.drain, Poll: r.flags.interval,
 	}
-	var err error
-	if cfg.Kops, err = bykops.FindKops(ctx, r.flags.kops, r.state, cluster.Release136); err != nil && !r.dry {
-		return nil, usageError{err}
+	if cfg.Kops, err = bykops.FindKops(ctx, r.flags.kops, r.state, cluster.Release136); err != nil {
+		missing = append(missing, usageError{err})
 	}
 	if r.flags.kopsBefore != "" {
 		release, err := cluster.ParseRelease(cmp.Or(r.before, cluster.Release135.String()))
@@ -180,28 +179,29 @@ func (r reality) kops(ctx context.Context) (*bykops.Executor, error) {
 			cfg.Before, err = bykops.FindKops(ctx, r.flags.kopsBefore, r.state, release)
 		}
 		if err != nil {
-			return nil, usagef("--kops-before: %w", err)
+			return nil, nil, usagef("--kops-before: %w", err)
 		}
 	}
-	client, err := r.client()
-	switch {
-	case err == nil:
+	if client, err := r.client(); err != nil {
+		missing = append(missing, err)
+	} else {
 		cfg.Kube = client
-	case !r.dry:
-		return nil, err
+	}
+	if len(missing) > 0 && !r.dry {
+		return nil, nil, missing[0]
 	}
 	if r.spec.Cloud == cluster.AWS {
 		operator, err := aws.NewOperator(ctx, aws.Config{Cluster: r.spec.Name, Region: cloudopen.Region(r.spec)})
 		if err != nil {
-			return nil, usageError{err}
+			return nil, nil, usageError{err}
 		}
 		cfg.Machines, cfg.Infrastructure = operator, operator
 	}
 	executor, err := bykops.New(cfg)
 	if err != nil {
-		return nil, usageError{err}
+		return nil, nil, usageError{err}
 	}
-	return executor, nil
+	return executor, missing, nil
 }
 
 func (r reality) client() (kubernetes.Interface, error) {

@@ -39,7 +39,7 @@ func (o *reconcileOptions) onwards(d report.Direction) string {
 	case o.dir != "":
 		return "muster reconcile lab " + o.again() + " --yes"
 	default:
-		return "muster reconcile cluster " + o.name + " --yes"
+		return "muster reconcile cluster " + o.again() + " --yes"
 	}
 }
 

@@ -52,7 +52,7 @@ what concerns the cloud alone is passed over with a look at every node.
 cluster itself, and rehearses the plan for what it sees.
 
 It ends with a verdict and evidence, and exits 0 only if every rule held.
-` + faultHelp() + "\n" + exitCodes,
+` + faultHelp("--fault KIND disturbs the cluster while the first worker is on its way:") + "\n" + exitCodes,
 		Example: `  muster rehearse -f cluster.yaml --to none
   muster rehearse -f cluster.yaml --plan plan.yaml
   muster rehearse -f cluster.yaml --overlay both
@@ -67,7 +67,7 @@ It ends with a verdict and evidence, and exits 0 only if every rule held.
 	}
 	cmd.AddCommand(newRehearseCluster(s))
 	o.addTo(cmd)
-	cmd.Flags().StringSliceVarP(&o.files, "filename", "f", nil, "kOps `manifest` with Cluster and InstanceGroups; further files may follow as arguments")
+	cmd.Flags().StringSliceVarP(&o.files, "filename", "f", nil, "kOps `manifest` with Cluster and InstanceGroups, or - for standard input; further files may follow as arguments")
 	return cmd
 }
 
@@ -81,6 +81,10 @@ func (o *rehearseOptions) addTo(cmd *cobra.Command) {
 	f.StringVar(&o.fault, "fault", "", "`kind` of fault to inject half-way")
 	f.BoolVar(&o.netns, "netns", false, "give each node a network namespace and its own /etc/hosts (Linux, root)")
 	o.api.addTo(f)
+	choices(cmd, "to", string(cluster.Hybrid), string(cluster.None))
+	choices(cmd, "endpoints", string(plan.Balancer), string(plan.Addresses))
+	choices(cmd, "overlay", overlays...)
+	choices(cmd, "fault", faultNames()...)
 	f.StringVarP(&o.output, "output", "o", "", "json: end with one JSON object on standard output")
 	f.StringVar(&o.dir, "dir", "", "keep logs, configurations and samples in this `directory` (default: a temporary one, removed)")
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "every gate gets a line")
@@ -88,9 +92,20 @@ func (o *rehearseOptions) addTo(cmd *cobra.Command) {
 
 const overlayUsage = "what nodes gossip over: native, weave, kops-memberlist or both (default: native, or what the spec's gossipConfig says)"
 
-func faultHelp() string {
+// overlays are what --overlay takes.
+var overlays = []string{string(lab.Native), string(lab.Weave), string(lab.KopsMemberlist), string(lab.Both)}
+
+func faultNames() (names []string) {
+	for _, k := range rehearse.FaultKinds() {
+		names = append(names, k[0])
+	}
+	return names
+}
+
+// faultHelp lists the kinds of faults below a heading.
+func faultHelp(heading string) string {
 	var b strings.Builder
-	b.WriteString("\n--fault KIND disturbs the cluster while the first worker is on its way:\n")
+	b.WriteString("\n" + heading + "\n")
 	for _, k := range rehearse.FaultKinds() {
 		fmt.Fprintf(&b, "  %-22s %s\n", k[0], k[1])
 	}
@@ -135,23 +150,23 @@ func rehearseManifests(ctx context.Context, s streams, o rehearseOptions) error 
 	if err != nil {
 		return usageError{err}
 	}
-	specs, err := readSpecs(o.files)
+	manifests, err := s.readManifests(ctx, o.files...)
 	if err != nil {
 		return err
 	}
 	var subjects []subject
-	for i, spec := range specs {
-		subjects = append(subjects, subject{from: o.files[i], spec: spec})
+	for _, m := range manifests {
+		subjects = append(subjects, subject{from: m.name, spec: m.spec})
 	}
 	if o.plan != "" {
-		if len(specs) != 1 {
-			return usagef("--plan %s is for one cluster, and there are %d manifests", o.plan, len(specs))
+		if len(manifests) != 1 {
+			return usagef("--plan %s is for one cluster, and there are %d manifests", o.plan, len(manifests))
 		}
-		file, err := o.readPlan(ctx, specs[0].Name)
+		file, err := o.readPlan(ctx, s, manifests[0].spec.Name)
 		if err != nil {
 			return err
 		}
-		if err := o.sameManifest(file); err != nil {
+		if err := o.sameManifest(file, manifests[0].data); err != nil {
 			return err
 		}
 		subjects[0].plan, to = &file.Plan, file.Problem.To
@@ -226,8 +241,8 @@ func runRehearse(ctx context.Context, s streams, o rehearseOptions, to cluster.T
 }
 
 // readPlan reads the plan of a cluster that is to be rehearsed.
-func (o *rehearseOptions) readPlan(ctx context.Context, name string) (plan.File, error) {
-	data, err := os.ReadFile(o.plan)
+func (o *rehearseOptions) readPlan(ctx context.Context, s streams, name string) (plan.File, error) {
+	data, err := s.readFile(ctx, o.plan)
 	if err != nil {
 		return plan.File{}, usagef("--plan: %w", err)
 	}
@@ -247,11 +262,7 @@ func (o *rehearseOptions) readPlan(ctx context.Context, name string) (plan.File,
 // sameManifest refuses a plan that was made from a manifest alone and not from
 // this one. One that was made from a cluster has the state store's words, which
 // a file need not repeat byte by byte.
-func (o *rehearseOptions) sameManifest(f plan.File) error {
-	manifest, err := os.ReadFile(o.files[0])
-	if err != nil {
-		return usagef("cannot read the cluster's manifest: %w", err)
-	}
+func (o *rehearseOptions) sameManifest(f plan.File, manifest []byte) error {
 	isSpec := func(f plan.Fact) bool { return f.What == plan.SpecFact }
 	now := plan.SpecFacts(f.Problem.Cluster, manifest, "")
 	if len(f.Observed) != len(now) {
@@ -339,7 +350,7 @@ func workDir(dir string) (base string, keep bool, err error) {
 		return "", true, usagef("--dir %s: %d characters; a lab keeps Unix sockets in it, which need a path of at most 50", base, len(base))
 	}
 	if entries, err := os.ReadDir(base); err == nil && len(entries) > 0 {
-		return "", true, usagef("--dir %s is not empty", base)
+		return "", true, usagef("--dir %s is not empty; name a directory that is, or is not there yet", base)
 	}
 	return base, true, os.MkdirAll(base, 0o755)
 }

@@ -42,7 +42,7 @@ many nodes as minSize says.
 
   muster rehearse cluster atlas.k8s.local --state s3://kops-state --to none
   muster rehearse cluster atlas.k8s.local --state s3://kops-state --plan plan.yaml
-` + faultHelp() + "\n" + exitCodes,
+` + faultHelp("--fault KIND disturbs the cluster while the first worker is on its way:") + "\n" + exitCodes,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := flags.cluster(cmd, args); err != nil {
 				return err
@@ -73,7 +73,7 @@ func rehearseCluster(ctx context.Context, s streams, o rehearseOptions, flags st
 	if err != nil {
 		return err
 	}
-	chosen, err := o.choose(ctx, problem, facts)
+	chosen, err := o.choose(ctx, s, problem, facts)
 	if err != nil {
 		return err
 	}
@@ -95,11 +95,11 @@ func rehearseCluster(ctx context.Context, s streams, o rehearseOptions, flags st
 
 // choose returns the plan to rehearse: the one that --plan names, if the cluster
 // still is what it was made from, or the one that is found.
-func (o *rehearseOptions) choose(ctx context.Context, problem plan.Problem, facts []plan.Fact) (plan.Plan, error) {
+func (o *rehearseOptions) choose(ctx context.Context, s streams, problem plan.Problem, facts []plan.Fact) (plan.Plan, error) {
 	if o.plan == "" {
 		return plan.Find(ctx, problem)
 	}
-	file, err := o.readPlan(ctx, problem.Cluster)
+	file, err := o.readPlan(ctx, s, problem.Cluster)
 	if err != nil {
 		return file.Plan, err
 	}

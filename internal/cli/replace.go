@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"path"
 
 	"github.com/spf13/cobra"
@@ -71,7 +69,7 @@ func (d manifestDoc) cluster() string {
 }
 
 func runReplace(ctx context.Context, s streams, o replaceOptions) error {
-	docs, err := readDocuments(s, o.files)
+	docs, err := readDocuments(ctx, s, o.files)
 	if err != nil {
 		return err
 	}
@@ -123,22 +121,14 @@ func inFile(err error, st store.Store, docs []manifestDoc) error {
 	return err
 }
 
-func readDocuments(s streams, files []string) ([]manifestDoc, error) {
+func readDocuments(ctx context.Context, s streams, files []string) ([]manifestDoc, error) {
 	if len(files) == 0 {
 		return nil, usagef("no manifest; give one with -f")
 	}
 	var docs []manifestDoc
 	for _, name := range files {
-		in := s.in
-		if name != "-" {
-			f, err := os.Open(name)
-			if err != nil {
-				return nil, usagef("cannot read the manifest: %w", err)
-			}
-			defer f.Close()
-			in = f
-		}
-		data, err := io.ReadAll(io.LimitReader(in, spec.MaxSize+1))
+		data, err := s.readFile(ctx, name)
+		name = nameOf(name)
 		switch {
 		case err != nil:
 			return nil, usagef("cannot read the manifest: %w", err)

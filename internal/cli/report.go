@@ -150,7 +150,7 @@ func (o *reportOptions) migration(ctx context.Context, s streams) (report.Migrat
 	}
 	switch {
 	case errors.Is(err, reconcile.ErrNoRun), o.run != "" && errors.Is(err, store.ErrNotFound):
-		return report.Migration{}, usagef("%s has no such run to report in %s; muster reconcile cluster %s --plan FILE begins one", o.name, o.state, o.name)
+		return report.Migration{}, usagef("%s has no such run to report in %s; muster reconcile cluster %s --plan FILE begins one", o.name, o.state, o.again())
 	case err != nil:
 		return report.Migration{}, err
 	}
@@ -207,11 +207,11 @@ and 2 if file, signature or keys cannot be read.`,
 			}
 			return nil
 		},
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			if (key == "") == (signers == "") {
 				return usagef("whom to trust? give --key FILE or --allowed-signers FILE")
 			}
-			return verifyReport(s, args[0], signature, key, signers)
+			return verifyReport(cmd.Context(), s, args[0], signature, key, signers)
 		},
 	}
 	f := cmd.Flags()
@@ -221,15 +221,15 @@ and 2 if file, signature or keys cannot be read.`,
 	return cmd
 }
 
-func verifyReport(s streams, file, signature, key, signers string) error {
+func verifyReport(ctx context.Context, s streams, file, signature, key, signers string) error {
 	if signature == "" {
 		signature = file + ".sig"
 	}
-	data, err := os.ReadFile(file)
+	data, err := s.readFile(ctx, file)
 	if err != nil {
 		return usagef("%w", err)
 	}
-	sig, err := os.ReadFile(signature)
+	sig, err := s.readFile(ctx, signature)
 	if err != nil {
 		return usagef("%w; a report that was not signed cannot be verified", err)
 	}

@@ -54,6 +54,14 @@ func (f *stateFlags) cluster(cmd *cobra.Command, args []string) error {
 	return f.needName()
 }
 
+// again is how to say the same cluster in another command.
+func (f *stateFlags) again() string {
+	if f.state == os.Getenv("KOPS_STATE_STORE") {
+		return f.name
+	}
+	return f.name + " --state " + f.state
+}
+
 func (f *stateFlags) needName() error {
 	if f.name == "" {
 		return usagef("no cluster name; give --name or set KOPS_CLUSTER_NAME")

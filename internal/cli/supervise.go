@@ -25,7 +25,7 @@ func supervise(args []string, log *slog.Logger) error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	specs, err := readSpecs(args[1:2])
+	m, err := streams{}.readManifest(ctx, args[1])
 	if err != nil {
 		return err
 	}
@@ -34,8 +34,8 @@ func supervise(args []string, log *slog.Logger) error {
 		return err
 	}
 	return labctl.Supervise(ctx, args[0], args[1], lab.Config{
-		Cluster:  specs[0],
-		Start:    startOf(specs[0], args[2]),
+		Cluster:  m.spec,
+		Start:    startOf(m.spec, args[2]),
 		Overlay:  lab.Overlay(args[3]),
 		Programs: programs,
 		Netns:    args[4] == "true",

@@ -47,6 +47,9 @@ exit codes: 0 done, 1 failed, 2 usage or bad input, 3 the node has problems
 // Main runs a node program and returns its exit code. It stops on SIGTERM and
 // SIGINT, within two seconds.
 func Main(name string, newOverlay node.OverlayFactory, args []string, stdout, stderr io.Writer) int {
+	// Neither a terminal that goes away nor somebody who expects a reload may cost the
+	// node its way to the API.
+	signal.Ignore(syscall.SIGHUP)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	p := program{name: name, newOverlay: newOverlay, stdout: stdout, stderr: stderr}
@@ -157,11 +160,11 @@ func (p program) daemon(ctx context.Context, cfg node.Config, path string) int {
 }
 
 func (p program) check(cfg node.Config, path string) int {
-	if err := cfg.CheckFiles(); err != nil {
-		return p.fail(exitUsage, &node.ConfigError{File: path, Err: err})
-	}
 	if cfg.Overlay != nil && p.newOverlay == nil {
 		return p.fail(exitUsage, &node.ConfigError{File: path, Err: fmt.Errorf("overlay: %s speaks no gossip; run muster-peer", p.name)})
+	}
+	if err := cfg.CheckFiles(); err != nil {
+		return p.fail(exitUsage, &node.ConfigError{File: path, Err: err})
 	}
 	fmt.Fprintf(p.stdout, "%s: %s node %s of %s\n", path, cfg.Role, cfg.Node, cfg.Cluster)
 	return exitOK

@@ -3,6 +3,8 @@ package daemon
 import (
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -48,8 +50,8 @@ func printReport(w io.Writer, r node.Report) {
 	}
 	if o := r.Overlay; o != nil {
 		fmt.Fprintf(w, "overlay       %d member(s), %d record(s)\n", len(o.Members), o.Records)
-		for reason, count := range o.Dropped {
-			fmt.Fprintf(w, "              %d record(s) not believed: %s\n", count, reason)
+		for _, reason := range slices.Sorted(maps.Keys(o.Dropped)) {
+			fmt.Fprintf(w, "              %d record(s) not believed: %s\n", o.Dropped[reason], reason)
 		}
 	}
 }

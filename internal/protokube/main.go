@@ -31,6 +31,9 @@ func Main(name string, open OpenFunc, clouds Clouds, args []string, stdout, stde
 		fmt.Fprintf(stderr, "%s: %s\n", name, strings.ReplaceAll(err.Error(), "\n", "; "))
 		return code
 	}
+	// Neither a terminal that goes away nor somebody who expects a reload may cost the
+	// node its way to the API.
+	signal.Ignore(syscall.SIGHUP)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	cfg, err := parse(ctx, args, clouds)

@@ -125,7 +125,7 @@ func findFault(kind string) (fault, error) {
 		for _, f := range faults {
 			names = append(names, f.kind)
 		}
-		return fault{}, fmt.Errorf("--fault %q; one of %s", kind, strings.Join(names, ", "))
+		return fault{}, fmt.Errorf("no kind of fault %q; one of %s", kind, strings.Join(names, ", "))
 	}
 	return faults[i], nil
 }

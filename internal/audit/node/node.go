@@ -151,7 +151,7 @@ func Scan(ctx context.Context, root string, seen func(path string)) (Report, err
 	if err != nil {
 		return r, fmt.Errorf("look at %s: %w", root, err)
 	}
-	slices.SortFunc(r.Programs, func(a, b Program) int { return strings.Compare(a.Path, b.Path) })
+	slices.SortStableFunc(r.Programs, func(a, b Program) int { return strings.Compare(a.Path, b.Path) })
 	return r, nil
 }
 

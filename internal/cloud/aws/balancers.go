@@ -45,7 +45,7 @@ func (l *look) balancers(ctx context.Context, groups []*group) []cloud.LoadBalan
 		)
 	}
 	all := append(network, classic...)
-	slices.SortFunc(all, func(a, b cloud.LoadBalancer) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortStableFunc(all, func(a, b cloud.LoadBalancer) int { return strings.Compare(a.Name, b.Name) })
 	return all
 }
 

@@ -255,7 +255,7 @@ func (l *look) join(groups []*group, machines []machine) []*group {
 	}
 	for _, g := range groups {
 		g.machines = append(g.machines, strays[g]...)
-		slices.SortFunc(g.machines, func(a, b machine) int { return strings.Compare(a.ID, b.ID) })
+		slices.SortStableFunc(g.machines, func(a, b machine) int { return strings.Compare(a.ID, b.ID) })
 	}
 	slices.SortFunc(groups, func(a, b *group) int { return strings.Compare(a.Name, b.Name) })
 	return groups

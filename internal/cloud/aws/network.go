@@ -155,7 +155,7 @@ func rulesAmong(parties []*party, guards map[string]types.SecurityGroup) cloud.N
 			}
 		}
 	}
-	slices.SortFunc(b.network.Rules, func(a, b cloud.Rule) int { return strings.Compare(sortKey(a), sortKey(b)) })
+	slices.SortStableFunc(b.network.Rules, func(a, b cloud.Rule) int { return strings.Compare(sortKey(a), sortKey(b)) })
 	return b.network
 }
 

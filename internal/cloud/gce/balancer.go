@@ -53,7 +53,7 @@ func (s *session) loadBalancers(ctx context.Context, sv *survey.Survey) ([]cloud
 	if err != nil {
 		return nil, err
 	}
-	slices.SortFunc(rules, func(a, b forwardingRule) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortStableFunc(rules, func(a, b forwardingRule) int { return strings.Compare(a.Name, b.Name) })
 	byScheme := map[string]*cloud.LoadBalancer{}
 	for _, f := range rules {
 		if !f.owned(s.config.Cluster) {

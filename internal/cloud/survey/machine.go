@@ -67,7 +67,7 @@ func (s *Survey) Groups(machines []Machine, unreadable string) []cloud.Group {
 }
 
 func (s *Survey) group(name string, machines []Machine, unreadable string) cloud.Group {
-	slices.SortFunc(machines, func(a, b Machine) int {
+	slices.SortStableFunc(machines, func(a, b Machine) int {
 		return cmp.Or(b.Launched.Compare(a.Launched), strings.Compare(a.ID, b.ID))
 	})
 	newest := machines[0]
@@ -133,7 +133,7 @@ func (s *Survey) Template(group, id string, userData []byte, unreadable string) 
 
 // SortInstances orders instances as [cloud.Group] has them.
 func SortInstances(is []cloud.Instance) {
-	slices.SortFunc(is, func(a, b cloud.Instance) int {
+	slices.SortStableFunc(is, func(a, b cloud.Instance) int {
 		return cmp.Or(a.Launched.Compare(b.Launched), strings.Compare(a.ID, b.ID))
 	})
 }

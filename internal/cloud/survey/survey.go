@@ -131,9 +131,9 @@ func (s *Survey) Finish(o cloud.Observation) *cloud.Observation {
 	slices.SortFunc(o.Gaps, func(a, b cloud.Gap) int {
 		return cmp.Or(strings.Compare(a.What, b.What), strings.Compare(a.Subject, b.Subject), strings.Compare(a.Why, b.Why))
 	})
-	slices.SortFunc(o.Groups, func(a, b cloud.Group) int { return strings.Compare(a.Name, b.Name) })
-	slices.SortFunc(o.Roles, func(a, b cloud.Role) int { return strings.Compare(a.Name, b.Name) })
-	slices.SortFunc(o.LoadBalancers, func(a, b cloud.LoadBalancer) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortStableFunc(o.Groups, func(a, b cloud.Group) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortStableFunc(o.Roles, func(a, b cloud.Role) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortStableFunc(o.LoadBalancers, func(a, b cloud.LoadBalancer) int { return strings.Compare(a.Name, b.Name) })
 	for i := range o.LoadBalancers {
 		lb := &o.LoadBalancers[i]
 		lb.Addresses = Addrs(lb.Addresses)

@@ -83,7 +83,7 @@ func TestKopsIsFoundAndItsReleaseChecked(t *testing.T) {
 		{"the environment's", "", right, ""},
 		{"another release", old, "", "old is kOps 1.35.2, and the plan is for 1.36; name that one with --kops"},
 		{"no kops", odd, "", "is it kops?"},
-		{"none anywhere", "", "", "no kops at kops (PATH); install kOps 1.36, or name the binary with --kops or $KOPS"},
+		{"none anywhere", "", "", "no kops in PATH; install kOps 1.36, or name the binary with --kops or $KOPS"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Setenv("KOPS", tt.env)

@@ -42,7 +42,10 @@ func FindKops(ctx context.Context, given, state string, release cluster.Release)
 		path, from = "kops", "PATH"
 	}
 	found, err := exec.LookPath(path)
-	if err != nil {
+	switch {
+	case err != nil && from == "PATH":
+		return nil, fmt.Errorf("no kops in PATH; install kOps %s, or name the binary with --kops or $KOPS", release)
+	case err != nil:
 		return nil, fmt.Errorf("no kops at %s (%s); install kOps %s, or name the binary with --kops or $KOPS", path, from, release)
 	}
 	k := &Kops{Path: found, State: state}
