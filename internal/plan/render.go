@@ -143,7 +143,7 @@ func (f File) Explain(s Planned) string {
 		case len(w.Steps) == 0:
 			list("way back", []string{"nothing to undo"})
 		default:
-			list("way back", []string{fmt.Sprintf("%s (proven in %s states)", strings.Join(w.Steps, ", "), thousands(w.States))})
+			list("way back", append([]string{fmt.Sprintf("%s (proven in %s states)", strings.Join(w.Steps, ", "), thousands(w.States))}, f.Problem.stays(w)...))
 		}
 	}
 	return b.String()
