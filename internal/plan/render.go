@@ -61,6 +61,9 @@ func (f File) Text() string {
 	for _, a := range c.Assumptions {
 		fmt.Fprintf(&b, "taken for granted: %s\n", a)
 	}
+	for _, r := range c.Risks {
+		fmt.Fprintf(&b, "risk: %s\n", r)
+	}
 	return b.String()
 }
 
