@@ -7,10 +7,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -116,32 +114,5 @@ func eventually(t *testing.T, what string, is func() bool) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%s: not within a minute", what)
 		}
-	}
-}
-
-// The kernel goes by the thread that started kops. Threads of this process that end
-// meanwhile are other ones.
-func TestKopsOutlivesThreadsThatEnd(t *testing.T) {
-	dir := t.TempDir()
-	goOn := filepath.Join(dir, "go-on")
-	slowKops(t, dir, "while [ ! -e "+goOn+" ]; do sleep 0.02; done")
-	ended := make(chan error, 1)
-	go func() { ended <- kopsIn(t.Context(), dir) }()
-	eventually(t, "kops runs", func() bool { _, err := os.Stat(filepath.Join(dir, "pid")); return err == nil })
-	for range 20 {
-		var ending sync.WaitGroup
-		for range 2 * runtime.GOMAXPROCS(0) {
-			ending.Go(func() {
-				runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-				time.Sleep(time.Millisecond)
-			})
-		}
-		ending.Wait()
-	}
-	if err := os.WriteFile(goOn, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := <-ended; err != nil {
-		t.Errorf("kops: %v; want that it ends by itself", err)
 	}
 }
