@@ -41,6 +41,9 @@ func TestContentsAreAllThatAnInstanceIsMadeFrom(t *testing.T) {
 	swap(func(d *types.ResponseLaunchTemplateData) { s := d.TagSpecifications; s[0], s[1] = s[1], s[0] })
 	swap(func(d *types.ResponseLaunchTemplateData) { s := d.TagSpecifications[0].Tags; s[0], s[1] = s[1], s[0] })
 	swap(func(d *types.ResponseLaunchTemplateData) { s := d.NetworkInterfaces[0].Groups; s[0], s[1] = s[1], s[0] })
+	swap(func(d *types.ResponseLaunchTemplateData) {
+		d.TagSpecifications = append(d.TagSpecifications, types.LaunchTemplateTagSpecification{ResourceType: types.ResourceTypeLaunchTemplate})
+	})
 	for what, change := range map[string]func(*types.ResponseLaunchTemplateData){
 		"image":     func(d *types.ResponseLaunchTemplateData) { d.ImageId = aws.String("ami-2") },
 		"type":      func(d *types.ResponseLaunchTemplateData) { d.InstanceType = types.InstanceTypeM5Xlarge },

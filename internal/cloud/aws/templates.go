@@ -168,12 +168,16 @@ func (s *templateSet) add(in types.LaunchTemplateVersion, newest bool) {
 }
 
 // contentOf identifies what a version holds, hexadecimal SHA-256. In which order
-// AWS lists tags, disks and security groups makes no difference.
+// AWS lists tags, disks and security groups makes no difference, nor do tags of the
+// template itself.
 func contentOf(d *types.ResponseLaunchTemplateData) string {
 	c := *d
 	c.SecurityGroupIds = slices.Sorted(slices.Values(d.SecurityGroupIds))
 	c.BlockDeviceMappings = sortedBy(d.BlockDeviceMappings, func(m types.LaunchTemplateBlockDeviceMapping) string { return aws.ToString(m.DeviceName) })
 	c.TagSpecifications = sortedBy(d.TagSpecifications, func(t types.LaunchTemplateTagSpecification) string { return string(t.ResourceType) })
+	c.TagSpecifications = slices.DeleteFunc(c.TagSpecifications, func(t types.LaunchTemplateTagSpecification) bool {
+		return t.ResourceType == types.ResourceTypeLaunchTemplate
+	})
 	for i, t := range c.TagSpecifications {
 		c.TagSpecifications[i].Tags = sortedBy(t.Tags, func(t types.Tag) string { return aws.ToString(t.Key) })
 	}
