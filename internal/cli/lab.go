@@ -159,6 +159,9 @@ func newLabDir(dir string) (string, error) {
 		if !ours {
 			return "", usagef("--dir %s is not empty and holds no lab", base)
 		}
+		if name := keptIn(filepath.Join(base, labStore)); name != "" {
+			return "", refusal{fmt.Errorf("--dir %[1]s holds the journal of a migration of %[2]s on an earlier lab, which a new one would delete; take another --dir, or keep its report (muster report cluster --dir %[1]s -o FILE.html) and remove the directory: rm -r %[1]s", dir, name)}
+		}
 		if err := os.RemoveAll(base); err != nil {
 			return "", err
 		}

@@ -45,7 +45,7 @@ func (o *reconcileOptions) ended(s streams, r reconcile.Result, cfg reconcile.Co
 	case reconcile.EndedNothing:
 		say("nothing to do: %s", r.Why)
 	case reconcile.EndedDone:
-		say("done   %s has topology %s   %d steps", o.name, cfg.Plan.Problem.To, len(cfg.Plan.Steps))
+		say("done   %s has topology %s   %s", o.name, cfg.Plan.Problem.To, steps(len(cfg.Plan.Steps)))
 		say("evidence: muster report cluster %s -o %s.html", o.again(), o.name)
 	case reconcile.EndedReturned:
 		where := "where the plan began"
