@@ -44,6 +44,12 @@ func TestContentsAreAllThatAnInstanceIsMadeFrom(t *testing.T) {
 	swap(func(d *types.ResponseLaunchTemplateData) {
 		d.TagSpecifications = append(d.TagSpecifications, types.LaunchTemplateTagSpecification{ResourceType: types.ResourceTypeLaunchTemplate})
 	})
+	none := func(tags []types.LaunchTemplateTagSpecification) *version {
+		return made(func(d *types.ResponseLaunchTemplateData) { d.TagSpecifications = tags })
+	}
+	if got := generation(none(nil), none([]types.LaunchTemplateTagSpecification{{ResourceType: types.ResourceTypeLaunchTemplate}})); got != "new" {
+		t.Errorf("tags of the template itself, where there are no others, make it %s", got)
+	}
 	for what, change := range map[string]func(*types.ResponseLaunchTemplateData){
 		"image":     func(d *types.ResponseLaunchTemplateData) { d.ImageId = aws.String("ami-2") },
 		"type":      func(d *types.ResponseLaunchTemplateData) { d.InstanceType = types.InstanceTypeM5Xlarge },

@@ -172,18 +172,18 @@ func (s *templateSet) add(in types.LaunchTemplateVersion, newest bool) {
 // template itself.
 func contentOf(d *types.ResponseLaunchTemplateData) string {
 	c := *d
-	c.SecurityGroupIds = slices.Sorted(slices.Values(d.SecurityGroupIds))
+	c.SecurityGroupIds = sortedBy(d.SecurityGroupIds, strings.Clone)
 	c.BlockDeviceMappings = sortedBy(d.BlockDeviceMappings, func(m types.LaunchTemplateBlockDeviceMapping) string { return aws.ToString(m.DeviceName) })
-	c.TagSpecifications = sortedBy(d.TagSpecifications, func(t types.LaunchTemplateTagSpecification) string { return string(t.ResourceType) })
-	c.TagSpecifications = slices.DeleteFunc(c.TagSpecifications, func(t types.LaunchTemplateTagSpecification) bool {
+	tags := slices.DeleteFunc(slices.Clone(d.TagSpecifications), func(t types.LaunchTemplateTagSpecification) bool {
 		return t.ResourceType == types.ResourceTypeLaunchTemplate
 	})
+	c.TagSpecifications = sortedBy(tags, func(t types.LaunchTemplateTagSpecification) string { return string(t.ResourceType) })
 	for i, t := range c.TagSpecifications {
 		c.TagSpecifications[i].Tags = sortedBy(t.Tags, func(t types.Tag) string { return aws.ToString(t.Key) })
 	}
 	c.NetworkInterfaces = slices.Clone(d.NetworkInterfaces)
 	for i, n := range c.NetworkInterfaces {
-		c.NetworkInterfaces[i].Groups = slices.Sorted(slices.Values(n.Groups))
+		c.NetworkInterfaces[i].Groups = sortedBy(n.Groups, strings.Clone)
 	}
 	data, err := json.Marshal(c)
 	if err != nil {
@@ -193,7 +193,8 @@ func contentOf(d *types.ResponseLaunchTemplateData) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// sortedBy returns a sorted copy.
+// sortedBy returns a sorted copy, nil of what is empty: AWS may say the one or the
+// other.
 func sortedBy[T any](all []T, key func(T) string) []T {
 	return slices.SortedStableFunc(slices.Values(all), func(a, b T) int { return strings.Compare(key(a), key(b)) })
 }
