@@ -125,11 +125,11 @@ func (in Input) group(name string, role cluster.Role) Group {
 	case isAbsent:
 		out.Verdict = conclude(cloud.BootUnknown, []Link{in.template(seen), {LinkBoot, Broken, absent}}, in.Strict)
 	default:
-		out.Verdict = in.verdict(seen, seen.Template.Boot, in.template(seen))
+		out.Verdict = in.verdict(chain{group: seen}, seen.Template.Boot, in.template(seen))
 	}
 	for _, r := range generations(seen) {
 		link := Link{LinkTemplate, Holds, fmt.Sprintf("%d live, born from version %s", len(r.Instances), orUnknown(r.Version))}
-		r.Verdict = in.verdict(seen, bootOf(seen, r.Instances), link)
+		r.Verdict = in.verdict(chain{group: seen, live: true}, bootOf(seen, r.Instances), link)
 		out.Reboots = append(out.Reboots, r)
 	}
 	return out
@@ -202,11 +202,11 @@ func (in Input) template(g cloud.Group) Link {
 	return Link{LinkTemplate, Holds, detail}
 }
 
-// verdict follows the chain for one boot configuration of a group.
-func (in Input) verdict(g cloud.Group, boot *cloud.BootConfig, first Link) Verdict {
-	c := chain{in: in, group: g, links: []Link{first}}
+// verdict follows a chain that was begun for one boot configuration of its group.
+func (in Input) verdict(c chain, boot *cloud.BootConfig, first Link) Verdict {
+	c.in, c.links = in, []Link{first}
 	if boot == nil {
-		why, missing := in.gap("boot configuration", g.Name)
+		why, missing := in.gap("boot configuration", c.group.Name)
 		if !missing {
 			why = "the user-data was not read"
 		}

@@ -2,12 +2,14 @@ package audit
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/muster-dev/muster/internal/cloud"
+	"github.com/muster-dev/muster/internal/cloud/bootconfig"
 	"github.com/muster-dev/muster/internal/cluster"
 )
 
@@ -173,6 +175,7 @@ func TestWouldAnOlderGenerationComeBack(t *testing.T) {
 		{"no older generation", func(*Input) {}, nil, ""},
 		{"gossips still", both(gossiping, old), []Joinable{Joins}, ""},
 		{"its permissions were taken while it lives", both(hybrid, old, func(in *Input) { gossipRules(in) }), []Joinable{DoesNotJoin}, LinkPermissions},
+		{"its configuration is newer than the hash that it pins", both(hybrid, newer), []Joinable{Unknown}, ""},
 		{"the overlay is gone", both(old), []Joinable{DoesNotJoin}, LinkNames},
 		{"its configuration could not be read", both(old, func(in *Input) { nodes(in).Instances[0].Boot = nil }), []Joinable{Unknown}, ""},
 		{"two older generations", both(gossiping, old, func(in *Input) {
@@ -195,6 +198,28 @@ func TestWouldAnOlderGenerationComeBack(t *testing.T) {
 				t.Errorf("reboots (-want +got):\n%s broken %q; want %q; %v", diff, broken, tt.broken, g.Reboots)
 			}
 		})
+	}
+}
+
+// newer makes one worker a node of before an update of its group, by the same way.
+func newer(in *Input) {
+	g, boot := nodes(in), *nodes(in).Template.Boot
+	boot.ConfigHash = "b2xkZXI="
+	g.Instances[0].Generation, g.Instances[0].Version, g.Instances[0].Boot = cloud.GenerationOld, "5", &boot
+}
+
+// What the planner takes for granted of a node that reboots is what the audit does
+// not know: both say it with the same words.
+func TestAuditAndPlanSayTheSameOfARebootBehindAnUpdate(t *testing.T) {
+	in := healthy()
+	both(hybrid, newer)(&in)
+	r := Run(in, nil)
+	i := slices.IndexFunc(r.Findings, func(f Finding) bool { return f.ID == "MU504" })
+	if i < 0 || !strings.Contains(r.Findings[i].Observed, bootconfig.RebootRisk) {
+		t.Errorf("findings %+v; want MU504 with %q", r.Findings, bootconfig.RebootRisk)
+	}
+	if slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.ID == "MU503" }) {
+		t.Error("MU503 as well: what is unknown is not broken")
 	}
 }
 

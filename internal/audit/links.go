@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/muster-dev/muster/internal/cloud"
+	"github.com/muster-dev/muster/internal/cloud/bootconfig"
 	"github.com/muster-dev/muster/internal/cluster"
 )
 
@@ -20,6 +21,8 @@ type chain struct {
 	path  cloud.BootPath
 	links []Link
 
+	// live: it is about a node that there is, and a reboot of it.
+	live bool
 	// direct: the servers are control-plane nodes, and no load balancer is between.
 	direct bool
 }
@@ -308,7 +311,8 @@ func (c *chain) target(link string, port int) {
 }
 
 // hash: the node configuration on the server must be the one the template pins.
-// Nodes that read the state store compare with more than the stored file.
+// Nodes that read the state store compare with more than the stored file. For a
+// node that has joined before it is a risk, and the plan's as well.
 func (c *chain) hash() {
 	if c.in.Store == nil {
 		c.add(LinkHash, Undecided, "the state store was not read")
@@ -325,7 +329,10 @@ func (c *chain) hash() {
 		c.add(LinkHash, Broken, "the state store holds no node configuration for the group")
 		return
 	}
+	next := c.group.Template.Boot
 	switch {
+	case c.live && (c.asks() && config.Hash != c.boot.ConfigHash || next != nil && next.ConfigHash != c.boot.ConfigHash) && c.boot.ConfigHash != "":
+		c.add(LinkHash, Undecided, "%s", bootconfig.RebootRisk)
 	case !c.asks():
 		c.add(LinkHash, Holds, "the state store holds it")
 	case c.boot.ConfigHash == "":

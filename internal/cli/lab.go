@@ -171,6 +171,9 @@ func newLabDir(dir string) (string, error) {
 			return "", usagef("--dir %s is not empty, and %s in it is nothing of a lab's; name a directory that is", base, e.Name())
 		}
 	}
+	if name := keptIn(filepath.Join(base, labStore)); name != "" {
+		return "", refusal{fmt.Errorf("--dir %[1]s holds the journal of a migration of %[2]s on an earlier lab, which a new one would delete; take another --dir, or keep its report (muster report cluster --dir %[1]s -o FILE.html) and remove the directory: rm -r %[1]s", dir, name)}
+	}
 	for _, e := range entries {
 		if err := os.RemoveAll(filepath.Join(base, e.Name())); err != nil {
 			return "", err

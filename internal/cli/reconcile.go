@@ -37,7 +37,9 @@ the same command goes on where an earlier one was stopped, interrupted or killed
   muster reconcile cluster atlas.k8s.local --yes                     goes on
   muster reconcile status atlas.k8s.local
 
-Some steps are holds: the run waits before them until somebody says release.
+Some steps are holds: the run waits before them until somebody says release. Where it
+does not wait (--wait=false, or no terminal), it ends at a hold or a pause with exit
+code 3 and one line that says what to type: nothing failed, it is your turn.
 
 ` + exitCodes,
 		Args: noArgs,
@@ -144,7 +146,8 @@ enough. --shadow asks every gate besides.
 
 A plan that was made from another state of the cluster is refused (exit 4), and a
 cluster that changes in the middle stops the run. While one process carries a plan
-out, others are kept away by a lock in the state store (exit 5).
+out, others are kept away by a lock in the state store (exit 5). A run that does not
+wait ends at a hold or a pause (exit 3).
 
 ` + exitCodes,
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -45,7 +45,7 @@ func (o *reconcileOptions) ended(s streams, r reconcile.Result, cfg reconcile.Co
 	case reconcile.EndedNothing:
 		say("nothing to do: %s", r.Why)
 	case reconcile.EndedDone:
-		say("done   %s has topology %s   %d steps", o.name, cfg.Plan.Problem.To, len(cfg.Plan.Steps))
+		say("done   %s has topology %s   %s", o.name, cfg.Plan.Problem.To, steps(len(cfg.Plan.Steps)))
 		say("evidence: muster report cluster %s -o %s.html", o.again(), o.name)
 	case reconcile.EndedReturned:
 		where := "where the plan began"
@@ -55,8 +55,9 @@ func (o *reconcileOptions) ended(s streams, r reconcile.Result, cfg reconcile.Co
 		say("back   %s is %s", o.name, where)
 	case reconcile.EndedAborted:
 		say("aborted   %s: nothing of the plan is up that was to be there only for a while", o.name)
-	case reconcile.EndedHolding, reconcile.EndedPaused: // why says where, and who lets it go on
-		return fmt.Errorf("%s; then go on with: %s", r.Why, o.onwards(cfg.Direction))
+	case reconcile.EndedHolding, reconcile.EndedPaused:
+		// Nothing failed, and it is a person's turn: why says where, and how to let it go on.
+		return findings{fmt.Errorf("%s; then go on with: %s", r.Why, o.onwards(cfg.Direction))}
 	default:
 		// An action that is all of its step is called what the step is.
 		_, title, _ := strings.Cut(r.Step, ", ")

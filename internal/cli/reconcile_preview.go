@@ -9,6 +9,14 @@ import (
 	"github.com/muster-dev/muster/internal/reconcile"
 )
 
+// steps counts steps in words.
+func steps(n int) string {
+	if n == 1 {
+		return "1 step"
+	}
+	return fmt.Sprintf("%d steps", n)
+}
+
 // printPreview shows what a run would do.
 func printPreview(w io.Writer, p reconcile.Preview) {
 	if p.Over != "" {
@@ -21,11 +29,7 @@ func printPreview(w io.Writer, p reconcile.Preview) {
 	if p.Refused != "" {
 		return
 	}
-	left := "steps"
-	if len(p.Steps) == 1 {
-		left = "step"
-	}
-	fmt.Fprintf(w, "%s   run %s   %s   %d %s left\n\n", p.Cluster, p.Run, p.Direction, len(p.Steps), left)
+	fmt.Fprintf(w, "%s   run %s   %s   %s left\n\n", p.Cluster, p.Run, p.Direction, steps(len(p.Steps)))
 	for i, s := range p.Steps {
 		marks := ""
 		if s.Hold {
@@ -45,7 +49,9 @@ func printPreview(w io.Writer, p reconcile.Preview) {
 			if a.Node != "" && !strings.Contains(what, a.Node) {
 				what = a.Node + ": " + what
 			}
-			fmt.Fprintf(w, "       %s\n", what)
+			if what != s.Title { // which says it already
+				fmt.Fprintf(w, "       %s\n", what)
+			}
 			for _, g := range a.Gates {
 				if g.Verdict != "" {
 					fmt.Fprintf(w, "         gate %-8s %s: %s\n", g.Verdict, g.Name, g.Reason)

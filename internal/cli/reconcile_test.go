@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -20,15 +21,24 @@ import (
 	"github.com/muster-dev/muster/internal/store/open"
 )
 
-// stopped MANIFEST STATE STEPS leaves in a state store what a migration leaves
-// that was stopped by a gate after some steps.
+// stopped MANIFEST STATE STEPS [VIA] leaves in a state store what a migration
+// leaves that was stopped by a gate after some steps. STEPS may be "hold": all
+// before the first one.
 func stopped(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 3 {
-		ts.Fatalf("usage: stopped MANIFEST STATE STEPS")
+	if neg || len(args) < 3 || len(args) > 4 {
+		ts.Fatalf("usage: stopped MANIFEST STATE STEPS [VIA]")
 	}
-	steps, err := strconv.Atoi(args[2])
-	ts.Check(err)
-	file, write := begun(ts, args[0], args[1], "ada@laptop process 7")
+	var ask plan.Ask
+	if len(args) == 4 {
+		ask.Via = plan.Executor(args[3])
+	}
+	file, write := begun(ts, args[0], args[1], "ada@laptop process 7", ask)
+	steps := slices.IndexFunc(file.Steps, func(s plan.Planned) bool { return s.Hold })
+	if args[2] != "hold" {
+		var err error
+		steps, err = strconv.Atoi(args[2])
+		ts.Check(err)
+	}
 	write(journal.Entry{Kind: journal.Begun}, report.Begun{Plan: file.ID, Leg: 1, Direction: report.Forward})
 	for _, s := range file.Steps[:steps] {
 		write(journal.Entry{Kind: journal.Intent, Step: report.StepKey(s)}, report.Intent{What: s.Title})
@@ -39,11 +49,11 @@ func stopped(ts *testscript.TestScript, neg bool, args []string) {
 
 // begun finds the plan of a manifest, puts it into a state store as that of a run,
 // and returns what writes into the run's journal.
-func begun(ts *testscript.TestScript, manifest, state, by string) (plan.File, func(journal.Entry, any)) {
+func begun(ts *testscript.TestScript, manifest, state, by string, ask plan.Ask) (plan.File, func(journal.Entry, any)) {
 	ctx := context.Background()
 	c, err := cluster.Parse(manifest, []byte(ts.ReadFile(manifest)))
 	ts.Check(err)
-	found, err := plan.Find(ctx, plan.FromSpec(c, cluster.Release135, plan.Ask{}))
+	found, err := plan.Find(ctx, plan.FromSpec(c, cluster.Release135, ask))
 	ts.Check(err)
 	file := plan.Seal(found, nil)
 	data, err := file.JSON()

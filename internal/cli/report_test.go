@@ -11,6 +11,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/muster-dev/muster/internal/journal"
+	"github.com/muster-dev/muster/internal/plan"
 	"github.com/muster-dev/muster/internal/probe"
 	"github.com/muster-dev/muster/internal/reconcile"
 	"github.com/muster-dev/muster/internal/report"
@@ -22,7 +23,7 @@ func migrated(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: migrated MANIFEST STATE")
 	}
-	file, write := begun(ts, args[0], args[1], "ada@laptop")
+	file, write := begun(ts, args[0], args[1], "ada@laptop", plan.Ask{})
 	ts.Setenv("RUN", reconcile.RunID(file))
 	write(journal.Entry{Kind: journal.Begun}, report.Begun{Plan: file.ID, Program: "1.0.0", Leg: 1, Direction: report.Forward})
 	for _, s := range file.Steps {

@@ -133,7 +133,8 @@ type Template struct {
 }
 
 // Generation says whether an instance was born from its group's template as it
-// is now.
+// is now: from its contents, whatever the version of the cloud is called that it
+// had them from.
 type Generation string
 
 // The generations. GenerationUnknown is treated as old by whoever acts.

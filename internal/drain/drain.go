@@ -2,11 +2,12 @@
 // PodDisruptionBudgets are kept, and says what stands in the way where it
 // cannot.
 //
-// The evicting is done by k8s.io/kubectl/pkg/drain, as kubectl drain does it. This
-// package gives it what it lacks: a deadline that also bounds the client's own
-// retries (a 429 with Retry-After is repeated below the library's Timeout), a
-// pause between two attempts (its default is none), an end when the node has
-// vanished, and the names of the budgets that hold pods.
+// It asks for evictions itself, which is a loop around one call: kubectl's
+// (k8s.io/kubectl/pkg/drain) brings 138 packages along, kustomize and translations
+// among them, and bounds neither the client's own retries (a 429 with Retry-After
+// is repeated below its Timeout) nor the pause between two attempts. What goes is
+// what goes by kops's drain, which is kubectl's with --force,
+// --ignore-daemonsets and --delete-emptydir-data.
 //
 // It does not replace nodes, and it does not delete pods that no controller
 // would make anew without saying which.
@@ -20,7 +21,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"sync"
@@ -33,7 +33,6 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/kubectl/pkg/drain"
 )
 
 // Config says how to drain.
@@ -44,8 +43,8 @@ type Config struct {
 	// minutes, as kOps has it.
 	Within time.Duration
 	// Retry is the pause before a refused eviction is tried again, and between
-	// two looks at whether the node is still there. 0: 5 seconds, as kubectl has
-	// it.
+	// two looks at whether a pod or the node is still there. 0: 5 seconds, as
+	// kubectl has it.
 	Retry time.Duration
 }
 
@@ -152,7 +151,7 @@ type drainer struct {
 	Config
 	node string
 
-	mu  sync.Mutex // guards say, which the library's goroutines call
+	mu  sync.Mutex // guards say, which each pod's goroutine calls
 	say func(string)
 }
 
@@ -162,39 +161,74 @@ func (d *drainer) tell(format string, args ...any) {
 	d.say(fmt.Sprintf(format, args...))
 }
 
-func (d *drainer) helper(ctx context.Context) *drain.Helper {
-	return &drain.Helper{
-		Ctx:                  ctx,
-		Client:               d.Client,
-		Force:                true, // as kOps: bare pods go, and are named
-		GracePeriodSeconds:   -1,   // each pod's own
-		IgnoreAllDaemonSets:  true,
-		DeleteEmptyDirData:   true,
-		Timeout:              d.Within,
-		EvictErrorRetryDelay: d.Retry,
-		Out:                  io.Discard,
-		ErrOut:               io.Discard,
-		OnPodDeletionOrEvictionFinished: func(p *corev1.Pod, _ bool, err error) {
-			if err == nil {
-				d.tell("evicted %s/%s", p.Namespace, p.Name)
-			}
-		},
-	}
+// leaving are the pods that a drain evicts: all but the static ones, which only
+// the node itself could end, and those of DaemonSets, which would be back at once.
+func (d *drainer) leaving(ctx context.Context) ([]corev1.Pod, error) {
+	pods, err := Pods(ctx, d.Client, d.node)
+	return slices.DeleteFunc(pods, func(p corev1.Pod) bool {
+		_, static := p.Annotations[corev1.MirrorPodAnnotationKey]
+		c := metav1.GetControllerOf(&p)
+		return static || c != nil && c.Kind == "DaemonSet"
+	}), err
 }
 
+// evict evicts all at once, and waits for each until it is gone or cannot go.
 func (d *drainer) evict(ctx context.Context) error {
-	h := d.helper(ctx)
-	list, errs := h.GetPodsForDeletion(d.node)
-	if err := errors.Join(errs...); err != nil {
+	pods, err := d.leaving(ctx)
+	if err != nil {
 		return err
 	}
-	pods := list.Pods()
-	for _, p := range pods {
+	faults := make([]error, len(pods))
+	var work sync.WaitGroup
+	for n, p := range pods {
 		if metav1.GetControllerOf(&p) == nil {
 			d.tell("%s/%s belongs to no controller: nothing makes it anew elsewhere", p.Namespace, p.Name)
 		}
+		work.Go(func() { faults[n] = d.evictPod(ctx, p) })
 	}
-	return h.DeleteOrEvictPods(pods)
+	work.Wait()
+	return errors.Join(faults...)
+}
+
+// evictPod asks until the pod may go, and waits until it has gone. A pod that was
+// made anew under the same name, as a StatefulSet's is, is another one. An API
+// server that does not answer is asked again.
+func (d *drainer) evictPod(ctx context.Context, p corev1.Pod) error {
+	asked, silent := false, error(nil)
+	for {
+		if !asked {
+			err := d.Client.PolicyV1().Evictions(p.Namespace).Evict(ctx, &policyv1.Eviction{
+				ObjectMeta:    metav1.ObjectMeta{Namespace: p.Namespace, Name: p.Name},
+				DeleteOptions: &metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(p.UID))},
+			})
+			switch {
+			case err == nil, apierrors.IsNotFound(err):
+				asked = true
+			case !mayLater(err):
+				return fmt.Errorf("evict %s/%s: %w", p.Namespace, p.Name, err)
+			}
+		}
+		now, err := d.Client.CoreV1().Pods(p.Namespace).Get(ctx, p.Name, metav1.GetOptions{})
+		switch {
+		case apierrors.IsNotFound(err), err == nil && now.UID != p.UID:
+			d.tell("evicted %s/%s", p.Namespace, p.Name)
+			return nil
+		case ctx.Err() == nil:
+			silent = err
+		}
+		select {
+		case <-time.After(d.Retry):
+		case <-ctx.Done():
+			return errors.Join(ctx.Err(), silent)
+		}
+	}
+}
+
+// mayLater reports whether an eviction that was refused may be granted later: a
+// budget allows none now, the pod changed meanwhile, or its namespace is on its way
+// out and takes the pod along.
+func mayLater(err error) bool {
+	return apierrors.IsTooManyRequests(err) || apierrors.IsConflict(err) || apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause)
 }
 
 // watch ends the drain when the node is gone, and says now and then what it
@@ -226,13 +260,13 @@ func (d *drainer) watch(ctx context.Context, end context.CancelCauseFunc) {
 
 // held lists what is left on the node, those that a budget holds first.
 func (d *drainer) held(ctx context.Context) ([]Held, error) {
-	list, errs := d.helper(ctx).GetPodsForDeletion(d.node)
-	if err := errors.Join(errs...); err != nil {
+	pods, err := d.leaving(ctx)
+	if err != nil {
 		return nil, err
 	}
 	budgets := map[string][]policyv1.PodDisruptionBudget{}
 	var all []Held
-	for _, p := range list.Pods() {
+	for _, p := range pods {
 		h := Held{Pod: p.Namespace + "/" + p.Name}
 		if p.DeletionTimestamp != nil {
 			h.Why = "terminating since " + p.DeletionTimestamp.UTC().Format(time.RFC3339)

@@ -176,7 +176,11 @@ func (v *View) line(format string, args ...any) {
 func (v *View) Started(l reconcile.Leg) {
 	v.with(func(m *model) { m.leg, m.began = l, time.Now() })
 	what := map[report.Direction]string{report.Forward: "", report.Back: "way back: ", report.Abort: "abort: "}[l.Direction]
-	v.line("%s%s   %s -> %s   %d steps, %d done", what, v.cfg.Plan.Problem.Cluster, v.cfg.Plan.Problem.From, v.cfg.Plan.Problem.To, len(l.Steps), l.Done)
+	steps := "steps"
+	if len(l.Steps) == 1 {
+		steps = "step"
+	}
+	v.line("%s%s   %s -> %s   %d %s, %d done", what, v.cfg.Plan.Problem.Cluster, v.cfg.Plan.Problem.From, v.cfg.Plan.Problem.To, len(l.Steps), steps, l.Done)
 }
 
 // Looked implements [reconcile.Progress].
@@ -193,8 +197,11 @@ func (v *View) Step(s plan.Planned) {
 
 // Acting implements [reconcile.Progress].
 func (v *View) Acting(a reconcile.Action) {
-	v.with(func(m *model) { m.act(a) })
-	if v.cfg.Verbose || !v.drawn {
+	title := ""
+	v.with(func(m *model) { m.act(a); title = m.step.Title })
+	// An action that is all of its step is called what the step is, whose line is
+	// the one before.
+	if (v.cfg.Verbose || !v.drawn) && about(a) != title {
 		v.line("            %s", about(a))
 	}
 }

@@ -109,6 +109,23 @@ step  1/2  replace the workers
 	})
 }
 
+func TestAPlainLineSaysNothingTwice(t *testing.T) {
+	var out bytes.Buffer
+	f := planned()
+	v := New(Config{Out: &out, Plan: f})
+	v.Started(reconcile.Leg{Number: 1, Direction: report.Back, Steps: f.Steps[1:]})
+	v.Step(f.Steps[1])
+	v.Acting(reconcile.Action{ID: "update", What: f.Steps[1].Title})
+	v.Said("kops update cluster")
+	want := `way back: atlas.k8s.local   gossip -> none   1 step, 0 done
+step  2/1  narrow the role
+              kops update cluster
+`
+	if diff := cmp.Diff(want, out.String()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 // A cluster of many groups leaves room for what is done now.
 func TestGroupsWhereNothingHappensAreSummedUpWhereThereIsNoRoom(t *testing.T) {
 	f := planned()

@@ -3,7 +3,9 @@ package plan
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/muster-dev/muster/internal/cluster"
 )
@@ -83,12 +85,55 @@ func (p *Problem) before() State {
 // stepsBack are the steps that a way back may be made of: what restores, and the
 // bridges to get there.
 func (p *Problem) stepsBack() []Step {
-	return slices.DeleteFunc(p.steps(), func(t Step) bool {
+	all := slices.DeleteFunc(p.steps(), func(t Step) bool {
 		return !slices.Contains([]string{
 			"set-none", "unset-none", "publish", "withdraw", "add-policy", "remove-policy",
 			"restore-workers", "restore-control-plane", "canary", "roll-workers", "roll-control-plane",
 		}, t.ID)
 	})
+	for i := range all {
+		all[i] = p.onTheWayBack(all[i])
+	}
+	return all
+}
+
+// staying says which nodes a way back leaves alone.
+func (p *Problem) staying() string {
+	if p.Via == Lab || p.Cloud != cluster.AWS {
+		return "those that do not differ stay"
+	}
+	return "those whose template version holds the same stay, whatever its number; kops rolling-update goes by number and would still call them NeedsUpdate"
+}
+
+// stays says which nodes a way back leaves alone, if it replaces any.
+func (p *Problem) stays(w WayBack) []string {
+	if !slices.ContainsFunc(w.Steps, func(id string) bool { return strings.HasPrefix(id, "roll-") }) {
+		return nil
+	}
+	return []string{"nodes are replaced that differ from the templates of before; " + p.staying()}
+}
+
+// onTheWayBack puts a roll into words that fit there: many nodes may never have
+// been touched.
+func (p *Problem) onTheWayBack(t Step) Step {
+	switch t.ID {
+	case "roll-workers":
+		t.Title = fmt.Sprintf("replace the workers that differ from the templates of before, %d at a time", p.maxAway())
+		t.Why = p.staying()
+	case "roll-control-plane":
+		t.Title = "replace the control-plane nodes that differ from the templates of before, one at a time"
+		t.Why = p.staying()
+	}
+	return t
+}
+
+// Restored reports whether the templates of a role are, in a state, what a restore
+// of the configuration of before makes of them.
+func (p Problem) Restored(s State, role cluster.Role) bool {
+	if role == cluster.RoleControlPlane {
+		return s.Quiet == p.before().Quiet
+	}
+	return s.Templates&^p.before().Templates == 0
 }
 
 // remainingTo is what [Problem.remaining] is, for a way back to a state.

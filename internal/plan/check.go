@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
+
+	"github.com/muster-dev/muster/internal/cloud/bootconfig"
 )
 
 // Certificate says what a plan was proven by.
@@ -23,6 +26,8 @@ type Certificate struct {
 	Excused []string `json:"excused,omitempty"`
 	// Assumptions are what the model takes for granted.
 	Assumptions []string `json:"assumptions"`
+	// Risks are those of them that nobody has proven, with what would settle each.
+	Risks []string `json:"risks,omitempty"`
 }
 
 // Violation is an invariant that does not hold, with the shortest way there.
@@ -36,7 +41,6 @@ type Violation struct {
 // assumptions are the limits of the model, said out loud.
 func (p *Problem) assumptions() []string {
 	all := []string{
-		"a node that reboots has its kubelet and hosts block on disk; that nodeup finds a newer configuration does not stop it",
 		"no second control-plane node dies while one is away",
 	}
 	if p.Via != Lab {
@@ -50,6 +54,16 @@ func (p *Problem) assumptions() []string {
 		}
 	}
 	return all
+}
+
+// risks are what the model takes for granted and no document says. A plan without
+// an update of templates has none.
+func (p *Problem) risks(steps []Step) []string {
+	updates := slices.ContainsFunc(steps, func(t Step) bool { return strings.HasPrefix(t.ID, "update-") || strings.HasPrefix(t.ID, "restore-") })
+	if !updates || p.Via == Lab {
+		return nil
+	}
+	return []string{"a node reboots after an update and before it is replaced: " + bootconfig.RebootRisk}
 }
 
 // proof is what walking through a sequence of steps has shown.

@@ -128,7 +128,7 @@ func (p *Problem) compose(ctx context.Context, steps []Step) (Plan, error) {
 }
 
 func (p *Problem) certify(w proof, steps []Step) *Certificate {
-	c := &Certificate{States: w.states, Invariants: Invariants(), Assumptions: p.assumptions()}
+	c := &Certificate{States: w.states, Invariants: Invariants(), Assumptions: p.assumptions(), Risks: p.risks(steps)}
 	if len(steps) == 0 {
 		c.States = len(w.beginning.runs[0].reach)
 	}

@@ -33,3 +33,45 @@ func TestTerraformIsToldWhatToApply(t *testing.T) {
 		t.Errorf("on another cloud: %q", got)
 	}
 }
+
+// Every step says what to type next, wherever the cluster is; what no look shows
+// ends with how to say that it was done.
+func TestEveryStepViaTerraformSaysWhatToTypeNext(t *testing.T) {
+	for _, endpoints := range []Endpoints{Balancer, Addresses} {
+		for _, on := range []cluster.Cloud{cluster.AWS, cluster.GCE} {
+			p := &Problem{Cluster: "minimal.k8s.local", Cloud: on, Via: Terraform, Endpoints: endpoints, Groups: []Group{
+				{Name: "master-us-test-1a", Role: cluster.RoleControlPlane}, {Name: "nodes", Role: cluster.RoleNode},
+			}}
+			for _, step := range append(p.steps(), p.stepsBack()...) {
+				how := strings.Join(p.how(step.ID), "\n")
+				typed := slices.ContainsFunc([]string{"kops ", "terraform ", "aws ", "kubectl ", "muster "}, func(c string) bool { return strings.Contains(how, c) })
+				if byHand := strings.HasPrefix(how, "you: ") || on != cluster.AWS && step.ID == "close-ports"; !typed && !byHand {
+					t.Errorf("%s on %s says %q, and nothing to type", step.ID, on, how)
+				}
+				if confirmed := strings.HasSuffix(how, "--confirmed "+step.ID); confirmed == p.Shows(step.ID) {
+					t.Errorf("%s on %s: ends with --confirmed: %v, a look shows it: %v", step.ID, on, confirmed, p.Shows(step.ID))
+				}
+				if on != cluster.AWS && strings.Contains(how, "aws ") && step.ID != "add-policy" && step.ID != "remove-policy" {
+					t.Errorf("%s on %s: %q", step.ID, on, how)
+				}
+			}
+		}
+	}
+}
+
+// What is to stay open is opened before the rule that has both is closed.
+func TestPortsAreClosedWithoutAGap(t *testing.T) {
+	p := &Problem{Cluster: "minimal.k8s.local", Cloud: cluster.AWS, Via: Terraform}
+	how := p.how("close-ports")
+	for _, protocol := range []string{"tcp", "udp"} {
+		revoked := slices.IndexFunc(how, func(l string) bool { return strings.Contains(l, "revoke") && strings.Contains(l, protocol) })
+		for i, l := range how {
+			if strings.Contains(l, "authorize") && strings.Contains(l, protocol) && i > revoked {
+				t.Errorf("%q comes after what it replaces was taken away", l)
+			}
+		}
+		if revoked < 0 {
+			t.Errorf("%s is not closed: %q", protocol, how)
+		}
+	}
+}

@@ -125,6 +125,9 @@ func (f File) premises(p *page.Page) {
 		starts = nil
 	} else {
 		granted = append(granted, f.Certificate.Assumptions...)
+		for _, r := range f.Certificate.Risks {
+			granted = append(granted, "Risk: "+r)
+		}
 	}
 	for i, s := range starts {
 		what := strings.Join(s.Assumes, ", ") + "; where it is not so, the plan stops at a gate"

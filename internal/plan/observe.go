@@ -168,6 +168,17 @@ func class(b *cloud.BootConfig, rendered bool) (c Class, known bool) {
 	return 0, false
 }
 
+// bornAlike reports whether an instance boots as the next of its group would,
+// whatever else of it differs: an image does not change who gossips.
+func bornAlike(i cloud.Instance, t cloud.Template) bool {
+	if i.Generation == cloud.GenerationNew {
+		return true
+	}
+	a, b := i.Boot, t.Boot
+	return a != nil && b != nil && a.ConfigHash != "" && a.ConfigHash == b.ConfigHash &&
+		bootconfig.Path(a) == bootconfig.Path(b) && slices.Equal(a.Servers, b.Servers) && slices.Equal(a.APIServerIPs, b.APIServerIPs)
+}
+
 func (w *observer) workers(g cloud.Group) {
 	none, known := w.stored.Rendered[g.Name]
 	addressed := Hybrid
@@ -192,7 +203,7 @@ func (w *observer) workers(g cloud.Group) {
 	for _, i := range g.Living() {
 		c, known := class(i.Boot, false) // an older generation was rendered before None
 		switch {
-		case i.Generation == cloud.GenerationNew && readable:
+		case bornAlike(i, g.Template) && readable:
 			c, known = template, true
 		case i.Generation != cloud.GenerationNew && i.Boot == nil:
 			known = false
@@ -220,7 +231,7 @@ func (w *observer) members(g cloud.Group) {
 	for _, i := range g.Living() {
 		c := Gossip
 		switch {
-		case quiet && i.Generation == cloud.GenerationNew:
+		case quiet && bornAlike(i, g.Template):
 			c = None
 			w.state.Members.QuietKnown++
 		default:

@@ -105,6 +105,20 @@ func TestFromObservation(t *testing.T) {
 				s.Templates, s.Live, s.Config, s.Old = Set(Hybrid), Set(Gossip, Hybrid), true, true
 			})},
 		},
+		"another image does not change what a node is": {
+			spec: []string{"type: Private", "type: None"},
+			change: func(o *cloud.Observation, s *Stored) {
+				s.Rendered["nodes"], s.Controller = true, cloud.No
+				booted := *bootAddresses
+				booted.ConfigHash = "bm9uZQ=="
+				g := &o.Groups[1]
+				g.Template = cloud.Template{Version: "2", Older: 1, Boot: &booted}
+				g.Instances[0].Generation, g.Instances[0].Boot = cloud.GenerationOld, &booted
+			},
+			want: []State{state(func(s *State) {
+				s.None, s.Templates, s.Live, s.Old, s.Controller = true, Set(None), Set(None), true, false
+			})},
+		},
 		"a name that nothing resolves": {
 			change: func(o *cloud.Observation, _ *Stored) {
 				o.Groups[1].Template.Boot = bootName

@@ -61,6 +61,9 @@ func (f File) Text() string {
 	for _, a := range c.Assumptions {
 		fmt.Fprintf(&b, "taken for granted: %s\n", a)
 	}
+	for _, r := range c.Risks {
+		fmt.Fprintf(&b, "risk: %s\n", r)
+	}
 	return b.String()
 }
 
@@ -143,7 +146,7 @@ func (f File) Explain(s Planned) string {
 		case len(w.Steps) == 0:
 			list("way back", []string{"nothing to undo"})
 		default:
-			list("way back", []string{fmt.Sprintf("%s (proven in %s states)", strings.Join(w.Steps, ", "), thousands(w.States))})
+			list("way back", append([]string{fmt.Sprintf("%s (proven in %s states)", strings.Join(w.Steps, ", "), thousands(w.States))}, f.Problem.stays(w)...))
 		}
 	}
 	return b.String()

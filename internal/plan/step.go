@@ -46,10 +46,10 @@ type Cost struct {
 	Minutes  int `json:"minutes"`  // planning figures, not measurements
 }
 
-// TitleOf is what a step of a way forth or back does, by its ID; the ID itself where
-// no step has it.
-func (p Problem) TitleOf(id string) string {
-	steps := p.steps()
+// BackTitle is what a step of a way back does, by its ID; the ID itself where no
+// step has it.
+func (p Problem) BackTitle(id string) string {
+	steps := p.stepsBack()
 	if i := slices.IndexFunc(steps, func(t Step) bool { return t.ID == id }); i >= 0 {
 		return steps[i].Title
 	}

@@ -19,7 +19,8 @@ type Executor interface {
 	Look(ctx context.Context) (World, error)
 	// Actions lays out what is left to do of a step, in order, from the world as
 	// it is; none if it is done. It changes nothing. After a crash it is asked
-	// again, and gives an action that was half done the ID that it had.
+	// again, and gives an action that was half done the ID that it had. Beside an
+	// error, actions are what is expected to be left, for a preview alone.
 	Actions(ctx context.Context, s plan.Planned) ([]Action, error)
 }
 

@@ -53,7 +53,7 @@ func (d *driver) waitsFor(c Control, s plan.Planned) (ended, why, how string) {
 	_, released := c.released(d.at.leg.Number, report.StepKey(s))
 	switch {
 	case c.Paused != nil:
-		return EndedPaused, "paused " + c.Paused.String(), "go on with: muster reconcile resume " + d.Called
+		return EndedPaused, "paused " + c.Paused.String(), "resume it with: muster reconcile resume " + d.Called
 	case s.Hold && !d.at.begun && !released:
 		return EndedHolding, fmt.Sprintf("hold before step %d, %s: %s", s.Number, s.Title, s.Why),
 			"release it with: muster reconcile release " + d.Called

@@ -338,7 +338,7 @@ func (b *builder) conclude(entries []journal.Entry) {
 		}
 		r := Return{WayBack: w, Titles: []string{}}
 		for _, id := range w.Steps {
-			r.Titles = append(r.Titles, b.file.Problem.TitleOf(id))
+			r.Titles = append(r.Titles, b.file.Problem.BackTitle(id))
 		}
 		if i := slices.IndexFunc(m.Steps, func(s Migrated) bool { return s.Direction == Forward && s.Number == w.After }); i >= 0 {
 			r.At = m.Steps[i].Ended

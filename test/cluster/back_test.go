@@ -25,7 +25,7 @@ func TestClusterReconcileAbortsAndRollsBack(t *testing.T) {
 	// run pause behind it, with the bridge up.
 	muster := filepath.Join(os.Getenv("MUSTER_BIN"), "muster")
 	gate := s.script("gate", muster+` journal -o json | grep -q '"action": "policy"' && `+muster+" reconcile pause --why 'a look around'; exit 0")
-	s.stops(func() *command { return s.again(nil, "--gate-exec", "tickets="+gate) }, "paused by ", ": a look around; go on with: muster reconcile resume")
+	s.ends(3, func() *command { return s.again(nil, "--gate-exec", "tickets="+gate) }, "paused by ", ": a look around; resume it with: muster reconcile resume")
 	s.do(0, "reconcile", "resume")
 	s.do(0, "reconcile", "abort")
 	s.policyBridge(true)

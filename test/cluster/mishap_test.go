@@ -67,6 +67,12 @@ func (s *scene) reaches(pattern string, more ...string) *command {
 // stops checks that a command stops at a doubt, with words, and returns it.
 func (s *scene) stops(start func() *command, words ...string) *command {
 	s.Helper()
+	return s.ends(1, start, words...)
+}
+
+// ends checks that a command ends with an exit code and with words, and returns it.
+func (s *scene) ends(want int, start func() *command, words ...string) *command {
+	s.Helper()
 	for range 3 {
 		c := start()
 		code := c.wait()
@@ -74,8 +80,8 @@ func (s *scene) stops(start func() *command, words ...string) *command {
 			continue
 		}
 		for _, w := range words {
-			if code != 1 || !strings.Contains(c.said(), w) {
-				s.Fatalf("muster exits %d; want 1, and that it says %q", code, w)
+			if code != want || !strings.Contains(c.said(), w) {
+				s.Fatalf("muster exits %d; want %d, and that it says %q", code, want, w)
 			}
 		}
 		return c

@@ -61,11 +61,11 @@ func (s *scene) carryOut(plan string) {
 		switch said := c.said(); {
 		case code == 0:
 			return
-		case code == 1 && strings.Contains(said, "muster: hold before step"):
+		case code == 3 && strings.Contains(said, "muster: hold before step"):
 			s.do(0, "reconcile", "release")
 		case c.starved():
 		default:
-			s.Fatalf("muster %s exits %d; want 0, or 1 at a hold", strings.Join(c.args, " "), code)
+			s.Fatalf("muster %s exits %d; want 0, or 3 at a hold", strings.Join(c.args, " "), code)
 		}
 	}
 	s.Fatal("it stopped more often than a plan has holds")

@@ -317,16 +317,17 @@ func (l *look) settleTemplate(g *group, next *version, templates *templateSet) {
 }
 
 // generation compares what an instance was born from with what the next one
-// would be. Another version with the same user-data is as good as new.
+// would be, by contents and not by number: kOps makes a new version also where it
+// restores what an earlier one held.
 func generation(next, born *version) cloud.Generation {
 	switch {
 	case next == nil || born == nil:
 		return cloud.GenerationUnknown
 	case next == born:
 		return cloud.GenerationNew
-	case next.hash == "" || born.hash == "":
+	case next.content == "" || born.content == "":
 		return cloud.GenerationUnknown
-	case next.hash == born.hash:
+	case next.content == born.content:
 		return cloud.GenerationNew
 	}
 	return cloud.GenerationOld

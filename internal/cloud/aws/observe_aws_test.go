@@ -140,7 +140,7 @@ func TestAWSObservesAClusterHalfWayThroughARoll(t *testing.T) {
 	}
 }
 
-func TestAWSGenerationsCompareUserDataWhereVersionsDiffer(t *testing.T) {
+func TestAWSGenerationsCompareContentsWhereVersionsDiffer(t *testing.T) {
 	awstest.Start(t)
 	w := awstest.NewWorld(t, "lyra.k8s.local", awstest.NoBalancer)
 	w.AddGroup(controlPlane, 1)

@@ -2,10 +2,15 @@ package aws
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -71,6 +76,7 @@ type version struct {
 	template *template
 	number   int64
 	hash     string // of the user-data; empty if there is none
+	content  string // of all that an instance is made from; empty if it was not returned
 	boot     *cloud.BootConfig
 	fault    error // why boot is nil
 	profile  string
@@ -149,6 +155,7 @@ func (s *templateSet) add(in types.LaunchTemplateVersion, newest bool) {
 		return
 	}
 	v.hash, v.boot, v.fault = readUserData(aws.ToString(d.UserData))
+	v.content = contentOf(d)
 	if p := d.IamInstanceProfile; p != nil {
 		if v.profile = aws.ToString(p.Name); v.profile == "" {
 			v.profile = profileName(aws.ToString(p.Arn))
@@ -158,6 +165,38 @@ func (s *templateSet) add(in types.LaunchTemplateVersion, newest bool) {
 	if len(d.NetworkInterfaces) > 0 {
 		v.guards = d.NetworkInterfaces[0].Groups
 	}
+}
+
+// contentOf identifies what a version holds, hexadecimal SHA-256. In which order
+// AWS lists tags, disks and security groups makes no difference, nor do tags of the
+// template itself.
+func contentOf(d *types.ResponseLaunchTemplateData) string {
+	c := *d
+	c.SecurityGroupIds = sortedBy(d.SecurityGroupIds, strings.Clone)
+	c.BlockDeviceMappings = sortedBy(d.BlockDeviceMappings, func(m types.LaunchTemplateBlockDeviceMapping) string { return aws.ToString(m.DeviceName) })
+	tags := slices.DeleteFunc(slices.Clone(d.TagSpecifications), func(t types.LaunchTemplateTagSpecification) bool {
+		return t.ResourceType == types.ResourceTypeLaunchTemplate
+	})
+	c.TagSpecifications = sortedBy(tags, func(t types.LaunchTemplateTagSpecification) string { return string(t.ResourceType) })
+	for i, t := range c.TagSpecifications {
+		c.TagSpecifications[i].Tags = sortedBy(t.Tags, func(t types.Tag) string { return aws.ToString(t.Key) })
+	}
+	c.NetworkInterfaces = slices.Clone(d.NetworkInterfaces)
+	for i, n := range c.NetworkInterfaces {
+		c.NetworkInterfaces[i].Groups = sortedBy(n.Groups, strings.Clone)
+	}
+	data, err := json.Marshal(c)
+	if err != nil {
+		return "" // as good as unread
+	}
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
+}
+
+// sortedBy returns a sorted copy, nil of what is empty: AWS may say the one or the
+// other.
+func sortedBy[T any](all []T, key func(T) string) []T {
+	return slices.SortedStableFunc(slices.Values(all), func(a, b T) int { return strings.Compare(key(a), key(b)) })
 }
 
 // readUserData decodes what EC2 returns as base64.

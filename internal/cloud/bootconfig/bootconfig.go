@@ -39,6 +39,13 @@ const (
 // fileName is the file that kOps's boot YAML is written to, in some directory.
 const fileName = "kube_env.yaml"
 
+// RebootRisk is what is not known of a node that lives when its group's node
+// configuration changes, in the words of whoever has to say it: the planner takes
+// the good end for granted, and an audit says that it does not know.
+const RebootRisk = "nodeup finds a configuration newer than the one whose hash the node was born with, refuses it and tries again for ever; " +
+	"that kubelet, certificates and hosts block, which are on disk, do without it has been seen (kops#15057) and is promised nowhere. " +
+	"Rebooting one such node settles it; a plan replaces each of them in the steps right behind the update"
+
 // ErrEmpty says that there is no user-data at all.
 var ErrEmpty = errors.New("user-data is empty: an instance would boot without kOps")
 

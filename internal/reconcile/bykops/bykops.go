@@ -218,7 +218,7 @@ func (e *Executor) Actions(ctx context.Context, s plan.Planned) ([]reconcile.Act
 	}
 	actions, err := lay(ctx, world{Cluster: seen, bridged: bridged}, s)
 	if err != nil {
-		return nil, fmt.Errorf("step %s: %w", s.ID, err)
+		return actions, fmt.Errorf("step %s: %w", s.ID, err)
 	}
 	return actions, nil
 }

@@ -29,18 +29,23 @@ func (e *Executor) rollControlPlane(ctx context.Context, w world, s plan.Planned
 	if e.Machines == nil {
 		return e.rollByKops(ctx, w, s)
 	}
+	if s.Back {
+		if expected, err := e.notRestored(w, cluster.RoleControlPlane); err != nil {
+			return expected, err
+		}
+	}
 	for _, g := range w.groups(cluster.RoleControlPlane) {
 		for _, i := range old(g) {
-			all = append(all, e.replaceMember(g, i))
+			all = append(all, e.replaceMember(g, i, pace{back: s.Back}))
 		}
 	}
 	return all, nil
 }
 
-func (e *Executor) replaceMember(g cloud.Group, i cloud.Instance) reconcile.Action {
+func (e *Executor) replaceMember(g cloud.Group, i cloud.Instance, p pace) reconcile.Action {
 	return reconcile.Action{
 		ID: "replace/" + i.ID, Group: g.Name, Node: i.ID, Replaces: 1,
-		What:  fmt.Sprintf("replace control-plane node %s of %s", i.ID, g.Name),
+		What:  fmt.Sprintf("replace control-plane node %s of %s", i.ID, g.Name) + p.because(g, i),
 		Limit: e.DrainWithin + memberWithin + 10*time.Minute,
 		Do: func(ctx context.Context, say func(string)) error {
 			return e.member(ctx, g.Name, i.ID, say)

@@ -116,12 +116,13 @@ func (e *Executor) joined(ctx context.Context, w world, group string, want int, 
 	if err != nil {
 		return report.Unknown, err.Error()
 	}
-	var in, missing []string
+	var in []cloud.Instance
+	var missing []string
 	for _, m := range members {
 		switch {
 		case isOld(m.Instance):
 		case m.ready():
-			in = append(in, m.ID)
+			in = append(in, m.Instance)
 		case m.node == nil:
 			missing = append(missing, m.ID+" has not registered")
 		default:
@@ -129,12 +130,30 @@ func (e *Executor) joined(ctx context.Context, w world, group string, want int, 
 		}
 	}
 	if len(missing) == 0 && len(in) >= want {
-		return report.Pass, fmt.Sprintf("%s joined by %s, of template version %s", strings.Join(in, " "), bootconfig.Path(g.Template.Boot), g.Template.Version)
+		return report.Pass, whoJoined(g, in)
 	}
 	if len(missing) == 0 {
 		missing = append(missing, fmt.Sprintf("%d of %d new instances are there", len(in), want))
 	}
 	return report.Fail, strings.Join(missing, "; ")
+}
+
+// whoJoined names those that were made from the template's version of now, and
+// apart from them those of another version with the same contents, which stay.
+func whoJoined(g cloud.Group, in []cloud.Instance) string {
+	var of, stay []string
+	for _, i := range in {
+		if i.Version == "" || i.Version == g.Template.Version {
+			of = append(of, i.ID)
+		} else {
+			stay = append(stay, alike(g, i))
+		}
+	}
+	var says []string
+	if len(of) > 0 {
+		says = append(says, fmt.Sprintf("%s joined by %s, of template version %s", strings.Join(of, " "), bootconfig.Path(g.Template.Boot), g.Template.Version))
+	}
+	return strings.Join(append(says, stay...), "; ")
 }
 
 // stranded are the new instances of a group that did not join.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -26,7 +27,8 @@ type Kops struct {
 	// State is the state store's URL, given to it as KOPS_STATE_STORE. Required.
 	State string
 	// Start runs it with arguments until it ends, its output to out. Required;
-	// [FindKops] starts the binary at Path, in a process of its own.
+	// [FindKops] starts the binary at Path, in a process of its own, which on
+	// Linux does not outlive this one: the cluster's lock does, for a while.
 	Start func(ctx context.Context, args []string, out io.Writer) error
 }
 
@@ -112,7 +114,12 @@ func (k *Kops) Run(ctx context.Context, args []string, say func(string)) error {
 }
 
 func (k *Kops) process(ctx context.Context, args []string, out io.Writer) error {
+	// What ends kops with us goes by the thread that started it, not by the process:
+	// this goroutine keeps its thread for as long as kops runs.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	cmd := k.command(ctx, args...)
+	cmd.SysProcAttr = endsWithUs()
 	cmd.Stdout, cmd.Stderr = out, out
 	return cmd.Run()
 }

@@ -3,7 +3,6 @@ package bykops
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -81,7 +80,10 @@ func (e *Executor) addPolicy(_ context.Context, w world, s plan.Planned) ([]reco
 	return []reconcile.Action{{
 		ID: "policy", What: s.Title,
 		Do: func(ctx context.Context, say func(string)) error {
-			say(fmt.Sprintf("role %s, policy %s: %s", role, e.policyName(), strings.Join(strings.Fields(document), " ")))
+			say("role " + role + ", policy " + e.policyName() + ", by which it may:")
+			for _, line := range iam.Words(cloud.Role{Kind: cloud.KindPolicy, Policies: map[string]string{e.policyName(): document}}) {
+				say("  " + line)
+			}
 			return e.Infrastructure.PutPolicy(ctx, role, e.policyName(), document)
 		},
 		Gates: []reconcile.Gate{e.gate("the policy is there", time.Minute, func(w world) (bool, string) { return w.bridged, e.policyName() + " in " + role })},

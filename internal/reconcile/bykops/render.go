@@ -159,7 +159,10 @@ func (e *Executor) restore(role cluster.Role) layout {
 				e.markDone(s)
 				return nil
 			},
-			Gates: []reconcile.Gate{e.verdict("a new node would join", 2*time.Minute, func(_ context.Context, w world) (report.Verdict, string) { return wouldJoin(w, role) })},
+			Gates: []reconcile.Gate{
+				e.verdict("the templates are those of before", time.Minute, func(_ context.Context, w world) (report.Verdict, string) { return e.restored(w, role) }),
+				e.verdict("a new node would join", 2*time.Minute, func(_ context.Context, w world) (report.Verdict, string) { return wouldJoin(w, role) }),
+			},
 		}}, nil
 	}
 }

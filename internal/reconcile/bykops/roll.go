@@ -22,6 +22,11 @@ func (e *Executor) perGroup(ctx context.Context, w world, s plan.Planned, layOut
 	if e.Machines == nil {
 		return e.rollByKops(ctx, w, s)
 	}
+	if s.Back {
+		if expected, err := e.notRestored(w, cluster.RoleNode); err != nil {
+			return expected, err
+		}
+	}
 	for _, g := range w.groups(cluster.RoleNode) {
 		p, err := paceOf(w.Manifest, g.Name, g.Desired)
 		if err != nil {
@@ -213,7 +218,7 @@ func (e *Executor) nodelessFirst(ctx context.Context, g cloud.Group, left []clou
 func (e *Executor) replaceWorker(g cloud.Group, i cloud.Instance, p pace) reconcile.Action {
 	return reconcile.Action{
 		ID: "replace/" + i.ID, Group: g.Name, Node: i.ID, Replaces: 1,
-		What:  fmt.Sprintf("replace %s of %s", i.ID, g.Name),
+		What:  fmt.Sprintf("replace %s of %s", i.ID, g.Name) + p.because(g, i),
 		Limit: e.JoinWithin + e.DrainWithin + 2*time.Minute,
 		Do:    func(ctx context.Context, say func(string)) error { return e.replace(ctx, g.Name, i.ID, p, say) },
 		Gates: []reconcile.Gate{e.verdict("the group is whole", e.JoinWithin, func(ctx context.Context, w world) (report.Verdict, string) {

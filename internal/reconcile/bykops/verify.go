@@ -53,7 +53,7 @@ func (e *Executor) begun(ctx context.Context, w world, s plan.Planned, b reconci
 			return nil, nil // its template is that of now again
 		}
 		if s.ID == "roll-control-plane" {
-			a = e.replaceMember(g, cloud.Instance{ID: id})
+			a = e.replaceMember(g, cloud.Instance{ID: id}, pace{})
 			break
 		}
 		p, err := paceOf(w.Manifest, g.Name, g.Desired)

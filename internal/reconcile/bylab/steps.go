@@ -22,7 +22,7 @@ func (e *Executor) Actions(ctx context.Context, s plan.Planned) ([]reconcile.Act
 	if err != nil {
 		return nil, err
 	}
-	l := layer{Executor: e, view: v}
+	l := layer{Executor: e, view: v, back: s.Back}
 	lay, ok := map[string]func(){
 		"serve":                 l.serve,
 		"expose":                l.expose,
@@ -57,6 +57,7 @@ func (e *Executor) Actions(ctx context.Context, s plan.Planned) ([]reconcile.Act
 type layer struct {
 	*Executor
 	view
+	back    bool // it leads to what was declared before
 	actions []reconcile.Action
 	err     error
 }
@@ -196,7 +197,7 @@ func (l *layer) canaries() {
 	for _, group := range l.groups() {
 		old := l.outdated(group)
 		if len(old) > 0 && !slices.ContainsFunc(l.workers(), func(n labctl.NodeStatus) bool {
-			return n.Group == group && n.Born == l.declared.Templates[group] && !l.succeeds(n.Name, old)
+			return n.Group == group && n.Born == l.template(group) && !l.succeeds(n.Name, old)
 		}) {
 			l.replace(old[0], true)
 		}
@@ -218,11 +219,28 @@ func (l *layer) rollWorkers() {
 
 func (l *layer) groups() []string { return slices.Sorted(maps.Keys(l.declared.Templates)) }
 
-// outdated returns the workers of a group that were not born from its template of
-// now.
+// template is what the workers of a group are to be: on a way back, also before it
+// was restored, what it was.
+func (l *layer) template(group string) lab.Template {
+	if before := l.declared.Before; l.back && before != nil {
+		return before.Templates[group]
+	}
+	return l.declared.Templates[group]
+}
+
+// finds says of a template how what is born from it finds the API.
+var finds = map[lab.Template]string{
+	lab.BornGossip:     "that gossips",
+	lab.BornUnresolved: "that knows no address, and so never joins,",
+	lab.BornHybrid:     "that asks the load balancer",
+	lab.BornNone:       "that asks the load balancer",
+	lab.BornList:       "that has the control plane's addresses",
+}
+
+// outdated returns the workers of a group that are not what its template is to make.
 func (l *layer) outdated(group string) []labctl.NodeStatus {
 	return slices.DeleteFunc(l.workers(), func(n labctl.NodeStatus) bool {
-		return n.Group != group || n.Born == l.declared.Templates[group]
+		return n.Group != group || n.Born == l.template(group)
 	})
 }
 
@@ -231,7 +249,7 @@ func (l *layer) replace(old labctl.NodeStatus, canary bool) {
 	name := successor(old.Name)
 	if !l.booted(name) {
 		l.add(reconcile.Action{
-			ID: "join " + name, What: fmt.Sprintf("a new machine, born %s, joins in the place of %s", l.declared.Templates[old.Group], old.Name),
+			ID: "join " + name, What: fmt.Sprintf("a new worker %s joins in the place of %s", finds[l.template(old.Group)], old.Name),
 			Group: old.Group, Node: name, Canary: canary,
 			Do: l.operate(labctl.AddWorker, old.Group, name), Abort: l.takeAway(name),
 		})

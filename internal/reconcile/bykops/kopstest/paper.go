@@ -57,6 +57,7 @@ type PaperInstance struct {
 	ID, Group string
 	Version   int
 	UserData  string // that it was born with: its version may be gone
+	Unread    bool   // its version is gone, and nobody can say what it held
 	Detached  bool
 	Out       bool // taken out of the load balancers
 }
@@ -226,7 +227,9 @@ func (s *Sheet) observe(g PaperGroup) (cloud.Group, error) {
 			continue
 		}
 		have := cloud.Instance{ID: i.ID, Addr: addr(i.ID), Zone: "us-east-1a", State: "running", Generation: cloud.GenerationNew, Version: strconv.Itoa(i.Version), Detached: i.Detached}
-		if i.UserData != now {
+		if i.Unread {
+			have.Generation, have.Version = cloud.GenerationUnknown, ""
+		} else if i.UserData != now {
 			have.Generation = cloud.GenerationOld
 			if have.Boot, err = bootconfig.Parse([]byte(i.UserData)); err != nil {
 				return seen, err

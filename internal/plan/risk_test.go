@@ -1,0 +1,41 @@
+package plan
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/muster-dev/muster/internal/cloud/bootconfig"
+	"github.com/muster-dev/muster/internal/cluster"
+)
+
+// What nobody has proven is no assumption among others: it has a line of its own,
+// with the words that the audit has for it and with what would settle it.
+func TestAPlanNamesItsRisk(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		ask  Ask
+		want bool
+	}{
+		{"via kOps", Ask{}, true},
+		{"via Terraform", Ask{Via: Terraform}, true},
+		{"to hybrid", Ask{To: cluster.Hybrid}, true},
+		{"in a lab, where nothing pins a hash", Ask{Via: Lab}, false},
+		{"nothing to do", Ask{To: cluster.Gossip}, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			found, err := Find(t.Context(), FromSpec(lyraSpec(t), cluster.Release135, tt.ask))
+			if err != nil || found.Refused != nil {
+				t.Fatal(err, found.Refused)
+			}
+			text := Seal(found, nil).Text()
+			if got := strings.Contains(text, "\nrisk: a node reboots after an update") && strings.Contains(text, bootconfig.RebootRisk); got != tt.want {
+				t.Errorf("named: %v, want %v:\n%s", got, tt.want, text)
+			}
+			for _, a := range found.Certificate.Assumptions {
+				if strings.Contains(a, "reboots") {
+					t.Errorf("it is taken for granted, too: %s", a)
+				}
+			}
+		})
+	}
+}
