@@ -49,7 +49,7 @@ build: ## muster, muster-peer and muster-agent into bin/
 demo: build ## rehearse the example cluster from gossip to none, on this machine
 	bin/muster rehearse -f examples/atlas.k8s.local.yaml --to none
 
-test: build ## everything that proves it but the heavy tiers; what computes runs beside what waits, at a lower priority
+test: build moto ## everything that proves it but the heavy tiers; what computes runs beside what waits, at a lower priority
 	@$(MAKE) --no-print-directory -j2 --output-sync=target test-lab test-computes
 
 test-computes:
