@@ -1,6 +1,10 @@
 # Every target is one line of what it runs; .ci/run calls these and nothing else.
 SHELL := /bin/bash -o pipefail
-GOFLAGS_BUILD := -trimpath -ldflags='-s -w'
+# Programs, tests and tools are all compiled the same way, so that what they share
+# is compiled once: from cold that is most of the time.
+export CGO_ENABLED := 0
+export GOFLAGS := $(strip $(filter-out -trimpath,$(shell go env GOFLAGS)) -trimpath)
+GOFLAGS_BUILD := -ldflags='-s -w'
 GOTESTSUM := go tool -modfile=tools/go.mod gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg
 AWSTESTS := TestAWS|Test[A-Za-z0-9]*Moto
 AWSPACKAGES = $(sort $(patsubst %,./%,$(dir $(shell grep -rlE --include='*_test.go' '^func $(AWSTESTS)' internal))))
@@ -9,9 +13,16 @@ COMMANDS := ^TestClusterReconcile
 CLUSTERENV = MUSTER_BIN=$(CURDIR)/bin ETCD=$(CURDIR)/bin/etcd KUBE_APISERVER=$(CURDIR)/bin/kube-apiserver \
   KUBE_CONTROLLER_MANAGER=$(CURDIR)/bin/kube-controller-manager
 LONGLAB := ^TestLab(Faults|RollsBack|WithBridges|EverySample)
-# Tests are compiled as the programs are, so that what both link is compiled once.
-GOTEST := CGO_ENABLED=0 $(GOTESTSUM) -- -trimpath
-NFPM := CGO_ENABLED=0 GOFLAGS=-trimpath go tool -modfile=tools/nfpm/go.mod nfpm
+# golangci-lint vets, every dependency but once.
+GOTEST := $(GOTESTSUM) -- -vet=off
+NFPM := go tool -modfile=tools/nfpm/go.mod nfpm
+# Where nothing runs beside anything else there is no race to detect, and a whole
+# migration need not be detected in more than once. Clouds' libraries are compiled
+# without optimization, which halves that.
+RACING := ^\s*(defer )?go |\.Go\(|"sync(/atomic|test)?"|"testing/synctest"|"net/http/httptest"|net\.Listen
+RACEPACKAGES = $(sort $(patsubst %,./%,$(dir $(shell grep -rlE --include='*.go' '$(RACING)' internal))))
+RACESKIP := FromEveryStep$$|IsKilledAnywhere|^TestRandomFaults|^TestAStoreThatFails
+RACEFLAGS := $(foreach p,github.com/aws/... github.com/Azure/... k8s.io/...,-gcflags='$p=-N -l')
 K8SVERSION = $(shell awk '$$1 == "k8s.io/kubernetes" {print $$2}' test/cluster/kubernetes/go.mod)
 VERSION ?= 0.0.0-dev
 ARCH := $(shell go env GOARCH)
@@ -19,7 +30,11 @@ FUZZTIME ?= 20s
 SOAKTIME ?= 30m
 FUZZDIRS ?= internal
 # Making an interesting input smaller takes up to a minute of no fuzzing unless told otherwise.
-FUZZFLAGS := -fuzztime $(FUZZTIME) -fuzzminimizetime 200x
+FUZZFLAGS := -test.fuzztime $(FUZZTIME) -test.fuzzminimizetime 200x
+# Each package is compiled and linked once, and not for each of its fuzzers. What
+# they found to be interesting is kept where go test keeps it.
+FUZZBIN := $(or $(TMPDIR),/tmp)/muster-fuzz.test
+FUZZCACHE = $(shell go env GOCACHE)/fuzz/$(shell go list -m)
 # Where the end of the time meets a slow input, go test calls that a failure.
 FUZZLOG := $(or $(TMPDIR),/tmp)/muster-fuzz.log
 
@@ -29,18 +44,24 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## muster, muster-peer and muster-agent into bin/
-	CGO_ENABLED=0 go build $(GOFLAGS_BUILD) -o bin/ ./cmd/...
+	go build $(GOFLAGS_BUILD) -o bin/ ./cmd/...
 
 demo: build ## rehearse the example cluster from gossip to none, on this machine
 	bin/muster rehearse -f examples/atlas.k8s.local.yaml --to none
 
-test: test-unit test-mesh test-aws-looks test-lab ## everything that proves it but the heavy tiers
+test: build moto ## everything that proves it but the heavy tiers; what computes runs beside what waits, at a lower priority
+	@$(MAKE) --no-print-directory -j2 --output-sync=target test-lab test-computes
+
+test-computes:
+	@nice -n 10 $(MAKE) --no-print-directory test-unit
+	@nice -n 10 $(MAKE) --no-print-directory test-mesh
+	@nice -n 10 $(MAKE) --no-print-directory test-aws-looks
 
 test-unit: ## packages, in random order
-	$(GOTEST) -shuffle=on -short ./...
+	$(GOTEST) -timeout 20m -shuffle=on -short ./...
 
-test-race: ## the same with the race detector
-	$(GOTESTSUM) -- -race -shuffle=on -short ./internal/...
+test-race: ## those of packages in which anything runs beside anything else, with the race detector (which takes cgo)
+	$(GOTESTSUM) --raw-command -- env CGO_ENABLED=1 go test -json -vet=off -race -timeout 20m -shuffle=on -short -skip '$(RACESKIP)' $(RACEFLAGS) $(RACEPACKAGES)
 
 test-mesh: ## a leaf among sixty peers of the weave mesh, on real sockets
 	$(GOTEST) -count=1 -timeout 5m -run '^TestALeafAmongSixtyPeers$$' ./internal/overlay/weave
@@ -75,7 +96,7 @@ test-cluster-reconcile: build kubernetes moto ## muster reconcile as a command: 
 	MUSTER_AWS=1 $(CLUSTERENV) $(GOTEST) -count=1 -timeout 30m -p 1 -run '$(COMMANDS)' ./test/cluster
 
 test-browser: chromium ## reports of migrations, opened in Debian's Chromium (apt-get installs it where it may)
-	cd test/browser && CGO_ENABLED=0 go test -trimpath -count=1 -timeout 5m ./...
+	cd test/browser && go test -count=1 -timeout 5m ./...
 
 chromium:
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && { apt-get update -q && apt-get install -q -y chromium; } >/dev/null; } || \
@@ -87,7 +108,7 @@ bin/kube-%: test/cluster/kubernetes/go.mod
 	cd $(<D) && go build -ldflags='-s -w -X k8s.io/component-base/version.gitVersion=$(K8SVERSION)' -o $(CURDIR)/$@ k8s.io/kubernetes/cmd/$(@F)
 
 bin/etcd: test/cluster/etcd/go.mod
-	cd $(<D) && CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o $(CURDIR)/$@ go.etcd.io/etcd/server/v3
+	cd $(<D) && go build -ldflags='-s -w' -o $(CURDIR)/$@ go.etcd.io/etcd/server/v3
 
 test-failover: build ## what API servers that fail cost a worker's connections: failover ROW RECOVERY_MS FAILED_NEW ok|late
 	@MUSTER_BIN=$(CURDIR)/bin go test -count=1 -timeout 15m -run '^TestFailover$$' -v ./test/failover | grep -E '^ *failover |^(FAIL|panic|ok|---)|SKIPPED|failover_test'
@@ -96,25 +117,28 @@ test-soak: build ## random faults for SOAKTIME (default 30m): soak NAME VALUE UN
 	@MUSTER_BIN=$(CURDIR)/bin SOAKTIME=$(SOAKTIME) SOAKSEED=$(SOAKSEED) go test -count=1 -timeout 2h -run '^TestSoak$$' -v ./test/failover | \
 	  grep -E '^ *soak |^(FAIL|panic|ok|---)|SKIPPED|soak_test|world_test'
 
-cross: ## build for each other system and processor
+cross: ## build for each other system and processor, which compiles every dependency three times more
 	@for p in darwin/arm64 windows/amd64; do echo "build muster $$p"; \
-	  GOOS=$${p%/*} GOARCH=$${p#*/} CGO_ENABLED=0 go build -trimpath -o /dev/null ./cmd/muster || exit 1; done
+	  GOOS=$${p%/*} GOARCH=$${p#*/} go build -o /dev/null ./cmd/muster || exit 1; done
 	@for p in muster-peer muster-agent; do echo "build $$p linux/arm64"; \
-	  GOOS=linux GOARCH=arm64 CGO_ENABLED=0 go build -trimpath -o /dev/null ./cmd/$$p || exit 1; done
+	  GOOS=linux GOARCH=arm64 go build -o /dev/null ./cmd/$$p || exit 1; done
+
+test-elsewhere: ## all of those without compiling what is not ours: that it is well typed there; and the agent built for arm64
+	MUSTER_ELSEWHERE=1 $(GOTEST) -count=1 -run '^TestWhatIsBuiltForOtherSystems' ./test/arch
+	GOOS=linux GOARCH=arm64 go build -o /dev/null ./cmd/muster-agent
 
 packages: build ## .deb and .rpm of each program for this processor into bin/packages/, as VERSION
-	CGO_ENABLED=0 go run -trimpath ./packaging/manual packaging/man
+	go run ./packaging/manual packaging/man
 	@mkdir -p packaging/completion bin/packages
 	@for shell in bash zsh fish; do bin/muster completion $$shell > packaging/completion/muster.$$shell || exit 1; done
 	@for p in muster muster-agent muster-peer; do for format in deb rpm; do VERSION=$(VERSION) ARCH=$(ARCH) \
 	  $(NFPM) package -f packaging/nfpm/$$p.yaml -p $$format -t bin/packages/ || exit 1; done; done
 
 test-packages: ## builds the Debian packages and reads them
-	$(GOTEST) -count=1 -timeout 10m ./packaging/...
+	$(GOTEST) -count=1 -timeout 10m -run '^TestDebianPackages$$' ./packaging
 
-lint: ## gofmt, vet and golangci-lint
+lint: ## gofmt and golangci-lint, which vets
 	@test -z "$$(gofmt -l cmd internal packaging test)" || { gofmt -l cmd internal packaging test; echo 'gofmt: run gofmt -w on these'; exit 1; }
-	go vet ./...
 	go tool -modfile=tools/go.mod golangci-lint run
 
 bench: build ## time to the last hosts block, CPU and memory per peer
@@ -132,13 +156,14 @@ bench-aws: ## calls, time and memory of describing and auditing 1,000 instances 
 
 fuzz: ## every fuzzer for FUZZTIME (default 20s)
 	@for pkg in $$(grep -rl --include='*_test.go' '^func Fuzz' $(FUZZDIRS) | xargs -n1 dirname | sort -u); do \
+	  go test -c -vet=off -fuzz . -o $(FUZZBIN) ./$$pkg || exit 1; \
 	  for f in $$(grep -ho --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' $$pkg/*_test.go | awk '{print $$2}'); do \
-	    echo "fuzz $$pkg $$f"; go test -run '^$$' -fuzz "^$$f$$" $(FUZZFLAGS) ./$$pkg 2>&1 | tee $(FUZZLOG) || \
+	    echo "fuzz $$pkg $$f"; run="$(FUZZBIN) -test.run ^$$ -test.fuzz ^$$f$$ $(FUZZFLAGS) -test.fuzzcachedir $(FUZZCACHE)/$$pkg"; \
+	    (cd $$pkg && $$run) 2>&1 | tee $(FUZZLOG) || \
 	      { ! grep -q 'Failing input' $(FUZZLOG) && grep -q 'context deadline exceeded' $(FUZZLOG) && \
-	        echo "fuzz $$f: ended in the middle of an input, once more" && \
-	        go test -run '^$$' -fuzz "^$$f$$" $(FUZZFLAGS) ./$$pkg; } || exit 1; done; done
+	        echo "fuzz $$f: ended in the middle of an input, once more" && (cd $$pkg && $$run); } || exit 1; done; done
 
 clean: ## remove what build made
 	rm -rf bin packaging/man packaging/completion
 
-.PHONY: help build demo test test-unit test-race test-mesh test-kills test-aws test-aws-looks test-aws-crossings moto test-lab test-faults test-cluster test-cluster-labs test-cluster-reconcile test-browser chromium kubernetes test-failover test-soak cross packages test-packages lint bench bench-aws bench-balancer fuzz fuzz-legacy clean
+.PHONY: help build demo test test-computes test-unit test-race test-mesh test-kills test-aws test-aws-looks test-aws-crossings moto test-lab test-faults test-cluster test-cluster-labs test-cluster-reconcile test-browser chromium kubernetes test-failover test-soak cross test-elsewhere packages test-packages lint bench bench-aws bench-balancer fuzz fuzz-legacy clean

@@ -36,7 +36,7 @@ func protokube(t *testing.T, to string) {
 			t.Fatal(err)
 		}
 	}
-	cmd := exec.Command("go", "build", "-buildvcs=false", "-o", to, ".")
+	cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-o", to, ".")
 	cmd.Dir = src
 	cmd.Env = append(os.Environ(), "GOPROXY=off", "GOFLAGS=-mod=mod", "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {

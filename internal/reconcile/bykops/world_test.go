@@ -54,7 +54,7 @@ type scene struct {
 	kops     string                            // the binary; empty where it is not a process
 	create   bool                              // plans may ask for a load balancer
 	find     func(version string) *bykops.Kops // one of a release
-	poll     time.Duration                     // of executors; 0: 50 ms
+	poll     time.Duration                     // of executors; 0: 250 ms, as long as the emulator takes for a look
 }
 
 // hands are what changes a cloud.
@@ -166,7 +166,7 @@ func (s *scene) executor(f plan.File, change func(*bykops.Config)) *bykops.Execu
 	c := bykops.Config{
 		Problem: f.Problem, Store: s.store, Provider: s.provider, Kube: s.kube.Client(s.t), Kops: s.find("1.36.2"), Before: s.find(f.KopsVersion()),
 		Machines: s.operator, Infrastructure: s.operator, Overlay: s.overlay,
-		JoinWithin: time.Minute, DrainWithin: time.Minute, Poll: cmp.Or(s.poll, 50*time.Millisecond),
+		JoinWithin: time.Minute, DrainWithin: time.Minute, Poll: cmp.Or(s.poll, 250*time.Millisecond),
 	}
 	if change != nil {
 		change(&c)

@@ -10,19 +10,22 @@ import (
 	"bufio"
 	_ "embed"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
 
 //go:embed emulator.py
-var emulator []byte
+var emulator string
 
 // Region is where the emulator's clusters are.
 const Region = "us-east-1"
@@ -37,51 +40,66 @@ func Missing(t testing.TB, what string) {
 	t.Skipf("SKIPPED: %s", what)
 }
 
-// Start starts an AWS without anything in it, sets the environment that leads
-// there, and returns its address. It ends with the test.
+// Start gives a test an AWS without anything in it, sets the environment that leads
+// there, and returns its address. One process serves all tests of a program, one
+// after the other, and ends with the program: each test begins with it empty.
 func Start(t testing.TB) string {
 	t.Helper()
 	if os.Getenv("MUSTER_AWS") == "" {
 		t.Skip("SKIPPED: needs an AWS emulator and time; make test-aws runs it, MUSTER_AWS=1 any of it")
 	}
+	e := emulate()
+	if e.missing != "" {
+		Missing(t, e.missing)
+	}
+	if e.err != nil {
+		t.Fatal(e.err)
+	}
+	Reset(t, e.url)
+	Environ(t, e.url)
+	return e.url
+}
+
+// emulation is what came of starting the emulator.
+type emulation struct {
+	url     string
+	missing string // what a machine lacks that cannot run it
+	err     error
+	input   io.Closer // it ends when this is closed, at the latest by the end of this process
+}
+
+// emulate starts the emulator once, since that takes seconds.
+var emulate = sync.OnceValue(func() emulation {
 	python, err := exec.LookPath("python3")
 	if err != nil {
-		Missing(t, "python3, which runs the AWS emulator, is not on this machine")
+		return emulation{missing: "python3, which runs the AWS emulator, is not on this machine"}
 	}
 	if out, err := exec.Command(python, "-c", "import moto.server, boto3").CombinedOutput(); err != nil {
 		lines := strings.Split(strings.TrimSpace(string(out)), "\n")
-		Missing(t, "moto, the AWS emulator, is not on this machine; pip install 'moto[server]==5.2.1': "+lines[len(lines)-1])
+		return emulation{missing: "moto, the AWS emulator, is not on this machine; pip install 'moto[server]==5.2.1': " + lines[len(lines)-1]}
 	}
-	script := filepath.Join(t.TempDir(), "emulator.py")
-	if err := os.WriteFile(script, emulator, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(python, script)
+	cmd := exec.Command(python, "-c", emulator)
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
-		t.Fatal(err)
+		return emulation{err: err}
 	}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
-		t.Fatal(err)
+		return emulation{err: err}
 	}
 	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
+		return emulation{err: fmt.Errorf("start the AWS emulator: %w", err)}
 	}
-	t.Cleanup(func() {
-		in.Close()
-		cmd.Wait()
-	})
 	line, err := bufio.NewReader(out).ReadString('\n')
 	port, bad := strconv.Atoi(strings.TrimSpace(line))
 	if err != nil || bad != nil {
-		t.Fatalf("the AWS emulator printed %q instead of its port: %v", line, err)
+		in.Close()
+		_ = cmd.Wait() // what it printed tells more
+		return emulation{err: fmt.Errorf("the AWS emulator printed %q instead of its port: %w", line, errors.Join(err, bad))}
 	}
-	url := fmt.Sprintf("http://127.0.0.1:%d", port)
-	Environ(t, url)
-	return url
-}
+	return emulation{url: fmt.Sprintf("http://127.0.0.1:%d", port), input: in}
+})
 
 // Environ points the SDK, in this process and in those that it starts, at an
 // endpoint with made-up credentials and nothing of the machine's own.

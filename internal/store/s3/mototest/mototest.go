@@ -5,6 +5,7 @@ package mototest
 
 import (
 	"bufio"
+	_ "embed"
 	"errors"
 	"fmt"
 	"io"
@@ -28,7 +29,7 @@ func Start(t *testing.T) string {
 	}
 	endpoint, stop, err := run()
 	if err != nil && os.Getenv("MUSTER_REQUIRE_ALL") != "" {
-		t.Fatal("moto_server: ", err)
+		t.Fatal("moto: ", err)
 	}
 	if err != nil {
 		t.Skip("SKIPPED: no server to test against; pip install 'moto[server]': ", err)
@@ -37,10 +38,13 @@ func Start(t *testing.T) string {
 	return endpoint
 }
 
+//go:embed server.py
+var server string
+
 var running = regexp.MustCompile(`Running on (http://\S+)`)
 
 func run() (endpoint string, stop func(), err error) {
-	cmd := exec.Command("moto_server", "-H", "127.0.0.1", "-p", "0")
+	cmd := exec.Command("python3", "-c", server, "-H", "127.0.0.1", "-p", "0")
 	out, err := cmd.StderrPipe()
 	if err != nil {
 		return "", nil, err
