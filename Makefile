@@ -13,7 +13,7 @@ COMMANDS := ^TestClusterReconcile
 CLUSTERENV = MUSTER_BIN=$(CURDIR)/bin ETCD=$(CURDIR)/bin/etcd KUBE_APISERVER=$(CURDIR)/bin/kube-apiserver \
   KUBE_CONTROLLER_MANAGER=$(CURDIR)/bin/kube-controller-manager
 LONGLAB := ^TestLab(Faults|RollsBack|WithBridges|EverySample)
-# golangci-lint vets, every dependency but once.
+# golangci-lint is what vets.
 GOTEST := $(GOTESTSUM) -- -vet=off
 NFPM := go tool -modfile=tools/nfpm/go.mod nfpm
 # Where nothing runs beside anything else there is no race to detect. One whole
