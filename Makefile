@@ -13,15 +13,15 @@ COMMANDS := ^TestClusterReconcile
 CLUSTERENV = MUSTER_BIN=$(CURDIR)/bin ETCD=$(CURDIR)/bin/etcd KUBE_APISERVER=$(CURDIR)/bin/kube-apiserver \
   KUBE_CONTROLLER_MANAGER=$(CURDIR)/bin/kube-controller-manager
 LONGLAB := ^TestLab(Faults|RollsBack|WithBridges|EverySample)
-# golangci-lint vets, every dependency but once.
+# golangci-lint is what vets.
 GOTEST := $(GOTESTSUM) -- -vet=off
 NFPM := go tool -modfile=tools/nfpm/go.mod nfpm
-# Where nothing runs beside anything else there is no race to detect, and a whole
-# migration need not be detected in more than once. Clouds' libraries are compiled
-# without optimization, which halves that.
+# Where nothing runs beside anything else there is no race to detect. One whole
+# migration is enough to find it, and commands only start what is raced where it is.
+# Clouds' libraries are compiled without optimization, which is quicker.
 RACING := ^\s*(defer )?go |\.Go\(|"sync(/atomic|test)?"|"testing/synctest"|"net/http/httptest"|net\.Listen
 RACEPACKAGES = $(sort $(patsubst %,./%,$(dir $(shell grep -rlE --include='*.go' '$(RACING)' internal))))
-RACESKIP := FromEveryStep$$|IsKilledAnywhere|^TestRandomFaults|^TestAStoreThatFails
+RACESKIP := FromEveryStep$$|IsKilledAnywhere|^TestRandomFaults|^TestAStoreThatFails|^TestScripts$$
 RACEFLAGS := $(foreach p,github.com/aws/... github.com/Azure/... k8s.io/...,-gcflags='$p=-N -l')
 K8SVERSION = $(shell awk '$$1 == "k8s.io/kubernetes" {print $$2}' test/cluster/kubernetes/go.mod)
 VERSION ?= 0.0.0-dev
