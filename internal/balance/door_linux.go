@@ -51,7 +51,7 @@ func (d *door) leave() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.guests--; d.guests == 0 {
-		unix.Close(d.fd)
+		_ = unix.Close(d.fd)
 	}
 }
 

@@ -135,7 +135,7 @@ func (l *loop) close() {
 	l.leaveDoor()
 	for _, fd := range []int{l.epoll, l.bell} {
 		if fd != none {
-			unix.Close(fd)
+			_ = unix.Close(fd)
 		}
 	}
 }

@@ -358,7 +358,7 @@ func (p *pair) close(broken int) {
 			abort(fd)
 		}
 		p.forget(fd)
-		unix.Close(fd)
+		_ = unix.Close(fd)
 	}
 	p.leaves()
 }
@@ -389,7 +389,7 @@ func (p *pair) fail(why error) {
 func (p *pair) dropServer() {
 	if p.server != none {
 		p.forget(p.server)
-		unix.Close(p.server)
+		_ = unix.Close(p.server)
 		p.server = none
 	}
 }

@@ -48,7 +48,7 @@ func keep(listeners []net.Listener) error {
 	if err != nil {
 		return fmt.Errorf("leave sockets with the service manager: %w", err)
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	for _, ln := range listeners {
 		socket, ok := ln.(syscall.Conn)
 		if !ok {
