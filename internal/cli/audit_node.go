@@ -140,7 +140,8 @@ func programTable(s streams, r node.Report) error {
 	if err := tab.Flush(); err != nil {
 		return err
 	}
-	fmt.Fprintf(s.out, "%d unmaintained modules in %d Go programs; %d files looked at, %d could not be read\n", dead, len(r.Programs), r.Looked, len(r.Unread))
+	fmt.Fprintf(s.out, "%s in %s; %s looked at, %d could not be read\n", counted(dead, "unmaintained module", "unmaintained modules"),
+		counted(len(r.Programs), "Go program", "Go programs"), counted(r.Looked, "file", "files"), len(r.Unread))
 	return nil
 }
 

@@ -88,6 +88,10 @@ func (o initOptions) cluster() (clusterFile, error) {
 	if o.name == "" {
 		return c, usagef("no cluster name; give --name")
 	}
+	// A cluster's name is a name in DNS, as a node's is.
+	if enrol.CheckNodeName(o.name) != nil {
+		return c, usagef("--name %q is not a DNS name in lower case", o.name)
+	}
 	if len(o.controlPlane) == 0 {
 		return c, usagef("no control-plane node; give --control-plane NODE=ADDRESS at least once")
 	}
@@ -153,7 +157,7 @@ func runInit(s streams, o initOptions) error {
 			return err
 		}
 	}
-	fmt.Fprintf(s.out, "%s: CA, overlay keyring and %d control-plane configurations in %s\n", c.Cluster, len(nodes), out)
+	fmt.Fprintf(s.out, "%s: CA, overlay keyring and %s in %s\n", c.Cluster, counted(len(nodes), "control-plane configuration", "control-plane configurations"), out)
 	fmt.Fprintf(s.out, "next: muster-peer --config %s\n", filepath.Join(out, "nodes", c.ControlPlane[0].Node, "node.yaml"))
 	fmt.Fprintf(s.out, "      muster token create --dir %s --node WORKER\n", filepath.Join(o.out, "nodes", c.ControlPlane[0].Node))
 	return nil

@@ -67,9 +67,13 @@ func newLabUp(s streams, dir *string) *cobra.Command {
 // shorter.
 const upTimeout = 5 * time.Minute
 
-func labUp(ctx context.Context, s streams, dir string, o labUpOptions) error {
-	if o.file == "" {
+// check refuses flags that cannot be meant.
+func (o labUpOptions) check() error {
+	switch o.file {
+	case "":
 		return usagef("no manifest; give one with -f (try examples/atlas.k8s.local.yaml)")
+	case stdinName:
+		return usagef("-f -: the lab reads its manifest once more in the background; write it to a file")
 	}
 	if o.topology != "" && o.topology != string(cluster.Gossip) && o.topology != string(cluster.None) {
 		return usagef("--topology %q; want gossip or none", o.topology)
@@ -79,8 +83,12 @@ func labUp(ctx context.Context, s streams, dir string, o labUpOptions) error {
 			return usagef("--%w", err)
 		}
 	}
-	if o.file == stdinName {
-		return usagef("-f -: the lab reads its manifest once more in the background; write it to a file")
+	return nil
+}
+
+func labUp(ctx context.Context, s streams, dir string, o labUpOptions) error {
+	if err := o.check(); err != nil {
+		return err
 	}
 	m, err := s.readManifest(ctx, o.file)
 	if err != nil {

@@ -120,13 +120,6 @@ func Open(ctx context.Context, cfg Config) (*File, error) {
 	})
 }
 
-// TryOpen is Open without waiting: if another writer holds the lock it returns ErrLocked at once.
-func TryOpen(cfg Config) (*File, error) {
-	return open(cfg, osFS{}, func(cfg Config) (io.Closer, error) {
-		return tryLock(cfg.lockPath())
-	})
-}
-
 // open is Open with the file system and the way to take the lock given. take gets a Config that is complete and
 // valid.
 func open(cfg Config, fsys fileSystem, take func(Config) (io.Closer, error)) (*File, error) {

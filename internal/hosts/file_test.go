@@ -376,7 +376,7 @@ func TestADamagedJournalIsSetAsideAndADamagedRecordIgnored(t *testing.T) {
 }
 
 func TestConfigFaultsAreReportedTogether(t *testing.T) {
-	_, err := TryOpen(Config{Path: "hosts", StateDir: "state"})
+	_, err := tryOpen(Config{Path: "hosts", StateDir: "state"})
 	if err == nil || !strings.Contains(err.Error(), `"hosts"`) || !strings.Contains(err.Error(), `"state"`) {
 		t.Errorf("got error %v, want both paths", err)
 	}

@@ -3,6 +3,7 @@
 package hosts
 
 import (
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -27,9 +28,14 @@ func setContent(t *testing.T, cfg Config, content string) {
 	}
 }
 
+// tryOpen is Open without waiting for the lock.
+func tryOpen(cfg Config) (*File, error) {
+	return open(cfg, osFS{}, func(cfg Config) (io.Closer, error) { return tryLock(cfg.lockPath()) })
+}
+
 func mustOpen(t *testing.T, cfg Config) *File {
 	t.Helper()
-	f, err := TryOpen(cfg)
+	f, err := tryOpen(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

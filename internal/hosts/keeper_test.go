@@ -44,7 +44,7 @@ func TestAKeeperWaitsWritesRepairsAndLeavesTheBlock(t *testing.T) {
 		}
 		var w wanted
 		w.set()
-		predecessor, err := TryOpen(cfg)
+		predecessor, err := tryOpen(cfg)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -19,12 +19,12 @@ import (
 func TestASecondWriterIsRefusedWithTheProcessThatHoldsTheLock(t *testing.T) {
 	cfg := newHosts(t, foreign)
 	first := mustOpen(t, cfg)
-	_, err := TryOpen(cfg)
+	_, err := tryOpen(cfg)
 	if !errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), fmt.Sprintf("process %d", os.Getpid())) {
 		t.Errorf("got error %v, want ErrLocked with this process's id", err)
 	}
 	closeFile(t, first)
-	second, err := TryOpen(cfg)
+	second, err := tryOpen(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

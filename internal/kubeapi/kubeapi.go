@@ -72,7 +72,10 @@ func Open(cfg Config) (*Client, error) {
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
 	rules.ExplicitPath = cfg.Kubeconfig
 	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: cfg.Context}).ClientConfig()
-	if err != nil {
+	switch {
+	case clientcmd.IsEmptyConfig(err): // whose advice is about a variable that kubectl has left behind
+		return nil, &ConfigError{errors.New("none found (tried $KUBECONFIG and ~/.kube/config)")}
+	case err != nil:
 		return nil, &ConfigError{oneLine(err)}
 	}
 	base, _, err := rest.DefaultServerUrlFor(config)

@@ -62,4 +62,9 @@ func TestAKubeconfigThatIsNotThereSaysWhatToGive(t *testing.T) {
 	if _, err := kubeapi.Open(kubeapi.Config{Kubeconfig: filepath.Join(t.TempDir(), "none")}); !errors.As(err, &config) || !strings.Contains(err.Error(), "--kubeconfig") {
 		t.Errorf("Open = %v; want a *ConfigError that names --kubeconfig", err)
 	}
+	t.Setenv("KUBECONFIG", filepath.Join(t.TempDir(), "none"))
+	const want = "kubeconfig: none found (tried $KUBECONFIG and ~/.kube/config); give a file with --kubeconfig or $KUBECONFIG, and --context"
+	if _, err := kubeapi.Open(kubeapi.Config{}); !errors.As(err, &config) || err.Error() != want {
+		t.Errorf("Open = %v; want %s", err, want)
+	}
 }

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -126,6 +127,8 @@ func (c Config) validate() error {
 	}
 	if c.KubernetesVersion == "" {
 		add("no version of kubernetes; give one, such as 1.34.2")
+	} else if !kubernetesVersion.MatchString(c.KubernetesVersion) {
+		add("version of kubernetes %q; want one such as 1.34.2", c.KubernetesVersion)
 	}
 	if c.ControlPlaneCount < 1 || c.ControlPlaneCount > 7 || c.ControlPlaneCount%2 == 0 {
 		add("%d control-plane nodes; etcd wants 1, 3, 5 or 7", c.ControlPlaneCount)
@@ -145,6 +148,9 @@ func (c Config) validate() error {
 	}
 	return errors.Join(errs...)
 }
+
+// kubernetesVersion is a release, or the URL of a build, which kOps takes as well.
+var kubernetesVersion = regexp.MustCompile(`^v?[0-9]+\.[0-9]+\.[0-9]+([-+][0-9A-Za-z.+-]+)?$|^https?://`)
 
 func (c Config) validateZones() (errs []error) {
 	if len(c.Zones) == 0 || len(c.Zones) > maxSubnets {

@@ -105,13 +105,13 @@ func TestEveryFaultIsSaid(t *testing.T) {
 			t.Errorf("no %q in %v", want, err)
 		}
 	}
-	_, err = manifest.New(manifest.Config{Name: "a", Cloud: cluster.AWS, KubernetesVersion: "1", Zones: []string{"us-east-1a", "us-east-1a", "eu-west-1a", "A"}})
-	for _, want := range []string{"twice", "two regions", `zone "A"`} {
+	_, err = manifest.New(manifest.Config{Name: "a", Cloud: cluster.AWS, KubernetesVersion: "1.34", Zones: []string{"us-east-1a", "us-east-1a", "eu-west-1a", "A"}})
+	for _, want := range []string{`version of kubernetes "1.34"`, "twice", "two regions", `zone "A"`} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("no %q in %v", want, err)
 		}
 	}
-	if _, err = manifest.New(manifest.Config{Name: "a", Cloud: cluster.GCE, KubernetesVersion: "1", Zones: []string{"us-central1-a"}}); err == nil || !strings.Contains(err.Error(), "no project") {
+	if _, err = manifest.New(manifest.Config{Name: "a", Cloud: cluster.GCE, KubernetesVersion: "1.34.2", Zones: []string{"us-central1-a"}}); err == nil || !strings.Contains(err.Error(), "no project") {
 		t.Errorf("gce without a project: %v", err)
 	}
 }
