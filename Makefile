@@ -111,7 +111,7 @@ bin/etcd: test/cluster/etcd/go.mod
 	cd $(<D) && go build -ldflags='-s -w' -o $(CURDIR)/$@ go.etcd.io/etcd/server/v3
 
 test-failover: build ## what API servers that fail cost a worker's connections: failover ROW RECOVERY_MS FAILED_NEW ok|late
-	@MUSTER_BIN=$(CURDIR)/bin go test -count=1 -timeout 15m -run '^TestFailover$$' -v ./test/failover | grep -E '^ *failover |^(FAIL|panic|ok|---)|SKIPPED|failover_test'
+	@MUSTER_BIN=$(CURDIR)/bin go test -count=1 -timeout 15m -run '^TestFailover$$' -v ./test/failover | grep -E '^ *(failover|direct) |^(FAIL|panic|ok|---)|SKIPPED|failover_test'
 
 test-soak: build ## random faults for SOAKTIME (default 30m): soak NAME VALUE UNIT; SOAKSEED repeats a run
 	@MUSTER_BIN=$(CURDIR)/bin SOAKTIME=$(SOAKTIME) SOAKSEED=$(SOAKSEED) go test -count=1 -timeout 2h -run '^TestSoak$$' -v ./test/failover | \

@@ -39,9 +39,9 @@ type Config struct {
 	AttemptTimeout time.Duration
 
 	// ConnectTimeout bounds the search for a server for one client, after
-	// which the client's connection is reset. Default 7 s: Kubernetes' own
+	// which the client's connection is reset. Default 9 s: Kubernetes' own
 	// clients give up a TLS handshake after 10 s, and one that gives up by itself
-	// leaves a handshake behind that a server just back spends its time on.
+	// may leave a handshake behind that a server just back spends its time on.
 	ConnectTimeout time.Duration
 
 	// UserTimeout is how long a server may leave data or keep-alive probes
@@ -84,7 +84,7 @@ func (c Config) withDefaults() Config {
 	if c.HelloTimeout == 0 {
 		c.HelloTimeout = 50 * time.Millisecond
 	}
-	positive(&c.ConnectTimeout, 7*time.Second)
+	positive(&c.ConnectTimeout, 9*time.Second)
 	positive(&c.UserTimeout, 3*time.Second)
 	positive(&c.MoveTimeout, 30*time.Second)
 	positive(&c.DrainTimeout, 500*time.Millisecond)
