@@ -172,10 +172,10 @@ func TestTimeToConnect(t *testing.T) {
 			second: after(20 * ms),
 		}, second.String(), 300 * ms, 2},
 		// At 0 and 250 ms, and then every second.
-		{"all refuse: everyone again until the connect timeout", fates{first: refuses, second: refuses, third: refuses}, "", 7 * time.Second, 3 * 8},
+		{"all refuse: everyone again until the connect timeout", fates{first: refuses, second: refuses, third: refuses}, "", 9 * time.Second, 3 * 10},
 		// The last of the first round begins at 500 ms and has 2 s, that of the
-		// second begins at 3.25 s and has 4 s.
-		{"all hang: everyone again, with more patience", fates{first: hangs, second: hangs, third: hangs}, "", 7 * time.Second, 3 * 2},
+		// second begins at 3.25 s and has 4 s, and the third round begins at 8.25 s.
+		{"all hang: everyone again, with more patience", fates{first: hangs, second: hangs, third: hangs}, "", 9 * time.Second, 3 * 3},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -107,7 +107,10 @@ func crowdMain(args []string) error {
 	if err != nil {
 		return err
 	}
-	c.tls.ClientSessionCache = nil
+	// As those that come back, they have been there before.
+	if _, _, err := c.connect(time.Now().Add(newTimeout)); err != nil {
+		return err
+	}
 	began := time.Now()
 	var all errgroup.Group
 	for range c.states {
