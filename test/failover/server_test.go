@@ -114,8 +114,8 @@ func (s *server) listen() error {
 	return nil
 }
 
-// tickets are the same for all servers, so that clients that come back need no new
-// signature: what is measured is how they are let in, not how fast servers sign.
+// tickets are the same for all servers, so that clients resume a session with any; see
+// newClients.
 var tickets = [][32]byte{{'t', 'i', 'c', 'k', 'e', 't', 's'}}
 
 // faulty is a listener whose connections begin as the mode says.

@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	}
 	// Clients and servers share the machine with what is measured, where in earnest
-	// each has its own: they shall take as little of it as they can. See also curves.
+	// each has its own: they shall take as little of it as they can. See also newClients.
 	debug.SetGCPercent(400)
 	err := fmt.Errorf("unknown verb %q", os.Args[1])
 	switch args := os.Args[2:]; os.Args[1] {
