@@ -94,8 +94,18 @@ func newClients(args []string) (*clients, error) {
 		return nil, err
 	}
 	return &clients{addr: args[0], states: make([]state, n), tls: &tls.Config{
-		RootCAs: roots, ServerName: serverName, MaxVersion: tls.VersionTLS12, ClientSessionCache: tls.NewLRUClientSessionCache(64),
+		RootCAs: roots, ServerName: serverName, MaxVersion: tls.VersionTLS12, ClientSessionCache: sessions{tls.NewLRUClientSessionCache(1)},
 	}}, nil
+}
+
+// sessions keeps a session also after a handshake that failed, as most do while all
+// servers are away.
+type sessions struct{ tls.ClientSessionCache }
+
+func (s sessions) Put(key string, session *tls.ClientSessionState) {
+	if session != nil {
+		s.ClientSessionCache.Put(key, session)
+	}
 }
 
 // crowdMain is the verb "crowd": ADDRESS CA NUMBER. So many clients come at once, and
