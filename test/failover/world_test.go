@@ -339,6 +339,24 @@ func (w *world) mislead(from *netns.Node, to netip.Addr) { w.neighbour(from, to,
 // lead undoes mislead.
 func (w *world) lead(from *netns.Node, to netip.Addr) { w.neighbour(from, to, "del") }
 
+// acquaint has the worker and servers never forget each other's cards.
+func (w *world) acquaint(servers []*machine) {
+	w.t.Helper()
+	for _, m := range servers {
+		w.neighbour(w.worker, m.IPv4, "change")
+		w.neighbour(m.Node, w.worker.IPv4, "change")
+	}
+}
+
+// forget undoes acquaint.
+func (w *world) forget(servers []*machine) {
+	w.t.Helper()
+	for _, m := range servers {
+		w.lead(w.worker, m.IPv4)
+		w.lead(m.Node, w.worker.IPv4)
+	}
+}
+
 func (w *world) neighbour(from *netns.Node, to netip.Addr, verb string) {
 	w.t.Helper()
 	pid := strconv.Itoa(from.Holder().PID())
@@ -354,8 +372,11 @@ func (w *world) neighbour(from *netns.Node, to netip.Addr, verb string) {
 		}
 	}
 	args := []string{"-t", pid, "-n", "ip", "neigh", verb, to.String(), "dev", dev}
-	if verb == "replace" {
+	switch verb {
+	case "replace":
 		args = append(args, "lladdr", "02:00:00:00:00:fe", "nud", "permanent")
+	case "change":
+		args = append(args, "nud", "permanent")
 	}
 	if out, err := exec.Command("nsenter", args...).CombinedOutput(); err != nil {
 		w.t.Fatalf("ip neigh %s: %v: %s", verb, err, out)
