@@ -22,6 +22,17 @@ func numberOf(f plan.File, id string) int {
 	return slices.IndexFunc(f.Steps, func(s plan.Planned) bool { return s.ID == id }) + 1
 }
 
+// toCanaries plans for None and carries it out as far as a canary in each group.
+func (s *scene) toCanaries() plan.File {
+	s.t.Helper()
+	f := s.plan(cluster.None)
+	s.release(f)
+	if r, told := s.leg(f, reconcile.Config{Gates: s.until(f, numberOf(f, "canary"))}, nil); !strings.Contains(r.Why, "the test stops here") {
+		s.t.Fatalf("forward: %+v\n%s", r, told)
+	}
+	return f
+}
+
 // previewBack is what a rollback would do, without --yes.
 func (s *scene) previewBack(f plan.File) reconcile.Preview {
 	s.t.Helper()
@@ -87,12 +98,8 @@ func checkCanariesAlone(t *testing.T, first int, want map[string]int, before rec
 func TestTheWayBackFromAfterTheCanariesReplacesThemAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, p := onPaper(t, nil, "")
-		f := s.plan(cluster.None)
-		s.release(f)
 		before := s.remains(p)
-		if r, told := s.leg(f, reconcile.Config{Gates: s.until(f, numberOf(f, "canary"))}, nil); !strings.Contains(r.Why, "the test stops here") {
-			t.Fatalf("forward: %+v\n%s", r, told)
-		}
+		f := s.toCanaries()
 		want, shown := canaries(s.see().Cloud), s.previewBack(f)
 		r, told := s.leg(f, reconcile.Config{Direction: report.Back}, nil)
 		if r.Ended != reconcile.EndedReturned || len(want) != 1 {
@@ -108,11 +115,7 @@ func TestTheWayBackFromAfterTheCanariesReplacesThemAlone(t *testing.T) {
 func TestTheWayBackReplacesWhatItCannotCompare(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, p := onPaper(t, nil, "")
-		f := s.plan(cluster.None)
-		s.release(f)
-		if r, told := s.leg(f, reconcile.Config{Gates: s.until(f, numberOf(f, "canary"))}, nil); !strings.Contains(r.Why, "the test stops here") {
-			t.Fatalf("forward: %+v\n%s", r, told)
-		}
+		f := s.toCanaries()
 		err := p.Change(t.Context(), func(sheet *kopstest.Sheet) error {
 			for n, i := range sheet.Instances {
 				if i.Group == "nodes-a" && i.Version == 1 {
@@ -139,11 +142,7 @@ func TestTheWayBackReplacesWhatItCannotCompare(t *testing.T) {
 func TestTheWayBackByAnotherKopsReplacesEveryWorker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, _ := onPaper(t, nil, "")
-		f := s.plan(cluster.None)
-		s.release(f)
-		if r, told := s.leg(f, reconcile.Config{Gates: s.until(f, numberOf(f, "canary"))}, nil); !strings.Contains(r.Why, "the test stops here") {
-			t.Fatalf("forward: %+v\n%s", r, told)
-		}
+		f := s.toCanaries()
 		find := s.find
 		s.find = func(version string) *bykops.Kops {
 			if version == "1.35.2" {

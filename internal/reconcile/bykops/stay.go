@@ -1,6 +1,7 @@
 package bykops
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -70,7 +71,7 @@ func (e *Executor) notRestored(w world, role cluster.Role) (expected []reconcile
 		}
 	}
 	if len(stay) == 0 {
-		return expected, fmt.Errorf("the templates of before are not back yet")
+		return expected, errors.New("the templates of before are not back yet")
 	}
 	return expected, fmt.Errorf("the templates of before are not back yet; of %s those stay whose template version holds the same as they then do", strings.Join(stay, ", "))
 }
