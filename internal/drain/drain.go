@@ -224,10 +224,14 @@ func (d *drainer) evictPod(ctx context.Context, p corev1.Pod) error {
 	}
 }
 
-// mayLater reports whether an eviction that was refused may be granted later: a
-// budget allows none now, the pod changed meanwhile, or its namespace is on its way
-// out and takes the pod along.
+// mayLater reports whether an eviction that failed may be granted later: nobody
+// answered, a budget allows none now, the pod changed meanwhile, or its namespace is on
+// its way out and takes the pod along.
 func mayLater(err error) bool {
+	var answer apierrors.APIStatus
+	if !errors.As(err, &answer) || apierrors.IsServiceUnavailable(err) || apierrors.IsServerTimeout(err) || apierrors.IsTimeout(err) {
+		return true
+	}
 	return apierrors.IsTooManyRequests(err) || apierrors.IsConflict(err) || apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause)
 }
 

@@ -90,7 +90,7 @@ func TestAnAPIThatFlapsIsAskedAgain(t *testing.T) {
 	s := cluster(t)
 	failed := 0
 	b := between{Server: s, answers: func(r *http.Request) (*http.Response, error) {
-		if r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, "/pods/web-1") && failed < 3 {
+		if (evicts(r, "web-1") || r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, "/pods/web-1")) && failed < 3 {
 			failed++
 			return nil, errors.New("connection reset by peer")
 		}
@@ -125,6 +125,7 @@ func TestAnEvictionIsTriedAgainWhereThatHelps(t *testing.T) {
 	}{
 		{"its budget allows none now", http.StatusTooManyRequests, metav1.StatusReasonTooManyRequests, "DisruptionBudget", true},
 		{"it changed meanwhile", http.StatusConflict, metav1.StatusReasonConflict, "", true},
+		{"the API server is starting", http.StatusServiceUnavailable, metav1.StatusReasonServiceUnavailable, "", true},
 		{"its namespace is going", http.StatusForbidden, metav1.StatusReasonForbidden, corev1.NamespaceTerminatingCause, true},
 		{"nobody may evict", http.StatusForbidden, metav1.StatusReasonForbidden, "", false},
 		{"two budgets hold it", http.StatusInternalServerError, metav1.StatusReasonInternalError, "", false},
