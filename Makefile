@@ -50,7 +50,7 @@ demo: build ## rehearse the example cluster from gossip to none, on this machine
 	bin/muster rehearse -f examples/atlas.k8s.local.yaml --to none
 
 test: build moto ## everything that proves it but the heavy tiers; what computes runs beside what waits, at a lower priority
-	@$(MAKE) --no-print-directory -j2 --output-sync=target test-lab test-computes
+	@$(MAKE) --no-print-directory -j2 test-lab test-computes
 
 test-computes:
 	@nice -n 10 $(MAKE) --no-print-directory test-unit
