@@ -55,10 +55,10 @@ func (p *Problem) classic() bool {
 func (p *Problem) makeBalancer() Step {
 	why := "workers that do not gossip need an address that outlives control-plane nodes"
 	if p.Endpoints == Addresses {
-		why = "people need it: with the classic one kOps refuses None"
+		why = "people need it: kOps refuses None with the classic one"
 	}
 	if p.Via == Kops && p.classic() {
-		why += "; kOps takes the classic one its targets at once, so announce minutes without the API from outside, then export the kubeconfig again"
+		why += "; kOps takes the targets from the classic one at once: announce minutes without the API from outside, then export the kubeconfig again"
 	}
 	return Step{
 		ID:    "make-balancer",
