@@ -68,6 +68,12 @@ func TestAWSPlanSamples(t *testing.T) {
 					t.Errorf("fact without a digest: %+v", f)
 				}
 			}
+			if sample == "gossip-1.35-classic-lb" {
+				list := planCluster(t, cli.ExitOK, name, "--endpoints", "list")
+				if len(list.Steps) == 0 || list.Steps[0].ID != "make-balancer" {
+					t.Errorf("steps %+v; want another load balancer for people before the classic one goes", list.Steps)
+				}
+			}
 			if sample == "gossip-1.35-no-lb" {
 				if got := planCluster(t, cli.ExitOK, name, "--endpoints", "list"); len(got.Steps) == 0 {
 					t.Error("no plan with the control plane's own addresses")

@@ -33,7 +33,7 @@ func (p *Problem) remaining(s State) (c Cost) {
 	add(s.Templates != want, 3, 3)
 	add(s.Bridge, 1, 1)
 	add(s.PolicyBridge, 1, 1)
-	add(s.Classic && p.To != cluster.Gossip, 2, 1)
+	add(s.Classic && p.To != cluster.Gossip && !p.keepsClassic(s), 2, 1)
 	if p.To == cluster.None {
 		add(!s.None, 1, 1)
 		add(!s.Quiet, 3, 3)

@@ -164,7 +164,7 @@ func TestRenderings(t *testing.T) {
 		"text": {f.Text(), []string{
 			"gossip -> none   15 steps   about 2 h 56 min   each worker replaced once   nothing irreversible before step 15",
 			"\n  3  publish the load balancer into the overlay ", "(bridge, taken down in 9)", "HOLD: waits for you; ",
-			"5 invariants, in none has any node fewer than 1 working path (fewest: 1, a gossip worker, at step 1)",
+			"6 invariants, in none has any node fewer than 1 working path (fewest: 1, a gossip worker, at step 1)",
 			"\nway back: from every step up to 14\n",
 		}},
 		"a step": {f.Explain(f.Steps[5]), []string{

@@ -134,7 +134,10 @@ func (p *Problem) certify(w proof, steps []Step) *Certificate {
 	}
 	if w.worst < 1<<16 {
 		c.WorstMargin = w.worst
-		c.WorstAt = fmt.Sprintf("a %s worker, at step %d", w.class, w.at+1)
+		c.WorstAt = fmt.Sprintf("%s worker, at step %d", w.class.one(), w.at+1)
+	}
+	if len(steps) > 0 && w.end.runs[0].nominal.Classic {
+		c.Assumptions = append(c.Assumptions, "people keep the classic load balancer: they have no other address of the API")
 	}
 	for b := range w.beginning.excused.each {
 		c.Excused = append(c.Excused, p.already(b))
@@ -151,9 +154,9 @@ func (p *Problem) already(b breach) string {
 		if why == "" {
 			why = "that takes no step, only an accident"
 		}
-		return fmt.Sprintf("%s: a %s worker cannot join: %s", b.invariant, b.class, why)
+		return fmt.Sprintf("%s: %s worker cannot join: %s", b.invariant, b.class.one(), why)
 	case Steady:
-		return fmt.Sprintf("%s: a %s worker has no working way to the API", b.invariant, b.class)
+		return fmt.Sprintf("%s: %s worker has no working way to the API", b.invariant, b.class.one())
 	default:
 		return b.invariant.String() + " does not hold"
 	}
@@ -252,6 +255,8 @@ func (p *Problem) refusal(ctx context.Context) (Refusal, error) {
 	switch {
 	case p.Endpoints == Balancer && !p.CreateBalancer && !p.origin().Network:
 		r.Why = "there is no load balancer that could serve nodes, and none may be made; allow one with --create-balancer, or give workers the control plane's own addresses with --endpoints list"
+	case p.To == cluster.None && p.classic() && !p.CreateBalancer && !p.origin().Network:
+		r.Why = "the API's load balancer is a classic one, with which kOps refuses None, and no other may be made; allow one with --create-balancer"
 	case r.Invariant == Privilege.String():
 		r.Why = "gossip would let workers do more in the cloud than they may now"
 	case p.NoBridge:
@@ -280,6 +285,7 @@ func (p *Problem) refusal(ctx context.Context) (Refusal, error) {
 // direct is the way without a plan: what kOps documents.
 func (p *Problem) direct() []Step {
 	steps := []Step{p.setTopology()}
+	steps[0].needs = nil // nobody looks
 	switch p.To {
 	case cluster.Hybrid:
 		steps = nil

@@ -88,6 +88,18 @@ func TestPlans(t *testing.T) {
 			problem: with(withoutBalancer(1, 2), func(p *Problem) { p.Endpoints = Addresses }),
 			want:    "hold-addresses serve prove add-policy add-agent set-none update-workers canary roll-workers remove-policy update-control-plane roll-control-plane remove-dns-controller close-ports scrub",
 		},
+		"a list beside a classic load balancer gives people another before the classic one goes": {
+			problem: withClassic(Kops),
+			want:    "make-balancer hold-addresses serve prove add-policy add-agent set-none update-workers canary roll-workers remove-policy update-control-plane roll-control-plane remove-dns-controller close-ports drop-classic scrub",
+		},
+		"a list beside a classic load balancer is refused where no other may be made": {
+			problem: with(withClassic(Kops), func(p *Problem) { p.CreateBalancer = false }),
+			want:    "refused: the API's load balancer is a classic one, with which kOps refuses None, and no other may be made",
+		},
+		"a list in a lab leaves people the classic load balancer": {
+			problem: withClassic(Lab),
+			want:    "hold-addresses serve prove add-agent set-none update-workers canary roll-workers update-control-plane roll-control-plane remove-dns-controller narrow close-ports scrub",
+		},
 		"one control-plane node and a load balancer is a plan": {
 			problem: gossiping(1, 2),
 			want:    "expose prove publish add-policy set-none update-workers canary roll-workers withdraw remove-policy update-control-plane roll-control-plane remove-dns-controller close-ports scrub",
@@ -133,6 +145,55 @@ func TestPlans(t *testing.T) {
 func with(p *Problem, change func(p *Problem)) *Problem {
 	change(p)
 	return p
+}
+
+func TestAPlanSaysThatTheClassicLoadBalancerStays(t *testing.T) {
+	const stays = "taken for granted: people keep the classic load balancer: they have no other address of the API\n"
+	for via, want := range map[Executor]bool{Kops: false, Terraform: false, Lab: true} {
+		text := Seal(mustPlan(t, withClassic(via)), nil).Text()
+		if got := strings.Contains(text, stays); got != want {
+			t.Errorf("via %s it is said: %v, want %v:\n%s", via, got, want, text)
+		}
+	}
+}
+
+// People who have lost their address while a plan ran are a matter of their own:
+// nodes may still go back.
+func TestALostLoadBalancerLeavesTheWayBack(t *testing.T) {
+	pl := mustPlan(t, withClassic(Kops))
+	n := slices.Index(ids(pl), "add-policy") + 1
+	now, _ := carriedOut(t, pl, n)
+	now.Classic, now.API = false, false
+	way, err := pl.Return(t.Context(), []State{now}, n, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Contains(way.Excused, People.String()) {
+		t.Errorf("excused %q; want it said that people have no address", way.Excused)
+	}
+}
+
+func TestWhatIsBrokenAlreadyIsSaidInEnglish(t *testing.T) {
+	pl := mustPlan(t, gossiping(3, 3).starting(func(s *State) { s.Templates, s.Lookup, s.Config = Set(Unresolved), false, true }))
+	want := "boot: an unresolved worker cannot join: it asks for its configuration under a name that nothing resolves"
+	if !slices.Contains(pl.Certificate.Excused, want) {
+		t.Errorf("excused %q, want %q among them", pl.Certificate.Excused, want)
+	}
+}
+
+func TestTheSamePlanIsAskedForAgain(t *testing.T) {
+	for name, test := range map[string]struct {
+		problem *Problem
+		want    string
+	}{
+		"as it is by default":        {gossiping(3, 3), "muster plan cluster atlas --state s3://x --to none -o plan.yaml"},
+		"with all that was asked":    {&Problem{To: cluster.Hybrid, Via: Terraform, Endpoints: Addresses, NoBridge: true, MaxAway: 3}, "muster plan cluster atlas --state s3://x --to hybrid --via terraform --endpoints list --no-bridge --max-away 3 -o plan.yaml"},
+		"of a lab from its manifest": {withVia(gossiping(3, 3), Lab), "muster plan -f MANIFEST --to none --via lab -o plan.yaml"},
+	} {
+		if got := test.problem.Again("atlas --state s3://x"); got != test.want {
+			t.Errorf("%s: got %q, want %q", name, got, test.want)
+		}
+	}
 }
 
 func TestARefusalTellsWhereTheDirectWayLosesANode(t *testing.T) {

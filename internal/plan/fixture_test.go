@@ -33,6 +33,14 @@ func withoutBalancer(members, workers int) *Problem {
 	return p
 }
 
+// withClassic is a cluster whose people come through a classic load balancer, and
+// whose workers are to get a list.
+func withClassic(via Executor) *Problem {
+	p := withoutBalancer(3, 20).starting(func(s *State) { s.Classic = true })
+	p.Via, p.Endpoints, p.CreateBalancer = via, Addresses, true
+	return p
+}
+
 // change returns p with its only start changed.
 func (p *Problem) starting(change func(s *State)) *Problem {
 	change(&p.Starts[0].State)

@@ -10,6 +10,7 @@ func (p *Problem) how(id string) []string {
 	switch p.Via {
 	case Kops:
 		by = map[string][]string{
+			"make-balancer":         {"you: set spec.api.loadBalancer.class: Network, then with the kOps that made the cluster: " + update + " --yes"},
 			"set-none":              {"kops edit cluster" + name + ": spec.topology.dns.type: None"},
 			"unset-none":            {"kops edit cluster" + name + ": spec.topology.dns.type: Private"},
 			"update-workers":        {update + " --instance-group-roles=node --yes"},

@@ -24,11 +24,16 @@ const (
 	// Privilege: workers may never do more than when the plan began, but for a
 	// bridge that the plan removes.
 	Privilege
+	// People: where a load balancer gave people an address of the API when the
+	// plan began, one does. Which of them it is may change: people follow by
+	// exporting their kubeconfig again. That kOps leaves them a few minutes without
+	// while it makes the network one is not modelled; the step announces it.
+	People
 
 	invariantCount
 )
 
-var invariantNames = [invariantCount]string{"steady", "boot", "publisher", "quorum", "privilege"}
+var invariantNames = [invariantCount]string{"steady", "boot", "publisher", "quorum", "privilege", "people"}
 
 // String returns the invariant's name.
 func (i Invariant) String() string { return invariantNames[i] }
@@ -79,6 +84,9 @@ func (p *Problem) violated(start, s State) (all breaches) {
 	if s.Lookup && !start.Lookup {
 		all |= breach{invariant: Privilege}.bit()
 	}
+	if start.servesPeople() && !s.servesPeople() {
+		all |= breach{invariant: People}.bit()
+	}
 	return all
 }
 
@@ -113,6 +121,8 @@ func (p *Problem) says(b breach, s State) string {
 		return fmt.Sprintf("nobody publishes the API's names any more, and %s still takes them from the overlay -> the next control-plane node that is replaced leaves it with an address that leads nowhere", worker)
 	case Quorum:
 		return fmt.Sprintf("%d control-plane nodes are away at once -> etcd may have no quorum", s.Away)
+	case People:
+		return "no load balancer serves the API any more -> kubectl has no address of it, yours included"
 	default:
 		return "workers may now do more in the cloud than when the plan began"
 	}

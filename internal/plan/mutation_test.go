@@ -75,10 +75,22 @@ func TestEveryInvariantCatchesASeededBug(t *testing.T) {
 			return slices.Insert(s, i, p.seededWidening())
 		}},
 		{"the bridge policy stays", Privilege, Kops, drop("remove-policy")},
+		{"the classic load balancer goes before there is another", People, Kops, func(t *testing.T, p *Problem, s []Step) []Step {
+			return moveBefore(t, s, "drop-classic", "make-balancer")
+		}},
+		{"the other load balancer is made without a target", People, Kops, func(t *testing.T, p *Problem, s []Step) []Step {
+			return ungate(dropEffect("make-balancer", 1)(t, p, s))
+		}},
+		{"the classic load balancer goes where there never is another", People, Lab, func(t *testing.T, p *Problem, s []Step) []Step {
+			return ungate(append(s, p.dropClassic()))
+		}},
 	} {
 		t.Run(fmt.Sprintf("%s: %s", test.invariant, test.bug), func(t *testing.T) {
 			p := gossiping(3, 20)
 			p.Via = test.via
+			if test.invariant == People {
+				p = withClassic(test.via)
+			}
 			if test.invariant == Privilege {
 				p.starting(func(s *State) { s.Lookup = test.bug == "the bridge policy stays" })
 				if !p.origin().Lookup {

@@ -48,13 +48,22 @@ func (a Ask) problem(c *cluster.Cluster, r cluster.Release) Problem {
 	if p.Endpoints == "" {
 		p.Endpoints = Balancer
 	}
-	p.Blocked = p.blockers(c)
+	p.Blocked = p.blockers(c, r)
 	return p
 }
 
 // blockers are the parts of the spec that no order of steps gets around, under
-// the one release that can do the migration.
-func (p *Problem) blockers(c *cluster.Cluster) (all []string) {
+// the one release that can do the migration, and a release r that cannot have
+// made the cluster what it is.
+func (p *Problem) blockers(c *cluster.Cluster, r cluster.Release) (all []string) {
+	gossips := func(t cluster.Topology) bool { return t == cluster.Gossip || t == cluster.Hybrid }
+	switch bridge := cluster.Deadline().Bridge; {
+	case r < cluster.Deadline().Refused:
+	case gossips(p.From):
+		return []string{fmt.Sprintf("%s gossips, and kOps %s refuses gossip clusters; plan for the release that configured its nodes (plan -f: --kops-version %s), and go back to %[3]s if a newer one has touched it", c.Name, r, bridge)}
+	case gossips(p.To):
+		return []string{fmt.Sprintf("kOps %s refuses gossip clusters, hybrid ones too; only under kOps %s can this one become %s", r, bridge, p.To)}
+	}
 	if p.From == cluster.Public || p.From == cluster.Private {
 		return []string{fmt.Sprintf("the cluster finds its API by %s hosted DNS, which is recognised and not managed", p.From)}
 	}
@@ -189,7 +198,7 @@ func (w *observer) workers(g cloud.Group) {
 	switch {
 	case !readable:
 		set := func(c Class) branch {
-			return branch{fmt.Sprintf("the template of %s is a %s one", g.Name, c), func(s *State) { s.Templates |= Set(c) }}
+			return branch{fmt.Sprintf("the template of %s is %s one", g.Name, c.one()), func(s *State) { s.Templates |= Set(c) }}
 		}
 		w.fork(set(Gossip), set(Unresolved), set(addressed))
 	case template == Hybrid && w.state.None && !known:

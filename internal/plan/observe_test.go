@@ -234,6 +234,34 @@ func TestFromObservation(t *testing.T) {
 	}
 }
 
+func TestAReleaseWithoutGossipHasNoPlanForIt(t *testing.T) {
+	for name, test := range map[string]struct {
+		spec []string
+		r    cluster.Release
+		ask  Ask
+		want string // how the reason begins; empty for a plan
+	}{
+		"a cluster that gossips":           {nil, cluster.Release137, Ask{}, "lyra.k8s.local gossips, and kOps 1.37 refuses gossip clusters; plan for the release that configured its nodes (plan -f: --kops-version 1.36), and go back to 1.36 if a newer one has touched it"},
+		"a cluster that is to gossip":      {asNone, cluster.Release137, Ask{To: cluster.Gossip}, "kOps 1.37 refuses gossip clusters, hybrid ones too; only under kOps 1.36 can this one become gossip"},
+		"a cluster that is none and stays": {asNone, cluster.Release137, Ask{}, ""},
+		"the release before":               {nil, cluster.Release136, Ask{}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pl, err := Find(t.Context(), FromSpec(lyraSpec(t, test.spec...), test.r, test.ask))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := ""
+			if pl.Refused != nil {
+				got = pl.Refused.Why
+			}
+			if got != test.want {
+				t.Errorf("refused %q, want %q", got, test.want)
+			}
+		})
+	}
+}
+
 func TestWhatCannotBePlannedForSaysWhy(t *testing.T) {
 	o, stored := lyraSeen()
 	o.Groups[0].Instances = nil

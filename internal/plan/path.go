@@ -23,6 +23,10 @@ func (s State) judged() State {
 // at all the addresses that it has now.
 func (s State) balances() bool { return s.Network && s.API }
 
+// servesPeople reports whether a load balancer gives people an address of the
+// API. What they reach without one is a machine, and no step takes those away.
+func (s State) servesPeople() bool { return s.Classic || s.balances() }
+
 // ways returns the ways of a live worker of a class.
 func (p *Problem) ways(s State, c Class) (w way) {
 	s = s.judged()

@@ -1,6 +1,8 @@
 package plan
 
 import (
+	"fmt"
+
 	"github.com/muster-dev/muster/internal/cluster"
 )
 
@@ -64,6 +66,28 @@ type Problem struct {
 	Starts []Start `json:"starts"`
 
 	effort int // visits of an explorer at most; 0 for maxVisits
+}
+
+// Again is the command that plans the same anew. called is what stands for the
+// cluster in commands; what becomes of a lab is planned from its manifest.
+func (p Problem) Again(called string) string {
+	command := fmt.Sprintf("muster plan cluster %s --to %s", called, p.To)
+	if p.Via == Lab {
+		command = fmt.Sprintf("muster plan -f MANIFEST --to %s", p.To)
+	}
+	if p.Via != Kops {
+		command += " --via " + string(p.Via)
+	}
+	if p.Endpoints != Balancer {
+		command += " --endpoints " + string(p.Endpoints)
+	}
+	if p.NoBridge {
+		command += " --no-bridge"
+	}
+	if p.MaxAway > 1 {
+		command += fmt.Sprintf(" --max-away %d", p.MaxAway)
+	}
+	return command + " -o plan.yaml"
 }
 
 // Group is an instance group: what a plan is put into words with.

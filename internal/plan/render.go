@@ -84,8 +84,11 @@ func (r Refusal) Text() string {
 func (i Idea) Text() string {
 	var b strings.Builder
 	if !i.Safe() {
-		v := i.Violations[0]
-		fmt.Fprintf(&b, "That order loses nodes (%s, at step %d). Shortest story:\n%s", v.Invariant, v.Step, numbered(v.Story))
+		v, loses := i.Violations[0], "nodes"
+		if v.Invariant == People.String() {
+			loses = "the API for people"
+		}
+		fmt.Fprintf(&b, "That order loses %s (%s, at step %d). Shortest story:\n%s", loses, v.Invariant, v.Step, numbered(v.Story))
 		for _, v := range i.Violations[1:] {
 			fmt.Fprintf(&b, "It also violates %q, at step %d: %s\n", v.Invariant, v.Step, v.Story[len(v.Story)-1])
 		}

@@ -81,6 +81,8 @@ func (p *Problem) standing(ctx context.Context, now []State) *node {
 	n := (&searcher{p: p, explorer: newExplorer(ctx, p)}).begin(starts)
 	for i := range n.runs {
 		n.runs[i].start = p.origin()
+		// That people have lost their address meanwhile keeps no node from going back.
+		n.excused |= p.violated(p.origin(), n.runs[i].nominal) & breach{invariant: People}.bit()
 	}
 	return n
 }

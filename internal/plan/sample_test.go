@@ -3,6 +3,7 @@ package plan
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -164,6 +165,7 @@ func TestEachSampleHasAPlanOrTheRightRefusal(t *testing.T) {
 		{"gossip-1.35", Ask{NoBridge: true}, "expose prove update-workers-held canary roll-workers set-none update-workers canary roll-workers update-control-plane roll-control-plane remove-dns-controller close-ports scrub", 2},
 		{"gossip-1.35", Ask{To: cluster.Hybrid}, "expose prove add-policy update-workers canary roll-workers remove-policy", 1},
 		{"gossip-1.35-classic-lb", Ask{}, "make-balancer expose prove publish add-policy set-none update-workers canary roll-workers withdraw remove-policy update-control-plane roll-control-plane remove-dns-controller close-ports drop-classic scrub", 1},
+		{"gossip-1.35-classic-lb", Ask{Endpoints: Addresses}, "make-balancer hold-addresses serve prove add-policy add-agent set-none update-workers canary roll-workers remove-policy update-control-plane roll-control-plane remove-dns-controller close-ports drop-classic scrub", 1},
 		{"gossip-1.35-no-lb", Ask{}, "refused: there is no load balancer that could serve nodes, and none may be made", 0},
 		{"gossip-1.35-no-lb", Ask{Endpoints: Addresses}, "hold-addresses serve prove add-policy add-agent set-none update-workers canary roll-workers remove-policy update-control-plane roll-control-plane remove-dns-controller close-ports scrub", 1},
 		{"gossip-1.35-no-lb", Ask{CreateBalancer: true}, "make-balancer expose prove publish add-policy set-none update-workers canary roll-workers withdraw remove-policy update-control-plane roll-control-plane remove-dns-controller close-ports scrub", 1},
@@ -195,5 +197,32 @@ func TestEachSampleHasAPlanOrTheRightRefusal(t *testing.T) {
 				t.Errorf("each worker is replaced %d times, want %d", pl.Replaced.MaxPerWorker, test.max)
 			}
 		})
+	}
+}
+
+// Whatever is asked for, no plan leaves people without a load balancer who had
+// one; this looks at the states themselves, apart from the invariant.
+func TestNoPlanTakesThePeoplesLastAddress(t *testing.T) {
+	for _, name := range []string{"gossip-1.35", "gossip-1.35-classic-lb", "gossip-1.35-no-lb", "hybrid-1.36", "hybrid-1.36-empty-endpoints", "none-1.36"} {
+		s := readSample(t, name)
+		c, r := s.spec(t)
+		for _, endpoints := range []Endpoints{Balancer, Addresses} {
+			for _, via := range Executors() {
+				t.Run(fmt.Sprintf("%s %s via %s", name, endpoints, via), func(t *testing.T) {
+					p, err := FromObservation(c, r, s.stored(), s.observation(t), Ask{Endpoints: endpoints, Via: via})
+					if err != nil {
+						t.Fatal(err)
+					}
+					pl := mustFind(t, &p)
+					for i, step := range pl.Steps {
+						was, _ := carriedOut(t, pl, i)
+						is, _ := carriedOut(t, pl, i+1)
+						if (was.Classic || was.Network && was.API) && !is.Classic && !(is.Network && is.API) {
+							t.Errorf("step %d (%s) leaves people without an address: %s", step.Number, step.ID, is)
+						}
+					}
+				})
+			}
+		}
 	}
 }

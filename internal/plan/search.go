@@ -18,16 +18,21 @@ func (p *Problem) reached(s State) bool {
 	if s.Templates != want || s.Live != want || s.Bridge || s.PolicyBridge {
 		return false
 	}
+	classic := s.Classic && !p.keepsClassic(s)
 	switch p.To {
 	case cluster.Gossip:
 		return !s.None && !s.Quiet && s.Members.quiet() == 0 && s.Controller && !s.Pruning
 	case cluster.Hybrid:
-		return !s.None && !s.Quiet && !s.Lookup && !s.Classic
+		return !s.None && !s.Quiet && !s.Lookup && !classic
 	default:
 		return s.None && s.Quiet && s.Members.gossiping() == 0 && !s.Controller && !s.Pruning &&
-			!s.Lookup && !s.Classic && !s.Ports && !s.Old
+			!s.Lookup && !classic && !s.Ports && !s.Old
 	}
 }
+
+// keepsClassic reports whether a classic load balancer is to stay: workers with
+// a list need no other, and then it is all that people have.
+func (p *Problem) keepsClassic(s State) bool { return p.Endpoints == Addresses && !s.balances() }
 
 // node is a point of the search: all that may be the case after some steps.
 type node struct {

@@ -34,6 +34,14 @@ var classNames = [classCount]string{"gossip", "unresolved", "hybrid", "none", "l
 // String returns the class's name.
 func (c Class) String() string { return classNames[c] }
 
+// one is the class's name with its article, as in "an unresolved".
+func (c Class) one() string {
+	if c == Unresolved {
+		return "an " + c.String()
+	}
+	return "a " + c.String()
+}
+
 // Classes is a set of classes.
 type Classes uint8
 
@@ -91,8 +99,8 @@ type State struct {
 	Templates Classes // what the next worker of some group is born as
 	Live      Classes // what there is
 
-	// The load balancer. The classic one never serves nodes.
-	Classic bool
+	// The load balancers. The classic one never serves nodes.
+	Classic bool // what it serves is people
 	Network bool
 	API     bool // the API answers through the network load balancer
 	Config  bool // the configuration service answers through it

@@ -99,6 +99,12 @@ var (
 	rendered = need{"the rendered boot configuration holds addresses", func(p *Problem, s State) bool { return p.render(s) != Unresolved }}
 	canaried = need{"a canary of each group has joined", func(_ *Problem, s State) bool { return s.Templates&^s.Live == 0 }}
 	oneBirth = need{"every worker was born from its group's template of now", func(_ *Problem, s State) bool { return s.Live == s.Templates }}
+	// kOps 1.36 refuses None beside a classic load balancer, whatever workers use.
+	acceptsNone = need{"the API's load balancer is not a classic one alone, with which kOps refuses None", func(p *Problem, s State) bool {
+		return p.Via == Lab || s.Network || !s.Classic
+	}}
+	otherBalancer = need{"the API answers through the network load balancer", func(_ *Problem, s State) bool { return s.balances() }}
+
 	noReader = need{"no worker takes names from the overlay", func(_ *Problem, s State) bool { return !s.readers() }}
 	silent   = need{"nothing gossips any more", func(_ *Problem, s State) bool {
 		return !s.readers() && s.Members.gossiping() == 0 && s.Away == 0 && s.Quiet

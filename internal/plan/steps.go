@@ -12,6 +12,9 @@ import (
 func (p *Problem) steps() []Step {
 	all := []Step{p.setTopology(), p.unsetTopology()}
 	if p.Endpoints == Addresses {
+		if p.Via != Lab && p.classic() {
+			all = append(all, p.makeBalancer()) // for people
+		}
 		all = append(all, p.holdAddresses(), p.serve(), p.addAgent(), p.prove())
 	} else {
 		all = append(all, p.makeBalancer(), p.expose(), p.prove())
@@ -44,11 +47,23 @@ func (p *Problem) forth() []Step {
 	return slices.DeleteFunc(p.steps(), func(t Step) bool { return slices.Contains(never, t.ID) })
 }
 
+// classic reports whether a classic load balancer is there when the plan begins.
+func (p *Problem) classic() bool {
+	return slices.ContainsFunc(p.Starts, func(s Start) bool { return s.State.Classic })
+}
+
 func (p *Problem) makeBalancer() Step {
+	why := "workers that do not gossip need an address that outlives control-plane nodes"
+	if p.Endpoints == Addresses {
+		why = "people need it: kOps refuses None with the classic one"
+	}
+	if p.Via == Kops && p.classic() {
+		why += "; kOps takes the targets from the classic one at once: announce minutes without the API from outside, then export the kubeconfig again"
+	}
 	return Step{
 		ID:    "make-balancer",
 		Title: "make a network load balancer for the API",
-		Why:   "workers that do not gossip need an address that outlives control-plane nodes",
+		Why:   why,
 		Cost:  Cost{Risk: 4, Minutes: 6},
 		needs: []need{{"a load balancer may be made", func(p *Problem, s State) bool { return p.CreateBalancer && !s.Network }}},
 		phases: []change{
@@ -176,7 +191,7 @@ func (p *Problem) setTopology() Step {
 		Why:    "the next update renders what the spec says; nothing changes before it",
 		Undo:   "unset-none",
 		Cost:   Cost{Risk: 1, Minutes: 1},
-		needs:  []need{specKept},
+		needs:  []need{specKept, acceptsNone},
 		phases: []change{set("the spec asks for None", func(_ *Problem, s *State) { s.None = true })},
 	}
 }
@@ -338,11 +353,11 @@ func (p *Problem) dropClassic() Step {
 	return Step{
 		ID:           "drop-classic",
 		Title:        "delete the classic load balancer",
-		Why:          "nodes use the other one; people do once they export the kubeconfig again",
+		Why:          "the network one serves the API; people reach it once they export the kubeconfig again",
 		Hold:         true,
 		Irreversible: true,
 		Cost:         Cost{Risk: 2, Minutes: 1},
-		needs:        []need{proven, oneBirth, noReader},
+		needs:        []need{proven, oneBirth, noReader, otherBalancer},
 		phases:       []change{set("the classic load balancer is gone", func(_ *Problem, s *State) { s.Classic = false })},
 	}
 }

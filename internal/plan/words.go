@@ -30,10 +30,10 @@ func (p *Problem) group(role cluster.Role) string {
 func (p *Problem) worker(s State, c Class) string {
 	for _, g := range p.groups(cluster.RoleNode) {
 		if g.Live[c.String()] > 0 {
-			return fmt.Sprintf("a %s worker of %s", c, g.Name)
+			return fmt.Sprintf("%s worker of %s", c.one(), g.Name)
 		}
 	}
-	return fmt.Sprintf("a %s worker", c)
+	return c.one() + " worker"
 }
 
 // role names the workers' role in the cloud.
@@ -58,7 +58,7 @@ func template(c Class) string {
 	if c == Unresolved {
 		return "a template without any address"
 	}
-	return fmt.Sprintf("a %s template", c)
+	return c.one() + " template"
 }
 
 // String says what a cluster is in one line.
@@ -77,6 +77,7 @@ func (s State) String() string {
 	say(s.Network && s.API && s.Config, "load balancer serves 443 and 3988")
 	say(s.Network && s.API && !s.Config, "load balancer serves 443")
 	say(s.Network && !s.API, "load balancer without targets")
+	say(s.Classic, "classic load balancer serves people")
 	say(s.Serves, "control plane serves endpoints")
 	say(s.Controller, "dns-controller publishes")
 	say(s.Bridge, "bridge into the overlay")

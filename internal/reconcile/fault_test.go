@@ -223,10 +223,14 @@ func TestAPlanIsRefusedWhereTheClusterIsNoLongerWhatItWasMadeFrom(t *testing.T) 
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene()
 		s.home.t.Edits++
+		s.cfg.Called = "atlas.k8s.local --state file:///srv/state"
 		_, err := Run(t.Context(), s.cfg)
 		var refused *RefusedError
 		if !errors.As(err, &refused) || len(refused.Changed) != 1 {
 			t.Fatalf("%v; want a refusal that says what changed", err)
+		}
+		if want := "make a new one: muster plan cluster atlas.k8s.local --state file:///srv/state --to none -o plan.yaml"; refused.Next != want {
+			t.Errorf("next %q, want %q", refused.Next, want)
 		}
 		if ids, err := Runs(t.Context(), s.store, "atlas.k8s.local"); err != nil || len(ids) > 0 {
 			t.Errorf("a refused plan left %v, %v", ids, err)

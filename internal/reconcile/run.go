@@ -170,7 +170,10 @@ func (d *driver) settle(ctx context.Context, to report.Direction, after int) (re
 	case report.Forward:
 		b.After = d.at.reached
 		if changed := plan.Changed(d.at.facts, d.world.Facts); len(changed) > 0 {
-			return b, stale(changed, d.cluster, d.Plan.Problem)
+			return b, &RefusedError{
+				Why: "the cluster changed since the plan was made", Changed: changed,
+				Next: "make a new one: " + d.Plan.Problem.Again(d.Called),
+			}
 		}
 		if b.Leg == 1 {
 			err = d.first(ctx)
@@ -188,7 +191,7 @@ func (d *driver) settle(ctx context.Context, to report.Direction, after int) (re
 // may refuses a change of direction that makes no sense.
 func (d *driver) may(to report.Direction) error {
 	leg, over := d.at.leg, d.at.over()
-	again := "make a new plan: muster plan cluster " + d.cluster
+	again := "make a new plan: " + d.Plan.Problem.Again(d.Called)
 	switch {
 	case to != report.Forward && leg.Number == 0:
 		return &RefusedError{Why: "nothing of the plan has been begun"}
@@ -204,13 +207,6 @@ func (d *driver) may(to report.Direction) error {
 		return &RefusedError{Why: "an abort is under way", Next: "go on with it: muster reconcile abort " + d.Called + " --yes"}
 	}
 	return nil
-}
-
-func stale(changed []string, cluster string, p plan.Problem) error {
-	return &RefusedError{
-		Why: "the cluster changed since the plan was made", Changed: changed,
-		Next: fmt.Sprintf("make a new one: muster plan cluster %s --to %s -o plan.yaml", cluster, p.To),
-	}
 }
 
 // first begins a plan: no other may be under way, and the plan is kept beside
