@@ -19,7 +19,10 @@ import (
 	"github.com/muster-dev/muster/internal/overlay/weave"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// A probe that is under way when memberlist is shut down ends by its own time-out.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/hashicorp/memberlist.(*Memberlist).probeNode"))
+}
 
 const (
 	clusterName = "test.k8s.local"

@@ -97,11 +97,17 @@ func TestKeysAreHandedOnAndTheTerminalIsRestored(t *testing.T) {
 			if diff := cmp.Diff(before, after); diff != "" {
 				t.Errorf("the terminal is not as it was (-before +after):\n%s", diff)
 			}
-			mu.Lock()
-			defer mu.Unlock()
+			// Whoever reads the terminal may still be on the way.
 			for _, want := range []string{"step  1/2  replace the workers", "keys   p pause   h release"} {
-				if !strings.Contains(shown.String(), want) {
-					t.Errorf("it did not show %q", want)
+				showed := func() bool {
+					mu.Lock()
+					defer mu.Unlock()
+					return strings.Contains(shown.String(), want)
+				}
+				for deadline := time.Now().Add(20 * time.Second); !showed(); time.Sleep(time.Millisecond) {
+					if time.Now().After(deadline) {
+						t.Fatalf("it did not show %q", want)
+					}
 				}
 			}
 		})
