@@ -4,7 +4,9 @@ SHELL := /bin/bash -o pipefail
 # is compiled once: from cold that is most of the time.
 export CGO_ENABLED := 0
 export GOFLAGS := $(strip $(filter-out -trimpath,$(shell go env GOFLAGS)) -trimpath)
-GOFLAGS_BUILD := -ldflags='-s -w'
+# Programs say the VERSION that they are built as, and what git says where none is given.
+VERSION ?=
+GOFLAGS_BUILD = -ldflags='-s -w$(if $(VERSION), -X github.com/muster-dev/muster/internal/daemon.version=v$(VERSION:v%=%))'
 GOTESTSUM := go tool -modfile=tools/go.mod gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg
 AWSTESTS := TestAWS|Test[A-Za-z0-9]*Moto
 AWSPACKAGES = $(sort $(patsubst %,./%,$(dir $(shell grep -rlE --include='*_test.go' '^func $(AWSTESTS)' internal))))
@@ -24,7 +26,6 @@ RACEPACKAGES = $(sort $(patsubst %,./%,$(dir $(shell grep -rlE --include='*.go' 
 RACESKIP := FromEveryStep$$|IsKilledAnywhere|^TestRandomFaults|^TestAStoreThatFails|^TestScripts$$
 RACEFLAGS := $(foreach p,github.com/aws/... github.com/Azure/... k8s.io/...,-gcflags='$p=-N -l')
 K8SVERSION = $(shell awk '$$1 == "k8s.io/kubernetes" {print $$2}' test/cluster/kubernetes/go.mod)
-VERSION ?= 0.0.0-dev
 ARCH := $(shell go env GOARCH)
 FUZZTIME ?= 20s
 SOAKTIME ?= 30m
@@ -131,7 +132,7 @@ packages: build ## .deb and .rpm of each program for this processor into bin/pac
 	go run ./packaging/manual packaging/man
 	@mkdir -p packaging/completion bin/packages
 	@for shell in bash zsh fish; do bin/muster completion $$shell > packaging/completion/muster.$$shell || exit 1; done
-	@for p in muster muster-agent muster-peer; do for format in deb rpm; do VERSION=$(VERSION) ARCH=$(ARCH) \
+	@for p in muster muster-agent muster-peer; do for format in deb rpm; do VERSION=$(or $(VERSION),0.0.0-dev) ARCH=$(ARCH) \
 	  $(NFPM) package -f packaging/nfpm/$$p.yaml -p $$format -t bin/packages/ || exit 1; done; done
 
 test-packages: ## builds the Debian packages and reads them

@@ -163,7 +163,7 @@ func (p program) check(cfg node.Config, path string) int {
 	if cfg.Overlay != nil && p.newOverlay == nil {
 		return p.fail(exitUsage, &node.ConfigError{File: path, Err: fmt.Errorf("overlay: %s speaks no gossip; run muster-peer", p.name)})
 	}
-	if err := cfg.CheckFiles(); err != nil {
+	if err := errors.Join(cfg.CheckFiles(), cfg.CheckAwaited()); err != nil {
 		return p.fail(exitUsage, &node.ConfigError{File: path, Err: err})
 	}
 	fmt.Fprintf(p.stdout, "%s: %s node %s of %s\n", path, cfg.Role, cfg.Node, cfg.Cluster)
@@ -219,8 +219,15 @@ func (p program) logger(cfg node.Log) *slog.Logger {
 	return slog.New(slog.NewTextHandler(p.stderr, opts))
 }
 
-// Version returns the module's version as the build recorded it.
+// version is that of the packages that the program is built for; the linker sets it.
+var version string
+
+// Version returns the version that the build was given, or else the module's as git
+// tells it to the build.
 func Version() string {
+	if version != "" {
+		return version
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok || info.Main.Version == "" {
 		return "(devel)"

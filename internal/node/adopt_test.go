@@ -59,8 +59,8 @@ status: {socket: status}
 	if err != nil {
 		t.Fatal(err)
 	}
-	if host, _ := os.Hostname(); cfg.Node != host {
-		t.Errorf("node %q; want the machine's name, %q", cfg.Node, host)
+	if host, _ := os.Hostname(); cfg.Node != strings.ToLower(host) {
+		t.Errorf("node %q; want the machine's name, %q, in lower case", cfg.Node, host)
 	}
 	live := func(run func(hosts func() string)) {
 		n, err := New(cfg, Options{Program: "muster-agent"})

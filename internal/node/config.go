@@ -26,7 +26,8 @@ type Config struct {
 	// Cluster is the cluster's name, such as "atlas.k8s.local". Required.
 	Cluster string `yaml:"cluster"`
 	// Node is this node's name, unique in the cluster. Default, for files that
-	// are the same on many nodes: what the machine calls itself (uname -n).
+	// are the same on many nodes: what the machine calls itself (uname -n), in
+	// lower case. Both names are DNS names in lower case, as Kubernetes has them.
 	Node string `yaml:"node"`
 	// Role is control-plane or worker. Required.
 	Role identity.Role `yaml:"role"`
@@ -59,10 +60,10 @@ type AddrPort struct{ netip.AddrPort }
 // IsZero reports whether a is not set.
 func (a AddrPort) IsZero() bool { return a == AddrPort{} }
 
-// UnmarshalYAML says where and what, which netip leaves to its callers.
+// UnmarshalYAML leaves the field to decode, which knows it.
 func (a *AddrPort) UnmarshalYAML(n *yaml.Node) (err error) {
 	if a.AddrPort, err = netip.ParseAddrPort(n.Value); err != nil {
-		return fmt.Errorf("line %d: %q is not an ADDRESS:PORT", n.Line, n.Value)
+		return &yaml.TypeError{Errors: []string{fmt.Sprintf("line %d: %v", n.Line, err)}}
 	}
 	return nil
 }
@@ -80,6 +81,19 @@ func (l *AddrPorts) UnmarshalYAML(n *yaml.Node) error {
 	for _, a := range items {
 		*l = append(*l, a.AddrPort)
 	}
+	return nil
+}
+
+// Prefixes is a list of networks.
+type Prefixes []netip.Prefix
+
+// UnmarshalYAML gives the list's errors the form of the decoder's.
+func (l *Prefixes) UnmarshalYAML(n *yaml.Node) error {
+	var items []netip.Prefix
+	if err := n.Decode(&items); err != nil {
+		return &yaml.TypeError{Errors: []string{fmt.Sprintf("line %d: %v", n.Line, err)}}
+	}
+	*l = items
 	return nil
 }
 
@@ -111,7 +125,7 @@ type Service struct {
 	// Prefer are networks whose servers this node uses before others, such as
 	// those of its own zone. It is an order among servers that are healthy and
 	// leaves nobody out; nodes that all prefer one server load it alone.
-	Prefer []netip.Prefix `yaml:"prefer,omitempty"`
+	Prefer Prefixes `yaml:"prefer,omitempty"`
 	// AdoptPort, if set, makes the node take over the addresses that the block
 	// of the hosts file has for the service when the daemon first finds any
 	// there, with this port: those with which kOps brought the node up. They are
@@ -147,7 +161,7 @@ type Overlay struct {
 	// every round.
 	SeedsFile string `yaml:"seedsFile,omitempty"`
 	// Networks bound the addresses that records may carry. Empty means any.
-	Networks []netip.Prefix `yaml:"networks,omitempty"`
+	Networks Prefixes `yaml:"networks,omitempty"`
 }
 
 // Discovery configures the worker-facing API: who serves it, who reads it.
@@ -221,10 +235,19 @@ func (c Config) caFile() string {
 	if c.CA != "" {
 		return c.CA
 	}
-	if path := filepath.Join(c.StateDir, "ca.crt"); fileExists(path) {
+	if path := c.learntCA(); fileExists(path) {
 		return path
 	}
 	return ""
+}
+
+// learntCA is the file that enrolment writes the CA's certificate to.
+func (c Config) learntCA() string { return filepath.Join(c.StateDir, "ca.crt") }
+
+// enrols reports whether the node gets its identity, and the CA with it, from the
+// control plane.
+func (c Config) enrols() bool {
+	return c.Role == identity.Worker && c.Discovery != nil && len(c.Discovery.Servers) > 0
 }
 
 func fileExists(path string) bool {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -145,15 +146,10 @@ func (n *Node) followSlice(ctx context.Context) error {
 		return nil
 	case <-n.trusted:
 	}
-	var target Service
-	for _, s := range n.cfg.Services {
-		if s.Name == cfg.Service {
-			target = s
-		}
-	}
-	checks, err := n.checkConfig(target)
-	if err != nil {
-		return err
+	target := n.services[slices.IndexFunc(n.cfg.Services, func(s Service) bool { return s.Name == cfg.Service })]
+	checks, ok := n.awaitRoots(ctx, target)
+	if !ok {
+		return nil
 	}
 	r := &sliceReader{
 		service:   cfg.Service,
@@ -161,7 +157,7 @@ func (n *Node) followSlice(ctx context.Context) error {
 		view:      n.view,
 		log:       n.log,
 	}
-	tlsConfig := &tls.Config{ServerName: target.ServerName, RootCAs: checks.Roots, MinVersion: tls.VersionTLS12}
+	tlsConfig := &tls.Config{ServerName: target.cfg.ServerName, RootCAs: checks.Roots, MinVersion: tls.VersionTLS12}
 	if cfg.Certificate != "" {
 		pair, err := tls.LoadX509KeyPair(cfg.Certificate, cfg.Key)
 		if err != nil {

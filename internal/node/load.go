@@ -1,7 +1,6 @@
 package node
 
 import (
-	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -9,12 +8,10 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 
-	"go.yaml.in/yaml/v3"
-
+	"github.com/muster-dev/muster/internal/enrol"
 	"github.com/muster-dev/muster/internal/identity"
 	"github.com/muster-dev/muster/internal/secretfile"
 )
@@ -56,18 +53,35 @@ func LoadConfig(path string) (Config, error) {
 		return Config{}, &ConfigError{path, err}
 	}
 	if cfg.Node == "" {
-		if cfg.Node, err = os.Hostname(); err != nil {
-			return Config{}, &ConfigError{path, fmt.Errorf("node: not set, and the machine does not say its name: %w", err)}
+		if cfg.Node, err = machineName(os.Hostname()); err != nil {
+			return Config{}, &ConfigError{path, err}
 		}
 	}
 	if err := cfg.complete(); err != nil {
 		return Config{}, &ConfigError{path, err}
 	}
-	if path, err = filepath.Abs(path); err != nil {
-		return Config{}, err
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return Config{}, &ConfigError{path, err}
 	}
-	cfg.resolve(filepath.Dir(path))
+	cfg.resolve(filepath.Dir(abs))
+	if err := cfg.Status.Check(); err != nil {
+		return Config{}, &ConfigError{path, fmt.Errorf("status.socket: %w", err)}
+	}
 	return cfg, nil
+}
+
+// machineName makes a node's name of what the machine calls itself, in lower case as
+// the kubelet does.
+func machineName(name string, err error) (string, error) {
+	if err != nil {
+		return "", fmt.Errorf("node: not set, and the machine does not say its name: %w", err)
+	}
+	lower := strings.ToLower(name)
+	if enrol.CheckNodeName(lower) != nil {
+		return "", fmt.Errorf("node: not set, and what the machine calls itself, %q, is not a DNS name; set node", name)
+	}
+	return lower, nil
 }
 
 // resolve makes relative paths relative to the configuration's directory, so
@@ -111,37 +125,10 @@ func ParseConfig(data []byte) (Config, error) {
 	return cfg, cfg.complete()
 }
 
-// decode reads a configuration as it stands. Unknown fields are faults: a
-// misspelt one must not silently mean its default.
-func decode(data []byte) (Config, error) {
-	dec := yaml.NewDecoder(bytes.NewReader(data))
-	dec.KnownFields(true)
-	var cfg Config
-	if err := dec.Decode(&cfg); err != nil {
-		if errors.Is(err, io.EOF) {
-			return Config{}, errors.New("empty; a node needs at least cluster, node, role and services")
-		}
-		return Config{}, plain(err)
-	}
-	return cfg, nil
-}
-
 // complete fills in defaults and checks the whole.
 func (c *Config) complete() error {
 	c.setDefaults()
 	return c.validate()
-}
-
-// unknownField is how the decoder puts it.
-var unknownField = regexp.MustCompile(`field (\S+) not found in type \S+`)
-
-// plain turns the decoder's errors into ones for people.
-func plain(err error) error {
-	text := strings.TrimPrefix(oneLine(err), "yaml: ")
-	if types := (*yaml.TypeError)(nil); errors.As(err, &types) {
-		text = strings.Join(types.Errors, "; ")
-	}
-	return errors.New(unknownField.ReplaceAllString(text, `unknown field "$1"`))
 }
 
 func (c *Config) setDefaults() {
@@ -194,9 +181,9 @@ func (c Config) CheckFiles() error {
 	}
 	if c.caFile() == "" {
 		if c.Role == identity.ControlPlane || c.Overlay != nil {
-			errs = append(errs, fmt.Errorf("ca: no certificate at %s; copy the node's state directory from muster init", filepath.Join(c.StateDir, "ca.crt")))
+			errs = append(errs, fmt.Errorf("ca: no certificate at %s; copy the node's state directory from muster init", c.learntCA()))
 		} else if c.CAPin == "" {
-			errs = append(errs, errors.New("ca: none; give the CA's file or caPin"))
+			errs = append(errs, errors.New("ca: none; give the CA's file, or caPin and discovery.servers"))
 		}
 	}
 	for what, path := range c.secrets() {

@@ -98,6 +98,8 @@ type service struct {
 	cfg      Service
 	checker  atomic.Pointer[health.Checker] // nil until the CA is known
 	balancer *balance.Balancer              // nil where not configured
+
+	unchecked atomic.Pointer[string] // why there is no checker, where that is a fault
 }
 
 // New checks the configuration against the machine and prepares a daemon. It

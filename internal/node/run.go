@@ -2,16 +2,11 @@ package node
 
 import (
 	"context"
-	"crypto/x509"
-	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"maps"
 	"net"
 	"net/netip"
 	"os"
-	"slices"
 	"strconv"
 	"time"
 
@@ -25,101 +20,14 @@ import (
 	"github.com/muster-dev/muster/internal/record"
 )
 
-// listeners are every socket that a node opens, taken before anything starts:
-// a port that is in use must stop the daemon, not half of it.
-type listeners struct {
-	status    []net.Listener
-	discovery net.Listener
-	balance   map[string]net.Listener // by service
-}
-
-func (n *Node) listen() (l *listeners, err error) {
-	l = &listeners{balance: make(map[string]net.Listener)}
-	defer func() {
-		if err != nil {
-			l.close()
-		}
-	}()
-	tcp := func(what string, addr AddrPort) (net.Listener, error) {
-		ln, err := net.Listen("tcp", addr.String())
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", what, err)
-		}
-		return ln, nil
-	}
-	// The balancer's clients are on this machine: they do not vanish without a
-	// word and come by one path, so that keep-alive and multipath TCP would cost
-	// each connection system calls for nothing.
-	local := net.ListenConfig{KeepAlive: -1}
-	local.SetMultipathTCP(false)
-	if l.status, err = n.cfg.Status.Open(); err != nil {
-		return l, err
-	}
-	if d := n.cfg.Discovery; d != nil && !d.Listen.IsZero() {
-		if l.discovery, err = tcp("discovery.listen", d.Listen); err != nil {
-			return l, err
-		}
-	}
-	kept := make(map[string]net.Listener)
-	for _, ln := range n.opts.Kept {
-		kept[ln.Addr().String()] = ln
-	}
-	for _, s := range n.cfg.Services {
-		addr := s.Balance.String()
-		if s.Balance.IsZero() {
-			continue
-		}
-		if ln := kept[addr]; ln != nil {
-			l.balance[s.Name] = ln
-			delete(kept, addr)
-			continue
-		}
-		if l.balance[s.Name], err = local.Listen(context.Background(), "tcp", addr); err != nil {
-			return l, fmt.Errorf("balance of %s: %w", s.Name, err)
-		}
-	}
-	closeAll(slices.Collect(maps.Values(kept)))
-	if err := n.opts.Keep(slices.Collect(maps.Values(l.balance))); err != nil {
-		n.log.Warn("clients will be refused while this program is started anew", "err", err)
-	}
-	return l, nil
-}
-
-// listenUnix takes the path from a predecessor that died without removing it,
-// but not from one that still answers.
-func listenUnix(path string) (net.Listener, error) {
-	if conn, err := net.DialTimeout("unix", path, time.Second); err == nil {
-		conn.Close()
-		return nil, fmt.Errorf("%s: another program answers there", path)
-	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	ln, err := net.Listen("unix", path)
-	if err != nil {
-		return nil, err
-	}
-	return ln, os.Chmod(path, 0o600)
-}
-
-func (l *listeners) close() {
-	closeAll(l.status)
-	if l.discovery != nil {
-		l.discovery.Close()
-	}
-	for _, ln := range l.balance {
-		ln.Close()
-	}
-}
-
 // prepareOverlay makes the overlay that the configuration asks for.
 func (n *Node) prepareOverlay() error {
 	if n.cfg.Overlay == nil {
 		return nil
 	}
-	roots, err := n.loadRoots()
+	roots, err := readRoots(n.cfg.caFile())
 	if err != nil {
-		return err
+		return fmt.Errorf("ca %w", err)
 	}
 	verifier := record.Verifier{
 		Identity: identity.Verifier{Roots: roots, Cluster: n.cfg.Cluster},
@@ -130,21 +38,6 @@ func (n *Node) prepareOverlay() error {
 	}
 	n.overlay, err = n.opts.NewOverlay(n.cfg, verifier, n.log)
 	return err
-}
-
-// loadRoots reads the CA's certificate from its file.
-func (n *Node) loadRoots() (*x509.CertPool, error) { return readRoots(n.cfg.caFile()) }
-
-func readRoots(path string) (*x509.CertPool, error) {
-	pem, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("read CA: %w", err)
-	}
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("%s: no PEM certificate in it", path)
-	}
-	return roots, nil
 }
 
 // authenticate takes up the identity that is on disk. A control-plane node must
@@ -212,14 +105,11 @@ func (n *Node) runService(ctx context.Context, s *service, ln net.Listener) erro
 		g.Go(func() error { return s.balancer.Run(ctx, ln) })
 	}
 	g.Go(func() error {
-		// Until the CA is known nothing can be checked, and everything that
-		// the node was configured with serves unchecked.
-		select {
-		case <-ctx.Done():
+		cfg, ok := n.awaitRoots(ctx, s)
+		if !ok {
 			return nil
-		case <-n.trusted:
 		}
-		return n.check(ctx, s)
+		return n.check(ctx, s, cfg)
 	})
 	if s.balancer != nil {
 		g.Go(func() error {
@@ -237,11 +127,7 @@ func (n *Node) runService(ctx context.Context, s *service, ln net.Listener) erro
 }
 
 // check runs the health checks of one service and feeds the view.
-func (n *Node) check(ctx context.Context, s *service) error {
-	cfg, err := n.checkConfig(s.cfg)
-	if err != nil {
-		return err
-	}
+func (n *Node) check(ctx context.Context, s *service, cfg health.Config) error {
 	watched := cfg
 	if s.balancer != nil {
 		watched.Answered = s.balancer.Answered
@@ -292,23 +178,6 @@ func (n *Node) check(ctx context.Context, s *service) error {
 		g.Go(func() error { return n.publish(ctx, s.cfg, cfg) })
 	}
 	return g.Wait()
-}
-
-func (n *Node) checkConfig(s Service) (health.Config, error) {
-	path := s.CA
-	if path == "" {
-		path = n.cfg.caFile()
-	}
-	roots, err := readRoots(path)
-	if err != nil {
-		return health.Config{}, fmt.Errorf("service %s: %w", s.Name, err)
-	}
-	return health.Config{
-		ServerName: s.ServerName,
-		Roots:      roots,
-		Path:       s.Check,
-		Logger:     n.log.With("service", s.Name),
-	}, nil
 }
 
 // publish states this node's own server while it answers. Its own check is

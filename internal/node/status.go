@@ -60,7 +60,7 @@ func (n *Node) Report() Report {
 		Uptime:  time.Since(n.started).Seconds(),
 		Hosts:   "disabled",
 	}
-	for _, s := range n.cfg.Services {
+	for i, s := range n.cfg.Services {
 		set, ok := n.view.get(s.Name)
 		v := ServiceView{
 			Name:     n.cfg.FullName(s.Name),
@@ -75,6 +75,9 @@ func (n *Node) Report() Report {
 			r.Problems = append(r.Problems, "no endpoint known for "+v.Name)
 		} else if set.Isolated() {
 			r.Problems = append(r.Problems, "every known server of "+v.Name+" looks down from here; keeping the last good ones")
+		}
+		if why := n.services[i].unchecked.Load(); why != nil {
+			r.Problems = append(r.Problems, "servers of "+v.Name+" are used unchecked: "+*why)
 		}
 		r.Services = append(r.Services, v)
 	}
@@ -105,33 +108,6 @@ func (r *Report) NoteHosts(s hosts.KeeperStatus) {
 	r.Hosts, r.Written, r.Repairs = s.State, s.Written, s.Repairs
 	if s.State != "ok" {
 		r.Problems = append(r.Problems, "hosts block: "+s.State)
-	}
-}
-
-// Open takes the sockets that s names, or none of them: a port that is in use
-// must stop a daemon before anything of it runs.
-func (s Status) Open() (all []net.Listener, err error) {
-	if !s.Listen.IsZero() {
-		ln, err := net.Listen("tcp", s.Listen.String())
-		if err != nil {
-			return nil, fmt.Errorf("status.listen: %w", err)
-		}
-		all = append(all, ln)
-	}
-	if s.Socket != "" {
-		ln, err := listenUnix(s.Socket)
-		if err != nil {
-			closeAll(all)
-			return nil, fmt.Errorf("status.socket: %w", err)
-		}
-		all = append(all, ln)
-	}
-	return all, nil
-}
-
-func closeAll(all []net.Listener) {
-	for _, ln := range all {
-		ln.Close()
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/muster-dev/muster/internal/enrol"
 	"github.com/muster-dev/muster/internal/identity"
 )
 
@@ -14,15 +15,13 @@ func (c Config) validate() error {
 	var errs []error
 	fault := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 
-	if err := c.Identity().Validate(); err != nil {
-		errs = append(errs, err)
-	}
+	errs = append(errs, c.validateIdentity()...)
 	if len(c.Services) == 0 {
 		fault("services: none; list at least api.internal")
 	}
 	seen := make(map[string]bool)
 	for i, s := range c.Services {
-		at := fmt.Sprintf("services[%d] %q", i, s.Name)
+		at := s.at(i)
 		for _, n := range append([]string{s.Name}, s.Aliases...) {
 			if !slices.Contains(clusterNames, n) {
 				fault("%s: name %q; only %s belong to the cluster", at, n, strings.Join(clusterNames, ", "))
@@ -56,6 +55,30 @@ func (c Config) validate() error {
 		fault("endpointSlice.service %q is not among the services", c.Slice.Service)
 	}
 	return errors.Join(errs...)
+}
+
+// at is how errors call the service that is number i of the list.
+func (s Service) at(i int) string { return fmt.Sprintf("services[%d] %q", i, s.Name) }
+
+// validateIdentity is stricter than what certificates may say: the names end in
+// records, in hosts files and in Kubernetes, which all have them in lower case.
+func (c Config) validateIdentity() (errs []error) {
+	for _, f := range []struct{ field, name, example string }{{"cluster", c.Cluster, "home.example"}, {"node", c.Node, "worker-1"}} {
+		lower := strings.ToLower(f.name)
+		switch {
+		case f.name == "":
+			errs = append(errs, fmt.Errorf("%s: not set; give its name, such as %s", f.field, f.example))
+		case enrol.CheckNodeName(f.name) == nil:
+		case enrol.CheckNodeName(lower) == nil:
+			errs = append(errs, fmt.Errorf("%s: %q is not in lower case; write %s", f.field, f.name, lower))
+		default:
+			errs = append(errs, fmt.Errorf("%s: %q is not a DNS name; want letters, digits and hyphens within, such as %s", f.field, f.name, f.example))
+		}
+	}
+	if !c.Role.Valid() {
+		errs = append(errs, fmt.Errorf("role %q; want %s or %s", c.Role, identity.ControlPlane, identity.Worker))
+	}
+	return errs
 }
 
 var srvName = regexp.MustCompile(`^_[A-Za-z0-9-]+\._tcp(\.[A-Za-z0-9-]+)+\.?$`)

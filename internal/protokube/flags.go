@@ -307,7 +307,11 @@ func statusAt(text string) (node.Status, error) {
 	case text == "off":
 		return node.Status{}, nil
 	case strings.HasPrefix(text, "/"):
-		return node.Status{Socket: text}, nil
+		at := node.Status{Socket: text}
+		if err := at.Check(); err != nil {
+			return node.Status{}, fmt.Errorf("--status: %w", err)
+		}
+		return at, nil
 	}
 	addr, err := netip.ParseAddrPort(text)
 	if err != nil {

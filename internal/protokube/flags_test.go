@@ -110,6 +110,7 @@ func TestFlagsThatAreRefused(t *testing.T) {
 		{"a server without a name", []string{"--publish=10.0.0.1"}, "want NAME=ADDRESS"},
 		{"a secret that others can read", []string{"--gossip-secret-file=" + secret}, "chmod 600"},
 		{"two secrets", []string{"--gossip-secret=quite secret", "--gossip-secret-file=" + secret}, "both given"},
+		{"a status at a path that no socket has", []string{"--status=/" + strings.Repeat("s", 120)}, "--status: a path of 121 bytes"},
 		{"a status nowhere", []string{"--status=here"}, `--status "here"`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -1,0 +1,143 @@
+package node
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/muster-dev/muster/internal/enrol"
+	"github.com/muster-dev/muster/internal/health"
+	"github.com/muster-dev/muster/internal/secretfile"
+)
+
+// CheckAwaited reports files that are missing or no good, and that the daemon waits for
+// instead of refusing to start, since what it was configured with may serve until they
+// come. What enrolment writes is not among them, but the token for it is.
+func (c Config) CheckAwaited() error {
+	var errs []error
+	learns := c.enrols()
+	shared := false // whether a service's servers prove themselves by the node's CA
+	for i, s := range c.Services {
+		if s.CA == "" {
+			shared = true
+			continue
+		}
+		if learns && s.CA == c.learntCA() {
+			continue
+		}
+		if _, err := readRoots(s.CA); err != nil {
+			errs = append(errs, fmt.Errorf("%s: ca %w; put the CA there that its servers' certificates chain to, for until then they are used unchecked", s.at(i), err))
+		}
+	}
+	switch path := c.caFile(); {
+	case !shared:
+	case path != "":
+		// That it is missing is a reason to refuse, see CheckFiles.
+		if _, err := readRoots(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, fmt.Errorf("ca %w", err))
+		}
+	case c.CAPin != "" && !learns:
+		errs = append(errs, errors.New("caPin: without discovery.servers the node enrols nowhere and never learns its CA; give the CA's file as ca, or discovery.servers"))
+	}
+	if learns {
+		errs = append(errs, c.checkToken())
+	}
+	return errors.Join(errs...)
+}
+
+// checkToken reports why a node without an identity cannot enrol.
+func (c Config) checkToken() error {
+	if fileExists(filepath.Join(c.StateDir, "node.crt")) {
+		return nil
+	}
+	path := c.Discovery.TokenFile
+	if path == "" {
+		return fmt.Errorf("discovery.tokenFile: not set, and no identity in %s; name the file with a token from muster token create", c.StateDir)
+	}
+	data, err := secretfile.Read(path, maxConfig)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("discovery.tokenFile %s: no such file, and no identity in %s; make a token with muster token create on a control-plane node", path, c.StateDir)
+	}
+	if err != nil {
+		return fmt.Errorf("discovery.tokenFile: %w", err)
+	}
+	if _, err := enrol.ParseToken(string(data)); err != nil {
+		return fmt.Errorf("discovery.tokenFile %s: %w; make one with muster token create on a control-plane node", path, err)
+	}
+	return nil
+}
+
+// readRoots reads a CA's certificate. Errors begin with the path.
+func readRoots(path string) (*x509.CertPool, error) {
+	pem, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, pathless(err))
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("%s: no PEM certificate in it", path)
+	}
+	return roots, nil
+}
+
+// rootsEvery is the time between two looks at a CA's file that is not there yet.
+const rootsEvery = time.Second
+
+// awaitRoots returns how the servers of a service are checked, as soon as their CA can be
+// read; ok is false when ctx ended first. Until then nothing can be checked, and
+// everything that the node was configured with serves unchecked. The file may well come
+// after the daemon: kubeadm writes it when the node joins, perhaps by this very daemon.
+func (n *Node) awaitRoots(ctx context.Context, s *service) (cfg health.Config, ok bool) {
+	if n.cfg.enrols() && (s.cfg.CA == "" || s.cfg.CA == n.cfg.learntCA()) {
+		select {
+		case <-ctx.Done():
+			return cfg, false
+		case <-n.trusted:
+		}
+	}
+	tick := time.NewTicker(rootsEvery)
+	defer tick.Stop()
+	for {
+		cfg, err := n.checkConfig(s.cfg)
+		if err == nil {
+			if s.unchecked.Swap(nil) != nil {
+				n.log.Info("servers are checked from now on", "service", s.cfg.Name)
+			}
+			return cfg, true
+		}
+		why := err.Error()
+		if was := s.unchecked.Swap(&why); was == nil || *was != why {
+			n.log.Warn("servers are used unchecked", "service", s.cfg.Name, "reason", why)
+		}
+		select {
+		case <-ctx.Done():
+			return cfg, false
+		case <-tick.C:
+		}
+	}
+}
+
+func (n *Node) checkConfig(s Service) (health.Config, error) {
+	path := s.CA
+	if path == "" {
+		path = n.cfg.caFile()
+	}
+	if path == "" {
+		return health.Config{}, errors.New("no CA, and the node enrols nowhere; give ca or discovery.servers")
+	}
+	roots, err := readRoots(path)
+	if err != nil {
+		return health.Config{}, fmt.Errorf("ca %w", err)
+	}
+	return health.Config{
+		ServerName: s.ServerName,
+		Roots:      roots,
+		Path:       s.Check,
+		Logger:     n.log.With("service", s.Name),
+	}, nil
+}
