@@ -26,12 +26,7 @@ func reader(src net.Conn) func() ([]byte, error) {
 	var failed error
 	read := func(fd uintptr) bool {
 		buf = takeBuffer()
-		for {
-			n, failed = unix.Read(int(fd), buf)
-			if failed != unix.EINTR {
-				break
-			}
-		}
+		n, failed = read(int(fd), buf)
 		if failed == unix.EAGAIN {
 			giveBuffer(buf)
 			return false

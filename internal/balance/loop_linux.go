@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -30,8 +31,7 @@ type loop struct {
 	epoll   int
 	bell    int            // an eventfd(2) that others ring
 	pairs   []*pair        // by the descriptors of both sides
-	open    int            // how many pairs there are
-	count   [gone + 1]int  // of which so many are in a stage
+	count   [gone + 1]int  // of pairs in each stage
 	waiting [settled]queue // by stage
 	buf     [bufferSize]byte
 
@@ -159,7 +159,7 @@ func (l *loop) run(ctx, dials context.Context, leave func(func())) error {
 	defer stop()
 	defer l.close()
 	events := make([]unix.EpollEvent, 128)
-	for l.listening || l.open > 0 {
+	for l.listening || l.serves() {
 		n, err := unix.EpollWait(l.epoll, events, l.patience())
 		if err != nil && !errors.Is(err, unix.EINTR) {
 			return os.NewSyscallError("epoll_wait", err)
@@ -185,6 +185,11 @@ func (l *loop) run(ctx, dials context.Context, leave func(func())) error {
 		}
 	}
 	return nil
+}
+
+// serves reports whether the loop has any client.
+func (l *loop) serves() bool {
+	return slices.ContainsFunc(l.count[:gone], func(pairs int) bool { return pairs > 0 })
 }
 
 // overdue does what the time has come for.

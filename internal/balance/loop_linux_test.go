@@ -126,13 +126,7 @@ func TestAHelloMayComeInPieces(t *testing.T) {
 				b = balance.New(balance.Config{HelloTimeout: time.Millisecond})
 			}
 			update(t, b, set(t, ln.Addr().(*net.TCPAddr).AddrPort()))
-			conn, err := net.Dial("tcp", start(t, b))
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer conn.Close()
-			conn.SetDeadline(time.Now().Add(patience))
-			io.WriteString(conn, tt.hello[:tt.first])
+			conn := knock(t, start(t, b), tt.hello[:tt.first])
 			if tt.goroutines > 0 {
 				carriers(t, b, 0, 1)
 			} else {
@@ -254,6 +248,19 @@ func TestLackOfDescriptorsPasses(t *testing.T) {
 	}
 }
 
+// knock connects and says something first.
+func knock(t *testing.T, addr, words string) net.Conn {
+	t.Helper()
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	conn.SetDeadline(time.Now().Add(patience))
+	io.WriteString(conn, words)
+	return conn
+}
+
 // Most of these are held by a loop, and few search for all.
 func TestClientsOfAnOutageAreServedWhenItIsOver(t *testing.T) {
 	const clients, quitters = 100, 30
@@ -264,14 +271,7 @@ func TestClientsOfAnOutageAreServedWhenItIsOver(t *testing.T) {
 	lb := start(t, b)
 	var conns []net.Conn
 	for i := range clients {
-		conn, err := net.Dial("tcp", lb)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
-		conn.SetDeadline(time.Now().Add(patience))
-		io.WriteString(conn, hello)
-		conns = append(conns, conn)
+		conns = append(conns, knock(t, lb, hello))
 		eventually(t, "accepted", func() bool { return b.Stats().Accepted == uint64(i+1) })
 	}
 	for _, conn := range conns[clients-quitters:] {
@@ -304,14 +304,7 @@ func TestShutdownResetsClientsOfAnOutage(t *testing.T) {
 	go func() { done <- b.Run(ctx, ln) }()
 	var conns []net.Conn
 	for range 40 {
-		conn, err := net.Dial("tcp", ln.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
-		conn.SetDeadline(time.Now().Add(patience))
-		io.WriteString(conn, hello)
-		conns = append(conns, conn)
+		conns = append(conns, knock(t, ln.Addr().String(), hello))
 	}
 	eventually(t, "accepted", func() bool { return b.Stats().Accepted == 40 })
 	cancel()

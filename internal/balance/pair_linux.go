@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net/netip"
 	"os"
 	"syscall"
 	"time"
@@ -59,7 +58,6 @@ func (p *pair) silence() (sent, received time.Duration, ok bool) { return socket
 // admit takes a client in that was accepted, which is when it has said something.
 func (l *loop) admit(client int, peer syscall.Sockaddr, now time.Time) {
 	l.balancer.accepted.Add(1)
-	l.open++
 	p := &pair{loop: l, client: client, peer: peer, server: none, finished: none, since: now}
 	l.count[greeted]++
 	if p.hear(now); p.stage == greeted && p.watchClient() {
@@ -360,7 +358,7 @@ func (p *pair) close(broken int) {
 		p.forget(fd)
 		_ = unix.Close(fd)
 	}
-	p.leaves()
+	p.enter(gone, p.since)
 }
 
 // turnAway resets a client that was not joined to a server.
@@ -369,127 +367,8 @@ func (p *pair) turnAway() {
 	p.close(none)
 }
 
-func (p *pair) leaves() {
-	p.enter(gone, p.since)
-	p.loop.open--
-}
-
 func (p *pair) forget(fd int) {
 	if fd < len(p.loop.pairs) {
 		p.loop.pairs[fd] = nil
-	}
-}
-
-// fail leaves a client to a search that begins with a server's failure.
-func (p *pair) fail(why error) {
-	p.dropServer()
-	p.search(p.said, func(_ context.Context, _ time.Time, a *attempt) { a.err = why })
-}
-
-func (p *pair) dropServer() {
-	if p.server != none {
-		p.forget(p.server)
-		_ = unix.Close(p.server)
-		p.server = none
-	}
-}
-
-// goOn waits for the server's answer with more patience than a loop has.
-func (p *pair) goOn(ctx context.Context, until time.Time, a *attempt) {
-	a.conn, a.err = connected(ctx, until, p.server, p.to.addr)
-	if a.err != nil {
-		return
-	}
-	hello := p.said.hello
-	if p.asked {
-		hello = nil
-	}
-	a.sayHello(ctx, until, hello)
-}
-
-// search leaves the client to a goroutine, which goes on with the attempt that was
-// begun, if there is one.
-func (p *pair) search(said opening, goOn func(context.Context, time.Time, *attempt)) {
-	l := p.loop
-	c := caller{intake: l.intake, conn: p.socket(p.client, remote(p.peer)), said: said}
-	if goOn != nil {
-		if p.server != none {
-			p.detach(p.server)
-		}
-		c.begun = &begun{server: p.to, since: p.since, finish: func(ctx context.Context, until time.Time) attempt {
-			a := attempt{server: p.to, began: p.since}
-			goOn(ctx, until, &a)
-			return l.balancer.attempted(a)
-		}}
-	}
-	p.leaves()
-	l.leave(func() { l.balancer.serve(l.dials, c) })
-}
-
-// hand leaves the pair to goroutines, with what the one side said and the other has
-// yet to be sent.
-func (p *pair) hand(from int, unsent []byte) {
-	l := p.loop
-	p.heir = &relay{intake: l.intake, client: p.socket(p.client, remote(p.peer)), server: p.socket(p.server, p.to.addr)}
-	if from == p.client {
-		p.heir.said = unsent
-	} else {
-		p.heir.answered = unsent
-	}
-	p.leaves()
-	l.balancer.replace(p.to, p, p.heir)
-	l.leave(func() { l.balancer.carry(p.to, p.heir) })
-}
-
-// socket takes a descriptor out of the loop's hands.
-func (p *pair) socket(fd int, peer netip.AddrPort) *socket {
-	p.detach(fd)
-	return newSocket(fd, peer)
-}
-
-func (p *pair) detach(fd int) {
-	if p.loop.pair(fd) != nil {
-		p.loop.unwatch(fd)
-		p.forget(fd)
-	}
-}
-
-// read and write do so once; n counts only without an error.
-func read(fd int, buf []byte) (n int, err error) {
-	for {
-		if n, err = unix.Read(fd, buf); !errors.Is(err, unix.EINTR) {
-			return n, err
-		}
-	}
-}
-
-func write(fd int, buf []byte) (n int, err error) {
-	for {
-		if n, err = unix.Write(fd, buf); !errors.Is(err, unix.EINTR) {
-			return n, err
-		}
-	}
-}
-
-// hungUp reports that the other side will say no more. Clients that gave up while they
-// waited to be accepted, as after a restart, would cost servers as much as all others.
-func hungUp(fd int) bool {
-	n, _, err := unix.Recvfrom(fd, make([]byte, 1), unix.MSG_PEEK|unix.MSG_DONTWAIT)
-	return n == 0 && err == nil || err != nil && !errors.Is(err, unix.EAGAIN)
-}
-
-// abort has the other side see a reset when the descriptor is closed.
-func abort(fd int) {
-	_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
-}
-
-func remote(peer syscall.Sockaddr) netip.AddrPort {
-	switch a := peer.(type) {
-	case *syscall.SockaddrInet4:
-		return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port))
-	case *syscall.SockaddrInet6:
-		return netip.AddrPortFrom(netip.AddrFrom16(a.Addr).Unmap(), uint16(a.Port))
-	default:
-		return netip.AddrPort{}
 	}
 }

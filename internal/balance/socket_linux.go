@@ -124,3 +124,43 @@ func (s *socket) SetLinger(seconds int) error {
 
 // SyscallConn implements syscall.Conn.
 func (s *socket) SyscallConn() (syscall.RawConn, error) { return s.raw, nil }
+
+// read and write do so once; n counts only without an error.
+func read(fd int, buf []byte) (n int, err error) {
+	for {
+		if n, err = unix.Read(fd, buf); !errors.Is(err, unix.EINTR) {
+			return n, err
+		}
+	}
+}
+
+func write(fd int, buf []byte) (n int, err error) {
+	for {
+		if n, err = unix.Write(fd, buf); !errors.Is(err, unix.EINTR) {
+			return n, err
+		}
+	}
+}
+
+// hungUp reports that the other side will say no more. Clients that gave up while they
+// waited to be accepted, as after a restart, would cost servers as much as all others.
+func hungUp(fd int) bool {
+	n, _, err := unix.Recvfrom(fd, make([]byte, 1), unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	return n == 0 && err == nil || err != nil && !errors.Is(err, unix.EAGAIN)
+}
+
+// abort has the other side see a reset when the descriptor is closed.
+func abort(fd int) {
+	_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+}
+
+func remote(peer syscall.Sockaddr) netip.AddrPort {
+	switch a := peer.(type) {
+	case *syscall.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port))
+	case *syscall.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(a.Addr).Unmap(), uint16(a.Port))
+	default:
+		return netip.AddrPort{}
+	}
+}
