@@ -27,7 +27,7 @@ func reader(src net.Conn) func() ([]byte, error) {
 	read := func(fd uintptr) bool {
 		buf = takeBuffer()
 		n, failed = read(int(fd), buf)
-		if failed == unix.EAGAIN {
+		if errors.Is(failed, unix.EAGAIN) {
 			giveBuffer(buf)
 			return false
 		}
