@@ -6,8 +6,10 @@ import (
 	"crypto/rand"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"os"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -211,10 +213,19 @@ func descriptors(t *testing.T) int {
 	return len(open)
 }
 
+// lines is a log.
+type lines chan string
+
+func (l lines) Write(line []byte) (int, error) {
+	l <- string(line)
+	return len(line), nil
+}
+
 // Out of descriptors, a loop tries again; clients wait in the kernel meanwhile.
 func TestLackOfDescriptorsPasses(t *testing.T) {
 	server := newEcho(t, 0)
-	b := balance.New(balance.Config{})
+	said := make(lines, 100)
+	b := balance.New(balance.Config{Logger: slog.New(slog.NewTextHandler(said, nil))})
 	update(t, b, set(t, server.addr))
 	lb := start(t, b)
 	mustJoin(t, lb)
@@ -234,7 +245,14 @@ func TestLackOfDescriptorsPasses(t *testing.T) {
 		t.Fatal(err)
 	}
 	io.WriteString(conn, hello)
-	time.Sleep(50 * time.Millisecond) // the loop finds no descriptor
+	for line := ""; !strings.Contains(line, "cannot accept"); {
+		select {
+		case line = <-said:
+		case <-time.After(patience):
+			t.Error("nobody missed a descriptor")
+			line = "cannot accept"
+		}
+	}
 	early := b.Stats().Accepted
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		t.Fatal(err)
