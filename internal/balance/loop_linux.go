@@ -2,6 +2,7 @@ package balance
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"net"
 	"os"
@@ -146,7 +147,7 @@ func (l *loop) ring(ending ...*pair) {
 	defer l.mu.Unlock()
 	if !l.ended {
 		l.ending = append(l.ending, ending...)
-		_, _ = unix.Write(l.bell, []byte{1, 0, 0, 0, 0, 0, 0, 0})
+		_, _ = unix.Write(l.bell, binary.NativeEndian.AppendUint64(nil, 1))
 	}
 }
 
@@ -196,7 +197,9 @@ func (l *loop) serves() bool {
 func (l *loop) overdue(now time.Time) {
 	if !l.again.IsZero() && !now.Before(l.again) {
 		l.again = time.Time{}
-		_ = l.listen()
+		if err := l.listen(); err != nil {
+			l.again = now.Add(longestPause) // the kernel was out of memory
+		}
 	}
 	for i := range l.waiting {
 		for p := l.waiting[i].overdue(now); p != nil; p = l.waiting[i].overdue(now) {

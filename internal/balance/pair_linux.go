@@ -100,7 +100,8 @@ func (p *pair) happened(fd int, events uint32, now time.Time) {
 	case p.stage == greeted:
 		p.hear(now)
 	case p.stage == held || p.stage == asking && fd == p.client:
-		if events&hangUp != 0 {
+		// The event may be about a descriptor that had this number a moment ago.
+		if events&hangUp != 0 && hungUp(p.client) {
 			p.close(none)
 		}
 	case p.stage == asking && !p.asked:
