@@ -55,10 +55,10 @@ type Balancer struct {
 	own      map[netip.AddrPort]bool    // where this balancer listens itself
 	failures uint64
 	outage   outage
-	usual    time.Duration // how long a dial that succeeds takes, smoothed
+	dialTime time.Duration // of dials that succeed, moving average
 	loops    map[*loop]struct{}
-	moving   chan struct{} // has a token when a server has begun to drain
-	news     chan struct{} // closed when there are servers that searches should try
+	moving   chan struct{} // capacity 1; has a token when a server has begun to drain
+	changed  chan struct{} // closed and replaced when searches should make a new plan
 }
 
 // server is what the balancer knows of one server. Balancer.mu guards it.
@@ -100,7 +100,7 @@ func New(cfg Config) *Balancer {
 		own:     make(map[netip.AddrPort]bool),
 		loops:   make(map[*loop]struct{}),
 		moving:  make(chan struct{}, 1),
-		news:    make(chan struct{}),
+		changed: make(chan struct{}),
 	}
 }
 
@@ -115,7 +115,7 @@ func (b *Balancer) Update(set endpoint.Set) error {
 	was := b.set
 	b.set = set
 	proven := was.Isolated() && !set.Isolated()
-	over := proven && b.over()
+	outageOver := proven && b.endOutage()
 	for _, s := range b.servers {
 		s.member = false
 	}
@@ -134,7 +134,7 @@ func (b *Balancer) Update(set endpoint.Set) error {
 	for addr, s := range b.servers {
 		// While none looked alive, connections may have been made to several. That
 		// one is proven first does not make the others dead.
-		s.spared = !s.member && (s.spared || proven && s.heard())
+		s.spared = !s.member && (s.spared || proven && s.active())
 		drains := !s.member && (s.spared || slices.Contains(draining, addr))
 		if s.member || !drains {
 			s.drains = time.Time{}
@@ -155,8 +155,8 @@ func (b *Balancer) Update(set endpoint.Set) error {
 	}
 	b.mu.Unlock()
 
-	if over {
-		b.logOver()
+	if outageOver {
+		b.logOutageOver()
 	}
 	if !was.SameAddrs(set) || was.Isolated() != set.Isolated() {
 		b.cfg.Logger.Info("servers changed", "from", was, "to", set, "isolated", set.Isolated())
@@ -184,8 +184,8 @@ var (
 )
 
 // plan returns the servers in the order to dial them now, and a channel that is
-// closed when there is a better plan. It returns no servers while others search for
-// this client as well. Where trusting, recent failures do not count.
+// closed when the plan has changed. It returns no servers while scouts search for this
+// client as well. If trusting is set, recent failures do not count.
 func (b *Balancer) plan(client net.Conn, trusting bool) ([]*server, <-chan struct{}, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -193,7 +193,7 @@ func (b *Balancer) plan(client net.Conn, trusting bool) ([]*server, <-chan struc
 		return nil, nil, errNoSet
 	}
 	if !b.outage.admits(client) {
-		return nil, b.news, nil
+		return nil, b.changed, nil
 	}
 	candidates := b.candidates(nil, time.Now(), trusting)
 	if len(candidates) == 0 {
@@ -203,10 +203,10 @@ func (b *Balancer) plan(client net.Conn, trusting bool) ([]*server, <-chan struc
 	for _, addr := range order(candidates) {
 		servers = append(servers, b.servers[addr])
 	}
-	return servers, b.news, nil
+	return servers, b.changed, nil
 }
 
-// candidates appends the members as order sees them now.
+// candidates appends the members as they are now.
 func (b *Balancer) candidates(to []candidate, now time.Time, trusting bool) []candidate {
 	for _, s := range b.members {
 		// Dialling itself, a balancer would use up its file descriptors in a
@@ -225,14 +225,14 @@ func (b *Balancer) candidates(to []candidate, now time.Time, trusting bool) []ca
 	return to
 }
 
-// first returns the server that comes first in a plan made now, and counts that it is
-// dialled. wait reports that others search for this client as well. Where neither is
-// so, it takes a plan.
+// first returns the first server of a plan made now, and counts it as being dialled. wait
+// reports that scouts search for this client as well. If it returns neither, the client
+// needs a search of its own.
 func (b *Balancer) first(now time.Time) (s *server, wait bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.outage.lasts {
-		return nil, len(b.outage.scouts) >= scouts
+		return nil, len(b.outage.scouts) >= maxScouts
 	}
 	var few [8]candidate
 	candidates := b.candidates(few[:0], now, false)
@@ -244,7 +244,7 @@ func (b *Balancer) first(now time.Time) (s *server, wait bool) {
 	return s, false
 }
 
-// replace puts one link in another's place in the books.
+// replace puts one link in the place of another.
 func (b *Balancer) replace(s *server, was, is link) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -252,8 +252,8 @@ func (b *Balancer) replace(s *server, was, is link) {
 	s.links[is] = struct{}{}
 }
 
-// adopt takes a link into the books. It refuses if the server left the set
-// while it was being dialled.
+// adopt adds a link to its server. It refuses if the server left the set while it was
+// being dialled.
 func (b *Balancer) adopt(s *server, l link) bool {
 	b.mu.Lock()
 	if b.servers[s.addr] != s || !s.member && !b.set.Isolated() {
@@ -263,15 +263,15 @@ func (b *Balancer) adopt(s *server, l link) bool {
 	s.links[l] = struct{}{}
 	s.total++
 	b.outage.joined = time.Now()
-	over := b.outage.lasts && b.over()
+	outageOver := b.outage.lasts && b.endOutage()
 	b.mu.Unlock()
-	if over {
-		b.logOver()
+	if outageOver {
+		b.logOutageOver()
 	}
 	return true
 }
 
-// release takes a link out of the books.
+// release removes a link from its server.
 func (b *Balancer) release(s *server, l link) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

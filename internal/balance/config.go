@@ -24,18 +24,17 @@ type Config struct {
 	// ordinary jitter; longer is felt by every client of a dead server.
 	StaggerDelay time.Duration
 
-	// HelloTimeout is how long a client's TLS hello is waited for. It is said
-	// to servers until one answers, so that a client is never joined to one that
-	// only its kernel speaks for. A client that says nothing for so long, or
-	// something else, is joined to the first server that accepts the connection.
-	// Default 50 ms, which is what clients of other protocols pay if they wait
-	// for the server to speak; on Linux it is a second, since its kernel holds a
-	// connection back on which nothing was said (TCP_DEFER_ACCEPT). Negative joins
-	// all at once.
+	// HelloTimeout is how long a client's TLS hello is waited for. The hello is sent
+	// to servers until one answers, so that a client is never joined to one whose
+	// kernel alone still works. A client that sends nothing for so long, or something
+	// else, is joined to the first server that accepts the connection. Default 50 ms,
+	// which clients of protocols in which the server speaks first lose; on Linux they
+	// lose a second, since the kernel holds back a connection on which nothing was
+	// sent (TCP_DEFER_ACCEPT). Negative joins every client at once.
 	HelloTimeout time.Duration
 
-	// AttemptTimeout bounds each dial, and the answer to the hello. A search
-	// that found nobody is made again with twice as much. Default 2 s.
+	// AttemptTimeout bounds each dial together with the answer to the hello. A search
+	// that found no server is repeated with twice as much. Default 2 s.
 	AttemptTimeout time.Duration
 
 	// ConnectTimeout bounds the search for a server for one client, after

@@ -77,8 +77,8 @@ func newSplicer(dst, src net.Conn) *splicer {
 // stretch is how much is asked of the kernel at once.
 const stretch = 1 << 20
 
-// move carries what src has as long as it comes in bulk, and returns who failed. The
-// end of src is no failure; who reads next sees it.
+// move splices what comes from src for as long as it comes in bulk, and returns which
+// side failed. The end of src is no failure; the next read sees it.
 func (s *splicer) move(count func(uint64)) (failed net.Conn) {
 	if s == nil || !s.open() {
 		return nil
@@ -104,13 +104,13 @@ func (s *splicer) move(count func(uint64)) (failed net.Conn) {
 		}
 		count(uint64(n))
 		if n < bufferSize {
-			// Talk, for which a read and a write are cheaper than two splices.
+			// No longer bulk: a read and a write are cheaper than two splices.
 			return nil
 		}
 	}
 }
 
-// splice calls once until it need not wait.
+// splice calls once until it would not block.
 func (s *splicer) splice(wait func(func(fd uintptr) bool) error, once func(fd int) (int64, error)) (n int64, err error) {
 	waited := wait(func(fd uintptr) bool {
 		n, err = once(int(fd))

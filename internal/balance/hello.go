@@ -26,17 +26,17 @@ const (
 	usualHello = 2 << 10
 )
 
-// What a connection is begun with is used again by the next: it would be most of
-// the garbage that many short ones make.
+// Buffers for the start of a connection are pooled: they would be most of the garbage
+// that many short connections make.
 var (
 	hellos  = sync.Pool{New: func() any { return new([usualHello]byte) }}
 	answers = sync.Pool{New: func() any { return new([firstRead]byte) }}
 )
 
-// opening is what a client said before it was joined to a server.
+// opening is what a client sent before it was joined to a server.
 //
 // A TLS client speaks first, and its ClientHello commits it to nothing, so it
-// may be said to several servers until one answers. That is what keeps a client
+// may be sent to several servers until one answers. That is what keeps a client
 // from being joined to a server whose kernel still accepts connections while
 // nothing behind it runs.
 type opening struct {
@@ -44,23 +44,23 @@ type opening struct {
 	rest  []byte // what came after it, or instead of it: for one server only
 }
 
-// recycle gives the hello back. Nobody may use it afterwards; what follows it in the
-// same memory keeps it.
+// recycle returns the hello's buffer to its pool, unless rest shares it. The hello must
+// not be used afterwards.
 func (o opening) recycle() {
 	if len(o.rest) == 0 && cap(o.hello) == usualHello {
 		hellos.Put((*[usualHello]byte)(o.hello[:usualHello]))
 	}
 }
 
-// recycleAnswer gives the start of a server's answer back.
+// recycleAnswer returns the buffer of a server's answer to its pool.
 func recycleAnswer(answer []byte) {
 	if cap(answer) == firstRead {
 		answers.Put((*[firstRead]byte)(answer[:firstRead]))
 	}
 }
 
-// readOpening reads what the client says first, for as long as wait. A client
-// that says nothing by then may be waiting for the server to speak, which is no
+// readOpening reads what the client sends first, for as long as wait. A client
+// that sends nothing by then may be waiting for the server to speak, which is no
 // error; one that hangs up is.
 func readOpening(client net.Conn, wait time.Duration) (opening, error) {
 	if wait < 0 {
@@ -69,42 +69,43 @@ func readOpening(client net.Conn, wait time.Duration) (opening, error) {
 	if err := client.SetReadDeadline(time.Now().Add(wait)); err != nil {
 		return opening{}, err
 	}
-	var first firstWords
+	var first openingBuffer
 	for {
-		n, err := client.Read(first.room())
-		said, whole := first.add(n)
+		n, err := client.Read(first.space())
+		o, whole := first.add(n)
 		switch {
 		case whole:
-			return said, client.SetReadDeadline(time.Time{})
+			return o, client.SetReadDeadline(time.Time{})
 		case errors.Is(err, os.ErrDeadlineExceeded):
-			return first.soFar(), client.SetReadDeadline(time.Time{})
+			return first.partial(), client.SetReadDeadline(time.Time{})
 		case err != nil:
 			return opening{}, err
 		}
 	}
 }
 
-// firstWords collects what a client says first until it is seen what that is.
-type firstWords struct {
+// openingBuffer collects what a client sends first until it is a whole hello, or proves
+// to be something else.
+type openingBuffer struct {
 	buf []byte
 	n   int
 }
 
-// room returns where to put what is read next.
-func (w *firstWords) room() []byte {
+// space returns the free part of the buffer, to read into.
+func (w *openingBuffer) space() []byte {
 	if w.buf == nil {
 		w.buf = hellos.Get().(*[usualHello]byte)[:]
 	}
 	return w.buf[w.n:]
 }
 
-// add counts n bytes that were put there, and reports whether that is a whole opening.
-func (w *firstWords) add(n int) (said opening, whole bool) {
+// add appends n bytes that were read into space, and reports whether the opening is whole.
+func (w *openingBuffer) add(n int) (o opening, whole bool) {
 	w.n += n
 	want := helloSize(w.buf[:w.n])
 	switch {
 	case want == 0:
-		return w.soFar(), true
+		return w.partial(), true
 	case w.n >= want && w.n > recordHeader:
 		return opening{hello: w.buf[:want], rest: w.buf[want:w.n]}, true
 	case want > len(w.buf):
@@ -113,11 +114,11 @@ func (w *firstWords) add(n int) (said opening, whole bool) {
 	return opening{}, false
 }
 
-// soFar is the opening of a client that is waited for no longer.
-func (w *firstWords) soFar() opening { return opening{rest: w.buf[:w.n]} }
+// partial returns the opening as it is, which then counts as no hello.
+func (w *openingBuffer) partial() opening { return opening{rest: w.buf[:w.n]} }
 
-// helloSize returns how many bytes a ClientHello that starts like this has, as
-// far as can be told: at least a record's header. 0 means that it is none.
+// helloSize returns the size of a ClientHello record that starts like this: at least a
+// record header. 0 means that it is no ClientHello.
 func helloSize(b []byte) int {
 	if len(b) > 0 && b[0] != recordHandshake || len(b) > 1 && b[1] != 3 {
 		return 0
@@ -132,9 +133,9 @@ func helloSize(b []byte) int {
 	return size
 }
 
-// ask says hello to a server, unless that was done, and returns the start of its
-// answer. alert reports that the server answered that it will not talk.
-func ask(server net.Conn, hello []byte) (answer []byte, alert bool, err error) {
+// exchangeHello sends a hello, unless it is empty, and returns the start of the server's
+// answer. alert reports that the answer is a TLS alert.
+func exchangeHello(server net.Conn, hello []byte) (answer []byte, alert bool, err error) {
 	if len(hello) > 0 {
 		if _, err := server.Write(hello); err != nil {
 			return nil, false, err
@@ -143,22 +144,23 @@ func ask(server net.Conn, hello []byte) (answer []byte, alert bool, err error) {
 	answer = answers.Get().(*[firstRead]byte)[:]
 	n, err := server.Read(answer)
 	if n == 0 {
-		return nil, false, noAnswer(err)
+		return nil, false, answerError(err)
 	}
-	alert, err = understand(answer[:n])
+	alert, err = classifyAnswer(answer[:n])
 	return answer[:n], alert, err
 }
 
-// noAnswer is what became of a server that said nothing to a hello.
-func noAnswer(err error) error {
+// answerError is the error of a server that closed instead of answering a hello.
+func answerError(err error) error {
 	if err == nil {
 		err = errors.New("an empty answer")
 	}
 	return fmt.Errorf("after the client's TLS hello: %w", err)
 }
 
-// understand tells an answer that opens a handshake from one that refuses it.
-func understand(answer []byte) (alert bool, err error) {
+// classifyAnswer reports whether the answer is a TLS alert; one that is no TLS at all is
+// an error.
+func classifyAnswer(answer []byte) (alert bool, err error) {
 	switch answer[0] {
 	case recordHandshake:
 		return false, nil

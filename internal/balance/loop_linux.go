@@ -14,56 +14,55 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A loop serves clients for as long as each step is one that the kernel takes at
-// once: epoll(7) says which sockets have something to read, and the loop passes it on.
-// What needs patience or a choice, it leaves to goroutines of the client's own: a
-// server that hangs, refuses or will not talk, a client that speaks no TLS, bytes in
-// bulk, a side that does not read. They do all that a loop does, and more.
+// A loop is an event loop over epoll(7) that carries clients for as long as no step
+// blocks. Whatever may block or needs a choice it hands off to goroutines: a server
+// that hangs, refuses or answers with an alert, a client that speaks no TLS, bulk
+// data, a side that does not read. The goroutine path is complete by itself; the loop
+// is the fast path, which most connections of a node never leave.
 //
-// Most connections of a node never need more. One that is over soon costs half of what
-// it does with goroutines and the runtime's poller, and one that lasts no memory but
-// its pair.
+// A short connection costs half the processor time that it does with goroutines and
+// the runtime's poller, and an idle one no memory but its pair.
 type loop struct {
 	balancer *Balancer
-	intake   *intake
-	dials    context.Context // of searches, which end with it
-	leave    func(func())    // to a goroutine that Run waits for
+	frontend *frontend
+	dialCtx  context.Context // of searches that are handed off
+	spawn    func(func())    // starts a goroutine that Run waits for
 
-	epoll   int
-	bell    int            // an eventfd(2) that others ring
-	pairs   []*pair        // by the descriptors of both sides
-	count   [gone + 1]int  // of pairs in each stage
-	waiting [settled]queue // by stage
+	epollFD int
+	wakeFD  int           // an eventfd(2); see wake
+	pairs   []*pair       // by the descriptors of both sides; nil for those not watched
+	counts  [gone + 1]int // of pairs in each stage
+	queues  [tuned]queue  // by stage
 	buf     [bufferSize]byte
 
-	door      *door
+	socket    *listenSocket
 	listening bool
-	pause     time.Duration // before accepting is tried again, when it failed last
-	again     time.Time     // when that is; zero if it does not fail
+	backoff   time.Duration // after the last failure to accept; 0 after a success
+	acceptAt  time.Time     // when accepting is tried again; zero while it works
 
-	mu     sync.Mutex
-	ending []*pair // asked by others
-	ended  bool    // nobody hears the bell
+	mu     sync.Mutex // guards the below, which other goroutines use
+	toEnd  []*pair
+	closed bool // wakeFD is closed
 }
 
-// mostLoops is how many are of use: two carry more than any node asks for.
-const mostLoops = 2
+// maxLoops bounds the loops of a listener: two carry more than any node needs.
+const maxLoops = 2
 
-// takeOver returns loops that serve a listener from now on, or none where it is no
-// TCP listener or something stands in for the kernel.
-func (b *Balancer) takeOver(ln net.Listener, in *intake) ([]*loop, error) {
+// newLoops takes a listener over and returns the loops that will serve it, or none if
+// the configuration or the kind of listener leaves clients to goroutines.
+func (b *Balancer) newLoops(ln net.Listener, f *frontend) ([]*loop, error) {
 	tcp, ok := ln.(*net.TCPListener)
 	if !ok || b.cfg.Dial != nil || b.cfg.HelloTimeout < 0 {
 		return nil, nil
 	}
-	door, err := openDoor(tcp)
+	socket, err := newListenSocket(tcp)
 	if err != nil {
 		return nil, err
 	}
-	defer door.leave()
+	defer socket.release()
 	var loops []*loop
-	for range min(runtime.NumCPU(), mostLoops) {
-		l, err := b.newLoop(door, in)
+	for range min(runtime.NumCPU(), maxLoops) {
+		l, err := b.newLoop(socket, f)
 		if err != nil {
 			for _, l := range loops {
 				l.close()
@@ -77,28 +76,28 @@ func (b *Balancer) takeOver(ln net.Listener, in *intake) ([]*loop, error) {
 		b.loops[l] = struct{}{}
 	}
 	b.mu.Unlock()
-	// The runtime's poller would wake up for each client as well.
+	// Left open, it would wake the runtime's poller for each client as well.
 	ln.Close()
 	return loops, nil
 }
 
-func (b *Balancer) newLoop(door *door, in *intake) (*loop, error) {
-	l := &loop{balancer: b, intake: in, door: door, listening: true, epoll: none, bell: none}
-	door.enter()
-	l.waiting[greeted] = queue{stage: greeted, after: b.cfg.HelloTimeout}
-	l.waiting[held] = queue{stage: held, after: retryPause}
-	l.waiting[asking] = queue{stage: asking, after: b.cfg.StaggerDelay}
-	l.waiting[fresh] = queue{stage: fresh, after: untunedFor}
+func (b *Balancer) newLoop(socket *listenSocket, f *frontend) (*loop, error) {
+	l := &loop{balancer: b, frontend: f, socket: socket, listening: true, epollFD: none, wakeFD: none}
+	socket.retain()
+	l.queues[reading] = queue{stage: reading, after: b.cfg.HelloTimeout}
+	l.queues[held] = queue{stage: held, after: retryPause}
+	l.queues[dialing] = queue{stage: dialing, after: b.cfg.StaggerDelay}
+	l.queues[joined] = queue{stage: joined, after: tuneAfter}
 	var err error
-	if l.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+	if l.epollFD, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		l.close()
 		return nil, os.NewSyscallError("epoll_create1", err)
 	}
-	if l.bell, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+	if l.wakeFD, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
 		l.close()
 		return nil, os.NewSyscallError("eventfd", err)
 	}
-	if err = errors.Join(l.watch(l.bell, unix.EPOLLIN|unix.EPOLLET), l.listen()); err != nil {
+	if err = errors.Join(l.watch(l.wakeFD, unix.EPOLLIN|unix.EPOLLET), l.listen()); err != nil {
 		l.close()
 		return nil, err
 	}
@@ -107,12 +106,12 @@ func (b *Balancer) newLoop(door *door, in *intake) (*loop, error) {
 
 func (l *loop) watch(fd int, events uint32) error {
 	e := unix.EpollEvent{Events: events, Fd: int32(fd)}
-	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, fd, &e))
+	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(l.epollFD, unix.EPOLL_CTL_ADD, fd, &e))
 }
 
-func (l *loop) unwatch(fd int) { _ = unix.EpollCtl(l.epoll, unix.EPOLL_CTL_DEL, fd, nil) }
+func (l *loop) unwatch(fd int) { _ = unix.EpollCtl(l.epollFD, unix.EPOLL_CTL_DEL, fd, nil) }
 
-// pair returns whose descriptor the loop watches; nil if it does not.
+// pair returns the pair that a watched descriptor belongs to, or nil.
 func (l *loop) pair(fd int) *pair {
 	if fd >= len(l.pairs) {
 		return nil
@@ -120,99 +119,98 @@ func (l *loop) pair(fd int) *pair {
 	return l.pairs[fd]
 }
 
-// close gives up what the loop holds.
+// close closes all that the loop still holds.
 func (l *loop) close() {
 	l.balancer.mu.Lock()
 	delete(l.balancer.loops, l)
 	l.balancer.mu.Unlock()
 	l.mu.Lock()
-	l.ended = true
+	l.closed = true
 	l.mu.Unlock()
 	for _, p := range l.pairs {
 		if p != nil {
 			p.close(none)
 		}
 	}
-	l.leaveDoor()
-	for _, fd := range []int{l.epoll, l.bell} {
+	l.stopListening()
+	for _, fd := range []int{l.epollFD, l.wakeFD} {
 		if fd != none {
 			_ = unix.Close(fd)
 		}
 	}
 }
 
-// ring makes the loop look at what others have asked of it.
-func (l *loop) ring(ending ...*pair) {
+// wake ends the loop's wait, and has it end pairs. Any goroutine may call it.
+func (l *loop) wake(end ...*pair) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.ended {
-		l.ending = append(l.ending, ending...)
-		_, _ = unix.Write(l.bell, binary.NativeEndian.AppendUint64(nil, 1))
+	if !l.closed {
+		l.toEnd = append(l.toEnd, end...)
+		_, _ = unix.Write(l.wakeFD, binary.NativeEndian.AppendUint64(nil, 1))
 	}
 }
 
-// run serves clients until ctx ends and then, until none is left, those who are joined
-// to a server. Searches that need patience get a goroutine from leave, and end with
-// dials.
-func (l *loop) run(ctx, dials context.Context, leave func(func())) error {
-	l.dials, l.leave = dials, leave
-	stop := context.AfterFunc(ctx, func() { l.ring() })
+// run serves clients until ctx ends, and then those that are joined to a server until
+// none is left. What it hands off runs in goroutines that spawn starts; searches among
+// it end with dialCtx.
+func (l *loop) run(ctx, dialCtx context.Context, spawn func(func())) error {
+	l.dialCtx, l.spawn = dialCtx, spawn
+	stop := context.AfterFunc(ctx, func() { l.wake() })
 	defer stop()
 	defer l.close()
 	events := make([]unix.EpollEvent, 128)
-	for l.listening || l.serves() {
-		n, err := unix.EpollWait(l.epoll, events, l.patience())
+	for l.listening || l.hasClients() {
+		n, err := unix.EpollWait(l.epollFD, events, l.waitTimeout())
 		if err != nil && !errors.Is(err, unix.EINTR) {
 			return os.NewSyscallError("epoll_wait", err)
 		}
 		now := time.Now()
 		for _, e := range events[:max(n, 0)] {
 			switch fd := int(e.Fd); fd {
-			case l.door.fd:
+			case l.socket.fd:
 				l.accept(now)
-			case l.bell: // edge-triggered: nothing to read
+			case l.wakeFD: // edge-triggered: nothing to read
 			default:
 				if p := l.pair(fd); p != nil {
-					p.happened(fd, e.Events, now)
+					p.onEvent(fd, e.Events, now)
 				}
 			}
 		}
-		l.endAsked()
-		l.overdue(now)
-		l.letGo(now)
+		l.endRequested()
+		l.expire(now)
+		l.resumeHeld(now)
 		if l.listening && ctx.Err() != nil {
-			l.leaveDoor()
-			l.giveUp()
+			l.stopListening()
+			l.resetUnjoined()
 		}
 	}
 	return nil
 }
 
-// serves reports whether the loop has any client.
-func (l *loop) serves() bool {
-	return slices.ContainsFunc(l.count[:gone], func(pairs int) bool { return pairs > 0 })
+func (l *loop) hasClients() bool {
+	return slices.ContainsFunc(l.counts[:gone], func(pairs int) bool { return pairs > 0 })
 }
 
-// overdue does what the time has come for.
-func (l *loop) overdue(now time.Time) {
-	if !l.again.IsZero() && !now.Before(l.again) {
-		l.again = time.Time{}
+// expire runs the timers that are due.
+func (l *loop) expire(now time.Time) {
+	if !l.acceptAt.IsZero() && !now.Before(l.acceptAt) {
+		l.acceptAt = time.Time{}
 		if err := l.listen(); err != nil {
-			l.again = now.Add(longestPause) // the kernel was out of memory
+			l.acceptAt = now.Add(maxAcceptBackoff) // the kernel was out of memory
 		}
 	}
-	for i := range l.waiting {
-		for p := l.waiting[i].overdue(now); p != nil; p = l.waiting[i].overdue(now) {
-			p.overdue(now)
+	for i := range l.queues {
+		for p := l.queues[i].popDue(now); p != nil; p = l.queues[i].popDue(now) {
+			p.onTimeout(now)
 		}
 	}
 }
 
-// patience is how long the loop may sleep, in milliseconds; -1 for ever.
-func (l *loop) patience() int {
-	next := l.again
-	for i := range l.waiting {
-		if due := l.waiting[i].due(); !due.IsZero() && (next.IsZero() || due.Before(next)) {
+// waitTimeout returns how long epoll_wait may block, in milliseconds; -1 for ever.
+func (l *loop) waitTimeout() int {
+	next := l.acceptAt
+	for i := range l.queues {
+		if due := l.queues[i].due(); !due.IsZero() && (next.IsZero() || due.Before(next)) {
 			next = due
 		}
 	}
@@ -222,27 +220,27 @@ func (l *loop) patience() int {
 	return int(max(time.Until(next), 0)/time.Millisecond) + 1
 }
 
-// endAsked ends what others asked to end.
-func (l *loop) endAsked() {
+// endRequested ends the pairs that wake was given.
+func (l *loop) endRequested() {
 	l.mu.Lock()
-	ending := l.ending
-	l.ending = nil
+	pairs := l.toEnd
+	l.toEnd = nil
 	l.mu.Unlock()
-	for _, p := range ending {
-		if p.heir != nil {
-			p.heir.end()
+	for _, p := range pairs {
+		if p.successor != nil {
+			p.successor.end()
 		} else {
 			p.close(none)
 		}
 	}
 }
 
-// letGo lets held clients go on once a server has been found, no more of them at a
-// time than one that has just come back answers at once: all together would make it
-// slow to answer any, and health checks would wait behind them.
-func (l *loop) letGo(now time.Time) {
-	for l.count[held] > 0 && l.count[asking] < mostAsking && !l.balancer.searching() {
-		p := l.waiting[held].next()
+// resumeHeld dials for held clients once an outage is over, maxDialing at a time: a
+// server that has just come back would be slow to answer all at once, and its health
+// checks would wait behind them.
+func (l *loop) resumeHeld(now time.Time) {
+	for l.counts[held] > 0 && l.counts[dialing] < maxDialing && !l.balancer.inOutage() {
+		p := l.queues[held].pop()
 		if p == nil {
 			return
 		}
@@ -250,29 +248,29 @@ func (l *loop) letGo(now time.Time) {
 	}
 }
 
-// mostAsking is how many clients a loop lets go on at a time after an outage.
-const mostAsking = 32
+// maxDialing is how many held clients a loop dials for at a time.
+const maxDialing = 32
 
-// giveUp resets the clients that have no server yet.
-func (l *loop) giveUp() {
+// resetUnjoined resets the clients that are not joined to a server yet.
+func (l *loop) resetUnjoined() {
 	for _, p := range l.pairs {
-		if p != nil && p.stage < fresh {
-			p.turnAway()
+		if p != nil && p.stage < joined {
+			p.reset()
 		}
 	}
 }
 
-// queue holds the pairs of a stage by when it began, for all stages have a time after
-// which something has to be done. Pairs that have moved on stay in it until then.
+// queue is a timer queue: the pairs that entered a stage, in that order, all with the
+// same timeout. A pair that has moved on stays in it until it would have been due.
 type queue struct {
 	stage stage
-	after time.Duration
+	after time.Duration // the timeout
 	pairs []*pair
 }
 
 func (q *queue) add(p *pair) { q.pairs = append(q.pairs, p) }
 
-// due returns when something has to be done for the first; zero for never.
+// due returns when the first pair's timeout ends; zero if there is none.
 func (q *queue) due() time.Time {
 	for len(q.pairs) > 0 {
 		if p := q.pairs[0]; p.stage == q.stage {
@@ -283,17 +281,17 @@ func (q *queue) due() time.Time {
 	return time.Time{}
 }
 
-// overdue takes out the next for which the time has come; nil if there is none.
-func (q *queue) overdue(now time.Time) *pair {
+// popDue removes and returns the first pair if its timeout has ended, or nil.
+func (q *queue) popDue(now time.Time) *pair {
 	due := q.due()
 	if due.IsZero() || now.Before(due) {
 		return nil
 	}
-	return q.next()
+	return q.pop()
 }
 
-// next takes out the next; nil if there is none.
-func (q *queue) next() *pair {
+// pop removes and returns the first pair, or nil.
+func (q *queue) pop() *pair {
 	if q.due().IsZero() {
 		return nil
 	}

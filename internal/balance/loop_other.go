@@ -10,8 +10,8 @@ import (
 // loop stands for what only Linux has.
 type loop struct{}
 
-func (*Balancer) takeOver(net.Listener, *intake) ([]*loop, error) { return nil, nil }
+func (*Balancer) newLoops(net.Listener, *frontend) ([]*loop, error) { return nil, nil }
 
-func (*loop) ring() {}
+func (*loop) wake() {}
 
-func (*loop) run(ctx, dials context.Context, leave func(func())) error { return nil }
+func (*loop) run(ctx, dials context.Context, spawn func(func())) error { return nil }

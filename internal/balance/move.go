@@ -66,13 +66,13 @@ func (b *Balancer) moveSome(now time.Time) (more bool) {
 	return more
 }
 
-// heardFor is how long a server counts as alive that was heard.
-const heardFor = time.Second
+// activeFor is how long ago an active server last sent something.
+const activeFor = time.Second
 
-// heard reports whether a server said anything a moment ago. Called with mu held.
-func (s *server) heard() bool {
+// active reports whether a server has sent something a moment ago. Called with mu held.
+func (s *server) active() bool {
 	for l := range s.links {
-		if _, fromServer, ok := l.silence(); ok && fromServer < heardFor {
+		if _, fromServer, ok := l.idle(); ok && fromServer < activeFor {
 			return true
 		}
 	}
@@ -81,7 +81,7 @@ func (s *server) heard() bool {
 
 // quiet reports whether the link can be closed without anybody missing it.
 func quiet(l link) bool {
-	toServer, fromServer, ok := l.silence()
+	toServer, fromServer, ok := l.idle()
 	if !ok {
 		return false
 	}

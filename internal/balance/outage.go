@@ -6,12 +6,12 @@ import (
 	"time"
 )
 
-// scouts is how many clients search at a time while no server can be reached. The
-// others wait for what these find, or the health checks: a thousand clients that each
-// knock at every server would keep one that comes back from serving any of them.
-const scouts = 16
+// maxScouts is how many clients search at a time during an outage. The others wait for
+// the scouts or the health checks to find a server: a thousand clients that each dial
+// every server would keep one that comes back from serving any of them.
+const maxScouts = 16
 
-// outage is the time in which no client finds a server. Balancer.mu guards it.
+// outage is a time in which no client finds a server. Balancer.mu guards it.
 type outage struct {
 	lasts  bool
 	joined time.Time             // when a client was last joined to a server
@@ -23,7 +23,7 @@ func (o *outage) admits(client net.Conn) bool {
 	if _, is := o.scouts[client]; is || !o.lasts {
 		return true
 	}
-	if len(o.scouts) >= scouts {
+	if len(o.scouts) >= maxScouts {
 		return false
 	}
 	if o.scouts == nil {
@@ -33,9 +33,9 @@ func (o *outage) admits(client net.Conn) bool {
 	return true
 }
 
-// foundNobody notes that a search which began then failed with every server. It is no
-// outage if somebody else was more lucky meanwhile.
-func (b *Balancer) foundNobody(began time.Time, reason error) {
+// noServerFound records that a search which began then failed with every server. That
+// begins an outage, unless another client was joined to a server since.
+func (b *Balancer) noServerFound(began time.Time, reason error) {
 	b.mu.Lock()
 	begins := !b.outage.lasts && b.outage.joined.Before(began)
 	b.outage.lasts = b.outage.lasts || begins
@@ -46,45 +46,44 @@ func (b *Balancer) foundNobody(began time.Time, reason error) {
 	}
 }
 
-// over ends an outage, has everybody search who waits, and reports whether there was
-// an outage. Called with mu held.
-func (b *Balancer) over() (was bool) {
+// endOutage wakes up every client that waits, and reports whether there was an outage.
+// Called with mu held.
+func (b *Balancer) endOutage() (was bool) {
 	was = b.outage.lasts
 	b.outage.lasts = false
-	close(b.news)
-	b.news = make(chan struct{})
+	close(b.changed)
+	b.changed = make(chan struct{})
 	for l := range b.loops {
-		l.ring()
+		l.wake()
 	}
 	return was
 }
 
-// searching reports that an outage lasts.
-func (b *Balancer) searching() bool {
+func (b *Balancer) inOutage() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.outage.lasts
 }
 
-func (b *Balancer) logOver() { b.cfg.Logger.Info("a server can be reached again") }
+func (b *Balancer) logOutageOver() { b.cfg.Logger.Info("a server can be reached again") }
 
-// searched notes that a client's search has ended.
-func (b *Balancer) searched(client net.Conn) {
+// searchEnded makes room for another scout if the client was one.
+func (b *Balancer) searchEnded(client net.Conn) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.outage.scouts, client)
 }
 
-// rest waits between two searches, or for others' to succeed, and reports whether there
-// is time for another.
-func (b *Balancer) rest(ctx context.Context, until time.Time, wait time.Duration, news <-chan struct{}) bool {
+// waitToRetry waits until it is time for another search or the servers have changed, and
+// reports whether there is time for one.
+func (b *Balancer) waitToRetry(ctx context.Context, until time.Time, wait time.Duration, changed <-chan struct{}) bool {
 	timer := time.NewTimer(min(wait, time.Until(until)))
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
 		return false
 	case <-timer.C:
-	case <-news:
+	case <-changed:
 	}
 	return time.Now().Before(until)
 }

@@ -16,74 +16,73 @@ import (
 type stage int
 
 const (
-	greeted stage = iota // accepted; the client has yet to say hello
-	held                 // no server can be reached, and others search
-	asking               // a server has yet to answer the hello
-	fresh                // joined, and not tuned yet
-	settled              // joined, and the kernel watches over it
-	gone                 // closed, or with goroutines of its own
+	reading stage = iota // the client's hello is not complete yet
+	held                 // waits for the end of an outage
+	dialing              // a server has yet to answer the hello
+	joined               // joined to a server
+	tuned                // joined for tuneAfter, with keep-alive and user timeout set
+	gone                 // closed, or handed off
 )
 
-// none stands for a side or a descriptor that is not there.
+// none stands for a descriptor that is not there.
 const none = -1
 
-// pair is a client in the hands of a loop and, in time, its server. Only the loop's
-// goroutine uses it, but for the methods of link.
+// pair is a client that a loop serves and, in time, the client's server. Only the
+// loop's goroutine uses it, but for the methods of link.
 type pair struct {
-	loop   *loop
-	client int // descriptor
-	peer   syscall.Sockaddr
-	until  time.Time // when the client has waited long enough for a server
-	stage  stage
-	since  time.Time // when the stage began, or was last looked at
-	first  firstWords
-	said   opening
+	loop     *loop
+	clientFD int
+	peer     syscall.Sockaddr
+	deadline time.Time // for finding a server
+	stage    stage
+	since    time.Time // when the stage began
+	buf      openingBuffer
+	opening  opening
 
-	to       *server
-	server   int    // descriptor, or none
-	asked    bool   // the server was sent the hello
-	finished int    // the side that has said all it had to say, or none
-	heir     *relay // that has taken over
+	server     *server
+	serverFD   int // or none
+	helloSent  bool
+	halfClosed int    // the descriptor of the side that has ended its stream, or none
+	successor  *relay // it was handed off to
 }
 
 // end implements link.
-func (p *pair) end() { p.loop.ring(p) }
+func (p *pair) end() { p.loop.wake(p) }
 
-// from implements link.
-func (p *pair) from() *intake { return p.loop.intake }
+// belongsTo implements link.
+func (p *pair) belongsTo(f *frontend) bool { return p.loop.frontend == f }
 
-// silence implements link. The descriptor is open as long as the books have the pair.
-func (p *pair) silence() (sent, received time.Duration, ok bool) { return socketSilence(p.server) }
+// idle implements link. The descriptor is open for as long as server.links has the pair.
+func (p *pair) idle() (sent, received time.Duration, ok bool) { return socketIdle(p.serverFD) }
 
-// admit takes a client in that was accepted, which is when it has said something.
+// admit begins to serve a client that was accepted, usually with its hello there to read.
 func (l *loop) admit(client int, peer syscall.Sockaddr, now time.Time) {
 	l.balancer.accepted.Add(1)
-	p := &pair{loop: l, client: client, peer: peer, server: none, finished: none, since: now}
-	l.count[greeted]++
-	if p.hear(now); p.stage == greeted && p.watchClient() {
-		l.waiting[greeted].add(p)
+	p := &pair{loop: l, clientFD: client, peer: peer, serverFD: none, halfClosed: none, since: now}
+	l.counts[reading]++
+	if p.readHello(now); p.stage == reading && p.watchClient() {
+		l.queues[reading].add(p)
 	}
 }
 
-// enter begins a stage.
-func (p *pair) enter(s stage, now time.Time) {
-	p.loop.count[p.stage]--
-	p.loop.count[s]++
+func (p *pair) setStage(s stage, now time.Time) {
+	p.loop.counts[p.stage]--
+	p.loop.counts[s]++
 	p.stage, p.since = s, now
 }
 
-// watchClient has the loop hear of what happens on the client's side, if it does not
-// yet.
+// watchClient is watch for the client's side, unless that is watched already.
 func (p *pair) watchClient() bool {
-	return p.loop.pair(p.client) != nil || p.watch(p.client, unix.EPOLLIN)
+	return p.loop.pair(p.clientFD) != nil || p.watch(p.clientFD, unix.EPOLLIN)
 }
 
-// watch has the loop hear of what happens on one side.
+// watch adds a descriptor of the pair to the loop's epoll set, edge-triggered. It reports
+// false if that failed, and has then reset the client.
 func (p *pair) watch(fd int, events uint32) bool {
 	l := p.loop
 	if err := l.watch(fd, events|unix.EPOLLRDHUP|unix.EPOLLET); err != nil {
 		l.balancer.cfg.Logger.Debug("client reset", "client", remote(p.peer), "reason", err)
-		p.turnAway()
+		p.reset()
 		return false
 	}
 	for fd >= len(l.pairs) {
@@ -93,190 +92,191 @@ func (p *pair) watch(fd int, events uint32) bool {
 	return true
 }
 
-// happened does what can be done now that something happened on one side. What that
-// was, reading and writing will tell.
-func (p *pair) happened(fd int, events uint32, now time.Time) {
+// onEvent takes the next step after an event on one side. The events themselves matter
+// little: reading and writing show what has happened.
+func (p *pair) onEvent(fd int, events uint32, now time.Time) {
 	switch {
-	case p.stage == greeted:
-		p.hear(now)
-	case p.stage == held || p.stage == asking && fd == p.client:
+	case p.stage == reading:
+		p.readHello(now)
+	case p.stage == held || p.stage == dialing && fd == p.clientFD:
 		// The event may be about a descriptor that had this number a moment ago.
-		if events&hangUp != 0 && hungUp(p.client) {
+		if events&hangUp != 0 && hungUp(p.clientFD) {
 			p.close(none)
 		}
-	case p.stage == asking && !p.asked:
-		p.ask()
-	case p.stage == asking:
-		p.hearAnswer(now)
-	case fd == p.client:
-		p.pass(p.client, p.server, events)
+	case p.stage == dialing && !p.helloSent:
+		p.sendHello()
+	case p.stage == dialing:
+		p.readAnswer(now)
+	case fd == p.clientFD:
+		p.forward(p.clientFD, p.serverFD, events)
 	default:
-		p.pass(p.server, p.client, events)
+		p.forward(p.serverFD, p.clientFD, events)
 	}
 }
 
-// hangUp is what epoll says of a side from which nothing more will come.
+// hangUp are the events of a side from which nothing more will come.
 const hangUp = unix.EPOLLRDHUP | unix.EPOLLHUP | unix.EPOLLERR
 
-// overdue does what is to be done when a stage has lasted long enough.
-func (p *pair) overdue(now time.Time) {
+// onTimeout takes the next step after a stage's timeout.
+func (p *pair) onTimeout(now time.Time) {
 	switch p.stage {
 	case held:
-		if now.After(p.until) {
+		if now.After(p.deadline) {
 			p.loop.balancer.failed.Add(1)
-			p.turnAway()
+			p.reset()
 			return
 		}
 		p.dial(now)
-	case greeted:
-		p.search(p.first.soFar(), nil)
-	case asking:
-		p.search(p.said, p.goOn)
-	case fresh:
-		p.enter(settled, now)
-		if err := tuneSocket(p.server, p.loop.balancer.cfg.UserTimeout); err != nil {
-			p.loop.balancer.cfg.Logger.Debug("socket options", "server", p.to.addr, "error", err)
+	case reading:
+		p.handOffSearch(p.buf.partial(), nil)
+	case dialing:
+		p.handOffSearch(p.opening, p.finishAttempt)
+	case joined:
+		p.setStage(tuned, now)
+		if err := tuneSocket(p.serverFD, p.loop.balancer.cfg.UserTimeout); err != nil {
+			p.loop.balancer.cfg.Logger.Debug("socket options", "server", p.server.addr, "error", err)
 		}
 	}
 }
 
-// hear reads what the client says first.
-func (p *pair) hear(now time.Time) {
+// readHello reads the client's hello and, once it is complete, dials.
+func (p *pair) readHello(now time.Time) {
 	for {
-		n, err := read(p.client, p.first.room())
+		n, err := read(p.clientFD, p.buf.space())
 		if errors.Is(err, unix.EAGAIN) {
 			return
 		}
 		if err != nil || n == 0 {
-			p.close(none) // it left
+			p.close(none)
 			return
 		}
-		said, whole := p.first.add(n)
+		opening, whole := p.buf.add(n)
 		if !whole {
-			continue // what is here already makes no event of its own
+			continue // what has come already makes no further event
 		}
-		switch p.said = said; {
-		case said.hello == nil || len(said.rest) > 0:
-			p.search(said, nil)
-		case hungUp(p.client):
+		switch p.opening = opening; {
+		case opening.hello == nil || len(opening.rest) > 0:
+			p.handOffSearch(opening, nil)
+		case hungUp(p.clientFD):
 			p.close(none)
 		default:
-			p.until = now.Add(p.loop.balancer.cfg.ConnectTimeout)
+			p.deadline = now.Add(p.loop.balancer.cfg.ConnectTimeout)
 			p.dial(now)
 		}
 		return
 	}
 }
 
-// dial says hello to the server that is first in line.
+// dial connects to the first server of the plan and sends it the hello.
 func (p *pair) dial(now time.Time) {
-	to, wait := p.loop.balancer.first(now)
+	server, wait := p.loop.balancer.first(now)
 	if wait {
 		if p.watchClient() {
-			p.enter(held, now)
-			p.loop.waiting[held].add(p)
+			p.setStage(held, now)
+			p.loop.queues[held].add(p)
 		}
 		return
 	}
-	if to == nil {
-		p.search(p.said, nil)
+	if server == nil {
+		p.handOffSearch(p.opening, nil)
 		return
 	}
-	p.to = to
-	p.enter(asking, now)
+	p.server = server
+	p.setStage(dialing, now)
 	var err error
-	if p.server, err = connect(p.to.addr); err != nil {
+	if p.serverFD, err = connect(p.server.addr); err != nil {
 		p.fail(err)
 		return
 	}
-	if p.ask(); p.stage != asking {
+	if p.sendHello(); p.stage != dialing {
 		return
 	}
 	events := uint32(unix.EPOLLIN)
-	if !p.asked {
+	if !p.helloSent {
 		events |= unix.EPOLLOUT
 	}
-	if p.watch(p.server, events) {
-		p.loop.waiting[asking].add(p)
+	if p.watch(p.serverFD, events) {
+		p.loop.queues[dialing].add(p)
 	}
 }
 
-// ask says hello if the server is connected by now, which one nearby may be at once.
-func (p *pair) ask() {
-	n, err := write(p.server, p.said.hello)
+// sendHello sends the hello if the connection is up, which on the same machine it may be
+// at once.
+func (p *pair) sendHello() {
+	n, err := write(p.serverFD, p.opening.hello)
 	switch {
 	case errors.Is(err, unix.EAGAIN):
 	case err != nil:
 		p.fail(os.NewSyscallError("connect", err))
-	case n < len(p.said.hello):
+	case n < len(p.opening.hello):
 		p.fail(errors.New("has no room for a TLS hello"))
 	default:
-		p.asked = true
+		p.helloSent = true
 	}
 }
 
-// hearAnswer reads what the server answers, and joins the client to it.
-func (p *pair) hearAnswer(now time.Time) {
+// readAnswer reads the server's answer to the hello, and joins the client to it.
+func (p *pair) readAnswer(now time.Time) {
 	b, buf := p.loop.balancer, p.loop.buf[:]
-	n, err := read(p.server, buf)
+	n, err := read(p.serverFD, buf)
 	if errors.Is(err, unix.EAGAIN) {
 		return
 	}
 	if err != nil || n == 0 {
-		p.fail(noAnswer(err))
+		p.fail(answerError(err))
 		return
 	}
-	alert, err := understand(buf[:n])
+	alert, err := classifyAnswer(buf[:n])
 	if err != nil {
 		p.fail(err)
 		return
 	}
 	if alert {
 		answer := bytes.Clone(buf[:n])
-		p.search(p.said, func(_ context.Context, _ time.Time, a *attempt) {
-			a.conn, a.answer, a.alert = newSocket(p.server, p.to.addr), answer, true
+		p.handOffSearch(p.opening, func(_ context.Context, _ time.Time, a *attempt) {
+			a.conn, a.answer, a.alert = newSocket(p.serverFD, p.server.addr), answer, true
 		})
 		return
 	}
-	took := b.attempted(attempt{server: p.to, began: p.since}).took
-	b.dialed(p.to, took, true)
-	if !b.adopt(p.to, p) {
+	took := b.finishedAttempt(attempt{server: p.server, began: p.since}).took
+	b.dialed(p.server, took, true)
+	if !b.adopt(p.server, p) {
 		// It left the set meanwhile.
 		p.dropServer()
-		p.search(p.said, nil)
+		p.handOffSearch(p.opening, nil)
 		return
 	}
-	p.joined(took, buf[:n], now)
+	p.join(took, buf[:n], now)
 }
 
-// joined begins to pass on what is said.
-func (p *pair) joined(took time.Duration, answer []byte, now time.Time) {
+// join begins to forward data.
+func (p *pair) join(took time.Duration, answer []byte, now time.Time) {
 	b := p.loop.balancer
-	p.enter(fresh, now)
-	p.said.recycle()
+	p.setStage(joined, now)
+	p.opening.recycle()
 	if b.cfg.OnDialed != nil {
-		b.cfg.OnDialed(p.to.addr, took)
+		b.cfg.OnDialed(p.server.addr, took)
 	}
 	if b.cfg.Logger.Enabled(context.Background(), slog.LevelDebug) {
-		b.cfg.Logger.Debug("client joined", "client", remote(p.peer), "server", p.to.addr)
+		b.cfg.Logger.Debug("client joined", "client", remote(p.peer), "server", p.server.addr)
 	}
-	if p.loop.intake.over.Load() {
+	if p.loop.frontend.closing.Load() {
 		p.close(none)
 		return
 	}
-	p.loop.waiting[fresh].add(p)
-	if !p.send(p.server, p.client, answer) {
+	p.loop.queues[joined].add(p)
+	if !p.send(p.serverFD, p.clientFD, answer) {
 		return
 	}
-	if p.loop.pair(p.client) == nil {
-		p.watch(p.client, unix.EPOLLIN)
+	if p.loop.pair(p.clientFD) == nil {
+		p.watch(p.clientFD, unix.EPOLLIN)
 	} else {
-		p.pass(p.client, p.server, hangUp) // what came while nobody listened
+		p.forward(p.clientFD, p.serverFD, hangUp) // its events were ignored while it waited
 	}
 }
 
-// pass reads what one side says and sends it to the other.
-func (p *pair) pass(from, to int, events uint32) {
+// forward passes on what has come from one side.
+func (p *pair) forward(from, to int, events uint32) {
 	buf := p.loop.buf[:]
 	for {
 		n, err := read(from, buf)
@@ -287,49 +287,50 @@ func (p *pair) pass(from, to int, events uint32) {
 			p.close(from)
 			return
 		case n == 0:
-			p.finish(from, to)
+			p.halfClose(from, to)
 			return
 		}
 		if !p.send(from, to, buf[:n]) {
 			return
 		}
 		if n == len(buf) {
-			p.hand(from, nil) // bulk
+			p.handOff(from, nil) // bulk
 			return
 		}
-		// What comes after a short read is another event, but the end may be in this one.
+		// After a short read, more data makes another event; the end of the stream may
+		// be part of this one.
 		if events&hangUp == 0 {
 			return
 		}
 	}
 }
 
-// send writes what one side said to the other, and reports whether the pair is still
-// the loop's.
-func (p *pair) send(from, to int, words []byte) bool {
-	n, err := write(to, words)
+// send writes what came from one side to the other. It reports false if the pair was
+// closed or handed off.
+func (p *pair) send(from, to int, data []byte) bool {
+	n, err := write(to, data)
 	if err != nil && !errors.Is(err, unix.EAGAIN) {
 		p.close(to)
 		return false
 	}
 	sent := uint64(max(n, 0))
-	if from == p.client {
-		p.loop.balancer.countIn(p.to, sent)
+	if from == p.clientFD {
+		p.loop.balancer.countIn(p.server, sent)
 	} else {
-		p.loop.balancer.countOut(p.to, sent)
+		p.loop.balancer.countOut(p.server, sent)
 	}
-	if int(sent) < len(words) {
-		p.hand(from, bytes.Clone(words[sent:]))
+	if int(sent) < len(data) {
+		p.handOff(from, bytes.Clone(data[sent:]))
 		return false
 	}
 	return true
 }
 
-// finish passes on that one side has said all it had to say.
-func (p *pair) finish(from, to int) {
-	switch p.finished {
+// halfClose passes on the end of one side's stream.
+func (p *pair) halfClose(from, to int) {
+	switch p.halfClosed {
 	case none:
-		p.finished = from
+		p.halfClosed = from
 		_ = unix.Shutdown(to, unix.SHUT_WR)
 	case to:
 		p.close(none)
@@ -342,29 +343,29 @@ func (p *pair) close(broken int) {
 	if p.stage == gone {
 		return
 	}
-	// Out of the books first: who has it from there asks about its descriptor.
+	// Released first: while server.links has the pair, its descriptor must stay open.
 	switch p.stage {
-	case asking:
-		p.loop.balancer.attempted(attempt{server: p.to, began: p.since})
-	case fresh, settled:
-		p.loop.balancer.release(p.to, p)
+	case dialing:
+		p.loop.balancer.finishedAttempt(attempt{server: p.server, began: p.since})
+	case joined, tuned:
+		p.loop.balancer.release(p.server, p)
 	}
-	for _, fd := range []int{p.client, p.server} {
+	for _, fd := range []int{p.clientFD, p.serverFD} {
 		if fd == none {
 			continue
 		}
 		if broken != none && fd != broken {
-			abort(fd)
+			resetOnClose(fd)
 		}
 		p.forget(fd)
 		_ = unix.Close(fd)
 	}
-	p.enter(gone, p.since)
+	p.setStage(gone, p.since)
 }
 
-// turnAway resets a client that was not joined to a server.
-func (p *pair) turnAway() {
-	abort(p.client)
+// reset closes a pair that was not joined, so that the client sees a reset.
+func (p *pair) reset() {
+	resetOnClose(p.clientFD)
 	p.close(none)
 }
 

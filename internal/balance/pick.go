@@ -58,8 +58,8 @@ func order(candidates []candidate) []netip.AddrPort {
 // neighbours reports whether two that follow each other share the load.
 func (c candidate) neighbours(o candidate) bool { return c.balancer == o.balancer && c.near == o.near }
 
-// leader returns the place of the candidate that order would put first. There has to
-// be one.
+// leader returns the index of the candidate that order would put first. candidates must
+// not be empty.
 func leader(candidates []candidate) int {
 	best, group, bestGroup := 0, 0, 0
 	for i, c := range candidates[1:] {

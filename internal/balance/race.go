@@ -11,12 +11,12 @@ import (
 	"time"
 )
 
-// attempt is one dial that has ended, with the hello if there was one.
+// attempt is one dial that has ended, with the exchange of hellos if there was one.
 type attempt struct {
 	server *server
 	conn   net.Conn
-	answer []byte // to the hello
-	alert  bool   // the answer is that it will not talk
+	answer []byte // the start of the server's
+	alert  bool   // the answer is a TLS alert
 	err    error
 	began  time.Time
 	took   time.Duration
@@ -27,23 +27,23 @@ type attempt struct {
 const retryPause = time.Second
 
 var (
-	// errNews ends a search because there are servers to try that it does not have.
-	errNews = errors.New("the servers changed")
-	// errOutage ends a wait for what others find.
+	// errChanged ends a search because there are servers to try that it does not have.
+	errChanged = errors.New("the servers changed")
+	// errOutage ends a wait for other clients' searches.
 	errOutage = errors.New("no server could be reached for so long")
 )
 
 // connect finds a server for a client: all of them in the order of plan, and
-// again with more patience if that failed, for what looked dead to one dial may
+// again with a longer timeout if that failed, for what looked dead to one dial may
 // have been busy (k3s#10240). As long as ConnectTimeout lasts it goes on, so
-// that a client who comes a moment too early is served when the first server
+// that a client that comes a moment too early is served when the first server
 // returns.
 func (b *Balancer) connect(ctx context.Context, c caller) (*server, *relay, error) {
-	defer c.said.recycle()
-	defer b.searched(c.conn)
+	defer c.opening.recycle()
+	defer b.searchEnded(c.conn)
 	until := time.Now().Add(b.cfg.ConnectTimeout)
 	for pass := 0; ; {
-		servers, news, err := b.plan(c.conn, pass > 0)
+		servers, changed, err := b.plan(c.conn, pass > 0)
 		if c.begun != nil {
 			servers, err = c.begun.first(servers), nil
 		}
@@ -51,20 +51,20 @@ func (b *Balancer) connect(ctx context.Context, c caller) (*server, *relay, erro
 			return nil, nil, err
 		}
 		wait, reason := retryPause, errOutage
-		if servers != nil { // else others search for this client as well
-			s, r, err := b.search(ctx, until, servers, news, pass, c)
+		if servers != nil { // otherwise scouts search for this client as well
+			s, r, err := b.search(ctx, until, servers, changed, pass, c)
 			if err == nil {
 				return s, r, nil
 			}
 			c.begun = nil
-			if reason = err; errors.Is(err, errNews) {
+			if reason = err; errors.Is(err, errChanged) {
 				wait = 0
 			} else if pass == 0 {
 				wait = b.cfg.StaggerDelay
 			}
 			pass++
 		}
-		if !b.rest(ctx, until, wait, news) {
+		if !b.waitToRetry(ctx, until, wait, changed) {
 			return nil, nil, reason
 		}
 	}
@@ -72,40 +72,40 @@ func (b *Balancer) connect(ctx context.Context, c caller) (*server, *relay, erro
 
 // caller is a client that is to be joined to a server.
 type caller struct {
-	intake *intake
-	conn   net.Conn
-	said   opening
-	begun  *begun // nil if nothing was done for it yet
+	frontend *frontend
+	conn     net.Conn
+	opening  opening
+	begun    *begun // nil if no server was dialled for it yet
 }
 
-// begun is an attempt that was begun elsewhere.
+// begun is an attempt that a loop has begun.
 type begun struct {
 	server *server
 	since  time.Time
-	// finish sees it to its end, as [Balancer.attempt] does with one of its own.
+	// finish waits for it to end, as [Balancer.attempt] does with one of its own.
 	finish func(ctx context.Context, until time.Time) attempt
 }
 
-// first puts the server that is asked already before the others.
+// first puts the server that is being dialled before the others.
 func (a *begun) first(servers []*server) []*server {
 	others := slices.DeleteFunc(servers, func(s *server) bool { return s == a.server })
 	return append([]*server{a.server}, others...)
 }
 
 // search has the servers race for a client once, and joins it to the one that wins.
-func (b *Balancer) search(ctx context.Context, until time.Time, servers []*server, news <-chan struct{}, pass int, c caller) (*server, *relay, error) {
+func (b *Balancer) search(ctx context.Context, until time.Time, servers []*server, changed <-chan struct{}, pass int, c caller) (*server, *relay, error) {
 	began := time.Now()
-	won, err := b.race(ctx, until, servers, c, b.cfg.AttemptTimeout<<min(pass, 8), news)
+	won, err := b.race(ctx, until, servers, c, b.cfg.AttemptTimeout<<min(pass, 8), changed)
 	if err != nil {
-		if !errors.Is(err, errNews) && ctx.Err() == nil && time.Now().Before(until) {
-			b.foundNobody(began, err)
+		if !errors.Is(err, errChanged) && ctx.Err() == nil && time.Now().Before(until) {
+			b.noServerFound(began, err)
 		}
 		return nil, nil, err
 	}
-	r := &relay{intake: c.intake, client: c.conn, server: won.conn, said: c.said.rest, answered: won.answer}
+	r := &relay{frontend: c.frontend, client: c.conn, server: won.conn, toServer: c.opening.rest, toClient: won.answer}
 	if !b.adopt(won.server, r) {
 		won.conn.Close()
-		return nil, nil, fmt.Errorf("server %s left the set: %w", won.server.addr, errNews)
+		return nil, nil, fmt.Errorf("server %s left the set: %w", won.server.addr, errChanged)
 	}
 	if b.cfg.OnDialed != nil {
 		b.cfg.OnDialed(won.server.addr, won.took)
@@ -118,60 +118,61 @@ func (b *Balancer) search(ctx context.Context, until time.Time, servers []*serve
 // answers it has won.
 type race struct {
 	balancer *Balancer
-	dials    context.Context // of all attempts; ends when the race is decided
+	ctx      context.Context // of all attempts; giveUp ends it
 	giveUp   context.CancelFunc
 	hello    []byte
-	patience time.Duration // with each server
-	delay    time.Duration // how long one may hang before the next is dialled, too
+	timeout  time.Duration // of each attempt
+	stagger  time.Duration // how long one may hang before the next begins
 
-	last    *server   // that was dialled last
-	since   time.Time // when that began
-	rest    []*server // not dialled yet, the best first
-	running int       // attempts that have not been judged
-	ended   chan attempt
+	last      *server   // the one dialled last
+	since     time.Time // when that was
+	remaining []*server // not dialled yet, best first
+	running   int       // attempts not judged yet
+	results   chan attempt
 
-	won      attempt
+	winner   attempt
 	declined attempt // answered the hello with an alert
-	fresh    bool    // there are servers to try that this race does not have
-	faults   []string
+	outdated bool    // there are servers to try that this race does not have
+	failures []string
 }
 
-// race returns the first of the servers that will have the client. The others are
-// given up. All dials have ended when it returns.
+// race returns the first of the servers that accepts the client. When it returns, all
+// other dials have ended.
 //
-// The first server is dialled from here. Where it answers in time, as it nearly
-// always does, no other goroutine takes part. News counts from when it does not.
-func (b *Balancer) race(ctx context.Context, until time.Time, servers []*server, c caller, patience time.Duration, news <-chan struct{}) (attempt, error) {
-	dials, giveUp := context.WithDeadline(ctx, until)
+// The first server is dialled from the calling goroutine. As long as it answers in time,
+// which it nearly always does, no other goroutine takes part. changed is looked at only
+// once it does not.
+func (b *Balancer) race(ctx context.Context, until time.Time, servers []*server, c caller, timeout time.Duration, changed <-chan struct{}) (attempt, error) {
+	attempts, giveUp := context.WithDeadline(ctx, until)
 	defer giveUp()
 	r := &race{
-		balancer: b, dials: dials, giveUp: giveUp, hello: c.said.hello, patience: patience, delay: b.staggerDelay(),
-		last: servers[0], since: time.Now(), rest: servers[1:], running: 1, ended: make(chan attempt),
+		balancer: b, ctx: attempts, giveUp: giveUp, hello: c.opening.hello, timeout: timeout, stagger: b.staggerDelay(),
+		last: servers[0], since: time.Now(), remaining: servers[1:], running: 1, results: make(chan attempt),
 	}
 	if c.begun != nil {
 		r.since = c.begun.since
 	}
 	refereed := make(chan struct{})
-	slow := time.AfterFunc(r.delay-time.Since(r.since), func() {
+	slow := time.AfterFunc(r.stagger-time.Since(r.since), func() {
 		if !r.busy() {
 			r.launch()
 		}
-		r.referee(news)
+		r.referee(changed)
 		close(refereed)
 	})
 	var first attempt
 	if c.begun != nil {
-		first = c.begun.finish(dials, time.Now().Add(patience))
+		first = c.begun.finish(attempts, time.Now().Add(timeout))
 	} else {
-		first = b.attempt(dials, servers[0], r.hello, patience)
+		first = b.attempt(attempts, servers[0], r.hello, timeout)
 	}
 	if slow.Stop() {
 		if r.judge(first) {
 			r.launch()
-			r.referee(news)
+			r.referee(changed)
 		}
 	} else {
-		r.ended <- first
+		r.results <- first
 		<-refereed
 	}
 	return r.outcome(ctx, until)
@@ -179,73 +180,72 @@ func (b *Balancer) race(ctx context.Context, until time.Time, servers []*server,
 
 // launch dials the next server, if there is one.
 func (r *race) launch() {
-	if len(r.rest) == 0 || r.dials.Err() != nil {
+	if len(r.remaining) == 0 || r.ctx.Err() != nil {
 		return
 	}
-	s := r.rest[0]
-	r.rest = r.rest[1:]
+	s := r.remaining[0]
+	r.remaining = r.remaining[1:]
 	r.last, r.since = s, time.Now()
 	r.running++
-	go func() { r.ended <- r.balancer.attempt(r.dials, s, r.hello, r.patience) }()
+	go func() { r.results <- r.balancer.attempt(r.ctx, s, r.hello, r.timeout) }()
 }
 
-// referee goes on with the race until all attempts have ended.
-func (r *race) referee(news <-chan struct{}) {
-	stagger := time.NewTimer(r.delay)
+// referee launches and judges attempts until all have ended.
+func (r *race) referee(changed <-chan struct{}) {
+	stagger := time.NewTimer(r.stagger)
 	defer stagger.Stop()
 	for r.running > 0 {
 		more := false
 		select {
 		case <-stagger.C:
 			if more = !r.busy(); !more {
-				stagger.Reset(r.delay)
+				stagger.Reset(r.stagger)
 			}
-		case <-news:
-			news, r.fresh = nil, true
+		case <-changed:
+			changed, r.outdated = nil, true
 			r.giveUp()
-		case a := <-r.ended:
+		case a := <-r.results:
 			more = r.judge(a)
 		}
 		if more {
 			r.launch()
-			stagger.Reset(r.delay)
+			stagger.Reset(r.stagger)
 		}
 	}
 }
 
-// busy reports that the server dialled last has answered others since, so that it does
-// not hang but has its hands full, and saying hello to another as well would only make
-// that busier, too. Not even so a client is kept waiting for longer than a second.
+// busy reports that the server dialled last has answered others since: it is loaded and
+// does not hang, and dialling another as well would only add to that one's load. It
+// holds for maxStagger at most.
 func (r *race) busy() bool {
-	return time.Since(r.since) < slowest && r.balancer.Answered(r.last.addr).After(r.since)
+	return time.Since(r.since) < maxStagger && r.balancer.Answered(r.last.addr).After(r.since)
 }
 
-// judge takes an attempt that has ended, and reports whether another server has to
-// be dialled for it.
+// judge takes the result of an attempt, and reports whether to launch another.
 func (r *race) judge(a attempt) (more bool) {
 	b := r.balancer
 	r.running--
 	switch {
-	case a.err == nil && r.won.conn == nil && a.alert && r.declined.conn == nil:
-		// Another may be more willing; if none is, the client shall see what a
-		// direct connection would have shown it.
+	case a.err == nil && r.winner.conn == nil && a.alert && r.declined.conn == nil:
+		// Another may accept; if none does, the client sees the alert, as on a direct
+		// connection.
 		r.declined = a
 		return true
-	case a.err == nil && r.won.conn == nil && !a.alert:
-		r.won = a
+	case a.err == nil && r.winner.conn == nil && !a.alert:
+		r.winner = a
 		r.giveUp()
 		b.dialed(a.server, a.took, r.hello != nil)
 	case a.err == nil:
 		a.conn.Close()
-	case r.won.conn != nil:
-		if a.took >= r.delay && !b.Answered(a.server.addr).After(a.began) {
-			b.dialFailed(a.server, fmt.Errorf("no answer in %s, %s was faster", a.took.Round(time.Millisecond), r.won.server.addr))
+	case r.winner.conn != nil:
+		if a.took >= r.stagger && !b.Answered(a.server.addr).After(a.began) {
+			b.dialFailed(a.server, fmt.Errorf("no answer in %s, %s was faster", a.took.Round(time.Millisecond), r.winner.server.addr))
 		}
-	case r.fresh || errors.Is(r.dials.Err(), context.Canceled): // giving up proves nothing
+	case r.outdated || errors.Is(r.ctx.Err(), context.Canceled): // giving up proves nothing
 	default:
-		r.faults = append(r.faults, fmt.Sprintf("%s: %s", a.server.addr, a.err))
-		if r.dials.Err() != nil && a.took < r.delay {
-			return false // it was the client's time that ran out
+		r.failures = append(r.failures, fmt.Sprintf("%s: %s", a.server.addr, a.err))
+		if r.ctx.Err() != nil && a.took < r.stagger {
+			return false // the client's deadline came before the server's
 		}
 		b.dialFailed(a.server, a.err)
 		return true
@@ -253,56 +253,55 @@ func (r *race) judge(a attempt) (more bool) {
 	return false
 }
 
-// outcome is what the race has come to.
+// outcome returns the attempt that won, or why none did.
 func (r *race) outcome(ctx context.Context, until time.Time) (won attempt, err error) {
 	late := !time.Now().Before(until)
 	switch {
-	case r.won.conn != nil:
+	case r.winner.conn != nil:
 		if r.declined.conn != nil {
 			r.declined.conn.Close()
 			r.balancer.dialFailed(r.declined.server, errors.New("answers a TLS hello with an alert"))
 		}
-		return r.won, nil
+		return r.winner, nil
 	case r.declined.conn != nil:
 		return r.declined, nil
 	case ctx.Err() != nil:
-		r.faults = append(r.faults, ctx.Err().Error())
+		r.failures = append(r.failures, ctx.Err().Error())
 	case late:
-		r.faults = append(r.faults, "no time left")
-	case r.fresh:
-		return attempt{}, errNews
+		r.failures = append(r.failures, "no time left")
+	case r.outdated:
+		return attempt{}, errChanged
 	}
-	return attempt{}, errors.New(strings.Join(r.faults, "; "))
+	return attempt{}, errors.New(strings.Join(r.failures, "; "))
 }
 
-// slowest is how long a server may be dialled alone, however slow all of them are.
-const slowest = time.Second
+// maxStagger bounds the stagger delay, however slow all servers are.
+const maxStagger = time.Second
 
-// staggerDelay is how long a dial may hang before the next server is dialled as
-// well: longer while all servers are slow, because saying hello to two of them
-// makes both slower still.
+// staggerDelay is how long a dial may hang before the next server is dialled as well. It
+// grows while all servers are slow, because dialling two makes both slower still.
 func (b *Balancer) staggerDelay() time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return max(b.cfg.StaggerDelay, min(4*b.usual, slowest))
+	return max(b.cfg.StaggerDelay, min(4*b.dialTime, maxStagger))
 }
 
-// attempt dials one server, says hello, and counts towards its load meanwhile.
-func (b *Balancer) attempt(ctx context.Context, s *server, hello []byte, patience time.Duration) attempt {
+// attempt dials one server and exchanges hellos with it. Meanwhile it counts as load.
+func (b *Balancer) attempt(ctx context.Context, s *server, hello []byte, timeout time.Duration) attempt {
 	b.mu.Lock()
 	s.dialing++
 	b.mu.Unlock()
 	a := attempt{server: s, began: time.Now()}
-	until := a.began.Add(patience)
+	until := a.began.Add(timeout)
 	a.conn, a.err = b.dial(ctx, until, s.addr)
 	if a.err == nil && hello != nil {
-		a.sayHello(ctx, until, hello)
+		a.exchangeHello(ctx, until, hello)
 	}
-	return b.attempted(a)
+	return b.finishedAttempt(a)
 }
 
-// attempted notes that an attempt has ended.
-func (b *Balancer) attempted(a attempt) attempt {
+// finishedAttempt records the end of an attempt, and when that was.
+func (b *Balancer) finishedAttempt(a attempt) attempt {
 	a.took = time.Since(a.began)
 	b.mu.Lock()
 	a.server.dialing--
@@ -313,13 +312,13 @@ func (b *Balancer) attempted(a attempt) attempt {
 	return a
 }
 
-// sayHello makes the attempt fail unless the server answers the client's hello by then,
-// and before ctx ends. A hello that is empty was said before.
-func (a *attempt) sayHello(ctx context.Context, until time.Time, hello []byte) {
+// exchangeHello makes the attempt fail unless the server answers the client's hello before
+// until and before ctx ends. An empty hello was sent before.
+func (a *attempt) exchangeHello(ctx context.Context, until time.Time, hello []byte) {
 	conn := a.conn
 	conn.SetDeadline(until)
-	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(longAgo) })
-	a.answer, a.alert, a.err = ask(conn, hello)
+	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(past) })
+	a.answer, a.alert, a.err = exchangeHello(conn, hello)
 	if !stop() && a.err == nil {
 		a.err = ctx.Err() // the deadline may still hit a connection in use
 	}
@@ -332,10 +331,10 @@ func (a *attempt) sayHello(ctx context.Context, until time.Time, hello []byte) {
 	}
 }
 
-// longAgo is a deadline that has passed.
-var longAgo = time.Unix(1, 0)
+// past is a deadline that has passed.
+var past = time.Unix(1, 0)
 
-// plain strips what the log line says anyway from the error of a dial.
+// plain strips from a dial's error what the log line says anyway.
 func plain(err error, took time.Duration) error {
 	var timeout net.Error
 	if errors.As(err, &timeout) && timeout.Timeout() {
@@ -352,8 +351,8 @@ func plain(err error, took time.Duration) error {
 	return err
 }
 
-// dialed notes that a server can be reached, whether it answered a hello, and how long
-// that takes.
+// dialed records that a server was reached, whether it answered a hello, and how long
+// that took.
 func (b *Balancer) dialed(s *server, took time.Duration, answered bool) {
 	b.mu.Lock()
 	was := s.failing
@@ -361,7 +360,7 @@ func (b *Balancer) dialed(s *server, took time.Duration, answered bool) {
 	if answered {
 		s.answered = time.Now()
 	}
-	b.usual += (took - b.usual) / 8
+	b.dialTime += (took - b.dialTime) / 8
 	b.mu.Unlock()
 	if was {
 		b.cfg.Logger.Info("server reachability", "server", s.addr, "from", "suspect", "to", "reachable")

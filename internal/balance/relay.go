@@ -10,25 +10,24 @@ import (
 	"time"
 )
 
-// link is a client joined to a server, whoever carries what they say.
+// link is a client joined to a server, carried by a loop or by a relay.
 type link interface {
-	// end closes both sides soon. Any goroutine may call it, and again.
+	// end has both sides closed. Any goroutine may call it, more than once.
 	end()
-	// silence returns how long ago something was last sent to and received from the
-	// server, where the system can tell. Callers hold Balancer.mu and have the link
-	// from the books.
-	silence() (sent, received time.Duration, ok bool)
-	from() *intake
+	// idle returns how long ago data was last sent to and received from the server, if
+	// the system can tell. Callers hold Balancer.mu and have the link from server.links.
+	idle() (sent, received time.Duration, ok bool)
+	belongsTo(*frontend) bool
 }
 
-// relay is a link that two goroutines of its own carry.
+// relay is a link that is carried by two goroutines of its own.
 type relay struct {
-	intake         *intake
+	frontend       *frontend
 	client, server net.Conn
-	// said and answered are what was read of each side before they were joined
-	// and goes to the other first.
-	said, answered []byte
-	once           sync.Once
+	// toServer and toClient are what was read from the other side before they were
+	// joined, and are sent first.
+	toServer, toClient []byte
+	once               sync.Once
 }
 
 // run carries bytes both ways until both sides have finished or one failed, and
@@ -43,25 +42,25 @@ func (r *relay) run(countIn, countOut func(uint64)) {
 
 func (r *relay) end() { r.close(nil) }
 
-func (r *relay) from() *intake { return r.intake }
+func (r *relay) belongsTo(f *frontend) bool { return r.frontend == f }
 
-func (r *relay) silence() (sent, received time.Duration, ok bool) {
+func (r *relay) idle() (sent, received time.Duration, ok bool) {
 	tcp, is := r.server.(syscall.Conn)
 	if !is {
 		return 0, 0, false
 	}
-	return tcpSilence(tcp)
+	return connIdle(tcp)
 }
 
 // copyToServer and copyToClient exist by name so that a dump of goroutines says
 // which direction each is stuck in.
 func (r *relay) copyToServer(count func(uint64)) {
-	r.finish(r.server, transfer(r.server, r.client, r.said, count))
+	r.finish(r.server, transfer(r.server, r.client, r.toServer, count))
 }
 func (r *relay) copyToClient(count func(uint64)) {
-	answered := r.answered
-	r.answered = nil
-	r.finish(r.client, transfer(r.client, r.server, answered, count))
+	before := r.toClient
+	r.toClient = nil
+	r.finish(r.client, transfer(r.client, r.server, before, count))
 }
 
 // finish passes on how one direction ended: its end as an end, which leaves the
@@ -94,9 +93,9 @@ func (r *relay) close(failed net.Conn) {
 	})
 }
 
-// transfer copies what was read of src already, and then src until it ends, to
-// dst. It returns which of them failed, or nil. Talk is read and written, and long
-// answers are left to the kernel where it can.
+// transfer copies what was read from src before, and then src until it ends, to dst.
+// It returns which of them failed, or nil. Small messages are read and written; bulk
+// data is spliced by the kernel where it can.
 func transfer(dst, src net.Conn, before []byte, count func(uint64)) (failed net.Conn) {
 	if len(before) > 0 {
 		if _, err := dst.Write(before); err != nil {
@@ -129,8 +128,7 @@ func transfer(dst, src net.Conn, before []byte, count func(uint64)) (failed net.
 	}
 }
 
-// bufferSize is how much is read at once, and from when on there is more than a buffer
-// should carry.
+// bufferSize is how much is read at once. A read that fills it counts as bulk data.
 const bufferSize = 32 << 10
 
 var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
@@ -139,8 +137,8 @@ func takeBuffer() []byte { return buffers.Get().(*[bufferSize]byte)[:] }
 
 func giveBuffer(buf []byte) { buffers.Put((*[bufferSize]byte)(buf[:bufferSize])) }
 
-// bufferedReader returns a function that reads what has come over a connection, and
-// holds a buffer while it waits.
+// bufferedReader is reader for connections without a descriptor: it holds a buffer while
+// it waits.
 func bufferedReader(src net.Conn) func() ([]byte, error) {
 	return func() ([]byte, error) {
 		buf := takeBuffer()

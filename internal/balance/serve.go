@@ -11,20 +11,20 @@ import (
 	"time"
 )
 
-// untunedFor is how long a connection lasts before the kernel is told to watch over
-// it: one that is over sooner has no use for the four system calls.
-const untunedFor = 500 * time.Millisecond
+// tuneAfter is how old a connection is when its keep-alive and user timeout are set: one
+// that is over sooner is spared the four system calls.
+const tuneAfter = 500 * time.Millisecond
 
-// Accepting is tried again after a while for lack of descriptors or memory: the first
-// time after shortestPause, and then after twice as long each time.
-const shortestPause, longestPause = 5 * time.Millisecond, time.Second
+// Bounds of the exponential backoff after a failure to accept, such as for lack of
+// descriptors or memory.
+const minAcceptBackoff, maxAcceptBackoff = 5 * time.Millisecond, time.Second
 
 // Run accepts clients on ln until ctx ends. It then closes ln, gives up dials,
 // lets open connections go on for DrainTimeout, closes them and returns nil,
 // all its goroutines ended. If ln is closed by somebody else it ends in the
 // same way with an error; no other failure to accept ends it. Several listeners
-// of one balancer, such as 127.0.0.1 and ::1, are one Run each. On Linux a TCP
-// listener is taken over: to close it is up to Run alone.
+// of one balancer, such as 127.0.0.1 and ::1, are one Run each. On Linux Run takes
+// a TCP listener over, and nobody else may close it.
 func (b *Balancer) Run(ctx context.Context, ln net.Listener) error {
 	if tcp, ok := ln.Addr().(*net.TCPAddr); ok {
 		addr := netip.AddrPortFrom(tcp.AddrPort().Addr().Unmap(), tcp.AddrPort().Port())
@@ -38,27 +38,27 @@ func (b *Balancer) Run(ctx context.Context, ln net.Listener) error {
 
 	var clients sync.WaitGroup
 	clients.Go(func() { b.move(dials) })
-	in := new(intake)
-	loops, err := b.takeOver(ln, in)
+	f := new(frontend)
+	loops, err := b.newLoops(ln, f)
 	if err != nil {
-		b.cfg.Logger.Warn("clients cost more than they need to", "listener", ln.Addr(), "error", err)
+		b.cfg.Logger.Warn("no event loop, every client takes two goroutines", "listener", ln.Addr(), "error", err)
 	}
 	if loops != nil {
 		err = b.runLoops(ctx, dials, loops, clients.Go)
 	} else {
 		err = b.accept(ctx, ln, func(client net.Conn) {
-			clients.Go(func() { b.handle(dials, in, client) })
+			clients.Go(func() { b.handle(dials, f, client) })
 		})
 	}
 	ln.Close()
 	giveUp()
-	grace := time.AfterFunc(b.cfg.DrainTimeout, func() { b.endAll(in) })
+	grace := time.AfterFunc(b.cfg.DrainTimeout, func() { b.endAll(f) })
 	defer grace.Stop()
 	clients.Wait()
 	return err
 }
 
-// runLoops has loops serve clients until ctx ends or one of them fails.
+// runLoops runs loops until ctx ends or one of them fails.
 func (b *Balancer) runLoops(ctx, dials context.Context, loops []*loop, start func(func())) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -78,19 +78,19 @@ func (b *Balancer) runLoops(ctx, dials context.Context, loops []*loop, start fun
 	}
 }
 
-// intake is what one listener has let in.
-type intake struct {
-	over atomic.Bool // its connections are to end
+// frontend is one listener's side of the balancer: each link belongs to one.
+type frontend struct {
+	closing atomic.Bool // links that are made from now on end at once
 }
 
-// endAll ends the links of an intake, and those that are about to be.
-func (b *Balancer) endAll(in *intake) {
-	in.over.Store(true)
+// endAll ends the links of a frontend, and those that are about to be made.
+func (b *Balancer) endAll(f *frontend) {
+	f.closing.Store(true)
 	var all []link
 	b.mu.Lock()
 	for _, s := range b.servers {
 		for l := range s.links {
-			if l.from() == in {
+			if l.belongsTo(f) {
 				all = append(all, l)
 			}
 		}
@@ -111,8 +111,7 @@ func (b *Balancer) setOwn(addr netip.AddrPort, listening bool) {
 	}
 }
 
-// accept hands each client to handle. Lack of file descriptors or memory passes:
-// it waits and tries again.
+// accept calls handle for each client until ctx ends or ln is closed.
 func (b *Balancer) accept(ctx context.Context, ln net.Listener, handle func(net.Conn)) error {
 	var wait time.Duration
 	for {
@@ -131,23 +130,23 @@ func (b *Balancer) accept(ctx context.Context, ln net.Listener, handle func(net.
 		if wait == 0 {
 			b.cfg.Logger.Warn("cannot accept, trying again", "listener", ln.Addr(), "error", err)
 		}
-		wait = min(max(2*wait, shortestPause), longestPause)
+		wait = min(max(2*wait, minAcceptBackoff), maxAcceptBackoff)
 		pause(ctx, wait)
 	}
 }
 
-// handle serves one client: reads what it says first, and serves it.
-func (b *Balancer) handle(dials context.Context, in *intake, client net.Conn) {
+// handle reads what a client sends first, and serves it.
+func (b *Balancer) handle(dials context.Context, f *frontend, client net.Conn) {
 	b.accepted.Add(1)
-	said, err := readOpening(client, b.cfg.HelloTimeout)
+	o, err := readOpening(client, b.cfg.HelloTimeout)
 	if err != nil {
-		client.Close() // it left
+		client.Close()
 		return
 	}
-	b.serve(dials, caller{intake: in, conn: client, said: said})
+	b.serve(dials, caller{frontend: f, conn: client, opening: o})
 }
 
-// serve searches a server for a client while dials lives, and carries what they say.
+// serve finds a server for a client, unless dials ends before, and carries their data.
 func (b *Balancer) serve(dials context.Context, c caller) {
 	s, r, err := b.connect(dials, c)
 	if err != nil {
@@ -162,13 +161,13 @@ func (b *Balancer) serve(dials context.Context, c caller) {
 	b.carry(s, r)
 }
 
-// carry does what is left to do for a client that is joined to a server.
+// carry runs a relay that server.links has already.
 func (b *Balancer) carry(s *server, r *relay) {
 	defer b.release(s, r)
-	if r.intake.over.Load() {
+	if r.frontend.closing.Load() {
 		r.end()
 	}
-	tuning := time.AfterFunc(untunedFor, func() {
+	tuning := time.AfterFunc(tuneAfter, func() {
 		if err := tune(r.server, b.cfg.UserTimeout); err != nil {
 			b.cfg.Logger.Debug("socket options", "server", s.addr, "error", err)
 		}

@@ -16,12 +16,12 @@ func TestAHeldClientOutlivesAnEventAboutItsDescriptorsFormerOwner(t *testing.T) 
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	d, err := openDoor(ln.(*net.TCPListener))
+	d, err := newListenSocket(ln.(*net.TCPListener))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer d.leave()
-	l, err := New(Config{}).newLoop(d, new(intake))
+	defer d.release()
+	l, err := New(Config{}).newLoop(d, new(frontend))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,20 +30,20 @@ func TestAHeldClientOutlivesAnEventAboutItsDescriptorsFormerOwner(t *testing.T) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &pair{loop: l, client: ends[0], server: none, finished: none, stage: held}
-	l.count[held]++
+	p := &pair{loop: l, clientFD: ends[0], serverFD: none, halfClosed: none, stage: held}
+	l.counts[held]++
 	if !p.watchClient() {
 		t.Fatal("cannot be watched")
 	}
 
-	p.happened(ends[0], unix.EPOLLRDHUP, time.Now())
+	p.onEvent(ends[0], unix.EPOLLRDHUP, time.Now())
 	if p.stage != held {
 		t.Error("closed for another's hang-up")
 	}
 	if err := unix.Close(ends[1]); err != nil {
 		t.Fatal(err)
 	}
-	p.happened(ends[0], unix.EPOLLRDHUP, time.Now())
+	p.onEvent(ends[0], unix.EPOLLRDHUP, time.Now())
 	if p.stage != gone {
 		t.Error("not closed when it hung up")
 	}

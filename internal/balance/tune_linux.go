@@ -39,19 +39,19 @@ func tuneSocket(fd int, userTimeout time.Duration) error {
 	return errors.Join(errs...)
 }
 
-// tcpSilence asks the kernel, which notes the time of every segment with data.
-func tcpSilence(conn syscall.Conn) (sent, received time.Duration, ok bool) {
+// connIdle asks the kernel, which notes the time of every segment with data.
+func connIdle(conn syscall.Conn) (sent, received time.Duration, ok bool) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return 0, 0, false
 	}
-	if failed := raw.Control(func(fd uintptr) { sent, received, ok = socketSilence(int(fd)) }); failed != nil {
+	if failed := raw.Control(func(fd uintptr) { sent, received, ok = socketIdle(int(fd)) }); failed != nil {
 		return 0, 0, false
 	}
 	return sent, received, ok
 }
 
-func socketSilence(fd int) (sent, received time.Duration, ok bool) {
+func socketIdle(fd int) (sent, received time.Duration, ok bool) {
 	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
 	if err != nil {
 		return 0, 0, false

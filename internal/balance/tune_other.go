@@ -18,6 +18,6 @@ func tune(conn net.Conn, userTimeout time.Duration) error {
 	return tcp.SetKeepAliveConfig(keepAlive(userTimeout))
 }
 
-// tcpSilence cannot tell: connections of a draining server go on until
+// connIdle cannot tell: connections of a draining server go on until
 // Config.MoveTimeout.
-func tcpSilence(syscall.Conn) (sent, received time.Duration, ok bool) { return 0, 0, false }
+func connIdle(syscall.Conn) (sent, received time.Duration, ok bool) { return 0, 0, false }
