@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/muster-dev/muster/internal/enrol"
 	"github.com/muster-dev/muster/internal/health"
+	"github.com/muster-dev/muster/internal/identity"
 	"github.com/muster-dev/muster/internal/secretfile"
 )
 
@@ -35,19 +37,47 @@ func (c Config) CheckAwaited() error {
 		}
 	}
 	switch path := c.caFile(); {
-	case !shared:
-	case path != "":
-		// That it is missing is a reason to refuse, see CheckFiles.
-		if _, err := readRoots(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			errs = append(errs, fmt.Errorf("ca %w", err))
+	case path != "" && (shared || c.CA != ""):
+		if _, err := readRoots(path); err != nil {
+			errs = append(errs, fmt.Errorf("ca %w; put the CA there that the servers' certificates chain to, for until then they are used unchecked", err))
 		}
+	case !shared:
 	case c.CAPin != "" && !learns:
 		errs = append(errs, errors.New("caPin: without discovery.servers the node enrols nowhere and never learns its CA; give the CA's file as ca, or discovery.servers"))
 	}
 	if learns {
 		errs = append(errs, c.checkToken())
 	}
+	if s := c.Slice; s != nil {
+		errs = append(errs, s.check())
+	}
 	return errors.Join(errs...)
+}
+
+// awaitsCA reports whether the node can do its work before its CA's certificate is there:
+// a worker that does not gossip uses its servers unchecked until then.
+func (c Config) awaitsCA() bool { return c.Role == identity.Worker && c.Overlay == nil }
+
+// check reports why the slice could not be read now.
+func (s *Slice) check() error {
+	if s.Certificate != "" {
+		_, err := s.keyPair()
+		return err
+	}
+	if s.TokenFile != "" {
+		if _, err := os.ReadFile(s.TokenFile); err != nil {
+			return fmt.Errorf("endpointSlice.tokenFile %s: %w", s.TokenFile, pathless(err))
+		}
+	}
+	return nil
+}
+
+func (s *Slice) keyPair() (*tls.Certificate, error) {
+	pair, err := tls.LoadX509KeyPair(s.Certificate, s.Key)
+	if err != nil {
+		return nil, fmt.Errorf("endpointSlice.certificate: %w", err)
+	}
+	return &pair, nil
 }
 
 // checkToken reports why a node without an identity cannot enrol.

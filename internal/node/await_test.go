@@ -102,6 +102,12 @@ func TestCheckAwaitedSaysWhatADaemonWouldWaitFor(t *testing.T) {
 			want: "caPin: without discovery.servers the node enrols nowhere and never learns its CA"},
 		{name: "a pin on a node that enrols nowhere and needs no CA of its own", edits: append(ownCA("api.crt"), discoverySection, "")},
 		{name: "the node's CA that is none", edits: []string{"role: worker\n", "role: worker\nca: hosts\n"}, want: "hosts: no PEM certificate in it"},
+		{name: "the node's CA that comes later, as when kubeadm writes it", edits: []string{"role: worker\n", "role: worker\nca: /nonexistent.crt\n"},
+			want: "ca /nonexistent.crt: no such file or directory; put the CA there"},
+		{name: "a slice's certificate that comes later", edits: []string{"services:\n", "endpointSlice: {certificate: c.crt, key: c.key}\nservices:\n"},
+			want: "c.crt: no such file or directory"},
+		{name: "a slice's token that comes later", edits: []string{"services:\n", "endpointSlice: {tokenFile: later}\nservices:\n"},
+			want: "later: no such file or directory"},
 		{name: "a token that is missing", before: func(a awaiting) { a.remove("token") },
 			want: "token: no such file, and no identity in "},
 		{name: "a token that others can read", before: func(a awaiting) {
@@ -140,6 +146,7 @@ func TestServersAreUsedUncheckedUntilTheirCAIsThereAndTheNodeSaysSo(t *testing.T
 		edits               []string
 	}{
 		{"a service's own CA, before the node has enrolled", "later.crt", "later.crt: no such file", []string{balance, balance + "  ca: later.crt\n"}},
+		{"the node's own CA, which kubeadm will write", "pki.crt", "pki.crt: no such file", []string{discoverySection, "", "role: worker\n", "role: worker\nca: pki.crt\n"}},
 		{"the CA of a node that enrols nowhere", "state/ca.crt", "no CA, and the node enrols nowhere", []string{discoverySection, ""}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -185,8 +185,9 @@ type Slice struct {
 	// Service is the name of the service whose servers are API servers and
 	// whose endpoints the slice lists. Default api.internal.
 	Service string `yaml:"service,omitempty"`
-	// Certificate and Key are files that authenticate to the API server.
-	// Default: the node's identity.
+	// Certificate and Key are files that authenticate to the API server, read at each
+	// connection, so that they may be renewed, or come after the daemon. Default: the
+	// node's identity.
 	Certificate string `yaml:"certificate,omitempty"`
 	Key         string `yaml:"key,omitempty"`
 	// TokenFile holds a bearer token instead.

@@ -112,6 +112,8 @@ func TestParseConfigRefuses(t *testing.T) {
 		{"a pin that is none", edit("sha256:00", "md5:00"), "caPin"},
 		{"an overlay without a keyring", workerYAML + "overlay: {listen: 10.0.0.9:7946}\n", "overlay.keyring: not set"},
 		{"a slice of an unknown service", workerYAML + "endpointSlice: {service: kops-controller.internal}\n", "not among the services"},
+		{"a slice's certificate without its key", workerYAML + "endpointSlice: {certificate: a.crt}\n", "endpointSlice.certificate, endpointSlice.key: give both or neither"},
+		{"a slice's certificate and token", workerYAML + "endpointSlice: {certificate: a.crt, key: a.key, tokenFile: token}\n", "endpointSlice.certificate, endpointSlice.tokenFile: give one"},
 		{"an SRV name that is none", edit("  balance:", "  srv: api.example.com\n  balance:"), `srv "api.example.com"`},
 		{"a network that is none", edit("  balance:", "  prefer: [10.0.0.0]\n  balance:"), `line 9: services[0].prefer[0]: "10.0.0.0" is not a network, such as 10.0.0.0/24, or 10.0.0.1/32 for one address`},
 		{"a network that is none, of an overlay", workerYAML + "overlay: {networks: [10.0.0.0/33]}\n", `line 13: overlay.networks[0]: "10.0.0.0/33" is not a network`},

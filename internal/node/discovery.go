@@ -151,22 +151,12 @@ func (n *Node) followSlice(ctx context.Context) error {
 	if !ok {
 		return nil
 	}
-	r := &sliceReader{
-		service:   cfg.Service,
-		tokenFile: cfg.TokenFile,
-		view:      n.view,
-		log:       n.log,
-	}
 	tlsConfig := &tls.Config{ServerName: target.cfg.ServerName, RootCAs: checks.Roots, MinVersion: tls.VersionTLS12}
 	if cfg.Certificate != "" {
-		pair, err := tls.LoadX509KeyPair(cfg.Certificate, cfg.Key)
-		if err != nil {
-			return fmt.Errorf("endpointSlice.certificate: %w", err)
-		}
-		tlsConfig.Certificates = []tls.Certificate{pair}
+		tlsConfig.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return cfg.keyPair() }
 	} else if creds := n.credentials.Load(); creds != nil && cfg.TokenFile == "" {
 		tlsConfig.GetClientCertificate = creds.TLSClientConfig("").GetClientCertificate
 	}
-	r.client = &http.Client{Transport: streamTransport(tlsConfig)}
-	return r.run(ctx)
+	n.slice.client = &http.Client{Transport: streamTransport(tlsConfig)}
+	return n.slice.run(ctx)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -173,7 +174,9 @@ func (c Config) CheckFiles() error {
 		if path == "" {
 			continue
 		}
-		if info, err := os.Stat(path); err != nil {
+		if info, err := os.Stat(path); what == "ca" && c.awaitsCA() && errors.Is(err, fs.ErrNotExist) {
+			continue
+		} else if err != nil {
 			errs = append(errs, fmt.Errorf("%s %s: %w", what, path, pathless(err)))
 		} else if !info.Mode().IsRegular() {
 			errs = append(errs, fmt.Errorf("%s %s: not a regular file", what, path))

@@ -86,6 +86,7 @@ type Node struct {
 	hosts    *hosts.Keeper // nil where disabled
 	overlay  GossipOverlay
 	stream   *streamReader // nil without discovery servers
+	slice    *sliceReader  // nil where not configured
 
 	adopted     chan struct{}                     // closed once there is nothing left to adopt
 	credentials atomic.Pointer[enrol.Credentials] // nil until the node has an identity
@@ -136,6 +137,9 @@ func New(cfg Config, opts Options) (*Node, error) {
 	n.newServices()
 	if d := cfg.Discovery; d != nil && len(d.Servers) > 0 {
 		n.stream = &streamReader{view: n.view, log: n.log}
+	}
+	if s := cfg.Slice; s != nil {
+		n.slice = &sliceReader{service: s.Service, tokenFile: s.TokenFile, view: n.view, log: n.log}
 	}
 	if !cfg.Hosts.Disabled {
 		block := &hostsBlock{view: n.view, adopted: n.adopted, last: make(map[string][]hosts.Entry)}
@@ -224,7 +228,7 @@ func (n *Node) Run(ctx context.Context) error {
 	if n.stream != nil {
 		g.Go(func() error { return n.followDiscovery(ctx) })
 	}
-	if n.cfg.Slice != nil {
+	if n.slice != nil {
 		g.Go(func() error { return n.followSlice(ctx) })
 	}
 	g.Go(func() error {

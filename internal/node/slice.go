@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/muster-dev/muster/internal/endpoint"
@@ -28,6 +29,9 @@ type sliceReader struct {
 	tokenFile string
 	view      *view
 	log       *slog.Logger
+
+	taken   time.Time              // when a list or an event was read last
+	failing atomic.Pointer[string] // why no server's slices can be read; nil while one's can
 }
 
 // The parts of discovery.k8s.io/v1 that matter here.
@@ -65,7 +69,7 @@ const (
 	// watchTime is how long the server is asked to keep one watch; a bounded
 	// watch heals by itself whatever got lost on the way.
 	watchTime = 5 * time.Minute
-	// maxSlice bounds one list or event.
+	// maxSlice bounds one list or event, in bytes.
 	maxSlice = 4 << 20
 )
 
@@ -92,9 +96,11 @@ func (r *sliceReader) run(ctx context.Context) error {
 	pause := firstPause
 	for ctx.Err() == nil {
 		set, ok := r.view.get(r.service)
+		round := time.Now()
+		var err error
 		for _, addr := range set.Addrs() {
 			began := time.Now()
-			err := r.listAndWatch(ctx, addr)
+			err = r.listAndWatch(ctx, addr)
 			if ctx.Err() != nil {
 				return nil
 			}
@@ -106,6 +112,8 @@ func (r *sliceReader) run(ctx context.Context) error {
 		}
 		if !ok {
 			pause = firstPause
+		} else if r.taken.Before(round) {
+			r.fail(err)
 		}
 		select {
 		case <-ctx.Done():
@@ -152,8 +160,10 @@ func (r *sliceReader) listAndWatch(ctx context.Context, addr netip.AddrPort) err
 }
 
 func (r *sliceReader) watch(body io.Reader, slices map[string]endpointSlice) error {
-	events := json.NewDecoder(body)
+	bounded := &io.LimitedReader{R: body}
+	events := json.NewDecoder(bounded)
 	for {
+		bounded.N = maxSlice
 		var e watchEvent
 		if err := events.Decode(&e); err != nil {
 			return err
@@ -177,7 +187,28 @@ func (r *sliceReader) watch(body io.Reader, slices map[string]endpointSlice) err
 	}
 }
 
+// fail notes that the slices could be read from no server.
+func (r *sliceReader) fail(err error) {
+	why := plainURL(err)
+	if was := r.failing.Swap(&why); was == nil {
+		r.log.Warn("endpoint slices cannot be read", "service", r.service, "reason", why)
+	}
+}
+
+// plainURL is the reason of a request's failure without the request.
+func plainURL(err error) string {
+	var failed *url.Error
+	if errors.As(err, &failed) {
+		return failed.Err.Error()
+	}
+	return err.Error()
+}
+
 func (r *sliceReader) take(slices map[string]endpointSlice) {
+	r.taken = time.Now()
+	if r.failing.Swap(nil) != nil {
+		r.log.Info("endpoint slices can be read again", "service", r.service)
+	}
 	var addrs []netip.AddrPort
 	for _, s := range slices {
 		addrs = append(addrs, s.addrs()...)

@@ -91,6 +91,11 @@ func (n *Node) Report() Report {
 			r.Problems = append(r.Problems, "no endpoint stream from any control-plane node")
 		}
 	}
+	if n.slice != nil {
+		if why := n.slice.failing.Load(); why != nil {
+			r.Problems = append(r.Problems, "the EndpointSlice of "+n.cfg.FullName(n.slice.service)+" cannot be read: "+*why)
+		}
+	}
 	if id := n.credentials.Load(); id != nil {
 		expires := id.Current().Leaf.NotAfter
 		r.Identity, r.Expires = id.Identity().String(), &expires

@@ -203,7 +203,11 @@ const dialTimeout = 2 * time.Second
 // streamTransport returns a transport for long responses: nothing is pooled
 // beyond the one connection, and no environment variable redirects it.
 func streamTransport(config *tls.Config) *http.Transport {
-	dialer := &net.Dialer{Timeout: dialTimeout}
+	dialer := &net.Dialer{
+		Timeout: dialTimeout,
+		// A watch that nobody sends on for minutes must not outlive its server for as long.
+		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: time.Second, Count: 3},
+	}
 	return &http.Transport{
 		DialContext:           dialer.DialContext,
 		TLSClientConfig:       config,

@@ -51,8 +51,16 @@ func (c Config) validate() error {
 		}
 	}
 	errs = append(errs, c.validateDiscovery()...)
-	if c.Slice != nil && !slices.ContainsFunc(c.Services, func(s Service) bool { return s.Name == c.Slice.Service }) {
-		fault("endpointSlice.service %q is not among the services", c.Slice.Service)
+	if s := c.Slice; s != nil {
+		if !slices.ContainsFunc(c.Services, func(of Service) bool { return of.Name == s.Service }) {
+			fault("endpointSlice.service %q is not among the services", s.Service)
+		}
+		if (s.Certificate == "") != (s.Key == "") {
+			fault("endpointSlice.certificate, endpointSlice.key: give both or neither")
+		}
+		if s.Certificate != "" && s.TokenFile != "" {
+			fault("endpointSlice.certificate, endpointSlice.tokenFile: give one of them")
+		}
 	}
 	return errors.Join(errs...)
 }
