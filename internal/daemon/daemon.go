@@ -201,7 +201,7 @@ func (p program) status(ctx context.Context, cfg node.Config, output string) int
 			return p.fail(exitFailed, err)
 		}
 	} else {
-		printReport(p.stdout, report)
+		printReport(p.stdout, report, time.Now())
 	}
 	if len(report.Problems) > 0 {
 		return exitDrift

@@ -1,11 +1,14 @@
 package daemon
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
+	"text/tabwriter"
 	"time"
 
 	"github.com/muster-dev/muster/internal/endpoint"
@@ -14,32 +17,27 @@ import (
 
 // printReport shows a report to a person: the verdict first, then what serves,
 // then what else is known.
-func printReport(w io.Writer, r node.Report) {
+func printReport(w io.Writer, r node.Report, now time.Time) {
 	verdict := "ok"
-	if len(r.Problems) > 0 {
-		verdict = fmt.Sprintf("%d problem(s)", len(r.Problems))
+	switch n := len(r.Problems); n {
+	case 0:
+	case 1:
+		verdict = "1 problem"
+	default:
+		verdict = fmt.Sprintf("%d problems", n)
 	}
 	fmt.Fprintf(w, "%s   %s of %s   %s   up %s   %s\n", r.Node, r.Role, r.Cluster, r.Program,
-		(time.Duration(r.Uptime) * time.Second).String(), verdict)
+		age(time.Duration(r.Uptime)*time.Second), verdict)
 	for _, p := range r.Problems {
 		fmt.Fprintf(w, "  ! %s\n", p)
 	}
 	for _, s := range r.Services {
-		fmt.Fprintf(w, "\n%s\n", s.Name)
-		serving := make(map[string]bool)
-		for _, e := range s.Serving {
-			serving[e.Addr.String()] = true
-		}
-		for _, e := range s.Known {
-			use := "standby"
-			if serving[e.Addr.String()] {
-				use = "serving"
-			}
-			fmt.Fprintf(w, "  %-28s %-8s %-8s %s\n", e.Addr, use, e.Health, sources(e.Sources))
-		}
+		fmt.Fprintf(w, "\n%s", s.Name)
 		if s.Balancer != "" {
-			fmt.Fprintf(w, "  balanced at %s\n", s.Balancer)
+			fmt.Fprintf(w, "   balanced at %s", s.Balancer)
 		}
+		fmt.Fprintln(w)
+		printServers(w, s, now)
 	}
 	fmt.Fprintf(w, "\nhosts block   %s\n", r.Hosts)
 	if r.Stream != "" {
@@ -53,6 +51,48 @@ func printReport(w io.Writer, r node.Report) {
 		for _, reason := range slices.Sorted(maps.Keys(o.Dropped)) {
 			fmt.Fprintf(w, "              %d record(s) not believed: %s\n", o.Dropped[reason], reason)
 		}
+	}
+}
+
+func printServers(w io.Writer, s node.ServiceView, now time.Time) {
+	if len(s.Known) == 0 {
+		return
+	}
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "  SERVER\tUSE\tHEALTH\tSINCE\tANSWERS IN\tOPEN\tKNOWN FROM\tWHY")
+	for _, e := range s.Known {
+		use, since, rtt, open := "standby", "-", "-", "-"
+		if slices.ContainsFunc(s.Serving, func(o endpoint.Endpoint) bool { return o.Addr == e.Addr }) {
+			use = "serving"
+		}
+		if e.Since != nil {
+			since = age(now.Sub(*e.Since))
+		}
+		if e.RTT > 0 {
+			rtt = fmt.Sprintf("%.1f ms", e.RTT*1000)
+		}
+		if s.Balancer != "" {
+			open = strconv.Itoa(e.Connections)
+		}
+		fmt.Fprintln(table, "  "+strings.Join([]string{
+			e.Addr.String(), use, e.Health.String(), since, rtt, open, sources(e.Sources), cmp.Or(e.Reason, "-"),
+		}, "\t"))
+	}
+	_ = table.Flush() // w's errors are its own
+}
+
+// age renders how long ago something was by its two largest units.
+func age(d time.Duration) string {
+	days, d := d/(24*time.Hour), d%(24*time.Hour)
+	switch {
+	case days > 0:
+		return fmt.Sprintf("%dd%dh", days, d/time.Hour)
+	case d >= time.Hour:
+		return fmt.Sprintf("%dh%dm", d/time.Hour, d%time.Hour/time.Minute)
+	case d >= time.Minute:
+		return fmt.Sprintf("%dm%ds", d/time.Minute, d%time.Minute/time.Second)
+	default:
+		return fmt.Sprintf("%ds", max(d, 0)/time.Second)
 	}
 }
 

@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/muster-dev/muster/internal/endpoint"
+	"github.com/muster-dev/muster/internal/health"
 	"github.com/muster-dev/muster/internal/hosts"
 )
 
@@ -39,8 +41,27 @@ type ServiceView struct {
 	Name     string              `json:"name"`
 	Serving  []endpoint.Endpoint `json:"serving"`
 	Isolated bool                `json:"isolated,omitempty"`
-	Known    []endpoint.Endpoint `json:"known"`
+	Known    []Server            `json:"known"`
 	Balancer string              `json:"balancer,omitempty"`
+}
+
+// Server is one known server of a service, with what checks and the local balancer have
+// to say of it.
+type Server struct {
+	endpoint.Endpoint
+	Since       *time.Time `json:"since,omitempty"`       // when Health took its value; nil where nothing is checked
+	Reason      string     `json:"reason,omitempty"`      // for Health, in a few words
+	RTT         float64    `json:"rttSeconds,omitempty"`  // of the last check that was answered
+	Connections int        `json:"connections,omitempty"` // open through the local balancer
+}
+
+// Servers returns servers of which nothing is known but the endpoints.
+func Servers(endpoints []endpoint.Endpoint) []Server {
+	servers := make([]Server, len(endpoints))
+	for i, e := range endpoints {
+		servers[i].Endpoint = e
+	}
+	return servers
 }
 
 // OverlayView is the overlay as the node sees it.
@@ -60,13 +81,14 @@ func (n *Node) Report() Report {
 		Uptime:  time.Since(n.started).Seconds(),
 		Hosts:   "disabled",
 	}
-	for i, s := range n.cfg.Services {
+	for _, service := range n.services {
+		s := service.cfg
 		set, ok := n.view.get(s.Name)
 		v := ServiceView{
 			Name:     n.cfg.FullName(s.Name),
 			Serving:  set.Endpoints(),
 			Isolated: set.Isolated(),
-			Known:    n.view.known(s.Name),
+			Known:    service.servers(n.view.known(s.Name)),
 		}
 		if !s.Balance.IsZero() {
 			v.Balancer = s.Balance.String()
@@ -76,7 +98,7 @@ func (n *Node) Report() Report {
 		} else if set.Isolated() {
 			r.Problems = append(r.Problems, "every known server of "+v.Name+" looks down from here; keeping the last good ones")
 		}
-		if why := n.services[i].unchecked.Load(); why != nil {
+		if why := service.unchecked.Load(); why != nil {
 			r.Problems = append(r.Problems, "servers of "+v.Name+" are used unchecked: "+*why)
 		}
 		r.Services = append(r.Services, v)
@@ -106,6 +128,29 @@ func (n *Node) Report() Report {
 		r.Overlay = n.overlay.View()
 	}
 	return r
+}
+
+// servers adds what is known of endpoints here.
+func (s *service) servers(endpoints []endpoint.Endpoint) []Server {
+	servers := Servers(endpoints)
+	var checks map[netip.AddrPort]health.Result
+	if c := s.checker.Load(); c != nil {
+		checks = c.Results()
+	}
+	open := make(map[netip.AddrPort]int)
+	if s.balancer != nil {
+		for _, st := range s.balancer.Stats().Servers {
+			open[st.Addr] = st.Active
+		}
+	}
+	for i := range servers {
+		server := &servers[i]
+		if r, ok := checks[server.Addr]; ok {
+			server.Since, server.Reason, server.RTT = &r.Since, r.Reason, r.RTT.Seconds()
+		}
+		server.Connections = open[server.Addr]
+	}
+	return servers
 }
 
 // NoteHosts takes over what the keeper of the hosts block has to say.

@@ -204,7 +204,7 @@ func (b *believer) describe(r *node.Report) {
 		if i == 0 && len(all) == 0 {
 			r.Problems = append(r.Problems, "no address known for "+name)
 		}
-		r.Services = append(r.Services, node.ServiceView{Name: name, Serving: all, Known: all})
+		r.Services = append(r.Services, node.ServiceView{Name: name, Serving: all, Known: node.Servers(all)})
 	}
 }
 

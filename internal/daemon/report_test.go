@@ -1,0 +1,54 @@
+package daemon
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/muster-dev/muster/internal/endpoint"
+	"github.com/muster-dev/muster/internal/node"
+)
+
+func TestTheStatusSaysOfEachServerHowItIsSinceWhenAndWhy(t *testing.T) {
+	now := time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
+	server := func(addr string, h endpoint.Health, from ...endpoint.Source) endpoint.Endpoint {
+		return endpoint.Endpoint{Addr: netip.MustParseAddrPort(addr), Health: h, Sources: from}
+	}
+	since := func(d time.Duration) *time.Time { at := now.Add(-d); return &at }
+	up := server("10.0.0.2:6443", endpoint.Up, endpoint.Boot, endpoint.Disk)
+	var out strings.Builder
+	printReport(&out, node.Report{
+		Program: "muster-agent", Cluster: "home.example", Node: "w1", Role: "worker", Uptime: 93784, Hosts: "ok",
+		Problems: []string{"not enrolled yet"},
+		Services: []node.ServiceView{{
+			Name: "api.internal.home.example", Serving: []endpoint.Endpoint{up}, Balancer: "127.0.0.1:7443",
+			Known: []node.Server{
+				{Endpoint: up, Since: since(26*time.Hour + 3*time.Minute), Reason: "/readyz 200", RTT: 0.00123, Connections: 12},
+				{Endpoint: server("10.0.0.1:6443", endpoint.Down, endpoint.Boot), Since: since(83 * time.Second), Reason: "connect: connection refused"},
+			},
+		}, {
+			Name:  "kops-controller.internal.home.example",
+			Known: []node.Server{{Endpoint: server("10.0.0.2:3988", endpoint.Unknown, endpoint.Overlay)}},
+		}},
+	}, now)
+	want := `w1   worker of home.example   muster-agent   up 1d2h   1 problem
+  ! not enrolled yet
+
+api.internal.home.example   balanced at 127.0.0.1:7443
+  SERVER         USE      HEALTH  SINCE  ANSWERS IN  OPEN  KNOWN FROM  WHY
+  10.0.0.2:6443  serving  up      1d2h   1.2 ms      12    boot, disk  /readyz 200
+  10.0.0.1:6443  standby  down    1m23s  -           0     boot        connect: connection refused
+
+kops-controller.internal.home.example
+  SERVER         USE      HEALTH   SINCE  ANSWERS IN  OPEN  KNOWN FROM  WHY
+  10.0.0.2:3988  standby  unknown  -      -           -     overlay     -
+
+hosts block   ok
+`
+	if diff := cmp.Diff(want, out.String()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
