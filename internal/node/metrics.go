@@ -43,6 +43,9 @@ var (
 	descDropped   = prometheus.NewDesc("muster_overlay_dropped_total", "Records not believed, by reason.", []string{"reason"}, nil)
 	descDialFails = prometheus.NewDesc("muster_balancer_dial_failures_total", "Failed dials of the local balancer.", []string{"service", "server"}, nil)
 	descConns     = prometheus.NewDesc("muster_balancer_connections_total", "Connections through the local balancer.", []string{"service", "server"}, nil)
+	descReset     = prometheus.NewDesc("muster_balancer_clients_reset_total", "Clients reset because no server could be reached for as long as they wait.", []string{"service"}, nil)
+	descBytes     = prometheus.NewDesc("muster_balancer_bytes_total", "Bytes carried; direction in is from clients to servers.", []string{"service", "server", "direction"}, nil)
+	descCheck     = prometheus.NewDesc("muster_check_seconds", "How long the last answered check of a server took.", []string{"service", "server"}, nil)
 	descActive    = prometheus.NewDesc("muster_balancer_connections", "Open connections through the local balancer.", []string{"service", "server"}, nil)
 )
 
@@ -71,6 +74,11 @@ func (report reported) Collect(out chan<- prometheus.Metric) {
 		}
 		for _, h := range []endpoint.Health{endpoint.Unknown, endpoint.Up, endpoint.Draining, endpoint.Down} {
 			ch.gauge(descEndpoints, float64(byHealth[h]), s.Name, h.String())
+		}
+		for _, server := range s.Known {
+			if server.RTT > 0 {
+				ch.gauge(descCheck, server.RTT, s.Name, server.Addr.String())
+			}
 		}
 		ch.gauge(descServing, float64(len(s.Serving)), s.Name)
 		ch.gauge(descIsolated, indicator(s.Isolated), s.Name)
@@ -106,10 +114,14 @@ func (u unreported) Collect(out chan<- prometheus.Metric) {
 		if s.balancer == nil {
 			continue
 		}
-		for _, st := range s.balancer.Stats().Servers {
+		stats := s.balancer.Stats()
+		ch.counter(descReset, float64(stats.Failed), s.cfg.Name)
+		for _, st := range stats.Servers {
 			ch.counter(descConns, float64(st.Total), s.cfg.Name, st.Addr.String())
 			ch.counter(descDialFails, float64(st.DialFailures), s.cfg.Name, st.Addr.String())
 			ch.gauge(descActive, float64(st.Active), s.cfg.Name, st.Addr.String())
+			ch.counter(descBytes, float64(st.BytesIn), s.cfg.Name, st.Addr.String(), "in")
+			ch.counter(descBytes, float64(st.BytesOut), s.cfg.Name, st.Addr.String(), "out")
 		}
 	}
 }
