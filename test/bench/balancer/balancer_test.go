@@ -30,7 +30,7 @@ import (
 )
 
 const (
-	rounds    = 5 // of each measurement, the proxies in turn; the median counts
+	rounds    = 7 // of each measurement, the proxies in turn; the median counts
 	workers   = 16
 	connectIn = 2 * time.Second // of new connections a round
 	bulkIn    = 2 * time.Second
