@@ -71,35 +71,38 @@ func (k *Keeper) keep(ctx context.Context, file *File) (err error) {
 	defer check.Stop()
 	for {
 		entries, changed := k.want()
-		k.write(ctx, file, entries)
-		for again := false; !again; {
+		// A write that failed is due at the next tick: Check compares the file with the last good write,
+		// and finds nothing wrong if that is still there.
+		due := !k.write(ctx, file, entries)
+		for rewrite := false; !rewrite; {
 			select {
 			case <-ctx.Done():
 				return nil
 			case <-changed:
-				again = true
+				rewrite = true
 			case <-check.C:
 				drifted, err := file.Check()
 				if err != nil {
 					k.fail("check hosts file", err)
 				}
-				again = drifted || err != nil
+				rewrite = due || drifted || err != nil
 			}
 		}
 	}
 }
 
-func (k *Keeper) write(ctx context.Context, file *File, entries []Entry) {
+// write makes entries the block and reports whether that is done; with no entries there is nothing to do.
+func (k *Keeper) write(ctx context.Context, file *File, entries []Entry) bool {
 	if len(entries) == 0 {
 		k.note("no endpoint known yet")
-		return
+		return true
 	}
 	result, err := file.Write(ctx, entries)
 	if err != nil {
 		if ctx.Err() == nil {
 			k.fail("write hosts block", err)
 		}
-		return
+		return false
 	}
 	k.mu.Lock()
 	k.status.State = "ok"
@@ -110,6 +113,7 @@ func (k *Keeper) write(ctx context.Context, file *File, entries []Entry) {
 		k.status.Repairs++
 	}
 	k.mu.Unlock()
+	return true
 }
 
 func (k *Keeper) fail(what string, err error) {

@@ -102,3 +102,34 @@ func TestAKeeperWaitsWritesRepairsAndLeavesTheBlock(t *testing.T) {
 		}
 	})
 }
+
+func TestAKeeperRetriesAWriteThatFailed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		cfg := Config{Path: filepath.Join(dir, "hosts"), StateDir: filepath.Join(dir, "state")}
+		var w wanted
+		w.set(Entry{Addr: netip.MustParseAddr("10.0.0.1"), Names: []string{"api.example"}})
+		k := NewKeeper(cfg, w.get)
+		ctx, stop := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() {
+			if err := k.Run(ctx); err != nil {
+				t.Error(err)
+			}
+		})
+		defer running.Wait()
+		defer stop()
+		synctest.Wait()
+		if got := k.Status().State; !strings.HasPrefix(got, "write hosts block") {
+			t.Fatalf("without a hosts file the state is %q, want the error of the write", got)
+		}
+		if err := os.WriteFile(cfg.Path, []byte("127.0.0.1\tlocalhost\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(checkEvery + time.Millisecond)
+		synctest.Wait()
+		if got := k.Status(); got.State != "ok" || got.Written != 1 {
+			t.Errorf("after the hosts file appeared: %+v; want state ok, 1 written", got)
+		}
+	})
+}
