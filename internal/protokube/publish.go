@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"os"
 	"slices"
@@ -48,6 +49,7 @@ type publisher struct {
 type doubt struct {
 	since time.Time     // down since, or zero
 	wait  time.Duration // how long it has to be before it is taken out
+	held  time.Time     // when the record last had it
 }
 
 // A fellow's server is taken out once it has been down for so long. One that is
@@ -56,6 +58,8 @@ type doubt struct {
 const (
 	doubtFirst = 3 * time.Second
 	doubtMost  = 10 * time.Minute
+	// doubtKept is how long a doubt outlives the address's removal from the record.
+	doubtKept = 2 * doubtMost
 )
 
 func newPublisher(p Publication, cfg Config, b *believer, o Overlay, log *slog.Logger) (*publisher, error) {
@@ -208,11 +212,15 @@ func (p *publisher) dead(held []netip.Addr, healthOf func(netip.Addr) endpoint.H
 		case d.since.IsZero():
 			d.since = now
 		}
+		d.held = now
 		p.doubts[a] = d
 		if now.Sub(d.since) >= d.wait {
 			dead = append(dead, a)
 		}
 	}
+	maps.DeleteFunc(p.doubts, func(a netip.Addr, d doubt) bool {
+		return now.Sub(d.held) > doubtKept && !slices.Contains(held, a)
+	})
 	return dead
 }
 

@@ -166,6 +166,33 @@ func TestAFellowThatOneNodeCannotReachIsTakenOutEverMoreRarely(t *testing.T) {
 	}
 }
 
+// Records are anybody's to write, and control-plane nodes get new addresses as they are replaced.
+func TestRemovedAddressesAreForgottenAfterAWhile(t *testing.T) {
+	f := fabric{now: time.Unix(1000, 0)}
+	s := servers{address(1): endpoint.Up}
+	o := f.join("n1")
+	p := newTestPublisher(t, t.TempDir(), o, s, 1)
+	for n := range 20 {
+		gone := address(2 + n)
+		s[gone] = endpoint.Down
+		if err := o.Publish(testKey.String(), "10.0.0.1,"+gone.String()); err != nil {
+			t.Fatal(err)
+		}
+		for range 6 {
+			f.now = f.now.Add(time.Second)
+			p.turn(f.now)
+		}
+	}
+	if got := valueOf(o); got != "10.0.0.1" || len(p.doubts) != 20 {
+		t.Fatalf("record %q with %d addresses remembered; want 10.0.0.1 and 20", got, len(p.doubts))
+	}
+	f.now = f.now.Add(doubtKept + time.Second)
+	p.turn(f.now)
+	if len(p.doubts) != 0 {
+		t.Errorf("%d addresses still remembered", len(p.doubts))
+	}
+}
+
 // Whatever comes and goes and whoever hears whom: the record never loses its last
 // address, and once all hear each other it lists exactly the servers that are up.
 func TestPublishersAgree(t *testing.T) {
