@@ -25,92 +25,91 @@ import (
 	"github.com/muster-dev/muster/internal/overlay/legacy"
 )
 
-// A believer turns what an overlay holds into what the hosts block says. It keeps
-// what it believes on disk, so that a node that starts without a single peer
-// within reach still has the last good answer. Safe for concurrent use.
-type believer struct {
+// An addressTable turns the records of an overlay into the entries of the hosts block. It keeps the accepted
+// addresses on disk, so that a node that starts without a reachable peer still has the last good ones. Safe for
+// concurrent use.
+type addressTable struct {
 	judge legacy.Judge
 	ports map[string]uint16 // by name; records carry none
-	path  string            // of the file that outlives the process
+	path  string            // of the saved addresses
 	log   *slog.Logger
 
-	mu      sync.Mutex
-	belief  legacy.Belief              // guarded by mu
-	tables  map[string]*endpoint.Table // guarded by mu; by name, for an order of this node's own
-	refused map[string]uint64          // guarded by mu; refusals since the start, by reason
-	records int                        // guarded by mu
-	told    map[string]string          // guarded by mu; refusals that were logged, by key
-	changed chan struct{}              // guarded by mu; closed and replaced when belief changes
+	mu       sync.Mutex
+	accepted legacy.Belief              // guarded by mu
+	tables   map[string]*endpoint.Table // guarded by mu; by name, for this node's own order
+	refused  map[string]uint64          // guarded by mu; refusals since the start, by reason
+	records  int                        // guarded by mu
+	logged   map[string]string          // guarded by mu; refusals that were logged, by key
+	changed  chan struct{}              // guarded by mu; closed and replaced when accepted changes
 }
 
-// newBeliever recalls what was believed last. A damaged file is reported and
-// otherwise ignored: the overlay will tell.
-func newBeliever(cfg Config, log *slog.Logger) *believer {
-	b := &believer{
-		judge:   legacy.Judge{Names: cfg.Names, Networks: cfg.Networks},
-		ports:   make(map[string]uint16),
-		path:    filepath.Join(cfg.StateDir, "legacy-belief.json"),
-		log:     log,
-		belief:  make(legacy.Belief),
-		tables:  make(map[string]*endpoint.Table),
-		refused: make(map[string]uint64),
-		told:    make(map[string]string),
-		changed: make(chan struct{}),
+// newAddressTable loads the saved addresses. A damaged file is reported and otherwise ignored: the overlay will
+// provide them.
+func newAddressTable(cfg Config, log *slog.Logger) *addressTable {
+	t := &addressTable{
+		judge:    legacy.Judge{Names: cfg.Names, Networks: cfg.Networks},
+		ports:    make(map[string]uint16),
+		path:     filepath.Join(cfg.StateDir, "legacy-belief.json"),
+		log:      log,
+		accepted: make(legacy.Belief),
+		tables:   make(map[string]*endpoint.Table),
+		refused:  make(map[string]uint64),
+		logged:   make(map[string]string),
+		changed:  make(chan struct{}),
 	}
 	for _, name := range cfg.Names {
 		var own netip.Addr
-		b.ports[name], _ = portOf(name)
+		t.ports[name], _ = defaultPort(name)
 		for _, p := range cfg.Publish {
 			if p.Name == name {
-				own, b.ports[name] = p.Addr.Addr(), p.Addr.Port()
+				own, t.ports[name] = p.Addr.Addr(), p.Addr.Port()
 			}
 		}
-		b.tables[name] = endpoint.NewTable(cfg.Node, own)
+		t.tables[name] = endpoint.NewTable(cfg.Node, own)
 	}
-	kept, err := readKept(b.path)
+	saved, err := readSaved(t.path)
 	if err != nil {
 		log.Error("starting without what was believed last", "err", err)
 	}
-	// Judged again: names and networks may be others now. Their time has been
-	// judged already, and the clock may be wrong this early.
-	_, b.belief = b.judge.Decide(nil, kept, time.Now())
-	b.arrange()
-	return b
+	// Judged again, because names and networks may have changed. Saved entries carry no version: the clock may be
+	// wrong this early.
+	_, t.accepted = t.judge.Decide(nil, saved, time.Now())
+	t.fillTables()
+	return t
 }
 
-// hear judges a state as it is now.
-func (b *believer) hear(entries []legacy.Entry, now time.Time) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	verdicts, after := b.judge.Decide(b.belief, entries, now)
-	b.records = len(entries)
+// update judges the current records of the overlay and takes over the accepted addresses.
+func (t *addressTable) update(entries []legacy.Entry, now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	verdicts, after := t.judge.Decide(t.accepted, entries, now)
+	t.records = len(entries)
 	for _, v := range verdicts {
-		b.tell(v)
+		t.logRefusal(v)
 	}
-	was := b.belief.Hosts()
-	b.belief = after
+	was := t.accepted.Hosts()
+	t.accepted = after
 	is := after.Hosts()
 	changed := false
-	for _, name := range b.judge.Names {
+	for _, name := range t.judge.Names {
 		if slices.Equal(was[name], is[name]) {
 			continue
 		}
 		changed = true
-		b.log.Info("addresses changed", "name", name, "from", texts(was[name]), "to", texts(is[name]))
+		t.log.Info("addresses changed", "name", name, "from", formatAddrs(was[name]), "to", formatAddrs(is[name]))
 	}
 	if !changed {
 		return
 	}
-	b.arrange()
-	if err := writeKept(b.path, after); err != nil {
-		b.log.Error("keep what is believed", "err", err)
+	t.fillTables()
+	if err := writeSaved(t.path, after); err != nil {
+		t.log.Error("keep what is believed", "err", err)
 	}
-	close(b.changed)
-	b.changed = make(chan struct{})
+	close(t.changed)
+	t.changed = make(chan struct{})
 }
 
-// reason is why a record is not believed, without what differs from one to the
-// next: what metrics can count.
+// reason classifies a refusal, for metrics.
 func reason(v legacy.Verdict) string {
 	switch {
 	case v.Why == "withdrawn" || v.Why == "empty":
@@ -125,82 +124,82 @@ func reason(v legacy.Verdict) string {
 	return "malformed"
 }
 
-// tell counts and logs each refusal once. A withdrawal and somebody else's name
-// are ordinary. The caller holds mu.
-func (b *believer) tell(v legacy.Verdict) {
-	before, known := b.told[v.Key]
-	// Not the whole text: how far ahead a record lies changes by the second.
+// logRefusal counts and logs each refusal once. Withdrawals and other names are normal, and logged at debug level.
+// The caller holds mu.
+func (t *addressTable) logRefusal(v legacy.Verdict) {
+	before, known := t.logged[v.Key]
+	// Not the whole text: how far ahead a record is changes every second.
 	what := fmt.Sprintf("%s, version %d", reason(v), v.Version)
 	switch {
 	case v.Why == "" || v.Key == legacy.MarkerKey:
-		delete(b.told, v.Key)
+		delete(t.logged, v.Key)
 		return
-	case known && before == what, !known && len(b.told) == maxTold:
+	case known && before == what, !known && len(t.logged) == maxLogged:
 		return
 	}
-	b.told[v.Key] = what
+	t.logged[v.Key] = what
 	if !v.Accepted {
-		b.refused[reason(v)]++
+		t.refused[reason(v)]++
 	}
 	level := slog.LevelWarn
 	if r := reason(v); !v.Accepted && (r == "withdrawn" || r == "not a name of the cluster") {
 		level = slog.LevelDebug
 	}
-	b.log.Log(context.Background(), level, "record not believed", "key", v.Key, "why", v.Why, "kept", v.Kept)
+	t.log.Log(context.Background(), level, "record not believed", "key", v.Key, "why", v.Why, "kept", v.Kept)
 }
 
-// maxTold bounds the refusals that are remembered; anybody can make up keys.
-const maxTold = 1000
+// maxLogged bounds the refusals that are remembered: anybody can make up keys.
+const maxLogged = 1000
 
-// arrange brings the tables up to what is believed. The caller holds mu, or is
-// the only one yet.
-func (b *believer) arrange() {
-	for name, addrs := range b.belief.Hosts() {
+// fillTables updates tables from accepted. The caller holds mu, or has not shared t yet.
+func (t *addressTable) fillTables() {
+	for name, addrs := range t.accepted.Hosts() {
 		ports := make([]netip.AddrPort, len(addrs))
 		for i, a := range addrs {
-			ports[i] = netip.AddrPortFrom(a, b.ports[name])
+			ports[i] = netip.AddrPortFrom(a, t.ports[name])
 		}
-		// The belief holds no empty list, which is the only fault there is.
-		_, _ = b.tables[name].Replace(endpoint.Overlay, ports)
+		// Replace fails only for an empty list, and accepted has none.
+		_, _ = t.tables[name].Replace(endpoint.Overlay, ports)
 	}
 }
 
-// want implements what a hosts.Keeper asks for. Each node has an order of its
+// hostEntries implements what a hosts.Keeper asks for. Each node has an order of its
 // own, its own server first, so that not all try the same one first.
-func (b *believer) want() ([]hosts.Entry, <-chan struct{}) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+func (t *addressTable) hostEntries() ([]hosts.Entry, <-chan struct{}) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	var entries []hosts.Entry
-	for _, name := range b.judge.Names {
-		for _, e := range b.tables[name].All() {
+	for _, name := range t.judge.Names {
+		for _, e := range t.tables[name].All() {
 			entries = append(entries, hosts.Entry{Addr: e.Addr.Addr(), Names: []string{name}})
 		}
 	}
-	return entries, b.changed
+	return entries, t.changed
 }
 
-// addrs returns what is believed of a key.
-func (b *believer) addrs(k legacy.Key) []netip.Addr {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return slices.Clone(b.belief[k].Addrs)
+// addrsOf returns the accepted addresses of a key.
+func (t *addressTable) addrsOf(k legacy.Key) []netip.Addr {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Clone(t.accepted[k].Addrs)
 }
 
-// ready reports whether the first of the names is known.
-func (b *believer) ready() (bool, <-chan struct{}) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return len(b.tables[b.judge.Names[0]].All()) > 0, b.changed
+// ready reports whether an address of the first name is known, and returns a channel that is closed when that may
+// change.
+func (t *addressTable) ready() (bool, <-chan struct{}) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.tables[t.judge.Names[0]].All()) > 0, t.changed
 }
 
-// describe adds what is believed to a report.
-func (b *believer) describe(r *node.Report) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	r.Overlay = &node.OverlayView{Records: b.records, Dropped: maps.Clone(b.refused)}
-	for i, name := range b.judge.Names {
-		all := b.tables[name].All()
-		// Of the others a cluster may have none.
+// describe adds the accepted addresses to a report.
+func (t *addressTable) describe(r *node.Report) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	r.Overlay = &node.OverlayView{Records: t.records, Dropped: maps.Clone(t.refused)}
+	for i, name := range t.judge.Names {
+		all := t.tables[name].All()
+		// A cluster may have no address for the other names.
 		if i == 0 && len(all) == 0 {
 			r.Problems = append(r.Problems, "no address known for "+name)
 		}
@@ -208,12 +207,12 @@ func (b *believer) describe(r *node.Report) {
 	}
 }
 
-func texts(addrs []netip.Addr) string { return legacy.FormatAddrs(addrs) }
+func formatAddrs(addrs []netip.Addr) string { return legacy.FormatAddrs(addrs) }
 
-// maxKept bounds the file of what was believed last: three names, two families.
-const maxKept = 1 << 20
+// maxSaved bounds the file of saved addresses, in bytes: three names, two families.
+const maxSaved = 1 << 20
 
-func readKept(path string) ([]legacy.Entry, error) {
+func readSaved(path string) ([]legacy.Entry, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -222,23 +221,23 @@ func readKept(path string) ([]legacy.Entry, error) {
 		return nil, err
 	}
 	defer f.Close()
-	var kept map[string]string
-	if err := json.NewDecoder(io.LimitReader(f, maxKept)).Decode(&kept); err != nil {
+	var saved map[string]string
+	if err := json.NewDecoder(io.LimitReader(f, maxSaved)).Decode(&saved); err != nil {
 		return nil, fmt.Errorf("read %s: %w", path, err)
 	}
 	var entries []legacy.Entry
-	for key, value := range kept {
+	for key, value := range saved {
 		entries = append(entries, legacy.Entry{Key: key, Record: legacy.Record{Value: value}})
 	}
 	return entries, nil
 }
 
-func writeKept(path string, belief legacy.Belief) error {
-	kept := make(map[string]string, len(belief))
-	for k, good := range belief {
-		kept[k.String()] = legacy.FormatAddrs(good.Addrs)
+func writeSaved(path string, accepted legacy.Belief) error {
+	saved := make(map[string]string, len(accepted))
+	for k, good := range accepted {
+		saved[k.String()] = legacy.FormatAddrs(good.Addrs)
 	}
-	data, err := json.MarshalIndent(kept, "", "  ")
+	data, err := json.MarshalIndent(saved, "", "  ")
 	if err != nil {
 		return err
 	}
