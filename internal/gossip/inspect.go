@@ -34,8 +34,8 @@ func (e Expect) networks() []netip.Prefix {
 
 func (e Expect) names() []string { return (&cluster.Cluster{Name: e.Cluster}).Names() }
 
-func (e Expect) judge() legacy.Judge {
-	return legacy.Judge{Names: e.names(), Networks: e.networks()}
+func (e Expect) policy() legacy.Policy {
+	return legacy.Policy{Names: e.names(), Networks: e.networks()}
 }
 
 // Inspect makes a report from views. It is pure. Without any view the report says that nothing is known.
@@ -95,7 +95,7 @@ func newestOf(views []View) []legacy.Entry {
 }
 
 func records(e Expect, o Overlay, entries []legacy.Entry, views []View, now time.Time) []Record {
-	verdicts, _ := e.judge().Decide(nil, entries, now)
+	verdicts, _ := e.policy().Evaluate(nil, entries, now)
 	out := make([]Record, len(entries))
 	for i, v := range verdicts {
 		entry := entries[i]

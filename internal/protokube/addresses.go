@@ -29,13 +29,13 @@ import (
 // addresses on disk, so that a node that starts without a reachable peer still has the last good ones. Safe for
 // concurrent use.
 type addressTable struct {
-	judge legacy.Judge
-	ports map[string]uint16 // by name; records carry none
-	path  string            // of the saved addresses
-	log   *slog.Logger
+	policy legacy.Policy
+	ports  map[string]uint16 // by name; records carry none
+	path   string            // of the saved addresses
+	log    *slog.Logger
 
 	mu       sync.Mutex
-	accepted legacy.Belief              // guarded by mu
+	accepted legacy.LastGood            // guarded by mu
 	tables   map[string]*endpoint.Table // guarded by mu; by name, for this node's own order
 	refused  map[string]uint64          // guarded by mu; refusals since the start, by reason
 	records  int                        // guarded by mu
@@ -47,11 +47,11 @@ type addressTable struct {
 // provide them.
 func newAddressTable(cfg Config, log *slog.Logger) *addressTable {
 	t := &addressTable{
-		judge:    legacy.Judge{Names: cfg.Names, Networks: cfg.Networks},
+		policy:   legacy.Policy{Names: cfg.Names, Networks: cfg.Networks},
 		ports:    make(map[string]uint16),
 		path:     filepath.Join(cfg.StateDir, "legacy-belief.json"),
 		log:      log,
-		accepted: make(legacy.Belief),
+		accepted: make(legacy.LastGood),
 		tables:   make(map[string]*endpoint.Table),
 		refused:  make(map[string]uint64),
 		logged:   make(map[string]string),
@@ -73,7 +73,7 @@ func newAddressTable(cfg Config, log *slog.Logger) *addressTable {
 	}
 	// Judged again, because names and networks may have changed. Saved entries carry no version: the clock may be
 	// wrong this early.
-	_, t.accepted = t.judge.Decide(nil, saved, time.Now())
+	_, t.accepted = t.policy.Evaluate(nil, saved, time.Now())
 	t.fillTables()
 	return t
 }
@@ -82,7 +82,7 @@ func newAddressTable(cfg Config, log *slog.Logger) *addressTable {
 func (t *addressTable) update(entries []legacy.Entry, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	verdicts, after := t.judge.Decide(t.accepted, entries, now)
+	verdicts, after := t.policy.Evaluate(t.accepted, entries, now)
 	t.records = len(entries)
 	for _, v := range verdicts {
 		t.logRefusal(v)
@@ -91,7 +91,7 @@ func (t *addressTable) update(entries []legacy.Entry, now time.Time) {
 	t.accepted = after
 	is := after.Hosts()
 	changed := false
-	for _, name := range t.judge.Names {
+	for _, name := range t.policy.Names {
 		if slices.Equal(was[name], is[name]) {
 			continue
 		}
@@ -169,7 +169,7 @@ func (t *addressTable) hostEntries() ([]hosts.Entry, <-chan struct{}) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var entries []hosts.Entry
-	for _, name := range t.judge.Names {
+	for _, name := range t.policy.Names {
 		for _, e := range t.tables[name].All() {
 			entries = append(entries, hosts.Entry{Addr: e.Addr.Addr(), Names: []string{name}})
 		}
@@ -189,7 +189,7 @@ func (t *addressTable) addrsOf(k legacy.Key) []netip.Addr {
 func (t *addressTable) ready() (bool, <-chan struct{}) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return len(t.tables[t.judge.Names[0]].All()) > 0, t.changed
+	return len(t.tables[t.policy.Names[0]].All()) > 0, t.changed
 }
 
 // describe adds the accepted addresses to a report.
@@ -197,7 +197,7 @@ func (t *addressTable) describe(r *node.Report) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	r.Overlay = &node.OverlayView{Records: t.records, Dropped: maps.Clone(t.refused)}
-	for i, name := range t.judge.Names {
+	for i, name := range t.policy.Names {
 		all := t.tables[name].All()
 		// A cluster may have no address for the other names.
 		if i == 0 && len(all) == 0 {
@@ -232,7 +232,7 @@ func readSaved(path string) ([]legacy.Entry, error) {
 	return entries, nil
 }
 
-func writeSaved(path string, accepted legacy.Belief) error {
+func writeSaved(path string, accepted legacy.LastGood) error {
 	saved := make(map[string]string, len(accepted))
 	for k, good := range accepted {
 		saved[k.String()] = legacy.FormatAddrs(good.Addrs)

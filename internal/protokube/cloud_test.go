@@ -64,7 +64,7 @@ func TestACloudIsAskedForWhatFlagsLeaveOpen(t *testing.T) {
 				t.Errorf("node %q of %q, seeds %v; want %q of %q, %s", cfg.Node, cfg.Cluster, seeds, tt.node, tt.cluster, tt.seeds)
 			}
 			if cfg.Names[0] != "api.internal."+tt.cluster {
-				t.Errorf("believes %q", cfg.Names)
+				t.Errorf("accepts %q", cfg.Names)
 			}
 		})
 	}

@@ -132,14 +132,14 @@ func TestAVersionFromTheFutureIsAcceptedOnceItsTimeHasCome(t *testing.T) {
 		defer stop()
 		time.Sleep(time.Minute)
 		if got := m.lookup(t, testName); len(got) != 0 {
-			t.Errorf("ten minutes ahead: believed %v", got)
+			t.Errorf("ten minutes ahead: accepted %v", got)
 		}
 		if got := d.report().Overlay.Dropped["from the future"]; got != 1 {
 			t.Errorf("%d records reported as from the future, want 1", got)
 		}
 		time.Sleep(10 * time.Minute)
 		if got := m.lookup(t, testName); len(got) != 1 {
-			t.Errorf("when its time has come: believed %v", got)
+			t.Errorf("when its time has come: accepted %v", got)
 		}
 	})
 }
@@ -190,7 +190,7 @@ func TestDamagedSavedAddressesAreIgnored(t *testing.T) {
 		}
 		b := newAddressTable(cfg, slog.New(slog.DiscardHandler))
 		if entries, _ := b.hostEntries(); len(entries) != 0 {
-			t.Errorf("%q: believed %v", content, entries)
+			t.Errorf("%q: accepted %v", content, entries)
 		}
 	}
 }

@@ -32,7 +32,7 @@ type checker interface {
 type publisher struct {
 	publication Publication
 	key         legacy.Key
-	judge       legacy.Judge
+	policy      legacy.Policy
 	table       *addressTable
 	overlay     Overlay
 	checker     checker
@@ -76,7 +76,7 @@ func newPublisher(p Publication, cfg Config, t *addressTable, o Overlay, log *sl
 	return &publisher{
 		publication: p,
 		key:         legacy.AddressKey(p.Name, p.Addr.Addr()),
-		judge:       t.judge,
+		policy:      t.policy,
 		table:       t,
 		overlay:     o,
 		checker:     checker,
@@ -163,8 +163,8 @@ func (p *publisher) recorded(state State, now time.Time) (addrs []netip.Addr, va
 	key := p.key.String()
 	add := func(e legacy.Entry) {
 		if e.Key == key && !e.Tombstone {
-			_, belief := p.judge.Decide(nil, []legacy.Entry{e}, now)
-			addrs = append(addrs, belief[p.key].Addrs...)
+			_, lastGood := p.policy.Evaluate(nil, []legacy.Entry{e}, now)
+			addrs = append(addrs, lastGood[p.key].Addrs...)
 		}
 	}
 	for _, e := range state.Entries {

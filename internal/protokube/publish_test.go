@@ -57,7 +57,7 @@ func newTestPublisher(t testing.TB, dir string, o *fake, s servers, n int) *publ
 	return &publisher{
 		publication: Publication{Name: testName, Addr: netip.AddrPortFrom(address(n), 443)},
 		key:         testKey,
-		judge:       b.judge,
+		policy:      b.policy,
 		table:       b,
 		overlay:     o,
 		checker:     &fakeChecker{servers: s, blind: make(map[netip.Addr]bool)},
