@@ -72,7 +72,7 @@ func TestReplace(t *testing.T) {
 	}
 }
 
-func TestReplaceKeepsNothingOfTheCallers(t *testing.T) {
+func TestReplaceCopiesItsArgument(t *testing.T) {
 	list := addrs(b, a)
 	table := NewTable("node-1", netip.Addr{})
 	if _, err := table.Replace(Overlay, list); err != nil {
@@ -82,13 +82,13 @@ func TestReplaceKeepsNothingOfTheCallers(t *testing.T) {
 		t.Error("sorted the caller's slice")
 	}
 	list[0] = netip.MustParseAddrPort(c)
-	if table.knows(list[0]) {
+	if table.isKnown(list[0]) {
 		t.Error("the caller's later change reached the table")
 	}
 }
 
 func TestRetract(t *testing.T) {
-	table := tableOf(t, said{Overlay: {a, b}, Boot: {c}})
+	table := tableOf(t, named{Overlay: {a, b}, Boot: {c}})
 	if err := table.Retract(Slice); err != nil {
 		t.Errorf("a source that said nothing: %v", err)
 	}
@@ -108,7 +108,7 @@ func TestRetract(t *testing.T) {
 }
 
 func TestObserve(t *testing.T) {
-	table := tableOf(t, said{Overlay: {a, b}, Boot: {c}})
+	table := tableOf(t, named{Overlay: {a, b}, Boot: {c}})
 	at := netip.MustParseAddrPort(a)
 	for i, step := range []struct {
 		name string
@@ -130,14 +130,14 @@ func TestObserve(t *testing.T) {
 }
 
 // An address that went away and comes back is another server for all we know.
-func TestHealthOfTheForgottenIsForgotten(t *testing.T) {
+func TestHealthOfARemovedAddressIsDropped(t *testing.T) {
 	forget := map[string]func(*Table) error{
 		"by a new answer": func(t *Table) error { _, err := t.Replace(Overlay, addrs(b)); return err },
 		"by a retraction": func(t *Table) error { return t.Retract(Overlay) },
 	}
 	for name, gone := range forget {
 		t.Run(name, func(t *testing.T) {
-			table := tableOf(t, said{Overlay: {a, b}, Boot: {b}}, a)
+			table := tableOf(t, named{Overlay: {a, b}, Boot: {b}}, a)
 			if err := gone(table); err != nil {
 				t.Fatal(err)
 			}
@@ -168,7 +168,7 @@ func TestTheNodesOwnAddressIsTriedFirst(t *testing.T) {
 }
 
 func TestProvenanceIsKept(t *testing.T) {
-	table := tableOf(t, said{Slice: {a}, Overlay: {a}, Disk: {a}, Balancer: {lb}}, a)
+	table := tableOf(t, named{Slice: {a}, Overlay: {a}, Disk: {a}, Balancer: {lb}}, a)
 	all := table.All()
 	if got, want := all[0].String(), "172.20.0.4:443 (down, overlay+endpointslice+disk)"; got != want {
 		t.Errorf("got %s, want %s", got, want)
@@ -182,7 +182,7 @@ func TestProvenanceIsKept(t *testing.T) {
 }
 
 func TestEndpointsSurviveJSON(t *testing.T) {
-	want := tableOf(t, said{Overlay: {a}, Disk: {a}, Balancer: {lb}}, a).All()
+	want := tableOf(t, named{Overlay: {a}, Disk: {a}, Balancer: {lb}}, a).All()
 	wire, err := json.Marshal(want)
 	if err != nil {
 		t.Fatal(err)

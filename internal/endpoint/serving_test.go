@@ -11,10 +11,10 @@ import (
 	"pgregory.net/rapid"
 )
 
-// said is what each source names, and down what looks down.
-type said map[Source][]string
+// named is what each source names, and down what looks down.
+type named map[Source][]string
 
-func tableOf(t *testing.T, s said, down ...string) *Table {
+func tableOf(t *testing.T, s named, down ...string) *Table {
 	t.Helper()
 	table := NewTable("node-1", netip.Addr{})
 	for src, list := range s {
@@ -52,32 +52,32 @@ func groups(s Set, want [][]string) [][]string {
 func TestServing(t *testing.T) {
 	tests := []struct {
 		name         string
-		said         said
+		named        named
 		down         []string
 		want         [][]string // in order; within a group the node's own order
 		wantIsolated bool
 	}{
-		{"one live source serves all it names", said{Overlay: {a, b, c}}, nil, [][]string{{a, b, c}}, false},
-		{"both families serve side by side", said{Overlay: {a, a6}}, nil, [][]string{{a, a6}}, false},
-		{"live sources add up", said{Overlay: {a}, Stream: {b}, Slice: {c}, Self: {d}}, nil, [][]string{{a, b, c, d}}, false},
-		{"a server named twice serves once", said{Overlay: {a, b}, Slice: {a, b}}, nil, [][]string{{a, b}}, false},
-		{"a server that looks down is left out", said{Overlay: {a, b, c}}, []string{b}, [][]string{{a, c}}, false},
-		{"the balancer comes after live servers", said{Overlay: {a, b}, Balancer: {lb}}, nil, [][]string{{a, b}, {lb}}, false},
-		{"a balancer that a live source names too counts as live", said{Overlay: {a, lb}, Balancer: {lb}}, nil, [][]string{{a, lb}}, false},
-		{"memories are silent while a live server is up", said{Overlay: {a}, Boot: {b}, Disk: {c}}, nil, [][]string{{a}}, false},
-		{"memories are silent though the balancer is down", said{Overlay: {a}, Balancer: {lb}, Disk: {c}}, []string{lb}, [][]string{{a}}, false},
-		{"what a live source names is no memory", said{Overlay: {a}, Disk: {a, b}}, nil, [][]string{{a}}, false},
-		{"with every live server down the balancer serves, then memories", said{Overlay: {a, b}, Balancer: {lb}, Disk: {c}}, []string{a, b}, [][]string{{lb}, {c}}, false},
-		{"memories alone serve", said{Boot: {a, b}}, nil, [][]string{{a, b}}, false},
-		{"the balancer alone serves", said{Balancer: {lb}}, nil, [][]string{{lb}}, false},
-		{"the balancer comes before memories", said{Balancer: {lb}, Boot: {a}, Disk: {b}}, nil, [][]string{{lb}, {a, b}}, false},
-		{"boot and disk are equals", said{Boot: {a}, Disk: {b}}, nil, [][]string{{a, b}}, false},
-		{"with everything down everything serves", said{Overlay: {a, b}, Balancer: {lb}, Disk: {c}}, []string{a, b, lb, c}, [][]string{{a, b}, {lb}, {c}}, true},
-		{"one address that is down serves all the same", said{Overlay: {a}}, []string{a}, [][]string{{a}}, true},
+		{"one live source serves all it names", named{Overlay: {a, b, c}}, nil, [][]string{{a, b, c}}, false},
+		{"both families serve side by side", named{Overlay: {a, a6}}, nil, [][]string{{a, a6}}, false},
+		{"live sources add up", named{Overlay: {a}, Stream: {b}, Slice: {c}, Self: {d}}, nil, [][]string{{a, b, c, d}}, false},
+		{"a server named twice serves once", named{Overlay: {a, b}, Slice: {a, b}}, nil, [][]string{{a, b}}, false},
+		{"a server that looks down is left out", named{Overlay: {a, b, c}}, []string{b}, [][]string{{a, c}}, false},
+		{"the balancer comes after live servers", named{Overlay: {a, b}, Balancer: {lb}}, nil, [][]string{{a, b}, {lb}}, false},
+		{"a balancer that a live source names too counts as live", named{Overlay: {a, lb}, Balancer: {lb}}, nil, [][]string{{a, lb}}, false},
+		{"remembered servers are left out while a live server is up", named{Overlay: {a}, Boot: {b}, Disk: {c}}, nil, [][]string{{a}}, false},
+		{"remembered servers are left out though the balancer is down", named{Overlay: {a}, Balancer: {lb}, Disk: {c}}, []string{lb}, [][]string{{a}}, false},
+		{"a server that a live source has too counts as live", named{Overlay: {a}, Disk: {a, b}}, nil, [][]string{{a}}, false},
+		{"with every live server down the balancer serves, then remembered servers", named{Overlay: {a, b}, Balancer: {lb}, Disk: {c}}, []string{a, b}, [][]string{{lb}, {c}}, false},
+		{"remembered servers alone serve", named{Boot: {a, b}}, nil, [][]string{{a, b}}, false},
+		{"the balancer alone serves", named{Balancer: {lb}}, nil, [][]string{{lb}}, false},
+		{"the balancer comes before remembered servers", named{Balancer: {lb}, Boot: {a}, Disk: {b}}, nil, [][]string{{lb}, {a, b}}, false},
+		{"boot and disk are equals", named{Boot: {a}, Disk: {b}}, nil, [][]string{{a, b}}, false},
+		{"with everything down everything serves", named{Overlay: {a, b}, Balancer: {lb}, Disk: {c}}, []string{a, b, lb, c}, [][]string{{a, b}, {lb}, {c}}, true},
+		{"one address that is down serves all the same", named{Overlay: {a}}, []string{a}, [][]string{{a}}, true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := tableOf(t, tt.said, tt.down...).Serving()
+			got, err := tableOf(t, tt.named, tt.down...).Serving()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -104,7 +104,7 @@ func TestAnEmptyTableServesNothing(t *testing.T) {
 // When every server seems down at once the fault is more likely on this node,
 // so the order that worked last stays as it was.
 func TestIsolationKeepsTheLastOrder(t *testing.T) {
-	table := tableOf(t, said{Overlay: {a, b, c}, Balancer: {lb}, Disk: {d}})
+	table := tableOf(t, named{Overlay: {a, b, c}, Balancer: {lb}, Disk: {d}})
 	first, err := table.Serving()
 	if err != nil {
 		t.Fatal(err)
@@ -251,7 +251,7 @@ func TestServingIsNeverEmptyAgain(t *testing.T) {
 				}
 				seen := map[netip.AddrPort]bool{}
 				for _, e := range s.Endpoints() {
-					if seen[e.Addr] || !table.knows(e.Addr) || len(e.Sources) == 0 {
+					if seen[e.Addr] || !table.isKnown(e.Addr) || len(e.Sources) == 0 {
 						t.Fatalf("serves %s twice, unnamed or without provenance", e)
 					}
 					if e.Health == Down && !s.Isolated() {

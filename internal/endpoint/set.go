@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// Set is what serves a name now, in the order in which to try. It is immutable
-// and holds at least one endpoint; the zero value exists only as "none yet".
+// Set is the endpoints that serve a name now, in the order in which to try them. It is immutable and has at least one
+// endpoint, except for the zero value, which means "none yet".
 type Set struct {
 	endpoints []Endpoint
 	draining  []netip.AddrPort
@@ -29,12 +29,12 @@ func (s Set) Addrs() []netip.AddrPort {
 // Len returns the number of members: zero only for the zero value.
 func (s Set) Len() int { return len(s.endpoints) }
 
-// Draining returns the addresses that are no members because they ask not to be
-// given more work. What they have at work may go on for a while.
+// Draining returns the addresses that are not in the set because they are draining. Their open connections may go on
+// for a while.
 func (s Set) Draining() []netip.AddrPort { return slices.Clone(s.draining) }
 
-// Isolated reports that every known address looks down. The fault is then more
-// likely here than there, so readers change nothing that outlives the fault.
+// Isolated reports whether every known address looks down. The fault is then more likely on this node than on all
+// servers, so callers should change nothing that outlives it.
 func (s Set) Isolated() bool { return s.isolated }
 
 // SameAddrs reports whether both sets hold the same addresses in the same order.

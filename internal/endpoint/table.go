@@ -8,35 +8,34 @@ import (
 	"slices"
 )
 
-// Table is everything known about one name. Not safe for concurrent use.
+// Table holds everything known about the endpoints of one name. Not safe for concurrent use.
 type Table struct {
-	node string         // orders equals differently on each node
-	self netip.Addr     // tried first where it is a member
-	near []netip.Prefix // tried before others of their tier
+	node string         // seeds the order of equal endpoints, so that it differs between nodes
+	self netip.Addr     // first in its tier
+	near []netip.Prefix // before others of their tier
 
-	said   map[Source][]netip.AddrPort
-	health map[netip.AddrPort]Health
-	last   []netip.AddrPort // the order last served
+	bySource map[Source][]netip.AddrPort
+	health   map[netip.AddrPort]Health
+	last     []netip.AddrPort // the order last served
 }
 
-// NewTable returns an empty table for the node of that name. Where the node
-// itself serves the name, self is its address; otherwise the zero Addr.
+// NewTable returns an empty table for the named node. If the node itself serves the endpoint's name, self is its
+// address; otherwise self is the zero Addr.
 func NewTable(node string, self netip.Addr) *Table {
 	return &Table{
-		node:   node,
-		self:   self.Unmap(),
-		said:   make(map[Source][]netip.AddrPort),
-		health: make(map[netip.AddrPort]Health),
+		node:     node,
+		self:     self.Unmap(),
+		bySource: make(map[Source][]netip.AddrPort),
+		health:   make(map[netip.AddrPort]Health),
 	}
 }
 
-// Prefer makes endpoints in these networks come before others of their tier, such
-// as those in the node's own zone. It orders and excludes nobody.
+// Prefer puts endpoints in networks, such as those of the node's own zone, before others of their tier. It excludes
+// none.
 func (t *Table) Prefer(networks []netip.Prefix) { t.near = slices.Clone(networks) }
 
-// Replace notes what a source says now and reports whether that is news. An
-// empty or wholly invalid list is refused with ErrEmpty and what the source
-// said before stays.
+// Replace sets the addresses of a source and reports whether they changed. A list without a valid address is refused
+// with ErrEmpty, and the source's previous addresses stay.
 func (t *Table) Replace(src Source, addrs []netip.AddrPort) (changed bool, err error) {
 	var clean []netip.AddrPort
 	for _, a := range addrs {
@@ -49,45 +48,43 @@ func (t *Table) Replace(src Source, addrs []netip.AddrPort) (changed bool, err e
 	}
 	slices.SortFunc(clean, netip.AddrPort.Compare)
 	clean = slices.Compact(clean)
-	if slices.Equal(clean, t.said[src]) {
+	if slices.Equal(clean, t.bySource[src]) {
 		return false, nil
 	}
-	t.said[src] = clean
-	t.forgetStrangers()
+	t.bySource[src] = clean
+	t.pruneHealth()
 	return true, nil
 }
 
-// unmap gives an IPv4 address that came in IPv6 dress its one form, so that it
-// compares equal however it was learnt.
+// unmap turns an IPv4-mapped IPv6 address into IPv4, so that it compares equal wherever it was learned.
 func unmap(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()) }
 
-// Retract forgets what a source said, unless nobody else says anything: then it
-// stays and ErrEmpty is returned. It is for sources that were configured away
-// or replaced by a better one, not for sources that fell silent.
+// Retract removes the addresses of a source, unless no other source has any: then they stay and ErrEmpty is returned.
+// It is for sources that were removed from the configuration or replaced by a better one, not for sources that
+// stopped answering.
 func (t *Table) Retract(src Source) error {
-	if _, ok := t.said[src]; !ok {
+	if _, ok := t.bySource[src]; !ok {
 		return nil
 	}
-	if len(t.said) == 1 {
+	if len(t.bySource) == 1 {
 		return fmt.Errorf("retract source %s: %w", src, ErrEmpty)
 	}
-	delete(t.said, src)
-	t.forgetStrangers()
+	delete(t.bySource, src)
+	t.pruneHealth()
 	return nil
 }
 
-// forgetStrangers drops the health of addresses that no source names any more,
-// so that one that comes back is judged afresh.
-func (t *Table) forgetStrangers() {
+// pruneHealth drops the health of addresses that no source has any more, so that one that returns starts as Unknown.
+func (t *Table) pruneHealth() {
 	for a := range t.health {
-		if !t.knows(a) {
+		if !t.isKnown(a) {
 			delete(t.health, a)
 		}
 	}
 }
 
-func (t *Table) knows(a netip.AddrPort) bool {
-	for _, addrs := range t.said {
+func (t *Table) isKnown(a netip.AddrPort) bool {
+	for _, addrs := range t.bySource {
 		if slices.Contains(addrs, a) {
 			return true
 		}
@@ -95,10 +92,9 @@ func (t *Table) knows(a netip.AddrPort) bool {
 	return false
 }
 
-// Observe notes the health of an address and reports whether that is news.
-// Addresses that no source names are ignored.
+// Observe sets the health of an address and reports whether it changed. Addresses that no source has are ignored.
 func (t *Table) Observe(a netip.AddrPort, h Health) (changed bool) {
-	if a = unmap(a); !t.knows(a) || t.health[a] == h {
+	if a = unmap(a); !t.isKnown(a) || t.health[a] == h {
 		return false
 	}
 	t.health[a] = h
@@ -109,7 +105,7 @@ func (t *Table) Observe(a netip.AddrPort, h Health) (changed bool) {
 func (t *Table) All() []Endpoint {
 	byAddr := make(map[netip.AddrPort]*Endpoint)
 	for src := Overlay; src <= Disk; src++ {
-		for _, a := range t.said[src] {
+		for _, a := range t.bySource[src] {
 			e := byAddr[a]
 			if e == nil {
 				e = &Endpoint{Addr: a, Health: t.health[a], Near: t.isNear(a)}
@@ -130,9 +126,9 @@ func (t *Table) isNear(a netip.AddrPort) bool {
 	return slices.ContainsFunc(t.near, func(p netip.Prefix) bool { return p.Contains(a.Addr()) })
 }
 
-// prefer orders by tier, then this node's own address, then what is near, then a
-// hash of node and address: every node has an order of its own, so the first server is not the
-// same everywhere, and one that comes or goes moves no other.
+// prefer orders by tier, then this node's own address, then near ones, then a hash of node and address: every node
+// has its own order, so that the first server is not the same everywhere, and a server that comes or goes does not
+// move the others.
 func (t *Table) prefer(a, b Endpoint) int {
 	return cmp.Or(
 		cmp.Compare(a.tier(), b.tier()),
@@ -159,8 +155,8 @@ func (t *Table) rank(a netip.AddrPort) uint64 {
 	h.Write([]byte{0})
 	b := a.Addr().As16()
 	h.Write(b[:])
-	// FNV changes the low bits most; spread them so that the order of two
-	// neighbouring addresses depends on the node as well.
+	// FNV changes the low bits most. Spread them, so that the order of two neighbouring addresses depends on the node
+	// as well.
 	return mix(h.Sum64())
 }
 
@@ -173,16 +169,15 @@ func mix(x uint64) uint64 {
 	return x ^ x>>31
 }
 
-// Serving returns what serves now, in order of preference:
+// Serving returns the endpoints to use now, in order of preference:
 //
-//   - live servers that are up or unknown, followed by such load balancers;
-//   - without any live one, balancers and then memories that are;
-//   - without those, whatever is draining, in the same order: it answers;
-//   - with everything down, what served last and then everything else, marked
-//     [Set.Isolated]: health is ignored, since a wrong verdict on all of them
-//     must not cut the node off (k3s#10240).
+//   - live servers that are up or unknown, then load balancers that are;
+//   - if there is no such live server, load balancers and then remembered servers that are;
+//   - if there is none of these, the draining ones in the same order: they still answer;
+//   - if all are down, those of the last set and then all others, marked [Set.Isolated]: health is ignored, because a
+//     wrong verdict on all of them must not cut the node off (k3s#10240).
 //
-// It fails with ErrEmpty only if no source has ever named an address.
+// It fails with ErrEmpty only if no source has ever had an address.
 func (t *Table) Serving() (Set, error) {
 	all := t.All()
 	if len(all) == 0 {
@@ -190,16 +185,16 @@ func (t *Table) Serving() (Set, error) {
 	}
 	usable := without(all, func(e Endpoint) bool { return e.Health.Away() })
 	var draining []netip.AddrPort
-	if leaving := without(all, func(e Endpoint) bool { return e.Health != Draining }); len(usable) == 0 {
-		usable = leaving
+	if drainingOnly := without(all, func(e Endpoint) bool { return e.Health != Draining }); len(usable) == 0 {
+		usable = drainingOnly
 	} else {
-		draining = Set{endpoints: leaving}.Addrs()
+		draining = Set{endpoints: drainingOnly}.Addrs()
 	}
 	if len(usable) == 0 {
-		return Set{endpoints: t.lastFirst(all), isolated: true}, nil
+		return Set{endpoints: t.sortByLast(all), isolated: true}, nil
 	}
 	if usable[0].tier() == tierLive {
-		usable = without(usable, func(e Endpoint) bool { return e.tier() == tierMemory })
+		usable = without(usable, func(e Endpoint) bool { return e.tier() == tierRemembered })
 	}
 	s := Set{endpoints: usable, draining: draining}
 	t.last = s.Addrs()
@@ -210,15 +205,14 @@ func without(all []Endpoint, unwanted func(Endpoint) bool) []Endpoint {
 	return slices.DeleteFunc(slices.Clone(all), unwanted)
 }
 
-// lastFirst orders all by their place in what served last; newcomers follow in
-// their own order.
-func (t *Table) lastFirst(all []Endpoint) []Endpoint {
-	place := func(e Endpoint) int {
+// sortByLast orders all by their position in the set last served; new endpoints follow in their own order.
+func (t *Table) sortByLast(all []Endpoint) []Endpoint {
+	position := func(e Endpoint) int {
 		if i := slices.Index(t.last, e.Addr); i >= 0 {
 			return i
 		}
 		return len(t.last)
 	}
-	slices.SortStableFunc(all, func(a, b Endpoint) int { return cmp.Compare(place(a), place(b)) })
+	slices.SortStableFunc(all, func(a, b Endpoint) int { return cmp.Compare(position(a), position(b)) })
 	return all
 }

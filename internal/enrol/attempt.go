@@ -20,10 +20,9 @@ import (
 	"github.com/muster-dev/muster/internal/identity"
 )
 
-// trust is what a client believes a server by: the authority's certificate, or
-// only its pin.
+// trust is how a client recognises the cluster's authority: by its certificate or only by its pin.
 type trust struct {
-	ca  *x509.Certificate // nil: known by pin alone
+	ca  *x509.Certificate // nil if only the pin is known
 	pin Pin
 }
 
@@ -39,22 +38,22 @@ func newTrust(cfg ClientConfig) (trust, error) {
 	if err := checkCA(ca); err != nil {
 		return trust{}, fmt.Errorf("read authority: %s: %w", cfg.CAFile, err)
 	}
-	if err := t.admits(ca); err != nil {
+	if err := t.checkPin(ca); err != nil {
 		return trust{}, fmt.Errorf("read authority: %s: %w", cfg.CAFile, err)
 	}
 	return trust{ca: ca, pin: PinOf(ca)}, nil
 }
 
-// admits reports why ca is not the authority that is trusted.
-func (t trust) admits(ca *x509.Certificate) error {
+// checkPin returns an error unless ca is the trusted authority.
+func (t trust) checkPin(ca *x509.Certificate) error {
 	if got := PinOf(ca); !t.pin.IsZero() && got != t.pin {
 		return fmt.Errorf("authority is %s; this node trusts %s", got, t.pin)
 	}
 	return nil
 }
 
-// config returns the TLS side for a client without certificate. Known by pin
-// alone, the authority is looked for in what the server presents.
+// config returns the TLS configuration of a client without a certificate. If only the pin is known, the authority is
+// taken from the chain that the server presents.
 func (t trust) config(serverName string) *tls.Config {
 	cfg := &tls.Config{MinVersion: tls.VersionTLS13, ServerName: serverName}
 	if t.ca != nil {
@@ -62,8 +61,7 @@ func (t trust) config(serverName string) *tls.Config {
 		cfg.RootCAs.AddCert(t.ca)
 		return cfg
 	}
-	// The standard verification needs roots before the handshake and is replaced,
-	// not skipped.
+	// The standard verification needs roots before the handshake. It is replaced by VerifyConnection, not skipped.
 	cfg.InsecureSkipVerify = true
 	cfg.VerifyConnection = func(cs tls.ConnectionState) error {
 		ca, err := t.authority(&cs)
@@ -75,8 +73,7 @@ func (t trust) config(serverName string) *tls.Config {
 	return cfg
 }
 
-// authority returns the authority of a connection: the known one, or the one
-// among the presented certificates that the pin names.
+// authority returns the authority of a connection: the known one, or the presented certificate that matches the pin.
 func (t trust) authority(cs *tls.ConnectionState) (*x509.Certificate, error) {
 	if t.ca != nil {
 		return t.ca, nil
@@ -96,7 +93,7 @@ func (t trust) authority(cs *tls.ConnectionState) (*x509.Certificate, error) {
 	return nil, fmt.Errorf("server presents authority %s; this node trusts %s", PinOf(cs.PeerCertificates[len(cs.PeerCertificates)-1]), t.pin)
 }
 
-// newRequest makes a request that proves possession of key.
+// newRequest returns a request that proves possession of key.
 func newRequest(id identity.Identity, key crypto.Signer) (request, error) {
 	if err := errors.Join(id.Validate(), checkPublicKey(key.Public())); err != nil {
 		return request{}, err
@@ -109,29 +106,28 @@ func newRequest(id identity.Identity, key crypto.Signer) (request, error) {
 	return request{APIVersion: APIVersion, CSR: string(csr)}, nil
 }
 
-// attempt asks one server once, within its deadline. A refusal is a *fault.
-func (c *Client) attempt(ctx context.Context, server string, a ask) (*Issued, error) {
+// attempt sends the request to one server once, within ClientConfig.PerServer. A refusal is a *fault.
+func (c *Client) attempt(ctx context.Context, server string, cr certRequest) (*Issued, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, c.cfg.PerServer, fmt.Errorf("no answer within %s", c.cfg.PerServer))
 	defer cancel()
-	body, err := json.Marshal(a.request)
+	body, err := json.Marshal(cr.request)
 	if err != nil {
 		return nil, err
 	}
-	target := url.URL{Scheme: "https", Host: c.cfg.ServerName, Path: a.path}
+	target := url.URL{Scheme: "https", Host: c.cfg.ServerName, Path: cr.path}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target.String(), bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
 	req.Header.Set("Content-Type", "application/json")
-	// No proxy from the environment, no redirect, no connection kept: the token
-	// goes to the server that was asked and nowhere else.
+	// No proxy from the environment, no redirects, no keep-alive: the token must reach this server and no other.
 	transport := &http.Transport{
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
 			return c.cfg.Dial(ctx, network, server)
 		},
-		TLSClientConfig:        a.tls,
+		TLSClientConfig:        cr.tls,
 		DisableKeepAlives:      true,
-		MaxResponseHeaderBytes: maxAnswer,
+		MaxResponseHeaderBytes: maxResponse,
 	}
 	defer transport.CloseIdleConnections()
 	client := &http.Client{
@@ -140,28 +136,27 @@ func (c *Client) attempt(ctx context.Context, server string, a ask) (*Issued, er
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return nil, plainError(ctx, err)
+		return nil, unwrapError(ctx, err)
 	}
 	defer resp.Body.Close()
-	data, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	data, err := io.ReadAll(io.LimitReader(resp.Body, maxResponse))
 	if err != nil {
-		return nil, plainError(ctx, err)
+		return nil, unwrapError(ctx, err)
 	}
 	if resp.StatusCode != http.StatusOK {
 		return nil, readFault(resp.StatusCode, data)
 	}
-	ca := a.ca
+	ca := cr.ca
 	if ca == nil {
 		if ca, err = c.trust.authority(resp.TLS); err != nil {
 			return nil, err
 		}
 	}
-	return a.accept(server, ca, data)
+	return cr.accept(server, ca, data)
 }
 
-// plainError strips what net/http wraps around an error, and names the deadline
-// that ended an attempt.
-func plainError(ctx context.Context, err error) error {
+// unwrapError removes the *url.Error around err, or returns the cause if ctx has ended.
+func unwrapError(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -171,8 +166,8 @@ func plainError(ctx context.Context, err error) error {
 	return err
 }
 
-// readFault reads an answer that is no success. What is not of this API's form
-// is no refusal either: something else may be listening there for the moment.
+// readFault decodes an error response. One that is not of this API is no refusal: some other program may be listening
+// there for now.
 func readFault(status int, data []byte) error {
 	var body errorBody
 	if err := json.Unmarshal(data, &body); err != nil || body.Error.Kind == "" {
@@ -185,28 +180,28 @@ func readFault(status int, data []byte) error {
 	return f
 }
 
-// accept checks an issued certificate as if the server were not trusted: it
-// costs nothing, and a node must not store what it cannot use.
-func (a ask) accept(server string, ca *x509.Certificate, data []byte) (*Issued, error) {
-	var ans answer
-	if err := json.Unmarshal(data, &ans); err != nil {
+// accept checks an issued certificate as if the server were not trusted: the check is cheap, and a node must not
+// store a certificate that it cannot use.
+func (cr certRequest) accept(server string, ca *x509.Certificate, data []byte) (*Issued, error) {
+	var issued response
+	if err := json.Unmarshal(data, &issued); err != nil {
 		return nil, errors.New("answer is not a JSON object of this API")
 	}
-	if ans.APIVersion != APIVersion {
-		return nil, fmt.Errorf("answer has apiVersion %.40q; this program speaks %q", ans.APIVersion, APIVersion)
+	if issued.APIVersion != APIVersion {
+		return nil, fmt.Errorf("answer has apiVersion %.40q; this program speaks %q", issued.APIVersion, APIVersion)
 	}
-	cert, err := parseCertificate([]byte(ans.Certificate))
+	cert, err := parseCertificate([]byte(issued.Certificate))
 	if err != nil {
 		return nil, fmt.Errorf("issued certificate: %w", err)
 	}
-	if !samePublicKey(cert.PublicKey, a.key) {
+	if !samePublicKey(cert.PublicKey, cr.key) {
 		return nil, errors.New("issued certificate is for another key")
 	}
-	got, err := verifierOf(ca, a.id.Cluster).Verify(cert, time.Now())
+	got, err := verifierOf(ca, cr.id.Cluster).Verify(cert, time.Now())
 	if err != nil {
 		return nil, fmt.Errorf("issued certificate: %w", err)
 	}
-	if got != a.id {
+	if got != cr.id {
 		return nil, fmt.Errorf("issued certificate is for %s", got)
 	}
 	return &Issued{Certificate: cert, CA: ca, Server: server}, nil

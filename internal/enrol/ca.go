@@ -15,17 +15,15 @@ import (
 	"github.com/muster-dev/muster/internal/identity"
 )
 
-// backdate is how long before its making a certificate becomes valid, so that a
-// node whose clock is a little slow can use it at once.
+// backdate is how far NotBefore lies in the past, so that a node whose clock is a little slow can use the certificate
+// at once.
 const backdate = 5 * time.Minute
 
-// DefaultCALifetime is for how long an authority is good unless the operator
-// says otherwise.
+// DefaultCALifetime is how long a new authority is valid by default: ten years.
 const DefaultCALifetime = 10 * 365 * 24 * time.Hour
 
-// ServerName is the name that the worker-facing API of a cluster's control-plane
-// nodes proves by certificate, whatever address it was reached at. It resolves
-// nowhere.
+// ServerName is the name in the server certificates of a cluster's worker-facing API, whatever address it is reached
+// at. It is not in DNS.
 func ServerName(cluster string) string { return "muster.internal." + cluster }
 
 // subjectOf is the common name of a cluster's authority. It guards against
@@ -42,8 +40,8 @@ type CA struct {
 	key     crypto.Signer
 }
 
-// NewCA makes an authority for a cluster with a fresh ECDSA P-256 key. A
-// lifetime of zero means [DefaultCALifetime]. Nothing is written; see [CA.Save].
+// NewCA creates an authority for a cluster with a new ECDSA P-256 key. A lifetime of zero means [DefaultCALifetime].
+// Nothing is written; see [CA.Save].
 func NewCA(cluster string, now time.Time, lifetime time.Duration) (*CA, error) {
 	if lifetime == 0 {
 		lifetime = DefaultCALifetime
@@ -51,7 +49,7 @@ func NewCA(cluster string, now time.Time, lifetime time.Duration) (*CA, error) {
 	if lifetime < 0 {
 		return nil, fmt.Errorf("authority for cluster %q: lifetime %s is negative", cluster, lifetime)
 	}
-	// Stricter than identities are: servers must be able to prove the name.
+	// Stricter than an identity's check: the name goes into server certificates.
 	if !dnsSafe(ServerName(cluster)) {
 		return nil, fmt.Errorf("authority for cluster %q: not a DNS name in lower case of at most %d characters", cluster, 253-len(ServerName("")))
 	}
@@ -64,7 +62,7 @@ func NewCA(cluster string, now time.Time, lifetime time.Duration) (*CA, error) {
 		return nil, err
 	}
 	template := &x509.Certificate{
-		// Every node certificate repeats it, so it is short; see Issue.
+		// Short, because every node certificate repeats it; see Issue.
 		SubjectKeyId:          hash[:8],
 		Subject:               pkix.Name{CommonName: subjectOf(cluster)},
 		NotBefore:             now.Add(-backdate),
@@ -109,9 +107,8 @@ func LoadCA(certFile, keyFile, cluster string) (*CA, error) {
 	return &CA{Certificate: cert, cluster: cluster, key: key}, nil
 }
 
-// checkCA reports why cert cannot be an authority. The signature must be its
-// own: a pin covers only the key, and this is what ties everything else in the
-// certificate to it.
+// checkCA returns an error unless cert is a self-signed authority. The signature matters: a pin covers only the key,
+// and the signature ties the rest of the certificate to it.
 func checkCA(cert *x509.Certificate) error {
 	if !cert.BasicConstraintsValid || !cert.IsCA {
 		return errors.New("not a certificate authority")
@@ -125,8 +122,8 @@ func checkCA(cert *x509.Certificate) error {
 	return nil
 }
 
-// Save writes the authority's certificate (mode 0644) and key (mode 0600). It
-// refuses to replace either file: a cluster cannot get a lost authority back.
+// Save writes the authority's certificate (mode 0644) and key (mode 0600). It refuses to replace either file, because
+// a lost authority cannot be restored.
 func (ca *CA) Save(certFile, keyFile string) error {
 	if err := refuseExisting(certFile, keyFile); err != nil {
 		return fmt.Errorf("save authority: %w", err)
@@ -148,8 +145,7 @@ func (ca *CA) Save(certFile, keyFile string) error {
 // PEM returns the authority's certificate, never its key.
 func (ca *CA) PEM() []byte { return encodeCertificate(ca.Certificate.Raw) }
 
-// Verifier returns what decides whether a certificate is of this authority and
-// cluster.
+// Verifier returns a verifier of this authority's certificates for this cluster.
 func (ca *CA) Verifier() identity.Verifier { return verifierOf(ca.Certificate, ca.cluster) }
 
 func verifierOf(ca *x509.Certificate, cluster string) identity.Verifier {

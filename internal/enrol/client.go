@@ -18,38 +18,33 @@ import (
 	"github.com/muster-dev/muster/internal/identity"
 )
 
-// ErrRefused says that the servers answered and said no, so that asking again
-// with the same token or certificate is pointless.
+// ErrRefused says that the servers refused, so that retrying with the same token or certificate is pointless.
 var ErrRefused = errors.New("refused")
 
 // DefaultPerServer is how long one attempt at one server may take.
 const DefaultPerServer = 5 * time.Second
 
-// Between two rounds over all servers a client waits, with jitter, from
-// firstPause up to maxPause. The cap is low because a whole cluster may be
-// waiting for its control plane to come back: kOps's uncapped doubling had
-// workers asleep for a quarter of an hour after it had.
+// Between two rounds over all servers a client waits, with jitter, from minBackoff up to maxBackoff. The cap is low
+// because a whole cluster may be waiting for its control plane to return: with kOps's uncapped doubling, workers
+// slept for a quarter of an hour after it had.
 const (
-	firstPause = 500 * time.Millisecond
-	maxPause   = 5 * time.Second
+	minBackoff = 500 * time.Millisecond
+	maxBackoff = 5 * time.Second
 )
 
-// ClientConfig says whom a [Client] asks and whom it believes.
+// ClientConfig says which servers a [Client] asks and which authority it trusts.
 type ClientConfig struct {
-	// Servers are the control plane's addresses as HOST:PORT, a load balancer's
-	// included. All are tried in turn, for ever. Required unless Discovered is
-	// set.
+	// Servers are the control plane's addresses as HOST:PORT, a load balancer's included. All are tried in turn,
+	// until the context ends. Required unless Discovered is set.
 	Servers []string
-	// Discovered, if set, returns further servers known by now; it is asked
-	// before each round and its answers are tried first. Without it, a node
-	// whose boot configuration has grown older than its control plane cannot
-	// renew. It must not block.
+	// Discovered, if set, returns further servers, as HOST:PORT. It is called before each round, and its servers are
+	// tried first. Without it, a node whose boot configuration is older than its control plane cannot renew. It must
+	// not block.
 	Discovered func() []string
-	// ServerName is what servers prove by certificate, whatever their address;
-	// see ServerName. Required.
+	// ServerName is the name that server certificates must have, whatever their address; see [ServerName]. Required.
 	ServerName string
-	// Pin names the cluster's authority, whose certificate then comes from the
-	// server. Required unless CAFile is set; with both, they must agree.
+	// Pin identifies the cluster's authority; its certificate then comes from the server. Required unless CAFile is
+	// set; if both are, they must agree.
 	Pin Pin
 	// CAFile holds the authority's certificate in PEM.
 	CAFile string
@@ -57,7 +52,7 @@ type ClientConfig struct {
 	PerServer time.Duration
 	// Dial opens connections. Default a net.Dialer.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
-	// Log gets a line when what stands in the way changes. Default none.
+	// Log gets a line whenever the reason for having no certificate changes. Default none.
 	Log *slog.Logger
 }
 
@@ -114,8 +109,7 @@ type Client struct {
 	trust trust
 }
 
-// NewClient returns a client, or every fault of the configuration. It connects
-// to nobody yet.
+// NewClient returns a client, or all faults of the configuration joined. It opens no connection.
 func NewClient(cfg ClientConfig) (*Client, error) {
 	cfg = cfg.withDefaults()
 	if err := cfg.validate(); err != nil {
@@ -128,45 +122,41 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 	return &Client{cfg: cfg, trust: t}, nil
 }
 
-// Issued is a certificate that a server has issued and the client has checked:
-// the right identity, the right key, the right authority.
+// Issued is a certificate from a server; the client has checked its identity, key and authority.
 type Issued struct {
 	Certificate *x509.Certificate
 	CA          *x509.Certificate
 	Server      string // who issued it, HOST:PORT
 }
 
-// Enrol asks for a worker's first certificate. It tries every server in turn,
-// each within its own deadline, round after round with pauses of at most five
-// seconds, until one issues, ctx ends, or the refusal is definitive.
+// Enrol requests a worker's first certificate. It tries the servers in turn, each with its own timeout, round after
+// round with pauses of at most five seconds, until one issues, ctx ends, or the refusal is definitive.
 //
-// One server's refusal is not: a token may be known to a single control-plane
-// node. A round is definitive in which every server refused, or in which the
-// server that knows the token did (used, expired, for another node). The error
-// then wraps ErrRefused and the ErrToken sentinels that apply. A load balancer's
-// address counts as one server: where it spreads over nodes that do not share
-// their tokens, the caller asks again after ErrTokenUnknown.
+// The refusal of one server is not, because a token may be known to a single control-plane node. A round is
+// definitive if every server refused, or if the server that knows the token did (used, expired, for another node).
+// The error then wraps ErrRefused and the ErrToken sentinels that apply. A load balancer's address counts as one
+// server: where the nodes behind it do not share their tokens, the caller retries after ErrTokenUnknown.
 func (c *Client) Enrol(ctx context.Context, token Token, id identity.Identity, key crypto.Signer) (*Issued, error) {
 	req, err := newRequest(id, key)
 	if err != nil {
 		return nil, fmt.Errorf("enrol %s: %w", id, err)
 	}
 	req.Token = token.Text()
-	issued, err := c.askAll(ctx, ask{path: EnrolPath, request: req, id: id, key: key.Public(), tls: c.trust.config(c.cfg.ServerName)})
+	issued, err := c.requestAll(ctx, certRequest{path: EnrolPath, request: req, id: id, key: key.Public(), tls: c.trust.config(c.cfg.ServerName)})
 	if err != nil {
 		return nil, fmt.Errorf("enrol %s: %w", id, err)
 	}
 	return issued, nil
 }
 
-// Renew asks for a certificate of the same identity for another key, in the way
-// of [Client.Enrol], authenticated by the current certificate.
+// Renew requests a certificate of the same identity for another key, authenticated by the current certificate. It
+// retries as [Client.Enrol] does.
 func (c *Client) Renew(ctx context.Context, creds *Credentials, key crypto.Signer) (*Issued, error) {
 	req, err := newRequest(creds.id, key)
 	if err != nil {
 		return nil, fmt.Errorf("renew %s: %w", creds.id, err)
 	}
-	issued, err := c.askAll(ctx, ask{
+	issued, err := c.requestAll(ctx, certRequest{
 		path: RenewPath, request: req, id: creds.id, key: key.Public(),
 		ca: creds.ca, tls: creds.TLSClientConfig(c.cfg.ServerName),
 	})
@@ -176,52 +166,51 @@ func (c *Client) Renew(ctx context.Context, creds *Credentials, key crypto.Signe
 	return issued, nil
 }
 
-// ask is one certificate wanted, from whichever server.
-type ask struct {
+// certRequest is a request for one certificate, whichever server answers it.
+type certRequest struct {
 	path    string
 	request request
 	id      identity.Identity
 	key     crypto.PublicKey
-	ca      *x509.Certificate // nil: as the client's trust has it
+	ca      *x509.Certificate // nil: the one that the client trusts
 	tls     *tls.Config
 }
 
-// askAll cycles over the servers.
-func (c *Client) askAll(ctx context.Context, a ask) (*Issued, error) {
-	said := ""
-	for pause := firstPause; ; pause = min(2*pause, maxPause) {
-		issued, round := c.round(ctx, a)
+// requestAll tries the servers in rounds until one issues, all refuse, or ctx ends.
+func (c *Client) requestAll(ctx context.Context, cr certRequest) (*Issued, error) {
+	lastLogged := ""
+	for backoff := minBackoff; ; backoff = min(2*backoff, maxBackoff) {
+		issued, round := c.round(ctx, cr)
 		if issued != nil {
 			return issued, nil
 		}
-		if ctx.Err() != nil { // first, because the round may not have been a whole one
+		if ctx.Err() != nil { // checked first: the round may be incomplete
 			return nil, fmt.Errorf("gave up: %w; last answers: %v", context.Cause(ctx), round)
 		}
 		if round.definitive() {
 			return nil, fmt.Errorf("%w: %w", ErrRefused, round)
 		}
-		if text := round.Error(); text != said {
-			said = text
-			c.cfg.Log.Warn("no certificate yet", "identity", a.id, "answers", text)
+		if text := round.Error(); text != lastLogged {
+			lastLogged = text
+			c.cfg.Log.Warn("no certificate yet", "identity", cr.id, "answers", text)
 		}
 		select {
 		case <-ctx.Done():
 			return nil, fmt.Errorf("gave up: %w; last answers: %v", context.Cause(ctx), round)
-		case <-time.After(pause/2 + rand.N(pause/2)):
+		case <-time.After(backoff/2 + rand.N(backoff/2)):
 		}
 	}
 }
 
-// round asks each server once, from a random one on so that a cluster that
-// starts as a whole does not start at one server.
-func (c *Client) round(ctx context.Context, a ask) (*Issued, roundError) {
+// round tries each server once.
+func (c *Client) round(ctx context.Context, cr certRequest) (*Issued, roundError) {
 	servers := c.servers()
 	var failed roundError
 	if len(servers) == 0 {
 		return nil, roundError{{err: errors.New("no server known yet")}}
 	}
 	for _, server := range servers {
-		issued, err := c.attempt(ctx, server, a)
+		issued, err := c.attempt(ctx, server, cr)
 		if err == nil {
 			return issued, nil
 		}
@@ -233,7 +222,8 @@ func (c *Client) round(ctx context.Context, a ask) (*Issued, roundError) {
 	return nil, failed
 }
 
-// servers returns the servers of one round, each once: discovered ones first.
+// servers returns the servers of one round without duplicates: discovered ones first, and each list from a random
+// place on, so that a cluster that starts as a whole does not start at one server.
 func (c *Client) servers() []string {
 	var all []string
 	add := func(list []string) {
@@ -254,16 +244,16 @@ func (c *Client) servers() []string {
 	return all
 }
 
-// serverError is why one server gave no certificate.
+// serverError is why one server issued no certificate.
 type serverError struct {
 	server string
 	err    error
 }
 
-// roundError is why no server of a round did. It unwraps to all their reasons.
+// roundError is why no server of a round issued one. It unwraps to all their errors.
 type roundError []serverError
 
-// Error lists the servers in a fixed order, so that the same round reads the same.
+// Error lists the servers in sorted order, so that equal rounds give equal texts.
 func (r roundError) Error() string {
 	lines := make([]string, len(r))
 	for i, s := range r {
@@ -285,7 +275,7 @@ func (r roundError) Unwrap() []error {
 	return errs
 }
 
-// definitive reports whether another round would be no different.
+// definitive reports whether another round would end the same.
 func (r roundError) definitive() bool {
 	refused := 0
 	for _, s := range r {

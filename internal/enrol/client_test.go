@@ -125,7 +125,7 @@ func TestHostileServersGetNoToken(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			issued, failed := client.round(within(t, 10*time.Second), askFor(t, client, token))
+			issued, failed := client.round(within(t, 10*time.Second), requestFor(t, client, token))
 			if issued != nil || !strings.Contains(failed.Error(), tt.want) {
 				t.Errorf("got %v, %v; want an error with %q", issued, failed, tt.want)
 			}
@@ -139,8 +139,8 @@ func TestHostileServersGetNoToken(t *testing.T) {
 	}
 }
 
-// askFor is one enrolment of n1.
-func askFor(t testing.TB, c *Client, token Token) ask {
+// requestFor is one enrolment of n1.
+func requestFor(t testing.TB, c *Client, token Token) certRequest {
 	t.Helper()
 	key := mustKey(t)
 	req, err := newRequest(worker("n1"), key)
@@ -148,42 +148,44 @@ func askFor(t testing.TB, c *Client, token Token) ask {
 		t.Fatal(err)
 	}
 	req.Token = token.Text()
-	return ask{path: EnrolPath, request: req, id: worker("n1"), key: key.Public(), tls: c.trust.config(c.cfg.ServerName)}
+	return certRequest{path: EnrolPath, request: req, id: worker("n1"), key: key.Public(), tls: c.trust.config(c.cfg.ServerName)}
 }
 
 func TestAnswersThatAreNotBelieved(t *testing.T) {
 	ca, foreign := testCA(t, time.Now(), 0), testCA(t, time.Now(), 0)
 	server := certFor(t, ca, controlPlane("cp1"), IssueOptions{DNSNames: []string{ServerName(testCluster)}})
-	success := func(a answer) http.HandlerFunc {
+	success := func(a response) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, 200, a) }
 	}
 	refusal := func(status int, kind string) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) { writeFault(w, &fault{status, kind, "no"}) }
 	}
 	// Issues what was asked for, but not to whom.
-	issue := func(ca *CA, change func(*ask)) func(a ask) http.HandlerFunc {
-		return func(a ask) http.HandlerFunc {
+	issue := func(ca *CA, change func(*certRequest)) func(a certRequest) http.HandlerFunc {
+		return func(a certRequest) http.HandlerFunc {
 			change(&a)
 			der, err := ca.Issue(a.key, a.id, IssueOptions{})
 			if err != nil {
 				t.Fatal(err)
 			}
-			return success(answer{APIVersion: APIVersion, Certificate: string(encodeCertificate(der)), CA: string(ca.PEM())})
+			return success(response{APIVersion: APIVersion, Certificate: string(encodeCertificate(der)), CA: string(ca.PEM())})
 		}
 	}
-	always := func(h http.HandlerFunc) func(ask) http.HandlerFunc { return func(ask) http.HandlerFunc { return h } }
+	always := func(h http.HandlerFunc) func(certRequest) http.HandlerFunc {
+		return func(certRequest) http.HandlerFunc { return h }
+	}
 	otherKey := mustKey(t).Public()
 	tests := []struct {
 		name       string
-		handler    func(ask) http.HandlerFunc
+		handler    func(certRequest) http.HandlerFunc
 		want       string
 		definitive bool
 	}{
-		{"a certificate for another key", issue(ca, func(a *ask) { a.key = otherKey }), "another key", false},
-		{"a certificate for another node", issue(ca, func(a *ask) { a.id = worker("n2") }), "issued certificate is for", false},
-		{"a certificate of another authority", issue(foreign, func(*ask) {}), "unknown authority", false},
-		{"no certificate", always(success(answer{APIVersion: APIVersion})), "no PEM block", false},
-		{"another version", always(success(answer{APIVersion: "v9"})), "v9", false},
+		{"a certificate for another key", issue(ca, func(a *certRequest) { a.key = otherKey }), "another key", false},
+		{"a certificate for another node", issue(ca, func(a *certRequest) { a.id = worker("n2") }), "issued certificate is for", false},
+		{"a certificate of another authority", issue(foreign, func(*certRequest) {}), "unknown authority", false},
+		{"no certificate", always(success(response{APIVersion: APIVersion})), "no PEM block", false},
+		{"another version", always(success(response{APIVersion: "v9"})), "v9", false},
 		{"no JSON", always(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>") }), "not a JSON object", false},
 		{"an answer without end", always(func(w http.ResponseWriter, _ *http.Request) {
 			for range 1 << 10 {
@@ -209,7 +211,7 @@ func TestAnswersThatAreNotBelieved(t *testing.T) {
 			var h http.HandlerFunc
 			addr := serveChain(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { h(w, r) }), server, ca.Certificate)
 			client := newTestClient(t, ca, addr)
-			a := askFor(t, client, token)
+			a := requestFor(t, client, token)
 			h = tt.handler(a)
 			issued, failed := client.round(within(t, 10*time.Second), a)
 			if issued != nil || !strings.Contains(failed.Error(), tt.want) {
@@ -269,14 +271,14 @@ func FuzzAnswer(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	good, err := json.Marshal(answer{APIVersion: APIVersion, Certificate: string(encodeCertificate(der))})
+	good, err := json.Marshal(response{APIVersion: APIVersion, Certificate: string(encodeCertificate(der))})
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Add(200, good)
 	f.Add(401, []byte(`{"error":{"kind":"token-unknown","message":"x"}}`))
 	f.Add(500, []byte(`{}`))
-	a := ask{id: worker("n1"), key: key.Public()}
+	a := certRequest{id: worker("n1"), key: key.Public()}
 	f.Fuzz(func(t *testing.T, status int, data []byte) {
 		if issued, err := a.accept("s", ca.Certificate, data); err == nil && string(issued.Certificate.Raw) != string(der) {
 			t.Errorf("%q was taken for a certificate", data)

@@ -16,17 +16,16 @@ import (
 	"github.com/muster-dev/muster/internal/secretfile"
 )
 
-// ErrExpired says that the certificate on disk is past its time. The node can
-// then not renew it any more: renewal is asked for with the certificate itself.
+// ErrExpired says that the certificate on disk has expired. It cannot be renewed any more, because a renewal is
+// authenticated by the certificate itself.
 var ErrExpired = errors.New("certificate has expired")
 
-// recheck is how often, at most, the certificate's file is looked at for
-// a replacement made by somebody else.
-const recheck = 10 * time.Second
+// recheckInterval is the least time between two checks of whether another process has replaced the certificate's
+// file.
+const recheckInterval = 10 * time.Second
 
-// Credentials are a node's identity in use: its key, its certificate and the
-// cluster's authority, kept in step with the files of the state directory. Safe
-// for concurrent use.
+// Credentials are a node's key and certificate and the cluster's authority, kept in sync with the files of the state
+// directory. Safe for concurrent use.
 type Credentials struct {
 	state    stateDir
 	id       identity.Identity
@@ -34,24 +33,22 @@ type Credentials struct {
 	verifier identity.Verifier
 	log      *slog.Logger
 
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the fields below
 	current tls.Certificate
-	stamp   fs.FileInfo // of the certificate's file when it was read
+	stat    fs.FileInfo // of the certificate's file when it was read
 	checked time.Time
-	fault   string // the last fault of reloading, said once
+	fault   string // the last error of reloading, logged once
 }
 
-// LoadCredentials reads the state directory of the node id: node.key (which only
-// its owner may read), node.crt and ca.crt. If there is no certificate the error
-// is fs.ErrNotExist; if it is past its time, ErrExpired; a certificate of another
-// node, cluster or authority is refused with an error that says so. Log gets one
-// line whenever the certificate changes; nil means none.
+// LoadCredentials reads the state directory of the node id: node.key (which only its owner may read), node.crt and
+// ca.crt. If there is no certificate the error is fs.ErrNotExist; if it has expired, ErrExpired; a certificate of
+// another node, cluster or authority is refused. Log gets one line whenever the certificate changes; nil means none.
 func LoadCredentials(dir string, id identity.Identity, log *slog.Logger) (*Credentials, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
 	c := &Credentials{state: stateDir(dir), id: id, log: log}
-	stamp, err := os.Stat(c.state.cert())
+	stat, err := os.Stat(c.state.cert())
 	if err != nil {
 		return nil, fmt.Errorf("load identity: %w", err)
 	}
@@ -64,12 +61,12 @@ func LoadCredentials(dir string, id identity.Identity, log *slog.Logger) (*Crede
 	if err != nil {
 		return nil, fmt.Errorf("load identity: %w", err)
 	}
-	c.current, c.stamp, c.checked = *pair, stamp, now
+	c.current, c.stat, c.checked = *pair, stat, now
 	return c, nil
 }
 
-// readCA reads the authority. Its absence beside a certificate is a fault of its
-// own and not the state of a node that has yet to enrol.
+// readCA reads the authority. If it is missing, the error is not fs.ErrNotExist: that would mean a node that has yet
+// to enrol.
 func (d stateDir) readCA() (*x509.Certificate, error) {
 	ca, err := readCertificate(d.ca())
 	if errors.Is(err, fs.ErrNotExist) {
@@ -84,7 +81,7 @@ func (d stateDir) readCA() (*x509.Certificate, error) {
 	return ca, nil
 }
 
-// read returns the pair on disk if it is this node's and good at time now.
+// read returns the pair on disk if it is this node's and valid at time now.
 func (c *Credentials) read(now time.Time) (*tls.Certificate, error) {
 	pair, err := c.state.readPair()
 	if err != nil {
@@ -109,10 +106,9 @@ func (c *Credentials) read(now time.Time) (*tls.Certificate, error) {
 	return pair, nil
 }
 
-// LoadOrEnrol returns the node's credentials: those in dir, or, if there is no
-// certificate or it has expired, new ones got through the client with the token
-// in tokenFile. It returns when it has them, when they are refused for good, or
-// when ctx ends. The state directory is made if need be.
+// LoadOrEnrol returns the node's credentials: those in dir or, if there is no certificate or it has expired, new ones
+// from the client's servers, for the token in tokenFile. It returns when it has them, when they are definitively
+// refused, or when ctx ends. The state directory is created if needed.
 func LoadOrEnrol(ctx context.Context, dir string, client *Client, tokenFile string, id identity.Identity) (*Credentials, error) {
 	if err := id.Validate(); err != nil {
 		return nil, fmt.Errorf("enrol: %w", err)
@@ -120,7 +116,7 @@ func LoadOrEnrol(ctx context.Context, dir string, client *Client, tokenFile stri
 	creds, err := LoadCredentials(dir, id, client.cfg.Log)
 	switch {
 	case err == nil:
-		if err := client.trust.admits(creds.ca); err != nil {
+		if err := client.trust.checkPin(creds.ca); err != nil {
 			return nil, fmt.Errorf("load identity: %s: %w", creds.state.ca(), err)
 		}
 		return creds, nil
@@ -170,33 +166,32 @@ func readTokenFile(path string) (Token, error) {
 	return token, nil
 }
 
-// Identity returns whose credentials these are.
+// Identity returns the node's identity.
 func (c *Credentials) Identity() identity.Identity { return c.id }
 
 // CA returns the cluster's authority. Do not modify it.
 func (c *Credentials) CA() *x509.Certificate { return c.ca }
 
-// Verifier returns what decides whether a certificate is of this cluster.
+// Verifier returns a verifier of the cluster's certificates.
 func (c *Credentials) Verifier() identity.Verifier { return c.verifier }
 
-// Current returns the certificate as it is now, with its key and its parsed
-// Leaf. If the files were replaced, at most ten seconds ago is "now"; while they
-// cannot be read, the last good ones stay.
+// Current returns the current certificate with its key and parsed Leaf. Files replaced by another process are noticed
+// within ten seconds; while they cannot be read, the last good certificate stays.
 func (c *Credentials) Current() tls.Certificate {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := time.Now()
-	if now.Sub(c.checked) >= recheck || now.Before(c.checked) {
+	if now.Sub(c.checked) >= recheckInterval || now.Before(c.checked) {
 		c.reload(now)
 	}
 	return c.current
 }
 
-// reload takes over the files if they changed. The caller holds mu.
+// reload reads the files if they changed. The caller holds mu.
 func (c *Credentials) reload(now time.Time) {
 	c.checked = now
-	stamp, err := os.Stat(c.state.cert())
-	if err == nil && sameFile(stamp, c.stamp) {
+	stat, err := os.Stat(c.state.cert())
+	if err == nil && sameFile(stat, c.stat) {
 		return
 	}
 	var pair *tls.Certificate
@@ -211,19 +206,19 @@ func (c *Credentials) reload(now time.Time) {
 		return
 	}
 	c.log.Info("certificate changed", "from", c.current.Leaf.NotAfter, "to", pair.Leaf.NotAfter)
-	c.current, c.stamp, c.fault = *pair, stamp, ""
+	c.current, c.stat, c.fault = *pair, stat, ""
 }
 
-// reloadNow takes over files that this process has just written.
+// reloadNow reads files that this process has just written.
 func (c *Credentials) reloadNow() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.reload(time.Now())
 }
 
-// TLSClientConfig returns the client side of TLS towards a control-plane node
-// that proves serverName (see [ServerName]): the cluster's authority alone, and
-// the node's certificate as it is at each handshake.
+// TLSClientConfig returns the TLS configuration for connections to a control-plane node with serverName in its
+// certificate (see [ServerName]). It trusts the cluster's authority alone, and presents the node's certificate of the
+// time of the handshake.
 func (c *Credentials) TLSClientConfig(serverName string) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13,

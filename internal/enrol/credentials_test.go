@@ -332,7 +332,7 @@ func TestReplacedFilesAreTakenOver(t *testing.T) {
 			replace()
 			before := strings.Count(logs.String(), "unusable")
 			for range 5 {
-				time.Sleep(recheck)
+				time.Sleep(recheckInterval)
 				if !current().Leaf.Equal(first.Leaf) {
 					t.Errorf("%s: the certificate in use was given up", name)
 				}
@@ -341,12 +341,12 @@ func TestReplacedFilesAreTakenOver(t *testing.T) {
 				t.Errorf("%s: %d log lines, want 1", name, got)
 			}
 			writeState(t, dir, ca, first)
-			time.Sleep(recheck)
+			time.Sleep(recheckInterval)
 			current()
 		}
 
 		writeState(t, dir, ca, second)
-		time.Sleep(recheck)
+		time.Sleep(recheckInterval)
 		if !current().Leaf.Equal(second.Leaf) {
 			t.Error("the replacement was not taken over")
 		}

@@ -8,12 +8,12 @@ import (
 	"path/filepath"
 )
 
-// maxSecretFile bounds what is read as a secret, in bytes. Keys are a few
-// hundred; the largest such file is the token store.
+// maxSecretFile bounds the size in bytes of a secret file. Keys have a few hundred; the largest such file is the
+// token store.
 const maxSecretFile = 8 << 20
 
-// writeFile replaces path atomically and durably: when it returns, a crash
-// leaves the new contents, and before that the old ones.
+// writeFile replaces path atomically and durably: a crash leaves the old contents, or after it has returned the new
+// ones.
 func writeFile(path string, data []byte, perm fs.FileMode) error {
 	if err := replaceFile(path, data, perm); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)

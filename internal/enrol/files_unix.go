@@ -14,8 +14,8 @@ import (
 )
 
 func replaceFile(path string, data []byte, perm fs.FileMode) error {
-	// Left to itself renameio may stage the file in $TMPDIR, which is no place
-	// for a key, and keep the mode of the file it replaces, which may be wrong.
+	// By default renameio may stage the file in $TMPDIR, which is no place for a key, and keep the mode of the
+	// replaced file, which may be wrong.
 	f, err := renameio.NewPendingFile(path,
 		renameio.WithTempDir(filepath.Dir(path)), renameio.WithStaticPermissions(perm))
 	if err != nil {
@@ -38,14 +38,14 @@ func syncDir(dir string) error {
 		return err
 	}
 	defer d.Close()
-	if err := d.Sync(); err != nil && !errors.Is(err, unix.EINVAL) { // some file systems cannot
+	if err := d.Sync(); err != nil && !errors.Is(err, unix.EINVAL) { // some file systems do not support it
 		return fmt.Errorf("sync %s: %w", dir, err)
 	}
 	return nil
 }
 
-// tryLock takes an exclusive lock on f without waiting. The lock belongs to the
-// open file and goes with it, however the process ends.
+// tryLock takes an exclusive lock on f without waiting. The lock is released when f is closed, however the process
+// ends.
 func tryLock(f *os.File) (bool, error) {
 	for {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)

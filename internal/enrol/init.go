@@ -11,24 +11,22 @@ import (
 	"github.com/muster-dev/muster/internal/identity"
 )
 
-// ControlPlaneNode is a control-plane node that is to get an identity.
+// ControlPlaneNode is a control-plane node to be given an identity.
 type ControlPlaneNode struct {
 	// Name is the node's name in the cluster. Required.
 	Name string
-	// Addr is an address that its certificate proves besides the server name,
-	// for those who connect by address. The zero value means none.
+	// Addr is an address to have in its certificate besides the server name, for clients that verify addresses. The
+	// zero value means none.
 	Addr netip.Addr
 }
 
-// InitControlPlane makes a cluster's authority and the identities of its
-// control-plane nodes under dir:
+// InitControlPlane creates a cluster's authority and the identities of its control-plane nodes under dir:
 //
 //	ca.crt ca.key                        the authority
 //	nodes/NAME/{node.key,node.crt,ca.crt}   a node's state directory, to be copied to it
 //
-// It refuses to touch a directory that holds an authority or nodes already. The
-// authority's key is needed wherever nodes enrol; a copy of it is the power to
-// make any identity of the cluster.
+// It refuses a directory that holds an authority or nodes already. The authority's key is needed wherever nodes
+// enrol; whoever has it can create any identity of the cluster.
 func InitControlPlane(dir, cluster string, nodes []ControlPlaneNode, now time.Time) (*CA, error) {
 	ca, err := initControlPlane(dir, cluster, nodes, now)
 	if err != nil {
@@ -52,17 +50,16 @@ func initControlPlane(dir, cluster string, nodes []ControlPlaneNode, now time.Ti
 	if err := refuseExisting(certFile, keyFile); err != nil {
 		return nil, err
 	}
-	// Making the directory is also the lock: of two that start at once, one fails
-	// here.
-	under := filepath.Join(dir, "nodes")
-	if err := os.Mkdir(under, 0o700); err != nil {
+	// Creating the directory is also the lock: of two concurrent calls, one fails here.
+	nodesDir := filepath.Join(dir, "nodes")
+	if err := os.Mkdir(nodesDir, 0o700); err != nil {
 		return nil, fmt.Errorf("%w; if an earlier init was cut short, remove it", err)
 	}
 	if err := ca.Save(certFile, keyFile); err != nil {
 		return nil, err
 	}
 	for _, n := range nodes {
-		if err := ca.writeNode(filepath.Join(under, n.Name), n, now); err != nil {
+		if err := ca.writeNode(filepath.Join(nodesDir, n.Name), n, now); err != nil {
 			return nil, err
 		}
 	}
@@ -99,7 +96,7 @@ func (n ControlPlaneNode) options(cluster string, now time.Time) IssueOptions {
 	return o
 }
 
-// writeNode makes the state directory of one node.
+// writeNode creates the state directory of one node.
 func (ca *CA) writeNode(dir string, n ControlPlaneNode, now time.Time) error {
 	state := stateDir(dir)
 	key, err := state.ensureKey(state.key())

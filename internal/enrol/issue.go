@@ -15,22 +15,20 @@ import (
 	"github.com/muster-dev/muster/internal/identity"
 )
 
-// DefaultLifetime is for how long a node's certificate is good. Nodes renew at
-// two thirds of it, so a machine may be switched off for four months and come
-// back without a new token.
+// DefaultLifetime is how long a node's certificate is valid. Nodes renew at two thirds of it, so a machine may be off
+// for four months and return without a new token.
 const DefaultLifetime = 365 * 24 * time.Hour
 
 // IssueOptions says what a certificate holds besides identity and key. The zero
 // value is right for a worker.
 type IssueOptions struct {
-	// DNSNames are names the node's server proves; control-plane nodes only.
+	// DNSNames are DNS names of the node's server; control-plane nodes only.
 	DNSNames []string
-	// IPs are addresses the node's server proves; control-plane nodes only.
+	// IPs are addresses of the node's server; control-plane nodes only.
 	IPs []netip.Addr
-	// Lifetime is counted from Now. Zero means DefaultLifetime. A certificate
-	// never outlives its authority, whatever is asked.
+	// Lifetime counts from Now. Zero means DefaultLifetime. A certificate never outlives its authority.
 	Lifetime time.Duration
-	// Now is when the certificate is made. Zero means time.Now.
+	// Now is the time of issue. Zero means time.Now.
 	Now time.Time
 }
 
@@ -55,8 +53,8 @@ func (o IssueOptions) validate(id identity.Identity) error {
 	return errors.Join(errs...)
 }
 
-// Issue makes a certificate, in DER, for a node whose public key is pub. The
-// caller has made sure that the node holds the key and is who id says.
+// Issue returns a certificate, in DER, for a node with the public key pub. The caller has verified that the node
+// holds the key and is who id says.
 //
 // The identity is the certificate's one URI name; the subject is empty. Every
 // node may authenticate as a client, control-plane nodes as a server too.
@@ -84,7 +82,7 @@ func (ca *CA) Issue(pub crypto.PublicKey, id identity.Identity, o IssueOptions) 
 	if err != nil {
 		return nil, fmt.Errorf("issue certificate for %s: %w", id, err)
 	}
-	// What nobody could use is not handed out.
+	// Never return a certificate that would not verify.
 	cert, err := x509.ParseCertificate(der)
 	if err != nil {
 		return nil, fmt.Errorf("issue certificate for %s: %w", id, err)
@@ -108,15 +106,14 @@ func (ca *CA) template(id identity.Identity, o IssueOptions, now time.Time) (*x5
 	if notAfter.After(ca.Certificate.NotAfter) {
 		notAfter = ca.Certificate.NotAfter
 	}
-	// 8 bytes where crypto/x509 would draw 20: enough to tell a cluster's
-	// certificates apart, which is all that serials are for here.
+	// 8 bytes where crypto/x509 would use 20: enough to tell a cluster's certificates apart, which is all that
+	// serials are for here.
 	serial := make([]byte, 8)
 	if _, err := rand.Read(serial); err != nil {
 		return nil, err
 	}
 	serial[0] &= 0x7f
-	// Without basic constraints, which say that it is no authority: so does their
-	// absence, in 14 bytes less.
+	// No basic constraints: their absence also says that this is no authority, and saves 14 bytes.
 	t := &x509.Certificate{
 		SerialNumber: new(big.Int).SetBytes(serial),
 		NotBefore:    now.Add(-backdate),
@@ -135,8 +132,8 @@ func (ca *CA) template(id identity.Identity, o IssueOptions, now time.Time) (*x5
 	return t, nil
 }
 
-// CheckNodeName reports why a node cannot be enrolled under a name: Kubernetes
-// wants node names to be DNS names in lower case.
+// CheckNodeName returns an error unless a node can be enrolled under name. Kubernetes requires node names to be DNS
+// names in lower case.
 func CheckNodeName(name string) error {
 	if !dnsSafe(name) {
 		return fmt.Errorf("node %q is not a DNS name in lower case", name)

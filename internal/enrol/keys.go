@@ -22,17 +22,15 @@ const (
 	pemPrivateKey  = "PRIVATE KEY"
 )
 
-// newNodeKey makes a node's private key. Ed25519 because a certificate travels
-// inside a gossip packet with every record: key and signature together are some
-// 60 bytes smaller than P-256's.
+// newNodeKey returns a new private key of a node. Ed25519, because every record in a gossip packet carries a
+// certificate: key and signature together are some 60 bytes smaller than P-256's.
 func newNodeKey() (crypto.Signer, error) {
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	return key, err
 }
 
-// checkPublicKey admits the key types that a node may have. It comes before any
-// signature is checked: verifying with an RSA key of a stranger's choosing costs
-// as much as the stranger likes.
+// checkPublicKey accepts the key types that a node may have. Call it before verifying any signature: the cost of
+// verifying with a stranger's RSA key is the stranger's choice.
 func checkPublicKey(pub crypto.PublicKey) error {
 	switch k := pub.(type) {
 	case ed25519.PublicKey:
@@ -68,8 +66,7 @@ func encodeKey(key crypto.Signer) ([]byte, error) {
 	return pem.EncodeToMemory(&pem.Block{Type: pemPrivateKey, Bytes: der}), nil
 }
 
-// readKey reads a private key that nobody else may read. Its errors never quote
-// the file.
+// readKey reads a private key from a file that only its owner may read. Its errors never quote the file.
 func readKey(path string) (crypto.Signer, error) {
 	data, err := secretfile.Read(path, maxSecretFile)
 	if err != nil {

@@ -8,17 +8,16 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// maxSources bounds the memory that strangers can claim.
+// maxSources bounds the memory that strangers can make the limiter use.
 const maxSources = 4096
 
-// limiter holds each source to a rate. Sources beyond the bound share one
-// bucket, so a flood from many addresses slows down newcomers rather than
-// growing the map. Safe for concurrent use.
+// limiter limits the request rate of each source. Sources beyond maxSources share one bucket, so a flood from many
+// addresses slows down new sources rather than growing the map. Safe for concurrent use.
 type limiter struct {
 	perSecond rate.Limit
 	burst     int
 
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex // guards the fields below
 	sources  map[netip.Prefix]*rate.Limiter
 	overflow *rate.Limiter
 	swept    time.Time
@@ -33,7 +32,7 @@ func newLimiter(perSecond float64, burst int) *limiter {
 	}
 }
 
-// allow reports whether a request from addr may pass now.
+// allow reports whether a request from addr may proceed now.
 func (l *limiter) allow(addr netip.Addr, now time.Time) bool {
 	return l.bucket(sourceOf(addr), now).AllowN(now, 1)
 }
@@ -44,13 +43,12 @@ func (l *limiter) bucket(source netip.Prefix, now time.Time) *rate.Limiter {
 	if b, ok := l.sources[source]; ok {
 		return b
 	}
-	// At most one sweep a second: a flood must not make each request pay for
-	// a walk over the whole map.
+	// At most one sweep a second: in a flood, not every request may cost a walk over the whole map.
 	if len(l.sources) >= maxSources && now.Sub(l.swept) >= time.Second {
 		l.swept = now
 		for s, b := range l.sources {
 			if b.TokensAt(now) >= float64(l.burst) {
-				delete(l.sources, s) // full again: forgetting it changes nothing
+				delete(l.sources, s) // full again, as good as new
 			}
 		}
 	}
@@ -62,8 +60,7 @@ func (l *limiter) bucket(source netip.Prefix, now time.Time) *rate.Limiter {
 	return b
 }
 
-// sourceOf is what counts as one source: an IPv4 address, or the /64 that one
-// IPv6 host owns by itself.
+// sourceOf returns what counts as one source: an IPv4 address, or an IPv6 /64, all of which one host may own.
 func sourceOf(addr netip.Addr) netip.Prefix {
 	addr = addr.Unmap().WithZone("")
 	bits := addr.BitLen()
@@ -72,7 +69,7 @@ func sourceOf(addr netip.Addr) netip.Prefix {
 	}
 	p, err := addr.Prefix(bits)
 	if err != nil {
-		return netip.Prefix{} // no valid address: all such share a bucket
+		return netip.Prefix{} // invalid addresses share one bucket
 	}
 	return p
 }

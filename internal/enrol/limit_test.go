@@ -28,15 +28,15 @@ func TestABodyThatNeverArrivesIsGivenUp(t *testing.T) {
 		if _, err := io.WriteString(conn, "POST "+EnrolPath+" HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"); err != nil {
 			t.Fatal(err)
 		}
-		answer, err := io.ReadAll(conn)
+		response, err := io.ReadAll(conn)
 		if err != nil && !errors.Is(err, io.EOF) {
 			t.Fatal(err)
 		}
-		if !bytes.Contains(answer, []byte(" 408 ")) {
-			t.Errorf("got %q, want status 408", answer)
+		if !bytes.Contains(response, []byte(" 408 ")) {
+			t.Errorf("got %q, want status 408", response)
 		}
-		if got := time.Since(start); got < bodyPatience || got > 2*bodyPatience {
-			t.Errorf("gave up after %s, want about %s", got, bodyPatience)
+		if got := time.Since(start); got < bodyTimeout || got > 2*bodyTimeout {
+			t.Errorf("gave up after %s, want about %s", got, bodyTimeout)
 		}
 	})
 }
@@ -48,7 +48,7 @@ func TestOneSourceCannotStarveAnother(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ask := func(from string) int {
+		send := func(from string) int {
 			r := httptest.NewRequest("POST", EnrolPath, strings.NewReader("x"))
 			r.RemoteAddr = from
 			w := httptest.NewRecorder()
@@ -56,18 +56,18 @@ func TestOneSourceCannotStarveAnother(t *testing.T) {
 			return w.Code
 		}
 		for i := range 3 {
-			if got := ask("10.0.0.1:1"); got != 400 {
+			if got := send("10.0.0.1:1"); got != 400 {
 				t.Fatalf("request %d: got %d, want it heard", i+1, got)
 			}
 		}
-		if got := ask("10.0.0.1:2"); got != http.StatusTooManyRequests {
+		if got := send("10.0.0.1:2"); got != http.StatusTooManyRequests {
 			t.Errorf("beyond the burst: got %d, want 429", got)
 		}
-		if got := ask("10.0.0.2:1"); got != 400 {
+		if got := send("10.0.0.2:1"); got != 400 {
 			t.Errorf("another source: got %d, want it heard", got)
 		}
 		time.Sleep(time.Second)
-		if got := ask("10.0.0.1:3"); got != 400 {
+		if got := send("10.0.0.1:3"); got != 400 {
 			t.Errorf("a second later: got %d, want it heard", got)
 		}
 	})

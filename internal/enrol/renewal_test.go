@@ -140,7 +140,7 @@ func TestAnExpiredCertificateIsSaidOnceAndAReplacementTaken(t *testing.T) {
 		}
 		// Somebody enrols the node anew; the daemon goes on with that.
 		writeState(t, string(creds.state), n.ca, certFor(t, n.ca, worker("n1"), IssueOptions{}))
-		time.Sleep(2 * expiredLook)
+		time.Sleep(2 * expiredPoll)
 		if left := time.Until(creds.Current().Leaf.NotAfter); left < 0 {
 			t.Error("the replacement was not taken over")
 		}

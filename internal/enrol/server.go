@@ -15,11 +15,10 @@ import (
 	"github.com/muster-dev/muster/internal/identity"
 )
 
-// bodyPatience is how long a request's body may take to arrive, whatever the
-// listener's own deadlines are.
-const bodyPatience = 10 * time.Second
+// bodyTimeout is how long a request's body may take to arrive, whatever the deadlines of the listener.
+const bodyTimeout = 10 * time.Second
 
-// minLifetime leaves a node time to renew although certificates are back-dated.
+// minLifetime leaves a node time to renew, although certificates are backdated.
 const minLifetime = 2 * backdate
 
 // ServerConfig says how a [Server] admits nodes.
@@ -28,17 +27,15 @@ type ServerConfig struct {
 	CA *CA
 	// Tokens admits new workers. Required.
 	Tokens *TokenStore
-	// Lifetime is for how long issued certificates are good; at least ten
-	// minutes. Default DefaultLifetime. A node that stays off for more than a third of it needs
-	// a new token.
+	// Lifetime is how long issued certificates are valid, at least ten minutes. Default DefaultLifetime. A node that
+	// is off for more than a third of it needs a new token.
 	Lifetime time.Duration
-	// Rate is how many requests a second one source address may send for good.
-	// Default 20. Too low a rate slows down a scale-up whose nodes all come
-	// through one load balancer's address.
+	// Rate is the sustained number of requests a second from one source address. Default 20. Too low a rate slows
+	// down a scale-up whose nodes all come through one load balancer's address.
 	Rate float64
-	// Burst is how many requests one source may send at once. Default 200.
+	// Burst is how many requests one source address may send at once. Default 200.
 	Burst int
-	// Log gets one line a certificate and one a refusal. Default none.
+	// Log gets a line for each certificate and each refusal. Default none.
 	Log *slog.Logger
 }
 
@@ -75,16 +72,15 @@ func (c ServerConfig) validate() error {
 	return errors.Join(errs...)
 }
 
-// A Server answers enrolments and renewals on [EnrolPath] and [RenewPath]. It is
-// an http.Handler; the listener, with the TLS of [ServerTLS] and deadlines of
-// its own, is the caller's. Safe for concurrent use.
+// A Server is the http.Handler of enrolments and renewals, on [EnrolPath] and [RenewPath]. The caller owns the
+// listener, with the TLS of [ServerTLS] and deadlines of its own. Safe for concurrent use.
 type Server struct {
 	cfg     ServerConfig
 	limiter *limiter
 	mux     *http.ServeMux
 }
 
-// NewServer returns a server, or every fault of the configuration.
+// NewServer returns a server, or all faults of the configuration joined.
 func NewServer(cfg ServerConfig) (*Server, error) {
 	cfg = cfg.withDefaults()
 	if err := cfg.validate(); err != nil {
@@ -99,72 +95,71 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
 
-// grant is a certificate that may be issued.
-type grant struct {
+// decision is a certificate to issue.
+type decision struct {
 	key     crypto.PublicKey
 	id      identity.Identity
 	options IssueOptions
 	token   string // the token's ID, for the log
 }
 
-// handle wraps what both calls share: the limits before, the certificate and the
-// log line after. decide must not write.
-func (s *Server) handle(what string, decide func(*http.Request, request) (grant, *fault)) http.HandlerFunc {
+// handle is what both calls share: the limits before, the certificate and the log line after. decide must not write a
+// response.
+func (s *Server) handle(what string, decide func(*http.Request, request) (decision, *fault)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if !s.limiter.allow(remoteAddr(r), time.Now()) {
-			// Not logged: a flood must not fill the disk.
+			// Not logged, or a flood would fill the disk.
 			w.Header().Set("Retry-After", "1")
 			writeFault(w, &fault{http.StatusTooManyRequests, kindRateLimited, "too many requests from this address"})
 			return
 		}
 		log := s.cfg.Log.With("call", what, "source", r.RemoteAddr)
-		req, bad := readRequest(w, r)
-		var g grant
-		if bad == nil {
-			g, bad = decide(r, req)
+		req, refusal := readRequest(w, r)
+		var g decision
+		if refusal == nil {
+			g, refusal = decide(r, req)
 		}
-		var out answer
-		if bad == nil {
-			out, bad = s.issue(g)
+		var resp response
+		if refusal == nil {
+			resp, refusal = s.issue(g)
 		}
-		if bad != nil {
-			log.Warn("certificate refused", "kind", bad.kind, "reason", bad.message, "node", g.id.Node, "token", g.token)
-			writeFault(w, bad)
+		if refusal != nil {
+			log.Warn("certificate refused", "kind", refusal.kind, "reason", refusal.message, "node", g.id.Node, "token", g.token)
+			writeFault(w, refusal)
 			return
 		}
-		log.Info("certificate issued", "identity", g.id, "token", g.token, "notAfter", out.NotAfter)
-		writeJSON(w, http.StatusOK, out)
+		log.Info("certificate issued", "identity", g.id, "token", g.token, "notAfter", resp.NotAfter)
+		writeJSON(w, http.StatusOK, resp)
 	}
 }
 
-// enrol decides about a new worker. The token comes last, because redeeming it
-// uses it up.
-func (s *Server) enrol(_ *http.Request, req request) (grant, *fault) {
-	csr, id, bad := parseCSR(req.CSR)
-	if bad != nil {
-		return grant{}, bad
+// enrol decides about a new worker. The token is checked last, because redeeming it uses it up.
+func (s *Server) enrol(_ *http.Request, req request) (decision, *fault) {
+	csr, id, refusal := parseCSR(req.CSR)
+	if refusal != nil {
+		return decision{}, refusal
 	}
-	g := grant{key: csr.PublicKey, id: id}
+	g := decision{key: csr.PublicKey, id: id}
 	if token, err := ParseToken(req.Token); err == nil {
 		g.token = token.ID
 	}
-	if bad := s.mayEnrol(id); bad != nil {
-		return g, bad
+	if refusal := s.checkEnrolment(id); refusal != nil {
+		return g, refusal
 	}
 	hash, err := keyHash(csr.PublicKey)
 	if err != nil {
 		return g, s.internal(err)
 	}
 	if err := s.cfg.Tokens.Redeem(req.Token, id.Node, hash, time.Now()); err != nil {
-		if bad := tokenFault(err); bad != nil {
-			return g, bad
+		if refusal := tokenFault(err); refusal != nil {
+			return g, refusal
 		}
 		return g, s.internal(err)
 	}
 	return g, nil
 }
 
-func (s *Server) mayEnrol(id identity.Identity) *fault {
+func (s *Server) checkEnrolment(id identity.Identity) *fault {
 	refuse := func(format string, args ...any) *fault {
 		return &fault{http.StatusForbidden, kindIdentity, fmt.Sprintf(format, args...)}
 	}
@@ -179,20 +174,20 @@ func (s *Server) mayEnrol(id identity.Identity) *fault {
 	return nil
 }
 
-// renew decides about a node that still has a valid certificate. It gets the
-// same again for another key, and what its server may prove stays what it was.
-func (s *Server) renew(r *http.Request, req request) (grant, *fault) {
+// renew decides about a node that still has a valid certificate. It gets one with the same identity and server names
+// for another key.
+func (s *Server) renew(r *http.Request, req request) (decision, *fault) {
 	id, err := RequireIdentity(r, s.cfg.CA.Verifier())
 	if errors.Is(err, ErrUnauthenticated) {
-		return grant{}, &fault{http.StatusUnauthorized, kindNoCert, "renewal needs the node's current certificate"}
+		return decision{}, &fault{http.StatusUnauthorized, kindNoCert, "renewal needs the node's current certificate"}
 	}
 	if err != nil {
-		return grant{}, &fault{http.StatusForbidden, kindCertRefused, err.Error()}
+		return decision{}, &fault{http.StatusForbidden, kindCertRefused, err.Error()}
 	}
-	g := grant{id: id}
-	csr, asked, bad := parseCSR(req.CSR)
-	if bad != nil {
-		return g, bad
+	g := decision{id: id}
+	csr, asked, refusal := parseCSR(req.CSR)
+	if refusal != nil {
+		return g, refusal
 	}
 	if asked != id {
 		return g, &fault{http.StatusForbidden, kindIdentity, fmt.Sprintf("%s cannot become %s", id, asked)}
@@ -204,8 +199,7 @@ func (s *Server) renew(r *http.Request, req request) (grant, *fault) {
 	return g, nil
 }
 
-// serverNames returns the options that give a certificate the server names that
-// cert has.
+// serverNames returns options with the server names and addresses of cert.
 func serverNames(cert *x509.Certificate) IssueOptions {
 	o := IssueOptions{DNSNames: cert.DNSNames}
 	for _, ip := range cert.IPAddresses {
@@ -216,17 +210,17 @@ func serverNames(cert *x509.Certificate) IssueOptions {
 	return o
 }
 
-func (s *Server) issue(g grant) (answer, *fault) {
+func (s *Server) issue(g decision) (response, *fault) {
 	g.options.Lifetime = s.cfg.Lifetime
 	der, err := s.cfg.CA.Issue(g.key, g.id, g.options)
 	if err != nil {
-		return answer{}, s.internal(err)
+		return response{}, s.internal(err)
 	}
 	cert, err := x509.ParseCertificate(der)
 	if err != nil {
-		return answer{}, s.internal(err)
+		return response{}, s.internal(err)
 	}
-	return answer{
+	return response{
 		APIVersion:  APIVersion,
 		Certificate: string(encodeCertificate(der)),
 		CA:          string(s.cfg.CA.PEM()),
@@ -234,17 +228,17 @@ func (s *Server) issue(g grant) (answer, *fault) {
 	}, nil
 }
 
-// internal logs what went wrong here; the other side only learns that it did.
+// internal logs err; the client only learns that something went wrong here.
 func (s *Server) internal(err error) *fault {
 	s.cfg.Log.Error("enrolment server fault", "err", err)
 	return &fault{http.StatusInternalServerError, kindInternal, "fault of the server; its log says more"}
 }
 
-// readRequest reads the body within its bounds of size and time.
+// readRequest reads the body, limited in size and time.
 func readRequest(w http.ResponseWriter, r *http.Request) (request, *fault) {
 	control := http.NewResponseController(w)
-	// The error is that the writer has no deadlines, as in a test without network.
-	_ = control.SetReadDeadline(time.Now().Add(bodyPatience))
+	// It fails if the writer has no deadlines, as in a test without a network.
+	_ = control.SetReadDeadline(time.Now().Add(bodyTimeout))
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequest))
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return request{}, &fault{http.StatusRequestEntityTooLarge, kindTooLarge, fmt.Sprintf("body exceeds %d bytes", maxRequest)}
@@ -256,7 +250,7 @@ func readRequest(w http.ResponseWriter, r *http.Request) (request, *fault) {
 	return decodeRequest(body)
 }
 
-// remoteAddr is the peer of the connection. Forwarding headers are not believed.
+// remoteAddr is the peer of the connection. Forwarding headers are not trusted.
 func remoteAddr(r *http.Request) netip.Addr {
 	ap, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
@@ -280,6 +274,6 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
-	// A client that hung up is its own trouble; it asks again.
+	// A client that hung up retries.
 	_, _ = w.Write(append(data, '\n'))
 }

@@ -62,7 +62,7 @@ func body(t testing.TB, req request) string {
 
 // post sends a request over real TLS, with the given client certificate or none,
 // and returns the status and the kind of the refusal, if any.
-func post(t testing.TB, n *testNode, addr, path, payload string, cert *tls.Certificate) (int, errorBody, answer) {
+func post(t testing.TB, n *testNode, addr, path, payload string, cert *tls.Certificate) (int, errorBody, response) {
 	t.Helper()
 	cfg := &tls.Config{RootCAs: n.ca.Verifier().Roots, ServerName: ServerName(testCluster)}
 	if cert != nil {
@@ -79,7 +79,7 @@ func post(t testing.TB, n *testNode, addr, path, payload string, cert *tls.Certi
 		t.Fatal(err)
 	}
 	var bad errorBody
-	var good answer
+	var good response
 	if resp.StatusCode == http.StatusOK {
 		err = json.Unmarshal(data, &good)
 	} else if resp.Header.Get("Content-Type") == "application/json" {

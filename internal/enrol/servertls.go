@@ -12,17 +12,16 @@ import (
 	"github.com/muster-dev/muster/internal/identity"
 )
 
-// Reasons for not serving a request; they map to 401 and 403.
+// Reasons for refusing a request; they map to 401 and 403.
 var (
 	ErrUnauthenticated = errors.New("no client certificate")
 	ErrForbidden       = errors.New("client certificate does not permit this")
 )
 
-// ServerTLS returns the TLS side of the worker-facing API: TLS 1.3, the node's
-// own certificate as it is now (a renewed one is used from the next connection
-// on), and client certificates of the cluster's authority. Clients may come
-// without one, because a new worker has none: handlers that need one call
-// [RequireIdentity]. The credentials must be those of a control-plane node.
+// ServerTLS returns the TLS configuration of the worker-facing API: TLS 1.3, the node's current certificate (a
+// renewed one is used from the next connection on), and client certificates of the cluster's authority. A client
+// certificate is optional, because a new worker has none: handlers that need one call [RequireIdentity]. The
+// credentials must be those of a control-plane node.
 func ServerTLS(c *Credentials) (*tls.Config, error) {
 	if c.id.Role != identity.ControlPlane {
 		return nil, fmt.Errorf("%s may not serve: only control-plane certificates authenticate a server", c.id)
@@ -33,23 +32,20 @@ func ServerTLS(c *Credentials) (*tls.Config, error) {
 		ClientCAs:  c.verifier.Roots,
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 			cert := c.Current()
-			// A worker that knows only the authority's pin takes the authority
-			// from here.
+			// A worker that knows only the pin takes the authority from this chain.
 			cert.Certificate = [][]byte{cert.Leaf.Raw, c.ca.Raw}
 			return &cert, nil
 		},
-		// A resumed session would stand on a certificate seen long ago.
+		// A resumed session would rely on a certificate verified long ago.
 		SessionTicketsDisabled: true,
 	}, nil
 }
 
-// RequireIdentity returns who sent a request, if the connection proved it with
-// a certificate that v accepts now (a connection may outlive its certificate)
-// and that names one of the roles; with no roles, any. The error wraps
+// RequireIdentity returns the sender of a request, if the client certificate of the connection is one that v accepts
+// now (a connection may outlive its certificate) and has one of the roles; without roles, any. The error wraps
 // ErrUnauthenticated or ErrForbidden.
 func RequireIdentity(r *http.Request, v identity.Verifier, roles ...identity.Role) (identity.Identity, error) {
-	// Without a verified chain the handshake proved nothing, whatever certificates
-	// came along.
+	// Without a verified chain the certificates prove nothing.
 	if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 || len(r.TLS.PeerCertificates) == 0 {
 		return identity.Identity{}, ErrUnauthenticated
 	}

@@ -13,11 +13,9 @@ import (
 
 // stateDir is the directory that holds a node's key, certificate and authority.
 //
-// Key and certificate are two files that must change together, which no file
-// system does. So a renewal puts the new key beside the old one as node.key.next,
-// replaces the certificate, and only then moves the key into place; a reader
-// takes whichever key fits the certificate, and sees a whole pair at every moment
-// of that, as does whoever starts after a crash.
+// Key and certificate must change together, but no file system replaces two files at once. So a renewal writes the
+// new key as node.key.next, replaces the certificate, and only then renames the key. A reader takes the key that fits
+// the certificate, so it finds a matching pair at any time, also after a crash.
 type stateDir string
 
 func (d stateDir) key() string     { return filepath.Join(string(d), "node.key") }
@@ -25,8 +23,8 @@ func (d stateDir) nextKey() string { return filepath.Join(string(d), "node.key.n
 func (d stateDir) cert() string    { return filepath.Join(string(d), "node.crt") }
 func (d stateDir) ca() string      { return filepath.Join(string(d), "ca.crt") }
 
-// sameFile reports whether a file was neither replaced nor rewritten between two
-// looks at it.
+// sameFile reports whether two results of Stat show the same file with the same contents, as far as inode, time and
+// size tell.
 func sameFile(a, b fs.FileInfo) bool {
 	return os.SameFile(a, b) && a.ModTime().Equal(b.ModTime()) && a.Size() == b.Size()
 }
@@ -36,8 +34,7 @@ func sameFile(a, b fs.FileInfo) bool {
 func (d stateDir) readPair() (*tls.Certificate, error) {
 	pair, err := d.tryReadPair()
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		// Once more: a renewal in another process may have replaced one file
-		// between the reads.
+		// Retry: a renewal in another process may have replaced one file between the reads.
 		pair, err = d.tryReadPair()
 	}
 	return pair, err
@@ -64,8 +61,7 @@ func (d stateDir) tryReadPair() (*tls.Certificate, error) {
 	return nil, fmt.Errorf("%s: its key is not in %s; remove the certificate and enrol again", d.cert(), d.key())
 }
 
-// promote finishes a renewal that was cut short after the certificate was
-// replaced. It belongs to those who write.
+// promote completes a renewal that was interrupted after the certificate was replaced. Only writers may call it.
 func (d stateDir) promote() error {
 	next, err := readKey(d.nextKey())
 	if errors.Is(err, fs.ErrNotExist) {
@@ -79,14 +75,13 @@ func (d stateDir) promote() error {
 		return err
 	}
 	if !samePublicKey(next.Public(), leaf.PublicKey) {
-		return nil // cut short before that: the key is still to be certified
+		return nil // interrupted earlier: the key has no certificate yet
 	}
 	return renameFile(d.nextKey(), d.key())
 }
 
-// ensureKey returns the key at path, made and durably written if there is none.
-// A key that survived a crash is used again, so that a token bound to it stays
-// good.
+// ensureKey returns the key at path, creating it durably if there is none. A key that survived a crash is used again,
+// so that a token bound to it stays valid.
 func (d stateDir) ensureKey(path string) (crypto.Signer, error) {
 	key, err := readKey(path)
 	if !errors.Is(err, fs.ErrNotExist) {
@@ -109,9 +104,9 @@ func (d stateDir) ensureKey(path string) (crypto.Signer, error) {
 	return key, nil
 }
 
-// writeIssued stores what an enrolment brought. The certificate comes last: it
-// is what says that the node is enrolled. One that expired goes first, lest a cut
-// leave it beside another authority, which nobody but an operator could resolve.
+// writeIssued stores the result of an enrolment. The certificate comes last, because it marks the node as enrolled.
+// An expired one is removed first: a crash must not leave it beside another authority, which only an operator could
+// resolve.
 func (d stateDir) writeIssued(cert, ca *x509.Certificate) error {
 	if err := os.Remove(d.cert()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -122,7 +117,7 @@ func (d stateDir) writeIssued(cert, ca *x509.Certificate) error {
 	return writeFile(d.cert(), encodeCertificate(cert.Raw), 0o644)
 }
 
-// writeRenewed replaces the certificate by one for the next key.
+// writeRenewed replaces the certificate by one for the next key, and promotes that.
 func (d stateDir) writeRenewed(cert *x509.Certificate) error {
 	if err := writeFile(d.cert(), encodeCertificate(cert.Raw), 0o644); err != nil {
 		return err

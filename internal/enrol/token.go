@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// Reasons for not admitting a token. ErrTokenUnknown stands for a wrong secret
-// too: whoever guesses learns nothing about which tokens exist.
+// Reasons for refusing a token. A wrong secret is ErrTokenUnknown too, so that guessing does not reveal which tokens
+// exist.
 var (
 	ErrTokenUnknown = errors.New("token is not known here")
 	ErrTokenExpired = errors.New("token has expired")
@@ -36,7 +36,7 @@ type Token struct {
 	secret [tokenSecretLen]byte
 }
 
-// newToken draws a token.
+// newToken returns a random token.
 func newToken() (Token, error) {
 	var id [4]byte // six characters of five bits need 30 of these 32
 	var t Token
@@ -50,8 +50,7 @@ func newToken() (Token, error) {
 	return t, nil
 }
 
-// ParseToken reads the text form, "ID.SECRET", ignoring space around it. The
-// error never quotes the text.
+// ParseToken reads the text form, "ID.SECRET", ignoring surrounding white space. The error never quotes the text.
 func ParseToken(text string) (Token, error) {
 	text = strings.TrimSpace(text)
 	if len(text) != tokenTextLen {
@@ -64,7 +63,7 @@ func ParseToken(text string) (Token, error) {
 	if strings.Trim(id, tokenAlphabet) != "" {
 		return Token{}, errors.New("token's ID holds a character that no token has")
 	}
-	// The decoder skips line ends, which would give one token two spellings.
+	// The decoder ignores line ends, which would allow several spellings of a token.
 	if strings.Trim(secret, tokenAlphabet) != "" {
 		return Token{}, errors.New("token's secret holds a character that no token has")
 	}
@@ -85,8 +84,7 @@ func (t Token) String() string { return t.ID + ".(secret)" }
 // GoString returns the token without its secret.
 func (t Token) GoString() string { return fmt.Sprintf("enrol.Token(%s)", t) }
 
-// hash is what is stored of the secret. A plain SHA-256 is right here and bcrypt
-// is not: a slow hash buys time against guessing passwords that people chose,
-// and 160 random bits cannot be guessed at any speed, while the slowness would be
-// paid for by the server whenever a stranger sends it anything.
+// hash is what is stored of the secret. Plain SHA-256 rather than bcrypt: a slow hash protects passwords that people
+// chose, but 160 random bits cannot be guessed at any speed, and the server would pay for the slowness whenever a
+// stranger sends it anything.
 func (t Token) hash() [sha256.Size]byte { return sha256.Sum256(t.secret[:]) }

@@ -16,20 +16,19 @@ import (
 )
 
 const (
-	// keepExpired is how long an expired token stays listed, so that an operator
-	// who looks in the morning sees what a node was refused for at night.
+	// keepExpired is how long an expired token stays listed, so that an operator can see in the morning why a node
+	// was refused at night.
 	keepExpired = 24 * time.Hour
 	// maxTokens bounds the store's file.
 	maxTokens = 10_000
-	// lockPatience is how long a change waits for other processes. A change takes
-	// milliseconds; a lock held for longer is a fault to report, not to sit out.
-	lockPatience = 5 * time.Second
+	// lockTimeout is how long a change waits for other processes. A change takes milliseconds; a lock held for longer
+	// is a fault to report.
+	lockTimeout = 5 * time.Second
 )
 
-// A TokenStore keeps one-time tokens in a JSON file of mode 0600, hashed. Several
-// processes of one machine may share the file: changes are serialised by a lock
-// on PATH.lock and replace the file atomically. Safe for concurrent use. Works
-// wherever there is flock, so not on Windows.
+// A TokenStore keeps one-time tokens, hashed, in a JSON file of mode 0600. Several processes of one machine may share
+// the file: changes are serialised by a lock on PATH.lock and replace the file atomically. Safe for concurrent use.
+// It needs flock, so changes fail on Windows.
 type TokenStore struct {
 	// Path is the file. It need not exist; its directory must. Required.
 	Path string
@@ -57,16 +56,14 @@ type storedToken struct {
 	SecretHash string `json:"secretHash"` // SHA-256, hexadecimal
 }
 
-// storeFile is the file's contents. Version rises when an older program could
-// not read the file any more.
+// storeFile is the file's contents. Version is raised when older programs can no longer read the file.
 type storeFile struct {
 	Version int           `json:"version"`
 	Tokens  []storedToken `json:"tokens"`
 }
 
-// Create makes a token that is good until now+ttl, for the named node or, if
-// node is empty, for any worker. The result is the only copy of the secret.
-// Tokens that expired more than a day ago are dropped on this occasion.
+// Create adds a token that is valid until now+ttl, for the named node or, if node is empty, for any worker. The
+// result is the only copy of the secret. Tokens that expired more than a day ago are dropped.
 func (s *TokenStore) Create(ttl time.Duration, node string, now time.Time) (Token, error) {
 	if ttl <= 0 {
 		return Token{}, fmt.Errorf("create token: it would expire at once (ttl %s)", ttl)
@@ -76,7 +73,7 @@ func (s *TokenStore) Create(ttl time.Duration, node string, now time.Time) (Toke
 			return Token{}, fmt.Errorf("create token: %w", err)
 		}
 	}
-	var made Token
+	var created Token
 	err := s.change(func(f *storeFile) error {
 		f.prune(now)
 		if len(f.Tokens) >= maxTokens {
@@ -90,12 +87,12 @@ func (s *TokenStore) Create(ttl time.Duration, node string, now time.Time) (Toke
 			if f.find(t.ID) != nil {
 				continue
 			}
-			made = t
+			created = t
 			break
 		}
-		hash := made.hash()
+		hash := created.hash()
 		f.Tokens = append(f.Tokens, storedToken{
-			TokenInfo:  TokenInfo{ID: made.ID, Node: node, Created: now.UTC(), Expires: now.Add(ttl).UTC()},
+			TokenInfo:  TokenInfo{ID: created.ID, Node: node, Created: now.UTC(), Expires: now.Add(ttl).UTC()},
 			SecretHash: hex.EncodeToString(hash[:]),
 		})
 		return nil
@@ -103,11 +100,10 @@ func (s *TokenStore) Create(ttl time.Duration, node string, now time.Time) (Toke
 	if err != nil {
 		return Token{}, fmt.Errorf("create token: %w", err)
 	}
-	return made, nil
+	return created, nil
 }
 
-// List returns every token that the store remembers, oldest first, expired and
-// used ones included.
+// List returns all tokens in the store, oldest first, including expired and used ones.
 func (s *TokenStore) List() ([]TokenInfo, error) {
 	f, err := s.read()
 	if err != nil {
@@ -121,8 +117,8 @@ func (s *TokenStore) List() ([]TokenInfo, error) {
 	return infos, nil
 }
 
-// Revoke forgets a token. A node that it has admitted stays admitted. An ID that
-// is not there gives ErrTokenUnknown.
+// Revoke deletes a token. A node that it has admitted stays admitted. The error for an unknown ID wraps
+// ErrTokenUnknown.
 func (s *TokenStore) Revoke(id string) error {
 	err := s.change(func(f *storeFile) error {
 		before := len(f.Tokens)
@@ -138,20 +134,17 @@ func (s *TokenStore) Revoke(id string) error {
 	return nil
 }
 
-// Redeem uses a token up for a node and its public key (SHA-256 of the
-// SubjectPublicKeyInfo). However many redeem at once, one key wins; for the same
-// node and key the answer stays yes until the token expires, so that a node
-// whose answer was lost can ask again. The error wraps one of the ErrToken
-// sentinels, or tells of a fault of the store.
+// Redeem uses up a token for a node and its public key (SHA-256 of the SubjectPublicKeyInfo). Of concurrent calls,
+// one key wins. For the same node and key it succeeds again until the token expires, so that a node whose response
+// was lost can retry. The error wraps one of the ErrToken sentinels, or is a fault of the store.
 func (s *TokenStore) Redeem(text, node string, publicKeyHash [sha256.Size]byte, now time.Time) error {
 	token, err := ParseToken(text)
 	if err != nil {
 		return fmt.Errorf("redeem token: %w", ErrTokenUnknown)
 	}
 	key := hex.EncodeToString(publicKeyHash[:])
-	// Without the lock first: a stranger's guesses must not queue up before the
-	// changes of those who have a token. Replacement is atomic, so this reads
-	// a whole file.
+	// First without the lock: a stranger's guesses must not hold up the nodes that have a token. The file is replaced
+	// atomically, so it is read whole.
 	f, err := s.read()
 	if err != nil {
 		return fmt.Errorf("redeem token %s: %w", token.ID, err)
@@ -229,11 +222,10 @@ func (s *TokenStore) read() (*storeFile, error) {
 	return &f, nil
 }
 
-// errNoChange ends a change that turned out to be none.
+// errNoChange says that there is nothing to write.
 var errNoChange = errors.New("no change")
 
-// change applies fn to the store's contents under the lock and writes them back
-// unless it fails.
+// change applies fn to the store's contents under the lock and writes them back unless fn fails.
 func (s *TokenStore) change(fn func(*storeFile) error) error {
 	unlock, err := s.lock()
 	if err != nil {
@@ -256,22 +248,21 @@ func (s *TokenStore) change(fn func(*storeFile) error) error {
 	return writeFile(s.Path, append(data, '\n'), 0o600)
 }
 
-// lock waits for the store's lock. The lock is on a file of its own, because
-// the store's file is replaced: two processes could each hold a lock on
-// a different file of that name.
+// lock waits up to lockTimeout for the store's lock. It is a separate file, because the store's file is replaced: two
+// processes could each hold a lock on a different file of that name.
 func (s *TokenStore) lock() (unlock func(), err error) {
 	f, err := os.OpenFile(s.Path+".lock", os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	deadline := time.Now().Add(lockPatience)
+	deadline := time.Now().Add(lockTimeout)
 	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
 		ok, err := tryLock(f)
 		if ok {
 			return func() { f.Close() }, nil
 		}
 		if err == nil && time.Now().After(deadline) {
-			err = fmt.Errorf("%s: held by another process for %s", f.Name(), lockPatience)
+			err = fmt.Errorf("%s: held by another process for %s", f.Name(), lockTimeout)
 		}
 		if err != nil {
 			return nil, errors.Join(err, f.Close())

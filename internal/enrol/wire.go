@@ -17,20 +17,18 @@ import (
 )
 
 const (
-	// APIVersion is the version of the exchange, in every request and answer.
-	// Fields may be added within a version; a reader ignores those it does not
-	// know.
+	// APIVersion is in every request and response. Fields may be added within a version; readers ignore fields that
+	// they do not know.
 	APIVersion = "enrol.muster/v1"
 
-	// EnrolPath and RenewPath are where the exchange lives. Both take POST.
+	// EnrolPath and RenewPath are the URL paths of the two calls. Both take POST.
 	EnrolPath = "/v1/enrol"
 	RenewPath = "/v1/renew"
 
-	// maxRequest bounds a request before anything is parsed; a real one has less
-	// than 1 KiB.
+	// maxRequest bounds a request in bytes; a real one has less than 1 KiB.
 	maxRequest = 16 << 10
-	// maxAnswer bounds what a client reads of an answer.
-	maxAnswer = 64 << 10
+	// maxResponse bounds what a client reads of a response, in bytes.
+	maxResponse = 64 << 10
 )
 
 // request is the body of both calls.
@@ -38,20 +36,19 @@ type request struct {
 	APIVersion string `json:"apiVersion"`
 	// Token admits an enrolment. Renewals have none.
 	Token string `json:"token,omitempty"`
-	// CSR is a PKCS #10 request, in PEM or in base64 of DER. Its one URI name is
-	// the identity that is asked for.
+	// CSR is a PKCS #10 request, in PEM or in base64 of DER. Its only URI name is the requested identity.
 	CSR string `json:"csr"`
 }
 
-// answer is the body of a success.
-type answer struct {
+// response is the body of a successful call.
+type response struct {
 	APIVersion  string    `json:"apiVersion"`
 	Certificate string    `json:"certificate"` // PEM
 	CA          string    `json:"ca"`          // PEM
 	NotAfter    time.Time `json:"notAfter"`
 }
 
-// Kinds of refusal, as they stand on the wire. They are part of the API.
+// Kinds of refusal on the wire. They are part of the API.
 const (
 	kindBadRequest   = "bad-request"
 	kindTooLarge     = "too-large"
@@ -68,15 +65,14 @@ const (
 	kindInternal     = "internal"
 )
 
-// fault is why a request was not granted: what the server answers and what the
-// client makes of the answer.
+// fault is why a request was not granted, at the server and decoded by the client.
 type fault struct {
 	status  int
 	kind    string
 	message string
 }
 
-// errorBody is the body of a failure.
+// errorBody is the body of an error response.
 type errorBody struct {
 	Error struct {
 		Kind    string `json:"kind"`
@@ -84,11 +80,10 @@ type errorBody struct {
 	} `json:"error"`
 }
 
-// Error describes the fault. The message may come from the other side of the
-// network, so it is quoted and cut.
+// Error describes the fault. The message may come from the network, so it is quoted and truncated.
 func (f *fault) Error() string { return fmt.Sprintf("%.40s: %.200q", f.kind, f.message) }
 
-// Is ties the kinds on the wire to the sentinels that callers branch on.
+// Is maps kinds on the wire to the sentinels that callers branch on.
 func (f *fault) Is(target error) bool {
 	switch target {
 	case ErrTokenUnknown:
@@ -103,7 +98,7 @@ func (f *fault) Is(target error) bool {
 	return false
 }
 
-// definitive reports whether this server would say the same again.
+// definitive reports whether the same server would refuse again.
 func (f *fault) definitive() bool {
 	switch f.kind {
 	case kindBadRequest, kindTooLarge, kindBadCSR, kindIdentity, kindNoCert, kindCertRefused,
@@ -113,8 +108,7 @@ func (f *fault) definitive() bool {
 	return false
 }
 
-// knowsToken reports whether the refusal comes from the server that keeps the
-// token. No other server can be more favourable.
+// knowsToken reports whether the refusing server has the token in its store. Then no other server would accept it.
 func (f *fault) knowsToken() bool {
 	switch f.kind {
 	case kindTokenExpired, kindTokenUsed, kindTokenNode:
@@ -123,8 +117,7 @@ func (f *fault) knowsToken() bool {
 	return false
 }
 
-// tokenFault turns a refusal of the token store into a fault; nil means that err
-// is a fault of the store itself.
+// tokenFault maps an error of the token store to a fault; nil if err is not about the token.
 func tokenFault(err error) *fault {
 	switch {
 	case errors.Is(err, ErrTokenUnknown):
@@ -139,12 +132,11 @@ func tokenFault(err error) *fault {
 	return nil
 }
 
-// decodeRequest reads one request and nothing after it.
+// decodeRequest decodes exactly one request.
 func decodeRequest(body []byte) (request, *fault) {
 	dec := json.NewDecoder(bytes.NewReader(body))
 	var req request
-	// The decoder's own errors quote what they stumble over, which may be the
-	// token.
+	// The decoder's own errors may quote the token.
 	if err := dec.Decode(&req); err != nil {
 		return request{}, &fault{http.StatusBadRequest, kindBadRequest, "body is not a JSON object of this API"}
 	}
@@ -157,15 +149,14 @@ func decodeRequest(body []byte) (request, *fault) {
 	return req, nil
 }
 
-// parseCSR returns a signing request and the identity that it asks for, once its
-// sender has proven to hold the key.
+// parseCSR returns a signing request and the identity that it asks for, if it is signed by its own key.
 func parseCSR(text string) (*x509.CertificateRequest, identity.Identity, *fault) {
 	refuse := func(kind, format string, args ...any) (*x509.CertificateRequest, identity.Identity, *fault) {
 		status := http.StatusBadRequest
 		if kind == kindIdentity {
 			status = http.StatusForbidden
 		}
-		// Cut, because it may quote 16 KiB of a stranger's choosing into the log.
+		// Truncated: the text goes to the log and may quote 16 KiB of a stranger's choosing.
 		return nil, identity.Identity{}, &fault{status, kind, fmt.Sprintf("%.200s", fmt.Sprintf(format, args...))}
 	}
 	der, err := decodeCSR(text)

@@ -1,22 +1,19 @@
-// Package gossip looks into kOps's gossip overlays from outside, and changes
-// single records in them: what muster gossip does.
+// Package gossip reads kOps's gossip overlays from outside, and changes single records in them. It implements muster
+// gossip.
 //
-// A [View] is what one peer told in one visit; [Inspect] makes a [Report] of
-// any number of views, which says what may be believed and what is odd. A
-// [Leaf] is a connection that lasts: [Watch] tells what changes, [Write] puts
-// a [Publication] or withdraws a name and asks other peers whether it arrived,
-// [Hold] keeps a publication in place against other writers and says who they
-// are.
+// A [View] is the state of one peer, read in one visit; [Inspect] turns any number of views into a [Report], which
+// says which records are acceptable and what is wrong. A [Leaf] is a lasting connection: [Watch] reports changes,
+// [Write] writes a [Publication] or withdraws a name and checks that other peers have received it, [Hold] keeps a
+// publication in place against other writers and says who they are.
 //
-// The package speaks no protocol. Overlays stand behind [Reader] and [Leaf];
-// package weave and package kopsmemberlist are adapted here. Which addresses
-// are asked, what is printed and which exit code follows is for the caller.
+// The package speaks no protocol itself: packages weave and kopsmemberlist are adapted to [Reader] and [Leaf]. The
+// caller chooses the peers, prints the results and decides the exit code.
 //
 // Invariants:
 //
-//   - nothing here takes part in an overlay: no peer routes through us, none
-//     counts us as a member, and our coming and going changes nothing for them;
-//   - what would leave the nodes of a cluster without an address for one of its
-//     names is an [UnsafeError], never a write;
-//   - a secret appears in no report, event or error.
+//   - nothing here becomes a member of an overlay: no peer routes through us or counts us, and connecting or
+//     disconnecting changes nothing for them;
+//   - a change that would leave the nodes of a cluster without an address for one of its names is an [UnsafeError],
+//     never a write;
+//   - secrets appear in no report, event or error.
 package gossip

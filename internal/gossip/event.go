@@ -13,16 +13,16 @@ type EventKind string
 
 // The kinds of events.
 const (
-	RecordIs      EventKind = "is"       // as found at the start
+	RecordFound   EventKind = "is"       // as found at the start
 	RecordChanged EventKind = "changed"  // From -> To
-	PeerCame      EventKind = "joined"   // or came back
-	PeerWent      EventKind = "went"     // unreachable, dead or left
-	LinkLost      EventKind = "cut off"  // nobody tells us anything
+	PeerJoined    EventKind = "joined"   // or returned
+	PeerGone      EventKind = "went"     // unreachable, dead or left
+	LinkLost      EventKind = "cut off"  // no connection to any peer
 	LinkBack      EventKind = "back"     // connected again
-	Replaced      EventKind = "replaced" // what is held, by another writer
-	Reasserted    EventKind = "written"  // what is held, by us
-	Fight         EventKind = "fight"    // another writer keeps replacing what is held
-	HoldPaused    EventKind = "paused"   // what is held does not answer; others win
+	Replaced      EventKind = "replaced" // a held record, by another writer
+	Reasserted    EventKind = "written"  // a held record, by us
+	Fight         EventKind = "fight"    // another writer keeps replacing a held record
+	HoldPaused    EventKind = "paused"   // the held addresses do not answer; other writers win
 	HoldResumed   EventKind = "resumed"
 )
 
@@ -36,8 +36,8 @@ type Event struct {
 	From    string    `json:"from,omitempty"`
 	To      string    `json:"to,omitempty"`
 	Version uint64    `json:"version,omitempty"`
-	// Told is who wrote it or told us first, as far as the overlay shows. The
-	// overlays do not sign: whoever wrote may use any name.
+	// Told is who wrote it or sent it to us first, as far as the overlay shows. The overlays do not sign: writers may
+	// use any name.
 	Told string `json:"told,omitempty"`
 	Note string `json:"note,omitempty"`
 }
@@ -69,7 +69,7 @@ func (e Event) String() string {
 	return strings.Join(parts, "  ")
 }
 
-// about fills in what the record's key says.
+// about fills in Name and Type from the record's key.
 func (e Event) about(key string) Event {
 	if k, err := legacy.ParseKey(key); err == nil {
 		e.Name, e.Type = clip(k.Name, maxName), clip(k.Type, maxName)

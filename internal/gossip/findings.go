@@ -11,10 +11,10 @@ import (
 	"github.com/muster-dev/muster/internal/overlay/legacy"
 )
 
-// NodePrefix begins the node names under which Muster looks into an overlay.
+// NodePrefix begins the node names that Muster uses to read an overlay.
 const NodePrefix = "muster-gossip-"
 
-// findings collects what is worth a look, worst first.
+// findings returns the findings about a report, worst first.
 func findings(e Expect, r Report, now time.Time) []Finding {
 	out := []Finding{}
 	add := func(code string, s Severity, o Overlay, format string, args ...any) {
@@ -46,7 +46,7 @@ func findings(e Expect, r Report, now time.Time) []Finding {
 		add(CodeTie, Medium, t.Overlay, "%s has two values of version %d (%s): peers disagree until somebody writes it again", t.Key, t.Version, strings.Join(t.Values, " and "))
 	}
 	for _, d := range r.Differences {
-		add(CodeOverlaysDiffer, Medium, "", "%s: weave says %s, kops-memberlist says %s; kOps reads from the primary only", d.Key, orNothing(d.Weave), orNothing(d.Memberlist))
+		add(CodeOverlaysDiffer, Medium, "", "%s: weave says %s, kops-memberlist says %s; kOps reads from the primary only", d.Key, textOrNothing(d.Weave), textOrNothing(d.Memberlist))
 	}
 	for _, p := range r.Peers {
 		if p.State.Gone() && !strings.HasPrefix(p.NickName, NodePrefix) {
@@ -59,7 +59,7 @@ func findings(e Expect, r Report, now time.Time) []Finding {
 
 func rankOf(s Severity) int { return slices.Index([]Severity{High, Medium, Info}, s) }
 
-func orNothing(s string) string {
+func textOrNothing(s string) string {
 	if s == "" {
 		return "nothing"
 	}
@@ -93,7 +93,7 @@ func recordFindings(e Expect, rec Record, now time.Time, add func(string, Severi
 		add(CodeForeignName, Medium, rec.Overlay, "%s does not belong to %s: protokube writes it to every node's hosts file all the same", rec.Name, e.Cluster)
 	}
 	if ours && address && !rec.Tombstone {
-		if outside := outsiders(e, rec.Addresses); len(outside) > 0 {
+		if outside := outsideNetworks(e, rec.Addresses); len(outside) > 0 {
 			add(CodeForeignAddress, High, rec.Overlay, "%s points at %s, outside the cluster's networks: protokube writes it to every node's hosts file all the same", rec.Name, strings.Join(outside, ", "))
 		}
 	}
@@ -101,8 +101,8 @@ func recordFindings(e Expect, rec Record, now time.Time, add func(string, Severi
 
 func belongsBelow(cluster, name string) bool { return strings.HasSuffix(name, "."+cluster) }
 
-// outsiders returns the addresses that lie outside the networks.
-func outsiders(e Expect, addrs []string) (out []string) {
+// outsideNetworks returns the addresses outside the cluster's networks.
+func outsideNetworks(e Expect, addrs []string) (out []string) {
 	for _, text := range addrs {
 		a, err := netip.ParseAddr(text)
 		if err == nil && !inside(e.networks(), a) {

@@ -11,44 +11,40 @@ import (
 	"github.com/muster-dev/muster/internal/overlay/legacy"
 )
 
-// How a hold behaves. A version may exceed the clock by one a write, so writes
-// that are a second apart never run ahead of it, and another writer's plain
-// clock wins as soon as we stop.
+// The timing of a hold. A version may exceed the clock by one for each write, so writes at least a second apart never
+// run ahead of the clock, and as soon as we stop another writer wins with the plain time.
 const (
-	firstBackOff = time.Second
-	mostBackOff  = time.Minute
-	calmAfter    = 10 * time.Minute // without being replaced, a hold starts anew
-	fightAfter   = 5                // times replaced, until the line gets loud
-	tellMost     = 3                // replacements told one by one, in a minute
-	checkEvery   = 15 * time.Second
+	minBackoff    = time.Second
+	maxBackoff    = time.Minute
+	resetAfter    = 10 * time.Minute // without being replaced, until the backoff is reset
+	conflictAfter = 5                // replacements until a Fight is reported
+	maxReports    = 3                // replacements reported one by one in a minute
+	checkInterval = 15 * time.Second
 )
 
-// Holding says what to hold and when to give way.
+// Holding says what to hold and when to yield to other writers.
 type Holding struct {
 	Changes []Change
-	// Check reports whether what is held still answers; nil means that nobody
-	// asks. While it does not, another writer's value is left in place: a
-	// record of a dead server is worth less than any other.
+	// Check reports whether the held addresses still answer; nil means no check. While it fails, another writer's
+	// value is left in place: any record is better than one of a dead server.
 	Check func(context.Context) error
-	// Within bounds how long the first state may take to be heard, and each
-	// write.
+	// Within bounds the time until the first state is received, and each write.
 	Within time.Duration
 }
 
-// Hold keeps the changes in place until ctx ends, which is no error: whenever
-// another writer has replaced one, it says so and writes it again, more slowly
-// each time, so that two who hold different values do not fight without end.
-// emit is never called twice at the same time.
+// Hold keeps the changes in place until ctx ends, which is no error: whenever another writer replaces one, it reports
+// that and writes it again, with increasing backoff, so that two holders of different values do not flood the
+// cluster. emit is never called concurrently.
 func Hold(ctx context.Context, sides []Side, h Holding, emit func(Event)) error {
 	events := make(chan Event)
 	err := withLeaves(ctx, sides, h.Within, func(ctx context.Context, leaves []Writer) error {
 		group, ctx := errgroup.WithContext(ctx)
-		alive := newGauge()
+		alive := newLiveness()
 		for i, leaf := range leaves {
-			k := &keeper{overlay: sides[i].Overlay, leaf: leaf, within: h.Within, alive: alive, events: events}
+			k := &holder{overlay: sides[i].Overlay, leaf: leaf, within: h.Within, alive: alive, events: events}
 			for _, c := range h.Changes {
 				if c.Overlay == sides[i].Overlay {
-					k.grips = append(k.grips, &grip{change: c})
+					k.records = append(k.records, &heldRecord{change: c})
 				}
 			}
 			group.Go(func() error { return k.run(ctx) })
@@ -71,17 +67,17 @@ func Hold(ctx context.Context, sides []Side, h Holding, emit func(Event)) error 
 	return err
 }
 
-// keeper holds the records of one overlay.
-type keeper struct {
+// holder holds the records of one overlay.
+type holder struct {
 	overlay Overlay
 	leaf    Writer
 	within  time.Duration
-	alive   *gauge
-	grips   []*grip
+	alive   *liveness
+	records []*heldRecord
 	events  chan<- Event
 }
 
-func (k *keeper) run(ctx context.Context) error {
+func (k *holder) run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -90,23 +86,23 @@ func (k *keeper) run(ctx context.Context) error {
 		for _, e := range k.leaf.State() {
 			held[e.Key] = e.Record
 		}
-		now, wake := time.Now(), time.Now().Add(calmAfter)
-		for _, g := range k.grips {
+		now, wake := time.Now(), time.Now().Add(resetAfter)
+		for _, g := range k.records {
 			r, known := held[g.change.Key]
-			act := g.step(now, r, known, k.alive.ok())
-			for _, e := range act.events {
+			actions := g.step(now, r, known, k.alive.ok())
+			for _, e := range actions.events {
 				e.Told = k.leaf.Told(g.change.Key)
-				if err := k.tell(ctx, g, e); err != nil {
+				if err := k.send(ctx, g, e); err != nil {
 					return err
 				}
 			}
-			if act.write {
+			if actions.write {
 				if err := k.write(ctx, g); err != nil {
 					return err
 				}
 			}
-			if !act.wake.IsZero() && act.wake.Before(wake) {
-				wake = act.wake
+			if !actions.wake.IsZero() && actions.wake.Before(wake) {
+				wake = actions.wake
 			}
 		}
 		timer.Reset(max(time.Until(wake), 0))
@@ -120,7 +116,7 @@ func (k *keeper) run(ctx context.Context) error {
 	}
 }
 
-func (k *keeper) tell(ctx context.Context, g *grip, e Event) error {
+func (k *holder) send(ctx context.Context, g *heldRecord, e Event) error {
 	e = e.about(g.change.Key)
 	e.Time, e.Overlay = time.Now(), k.overlay
 	select {
@@ -131,7 +127,7 @@ func (k *keeper) tell(ctx context.Context, g *grip, e Event) error {
 	}
 }
 
-func (k *keeper) write(ctx context.Context, g *grip) error {
+func (k *holder) write(ctx context.Context, g *heldRecord) error {
 	if err := put(ctx, k.leaf, []Change{g.change}, k.within); err != nil {
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -139,102 +135,100 @@ func (k *keeper) write(ctx context.Context, g *grip) error {
 		if errors.Is(err, legacy.ErrOutbid) {
 			return fmt.Errorf("hold %s in %s: %w", g.change.Key, k.overlay, err)
 		}
-		// Cut off, most likely: the leaf has it and passes it on when somebody
-		// answers again.
-		return k.tell(ctx, g, Event{Kind: LinkLost, Note: fmt.Sprintf("written here, not passed on yet: %v", err)})
+		// Most likely no peer is connected: the leaf has the value and passes it on when one answers again.
+		return k.send(ctx, g, Event{Kind: LinkLost, Note: fmt.Sprintf("written here, not passed on yet: %v", err)})
 	}
-	// Another writer may be quicker than our next look at it.
-	g.placed, g.lost = true, false
+	// Another writer may replace it before we look again.
+	g.wasInPlace, g.replaced = true, false
 	var version uint64
 	for _, e := range k.leaf.State() {
 		if e.Key == g.change.Key {
 			version = e.Version
 		}
 	}
-	return k.tell(ctx, g, Event{Kind: Reasserted, To: g.change.To, Version: version})
+	return k.send(ctx, g, Event{Kind: Reasserted, To: g.change.To, Version: version})
 }
 
-// grip is the hold on one record: when to write it again, and what to say. It
-// is pure; the keeper does what it answers.
-type grip struct {
-	change  Change
-	placed  bool      // it has been in place
-	strikes int       // times replaced since it was calm
-	last    time.Time // replaced, last
-	lost    bool      // it is not in place
-	by      uint64    // version of the value that stands in its place
-	due     time.Time // when to write
+// heldRecord is the state of one held record: when to write it again, and what to report. It is pure; the holder
+// carries out the actions that it returns.
+type heldRecord struct {
+	change       Change
+	wasInPlace   bool      // it has been in the overlay
+	replacements int       // since the backoff was reset
+	last         time.Time // of the last replacement
+	replaced     bool      // another value is in the overlay
+	replacedBy   uint64    // version of that value
+	writeAt      time.Time // when to write again
 
-	minute time.Time // since when replacements are counted for telling
-	told   int
-	untold int
+	windowStart time.Time // start of the minute in which reported counts
+	reported    int
+	suppressed  int
 }
 
-type act struct {
+type actions struct {
 	write  bool
 	wake   time.Time // zero: nothing is due
 	events []Event
 }
 
-// step looks at the record as it is now.
-func (g *grip) step(now time.Time, r legacy.Record, known, alive bool) (a act) {
+// step returns what to do about the record r as it is now in the overlay; known is false if there is none.
+func (g *heldRecord) step(now time.Time, r legacy.Record, known, alive bool) (a actions) {
 	if known && g.change.done(r) {
-		g.placed, g.lost, g.due = true, false, time.Time{}
+		g.wasInPlace, g.replaced, g.writeAt = true, false, time.Time{}
 		return a
 	}
-	if g.placed && (!g.lost || g.by != r.Version) {
-		g.replaced(now, r, known, &a)
+	if g.wasInPlace && (!g.replaced || g.replacedBy != r.Version) {
+		g.noteReplaced(now, r, known, &a)
 	}
 	switch {
 	case !alive:
-		// Woken when it answers again.
-	case now.Before(g.due):
-		a.wake = g.due
+		// liveness wakes us when they answer again.
+	case now.Before(g.writeAt):
+		a.wake = g.writeAt
 	default:
-		a.write, a.wake = true, now.Add(firstBackOff)
-		g.due = a.wake
+		a.write, a.wake = true, now.Add(minBackoff)
+		g.writeAt = a.wake
 	}
 	return a
 }
 
-func (g *grip) replaced(now time.Time, r legacy.Record, known bool, a *act) {
-	if now.Sub(g.last) > calmAfter {
-		g.strikes = 0
+func (g *heldRecord) noteReplaced(now time.Time, r legacy.Record, known bool, a *actions) {
+	if now.Sub(g.last) > resetAfter {
+		g.replacements = 0
 	}
-	fresh := !g.lost
-	g.last, g.lost, g.by = now, true, r.Version
-	if fresh {
-		g.due = now.Add(g.backOff())
-		g.strikes++
+	first := !g.replaced
+	g.last, g.replaced, g.replacedBy = now, true, r.Version
+	if first {
+		g.writeAt = now.Add(g.backoff())
+		g.replacements++
 	}
 	e := Event{Kind: Replaced, From: g.change.To, To: "nothing", Version: r.Version}
 	if known {
 		e.To = valueText(r)
 	}
-	if now.Sub(g.minute) > time.Minute {
-		g.minute, g.told = now, 0
+	if now.Sub(g.windowStart) > time.Minute {
+		g.windowStart, g.reported = now, 0
 	}
-	if g.told == tellMost {
-		g.untold++
+	if g.reported == maxReports {
+		g.suppressed++
 	} else {
-		g.told++
-		if g.untold > 0 {
-			e.Note = fmt.Sprintf("and %d times before that", g.untold)
-			g.untold = 0
+		g.reported++
+		if g.suppressed > 0 {
+			e.Note = fmt.Sprintf("and %d times before that", g.suppressed)
+			g.suppressed = 0
 		}
 		a.events = append(a.events, e)
 	}
-	if fresh && g.strikes == fightAfter {
+	if first && g.replacements == conflictAfter {
 		a.events = append(a.events, Event{Kind: Fight, To: e.To,
-			Note: fmt.Sprintf("ANOTHER WRITER KEEPS REPLACING THIS: %d times now; writing again ever more slowly, at most once in %v. Stop one of the two", g.strikes, mostBackOff)})
+			Note: fmt.Sprintf("ANOTHER WRITER KEEPS REPLACING THIS: %d times now; writing again ever more slowly, at most once in %v. Stop one of the two", g.replacements, maxBackoff)})
 	}
 }
 
-// backOff is how long to leave a value that has replaced ours: nothing at
-// first, then ever longer.
-func (g *grip) backOff() time.Duration {
-	if g.strikes == 0 {
+// backoff is how long to leave a value that has replaced ours: zero at first, then doubling up to maxBackoff.
+func (g *heldRecord) backoff() time.Duration {
+	if g.replacements == 0 {
 		return 0
 	}
-	return min(firstBackOff<<min(g.strikes-1, 10), mostBackOff)
+	return min(minBackoff<<min(g.replacements-1, 10), maxBackoff)
 }

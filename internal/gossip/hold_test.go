@@ -79,7 +79,7 @@ func running(t *testing.T, f func(context.Context) error) (stop func() error) {
 	return stop
 }
 
-func TestAHoldWritesAgainWhatAnotherHasReplaced(t *testing.T) {
+func TestAHoldRestoresWhatAnotherWriterReplaced(t *testing.T) {
 	t.Parallel()
 	lab := newWeaveLab(t, 3, "")
 	lab.publish(2, apiKey, "10.0.0.1")
@@ -87,7 +87,7 @@ func TestAHoldWritesAgainWhatAnotherHasReplaced(t *testing.T) {
 	changes := mustChanges(t, gossip.Publication{Name: api, Addrs: addrs("10.0.0.9")}, side)
 	var seen recorder
 	stop := running(t, func(ctx context.Context) error {
-		return gossip.Hold(ctx, []gossip.Side{side}, gossip.Holding{Changes: changes, Within: patience}, seen.emit)
+		return gossip.Hold(ctx, []gossip.Side{side}, gossip.Holding{Changes: changes, Within: testTimeout}, seen.emit)
 	})
 	lab.until(func() bool { return lab.allHold(apiKey, "10.0.0.9") })
 	for _, value := range []string{"10.0.0.2", "10.0.0.3"} {
@@ -111,7 +111,7 @@ func TestAHoldWritesAgainWhatAnotherHasReplaced(t *testing.T) {
 	}
 }
 
-func TestAHoldOfWhatDoesNotAnswerGivesWay(t *testing.T) {
+func TestAHoldYieldsWhileItsAddressesDoNotAnswer(t *testing.T) {
 	t.Parallel()
 	w := newFakeWriter()
 	changes, _, err := gossip.Publication{Name: api, Addrs: addrs("10.0.0.9")}.Changes(gossip.Weave, nil, time.Now())
@@ -151,7 +151,7 @@ func TestAHoldOfWhatDoesNotAnswerGivesWay(t *testing.T) {
 }
 
 // Two who hold different values: neither wins, and neither floods the cluster.
-func TestTwoHoldersDoNotFightWithoutEnd(t *testing.T) {
+func TestTwoHoldersBackOff(t *testing.T) {
 	t.Parallel()
 	synctestRun(t, func(t *testing.T) {
 		w := newFakeWriter()

@@ -15,15 +15,13 @@ import (
 	"github.com/muster-dev/muster/internal/overlay/legacy"
 )
 
-// Expect says what belongs into a cluster's overlays.
+// Expect says what a cluster's overlays should contain.
 type Expect struct {
 	// Cluster is the cluster's name. Required.
 	Cluster string
-	// Networks are where its addresses lie. Default: PrivateNetworks, and the
-	// report says that it was assumed.
+	// Networks contain its addresses. Default PrivateNetworks, and the report says that they were assumed.
 	Networks []netip.Prefix
-	// Secret says that the weave overlay was read with a secret that is not
-	// empty.
+	// Secret says that the weave overlay was read with a non-empty secret.
 	Secret bool
 }
 
@@ -36,12 +34,11 @@ func (e Expect) networks() []netip.Prefix {
 
 func (e Expect) names() []string { return (&cluster.Cluster{Name: e.Cluster}).Names() }
 
-func (e Expect) judge() legacy.Judge {
-	return legacy.Judge{Names: e.names(), Networks: e.networks()}
+func (e Expect) policy() legacy.Policy {
+	return legacy.Policy{Names: e.names(), Networks: e.networks()}
 }
 
-// Inspect makes a report of what peers told. It is pure. Without any view the
-// report says so, and that nothing is known.
+// Inspect makes a report from views. It is pure. Without any view the report says that nothing is known.
 func Inspect(e Expect, views []View, failed []Failure, now time.Time) Report {
 	r := Report{
 		Cluster: e.Cluster, Networks: e.networks(), NetworksAssumed: len(e.Networks) == 0,
@@ -75,8 +72,7 @@ func Inspect(e Expect, views []View, failed []Failure, now time.Time) Report {
 	return r
 }
 
-// Newest returns the state of an overlay as a peer would have it that has heard
-// all the views: the greatest version of each key, ordered by key.
+// Newest merges the views of an overlay as a peer would: the greatest version of each key, ordered by key.
 func Newest(views []View, o Overlay) []legacy.Entry {
 	return newestOf(slices.DeleteFunc(slices.Clone(views), func(v View) bool { return v.Overlay != o }))
 }
@@ -99,7 +95,7 @@ func newestOf(views []View) []legacy.Entry {
 }
 
 func records(e Expect, o Overlay, entries []legacy.Entry, views []View, now time.Time) []Record {
-	verdicts, _ := e.judge().Decide(nil, entries, now)
+	verdicts, _ := e.policy().Evaluate(nil, entries, now)
 	out := make([]Record, len(entries))
 	for i, v := range verdicts {
 		entry := entries[i]
@@ -127,11 +123,11 @@ func records(e Expect, o Overlay, entries []legacy.Entry, views []View, now time
 	return out
 }
 
-// maxName bounds names that others have made up, in bytes.
+// maxName bounds names from the overlay, in bytes.
 const maxName = 256
 
-// clip makes foreign text fit to be shown: of bounded length, and without the
-// control characters that would move a terminal's cursor or forge a line.
+// clip makes foreign text safe to print: it truncates it to about limit bytes and replaces control characters, which
+// could move a terminal's cursor or forge a line.
 func clip(s string, limit int) string {
 	if len(s) > limit {
 		s = strings.ToValidUTF8(s[:limit], "") + "..."
@@ -144,8 +140,7 @@ func clip(s string, limit int) string {
 	}, s)
 }
 
-// unbeatable is from where on a version is no clock reading any more: a
-// century ahead.
+// unbeatable reports whether a version cannot be a clock reading: it is more than a century ahead.
 func unbeatable(version uint64, now time.Time) bool {
 	return version > uint64(max(now.Unix(), 0))+100*365*24*3600
 }
@@ -158,8 +153,8 @@ func timeOf(version uint64, now time.Time) *time.Time {
 	return &t
 }
 
-// mergePeers shows every peer once. What a peer has said of itself counts most;
-// of what two say about a third, the better news: who is connected knows.
+// mergePeers returns every peer once. A peer's view of itself counts most; of two views of a third peer, the better
+// state, because whoever is connected knows.
 func mergePeers(o Overlay, views []View) []SeenPeer {
 	rank := func(v View, p Peer) int {
 		if p.ID == v.NodeID {
@@ -203,8 +198,7 @@ func seenPeers(o Overlay, peers map[string]Peer, label map[string]string) []Seen
 	return out
 }
 
-// ties collects versions with two values: within what a peer sent, and among
-// the peers asked.
+// ties returns versions with several values, within one view or between views.
 func ties(o Overlay, views []View) []Tie {
 	type at struct {
 		key     string
@@ -239,7 +233,7 @@ func ties(o Overlay, views []View) []Tie {
 	return out
 }
 
-// valueText shows a record's value to people.
+// valueText renders a record's value for people.
 func valueText(r legacy.Record) string {
 	switch {
 	case r.Tombstone:
@@ -264,22 +258,22 @@ func differences(weave, memberlist []legacy.Entry) []Difference {
 	return out
 }
 
-// apiName is the name that kubelets call.
+// apiName is the name that kubelets connect to.
 func (e Expect) apiName() string { return e.names()[1] }
 
 func verdict(e Expect, r Report) string {
 	if len(r.Overlays) == 0 {
 		return "nothing is known: no peer could be read"
 	}
-	said := make(map[string][]Overlay)
+	byValue := make(map[string][]Overlay)
 	for _, o := range r.Overlays {
-		said[apiValue(e, r, o)] = append(said[apiValue(e, r, o)], o)
+		byValue[apiValue(e, r, o)] = append(byValue[apiValue(e, r, o)], o)
 	}
 	var parts []string
-	for _, value := range slices.Sorted(maps.Keys(said)) {
+	for _, value := range slices.Sorted(maps.Keys(byValue)) {
 		where := ""
-		if len(said) > 1 {
-			where = fmt.Sprintf(" in %s", said[value][0])
+		if len(byValue) > 1 {
+			where = fmt.Sprintf(" in %s", byValue[value][0])
 		}
 		if value == "" {
 			parts = append(parts, fmt.Sprintf("%s has no address to be believed%s", e.apiName(), where))
@@ -290,13 +284,13 @@ func verdict(e Expect, r Report) string {
 	return strings.Join(parts, "; ")
 }
 
-// apiValue returns the addresses believed of the API's name, joined.
+// apiValue returns the accepted addresses of the API's name, joined.
 func apiValue(e Expect, r Report, o Overlay) string {
 	var addrs []string
 	for _, rec := range r.Records {
 		if rec.Overlay == o && rec.Accepted && rec.Name == e.apiName() {
 			for _, a := range rec.Addresses {
-				if believed(e, a) {
+				if accepted(e, a) {
 					addrs = append(addrs, a)
 				}
 			}
@@ -305,7 +299,7 @@ func apiValue(e Expect, r Report, o Overlay) string {
 	return strings.Join(addrs, ",")
 }
 
-func believed(e Expect, text string) bool {
+func accepted(e Expect, text string) bool {
 	a, err := netip.ParseAddr(text)
 	return err == nil && inside(e.networks(), a)
 }

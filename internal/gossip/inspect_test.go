@@ -24,7 +24,7 @@ func view(o gossip.Overlay, node string, state ...legacy.Entry) gossip.View {
 	return gossip.View{Overlay: o, Node: node, Addr: netip.MustParseAddrPort("10.0.0.1:3999"), State: state}
 }
 
-func TestInspectionFindsWhatIsOdd(t *testing.T) {
+func TestInspectionReportsFindings(t *testing.T) {
 	good := entry(apiKey, "10.0.0.1,10.0.0.2", 1795394000)
 	w := func(state ...legacy.Entry) []gossip.View { return []gossip.View{view(gossip.Weave, "a", state...)} }
 	gone := view(gossip.Weave, "a", good, marker())
@@ -77,14 +77,14 @@ func TestInspectionFindsWhatIsOdd(t *testing.T) {
 	}
 }
 
-func TestInspectionSaysThatAnEmptySecretIsNone(t *testing.T) {
+func TestAnEmptySecretIsReportedAsNone(t *testing.T) {
 	got := gossip.Inspect(loopback, []gossip.View{view(gossip.Weave, "a", entry(apiKey, "10.0.0.1", 5), marker())}, nil, now)
 	if diff := cmp.Diff([]string{gossip.CodeNoPassword}, codes(got)); diff != "" {
 		t.Errorf("findings (-want +got):\n%s", diff)
 	}
 }
 
-func TestInspectionWithoutNetworksTakesPrivateOnesAndSaysSo(t *testing.T) {
+func TestInspectionWithoutNetworksAssumesPrivateOnes(t *testing.T) {
 	state := []legacy.Entry{entry(apiKey, "192.168.1.1,8.8.8.8", 5)}
 	got := gossip.Inspect(gossip.Expect{Cluster: clusterName}, []gossip.View{view(gossip.Weave, "a", state...)}, nil, now)
 	if !got.NetworksAssumed || !slices.Equal(got.Networks, gossip.PrivateNetworks()) {
@@ -146,7 +146,7 @@ func TestForeignTextCannotForgeLines(t *testing.T) {
 	}
 }
 
-func TestARealMeshIsSeenAsItIs(t *testing.T) {
+func TestInspectingARealMesh(t *testing.T) {
 	t.Parallel()
 	lab := newWeaveLab(t, 3, "")
 	lab.publish(0, legacy.MarkerKey, legacy.MarkerValue)
@@ -155,7 +155,7 @@ func TestARealMeshIsSeenAsItIs(t *testing.T) {
 	for _, a := range append(slices.Clone(lab.at), closedPort(t)) {
 		targets = append(targets, gossip.Target{Overlay: gossip.Weave, Addr: a, Reader: lab.reader("")})
 	}
-	views, failed := gossip.ReadAll(t.Context(), targets, patience)
+	views, failed := gossip.ReadAll(t.Context(), targets, testTimeout)
 	got := gossip.Inspect(loopback, views, failed, time.Now())
 	if diff := cmp.Diff([]string{gossip.CodeNoPassword, gossip.CodeUnread}, codes(got)); diff != "" {
 		t.Fatalf("findings (-want +got):\n%s\n%v", diff, got.Findings)
@@ -175,7 +175,7 @@ func TestARealMeshIsSeenAsItIs(t *testing.T) {
 	}
 }
 
-func TestAFaultSaysWhatToDoAndNoSecret(t *testing.T) {
+func TestErrorsSayWhatToDoAndContainNoSecret(t *testing.T) {
 	t.Parallel()
 	lab := newWeaveLab(t, 1, "s3cret")
 	for _, tc := range []struct {

@@ -32,8 +32,8 @@ const (
 
 var loopback = gossip.Expect{Cluster: clusterName, Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("10.0.0.0/8")}}
 
-// patience bounds what tests wait for; it is no expectation of speed.
-const patience = 30 * time.Second
+// testTimeout bounds what tests wait for; it is no expectation of speed.
+const testTimeout = 30 * time.Second
 
 // weaveLab runs full participants of the weave overlay on loopback.
 type weaveLab struct {
@@ -103,9 +103,9 @@ func (lab *weaveLab) until(ok func() bool) {
 // until polls for what no channel announces.
 func until(t *testing.T, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(patience); !ok(); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(testTimeout); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("not within %v", patience)
+			t.Fatalf("not within %v", testTimeout)
 		}
 	}
 }

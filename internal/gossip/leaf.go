@@ -11,31 +11,30 @@ import (
 	"github.com/muster-dev/muster/internal/overlay/legacy"
 )
 
-// Leaf is a connection into an overlay that lasts: it hears what changes, and
-// connects again when it is cut off. It is safe for concurrent use.
+// Leaf is a lasting connection to an overlay: it receives changes, and reconnects when it is cut off. It is safe for
+// concurrent use.
 type Leaf interface {
 	// Run keeps the connection up until ctx ends. It is called once.
 	Run(ctx context.Context) error
-	// Synced is closed once some peer's whole state has been heard.
+	// Synced is closed once the full state of a peer has been received.
 	Synced() <-chan struct{}
-	// Changed is closed when the state changes next; take it before the state.
+	// Changed returns a channel that is closed at the next change of State; call it before State.
 	Changed() <-chan struct{}
 	State() []legacy.Entry
 	Peers() []Peer
-	// Told says who wrote the record at key or told us of it first; empty if
-	// that is not known.
+	// Told returns who wrote the record at key or sent it to us first; empty if that is not known.
 	Told(key string) string
 }
 
-// Writer is a leaf that writes. A write has a version that exceeds the one
-// held, and has left for at least one peer when the call returns.
+// Writer is a leaf that writes. A write has a greater version than the current record, and has been sent to at least
+// one peer when the call returns.
 type Writer interface {
 	Leaf
 	Put(ctx context.Context, key, value string) error
 	Delete(ctx context.Context, key string) error
 }
 
-// Side is one overlay of a cluster and the ways into it.
+// Side is one overlay of a cluster and how to connect to it.
 type Side struct {
 	Overlay Overlay
 	// At are the peers to connect through. At least one.
@@ -53,8 +52,8 @@ func (s Side) targets() []Target {
 	return out
 }
 
-// Look reads what the sides' peers tell, and says which tell nothing. At least
-// one peer of each side has to answer; the error says why none does.
+// Look reads the peers of all sides, each for at most the given time, and returns their views and the peers that
+// failed. At least one peer of each side must answer; otherwise the error says why none did.
 func Look(ctx context.Context, sides []Side, each time.Duration) ([]View, []Failure, error) {
 	var all []View
 	var silent []Failure
@@ -71,9 +70,8 @@ func Look(ctx context.Context, sides []Side, each time.Duration) ([]View, []Fail
 	return all, silent, nil
 }
 
-// withLeaves runs a leaf a side while f works, and returns when all have ended.
-// Each has heard its overlay's state when f begins; one that has not within the
-// given time is an error.
+// withLeaves runs a leaf for each side while f runs, and returns when all have ended. f is called once every leaf has
+// its overlay's state; if one has not within the given time, that is an error.
 func withLeaves(ctx context.Context, sides []Side, within time.Duration, f func(context.Context, []Writer) error) error {
 	group, running := errgroup.WithContext(ctx)
 	running, stop := context.WithCancel(running)
@@ -92,7 +90,7 @@ func withLeaves(ctx context.Context, sides []Side, within time.Duration, f func(
 	}
 	group.Go(func() error {
 		defer stop()
-		if err := heard(running, sides, leaves, within); err != nil {
+		if err := awaitSync(running, sides, leaves, within); err != nil {
 			return err
 		}
 		return f(running, leaves)
@@ -103,7 +101,7 @@ func withLeaves(ctx context.Context, sides []Side, within time.Duration, f func(
 	return ctx.Err()
 }
 
-func heard(ctx context.Context, sides []Side, leaves []Writer, within time.Duration) error {
+func awaitSync(ctx context.Context, sides []Side, leaves []Writer, within time.Duration) error {
 	timer := time.NewTimer(within)
 	defer timer.Stop()
 	for i, leaf := range leaves {

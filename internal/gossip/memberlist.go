@@ -58,7 +58,7 @@ func stateOf(s wire.Status) PeerState {
 	return Dead
 }
 
-// explainMemberlist makes one line of a fault: what, where, what to do.
+// explainMemberlist adds a hint to an error: what to do about it.
 func explainMemberlist(err error) error {
 	var op *net.OpError
 	switch {
@@ -71,50 +71,48 @@ func explainMemberlist(err error) error {
 	case errors.As(err, &op) && op.Op == "dial":
 		return err
 	}
-	// Something answered, and not as it should.
+	// Something answered, but not as expected.
 	return fmt.Errorf("%w; no kops-memberlist peer of kOps answers there; try --overlay weave, or port 4000", err)
 }
 
-// pollEvery is how often a leaf of kops-memberlist asks. An answer is the whole
-// state; this overlay has no way to be told of changes but to become a member,
-// which every other member would have to reach.
-const pollEvery = time.Second
+// pollInterval is how often a leaf of kops-memberlist reads the full state. Only members receive changes in this
+// overlay, and every other member would have to reach us.
+const pollInterval = time.Second
 
-// MemberlistLeaf looks into the kops-memberlist overlay again and again over
-// TCP, and writes by telling every member. It is no member.
+// MemberlistLeaf polls the kops-memberlist overlay over TCP, and writes by sending to every member. It is not a
+// member itself.
 type MemberlistLeaf struct {
 	dial visit.Dialer
 	at   []netip.AddrPort
 
-	synced chan struct{} // closed once something was heard
+	synced chan struct{} // closed once a visit has succeeded
 
-	mu      sync.Mutex // guards what follows
-	state   legacy.State
-	told    map[string]string // who told a record first
-	own     map[string]bool   // keys that we have written
-	peers   []Peer
-	heard   bool
-	missed  int           // visits in a row that told nothing
-	changed chan struct{} // closed at the next change
+	mu       sync.Mutex // guards what follows
+	state    legacy.State
+	source   map[string]string // by key: who sent the record first
+	own      map[string]bool   // keys that we have written
+	peers    []Peer
+	isSynced bool
+	failures int           // failed visits in a row
+	changed  chan struct{} // closed at the next change
 }
 
-// NewMemberlistLeaf returns a leaf that asks the peers at the given addresses in
-// turn.
+// NewMemberlistLeaf returns a leaf that visits the peers at the given addresses in turn.
 func NewMemberlistLeaf(dial visit.Dialer, at []netip.AddrPort) *MemberlistLeaf {
-	return &MemberlistLeaf{dial: dial, at: at, synced: make(chan struct{}), told: make(map[string]string), own: make(map[string]bool), changed: make(chan struct{})}
+	return &MemberlistLeaf{dial: dial, at: at, synced: make(chan struct{}), source: make(map[string]string), own: make(map[string]bool), changed: make(chan struct{})}
 }
 
 // Run implements Leaf.
 func (l *MemberlistLeaf) Run(ctx context.Context) error {
-	ticker := time.NewTicker(pollEvery)
+	ticker := time.NewTicker(pollInterval)
 	defer ticker.Stop()
 	for i := 0; ; i++ {
 		addr := l.at[i%len(l.at)]
-		limited, cancel := context.WithTimeout(ctx, askFor)
-		got, err := visit.Read(limited, l.dial, addr)
-		if lags := l.note(memberlistView(addr, got), err); len(lags) > 0 {
-			// What goes wrong here is tried again at the next visit.
-			_, _ = visit.Tell(limited, l.dial, addr, lags...)
+		visitCtx, cancel := context.WithTimeout(ctx, visitTimeout)
+		got, err := visit.Read(visitCtx, l.dial, addr)
+		if missing := l.update(memberlistView(addr, got), err); len(missing) > 0 {
+			// If it fails, the next visit tries again.
+			_, _ = visit.Tell(visitCtx, l.dial, addr, missing...)
 		}
 		cancel()
 		if ctx.Err() != nil {
@@ -128,47 +126,46 @@ func (l *MemberlistLeaf) Run(ctx context.Context) error {
 	}
 }
 
-// note takes in a visit, and returns what of ours the one visited has not got:
-// it could not be told, or has started anew. Once nobody in turn has told
-// anything, nothing is known of the peers.
-func (l *MemberlistLeaf) note(v View, err error) (lags []legacy.Entry) {
+// update takes over the result of a visit, and returns those of our records that the peer lacks because we could not
+// reach it or it has restarted. When visits to all peers in a row have failed, the known peers are dropped.
+func (l *MemberlistLeaf) update(v View, err error) (missing []legacy.Entry) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err != nil {
-		if l.missed++; l.missed >= len(l.at) {
+		if l.failures++; l.failures >= len(l.at) {
 			l.peers = nil
 		}
 		return nil
 	}
-	l.missed, l.peers = 0, v.Peers
+	l.failures, l.peers = 0, v.Peers
 	l.merge(v.State, "first told by "+v.Node)
-	if !l.heard {
-		l.heard = true
+	if !l.isSynced {
+		l.isSynced = true
 		close(l.synced)
 	}
 	for key := range l.own {
 		record, _ := l.state.Get(key)
 		mine := legacy.Entry{Key: key, Record: record}
 		if !slices.ContainsFunc(v.State, func(e legacy.Entry) bool { return e.Key == key && e.Version >= record.Version }) {
-			lags = append(lags, mine)
+			missing = append(missing, mine)
 		}
 	}
-	return lags
+	return missing
 }
 
-// merge takes in records. The caller holds mu.
+// merge merges records that came from by. The caller holds mu.
 func (l *MemberlistLeaf) merge(entries []legacy.Entry, by string) {
-	// The error is about encodings that do not decode, and this one is ours.
+	// Merge only fails to decode, and this encoding is ours.
 	merged, _ := l.state.Merge(legacy.Append(nil, entries...))
 	for _, key := range merged.Changed {
-		l.told[key] = by
+		l.source[key] = by
 	}
 	if len(merged.Changed) > 0 {
-		l.flip()
+		l.notify()
 	}
 }
 
-func (l *MemberlistLeaf) flip() {
+func (l *MemberlistLeaf) notify() {
 	close(l.changed)
 	l.changed = make(chan struct{})
 }
@@ -201,7 +198,7 @@ func (l *MemberlistLeaf) Peers() []Peer {
 func (l *MemberlistLeaf) Told(key string) string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.told[key]
+	return l.source[key]
 }
 
 // Put implements Writer.
@@ -221,8 +218,8 @@ func (l *MemberlistLeaf) write(ctx context.Context, key string, put func(time.Ti
 		l.mu.Unlock()
 		return err
 	}
-	l.told[key], l.own[key] = "us", true
-	l.flip()
+	l.source[key], l.own[key] = "us", true
+	l.notify()
 	record, _ := l.state.Get(key)
 	members := make(map[netip.AddrPort]bool)
 	for _, a := range l.at {
@@ -234,22 +231,22 @@ func (l *MemberlistLeaf) write(ctx context.Context, key string, put func(time.Ti
 		}
 	}
 	l.mu.Unlock()
-	return l.tell(ctx, slices.Collect(maps.Keys(members)), legacy.Entry{Key: key, Record: record})
+	return l.announce(ctx, slices.Collect(maps.Keys(members)), legacy.Entry{Key: key, Record: record})
 }
 
-// tell tells every member, because members do not pass on what they are told.
-// One that is not open to us hears of it from others, in a minute or a few.
-func (l *MemberlistLeaf) tell(ctx context.Context, members []netip.AddrPort, e legacy.Entry) error {
+// announce sends a record to every member, because members do not pass it on. One that we cannot reach gets it from
+// the others within minutes.
+func (l *MemberlistLeaf) announce(ctx context.Context, members []netip.AddrPort, e legacy.Entry) error {
 	errs := make([]error, len(members))
 	var group sync.WaitGroup
-	room := make(chan struct{}, readAtOnce)
+	slots := make(chan struct{}, maxReads)
 	for i, addr := range members {
-		room <- struct{}{}
+		slots <- struct{}{}
 		group.Go(func() {
-			defer func() { <-room }()
-			limited, cancel := context.WithTimeout(ctx, askFor)
+			defer func() { <-slots }()
+			visitCtx, cancel := context.WithTimeout(ctx, visitTimeout)
 			defer cancel()
-			_, errs[i] = visit.Tell(limited, l.dial, addr, e)
+			_, errs[i] = visit.Tell(visitCtx, l.dial, addr, e)
 		})
 	}
 	group.Wait()

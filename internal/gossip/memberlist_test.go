@@ -14,7 +14,7 @@ import (
 	"github.com/muster-dev/muster/internal/overlay/legacy"
 )
 
-func TestARealMemberlistIsSeenAsItIs(t *testing.T) {
+func TestInspectingARealMemberlist(t *testing.T) {
 	t.Parallel()
 	lab := newMemberlistLab(t, 3)
 	for key, value := range map[string]string{legacy.MarkerKey: legacy.MarkerValue, apiKey: "10.0.0.1"} {
@@ -29,7 +29,7 @@ func TestARealMemberlistIsSeenAsItIs(t *testing.T) {
 	for _, a := range lab.at {
 		targets = append(targets, gossip.Target{Overlay: gossip.Memberlist, Addr: a, Reader: gossip.MemberlistReader{}})
 	}
-	views, failed := gossip.ReadAll(t.Context(), targets, patience)
+	views, failed := gossip.ReadAll(t.Context(), targets, testTimeout)
 	got := gossip.Inspect(loopback, views, failed, time.Now())
 	if diff := cmp.Diff([]string{gossip.CodeNotEncrypted}, codes(got)); diff != "" {
 		t.Errorf("findings (-want +got):\n%s\n%v", diff, got.Findings)
@@ -49,7 +49,7 @@ func TestAWriteReachesAllMembersAndIsReadBack(t *testing.T) {
 	lab := newMemberlistLab(t, 4)
 	side := lab.side(0)
 	changes := mustChanges(t, gossip.Publication{Name: api, Addrs: addrs("10.0.0.9")}, side)
-	got, err := gossip.Write(t.Context(), []gossip.Side{side}, changes, patience)
+	got, err := gossip.Write(t.Context(), []gossip.Side{side}, changes, testTimeout)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +69,7 @@ func TestAHoldOverBothOverlays(t *testing.T) {
 	changes := append(mustChanges(t, pub, sides[0]), mustChanges(t, pub, sides[1])...)
 	var seen recorder
 	stop := running(t, func(ctx context.Context) error {
-		return gossip.Hold(ctx, sides, gossip.Holding{Changes: changes, Within: patience}, seen.emit)
+		return gossip.Hold(ctx, sides, gossip.Holding{Changes: changes, Within: testTimeout}, seen.emit)
 	})
 	both := func() bool { return mesh.allHold(apiKey, "10.0.0.9") && members.allHold(apiKey, "10.0.0.9") }
 	until(t, both)
@@ -91,9 +91,9 @@ func TestWatchOfARealMemberlist(t *testing.T) {
 	}
 	var seen recorder
 	stop := running(t, func(ctx context.Context) error {
-		return gossip.Watch(ctx, []gossip.Side{lab.side(0)}, patience, seen.emit)
+		return gossip.Watch(ctx, []gossip.Side{lab.side(0)}, testTimeout, seen.emit)
 	})
-	until(t, seen.saw(gossip.RecordIs, legacy.MarkerValue))
+	until(t, seen.saw(gossip.RecordFound, legacy.MarkerValue))
 	if err := lab.nodes[1].Publish(apiKey, "10.0.0.1"); err != nil {
 		t.Fatal(err)
 	}
@@ -107,9 +107,9 @@ func TestWatchOfARealMemberlist(t *testing.T) {
 	}
 }
 
-// A member that starts anew has lost what it was told, and what a hold's last
-// write could not reach has not heard it: the next visits make up for both.
-func TestWhatAMemberHasNotHeardItIsTold(t *testing.T) {
+// A member that restarts has lost what it received, and what a hold's last
+// write could not reach has not received it: the next visits deliver to both.
+func TestAMemberThatLacksAWriteGetsIt(t *testing.T) {
 	t.Parallel()
 	lab := newMemberlistLab(t, 1)
 	side := lab.side(0)
@@ -130,7 +130,7 @@ func TestWhatAMemberHasNotHeardItIsTold(t *testing.T) {
 	}
 }
 
-func TestAReaderFindsOutWhichOverlayItIs(t *testing.T) {
+func TestAnEitherReaderDetectsTheOverlay(t *testing.T) {
 	t.Parallel()
 	mesh, members := newWeaveLab(t, 1, ""), newMemberlistLab(t, 1)
 	either := gossip.EitherReader{Weave: mesh.reader(""), Memberlist: gossip.MemberlistReader{}}

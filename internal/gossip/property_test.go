@@ -27,7 +27,7 @@ func drawView(t *rapid.T, node string) gossip.View {
 	return view(gossip.Weave, node, entries...)
 }
 
-func TestWhateverPeersTellTheReportHolds(t *testing.T) {
+func TestTheReportHoldsForAnyViews(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		a, b := drawView(t, "a"), drawView(t, "b")
 		ours := []string{"api." + clusterName, api, "kops-controller.internal." + clusterName}

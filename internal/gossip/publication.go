@@ -12,16 +12,15 @@ import (
 	"github.com/muster-dev/muster/internal/overlay/legacy"
 )
 
-// Publication is what a name is to say, or that it is to say nothing.
+// Publication is the addresses to publish for a name, or its withdrawal.
 type Publication struct {
 	// Name is fully qualified, one of the three names of a cluster.
 	Name string
-	// Addrs are what it is to say; none withdraws it.
+	// Addrs are its new addresses; none withdraws the name.
 	Addrs []netip.Addr
 }
 
-// Check refuses what no overlay of the cluster should hold: a name that is not
-// the cluster's, no address at all, addresses that no node has or that lie
+// Check refuses a name that is not the cluster's, an empty list, and addresses that no server can have or that are
 // outside the cluster's networks. Errors are *UnsafeError.
 func (p Publication) Check(e Expect) error {
 	if err := e.CheckName(p.Name); err != nil {
@@ -65,15 +64,13 @@ func prefixes(networks []netip.Prefix) string {
 type Change struct {
 	Overlay Overlay `json:"overlay"`
 	Key     string  `json:"key"`
-	// From and To are values as people read them: addresses, "withdrawn", or
-	// "nothing" where there is no record.
+	// From and To are values for people: addresses, "withdrawn", or "nothing" if there is no record.
 	From        string `json:"from"`
 	To          string `json:"to"`
 	FromVersion uint64 `json:"fromVersion,omitempty"`
-	// Version is what the write will have, or a little more if others write
-	// meanwhile.
+	// Version is that of the write; if others write meanwhile, it is a little greater.
 	Version uint64 `json:"version"`
-	// Same says that the record says so already, and stays as it is.
+	// Same says that the record has the value already, and stays as it is.
 	Same bool `json:"same,omitempty"`
 
 	value     string
@@ -84,10 +81,8 @@ func (c Change) done(r legacy.Record) bool {
 	return r.Value == c.value && r.Tombstone == c.tombstone
 }
 
-// Changes returns what the publication would write into an overlay with the
-// given state. A family of addresses that the publication does not name keeps
-// its record; Kept says which. A withdrawal covers both families, as far as
-// there are records.
+// Changes returns what the publication would write to an overlay with the given state. An address family without
+// addresses in the publication keeps its record, which kept lists. A withdrawal covers the records of both families.
 func (p Publication) Changes(o Overlay, state []legacy.Entry, now time.Time) (changes []Change, kept []string, err error) {
 	held := make(map[string]legacy.Record)
 	for _, e := range state {
@@ -127,8 +122,8 @@ func (p Publication) Changes(o Overlay, state []legacy.Entry, now time.Time) (ch
 	return changes, kept, nil
 }
 
-// readers returns who may read a name: peers that are no dns-controller and
-// not Muster's, and are not known to have gone.
+// readers returns the peers that may read a name, and the dns-controllers. Peers that are gone, and Muster's own, are
+// left out.
 func readers(peers []Peer) (nodes, controllers []string) {
 	for _, p := range peers {
 		switch {
@@ -142,9 +137,8 @@ func readers(peers []Peer) (nodes, controllers []string) {
 	return nodes, controllers
 }
 
-// CheckWithdrawal refuses to withdraw a name that nodes live by. The overlay
-// keeps one value a name: what stood there before was overwritten and does not
-// come back by itself.
+// CheckWithdrawal refuses to withdraw a name that nodes depend on, with an *UnsafeError. The overlay has one value a
+// name: an earlier one was overwritten and does not return by itself.
 func CheckWithdrawal(name string, changes []Change, views []View) error {
 	if len(changes) == 0 {
 		return nil
@@ -156,11 +150,11 @@ func CheckWithdrawal(name string, changes []Change, views []View) error {
 	nodes, controllers := readers(peers)
 	slices.Sort(nodes)
 	nodes = slices.Compact(nodes)
-	way := "no dns-controller is in the overlay, so nobody would write it again"
+	controller := "no dns-controller is in the overlay, so nobody would write it again"
 	if len(controllers) > 0 {
-		way = controllers[0] + " writes it again only when its pods change or it restarts"
+		controller = controllers[0] + " writes it again only when its pods change or it restarts"
 	}
 	return unsafef("withdraw %s: %d nodes gossip, and one that boots meanwhile finds nothing under the name; %s. "+
 		"Without a gap: stop any --hold, then kubectl -n kube-system rollout restart deployment dns-controller, whose write replaces this one. --force withdraws all the same",
-		name, len(nodes), way)
+		name, len(nodes), controller)
 }

@@ -120,7 +120,7 @@ func TestAWithdrawalIsRefusedWhileNodesGossip(t *testing.T) {
 
 func mustChanges(t *testing.T, p gossip.Publication, s gossip.Side) []gossip.Change {
 	t.Helper()
-	views, _, err := gossip.Look(t.Context(), []gossip.Side{s}, patience)
+	views, _, err := gossip.Look(t.Context(), []gossip.Side{s}, testTimeout)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,13 +131,13 @@ func mustChanges(t *testing.T, p gossip.Publication, s gossip.Side) []gossip.Cha
 	return changes
 }
 
-func TestAWriteReachesAllAndIsReadBackElsewhere(t *testing.T) {
+func TestAWriteReachesAllPeers(t *testing.T) {
 	t.Parallel()
 	lab := newWeaveLab(t, 5, "s3cret")
 	lab.publish(4, apiKey, "10.0.0.1")
 	side := lab.side("s3cret", 0)
 	changes := mustChanges(t, gossip.Publication{Name: api, Addrs: addrs("10.0.0.9")}, side)
-	got, err := gossip.Write(t.Context(), []gossip.Side{side}, changes, patience)
+	got, err := gossip.Write(t.Context(), []gossip.Side{side}, changes, testTimeout)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,7 +148,7 @@ func TestAWriteReachesAllAndIsReadBackElsewhere(t *testing.T) {
 	}
 	lab.until(func() bool { return lab.allHold(apiKey, "10.0.0.9") })
 	withdrawal := mustChanges(t, gossip.Publication{Name: api}, side)
-	if _, err := gossip.Write(t.Context(), []gossip.Side{side}, withdrawal, patience); err != nil {
+	if _, err := gossip.Write(t.Context(), []gossip.Side{side}, withdrawal, testTimeout); err != nil {
 		t.Fatal(err)
 	}
 	lab.until(func() bool {
@@ -161,24 +161,24 @@ func TestAWriteReachesAllAndIsReadBackElsewhere(t *testing.T) {
 	})
 }
 
-// deafWriter takes no writes.
-type deafWriter struct{ *fakeWriter }
+// failingWriter takes no writes.
+type failingWriter struct{ *fakeWriter }
 
-func (deafWriter) Put(context.Context, string, string) error { return errors.New("nobody listens") }
+func (failingWriter) Put(context.Context, string, string) error { return errors.New("nobody listens") }
 
 func TestAWriteThatFailsInOneOverlayStillReachesTheOther(t *testing.T) {
 	t.Parallel()
 	lab := newWeaveLab(t, 2, "")
 	deaf := newFakeWriter().side()
 	deaf.Overlay = gossip.Memberlist
-	deaf.NewLeaf = func([]netip.AddrPort) (gossip.Writer, error) { return deafWriter{newFakeWriter()}, nil }
+	deaf.NewLeaf = func([]netip.AddrPort) (gossip.Writer, error) { return failingWriter{newFakeWriter()}, nil }
 	p := gossip.Publication{Name: api, Addrs: addrs("10.0.0.9")}
 	changes := mustChanges(t, p, lab.side("", 0))
 	more, _, err := p.Changes(gossip.Memberlist, nil, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := gossip.Write(t.Context(), []gossip.Side{deaf, lab.side("", 0)}, append(changes, more...), patience)
+	got, err := gossip.Write(t.Context(), []gossip.Side{deaf, lab.side("", 0)}, append(changes, more...), testTimeout)
 	if err == nil || !strings.Contains(err.Error(), "write to kops-memberlist: nobody listens") {
 		t.Errorf("error %v", err)
 	}
@@ -187,26 +187,26 @@ func TestAWriteThatFailsInOneOverlayStillReachesTheOther(t *testing.T) {
 	}
 }
 
-func TestLookSaysWhoDoesNotAnswerAndWhy(t *testing.T) {
+func TestLookReportsPeersThatDoNotAnswer(t *testing.T) {
 	t.Parallel()
 	lab := newWeaveLab(t, 1, "s3cret")
-	if _, _, err := gossip.Look(t.Context(), []gossip.Side{lab.side("wrong", 0)}, patience); err == nil || !strings.Contains(err.Error(), "secret differs") {
+	if _, _, err := gossip.Look(t.Context(), []gossip.Side{lab.side("wrong", 0)}, testTimeout); err == nil || !strings.Contains(err.Error(), "secret differs") {
 		t.Errorf("with a wrong secret: %v", err)
 	}
 	half := lab.side("s3cret", 0)
 	half.At = append(half.At, closedPort(t))
-	views, silent, err := gossip.Look(t.Context(), []gossip.Side{half}, patience)
+	views, silent, err := gossip.Look(t.Context(), []gossip.Side{half}, testTimeout)
 	if err != nil || len(views) != 1 || len(silent) != 1 || silent[0].Addr != half.At[1] {
 		t.Errorf("with one of two peers: %d views, silent %v, %v", len(views), silent, err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, _, err := gossip.Look(ctx, []gossip.Side{lab.side("s3cret", 0)}, patience); !errors.Is(err, context.Canceled) {
+	if _, _, err := gossip.Look(ctx, []gossip.Side{lab.side("s3cret", 0)}, testTimeout); !errors.Is(err, context.Canceled) {
 		t.Errorf("interrupted: %v", err)
 	}
 }
 
-func TestAddressesHaveToAnswerAsTheName(t *testing.T) {
+func TestAddressesMustAnswerWithACertificateForTheName(t *testing.T) {
 	t.Parallel()
 	server := func(names ...string) netip.AddrPort {
 		s := httptest.NewUnstartedServer(http.NotFoundHandler())

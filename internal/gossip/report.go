@@ -5,19 +5,19 @@ import (
 	"time"
 )
 
-// Report is what was seen in a cluster's overlays. Its JSON form is an
-// interface: fields are added, never renamed.
+// Report is the result of inspecting a cluster's overlays. Its JSON form is an interface: fields are added, never
+// renamed.
 type Report struct {
 	Cluster string `json:"cluster"`
-	// Verdict is one line: what nodes that gossip are told about the API.
+	// Verdict is one line: the API addresses that gossiping nodes get.
 	Verdict  string    `json:"verdict"`
 	Overlays []Overlay `json:"overlays"`
-	// Asked are the peers that told what follows.
+	// Asked are the peers that were read.
 	Asked []Visited `json:"asked"`
-	// Unread are the peers that told nothing.
+	// Unread are the peers that could not be read.
 	Unread []Unread `json:"unread"`
-	// Networks are those inside which addresses are accepted; NetworksAssumed
-	// says that nobody named them and private ones were taken.
+	// Networks must contain accepted addresses; NetworksAssumed says that none were given and PrivateNetworks are
+	// used.
 	Networks        []netip.Prefix `json:"networks"`
 	NetworksAssumed bool           `json:"networksAssumed"`
 	Records         []Record       `json:"records"`
@@ -43,26 +43,22 @@ type Unread struct {
 	Error   string         `json:"error"`
 }
 
-// Record is one record of an overlay, as the newest version among the peers
-// asked has it.
+// Record is one record of an overlay, in the newest version among the peers read.
 type Record struct {
 	Overlay   Overlay  `json:"overlay"`
 	Key       string   `json:"key"`
 	Name      string   `json:"name"`
 	Type      string   `json:"type"`
-	Addresses []string `json:"addresses"` // as they stand in the record, believed or not
+	Addresses []string `json:"addresses"` // as in the record, acceptable or not
 	Value     string   `json:"value,omitempty"`
-	// Version is a number that only grows; kOps takes Unix seconds. Written is
-	// the time that it stands for, absent if it is no time.
+	// Version only increases; kOps uses Unix seconds. Written is the version as a time, absent if it cannot be one.
 	Version   uint64     `json:"version"`
 	Written   *time.Time `json:"written,omitempty"`
 	Tombstone bool       `json:"tombstone,omitempty"`
-	// Accepted says whether Muster would put it into a hosts file; Why says
-	// why not, or what of it was left out.
+	// Accepted says whether Muster would put it into a hosts file; Why says why not, or which part would be left out.
 	Accepted bool   `json:"accepted"`
 	Why      string `json:"why"`
-	// HeldBy are the peers asked that hold this version and value. MissedBy are
-	// those that hold something else or nothing.
+	// HeldBy are the peers with this version and value, MissedBy those with another or none.
 	HeldBy   []string `json:"heldBy"`
 	MissedBy []string `json:"missedBy,omitempty"`
 }
@@ -74,8 +70,8 @@ type SeenPeer struct {
 	NickName string    `json:"nickname,omitempty"`
 	Address  string    `json:"address,omitempty"`
 	State    PeerState `json:"state"`
-	// ConnectedTo are the nicknames of those that it claims to be connected
-	// with; kops-memberlist has no connections.
+	// ConnectedTo are the nicknames of the peers that it claims to be connected to; kops-memberlist has no
+	// connections.
 	ConnectedTo []string `json:"connectedTo,omitempty"`
 }
 
@@ -90,8 +86,7 @@ func (p SeenPeer) Label() string {
 	return p.ID
 }
 
-// Tie is two values of one version: neither replaces the other until somebody
-// writes again.
+// Tie is several values of one version: none replaces the others until the key is written again.
 type Tie struct {
 	Overlay Overlay  `json:"overlay"`
 	Key     string   `json:"key"`
@@ -99,7 +94,7 @@ type Tie struct {
 	Values  []string `json:"values"`
 }
 
-// Difference is a key at which the two overlays do not say the same.
+// Difference is a key with different values in the two overlays.
 type Difference struct {
 	Key        string `json:"key"`
 	Weave      string `json:"weave"` // empty if withdrawn or missing
@@ -111,13 +106,12 @@ type Severity string
 
 // The severities, worst first.
 const (
-	High   Severity = "high"   // nodes lose their way, or anybody can take it from them
+	High   Severity = "high"   // nodes lose their path to the API, or anybody can take it from them
 	Medium Severity = "medium" // something does not work as it should
 	Info   Severity = "info"   // worth knowing
 )
 
-// Finding is something worth a look. Codes are stable; docs/gossip.md says
-// what each means.
+// Finding is a problem or peculiarity. Codes are stable; docs/gossip.md explains each.
 type Finding struct {
 	Code     string   `json:"code"`
 	Severity Severity `json:"severity"`

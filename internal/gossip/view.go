@@ -14,14 +14,13 @@ import (
 // Overlay is one of kOps's two gossip overlays.
 type Overlay string
 
-// The overlays, by the names of package overlay's rooms.
+// The overlays.
 const (
 	Weave      Overlay = "weave"
 	Memberlist Overlay = "kops-memberlist"
 )
 
-// Port returns where protokube listens. dns-controller listens one below in
-// weave (3998), and on 3993 in kops-memberlist.
+// Port returns protokube's port. dns-controller uses 3998 in weave and 3993 in kops-memberlist.
 func (o Overlay) Port() uint16 {
 	if o == Memberlist {
 		return 4000
@@ -40,19 +39,19 @@ func OverlayOfPort(port uint16) Overlay {
 	return ""
 }
 
-// PeerState is how a peer stands, as the peer asked sees it.
+// PeerState is the state of a peer, as seen by the peer that was read.
 type PeerState string
 
 // The states. Weave knows Connected, Reachable and Unreachable; kops-memberlist
 // knows Alive, Suspect, Dead and Left.
 const (
-	Connected   PeerState = "connected"   // to the peer asked
-	Reachable   PeerState = "reachable"   // over connections that others claim
-	Unreachable PeerState = "unreachable" // named by somebody, and no connection leads to it
+	Connected   PeerState = "connected"   // to the peer that was read
+	Reachable   PeerState = "reachable"   // over connections that others report
+	Unreachable PeerState = "unreachable" // known, but no connection leads to it
 	Alive       PeerState = "alive"
-	Suspect     PeerState = "suspect" // does not answer probes; dead if it goes on
+	Suspect     PeerState = "suspect" // does not answer probes; soon dead
 	Dead        PeerState = "dead"
-	Left        PeerState = "left" // said goodbye
+	Left        PeerState = "left" // announced it
 )
 
 // Gone reports whether the peer cannot be reached, though it did not leave.
@@ -63,14 +62,13 @@ type Peer struct {
 	// ID is unique in the overlay: the hash of the node name in weave, a random
 	// name that is new at each start in kops-memberlist.
 	ID string
-	// NickName is the node name in weave, where a cloud's instance id is usual.
-	// Empty if the peer is known by hearsay only, and in kops-memberlist.
+	// NickName is the node name in weave, often a cloud's instance id. Empty if only other peers mention it, and in
+	// kops-memberlist.
 	NickName string
-	// Addr is where the peer can be asked, as far as others have told; the zero
-	// value if they have not.
+	// Addr is where the peer listens, according to others; zero if unknown.
 	Addr  netip.AddrPort
 	State PeerState
-	// Links are the IDs of the peers that it claims to be connected with.
+	// Links are the IDs of the peers that it claims to be connected to.
 	Links []string
 }
 
@@ -85,7 +83,7 @@ func (p Peer) Label() string {
 	return p.ID
 }
 
-// View is what one peer told in one visit.
+// View is the state of one peer, read in one visit.
 type View struct {
 	Overlay Overlay
 	Addr    netip.AddrPort // that was asked
@@ -96,25 +94,25 @@ type View struct {
 	Ties    []legacy.Tie // within what it sent
 }
 
-// Reader visits a peer. Its errors say what to do, and hold no secret.
+// Reader reads a peer's state. Its errors say what to do, and contain no secret.
 type Reader interface {
 	Read(ctx context.Context, addr netip.AddrPort) (View, error)
 }
 
-// EitherReader reads a peer of which nobody knows which overlay it is in.
+// EitherReader reads a peer whose overlay is not known.
 type EitherReader struct{ Weave, Memberlist Reader }
 
 // Read implements Reader. The view says which overlay it was.
 func (r EitherReader) Read(ctx context.Context, addr netip.AddrPort) (View, error) {
-	v, first := r.Weave.Read(ctx, addr)
-	if first == nil {
+	v, errWeave := r.Weave.Read(ctx, addr)
+	if errWeave == nil {
 		return v, nil
 	}
-	v, second := r.Memberlist.Read(ctx, addr)
-	if second == nil {
+	v, errMemberlist := r.Memberlist.Read(ctx, addr)
+	if errMemberlist == nil {
 		return v, nil
 	}
-	return View{}, fmt.Errorf("%s answers as neither overlay; weave: %w; kops-memberlist: %w", addr, first, second)
+	return View{}, fmt.Errorf("%s answers as neither overlay; weave: %w; kops-memberlist: %w", addr, errWeave, errMemberlist)
 }
 
 // Target is a peer to visit.
@@ -131,39 +129,38 @@ type Failure struct {
 	Err     error
 }
 
-// readAtOnce bounds visits at the same time: each is a whole topology.
-const readAtOnce = 8
+// maxReads bounds concurrent reads: each transfers a whole topology.
+const maxReads = 8
 
-// ReadAll visits all targets, each for at most the given time, and returns what
-// they told and who told nothing, both in the order of the targets.
+// ReadAll reads all targets, each for at most the given time, and returns the views and the failures, both in the
+// order of the targets.
 func ReadAll(ctx context.Context, targets []Target, each time.Duration) ([]View, []Failure) {
 	views, errs := make([]View, len(targets)), make([]error, len(targets))
 	var group sync.WaitGroup
-	room := make(chan struct{}, readAtOnce)
+	slots := make(chan struct{}, maxReads)
 	for i, t := range targets {
-		room <- struct{}{}
+		slots <- struct{}{}
 		group.Go(func() {
-			defer func() { <-room }()
+			defer func() { <-slots }()
 			visit, cancel := context.WithTimeout(ctx, each)
 			defer cancel()
 			views[i], errs[i] = t.Reader.Read(visit, t.Addr)
 		})
 	}
 	group.Wait()
-	var told []View
+	var read []View
 	var failed []Failure
 	for i, t := range targets {
 		if errs[i] != nil {
 			failed = append(failed, Failure{t.Overlay, t.Addr, errs[i]})
 			continue
 		}
-		told = append(told, views[i])
+		read = append(read, views[i])
 	}
-	return told, failed
+	return read, failed
 }
 
-// UnsafeError is a request that could take away somebody's way to the control
-// plane. Nothing has been written.
+// UnsafeError is a request that could cost a node its path to the control plane. Nothing has been written.
 type UnsafeError struct{ Reason string }
 
 // Error implements error.
@@ -173,8 +170,7 @@ func unsafef(format string, args ...any) error {
 	return &UnsafeError{fmt.Sprintf(format, args...)}
 }
 
-// PrivateNetworks are taken for the cluster's where nobody says which those
-// are: RFC 1918 and unique local addresses.
+// PrivateNetworks are the default of Expect.Networks: RFC 1918 and unique local addresses.
 func PrivateNetworks() []netip.Prefix {
 	return []netip.Prefix{
 		netip.MustParsePrefix("10.0.0.0/8"),

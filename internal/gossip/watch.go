@@ -11,13 +11,12 @@ import (
 	"github.com/muster-dev/muster/internal/overlay/legacy"
 )
 
-// peersEvery is how often the peers are looked at: nothing announces them.
-const peersEvery = time.Second
+// peerPollInterval is how often the peers are compared: there is no notification of their changes.
+const peerPollInterval = time.Second
 
-// Watch tells what changes in the overlays until ctx ends, which is no error.
-// What is found at the start comes first. Only a failure to hear anything
-// within the given time is an error; a connection that is lost later is told,
-// and made again. emit is never called twice at the same time.
+// Watch reports changes in the overlays until ctx ends, which is no error. The records found at the start come first.
+// It is an error if an overlay's state is not received within the given time; a connection lost later is reported and
+// opened again. emit is never called concurrently.
 func Watch(ctx context.Context, sides []Side, within time.Duration, emit func(Event)) error {
 	events := make(chan Event)
 	err := withLeaves(ctx, sides, within, func(ctx context.Context, leaves []Writer) error {
@@ -40,17 +39,17 @@ func Watch(ctx context.Context, sides []Side, within time.Duration, emit func(Ev
 	return err
 }
 
-// observe compares what a leaf holds with what it held before, at every change.
+// observe compares a leaf's state with the previous one at every change, and sends the differences to events.
 func observe(ctx context.Context, o Overlay, leaf Writer, events chan<- Event) error {
 	var state []legacy.Entry
 	var peers []Peer
 	first := true
-	timer := time.NewTicker(peersEvery)
+	timer := time.NewTicker(peerPollInterval)
 	defer timer.Stop()
 	for {
 		changed := leaf.Changed()
 		now, after, then := time.Now(), leaf.State(), leaf.Peers()
-		news := recordNews(state, after, first)
+		news := recordEvents(state, after, first)
 		for i, e := range news {
 			news[i].Told = leaf.Told(e.key)
 		}
@@ -59,7 +58,7 @@ func observe(ctx context.Context, o Overlay, leaf Writer, events chan<- Event) e
 			out = append(out, e.Event)
 		}
 		if !first {
-			out = append(out, peerNews(peers, then)...)
+			out = append(out, peerEvents(peers, then)...)
 		}
 		state, peers, first = after, then, false
 		for _, e := range out {
@@ -79,14 +78,14 @@ func observe(ctx context.Context, o Overlay, leaf Writer, events chan<- Event) e
 	}
 }
 
-// keyed is an event with the key of the record that it is about.
-type keyed struct {
+// keyedEvent is an event with the key of the record that it is about.
+type keyedEvent struct {
 	Event
 	key string
 }
 
-// recordNews returns what differs between two states.
-func recordNews(before, after []legacy.Entry, first bool) (news []keyed) {
+// recordEvents returns events for the differences between two states.
+func recordEvents(before, after []legacy.Entry, first bool) (news []keyedEvent) {
 	held := make(map[string]legacy.Record, len(before))
 	for _, e := range before {
 		held[e.Key] = e.Record
@@ -99,21 +98,21 @@ func recordNews(before, after []legacy.Entry, first bool) (news []keyed) {
 		ev := Event{Kind: RecordChanged, From: "nothing", To: valueText(e.Record), Version: e.Version}
 		switch {
 		case first:
-			ev.Kind, ev.From = RecordIs, ""
+			ev.Kind, ev.From = RecordFound, ""
 		case known:
 			ev.From = valueText(old)
 			if ev.From == ev.To {
 				ev.Note = "the same value, written again"
 			}
 		}
-		news = append(news, keyed{ev.about(e.Key), e.Key})
+		news = append(news, keyedEvent{ev.about(e.Key), e.Key})
 	}
 	return news
 }
 
-// peerNews returns who came and went, and whether we are connected at all.
-func peerNews(before, after []Peer) (news []Event) {
-	here := func(p Peer) bool { return !p.State.Gone() && p.State != Left }
+// peerEvents returns events for peers that joined or went, and for losing and regaining all connections.
+func peerEvents(before, after []Peer) (news []Event) {
+	present := func(p Peer) bool { return !p.State.Gone() && p.State != Left }
 	linked := func(peers []Peer) bool {
 		return slices.ContainsFunc(peers, func(p Peer) bool { return p.State == Connected || p.State == Alive })
 	}
@@ -123,7 +122,7 @@ func peerNews(before, after []Peer) (news []Event) {
 	}
 	switch was, is := linked(before), linked(after); {
 	case was && !is:
-		// Everybody seems gone from here; that says nothing about them.
+		// All peers seem gone from here; that says nothing about them.
 		return []Event{{Kind: LinkLost, Note: "no peer is connected; trying again"}}
 	case !is:
 		return nil
@@ -134,15 +133,15 @@ func peerNews(before, after []Peer) (news []Event) {
 		q, known := old[p.ID]
 		delete(old, p.ID)
 		switch {
-		case here(p) && (!known || !here(q)):
-			news = append(news, Event{Kind: PeerCame, Name: p.Label()})
-		case !here(p) && known && here(q):
-			news = append(news, Event{Kind: PeerWent, Name: p.Label(), To: string(p.State)})
+		case present(p) && (!known || !present(q)):
+			news = append(news, Event{Kind: PeerJoined, Name: p.Label()})
+		case !present(p) && known && present(q):
+			news = append(news, Event{Kind: PeerGone, Name: p.Label(), To: string(p.State)})
 		}
 	}
 	for _, p := range before {
-		if _, forgotten := old[p.ID]; forgotten && here(p) {
-			news = append(news, Event{Kind: PeerWent, Name: p.Label(), To: fmt.Sprintf("forgotten, was %s", p.State)})
+		if _, forgotten := old[p.ID]; forgotten && present(p) {
+			news = append(news, Event{Kind: PeerGone, Name: p.Label(), To: fmt.Sprintf("forgotten, was %s", p.State)})
 		}
 	}
 	return news

@@ -13,7 +13,7 @@ import (
 	"github.com/muster-dev/muster/internal/overlay/legacy"
 )
 
-func TestWatchTellsWhatChangesAndWhoComes(t *testing.T) {
+func TestWatchReportsChangedRecordsAndPeers(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newFakeWriter()
@@ -72,21 +72,21 @@ func TestWatchOfARealMesh(t *testing.T) {
 	lab.publish(0, apiKey, "10.0.0.1")
 	var seen recorder
 	stop := running(t, func(ctx context.Context) error {
-		return gossip.Watch(ctx, []gossip.Side{lab.side("", 0, 1)}, patience, seen.emit)
+		return gossip.Watch(ctx, []gossip.Side{lab.side("", 0, 1)}, testTimeout, seen.emit)
 	})
-	lab.until(seen.saw(gossip.RecordIs, api, "10.0.0.1"))
+	lab.until(seen.saw(gossip.RecordFound, api, "10.0.0.1"))
 	lab.publish(2, apiKey, "10.0.0.2")
 	lab.until(seen.saw(gossip.RecordChanged, "10.0.0.1 -> 10.0.0.2", "version", "node-"))
 	lab.start("node-3", "")
-	lab.until(seen.saw(gossip.PeerCame, "node-3"))
+	lab.until(seen.saw(gossip.PeerJoined, "node-3"))
 	lab.stops[3]()
-	lab.until(seen.saw(gossip.PeerWent, "node-3"))
+	lab.until(seen.saw(gossip.PeerGone, "node-3"))
 	if err := stop(); err != nil {
 		t.Error(err)
 	}
 }
 
-func TestWatchSaysWhenItHearsNothing(t *testing.T) {
+func TestWatchFailsWhenItReceivesNothing(t *testing.T) {
 	t.Parallel()
 	lab := newWeaveLab(t, 1, "")
 	side := lab.side("", 0)

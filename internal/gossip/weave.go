@@ -18,14 +18,12 @@ import (
 	"github.com/muster-dev/muster/internal/overlay/weave/wire"
 )
 
-// refreshLeaf bounds how long a weave leaf can miss a change. Only a new
-// connection is told everything; between, a leaf hears what its neighbours
-// happen to pass on.
+// refreshLeaf bounds how long a weave leaf can miss a change. Only a new connection gets the full state; afterwards a
+// leaf gets what its neighbours happen to pass on.
 const refreshLeaf = time.Minute
 
-// WeaveReader reads peers of the weave overlay. NodeName, Secret and Dial of
-// the configuration matter. Each visit appends something of its own to the node
-// name: two peers of one name keep each other out.
+// WeaveReader reads peers of the weave overlay. It uses NodeName, Secret and Dial of Config. Each visit appends a
+// random suffix to the node name, because weave refuses a second peer of the same name.
 type WeaveReader struct{ Config weave.Config }
 
 // Read implements Reader.
@@ -43,28 +41,28 @@ func (r WeaveReader) Read(ctx context.Context, addr netip.AddrPort) (View, error
 	return v, nil
 }
 
-// explainWeave makes one line of a fault: what, where, what to do.
+// explainWeave adds a hint to an error: what to do about it.
 func explainWeave(addr netip.AddrPort, err error, secret bool) error {
-	var todo string
+	var hint string
 	hungUp := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
 	switch {
 	case errors.Is(err, context.DeadlineExceeded), isTimeout(err):
-		todo = "no answer; is the port right (protokube: 3999) and open from here? --via kubernetes goes through the API server"
+		hint = "no answer; is the port right (protokube: 3999) and open from here? --via kubernetes goes through the API server"
 	case errors.Is(err, syscall.ECONNREFUSED):
-		todo = "nothing listens there; protokube listens on 3999, dns-controller on 3998 of the same node"
+		hint = "nothing listens there; protokube listens on 3999, dns-controller on 3998 of the same node"
 	case errors.Is(err, weave.ErrSecret), hungUp && strings.Contains(err.Error(), "secrets differ"):
-		todo = "the secret differs; give the one of spec.gossipConfig.secret with --secret-file"
+		hint = "the secret differs; give the one of spec.gossipConfig.secret with --secret-file"
 		if secret {
-			todo = "the secret differs from the one given; compare it with spec.gossipConfig.secret"
+			hint = "the secret differs from the one given; compare it with spec.gossipConfig.secret"
 		}
 	case errors.Is(err, weave.ErrCollision):
-		todo = "run it again; names are drawn anew"
+		hint = "run it again; names are drawn anew"
 	case hungUp, errors.Is(err, weave.ErrVersion), errors.Is(err, weave.ErrPlaintext), strings.Contains(err.Error(), "not the greeting"):
-		todo = "no weave peer of kOps answers there; try --overlay kops-memberlist, or port 3999"
+		hint = "no weave peer of kOps answers there; try --overlay kops-memberlist, or port 3999"
 	default:
 		return err
 	}
-	return fmt.Errorf("%w; %s", err, todo)
+	return fmt.Errorf("%w; %s", err, hint)
 }
 
 func isTimeout(err error) bool {
@@ -72,8 +70,8 @@ func isTimeout(err error) bool {
 	return errors.As(err, &t) && t.Timeout()
 }
 
-// weavePeers leaves us out, adds the peer asked, whose own record is all that
-// it says of itself, and works out where each can be asked.
+// weavePeers converts peers: it leaves us out, sets the address of the peer asked, and derives the states and
+// addresses of the others.
 func weavePeers(all []weave.Peer, asked wire.Name, addr netip.AddrPort) []Peer {
 	var self wire.Name
 	for _, p := range all {
@@ -81,20 +79,20 @@ func weavePeers(all []weave.Peer, asked wire.Name, addr netip.AddrPort) []Peer {
 			self = p.Name
 		}
 	}
-	at := weaveAddrs(all, addr.Addr().IsLoopback())
-	at[asked] = addr
+	peerAddrs := weaveAddrs(all, addr.Addr().IsLoopback())
+	peerAddrs[asked] = addr
 	var peers []Peer
 	for _, p := range all {
 		if p.Self {
 			continue
 		}
-		peer := Peer{ID: p.Name.String(), NickName: clip(p.NickName, maxName), Addr: at[p.Name], State: Reachable}
+		peer := Peer{ID: p.Name.String(), NickName: clip(p.NickName, maxName), Addr: peerAddrs[p.Name], State: Reachable}
 		switch {
 		case p.Name == asked:
-			peer.State = Connected // it is the one that answers
+			peer.State = Connected // it answered
 		case !p.Reachable:
 			peer.State = Unreachable
-		case slices.ContainsFunc(all, func(q weave.Peer) bool { return q.Name == asked && claims(q, p.Name) }):
+		case slices.ContainsFunc(all, func(q weave.Peer) bool { return q.Name == asked && hasLink(q, p.Name) }):
 			peer.State = Connected
 		}
 		for _, l := range p.Links {
@@ -108,15 +106,14 @@ func weavePeers(all []weave.Peer, asked wire.Name, addr netip.AddrPort) []Peer {
 	return peers
 }
 
-func claims(p weave.Peer, name wire.Name) bool {
+func hasLink(p weave.Peer, name wire.Name) bool {
 	return slices.ContainsFunc(p.Links, func(l wire.Link) bool { return l.Name == name })
 }
 
-// weaveAddrs works out where peers listen: at the address that another dialed,
-// else at the default port of the address that another was dialed from. A
-// loopback address means another machine unless we are on that machine.
+// weaveAddrs derives where peers listen: at the address that another peer dialled, else at the default port of the
+// address from which it dialled another. Loopback addresses count only if we are on the same machine.
 func weaveAddrs(all []weave.Peer, loopback bool) map[wire.Name]netip.AddrPort {
-	at := make(map[wire.Name]netip.AddrPort)
+	peerAddrs := make(map[wire.Name]netip.AddrPort)
 	dialed := make(map[wire.Name]bool)
 	for _, p := range all {
 		for _, l := range p.Links {
@@ -127,10 +124,10 @@ func weaveAddrs(all []weave.Peer, loopback bool) map[wire.Name]netip.AddrPort {
 			if !l.Outbound {
 				a = netip.AddrPortFrom(a.Addr(), weave.DefaultPort)
 			}
-			at[l.Name], dialed[l.Name] = a, l.Outbound
+			peerAddrs[l.Name], dialed[l.Name] = a, l.Outbound
 		}
 	}
-	return at
+	return peerAddrs
 }
 
 // WeaveLeaf is a leaf of the weave overlay.
@@ -139,11 +136,11 @@ type WeaveLeaf struct {
 	name string
 }
 
-// NewWeaveLeaf returns a leaf that connects to peers at the given addresses. Of
-// cfg, NodeName, Secret, Dial and Logger matter.
-func NewWeaveLeaf(cfg weave.Config, at []netip.AddrPort) (*WeaveLeaf, error) {
+// NewWeaveLeaf returns a leaf that connects to peers at the given addresses. It uses NodeName, Secret, Dial and
+// Logger of cfg.
+func NewWeaveLeaf(cfg weave.Config, peerAddrs []netip.AddrPort) (*WeaveLeaf, error) {
 	cfg.Leaf = true
-	cfg.Seeds = func(context.Context) ([]netip.AddrPort, error) { return at, nil }
+	cfg.Seeds = func(context.Context) ([]netip.AddrPort, error) { return peerAddrs, nil }
 	cfg.Refresh = refreshLeaf
 	node, err := weave.New(cfg)
 	if err != nil {

@@ -13,26 +13,25 @@ import (
 	"github.com/muster-dev/muster/internal/overlay/legacy"
 )
 
-// askedMost bounds the peers that are asked whether a write has arrived: each
-// answers with all that it knows, and gossip that has reached sixteen peers
-// drawn from all reaches the rest.
-const askedMost = 16
+// maxPolled bounds the peers that are polled for whether a write has arrived: each returns its whole state, and
+// gossip that has reached sixteen random peers reaches the rest.
+const maxPolled = 16
 
-// Arrival says how far a write has come in one overlay.
+// Arrival says which peers of one overlay have received a write.
 type Arrival struct {
 	Overlay Overlay `json:"overlay"`
-	// Have are the peers that hold what was written, asked over connections of
-	// their own. Lack answered without it; Silent did not answer.
+	// Have are the peers that have what was written, read over separate connections. Lack answered without it; Silent
+	// did not answer.
 	Have   []string `json:"have"`
 	Lack   []string `json:"lack"`
 	Silent []string `json:"silent"`
-	// Known is the number of peers in the overlay, asked or not.
+	// Known is the number of peers in the overlay, polled or not.
 	Known int `json:"known"`
 }
 
-// Write writes changes to all overlays, as a leaf of each, and asks other peers
-// until all that answer have them, or until the given time has passed. The error
-// says what was not written and who lacks what was; what was written stays.
+// Write writes changes to all overlays, as a leaf of each, and polls other peers until all that answer have them, or
+// the given time has passed. The error says what was not written and which peers lack what was; what was written
+// stays.
 func Write(ctx context.Context, sides []Side, changes []Change, within time.Duration) ([]Arrival, error) {
 	var arrivals []Arrival
 	err := withLeaves(ctx, sides, within, func(ctx context.Context, leaves []Writer) error {
@@ -49,23 +48,23 @@ func Write(ctx context.Context, sides []Side, changes []Change, within time.Dura
 			if len(mine[i]) == 0 {
 				continue
 			}
-			a, err := arrived(ctx, s, mine[i], within)
+			a, err := awaitArrival(ctx, s, mine[i], within)
 			arrivals = append(arrivals, a)
 			if err != nil {
 				faults = append(faults, err)
 			}
 		}
-		return inOneLine(faults)
+		return joinErrors(faults)
 	})
 	return arrivals, err
 }
 
-// inOneLine joins errors.
-func inOneLine(errs []error) error {
+// joinErrors joins errors with "; " on one line.
+func joinErrors(errs []error) error {
 	if len(errs) < 2 {
 		return errors.Join(errs...)
 	}
-	return fmt.Errorf("%w; %w", errs[0], inOneLine(errs[1:]))
+	return fmt.Errorf("%w; %w", errs[0], joinErrors(errs[1:]))
 }
 
 func put(ctx context.Context, leaf Writer, changes []Change, within time.Duration) error {
@@ -85,25 +84,24 @@ func put(ctx context.Context, leaf Writer, changes []Change, within time.Duratio
 	return nil
 }
 
-// askAgain is how long to wait for gossip to spread before asking again; each
-// time twice as long.
-const askAgain = 250 * time.Millisecond
+// minPollDelay is how long to wait for gossip to spread before polling again; it doubles each time, up to
+// visitTimeout.
+const minPollDelay = 250 * time.Millisecond
 
-// arrived asks peers, those we connect through and others, each over a new
-// connection, until everyone who answers has the changes.
-func arrived(ctx context.Context, s Side, changes []Change, within time.Duration) (Arrival, error) {
+// awaitArrival polls peers, our own and others, each over a new connection, until all that answer have the changes.
+func awaitArrival(ctx context.Context, s Side, changes []Change, within time.Duration) (Arrival, error) {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	a := Arrival{Overlay: s.Overlay, Have: []string{}, Lack: []string{}, Silent: []string{}}
 	seeds, failed := ReadAll(ctx, s.targets(), within)
-	var mute []string
+	var unread []string
 	for _, f := range failed {
-		mute = append(mute, f.Addr.String())
+		unread = append(unread, f.Addr.String())
 	}
-	ask := make(map[string]netip.AddrPort)
+	polled := make(map[string]netip.AddrPort)
 	known := make(map[string]bool)
 	for _, v := range seeds {
-		ask[v.Node] = v.Addr
+		polled[v.Node] = v.Addr
 	}
 	for _, v := range seeds {
 		for _, p := range v.Peers {
@@ -111,19 +109,19 @@ func arrived(ctx context.Context, s Side, changes []Change, within time.Duration
 				continue
 			}
 			known[p.ID] = true
-			if p.Addr.IsValid() && len(ask) < askedMost && !hasAddr(ask, p.Addr) {
-				ask[p.Label()] = p.Addr
+			if p.Addr.IsValid() && len(polled) < maxPolled && !hasAddr(polled, p.Addr) {
+				polled[p.Label()] = p.Addr
 			}
 		}
 	}
 	a.Known = len(known)
-	for wait := askAgain; ; wait = min(2*wait, askFor) {
+	for wait := minPollDelay; ; wait = min(2*wait, visitTimeout) {
 		var have []string
-		have, a.Lack, a.Silent = poll(ctx, s, ask, changes)
+		have, a.Lack, a.Silent = poll(ctx, s, polled, changes)
 		a.Have = append(a.Have, have...)
-		a.Silent = append(a.Silent, mute...)
+		a.Silent = append(a.Silent, unread...)
 		for _, label := range have {
-			delete(ask, label) // each visit costs a peer of the original an update of the topology
+			delete(polled, label) // each visit makes a real weave peer send a topology update
 		}
 		slices.Sort(a.Have)
 		if len(a.Have) > 0 && len(a.Lack) == 0 {
@@ -133,15 +131,15 @@ func arrived(ctx context.Context, s Side, changes []Change, within time.Duration
 		case <-time.After(wait):
 		case <-ctx.Done():
 			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				return a, fmt.Errorf("written to %s, but not everywhere after %v: %d peers have it, %s not; look with muster gossip inspect", s.Overlay, within, len(a.Have), orNothing(strings.Join(a.Lack, ", ")))
+				return a, fmt.Errorf("written to %s, but not everywhere after %v: %d peers have it, %s not; look with muster gossip inspect", s.Overlay, within, len(a.Have), textOrNothing(strings.Join(a.Lack, ", ")))
 			}
 			return a, ctx.Err()
 		}
 	}
 }
 
-func hasAddr(ask map[string]netip.AddrPort, addr netip.AddrPort) bool {
-	for _, a := range ask {
+func hasAddr(polled map[string]netip.AddrPort, addr netip.AddrPort) bool {
+	for _, a := range polled {
 		if a == addr {
 			return true
 		}
@@ -149,20 +147,19 @@ func hasAddr(ask map[string]netip.AddrPort, addr netip.AddrPort) bool {
 	return false
 }
 
-// askFor is how long one peer may take to answer. One that is not open to us
-// must not hold up the others.
-const askFor = 5 * time.Second
+// visitTimeout bounds a visit to one peer. One that we cannot reach must not hold up the others.
+const visitTimeout = 5 * time.Second
 
-func poll(ctx context.Context, s Side, ask map[string]netip.AddrPort, changes []Change) (have, lack, silent []string) {
+func poll(ctx context.Context, s Side, polled map[string]netip.AddrPort, changes []Change) (have, lack, silent []string) {
 	var mu sync.Mutex // guards the results
 	have, lack, silent = []string{}, []string{}, []string{}
 	var group sync.WaitGroup
-	room := make(chan struct{}, readAtOnce)
-	for label, addr := range ask {
-		room <- struct{}{}
+	slots := make(chan struct{}, maxReads)
+	for label, addr := range polled {
+		slots <- struct{}{}
 		group.Go(func() {
-			defer func() { <-room }()
-			visit, cancel := context.WithTimeout(ctx, askFor)
+			defer func() { <-slots }()
+			visit, cancel := context.WithTimeout(ctx, visitTimeout)
 			defer cancel()
 			v, err := s.Reader.Read(visit, addr)
 			mu.Lock()
@@ -170,7 +167,7 @@ func poll(ctx context.Context, s Side, ask map[string]netip.AddrPort, changes []
 			switch {
 			case err != nil:
 				silent = append(silent, label)
-			case holds(v.State, changes):
+			case hasAll(v.State, changes):
 				have = append(have, label)
 			default:
 				lack = append(lack, label)
@@ -184,8 +181,8 @@ func poll(ctx context.Context, s Side, ask map[string]netip.AddrPort, changes []
 	return have, lack, silent
 }
 
-// holds reports whether a state says what the changes want it to.
-func holds(state []legacy.Entry, changes []Change) bool {
+// hasAll reports whether a state has all changes.
+func hasAll(state []legacy.Entry, changes []Change) bool {
 	for _, c := range changes {
 		if !slices.ContainsFunc(state, func(e legacy.Entry) bool { return e.Key == c.Key && c.done(e.Record) }) {
 			return false

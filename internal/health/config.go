@@ -14,66 +14,56 @@ import (
 	"time"
 )
 
-// Config says how a Checker asks. ServerName and Roots are required.
+// Config configures a Checker. ServerName and Roots are required.
 type Config struct {
-	// ServerName is the name that every target's certificate must carry, and
-	// the Host of each request. Targets are addresses; no name is resolved.
+	// ServerName is the name that every target's certificate must have, and the Host of each request. Targets are
+	// addresses; no name is resolved.
 	ServerName string
 
 	// Roots holds the cluster's certificate authority. It is required: the
 	// system's roots say nothing about a cluster's API servers.
 	Roots *x509.CertPool
 
-	// Path is what is asked for. Default "/readyz". An API server fails it as
-	// soon as it begins to shut down, well before it closes connections.
+	// Path is the path of the requests. Default "/readyz", which an API server fails as soon as it begins to shut
+	// down, well before it closes connections.
 	Path string
 
-	// Interval is the time between the starts of two checks, at most; it is
-	// shortened by up to a tenth, the same for all servers. Default 1 s. It bounds
-	// how long a change goes unseen. While every server is down it is an eighth of
-	// that, or as long as a probe that waits in vain: a node that is cut off has
-	// nothing else to wait for, and eight connections a second are no load.
+	// Interval is the longest time between the starts of two checks; it is shortened by up to a tenth, the same for
+	// all servers. Default 1 s. It bounds how long a change goes unseen. While every server is down it is an eighth
+	// of that, or as long as a probe takes to time out: a node that is cut off has nothing else to wait for, and
+	// eight connections a second are no load.
 	Interval time.Duration
 
-	// Timeout bounds the probe that decides, connection and TLS included.
-	// Default 1 s. Probes before the deciding one get two fifths of it, and so
-	// does every connection, which should still be enough for a healthy server
-	// far away: a first packet that was lost is sent again only after a second,
-	// and a new probe finds out sooner.
+	// Timeout bounds the deciding probe, including connection and TLS handshake. Default 1 s. Earlier probes get two
+	// fifths of it, and so does every connection attempt. That should be enough for a healthy server far away; a lost
+	// SYN is sent again only after a second, so a new probe is faster.
 	Timeout time.Duration
 
-	// Fall is how many probes in a row must go unanswered before a server is
-	// down; the later ones follow at once, not an interval apart. Default 2.
-	// Each one more adds two fifths of Timeout to the time to notice.
+	// Fall is how many probes in a row must fail before a server is down; after the first they follow at once, not an
+	// interval apart. Default 2. Each additional one adds two fifths of Timeout to the time of detection.
 	Fall int
 
-	// Unused, if set, reports that this node has no connection to a server, so
-	// that it hurts nobody if the server's death is seen late. While it is up it
-	// is then asked every third time only, since most of what an idle node
-	// spends is checks. It must not block. Nil means that all are in use.
+	// Unused, if set, reports that this node has no connection to a server, so that a late detection does no harm.
+	// While up, such a server is checked only every third interval, because checks are most of what an idle node
+	// does. It must not block. Nil means that all are in use.
 	Unused func(netip.AddrPort) bool
 
-	// Answered, if set, returns when a server last answered a TLS hello of
-	// somebody else on this node. A probe that waits in vain for a connection or
-	// a handshake proves nothing if others got theirs meanwhile: a server to which
-	// a thousand clients have just come back lets a probe wait its turn. It must
-	// not block.
+	// Answered, if set, returns when a server last answered the TLS ClientHello of another client on this node. If it
+	// did while a probe waited for a connection or handshake, the probe's timeout proves nothing: a server to which a
+	// thousand clients have just returned makes a probe wait its turn. It must not block.
 	Answered func(netip.AddrPort) time.Time
 
-	// Rise is how many checks in a row a server that was down or draining must
-	// answer before it is up. Default 1.
+	// Rise is how many checks in a row a server that was down or draining must pass before it is up. Default 1.
 	Rise int
 
-	// ClientCertificate returns the certificate to present to servers that ask
-	// for one. Nil presents none: an API server that knows no anonymous user
-	// then answers 401 even while it is not ready, and counts as up.
+	// ClientCertificate returns the certificate to present to servers that request one. Nil presents none: an API
+	// server without anonymous access then answers 401 even while it is not ready, and counts as up.
 	ClientCertificate func(*tls.CertificateRequestInfo) (*tls.Certificate, error)
 
-	// Dial opens a TCP connection; it must return soon after the context ends.
-	// Nil uses net.Dialer.
+	// Dial opens a TCP connection; it must return soon after the context ends. Nil means net.Dialer.
 	Dial func(context.Context, netip.AddrPort) (net.Conn, error)
 
-	// Logger receives each change of health once. Nil discards.
+	// Logger gets each change of health once. Nil discards.
 	Logger *slog.Logger
 }
 
@@ -92,7 +82,7 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// validate reports every fault of a config whose defaults are filled in.
+// validate returns all faults of a Config that has its defaults, joined.
 func (c Config) validate() error {
 	var errs []error
 	fault := func(bad bool, format string, args ...any) {

@@ -99,12 +99,12 @@ type network struct {
 
 // server is what stands at one address of a network.
 type server struct {
-	status   int  // what it answers
-	refuses  bool // new connections are refused
-	vanished bool // nothing answers any more, on connections old or new
-	mute     bool // connections open, but nothing is said on them, not even TLS
-	swallow  int  // requests that get lost, whatever else holds
-	closes   bool // closes each connection once it has been idle for 300 ms
+	status      int  // what it answers
+	refuses     bool // new connections are refused
+	vanished    bool // nothing answers any more, on connections old or new
+	silentSince bool // connections open, but nothing is said on them, not even TLS
+	swallow     int  // requests that get lost, whatever else holds
+	closes      bool // closes each connection once it has been idle for 300 ms
 
 	dials, requests int
 }
@@ -128,7 +128,7 @@ func (n *network) dial(ctx context.Context, a netip.AddrPort) (net.Conn, error) 
 	n.mu.Lock()
 	s := n.servers[a]
 	s.dials++
-	refuses, vanished, mute := s.refuses, s.vanished, s.mute
+	refuses, vanished, silentSince := s.refuses, s.vanished, s.silentSince
 	n.mu.Unlock()
 	switch {
 	case vanished:
@@ -138,7 +138,7 @@ func (n *network) dial(ctx context.Context, a netip.AddrPort) (net.Conn, error) 
 		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
 	}
 	client, remote := net.Pipe()
-	if mute {
+	if silentSince {
 		go func() {
 			io.Copy(io.Discard, remote)
 			remote.Close()

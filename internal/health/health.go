@@ -1,22 +1,19 @@
-// Package health asks API servers whether they are ready and says which are.
+// Package health checks which API servers are ready.
 //
-// A [Checker] asks every target over HTTPS once an interval, on a connection
-// that it keeps, and again at once when somebody reports that a connection to
-// it failed. One that is up and that this node does not use is asked every
-// third interval. The certificate is verified against the cluster's own authority
-// and server name, so an address that somebody else answers on is down.
+// A [Checker] sends an HTTPS request to every target once an interval, on a connection that it keeps open, and at
+// once when a failed connection to the target is reported. A target that is up and not in use on this node is checked
+// every third interval. Certificates are verified against the cluster's own authority and server name, so an address
+// where another program answers is down.
 //
-// The package does not decide which servers are used: package endpoint does,
-// and it also knows what it means when all of them look down.
+// The package does not decide which servers to use, nor what to do if all are down: package endpoint does.
 //
-// What callers rely on of servers in use, with the default times:
+// What callers rely on, for servers in use and the default times:
 //
-//   - a server that vanishes without a word is down within 2 s, one that accepts
-//     connections and says nothing within 2.5 s, one that refuses them within
-//     1.5 s; one that says it is not ready is draining at the next check;
+//   - a server that vanishes is down within 2 s, one that accepts connections but does not respond within 2.5 s, one
+//     that refuses them within 1.5 s; one that is not ready is draining at the next check;
 //   - no single lost probe, closed connection or report makes a server down;
 //   - servers that fall silent together are down together, never one by one;
-//   - an answer of any kind that shows a working server, such as 401, is up.
+//   - any response that shows a working server, such as 401, counts as up.
 package health
 
 import (
@@ -33,15 +30,15 @@ import (
 	"github.com/muster-dev/muster/internal/endpoint"
 )
 
-// Result is what the checks of one server have shown.
+// Result is the result of the checks of one server.
 type Result struct {
 	// Health is Unknown until the first verdict.
 	Health endpoint.Health
-	// Reason says why in a few words, for people.
+	// Reason is a short explanation, for people.
 	Reason string
 	// Since is when Health took its value.
 	Since time.Time
-	// RTT is how long the last answer took from request to status line.
+	// RTT is the time from the request to the headers of the last response.
 	RTT time.Duration
 }
 
@@ -53,11 +50,11 @@ type Checker struct {
 	wake    chan struct{} // the targets changed, or all are down
 	changed chan struct{}
 
-	mu      sync.Mutex
-	targets map[netip.AddrPort]*target
-	results map[netip.AddrPort]Result    // same keys as targets
-	spoke   map[netip.AddrPort]time.Time // when a target last let anything be heard
-	held    map[*target]verdict          // see publish
+	mu        sync.Mutex
+	targets   map[netip.AddrPort]*target
+	results   map[netip.AddrPort]Result    // same keys as targets
+	lastHeard map[netip.AddrPort]time.Time // when anything last came from a target
+	withheld  map[*target]verdict          // verdicts not published yet; see publishVerdict
 }
 
 // New returns a Checker without targets. It fails if cfg is not usable.
@@ -66,40 +63,40 @@ func New(cfg Config) (*Checker, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	ask, err := http.NewRequest(http.MethodGet, "https://"+cfg.ServerName+cfg.Path, nil)
+	request, err := http.NewRequest(http.MethodGet, "https://"+cfg.ServerName+cfg.Path, nil)
 	if err != nil {
 		return nil, fmt.Errorf("health check: server name %q and path %q: %w", cfg.ServerName, cfg.Path, err)
 	}
-	ask.Header.Set("User-Agent", "muster-health")
-	var written bytes.Buffer
-	if err := ask.Write(&written); err != nil {
+	request.Header.Set("User-Agent", "muster-health")
+	var requestBytes bytes.Buffer
+	if err := request.Write(&requestBytes); err != nil {
 		return nil, fmt.Errorf("health check: server name %q and path %q: %w", cfg.ServerName, cfg.Path, err)
 	}
 	return &Checker{
 		cfg: cfg,
 		prober: &prober{
-			dial: cfg.Dial,
-			wait: cfg.Timeout * 2 / 5,
+			dial:           cfg.Dial,
+			connectTimeout: cfg.Timeout * 2 / 5,
 			tls: &tls.Config{
 				ServerName:           cfg.ServerName,
 				RootCAs:              cfg.Roots,
 				GetClientCertificate: cfg.ClientCertificate,
 				MinVersion:           tls.VersionTLS12,
 			},
-			ask:     ask,
-			written: written.Bytes(),
-			path:    cfg.Path,
+			request:      request,
+			requestBytes: requestBytes.Bytes(),
+			path:         cfg.Path,
 		},
-		wake:    make(chan struct{}, 1),
-		changed: make(chan struct{}, 1),
-		targets: make(map[netip.AddrPort]*target),
-		results: make(map[netip.AddrPort]Result),
-		spoke:   make(map[netip.AddrPort]time.Time),
-		held:    make(map[*target]verdict),
+		wake:      make(chan struct{}, 1),
+		changed:   make(chan struct{}, 1),
+		targets:   make(map[netip.AddrPort]*target),
+		results:   make(map[netip.AddrPort]Result),
+		lastHeard: make(map[netip.AddrPort]time.Time),
+		withheld:  make(map[*target]verdict),
 	}, nil
 }
 
-// Run checks until ctx ends and then returns nil, all checks ended.
+// Run checks the targets until ctx ends, and returns nil once all checks have ended.
 func (c *Checker) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -110,17 +107,17 @@ func (c *Checker) Run(ctx context.Context) error {
 		}
 	}()
 	next := time.Now().Add(c.interval())
-	turns := time.NewTimer(time.Until(next))
-	defer turns.Stop()
+	ticks := time.NewTimer(time.Until(next))
+	defer ticks.Stop()
 	for {
-		wanted := c.wanted()
+		currentTargets := c.currentTargets()
 		for t, stop := range stops {
-			if wanted[t.addr] != t {
+			if currentTargets[t.addr] != t {
 				stop()
 				delete(stops, t)
 			}
 		}
-		for _, t := range wanted {
+		for _, t := range currentTargets {
 			if stops[t] != nil {
 				continue
 			}
@@ -131,28 +128,27 @@ func (c *Checker) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-turns.C:
-			c.turn()
+		case <-ticks.C:
+			c.tick()
 		case <-c.wake:
 		}
-		// Once every server is down, the next turn comes sooner than was planned.
+		// Once every server is down, the next tick is due earlier than planned.
 		now, wait := time.Now(), c.interval()
 		if !now.Before(next) || now.Add(wait).Before(next) {
 			next = now.Add(wait)
-			turns.Reset(wait)
+			ticks.Reset(wait)
 		}
 	}
 }
 
-func (c *Checker) wanted() map[netip.AddrPort]*target {
+func (c *Checker) currentTargets() map[netip.AddrPort]*target {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return maps.Clone(c.targets)
 }
 
-// SetTargets replaces the servers to check. New ones are checked at once and
-// are Unknown until then; those that stay keep their result; the results of
-// those that go are forgotten. Addresses that cannot be dialled are ignored.
+// SetTargets replaces the servers to check. New ones are Unknown and are checked at once, remaining ones keep their
+// results, and the results of removed ones are dropped. Addresses that cannot be dialled are ignored.
 func (c *Checker) SetTargets(addrs []netip.AddrPort) {
 	c.mu.Lock()
 	old := c.targets
@@ -172,15 +168,14 @@ func (c *Checker) SetTargets(addrs []netip.AddrPort) {
 		}
 	}
 	maps.DeleteFunc(c.results, func(a netip.AddrPort, _ Result) bool { return c.targets[a] == nil })
-	maps.DeleteFunc(c.spoke, func(a netip.AddrPort, _ time.Time) bool { return c.targets[a] == nil })
-	maps.DeleteFunc(c.held, func(t *target, _ verdict) bool { return c.targets[t.addr] != t })
+	maps.DeleteFunc(c.lastHeard, func(a netip.AddrPort, _ time.Time) bool { return c.targets[a] == nil })
+	maps.DeleteFunc(c.withheld, func(t *target, _ verdict) bool { return c.targets[t.addr] != t })
 	c.mu.Unlock()
 	signal(c.wake)
 }
 
-// Report tells that a connection to addr failed with err. It is evidence, not a
-// verdict: the server is checked now, over a new connection. Reports about
-// servers that are no targets, or known to be down, change nothing.
+// Report says that a connection to addr failed with err. It only makes the server be checked now, over a new
+// connection. Reports about servers that are not targets, or are down already, have no effect.
 func (c *Checker) Report(addr netip.AddrPort, err error) {
 	addr = netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())
 	c.mu.Lock()
@@ -193,15 +188,15 @@ func (c *Checker) Report(addr netip.AddrPort, err error) {
 	signal(t.reported)
 }
 
-// Results returns what is known of every target.
+// Results returns the result of every target.
 func (c *Checker) Results() map[netip.AddrPort]Result {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return maps.Clone(c.results)
 }
 
-// Changed returns a channel for one reader. It yields after a Health or a
-// Reason changed, once for any number of changes since it was last read.
+// Changed returns a channel for one reader. It receives a value after a Health or Reason has changed, one for any
+// number of changes since the last receive.
 func (c *Checker) Changed() <-chan struct{} { return c.changed }
 
 // signal makes ch readable if it is not already.

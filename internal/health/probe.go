@@ -16,20 +16,18 @@ import (
 	"time"
 )
 
-// maxAnswer bounds what one answer may cost, headers and body together. An API
-// server's answer has about 500 bytes.
-const maxAnswer = 32 << 10
+// maxResponse bounds a response in bytes, headers and body together. An API server's has about 500.
+const maxResponse = 32 << 10
 
-// prober asks servers. It is immutable and shared by all targets.
+// prober sends the requests. It is immutable and shared by all targets.
 type prober struct {
-	dial func(context.Context, netip.AddrPort) (net.Conn, error)
-	wait time.Duration // for a connection
-	tls  *tls.Config
-	ask  *http.Request
-	// written is ask as it goes over the wire: writing it out anew was a tenth of
-	// what a check costs.
-	written []byte
-	path    string // as configured, for reasons
+	dial           func(context.Context, netip.AddrPort) (net.Conn, error)
+	connectTimeout time.Duration // for a connection
+	tls            *tls.Config
+	request        *http.Request
+	// requestBytes is request encoded: encoding it each time was a tenth of the cost of a check.
+	requestBytes []byte
+	path         string // as configured, for Result.Reason
 }
 
 // link is an established connection to one server. It has no goroutine of its
@@ -38,12 +36,12 @@ type link struct {
 	raw    net.Conn
 	tls    *tls.Conn
 	budget *io.LimitedReader
-	answer *bufio.Reader
+	reader *bufio.Reader
 }
 
-// open connects and shakes hands.
+// open connects to addr and performs the TLS handshake.
 func (p *prober) open(ctx context.Context, addr netip.AddrPort) (*link, *fault) {
-	connecting, cancel := context.WithTimeout(ctx, p.wait)
+	connecting, cancel := context.WithTimeout(ctx, p.connectTimeout)
 	defer cancel()
 	raw, err := p.dial(connecting, addr)
 	if err != nil {
@@ -55,40 +53,38 @@ func (p *prober) open(ctx context.Context, addr netip.AddrPort) (*link, *fault) 
 		return nil, &fault{handshake, err}
 	}
 	budget := &io.LimitedReader{R: conn}
-	return &link{raw: raw, tls: conn, budget: budget, answer: bufio.NewReader(budget)}, nil
+	return &link{raw: raw, tls: conn, budget: budget, reader: bufio.NewReader(budget)}, nil
 }
 
-// close drops the connection without a TLS farewell, which could block for as
-// long as a dead peer does not read.
+// close closes the connection without a TLS close_notify, which could block on a dead peer.
 func (l *link) close() { l.raw.Close() }
 
-// get asks once. It returns the status and how long the answer took, and
-// whether the connection can be asked again.
-func (l *link) get(ctx context.Context, p *prober) (status int, rtt time.Duration, again bool, err error) {
+// get sends one request. It returns the status, how long the response took, and whether the connection can be used
+// again.
+func (l *link) get(ctx context.Context, p *prober) (status int, rtt time.Duration, reusable bool, err error) {
 	stop := context.AfterFunc(ctx, func() { l.raw.SetDeadline(time.Unix(1, 0)) })
-	// A deadline that has already fired stays on the connection.
-	defer func() { again = stop() && again }()
+	// If the AfterFunc has run, the connection is left with a past deadline.
+	defer func() { reusable = stop() && reusable }()
 
-	l.budget.N = maxAnswer
+	l.budget.N = maxResponse
 	began := time.Now()
-	if _, err := l.tls.Write(p.written); err != nil {
+	if _, err := l.tls.Write(p.requestBytes); err != nil {
 		return 0, 0, false, err
 	}
-	res, err := http.ReadResponse(l.answer, p.ask)
+	res, err := http.ReadResponse(l.reader, p.request)
 	if err != nil {
 		return 0, 0, false, err
 	}
 	rtt = time.Since(began)
 	_, err = io.Copy(io.Discard, res.Body)
 	res.Body.Close()
-	return res.StatusCode, rtt, err == nil && !res.Close && l.answer.Buffered() == 0, nil
+	return res.StatusCode, rtt, err == nil && !res.Close && l.reader.Buffered() == 0, nil
 }
 
-// probe asks addr over kept, or over a new connection where kept is nil. It
-// returns the connection to keep for the next probe, if any, and how long the
-// answer took; it has closed every other.
-func (p *prober) probe(ctx context.Context, addr netip.AddrPort, kept *link, patience time.Duration) (outcome, *link, time.Duration) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+// probe checks addr over kept, or over a new connection if kept is nil, for at most limit. It returns the connection
+// to keep for the next probe, if any, and how long the response took; otherwise the connection is closed.
+func (p *prober) probe(ctx context.Context, addr netip.AddrPort, kept *link, limit time.Duration) (outcome, *link, time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 
 	o := outcome{kept: kept != nil}
@@ -96,30 +92,29 @@ func (p *prober) probe(ctx context.Context, addr netip.AddrPort, kept *link, pat
 	if l == nil {
 		var f *fault
 		if l, f = p.open(ctx, addr); f != nil {
-			if f.part == connect {
-				patience = min(patience, p.wait)
+			if f.stage == connect {
+				limit = min(limit, p.connectTimeout)
 			}
-			return o.explain(f, patience), nil, 0
+			return o.classifyError(f, limit), nil, 0
 		}
 	}
-	status, rtt, again, err := l.get(ctx, p)
+	status, rtt, reusable, err := l.get(ctx, p)
 	if err != nil {
 		l.close()
-		return o.explain(&fault{p.path, err}, patience), nil, 0
+		return o.classifyError(&fault{p.path, err}, limit), nil, 0
 	}
-	o.kind, o.reason = meaning(p.path, status)
-	if !again || o.kind != answered {
+	o.kind, o.reason = classifyStatus(p.path, status)
+	if !reusable || o.kind != answered {
 		l.close()
 		l = nil
 	}
 	return o, l, rtt
 }
 
-// meaning translates a status. A server that asks who we are is alive, and
-// there is no more to learn without credentials. One that reports a fault of its
-// own still answers those it serves; one that does not know the path is
-// something else.
-func meaning(path string, status int) (kind, string) {
+// classifyStatus maps an HTTP status to an outcome. A server that wants credentials works, and without them there is
+// no more to learn. One with an internal error still serves its clients; one that does not know the path is not an
+// API server.
+func classifyStatus(path string, status int) (kind, string) {
 	switch status {
 	case http.StatusOK:
 		return answered, path + " says 200"
@@ -132,43 +127,43 @@ func meaning(path string, status int) (kind, string) {
 	return impostor, fmt.Sprintf("%s says %d", path, status)
 }
 
-// The parts that a fault has before there is a connection to ask over.
+// The stages of opening a connection.
 const (
 	connect   = "connect"
 	handshake = "tls handshake"
 )
 
-// fault is an exchange that failed in one of its parts.
+// fault is a probe that failed: at which stage (connect, handshake or the path), and why.
 type fault struct {
-	part string
-	err  error
+	stage string
+	err   error
 }
 
-func (f *fault) Error() string { return f.part + ": " + f.err.Error() }
+func (f *fault) Error() string { return f.stage + ": " + f.err.Error() }
 func (f *fault) Unwrap() error { return f.err }
 
-// explain completes o for an exchange that failed. Reasons hold nothing that
-// differs from probe to probe, so that a lasting fault is logged once.
-func (o outcome) explain(f *fault, patience time.Duration) outcome {
+// classifyError returns o with kind and reason of a failed probe. Reasons have nothing that differs from probe to
+// probe, so that a lasting fault is logged once.
+func (o outcome) classifyError(f *fault, limit time.Duration) outcome {
 	var verify *tls.CertificateVerificationError
 	if errors.As(f.err, &verify) {
-		o.kind, o.reason = impostor, bounded("certificate: "+certificateFault(verify))
+		o.kind, o.reason = impostor, truncate("certificate: "+certificateFault(verify))
 		return o
 	}
 	o.kind = silent
 	var timeout net.Error
 	if errors.As(f.err, &timeout) && timeout.Timeout() {
 		o.timedOut = true
-		o.unheard = f.part == connect || f.part == handshake
-		o.reason = fmt.Sprintf("%s: no answer in %s", f.part, patience)
+		o.noConn = f.stage == connect || f.stage == handshake
+		o.reason = fmt.Sprintf("%s: no answer in %s", f.stage, limit)
 		return o
 	}
-	o.reason = bounded(f.part + ": " + cause(f.err))
+	o.reason = truncate(f.stage + ": " + cause(f.err))
 	return o
 }
 
-// cause returns the innermost useful text: "connection refused" rather than the
-// addresses and the system call around it, which the log line has already.
+// cause returns the innermost useful text: "connection refused" without the addresses and the system call, which are
+// in the log line already.
 func cause(err error) string {
 	var sys *os.SyscallError
 	var op *net.OpError
@@ -184,8 +179,8 @@ func cause(err error) string {
 	}
 }
 
-// certificateFault says what is wrong with a certificate. The standard text of
-// an expired one holds the current time, which would make each probe's new.
+// certificateFault describes what is wrong with a certificate. The standard text for an expired one contains the
+// current time, so each probe's would differ.
 func certificateFault(err *tls.CertificateVerificationError) string {
 	var invalid x509.CertificateInvalidError
 	if errors.As(err, &invalid) && invalid.Reason == x509.Expired && invalid.Cert != nil {
@@ -195,8 +190,8 @@ func certificateFault(err *tls.CertificateVerificationError) string {
 	return strings.TrimPrefix(err.Err.Error(), "x509: ")
 }
 
-// bounded keeps text that a stranger may have written at the length of a line.
-func bounded(s string) string {
+// truncate shortens text that may come from a stranger to at most 240 bytes.
+func truncate(s string) string {
 	const limit = 240
 	if len(s) <= limit {
 		return s

@@ -9,35 +9,34 @@ import (
 	"github.com/muster-dev/muster/internal/endpoint"
 )
 
-// verdict is what the probes of one target have come to.
+// verdict is the conclusion from the probes of one target.
 type verdict struct {
-	health endpoint.Health
-	reason string
-	rtt    time.Duration
-	mute   time.Time // since when nothing came back; zero if something did
+	health      endpoint.Health
+	reason      string
+	rtt         time.Duration
+	silentSince time.Time // start of the first probe without any response; zero if the last had one
 }
 
-// publish notes a verdict on t, unless t is no target any more.
+// publishVerdict makes a verdict on t its result, unless t is no longer a target.
 //
-// That a server fell silent is held back until another has been heard since, or
-// all have fallen silent: then the fault is more likely here, and whoever reads
-// the results must learn of all at once. Otherwise a node whose network fails
-// for a moment, or a control plane too busy to answer any check in time, would
-// lose one server after the other, each with all its connections (k3s#10240).
-func (c *Checker) publish(t *target, v verdict) {
+// The verdict that a server has fallen silent is withheld until another server has been heard since, or all have
+// fallen silent: then the fault is more likely here, and all must become Down at once. Otherwise a node whose network
+// fails for a moment, or a control plane too busy to answer any check in time, would lose one server after the other,
+// each with all its connections (k3s#10240).
+func (c *Checker) publishVerdict(t *target, v verdict) {
 	c.mu.Lock()
 	if c.targets[t.addr] != t {
 		c.mu.Unlock()
 		return
 	}
-	delete(c.held, t)
+	delete(c.withheld, t)
 	news := false
-	if v.health == endpoint.Down && !v.mute.IsZero() && c.results[t.addr].Health != endpoint.Down {
-		c.held[t] = v
+	if v.health == endpoint.Down && !v.silentSince.IsZero() && c.results[t.addr].Health != endpoint.Down {
+		c.withheld[t] = v
 	} else {
-		news = c.note(t, v)
+		news = c.setResult(t, v)
 	}
-	news = c.release() || news
+	news = c.releaseWithheld() || news
 	c.mu.Unlock()
 	if news {
 		signal(c.changed)
@@ -45,24 +44,23 @@ func (c *Checker) publish(t *target, v verdict) {
 	}
 }
 
-// heard notes that a target let something be heard.
-func (c *Checker) heard(t *target) {
+// markHeard records that something came from a target now.
+func (c *Checker) markHeard(t *target) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.targets[t.addr] == t {
-		c.spoke[t.addr] = time.Now()
+		c.lastHeard[t.addr] = time.Now()
 	}
 }
 
-// answered reports whether a target has answered somebody else's hello since.
-func (c *Checker) answered(t *target, since time.Time) bool {
+// answeredOthers reports whether a target has answered another client's ClientHello after since; see Config.Answered.
+func (c *Checker) answeredOthers(t *target, since time.Time) bool {
 	return c.cfg.Answered != nil && c.cfg.Answered(t.addr).After(since)
 }
 
-// askOthers has the servers beside t checked now, for whether they answer decides
-// what it means that t does not; waiting for their turn would lengthen every
-// silence by as much.
-func (c *Checker) askOthers(t *target) {
+// probeOthers makes the other servers be checked now: whether they answer decides what the silence of t means, and
+// waiting for their next tick would delay that verdict.
+func (c *Checker) probeOthers(t *target) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for addr, other := range c.targets {
@@ -72,30 +70,30 @@ func (c *Checker) askOthers(t *target) {
 	}
 }
 
-// release notes the verdicts that need not be held back any more. Called with mu
-// held, as is note.
-func (c *Checker) release() (news bool) {
+// releaseWithheld publishes the verdicts that need not be withheld any more, and reports whether a result changed.
+// The caller holds mu.
+func (c *Checker) releaseWithheld() (news bool) {
 	silent := 0
 	for _, t := range c.targets {
-		if _, held := c.held[t]; held || c.results[t.addr].Health == endpoint.Down {
+		if _, withheld := c.withheld[t]; withheld || c.results[t.addr].Health == endpoint.Down {
 			silent++
 		}
 	}
-	for t, v := range c.held {
+	for t, v := range c.withheld {
 		alone := true
-		for a, at := range c.spoke {
-			alone = alone && (a == t.addr || at.Before(v.mute))
+		for a, at := range c.lastHeard {
+			alone = alone && (a == t.addr || at.Before(v.silentSince))
 		}
 		if !alone || silent == len(c.targets) {
-			delete(c.held, t)
-			news = c.note(t, v) || news
+			delete(c.withheld, t)
+			news = c.setResult(t, v) || news
 		}
 	}
 	return news
 }
 
-// note makes a verdict the result and reports whether it is news.
-func (c *Checker) note(t *target, v verdict) (news bool) {
+// setResult makes a verdict the result of t, logs a change, and reports whether there was one. The caller holds mu.
+func (c *Checker) setResult(t *target, v verdict) (news bool) {
 	was := c.results[t.addr]
 	is := Result{Health: v.health, Reason: v.reason, Since: was.Since, RTT: cmp.Or(v.rtt, was.RTT)}
 	if v.health != was.Health {

@@ -8,23 +8,21 @@ import (
 	"github.com/muster-dev/muster/internal/endpoint"
 )
 
-// unusedTurns is at which of its turns a server that is up and not in use is asked.
-const unusedTurns = 3
+// unusedEvery is how many ticks pass between checks of a server that is up and not in use.
+const unusedEvery = 3
 
-// turn has the targets checked that are due. They are checked together, since most
-// of what a check costs an idle machine is waking up. A target that is not in use
-// lets its turn pass, but is looked at each time: once it is in use, its death must
-// be seen as soon as any other's.
-func (c *Checker) turn() {
+// tick starts the checks that are due. All start together, because most of the cost of a check on an idle machine is
+// waking up. Whether a target is in use is looked at on every tick: once it is, it must be checked like any other.
+func (c *Checker) tick() {
 	unused := c.unused()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for addr, t := range c.targets {
-		if unused[addr] && t.passed+1 < unusedTurns {
-			t.passed++
+		if unused[addr] && t.skipped+1 < unusedEvery {
+			t.skipped++
 			continue
 		}
-		t.passed = 0
+		t.skipped = 0
 		signal(t.due)
 	}
 }
@@ -41,7 +39,7 @@ func (c *Checker) unused() map[netip.AddrPort]bool {
 	return unused
 }
 
-// interval is the time between two turns.
+// interval returns the time until the next tick.
 func (c *Checker) interval() time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -52,14 +50,13 @@ func (c *Checker) interval() time.Duration {
 		}
 	}
 	if down > 0 && down == len(c.results) {
-		return jittered(c.cfg.Interval / 8)
+		return jitter(c.cfg.Interval / 8)
 	}
-	return jittered(c.cfg.Interval)
+	return jitter(c.cfg.Interval)
 }
 
-// jittered shortens d by up to a tenth, so that the checks of a thousand nodes
-// that started together drift apart. It never lengthens: the promise of how
-// soon a dead server is found counts on that.
-func jittered(d time.Duration) time.Duration {
+// jitter shortens d by up to a tenth, so that the checks of a thousand nodes that started together drift apart. It
+// never lengthens d, because the bounds in the package comment count on that.
+func jitter(d time.Duration) time.Duration {
 	return d - rand.N(d/10+1)
 }

@@ -8,20 +8,20 @@ import (
 	"github.com/muster-dev/muster/internal/endpoint"
 )
 
-// recheckPause is the least time between the starts of two probes of one server
-// when the first one left a doubt or somebody reported a failed connection.
-const recheckPause = 150 * time.Millisecond
+// recheckDelay is the least time between the starts of two probes of one server, if the first was inconclusive or a
+// failed connection was reported.
+const recheckDelay = 150 * time.Millisecond
 
-// target checks one server. What is not said to be otherwise belongs to the goroutine in run.
+// target checks one server. Fields belong to the goroutine of run unless their comments say otherwise.
 type target struct {
 	addr     netip.AddrPort
-	reported chan struct{} // holds one report that no probe has answered yet
-	due      chan struct{} // holds one wish for a check
-	passed   int           // turns that were let pass; guarded by Checker.mu
+	reported chan struct{} // capacity 1: a failed connection was reported and not checked yet
+	due      chan struct{} // capacity 1: a check is due
+	skipped  int           // ticks since its last check; guarded by Checker.mu
 
-	judge judge
-	kept  *link
-	mute  time.Time // when the first probe began that nobody answered; zero if the last was answered
+	judge       judge
+	keptConn    *link
+	silentSince time.Time // start of the first probe without any response; zero if the last had one
 }
 
 func newTarget(addr netip.AddrPort, fall, rise int) *target {
@@ -33,70 +33,67 @@ func newTarget(addr netip.AddrPort, fall, rise int) *target {
 	}
 }
 
-// run checks until ctx ends and publishes every verdict to c.
+// run checks the server until ctx ends and publishes every verdict to c.
 func (t *target) run(ctx context.Context, c *Checker) {
-	defer t.forget()
+	defer t.closeKept()
 	for {
 		select {
 		case <-t.reported:
-			t.forget()
+			t.closeKept()
 		default:
 		}
 		began := time.Now()
-		o, kept, rtt := c.prober.probe(ctx, t.addr, t.kept, t.judge.patience(t.kept != nil, c.cfg.Timeout))
-		t.kept = kept
+		o, keptConn, rtt := c.prober.probe(ctx, t.addr, t.keptConn, t.judge.probeTimeout(t.keptConn != nil, c.cfg.Timeout))
+		t.keptConn = keptConn
 		if ctx.Err() != nil {
 			return
 		}
-		if o.unheard && c.answered(t, began) {
-			// It is busy with others, who got what the probe waited for.
-			t.mute = time.Time{}
-			c.heard(t)
-			sleep(ctx, recheckPause)
+		if o.noConn && c.answeredOthers(t, began) {
+			// It is busy, and has answered others meanwhile.
+			t.silentSince = time.Time{}
+			c.markHeard(t)
+			sleep(ctx, recheckDelay)
 			continue
 		}
-		t.listen(o, began, c)
-		switch t.judge.note(o) {
+		t.trackSilence(o, began, c)
+		switch t.judge.observe(o) {
 		case stale:
-			t.forget()
+			t.closeKept()
 		case doubtful:
-			c.askOthers(t)
-			sleep(ctx, recheckPause-time.Since(began))
+			c.probeOthers(t)
+			sleep(ctx, recheckDelay-time.Since(began))
 		case settled:
-			c.publish(t, verdict{t.judge.health, t.judge.reason, rtt, t.mute})
-			if t.rest(ctx) {
-				sleep(ctx, recheckPause-time.Since(began))
+			c.publishVerdict(t, verdict{t.judge.health, t.judge.reason, rtt, t.silentSince})
+			if t.waitDue(ctx) {
+				sleep(ctx, recheckDelay-time.Since(began))
 			}
 		}
 	}
 }
 
-// listen notes whether anything came back at all. A refused connection counts:
-// it shows that the way there and back is open.
-func (t *target) listen(o outcome, began time.Time, c *Checker) {
+// trackSilence updates silentSince. A refused connection is no silence: it shows that packets get there and back.
+func (t *target) trackSilence(o outcome, began time.Time, c *Checker) {
 	switch {
 	case !o.timedOut:
-		t.mute = time.Time{}
-		c.heard(t)
-	case t.mute.IsZero():
-		t.mute = began
+		t.silentSince = time.Time{}
+		c.markHeard(t)
+	case t.silentSince.IsZero():
+		t.silentSince = began
 	}
 }
 
-// forget drops the kept connection, so that the next probe opens a new one.
-func (t *target) forget() {
-	if t.kept != nil {
-		t.kept.close()
-		t.kept = nil
+// closeKept closes the kept connection, so that the next probe opens a new one.
+func (t *target) closeKept() {
+	if t.keptConn != nil {
+		t.keptConn.close()
+		t.keptConn = nil
 	}
 }
 
-// rest waits until a check is due or ctx ends. It returns early, with true, when a
-// connection to a server that is not down is reported as failed; the kept
-// connection is then no witness. What is down already keeps its pace: reports
-// come with every client that knocks, and a server that is struggling back up
-// must not be asked more often for that.
-func (t *target) rest(ctx context.Context) (reported bool) {
+// waitDue waits until a check is due or ctx ends. It returns early, with true and the kept connection closed, when a
+// failed connection is reported, unless the server is down already: every client that tries it causes a report, and a
+// server that is struggling to come back must not be checked more often for that.
+func (t *target) waitDue(ctx context.Context) (reported bool) {
 	reports := t.reported
 	if t.judge.health == endpoint.Down {
 		reports = nil
@@ -105,7 +102,7 @@ func (t *target) rest(ctx context.Context) (reported bool) {
 	case <-ctx.Done():
 	case <-t.due:
 	case <-reports:
-		t.forget()
+		t.closeKept()
 		return true
 	}
 	return false

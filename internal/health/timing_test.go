@@ -96,7 +96,7 @@ func TestVerdictComesInTime(t *testing.T) {
 	}{
 		{"a server that vanishes is down within 2 s", func(s *server) { s.vanished = true },
 			2 * time.Second, "connect: no answer in 400ms", endpoint.Down},
-		{"a server that accepts and says nothing is down within 2.5 s", func(s *server) { s.mute = true },
+		{"a server that accepts and says nothing is down within 2.5 s", func(s *server) { s.silentSince = true },
 			2500 * time.Millisecond, "tls handshake: no answer in 1s", endpoint.Down},
 		{"a server that shakes hands and never answers is down within 2.5 s", func(s *server) { s.swallow, s.closes = 1<<30, false },
 			2500 * time.Millisecond, "/readyz: no answer in 1s", endpoint.Down},
@@ -173,7 +173,7 @@ func TestServersThatFallSilentTogetherAreDownTogether(t *testing.T) {
 	}
 }
 
-func TestAServerThatFallsSilentAloneIsNotHeldBack(t *testing.T) {
+func TestTheVerdictOnAServerThatFallsSilentAloneIsNotWithheld(t *testing.T) {
 	second := netip.MustParseAddrPort("172.20.0.5:443")
 	for name, fellow := range map[string]func(*server){
 		"while another answers": func(*server) {},
@@ -190,7 +190,7 @@ func TestAServerThatFallsSilentAloneIsNotHeldBack(t *testing.T) {
 					for c.Results()[first].Health != endpoint.Down {
 						<-c.Changed()
 					}
-					// The interval, and two probes; nothing for the fellow's turn.
+					// The interval and two probes; no wait for the other server's next check.
 					if took := time.Since(began); took > 1850*time.Millisecond {
 						t.Errorf("took %s", took)
 					}
@@ -311,13 +311,13 @@ func TestAServerThatComesIntoUseIsWatchedAsAnyOther(t *testing.T) {
 	}
 }
 
-// A server to which a thousand clients come back at once lets a probe wait its turn.
-func TestAServerThatAnswersOthersIsNotDownForLettingAProbeWait(t *testing.T) {
+// A server to which a thousand clients return at once makes a probe wait.
+func TestAServerThatAnswersOtherClientsIsNotDownWhenAProbeTimesOut(t *testing.T) {
 	for name, tt := range map[string]struct {
 		fault func(*server)
 		want  endpoint.Health
 	}{
-		"while it shakes no hand":        {func(s *server) { s.mute = true }, endpoint.Up},
+		"while it shakes no hand":        {func(s *server) { s.silentSince = true }, endpoint.Up},
 		"while connections take long":    {func(s *server) { s.vanished = true }, endpoint.Up},
 		"but /readyz has to be answered": {func(s *server) { s.swallow, s.closes = 1<<30, false }, endpoint.Down},
 	} {
@@ -403,9 +403,9 @@ func TestReportedServerIsDownWithoutWaitingForTheInterval(t *testing.T) {
 	}
 }
 
-// Every client that knocks at a dead control plane causes a report. They must
+// Every client that tries a dead control plane causes a report. They must
 // not add up to a storm on servers that are coming back.
-func TestReportsDoNotHastenChecksOfWhatIsDown(t *testing.T) {
+func TestReportsDoNotSpeedUpChecksOfServersThatAreDown(t *testing.T) {
 	bubble(t, func(t *testing.T, n *network, c *health.Checker) {
 		n.change(first, func(s *server) { s.refuses = true })
 		c.Report(first, errors.New("connection refused"))

@@ -10,40 +10,38 @@ import (
 type kind uint8
 
 const (
-	answered kind = iota // the server works
-	declined             // it answered and says that it must not be given more work
-	impostor             // somebody answered who does not prove to be the server
-	silent               // it could not be asked: refused, broken, no answer in time
+	answered kind = iota // it works
+	declined             // it responded that it wants no new work
+	impostor             // something else responded: wrong certificate or unknown path
+	silent               // no response: refused, broken or timed out
 )
 
-// outcome is one probe as the judge sees it.
+// outcome is the result of one probe.
 type outcome struct {
 	kind     kind
 	reason   string
-	kept     bool // asked over a connection that had worked before
-	timedOut bool // silent because the patience ran out
-	unheard  bool // timed out before there was a connection to ask over
+	kept     bool // over a connection that had worked before
+	timedOut bool // silent because of a timeout
+	noConn   bool // timed out before the connection was established
 }
 
-// step is what to do after a probe.
+// step is what to do next after a probe.
 type step uint8
 
 const (
-	settled  step = iota // the verdict stands until the next interval
-	doubtful             // ask again shortly
-	stale                // ask again at once, over a new connection
+	settled  step = iota // publish the verdict and wait for the next check
+	doubtful             // probe again shortly
+	stale                // probe again at once, over a new connection
 )
 
 // judge turns the outcomes of one server's probes into its health. It has no
 // clock and does no I/O. Two rules are not obvious:
 //
-// A kept connection speaks for a server but never condemns it. Servers close
-// idle connections, and behind a load balancer's address a kept connection
-// sticks to one machine although a new one would reach another.
+// A kept connection can show that a server is up but never that it is down. Servers close idle connections, and
+// behind a load balancer a kept connection stays with one machine although a new one would reach another.
 //
-// The probes before the deciding one are given little patience, so that a
-// server that vanished is found out in less than two timeouts, while the
-// deciding one always gets the whole timeout.
+// The probes before the deciding one have a shorter timeout, so that a server that vanished is detected in less than
+// two timeouts. The deciding one always has the full timeout.
 type judge struct {
 	fall, rise int
 
@@ -53,8 +51,8 @@ type judge struct {
 	rises  int // answered in a row
 }
 
-// note takes the outcome of a probe and says what to do next.
-func (j *judge) note(o outcome) step {
+// observe updates the health with the outcome of a probe and returns what to do next.
+func (j *judge) observe(o outcome) step {
 	if o.kind == answered {
 		j.fails = 0
 		j.rises++
@@ -86,8 +84,8 @@ func (j *judge) note(o outcome) step {
 	return doubtful
 }
 
-// patience returns how long the next probe may take.
-func (j *judge) patience(kept bool, timeout time.Duration) time.Duration {
+// probeTimeout returns how long the next probe may take.
+func (j *judge) probeTimeout(kept bool, timeout time.Duration) time.Duration {
 	deciding := !kept && (j.health == endpoint.Down || j.fails+1 >= j.fall)
 	if deciding {
 		return timeout

@@ -99,7 +99,7 @@ func TestJudge(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			j := judge{fall: tt.fall, rise: tt.rise}
 			for i, s := range tt.seen {
-				if got := j.note(s.outcome); got != s.step || j.health != s.health {
+				if got := j.observe(s.outcome); got != s.step || j.health != s.health {
 					t.Fatalf("outcome %d (%+v): got step %d, health %s; want %d, %s", i, s.outcome, got, j.health, s.step, s.health)
 				}
 			}
@@ -127,7 +127,7 @@ func TestJudgeNeedsEvidenceForEveryVerdict(t *testing.T) {
 				unanswered, answers = unanswered+1, 0
 			}
 			was := j.health
-			next := j.note(o)
+			next := j.observe(o)
 			inRound++
 
 			if next == stale && !o.kept {
@@ -175,18 +175,18 @@ func TestLateVerdictOfARemovedTargetIsDropped(t *testing.T) {
 	c.SetTargets([]netip.AddrPort{addr})
 	removed := c.targets[addr]
 	c.SetTargets(nil)
-	c.publish(removed, verdict{health: endpoint.Down, reason: "late"})
+	c.publishVerdict(removed, verdict{health: endpoint.Down, reason: "late"})
 	if got := c.Results(); len(got) != 0 {
 		t.Errorf("after it went: got %v", got)
 	}
 	c.SetTargets([]netip.AddrPort{addr})
-	c.publish(removed, verdict{health: endpoint.Down, reason: "late"})
+	c.publishVerdict(removed, verdict{health: endpoint.Down, reason: "late"})
 	if got := c.Results()[addr].Health; got != endpoint.Unknown {
 		t.Errorf("after it came back: got %s, want unknown", got)
 	}
 }
 
-func TestPatienceIsWholeOnlyForTheProbeThatDecides(t *testing.T) {
+func TestOnlyTheDecidingProbeHasTheFullTimeout(t *testing.T) {
 	tests := []struct {
 		name  string
 		judge judge
@@ -201,7 +201,7 @@ func TestPatienceIsWholeOnlyForTheProbeThatDecides(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := tt.judge.patience(tt.kept, time.Second); got != tt.want {
+			if got := tt.judge.probeTimeout(tt.kept, time.Second); got != tt.want {
 				t.Errorf("got %s, want %s", got, tt.want)
 			}
 		})

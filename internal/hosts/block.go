@@ -7,25 +7,25 @@ import (
 	"strings"
 )
 
-// Where a block begins and ends, and what happens to a broken one
+// How blocks are found, and what happens to broken ones
 //
 // A guard is a line that equals GuardBegin or GuardEnd once white space around it is gone, which is how kOps
-// recognises them. A begin guard whose next guard is an end guard encloses a block; everything in between is
-// ours. Several blocks are all ours; one of them stays, where the first one stands.
+// recognises them. A begin guard whose next guard is an end guard encloses a block, and everything in between is
+// ours. If there are several blocks, all are ours and one is kept, in the place of the first.
 //
-// Any other guard is a stray: a begin that another begin or the end of the file follows, or an end without a
-// begin. kOps takes everything after a begin without an end for its own and deletes it, the rest of the hosts
-// file included. Here a stray costs no foreign line: the guard line itself goes, and with it the unbroken run
-// of lines next to it (below a begin, above an end) that have our exact format and name only names that we
-// write. Those are the rest of a block of ours. Left behind they would be resolved next to the new ones for
-// ever, with addresses that nobody updates. The run stops at the first line that is not provably ours.
+// Any other guard is a stray: a begin that another begin or the end of the file follows, or an end without a begin.
+// kOps deletes everything after a begin without an end, to the end of the file. Here a stray costs no foreign line:
+// we remove the guard line itself and the unbroken run of lines next to it (below a begin, above an end) that have
+// our exact format and only names that we write. Those are the remains of a block of ours; left behind, they would be
+// resolved beside the new ones for ever, with addresses that nobody updates. The run stops at the first line that is
+// not provably ours.
 
 // span is a range of bytes, made of whole lines.
 type span struct{ start, end int }
 
-// layout is the division of a hosts file into our part and everybody else's.
+// layout says which parts of a hosts file are ours; the rest is foreign.
 type layout struct {
-	// ours lists what we own, in file order and without overlap: blocks, and strays with their runs.
+	// ours are the spans that we own, in file order and without overlap: blocks, and strays with their runs.
 	ours []span
 	// home is the index in ours where the block belongs, or -1 if nothing in the file is ours.
 	home int
@@ -65,8 +65,9 @@ func splitLines(content []byte) [][]byte {
 	return lines
 }
 
-// survey divides content. owned holds the names, in lower case, whose lines beside a stray guard are ours.
-func survey(content []byte, owned map[string]bool) layout {
+// parseLayout finds what is ours in content. owned are the names, in lower case, whose lines next to a stray guard
+// are ours.
+func parseLayout(content []byte, owned map[string]bool) layout {
 	lines := splitLines(content)
 	starts := make([]int, len(lines)+1)
 	var guards []int
@@ -78,10 +79,10 @@ func survey(content []byte, owned map[string]bool) layout {
 	}
 
 	lay := layout{home: -1}
-	claim := func(from, to int) { // lines from..to, both included
+	addOurs := func(from, to int) { // lines from..to, both included
 		for _, line := range lines[from : to+1] {
 			if guardOf(line) == notGuard {
-				lay.lines = append(lay.lines, trimEnd(line))
+				lay.lines = append(lay.lines, trimLineEnd(line))
 			}
 		}
 		lay.ours = append(lay.ours, span{start: starts[from], end: starts[to+1]})
@@ -90,7 +91,7 @@ func survey(content []byte, owned map[string]bool) layout {
 		at := guards[g]
 		kind := guardOf(lines[at])
 		if kind == beginGuard && g+1 < len(guards) && guardOf(lines[guards[g+1]]) == endGuard {
-			claim(at, guards[g+1])
+			addOurs(at, guards[g+1])
 			lay.blocks++
 			if lay.blocks == 1 {
 				lay.home = len(lay.ours) - 1
@@ -112,7 +113,7 @@ func survey(content []byte, owned map[string]bool) layout {
 			}
 			lay.faults = append(lay.faults, fmt.Sprintf("line %d: end guard without a begin guard; it goes, with %d entries of ours above it", at+1, at-from))
 		}
-		claim(from, to)
+		addOurs(from, to)
 	}
 	if lay.home < 0 && len(lay.ours) > 0 {
 		lay.home = 0
@@ -120,8 +121,8 @@ func survey(content []byte, owned map[string]bool) layout {
 	return lay
 }
 
-// isOurLine reports whether line is byte for byte what we would have written, for names that we own. A guard
-// never is, so a run cannot reach across one.
+// isOurLine reports whether line is byte for byte what we would write, for names that we own. No guard is, so a run
+// never crosses one.
 func isOurLine(line []byte, owned map[string]bool) bool {
 	text := strings.TrimSuffix(string(line), "\n")
 	addr, names, ok := strings.Cut(text, "\t")
@@ -139,13 +140,12 @@ func isOurLine(line []byte, owned map[string]bool) bool {
 	return true
 }
 
-// trimEnd returns line without its line end.
-func trimEnd(line []byte) string {
+// trimLineEnd returns line without its line end.
+func trimLineEnd(line []byte) string {
 	return string(bytes.TrimRight(line, "\r\n"))
 }
 
-// raw returns the bytes of the one well-formed block of content, guards included, or nil if there is none,
-// or more than one, or anything else is wrong with it.
+// raw returns the block of content, guards included, or nil unless there is exactly one and nothing is broken.
 func (l layout) raw(content []byte) []byte {
 	if l.blocks != 1 || len(l.faults) > 0 {
 		return nil
@@ -154,12 +154,9 @@ func (l layout) raw(content []byte) []byte {
 	return content[s.start:s.end]
 }
 
-// rewrite returns content with everything of ours taken out and, unless lines is empty, one block with lines
-// put in. The block goes where the first block was; if there was none, where the first stray guard was; if
-// nothing was ours, to the end of the file.
-//
-// A last line without a line end is kept so, and the block goes above it: a line end added there would be a
-// foreign byte changed, and an end guard without one would be spoiled by the next program that appends.
+// rewrite returns content without anything of ours and, unless lines is empty, with one block of lines. The block
+// goes where the first block was; if there was none, where the first stray guard was; if nothing was ours, to the end
+// of the file.
 func (l layout) rewrite(content []byte, lines []string) []byte {
 	var block []byte
 	if len(lines) > 0 {

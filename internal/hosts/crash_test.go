@@ -235,7 +235,7 @@ func TestAFileReplacedWhileTheChangeIsMadeGetsTheBlockToo(t *testing.T) {
 	}
 }
 
-func TestAFileThatNeverRestsIsGivenUp(t *testing.T) {
+func TestAWriteIsAbandonedWhileTheFileKeepsChanging(t *testing.T) {
 	w := growing.inMemory(t)
 	fsys := &faultFS{base: w.base}
 	fsys.before = func(op string) {
@@ -245,7 +245,7 @@ func TestAFileThatNeverRestsIsGivenUp(t *testing.T) {
 	}
 	f := w.mustOpen(fsys)
 	res, err := f.Write(t.Context(), growing.entries)
-	if !errors.Is(err, errRaced) || res.Changed {
+	if !errors.Is(err, errConcurrentChange) || res.Changed {
 		t.Errorf("got %+v, error %v; want errRaced", res, err)
 	}
 	old, _ := growing.contents(t)

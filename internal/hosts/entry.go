@@ -12,8 +12,8 @@ import (
 type Entry struct {
 	// Addr is an IPv4 or IPv6 address without a zone. An IPv4-mapped IPv6 address counts as its IPv4 form.
 	Addr netip.Addr
-	// Names are host names, in the order in which they are written. The first is the canonical one, which
-	// a reverse look-up of Addr answers.
+	// Names are host names in the order written. The first is the canonical name, the answer to a reverse look-up of
+	// Addr.
 	Names []string
 }
 
@@ -38,9 +38,9 @@ func (e Entry) validate() error {
 	return errors.Join(faults...)
 }
 
-// validateName accepts what a resolver can be asked for: labels of letters, digits, hyphens and underscores.
-// The names reach a file that root owns and every program reads, so anything else is refused rather than
-// quoted: a line break or a "#" in a name would write lines of its own.
+// validateName accepts names that can be looked up: labels of letters, digits, hyphens and underscores. Anything else
+// is refused rather than quoted, because the file is root's and every program reads it: a line break or a "#" in a
+// name would add lines to it.
 func validateName(name string) error {
 	if name == "" || len(name) > 253 {
 		return fmt.Errorf("host name %.260q has %d characters; it must have 1 to 253", name, len(name))
@@ -91,27 +91,26 @@ func blockLines(entries []Entry) ([]string, error) {
 	return lines, nil
 }
 
-// merge joins the names of one address on one line. A name goes onto an earlier line of its address only if
-// none of the lines that name already has comes later: otherwise joining would change the order in which the
-// name's addresses are tried, and the address gets a second line instead. A pair that was given before is
-// left out; its first place is the preferred one.
+// merge puts the names of one address on one line. A name joins an earlier line of its address only if the name is on
+// no later line: otherwise joining would change the order in which its addresses are tried, so the address gets a
+// second line. Repeated pairs are dropped; the first, preferred place counts.
 func merge(entries []Entry) []Entry {
 	type pair struct {
 		addr netip.Addr
 		name string
 	}
 	var out []Entry
-	given := map[pair]bool{}
+	seen := map[pair]bool{}
 	lineOf := map[netip.Addr]int{} // the last line of an address
 	lastOf := map[string]int{}     // the last line that has a name
 	for _, e := range entries {
 		addr := e.Addr.Unmap()
 		for _, name := range e.Names {
 			key := fold(name)
-			if given[pair{addr, key}] {
+			if seen[pair{addr, key}] {
 				continue
 			}
-			given[pair{addr, key}] = true
+			seen[pair{addr, key}] = true
 			line, ok := lineOf[addr]
 			if last, placed := lastOf[key]; !ok || placed && last > line {
 				line = len(out)

@@ -18,16 +18,15 @@ import (
 type Config struct {
 	// Path is the hosts file, absolute. Default /etc/hosts.
 	Path string
-	// StateDir is an absolute directory for the lock, the journal and the record of the last write. It is
-	// made with mode 0750 if it is missing. Default /var/lib/muster. All writers of one hosts file must be
-	// given the same directory: the lock in it is what keeps them apart, and the record is how one program
-	// takes the block over from another.
+	// StateDir is an absolute directory for the lock, the journal and the record of the last write. Created with mode
+	// 0750 if missing. Default /var/lib/muster. All writers of one hosts file must use the same directory: its lock
+	// keeps them apart, and through its record one program takes the block over from another.
 	StateDir string
-	// Create allows Write to create a hosts file that does not exist, mode 0644, with nothing but the block.
-	// By default that is an error: a node without a hosts file also lacks localhost, and a file made
-	// silently would hide that.
+	// Create allows Write to create a hosts file that does not exist, mode 0644, with nothing but the block. By
+	// default that is an error: a node without a hosts file also lacks localhost, and creating it silently would hide
+	// that.
 	Create bool
-	// Logger is told about changes of the block and about repairs. Nil discards.
+	// Logger gets changes of the block and repairs. Nil discards.
 	Logger *slog.Logger
 }
 
@@ -66,14 +65,13 @@ type File struct {
 	fsys fileSystem
 	lock io.Closer
 
-	// mu guards what follows and keeps reads and writes of the hosts file apart.
+	// mu guards the fields below and serialises access to the hosts file.
 	mu sync.Mutex
-	// last is the block as it was written last, by this process or one before it; nil if there is none.
+	// last is the block as last written, by this process or an earlier one; nil if there is none.
 	last *written
-	// unsettled says that a journal was left by a write that failed half-way. It is dealt with before
-	// anything else is done.
-	unsettled bool
-	closed    bool
+	// journalPending says that a write failed half-way and left its journal, which must be dealt with first.
+	journalPending bool
+	closed         bool
 }
 
 // written is a block as this package wrote it.
@@ -85,7 +83,7 @@ type written struct {
 
 // blockOf returns the block of a content that this package has rendered, or nil if it has none.
 func blockOf(content []byte) *written {
-	lay := survey(content, nil)
+	lay := parseLayout(content, nil)
 	raw := lay.raw(content)
 	if raw == nil {
 		return nil
@@ -93,25 +91,25 @@ func blockOf(content []byte) *written {
 	return &written{raw: slices.Clone(raw), lines: lay.lines, names: namesOf(Parse(raw).Entries)}
 }
 
-// Result is what a Write found and did.
+// Result says what a Write found and did.
 type Result struct {
-	// Changed says that the file was written. It is not when its content is already what it should be.
+	// Changed says that the file was written. It is not if its content is right already.
 	Changed bool
-	// Foreign is what somebody else has done inside the block since it was written last, by this process or
-	// one before it. The write has undone it.
+	// Foreign is how another program or a person changed the block since the last write, by this process or an
+	// earlier one. The write has undone it.
 	Foreign ForeignEdit
-	// Adopted are the lines of the block found by the first write ever: those of kOps, as a rule.
+	// Adopted are the lines of the block that the very first write found, usually kOps's.
 	Adopted []string
-	// Shadowed are lines outside the block that give one of our names another address than the entries do.
-	// They are not ours to remove, and resolvers use them too.
+	// Shadowed are lines outside the block that give one of our names another address than the entries do. They are
+	// not ours to remove, but resolvers use them too.
 	Shadowed []string
 	// Repaired says what was broken about the block ("" if nothing).
 	Repaired string
 }
 
-// Open takes the lock of the state directory, waiting for it until ctx ends, finishes or discards what a killed
-// writer has left behind, and returns the writer. When ctx ends first, the error is both ErrLocked, with the
-// process that holds the lock, and the cause of ctx.
+// Open takes the lock of the state directory, waiting for it until ctx ends, completes or abandons the write of a
+// writer that was killed, and returns the File. If ctx ends first, the error wraps both ErrLocked, naming the process
+// that holds the lock, and the cause of ctx.
 //
 // The hosts file itself is only touched if a write to it was interrupted; it need not exist yet.
 func Open(ctx context.Context, cfg Config) (*File, error) {
@@ -120,9 +118,8 @@ func Open(ctx context.Context, cfg Config) (*File, error) {
 	})
 }
 
-// open is Open with the file system and the way to take the lock given. take gets a Config that is complete and
-// valid.
-func open(cfg Config, fsys fileSystem, take func(Config) (io.Closer, error)) (*File, error) {
+// open is Open on a given file system. acquire takes the lock; its Config has defaults and is valid.
+func open(cfg Config, fsys fileSystem, acquire func(Config) (io.Closer, error)) (*File, error) {
 	if !lockSupported {
 		return nil, fmt.Errorf("own the hosts block: %w on this platform", errors.ErrUnsupported)
 	}
@@ -130,7 +127,7 @@ func open(cfg Config, fsys fileSystem, take func(Config) (io.Closer, error)) (*F
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	l, err := take(cfg)
+	l, err := acquire(cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -144,8 +141,8 @@ func open(cfg Config, fsys fileSystem, take func(Config) (io.Closer, error)) (*F
 	return f, nil
 }
 
-// Close gives the lock back. The block stays in the file, so that the node keeps resolving its names until the
-// next writer takes over. Closing again does nothing.
+// Close releases the lock. The block stays in the file, so that the node keeps resolving its names until the next
+// writer takes over. Closing again does nothing.
 func (f *File) Close() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -159,11 +156,11 @@ func (f *File) Close() error {
 // Write makes entries the content of the block, in the order given (see Render), and reports what it found. A
 // file that already has them is not written. When Write returns nil the block is durable.
 //
-// Faults of the entries, and an empty list (ErrEmpty), leave the file alone. So does a file that is missing
-// (unless Config.Create is set), larger than MaxSize, or not a regular file. When writing fails, the old content
-// is put back; if not even that works, the next call tries to finish. An error with Result.Changed set means that
-// the file has the new block and only the record of it could not be kept. ctx is looked at before the file is
-// touched: a change that has begun is finished.
+// Invalid entries and an empty list (ErrEmpty) leave the file alone. So does a file that is missing (unless
+// Config.Create is set), larger than MaxSize, or not a regular file. If writing fails, the old content is restored;
+// if that fails too, the next call tries to complete the write. An error with Result.Changed set means that the file
+// has the new block and only its record could not be stored. ctx is checked before the file is touched: a change that
+// has begun is completed.
 func (f *File) Write(ctx context.Context, entries []Entry) (Result, error) {
 	lines, err := blockLines(entries)
 	if err != nil {
@@ -178,14 +175,14 @@ func (f *File) Write(ctx context.Context, entries []Entry) (Result, error) {
 	return res, nil
 }
 
-// Remove takes the block out of the file, and the record of it out of the state directory. Every other byte
-// stays. It is not an error if there is no block, or no hosts file.
+// Remove removes the block from the file and its record from the state directory. Every other byte stays. It is not
+// an error if there is no block, or no hosts file.
 func (f *File) Remove(ctx context.Context) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	_, err := f.update(ctx, nil, nil)
-	if isMissing(err) {
-		err = f.forget()
+	if isFileMissing(err) {
+		err = f.removeRecord()
 	}
 	if err != nil {
 		return fmt.Errorf("remove the hosts block: %w", err)
@@ -193,24 +190,22 @@ func (f *File) Remove(ctx context.Context) error {
 	return nil
 }
 
-// Check reports whether the block in the file is no longer, byte for byte, what was written last by this
-// process or one before it: cloud-init has rewritten the file, somebody has edited the block or removed the
-// file. A Write then puts it right. Before the first Write, and after Remove, nothing can have drifted.
-//
-// Lines outside the block are not looked at.
+// Check reports whether the block is no longer byte for byte what was last written, by this process or an earlier
+// one: cloud-init has rewritten the file, or somebody has edited the block or removed the file. A Write repairs it.
+// Before the first Write, and after Remove, nothing can have drifted.
 func (f *File) Check() (drifted bool, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch {
 	case f.closed:
 		return false, fmt.Errorf("check the hosts block: %w", os.ErrClosed)
-	case f.unsettled:
+	case f.journalPending:
 		return true, nil
 	case f.last == nil:
 		return false, nil
 	}
 	content, err := f.read()
-	if isMissing(err) {
+	if isFileMissing(err) {
 		return true, nil
 	}
 	if err != nil {
@@ -219,7 +214,7 @@ func (f *File) Check() (drifted bool, err error) {
 	return !bytes.Equal(rawBlock(content), f.last.raw), nil
 }
 
-// logChange tells about a finished write. It is not called for a file that was left as it is.
+// logChange logs a write that changed the file.
 func (f *File) logChange(res Result, last *written, lines []string) {
 	var from []string
 	if last != nil {

@@ -181,7 +181,7 @@ func TestWriteReportsLinesOutsideThatShadowItsNames(t *testing.T) {
 	wantContent(t, cfg, content+block)
 }
 
-func TestRemoveTakesTheBlockOutAndForgetsIt(t *testing.T) {
+func TestRemoveDeletesTheBlockAndItsRecord(t *testing.T) {
 	cfg := newHosts(t, foreign+"no line end")
 	before := stat(t, cfg.Path)
 	f := mustOpen(t, cfg)
@@ -204,7 +204,7 @@ func TestRemoveTakesTheBlockOutAndForgetsIt(t *testing.T) {
 	}
 }
 
-func TestRemoveWithoutAHostsFileForgetsTheBlock(t *testing.T) {
+func TestRemoveWithoutAHostsFileDeletesTheRecord(t *testing.T) {
 	cfg := newHosts(t, foreign)
 	f := mustOpen(t, cfg)
 	mustWrite(t, f, apiEntries)

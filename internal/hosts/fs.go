@@ -10,13 +10,13 @@ import (
 	"path/filepath"
 )
 
-// fileSystem is every way in which a File touches the disk, apart from its lock. The crash tests stand between
-// these calls and stop the world after any of them.
+// fileSystem is all that a File does to the disk, apart from its lock. The crash tests stop the world after any of
+// these calls.
 type fileSystem interface {
-	// OpenFile gives a file that it creates exactly the mode perm, whatever the umask.
+	// OpenFile creates files with exactly the mode perm, whatever the umask.
 	OpenFile(name string, flag int, perm fs.FileMode) (handle, error)
 	Stat(name string) (fs.FileInfo, error)
-	// SameFile reports whether two results of Stat are about one inode.
+	// SameFile reports whether two results of Stat are of one inode.
 	SameFile(a, b fs.FileInfo) bool
 	Rename(from, to string) error
 	Remove(name string) error
@@ -62,7 +62,7 @@ func (osFS) SyncDir(name string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// readAll reads the whole file, or reports errTooLarge past limit bytes.
+// readAll reads the whole file. Past limit bytes the error is errTooLarge.
 func readAll(h handle, limit int64) ([]byte, error) {
 	content, err := io.ReadAll(io.NewSectionReader(h, 0, limit+1))
 	if err == nil && int64(len(content)) > limit {
@@ -71,15 +71,12 @@ func readAll(h handle, limit int64) ([]byte, error) {
 	return content, err
 }
 
-// overwrite gives the open file the given content, keeping the inode, and makes it durable. size is the size
-// that the file has now.
-//
-// One pwrite carries the whole content. When the new content is shorter, line feeds pad it to the old size and
-// the truncation comes after, so there is no moment between two system calls at which a reader, or a crash,
-// finds the head of one version with the tail of another: it finds the old lines, or the new ones with blank
-// lines below. Truncating first, as a plain rewrite does, would show every reader on the node an empty file.
-// What is left is the time in which the kernel copies the pages of that one call; no system call can close it
-// while the inode must stay.
+// overwrite replaces the content of the open file, keeping the inode, and syncs it. size is its size before. The
+// whole content goes out in one pwrite. If it is shorter than before, it is padded with line feeds to the old size
+// and truncated afterwards, so between two system calls neither a reader nor a crash finds the head of one version
+// with the tail of another: it finds the old lines, or the new ones with blank lines below. Truncating first, as a
+// plain rewrite does, would show every reader on the node an empty file. What remains is the time in which the kernel
+// copies the pages of that one call; as long as the inode must stay, no system call closes it.
 func overwrite(h handle, content []byte, size int64) error {
 	padded := pad(content, int(size))
 	if _, err := h.WriteAt(padded, 0); err != nil {
@@ -93,7 +90,7 @@ func overwrite(h handle, content []byte, size int64) error {
 	return h.Sync()
 }
 
-// pad returns content, lengthened with line feeds to size if it is shorter.
+// pad returns content padded with line feeds to size bytes.
 func pad(content []byte, size int) []byte {
 	if len(content) >= size {
 		return content
@@ -101,8 +98,8 @@ func pad(content []byte, size int) []byte {
 	return append(bytes.Clone(content), bytes.Repeat([]byte("\n"), size-len(content))...)
 }
 
-// replaceFile puts content at name, whole or not at all, through a temporary file beside it. It is for files
-// of our own; the hosts file must keep its inode.
+// replaceFile replaces name atomically, through a temporary file beside it. Only for our own files: the hosts file
+// must keep its inode.
 func replaceFile(fsys fileSystem, name string, content []byte) error {
 	temp := name + ".tmp"
 	h, err := fsys.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
@@ -122,7 +119,7 @@ func replaceFile(fsys fileSystem, name string, content []byte) error {
 	return fsys.SyncDir(filepath.Dir(name))
 }
 
-// removeFile removes name; that it does not exist is no fault.
+// removeFile removes name, which need not exist.
 func removeFile(fsys fileSystem, name string) error {
 	if err := fsys.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err

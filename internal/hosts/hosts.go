@@ -1,29 +1,27 @@
-// Package hosts owns one block of a node's hosts file: the lines between the two guard comments that kOps
-// also uses, which tell the node where the names of its cluster are served.
+// Package hosts owns one block of a node's hosts file: the lines between the two guard comments that kOps also uses,
+// which say where the names of the node's cluster are served.
 //
-// It is not an editor of the hosts file. Lines outside the guards belong to somebody else (the image,
-// cloud-init, etcd-manager, a person) and are kept byte for byte. It does not decide which addresses are
-// good either: the caller hands over entries in order of preference, and that order is kept.
+// It is not an editor of the hosts file. Lines outside the guards belong to somebody else (the image, cloud-init,
+// etcd-manager, a person) and are kept byte for byte. It does not decide which addresses are good either: the caller
+// passes entries in order of preference, and that order is kept.
 //
 // Invariants:
 //
 //   - The file is written in place and never replaced by rename. It may be bind-mounted into containers
 //     (kube-proxy, CoreDNS), and such a mount follows the inode, not the name.
 //   - The block is never replaced by an empty one (ErrEmpty). Taking it out is a deliberate act (Remove).
-//   - One block has one writer: a lock in the state directory is held for the life of a File. A writer that
+//   - One block has one writer: a File holds a lock in the state directory until it is closed. A writer that
 //     closes, or is killed, leaves the last good block in place for the next one.
 //   - A writer that is killed between any two system calls leaves the old or the new content behind, once the
 //     next Open has looked at its journal.
 //
-// The functions Render, Strip, Parse and Lookup are pure and build on every platform. Open and what follows
-// from it need flock, and report errors.ErrUnsupported elsewhere.
+// Render, Strip, Parse and Lookup are pure and work on every platform. Open needs flock, and returns
+// errors.ErrUnsupported elsewhere.
 //
-// # Order
-//
-// A resolver hands addresses out in the order of the file, and programs try the first one first (sorting by
-// RFC 6724 puts families and scopes in order, and keeps the order of the file between equals). kOps sorts its
-// lines as text, so every node of a cluster tries the same control-plane address first and pays the same
-// timeout when that one is down. Here the first entry is the one that the caller wants tried first.
+// # Order Resolvers return addresses in the order of the file, and programs try the first one first (RFC 6724 sorts
+// by family and scope and keeps the order of the file among equals). kOps sorts its lines as text, so every node of a
+// cluster tries the same control-plane address first and pays the same timeout when that one is down. Here the
+// caller's first entry is tried first.
 package hosts
 
 import "errors"

@@ -10,18 +10,18 @@ import (
 	"slices"
 )
 
-// change is one replacement of the hosts file. While it is under way it lies in the state directory as the
-// journal; once the hosts file has it, the journal is renamed to be the record of what was written last.
+// change is one replacement of the hosts file's content. While under way it is in the state directory as the journal;
+// once it is applied, the journal is renamed to become the record of the last write.
 type change struct {
 	// path is the hosts file that the change is for.
 	path string
-	// old and next are the complete contents before and after. Both are kept, because only with both can
-	// a torn file be told from one that somebody else has edited.
+	// old and next are the complete contents before and after. Telling a torn file from one that somebody else has
+	// edited takes both.
 	old, next []byte
 }
 
-// changeHeader is the second line of an encoded change. The two contents follow it as they are, so that a
-// person can read the file.
+// changeHeader is the second line of an encoded change. Both contents follow verbatim, so that a person can read the
+// file.
 type changeHeader struct {
 	Version int    `json:"version"`
 	Path    string `json:"path"`
@@ -76,7 +76,7 @@ func decodeChange(data []byte) (change, error) {
 	return change{path: h.Path, old: contents[:h.Old], next: contents[h.Old:]}, nil
 }
 
-// fileState is what a hosts file is in the light of an unfinished change.
+// fileState is the state of a hosts file with respect to an unfinished change.
 type fileState int
 
 const (
@@ -93,8 +93,8 @@ const (
 // sector is the smallest unit that a disk writes whole.
 const sector = 512
 
-// classify decides which state content is in. It looks only for mixes that an interrupted overwrite can leave,
-// so that an edit of a person is not taken for one and undone:
+// classify returns the state of content. Only mixes that an interrupted overwrite can leave count as torn, so that
+// nobody's edit is mistaken for one and undone:
 //
 //   - a killed process leaves a head of the new content on the tail of the old one, or the new content with
 //     padding that was not cut off yet;
@@ -107,7 +107,7 @@ func (c change) classify(content []byte) fileState {
 	case bytes.Equal(content, c.next):
 		return stateNext
 	}
-	written := c.next // what the pwrite carried
+	written := c.next // the data of the pwrite
 	grows := len(c.next) >= len(c.old)
 	if !grows {
 		written = pad(c.next, len(c.old))
@@ -117,14 +117,14 @@ func (c change) classify(content []byte) fileState {
 		return stateForeign
 	case !grows && n != len(c.old) && n != len(c.next):
 		return stateForeign
-	case headOfOther(content, written, c.old), sectorsOf(content, written, c.old, c.next):
+	case isPrefixMix(content, written, c.old), isSectorMix(content, written, c.old, c.next):
 		return stateTorn
 	}
 	return stateForeign
 }
 
-// headOfOther reports whether content is a head of written followed by what old has from there on.
-func headOfOther(content, written, old []byte) bool {
+// isPrefixMix reports whether content is a prefix of written followed by the rest of old.
+func isPrefixMix(content, written, old []byte) bool {
 	head := 0
 	for head < len(content) && content[head] == written[head] {
 		head++
@@ -132,9 +132,9 @@ func headOfOther(content, written, old []byte) bool {
 	return head == len(content) || len(content) == len(old) && bytes.Equal(content[head:], old[head:])
 }
 
-// sectorsOf reports whether each sector of content is that of one of the versions, each of which is continued with
+// isSectorMix reports whether each sector of content is that of one of the versions. Past its end, a version reads as
 // zeros.
-func sectorsOf(content []byte, versions ...[]byte) bool {
+func isSectorMix(content []byte, versions ...[]byte) bool {
 	for at := 0; at < len(content); at += sector {
 		end := min(at+sector, len(content))
 		if !slices.ContainsFunc(versions, func(v []byte) bool {
@@ -146,7 +146,7 @@ func sectorsOf(content []byte, versions ...[]byte) bool {
 	return true
 }
 
-// padZero returns content[at:end] with zeros for what lies past its end.
+// padZero returns content[at:end], with zeros past the end of content.
 func padZero(content []byte, at, end int) []byte {
 	part := make([]byte, end-at)
 	if at < len(content) {

@@ -13,17 +13,16 @@ import (
 	"time"
 )
 
-// lockPoll is how often a waiting Open asks for the lock. Polling, because a flock that blocks cannot be
-// called off when the context ends.
+// lockPoll is how often a waiting Open tries the lock. It polls because a blocking flock cannot be cancelled.
 const lockPoll = 100 * time.Millisecond
 
-// lock is the exclusive right to write the block. The kernel drops it when the process ends in any way, so
-// there is no stale lock to break. The file stays when the lock is given back: removing it would let two
-// writers hold locks on two files of the same name.
+// lock is the exclusive right to write the block. The kernel releases it however the process ends, so there are no
+// stale locks. The file stays when the lock is released: removing it would let two writers lock two files of the same
+// name.
 type lock struct{ file *os.File }
 
-// tryLock takes the lock or reports ErrLocked at once, with the process that holds it if that is known. It makes
-// the directory of the lock if need be.
+// tryLock takes the lock or returns ErrLocked at once, with the process that holds it if known. It creates the
+// directory of the lock if needed.
 func tryLock(path string) (*lock, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return nil, err
@@ -37,7 +36,7 @@ func tryLock(path string) (*lock, error) {
 		err = sameFile(file, path)
 	}
 	if err == nil {
-		// The process id is for people only; the lock holds without it.
+		// The process id is for people; the lock does not depend on it.
 		err = errors.Join(file.Truncate(0), writeAt(file, strconv.Itoa(os.Getpid())+"\n"))
 	}
 	if errors.Is(err, ErrLocked) {
@@ -49,8 +48,8 @@ func tryLock(path string) (*lock, error) {
 	return &lock{file: file}, nil
 }
 
-// sameFile guards against a lock file that was removed, and perhaps made anew by another writer, between our
-// opening and locking it.
+// sameFile guards against a lock file that was removed, and perhaps created again by another writer, between opening
+// and locking it.
 func sameFile(file *os.File, path string) error {
 	named, err := os.Stat(path)
 	if errors.Is(err, os.ErrNotExist) {
@@ -83,12 +82,12 @@ func holder(file *os.File) string {
 	return "another process"
 }
 
-// Close gives the lock back.
+// Close releases the lock.
 func (l *lock) Close() error {
 	return errors.Join(l.file.Truncate(0), l.file.Close())
 }
 
-// waitLock takes the lock, waiting for it until ctx ends. Its error is then both ErrLocked and that of ctx.
+// waitLock takes the lock, waiting for it until ctx ends; the error then wraps both ErrLocked and the cause of ctx.
 func waitLock(ctx context.Context, path string, logger *slog.Logger) (*lock, error) {
 	for waited := false; ; waited = true {
 		l, err := tryLock(path)

@@ -8,29 +8,29 @@ import (
 	"os"
 )
 
-// resume deals with the journal of a write that did not come to its end, in this process or one before it. It
-// decides by what the hosts file contains now, because other programs may have written to it since.
+// resume completes or abandons an interrupted write, of this process or an earlier one, if there is a journal. It
+// decides by the present content of the hosts file, because other programs may have written to it since.
 func (f *File) resume() error {
 	c, err := f.readState(f.cfg.journalPath())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if errors.Is(err, errDamaged) {
-		return f.setAside(err)
+		return f.quarantine(err)
 	}
 	if err != nil {
 		return err
 	}
 	content, err := f.read()
-	if isMissing(err) || errors.Is(err, errTooLarge) {
-		return f.giveUp(c, err.Error())
+	if isFileMissing(err) || errors.Is(err, errTooLarge) {
+		return f.abandon(c, err.Error())
 	}
 	if err != nil {
 		return err
 	}
 	switch c.classify(content) {
 	case stateOld:
-		return f.giveUp(c, "the write had not begun")
+		return f.abandon(c, "the write had not begun")
 	case stateNext:
 		return f.finish(c, content, "the write had reached the file")
 	case stateTorn:
@@ -41,24 +41,23 @@ func (f *File) resume() error {
 			// write would take our own block for a foreign edit.
 			return f.finish(c, nil, "the write was finished; other lines were changed since")
 		}
-		return f.giveUp(c, "the file was changed by another program since; its lines are kept")
+		return f.abandon(c, "the file was changed by another program since; its lines are kept")
 	}
 }
 
-// settleLeftover is resume for a File that is in use.
-func (f *File) settleLeftover() error {
+// recoverJournal is resume for an open File.
+func (f *File) recoverJournal() error {
 	if err := f.resume(); err != nil {
 		return fmt.Errorf("finish the interrupted write: %w", err)
 	}
 	if err := f.loadRecord(); err != nil {
 		return err
 	}
-	f.unsettled = false
+	f.journalPending = false
 	return nil
 }
 
-// finish brings the file from content to the new content of c and settles the journal. A nil content leaves
-// the file as it is.
+// finish completes c on a file that has content now, and commits it. If content is nil the file is left as it is.
 func (f *File) finish(c change, content []byte, reason string) error {
 	if content != nil {
 		h, err := f.fsys.OpenFile(f.cfg.Path, os.O_RDWR, 0)
@@ -71,7 +70,7 @@ func (f *File) finish(c change, content []byte, reason string) error {
 		} else {
 			err = f.apply(h, c, content)
 		}
-		if errors.Is(err, errUndone) {
+		if errors.Is(err, errRolledBack) {
 			f.cfg.Logger.Warn("interrupted write of the hosts block undone", "path", f.cfg.Path, "reason", err)
 			return nil
 		}
@@ -83,15 +82,15 @@ func (f *File) finish(c change, content []byte, reason string) error {
 	return f.commit(c)
 }
 
-// giveUp leaves the file as it is and drops the journal; the next Write works from what is there.
-func (f *File) giveUp(c change, reason string) error {
+// abandon drops the journal and leaves the file as it is; the next Write starts from there.
+func (f *File) abandon(c change, reason string) error {
 	f.cfg.Logger.Info("interrupted write of the hosts block given up", "path", c.path, "reason", reason)
 	return f.dropJournal()
 }
 
-// setAside moves a journal that cannot be used out of the way, and keeps it for whoever looks into the matter.
-// A node must not lose its names to a damaged journal: the block is repaired by the next Write.
-func (f *File) setAside(reason error) error {
+// quarantine renames a damaged journal, so that it can be examined later. It is no reason to fail: the next Write
+// repairs the block.
+func (f *File) quarantine(reason error) error {
 	kept := f.cfg.journalPath() + ".bad"
 	f.cfg.Logger.Warn("journal of the hosts block cannot be used and is set aside", "kept", kept, "reason", reason)
 	if err := f.fsys.Rename(f.cfg.journalPath(), kept); err != nil {
@@ -100,12 +99,12 @@ func (f *File) setAside(reason error) error {
 	return f.fsys.SyncDir(f.cfg.StateDir)
 }
 
-// commit turns the journal of a finished change into the record of the last write. After a change that took the
-// block out there is nothing to remember.
+// commit turns the journal of an applied change into the record of the last write, or removes both if the change
+// removed the block.
 func (f *File) commit(c change) error {
 	last := blockOf(c.next)
 	if last == nil {
-		// The record goes first: should we be killed in between, the journal makes resume come back here.
+		// The record first: if we are killed in between, the journal brings resume back here.
 		if err := removeFile(f.fsys, f.cfg.recordPath()); err != nil {
 			return err
 		}
@@ -119,7 +118,7 @@ func (f *File) commit(c change) error {
 	if err := f.fsys.SyncDir(f.cfg.StateDir); err != nil {
 		return err
 	}
-	f.unsettled = false
+	f.journalPending = false
 	return nil
 }
 
@@ -130,16 +129,16 @@ func (f *File) dropJournal() error {
 	if err := f.fsys.SyncDir(f.cfg.StateDir); err != nil {
 		return err
 	}
-	f.unsettled = false
+	f.journalPending = false
 	return nil
 }
 
-// keepRecord makes the record say what the file has, without touching the file: the state directory may be new,
-// or somebody has put in just the block that we would have written. With no block there is nothing to record.
-func (f *File) keepRecord(content []byte) error {
+// saveRecord updates the record for a file that needed no write: the state directory may be new, or somebody else
+// wrote the very block that we would have. Without a block the record is removed.
+func (f *File) saveRecord(content []byte) error {
 	raw := rawBlock(content)
 	if raw == nil {
-		return f.forget()
+		return f.removeRecord()
 	}
 	if f.last != nil && bytes.Equal(f.last.raw, raw) {
 		return nil
@@ -152,7 +151,7 @@ func (f *File) keepRecord(content []byte) error {
 }
 
 // forget removes the record of the last write.
-func (f *File) forget() error {
+func (f *File) removeRecord() error {
 	if err := removeFile(f.fsys, f.cfg.recordPath()); err != nil {
 		return err
 	}
@@ -160,7 +159,7 @@ func (f *File) forget() error {
 	return f.fsys.SyncDir(f.cfg.StateDir)
 }
 
-// loadRecord reads what was written last. A damaged record counts as none: the next Write makes a new one.
+// loadRecord reads the record of the last write. A damaged one counts as none: the next Write replaces it.
 func (f *File) loadRecord() error {
 	f.last = nil
 	c, err := f.readState(f.cfg.recordPath())
@@ -186,7 +185,7 @@ func (f *File) writeState(name string, c change) error {
 	return replaceFile(f.fsys, name, data)
 }
 
-// readState reads a journal or record. One of another hosts file is as useless as a damaged one.
+// readState reads a journal or record. One that is about another hosts file counts as damaged.
 func (f *File) readState(name string) (change, error) {
 	data, err := readFile(f.fsys, name, maxChangeSize)
 	if errors.Is(err, errTooLarge) {
@@ -205,16 +204,16 @@ func (f *File) readState(name string) (change, error) {
 	return c, nil
 }
 
-// rawBlock returns the bytes of the block if content has exactly one, whole.
+// rawBlock returns the block of content, guards included, or nil unless it has exactly one and nothing is broken.
 func rawBlock(content []byte) []byte {
-	return survey(content, nil).raw(content)
+	return parseLayout(content, nil).raw(content)
 }
 
-// sameBlock reports whether both contents have the same block, whole, or neither has anything of ours.
+// sameBlock reports whether both contents have the same intact block, or neither has anything of ours.
 func sameBlock(a, b []byte) bool {
 	rawA, rawB := rawBlock(a), rawBlock(b)
 	if rawA == nil && rawB == nil {
-		return len(survey(a, nil).ours) == 0 && len(survey(b, nil).ours) == 0
+		return len(parseLayout(a, nil).ours) == 0 && len(parseLayout(b, nil).ours) == 0
 	}
 	return bytes.Equal(rawA, rawB)
 }

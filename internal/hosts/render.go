@@ -6,35 +6,34 @@ import (
 	"strings"
 )
 
-// Render returns content with the block replaced by one that has entries, in the order given, and in repaired
-// what was broken about the block before ("" if nothing was). Everything outside the block is kept byte for
-// byte. Rendering the result again with the same entries changes nothing.
-//
-// Names of one address share a line as far as that keeps the order of addresses of each name. An empty list is
-// refused with ErrEmpty; faults of several entries come joined. content is not modified.
+// Render returns content with its block replaced by one of the entries, in the order given, and in repaired what was
+// wrong with the old block ("" if nothing). Everything outside the block is kept byte for byte. Rendering the result
+// again with the same entries changes nothing. Names of one address share a line where that keeps the order of each
+// name's addresses. An empty list is refused with ErrEmpty; the faults of all entries are joined. content is not
+// modified.
 func Render(content []byte, entries []Entry) (out []byte, repaired string, err error) {
 	lines, err := blockLines(entries)
 	if err != nil {
 		return nil, "", err
 	}
-	lay := survey(content, namesOf(entries))
+	lay := parseLayout(content, namesOf(entries))
 	return lay.rewrite(content, lines), lay.fault(), nil
 }
 
-// Strip returns content without the block, and in repaired what was broken about it. A stray guard goes alone,
-// because without entries nothing says which lines beside it are ours. content is not modified.
+// Strip returns content without the block, and in repaired what was wrong with it. A stray guard is removed alone,
+// because without entries nothing says which lines next to it are ours. content is not modified.
 func Strip(content []byte) (out []byte, repaired string) {
-	lay := survey(content, nil)
+	lay := parseLayout(content, nil)
 	return lay.rewrite(content, nil), lay.fault()
 }
 
-// Block is what a hosts file has between the guards.
+// Block is the content of a hosts file between the guards.
 type Block struct {
 	// Present says that there is at least one well-formed block.
 	Present bool
 	// Lines are the lines between the guards of all blocks, in file order, without line ends.
 	Lines []string
-	// Entries are those of Lines that a resolver would use.
+	// Entries are those of Lines that a resolver understands.
 	Entries []Entry
 	// Fault says what is broken ("" if nothing): more than one block, a guard without its partner.
 	Fault string
@@ -42,7 +41,7 @@ type Block struct {
 
 // Parse reads the block of a hosts file.
 func Parse(content []byte) Block {
-	lay := survey(content, nil)
+	lay := parseLayout(content, nil)
 	b := Block{Present: lay.blocks > 0, Lines: lay.lines, Fault: lay.fault()}
 	for _, line := range lay.lines {
 		if e, ok := parseLine(line); ok {
@@ -52,10 +51,10 @@ func Parse(content []byte) Block {
 	return b
 }
 
-// Lookup resolves name as the "files" source of glibc does: the addresses of all lines of the whole file that
-// have the name, in file order, whatever block they are in. Names compare without regard to case, and as they
-// are: a trailing dot is not removed. An address that several lines give is returned once, at its first place.
-// An IPv4-mapped address is returned as IPv4, and a line that glibc does not understand is skipped.
+// Lookup resolves name as glibc's "files" source does: it returns the addresses of all lines with the name, in file
+// order, inside the block and outside. Names are compared without regard to case; a trailing dot is not removed.
+// Repeated addresses are returned once, IPv4-mapped ones as IPv4, and lines that glibc does not understand are
+// skipped.
 func Lookup(content []byte, name string) []netip.Addr {
 	var addrs []netip.Addr
 	for _, line := range splitLines(content) {
@@ -71,8 +70,8 @@ func (e Entry) has(name string) bool {
 	return slices.ContainsFunc(e.Names, func(n string) bool { return fold(n) == fold(name) })
 }
 
-// fold returns name in the form in which names are compared. As strcasecmp in the C locale it knows the letters
-// of ASCII only: strings.ToLower would take the Kelvin sign for a k, and a foreign line for one of ours.
+// fold lower-cases name for comparison, ASCII letters only, as strcasecmp does in the C locale: strings.ToLower would
+// take the Kelvin sign for a k, and a foreign line for one of ours.
 func fold(name string) string {
 	folded := []byte(name)
 	for i, c := range folded {
@@ -100,7 +99,7 @@ func parseLine(line string) (Entry, bool) {
 	return Entry{Addr: addr.Unmap(), Names: fields[1:]}, true
 }
 
-// isSpace is isspace of the C locale. unicode.IsSpace would split names at bytes that glibc leaves alone.
+// isSpace is isspace in the C locale. unicode.IsSpace would split names at bytes that glibc keeps.
 func isSpace(r rune) bool {
 	return r == ' ' || '\t' <= r && r <= '\r'
 }
@@ -109,8 +108,8 @@ func (l layout) fault() string {
 	return strings.Join(l.faults, "; ")
 }
 
-// shadowing returns the lines outside our part that give one of the names of entries an address which entries
-// do not give it. Resolvers mix them with ours, so a stale one costs a timeout for each connection.
+// shadowing returns the lines outside the block that give a name of entries an address which entries do not.
+// Resolvers use them as well, so a stale one costs a timeout for each connection.
 func (l layout) shadowing(content []byte, entries []Entry) []string {
 	var found []string
 	for _, line := range splitLines(l.rewrite(content, nil)) {
@@ -129,7 +128,7 @@ func (l layout) shadowing(content []byte, entries []Entry) []string {
 			return known && !same
 		}
 		if slices.ContainsFunc(e.Names, shadows) {
-			found = append(found, trimEnd(line))
+			found = append(found, trimLineEnd(line))
 		}
 	}
 	return found
@@ -158,7 +157,7 @@ func (e ForeignEdit) Any() bool {
 	return e.Reordered || len(e.Added) > 0 || len(e.Removed) > 0
 }
 
-// compare returns what turned the lines wrote into the lines found.
+// compare returns the edit that turned wrote into found.
 func compare(wrote, found []string) ForeignEdit {
 	if slices.Equal(wrote, found) {
 		return ForeignEdit{}

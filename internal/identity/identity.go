@@ -1,9 +1,8 @@
 // Package identity says who a node is: which cluster, which role, which name.
 //
-// An identity lives in a certificate as a URI subject alternative name of the
-// form muster://CLUSTER/ROLE/NODE and nowhere else: neither the common name nor
-// an address is ever believed. The package is pure; it parses, compares and
-// verifies, and issues nothing (package enrol does).
+// In a certificate, an identity is a URI subject alternative name of the form muster://CLUSTER/ROLE/NODE; neither the
+// common name nor an address ever counts. The package is pure: it parses, compares and verifies identities. Package
+// enrol issues them.
 package identity
 
 import (
@@ -15,7 +14,7 @@ import (
 	"time"
 )
 
-// Role is what a node may do to discovery.
+// Role decides what a node may do.
 type Role string
 
 const (
@@ -28,8 +27,8 @@ const (
 // Valid reports whether r is a role this package knows.
 func (r Role) Valid() bool { return r == ControlPlane || r == Worker }
 
-// scheme is the URI scheme of an identity. The idea of a URI name is SPIFFE's;
-// the scheme is our own because we promise none of SPIFFE's semantics.
+// scheme is the URI scheme of an identity. URI names are SPIFFE's idea; the scheme is our own because we promise none
+// of SPIFFE's semantics.
 const scheme = "muster"
 
 // Identity names one node of one cluster.
@@ -42,29 +41,29 @@ type Identity struct {
 // String returns the identity as its URI.
 func (id Identity) String() string { return id.URI().String() }
 
-// URI returns the form that stands in certificates.
+// URI returns the form that certificates contain.
 func (id Identity) URI() *url.URL {
 	return &url.URL{Scheme: scheme, Host: id.Cluster, Path: "/" + string(id.Role) + "/" + id.Node}
 }
 
-// Validate reports every reason why id cannot stand in a certificate.
+// Validate returns nil if id can be put in a certificate, or all reasons why not, joined.
 func (id Identity) Validate() error {
 	var errs []error
-	if err := checkLabel("cluster", id.Cluster, 253); err != nil {
+	if err := checkName("cluster", id.Cluster, 253); err != nil {
 		errs = append(errs, err)
 	}
 	if !id.Role.Valid() {
 		errs = append(errs, fmt.Errorf("role %q; want %q or %q", id.Role, ControlPlane, Worker))
 	}
-	if err := checkLabel("node", id.Node, 253); err != nil {
+	if err := checkName("node", id.Node, 253); err != nil {
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }
 
-// checkLabel admits what cloud instance names and host names are made of. The
-// set excludes everything that a URI, a file name or a log line would quote.
-func checkLabel(what, s string, limit int) error {
+// checkName accepts the characters of cloud instance names and host names, none of which needs quoting in a URI, a
+// file name or a log line.
+func checkName(what, s string, limit int) error {
 	if s == "" {
 		return fmt.Errorf("%s name is empty", what)
 	}
@@ -74,8 +73,8 @@ func checkLabel(what, s string, limit int) error {
 	if s[0] == '.' || s[0] == '-' {
 		return fmt.Errorf("%s name %q starts with %q", what, s, s[0])
 	}
-	// An empty label would be issued and then refused: crypto/x509 does not
-	// parse a URI whose host has one.
+	// A certificate with an empty label could be issued but not read: crypto/x509 does not parse a URI whose host has
+	// one.
 	if strings.HasSuffix(s, ".") || strings.Contains(s, "..") {
 		return fmt.Errorf("%s name %q holds an empty label", what, s)
 	}
@@ -89,9 +88,8 @@ func checkLabel(what, s string, limit int) error {
 	return nil
 }
 
-// Parse reads an identity from its URI. An identity has one spelling: an
-// escaped or otherwise decorated form of the same name is refused, so that
-// comparing strings and comparing identities never disagree.
+// Parse reads an identity from its URI. Only the canonical spelling is accepted, without escapes or anything added,
+// so that comparing strings and comparing identities never disagree.
 func Parse(u *url.URL) (Identity, error) {
 	if u.Scheme != scheme {
 		return Identity{}, fmt.Errorf("identity %q is not of the form %s://CLUSTER/ROLE/NODE", u, scheme)
@@ -110,9 +108,8 @@ func Parse(u *url.URL) (Identity, error) {
 	return id, nil
 }
 
-// FromCertificate reads the identity that a certificate claims. It verifies
-// nothing: callers that have not come through a verified TLS handshake use
-// [Verifier.Verify]. A certificate must carry exactly one muster URI.
+// FromCertificate returns the identity that a certificate claims, without verifying the certificate: unless a TLS
+// handshake has done that, use [Verifier.Verify]. A certificate must have exactly one muster URI.
 func FromCertificate(c *x509.Certificate) (Identity, error) {
 	var found []*url.URL
 	for _, u := range c.URIs {
@@ -139,7 +136,7 @@ func (v Verifier) Verify(c *x509.Certificate, now time.Time) (Identity, error) {
 	if v.Roots == nil {
 		return Identity{}, errors.New("no certificate authority configured")
 	}
-	// No intermediates: identities are issued by the root alone.
+	// No intermediates: only the root issues identities.
 	_, err := c.Verify(x509.VerifyOptions{
 		Roots:         v.Roots,
 		Intermediates: x509.NewCertPool(),
@@ -147,7 +144,7 @@ func (v Verifier) Verify(c *x509.Certificate, now time.Time) (Identity, error) {
 		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	})
 	if err != nil {
-		return Identity{}, fmt.Errorf("verify certificate claiming %q: %w", claim(c), err)
+		return Identity{}, fmt.Errorf("verify certificate claiming %q: %w", describe(c), err)
 	}
 	id, err := FromCertificate(c)
 	if err != nil {
@@ -159,9 +156,8 @@ func (v Verifier) Verify(c *x509.Certificate, now time.Time) (Identity, error) {
 	return id, nil
 }
 
-// claim is what an error calls a certificate that was refused: the identity it
-// asks for, which nobody has proven, or else its subject.
-func claim(c *x509.Certificate) string {
+// describe names a refused certificate in an error: the identity that it claims, or else its subject.
+func describe(c *x509.Certificate) string {
 	if id, err := FromCertificate(c); err == nil {
 		return id.String()
 	}

@@ -17,23 +17,23 @@ import (
 	"github.com/muster-dev/muster/internal/protokube"
 )
 
-// vendor is one cloud, with credentials as kOps gives them to a node.
-type vendor struct {
+// provider is one cloud, with the credentials that kOps gives to a node. It implements protokube.Cloud.
+type provider struct {
 	self  func(context.Context) (cloud.Self, error)
 	seeds func(ctx context.Context, cluster string) ([]netip.Addr, error)
 }
 
 // Self implements protokube.Cloud.
-func (v vendor) Self(ctx context.Context) (cloud.Self, error) { return v.self(ctx) }
+func (v provider) Self(ctx context.Context) (cloud.Self, error) { return v.self(ctx) }
 
 // Seeds implements protokube.Cloud.
-func (v vendor) Seeds(ctx context.Context, cluster string) ([]netip.Addr, error) {
+func (v provider) Seeds(ctx context.Context, cluster string) ([]netip.Addr, error) {
 	return v.seeds(ctx, cluster)
 }
 
-// vendorOf fits a provider's functions together.
-func vendorOf[C any, P cloud.Provider](fromEnv func(cluster string, getenv func(string) string) C, self func(context.Context, C) (cloud.Self, error), open func(C) (P, error)) vendor {
-	return vendor{
+// newProvider combines the functions of a cloud's package.
+func newProvider[C any, P cloud.Provider](fromEnv func(cluster string, getenv func(string) string) C, self func(context.Context, C) (cloud.Self, error), open func(C) (P, error)) provider {
+	return provider{
 		self: func(ctx context.Context) (cloud.Self, error) { return self(ctx, fromEnv("", os.Getenv)) },
 		seeds: func(ctx context.Context, cluster string) ([]netip.Addr, error) {
 			p, err := open(fromEnv(cluster, os.Getenv))
@@ -45,12 +45,12 @@ func vendorOf[C any, P cloud.Provider](fromEnv func(cluster string, getenv func(
 	}
 }
 
-// onAWS reads its credentials and its region from the instance.
-func onAWS() vendor {
+// newAWS returns AWS with credentials and region from the instance.
+func newAWS() provider {
 	open := func(ctx context.Context, cluster string) (*aws.Provider, error) {
 		return aws.New(ctx, aws.Config{Cluster: cluster, OnInstance: true})
 	}
-	return vendor{
+	return provider{
 		self: func(ctx context.Context) (cloud.Self, error) {
 			p, err := open(ctx, "")
 			if err != nil {
@@ -68,13 +68,13 @@ func onAWS() vendor {
 	}
 }
 
-// vendors are the clouds that a node can ask: all that kOps gossips on.
-var vendors = map[cluster.Cloud]protokube.Cloud{
-	cluster.AWS:          onAWS(),
-	cluster.Azure:        vendorOf(azure.FromEnv, azure.Self, azure.New),
-	cluster.DigitalOcean: vendorOf(digitalocean.FromEnv, digitalocean.Self, digitalocean.New),
-	cluster.GCE:          vendorOf(gce.FromEnv, gce.Self, gce.New),
-	cluster.Hetzner:      vendorOf(hetzner.FromEnv, hetzner.Self, hetzner.New),
-	cluster.OpenStack:    vendorOf(openstack.FromEnv, openstack.Self, openstack.New),
-	cluster.Scaleway:     vendorOf(scaleway.FromEnv, scaleway.Self, scaleway.New),
+// clouds are all clouds on which kOps supports gossip.
+var clouds = map[cluster.Cloud]protokube.Cloud{
+	cluster.AWS:          newAWS(),
+	cluster.Azure:        newProvider(azure.FromEnv, azure.Self, azure.New),
+	cluster.DigitalOcean: newProvider(digitalocean.FromEnv, digitalocean.Self, digitalocean.New),
+	cluster.GCE:          newProvider(gce.FromEnv, gce.Self, gce.New),
+	cluster.Hetzner:      newProvider(hetzner.FromEnv, hetzner.Self, hetzner.New),
+	cluster.OpenStack:    newProvider(openstack.FromEnv, openstack.Self, openstack.New),
+	cluster.Scaleway:     newProvider(scaleway.FromEnv, scaleway.Self, scaleway.New),
 }

@@ -14,8 +14,8 @@ import (
 	"github.com/muster-dev/muster/internal/protokube"
 )
 
-// NewLegacyOverlay makes the legacy overlay, or the two of them, that a node in
-// protokube's place takes part in. It implements protokube.OpenFunc.
+// NewLegacyOverlay creates the legacy overlay, or the pair of them, that a node in protokube's place takes part in.
+// It is a protokube.OpenFunc.
 func NewLegacyOverlay(cfg protokube.OverlayConfig) (protokube.Overlay, error) {
 	if cfg.Secondary.Protocol == "" {
 		one, err := newLegacy(cfg, cfg.Primary, cfg.Seeds)
@@ -28,14 +28,14 @@ func NewLegacyOverlay(cfg protokube.OverlayConfig) (protokube.Overlay, error) {
 	var err error
 	p.Pair, err = dual.New(dual.Config{
 		Primary:   p.primary.side(cfg, cfg.Primary, cfg.Seeds),
-		Secondary: p.secondary.side(cfg, cfg.Secondary, portless(cfg.Seeds)),
+		Secondary: p.secondary.side(cfg, cfg.Secondary, withoutPorts(cfg.Seeds)),
 		Logger:    cfg.Log,
 	})
 	return &p, err
 }
 
-// portless leaves ports out, which count for the primary only.
-func portless(seeds func(context.Context) ([]netip.AddrPort, error)) func(context.Context) ([]netip.AddrPort, error) {
+// withoutPorts clears the ports of seeds, which are the primary's.
+func withoutPorts(seeds func(context.Context) ([]netip.AddrPort, error)) func(context.Context) ([]netip.AddrPort, error) {
 	return func(ctx context.Context) ([]netip.AddrPort, error) {
 		all, err := seeds(ctx)
 		all = slices.Clone(all)
@@ -46,26 +46,26 @@ func portless(seeds func(context.Context) ([]netip.AddrPort, error)) func(contex
 	}
 }
 
-// overlayNode is what both legacy overlays have.
-type overlayNode interface {
+// legacyOverlay is what both legacy overlays implement.
+type legacyOverlay interface {
 	dual.Overlay
 	Ties() []legacy.Tie
 	members() []string
 }
 
-func newLegacy(cfg protokube.OverlayConfig, g protokube.Gossip, seeds func(context.Context) ([]netip.AddrPort, error)) (overlayNode, error) {
+func newLegacy(cfg protokube.OverlayConfig, g protokube.Gossip, seeds func(context.Context) ([]netip.AddrPort, error)) (legacyOverlay, error) {
 	if g.Protocol == protokube.Memberlist {
 		n, err := kopsmemberlist.New(kopsmemberlist.Config{Listen: g.Listen, Seeds: seeds, Logger: cfg.Log})
-		return memberlistNode{n}, err
+		return memberlistOverlay{n}, err
 	}
 	n, err := weave.New(weave.Config{NodeName: cfg.Node, Listen: g.Listen, Secret: g.Secret, Seeds: seeds, Logger: cfg.Log})
-	return meshNode{n}, err
+	return meshOverlay{n}, err
 }
 
-type meshNode struct{ *weave.Node }
+type meshOverlay struct{ *weave.Node }
 
-// members implements overlayNode.
-func (m meshNode) members() (names []string) {
+// members implements legacyOverlay.
+func (m meshOverlay) members() (names []string) {
 	for _, p := range m.Peers() {
 		if p.Reachable && !p.Self {
 			names = append(names, p.NickName)
@@ -74,11 +74,10 @@ func (m meshNode) members() (names []string) {
 	return names
 }
 
-type memberlistNode struct{ *kopsmemberlist.Node }
+type memberlistOverlay struct{ *kopsmemberlist.Node }
 
-// members implements overlayNode. The overlay knows its members by addresses:
-// their names are new at each start.
-func (m memberlistNode) members() (names []string) {
+// members implements legacyOverlay. It returns addresses, because members have a new name at each start.
+func (m memberlistOverlay) members() (names []string) {
 	for _, p := range m.Peers() {
 		if p.Status == kopsmemberlist.Alive && !p.Self {
 			names = append(names, p.Addr.String())
@@ -87,19 +86,18 @@ func (m memberlistNode) members() (names []string) {
 	return names
 }
 
-// single is one overlay as protokube's place wants it. If it cannot run, nor can
-// the daemon.
-type single struct{ overlayNode }
+// single implements protokube.Overlay with one overlay. If that cannot run, nor can the daemon.
+type single struct{ legacyOverlay }
 
 // State implements protokube.Overlay.
 func (s single) State() protokube.State {
-	return protokube.State{Entries: s.overlayNode.State(), Ties: s.Ties()}
+	return protokube.State{Entries: s.legacyOverlay.State(), Ties: s.Ties()}
 }
 
 // Synced implements protokube.Overlay.
 func (s single) Synced() bool {
 	select {
-	case <-s.overlayNode.Synced():
+	case <-s.legacyOverlay.Synced():
 		return true
 	default:
 		return false
@@ -109,23 +107,22 @@ func (s single) Synced() bool {
 // View implements protokube.Overlay.
 func (s single) View() protokube.View { return protokube.View{Members: s.members()} }
 
-// pair is both overlays as protokube's place wants them. One that cannot run is a
-// problem, and tried again.
+// pair implements protokube.Overlay with both overlays. One that cannot run is reported as a problem and retried.
 type pair struct {
 	*dual.Pair
-	primary, secondary life
+	primary, secondary instance
 }
 
-// life is an overlay in its present life: package dual makes it anew when it fails.
-type life struct{ now atomic.Pointer[overlayNode] }
+// instance is the current instance of one overlay; package dual creates a new one when it fails.
+type instance struct{ current atomic.Pointer[legacyOverlay] }
 
-func (l *life) side(cfg protokube.OverlayConfig, g protokube.Gossip, seeds func(context.Context) ([]netip.AddrPort, error)) dual.Side {
+func (l *instance) side(cfg protokube.OverlayConfig, g protokube.Gossip, seeds func(context.Context) ([]netip.AddrPort, error)) dual.Side {
 	return dual.Side{Name: g.Protocol, Make: func() (dual.Overlay, error) {
 		n, err := newLegacy(cfg, g, seeds)
 		if err != nil {
 			return nil, err
 		}
-		l.now.Store(&n)
+		l.current.Store(&n)
 		return n, nil
 	}}
 }
@@ -136,10 +133,10 @@ func (p *pair) Publish(key, value string) error { return p.Put(key, value) }
 // State implements protokube.Overlay.
 func (p *pair) State() protokube.State {
 	s := protokube.State{Entries: p.Entries()}
-	for _, l := range []*life{&p.primary, &p.secondary} {
-		s.Ties = append(s.Ties, (*l.now.Load()).Ties()...)
+	for _, l := range []*instance{&p.primary, &p.secondary} {
+		s.Ties = append(s.Ties, (*l.current.Load()).Ties()...)
 	}
-	// As long as one of them has heard nobody there is nothing to compare.
+	// Nothing to compare until both have received a peer's state.
 	differences, _ := p.Differences()
 	for _, d := range differences {
 		s.Differ = append(s.Differ, d.Key)
@@ -149,7 +146,7 @@ func (p *pair) State() protokube.State {
 
 // View implements protokube.Overlay.
 func (p *pair) View() (v protokube.View) {
-	v.Members = (*p.primary.now.Load()).members()
+	v.Members = (*p.primary.current.Load()).members()
 	for _, s := range p.Status() {
 		if s.Err != nil {
 			v.Problems = append(v.Problems, fmt.Sprintf("%s overlay does not run: %v", s.Name, s.Err))

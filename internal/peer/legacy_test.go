@@ -25,11 +25,11 @@ import (
 	"github.com/muster-dev/muster/internal/node"
 )
 
-// asPeer makes the test's own binary muster-peer.
-const asPeer = "MUSTER_TEST_AS_PEER"
+// runAsPeer makes the test's own binary muster-peer.
+const runAsPeer = "MUSTER_TEST_AS_PEER"
 
 func TestMain(m *testing.M) {
-	if os.Getenv(asPeer) != "" {
+	if os.Getenv(runAsPeer) != "" {
 		os.Exit(Main(os.Args[1:], os.Stdout, os.Stderr))
 	}
 	os.Exit(m.Run())
@@ -40,9 +40,9 @@ const (
 	testName    = "api.internal." + testCluster
 )
 
-// gossipers are three nodes on addresses of their own, the first two of which have
+// threeNodes are three nodes on addresses of their own, the first two of which have
 // an API server.
-type gossipers struct {
+type threeNodes struct {
 	t       *testing.T
 	dir     string
 	net     [3]byte
@@ -53,11 +53,11 @@ type gossipers struct {
 	peers   [3]*exec.Cmd
 }
 
-func newGossipers(t *testing.T, flags ...string) *gossipers {
+func newThreeNodes(t *testing.T, flags ...string) *threeNodes {
 	t.Helper()
 	var random [2]byte
 	rand.Read(random[:])
-	g := &gossipers{t: t, dir: t.TempDir(), net: [3]byte{127, 32 + random[0]%32, random[1]}, flags: flags}
+	g := &threeNodes{t: t, dir: t.TempDir(), net: [3]byte{127, 32 + random[0]%32, random[1]}, flags: flags}
 	for i := range g.ports {
 		g.ports[i] = freePort(t, g.addr(0))
 	}
@@ -93,15 +93,15 @@ func freePort(t *testing.T, addr netip.Addr) uint16 {
 	return netip.MustParseAddrPort(ln.Addr().String()).Port()
 }
 
-func (g *gossipers) addr(i int) netip.Addr {
+func (g *threeNodes) addr(i int) netip.Addr {
 	return netip.AddrFrom4([4]byte{g.net[0], g.net[1], g.net[2], byte(i + 1)})
 }
 
-func (g *gossipers) path(i int, name string) string {
+func (g *threeNodes) path(i int, name string) string {
 	return filepath.Join(g.dir, fmt.Sprintf("%s-%d", name, i))
 }
 
-func (g *gossipers) startServer(i int) {
+func (g *threeNodes) startServer(i int) {
 	g.t.Helper()
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
@@ -122,7 +122,7 @@ func (g *gossipers) startServer(i int) {
 	g.servers[i] = s
 }
 
-func (g *gossipers) stopServer(i int) {
+func (g *threeNodes) stopServer(i int) {
 	if s := g.servers[i]; s != nil {
 		s.CloseClientConnections()
 		s.Close()
@@ -130,7 +130,7 @@ func (g *gossipers) stopServer(i int) {
 	}
 }
 
-func (g *gossipers) startPeer(i int) {
+func (g *threeNodes) startPeer(i int) {
 	g.t.Helper()
 	args := append([]string{
 		"--cloud", "metal", "--containerized=false", "--gossip",
@@ -150,7 +150,7 @@ func (g *gossipers) startPeer(i int) {
 	}
 	defer log.Close()
 	cmd := exec.Command(os.Args[0], args...)
-	cmd.Env = append(os.Environ(), asPeer+"=1")
+	cmd.Env = append(os.Environ(), runAsPeer+"=1")
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		g.t.Fatal(err)
@@ -159,7 +159,7 @@ func (g *gossipers) startPeer(i int) {
 }
 
 // stopPeer kills a peer, as a power failure does.
-func (g *gossipers) stopPeer(i int) {
+func (g *threeNodes) stopPeer(i int) {
 	if cmd := g.peers[i]; cmd != nil {
 		cmd.Process.Kill()
 		_ = cmd.Wait() // it was killed
@@ -169,7 +169,7 @@ func (g *gossipers) stopPeer(i int) {
 
 // expect waits until nodes' hosts files say that the servers of some nodes serve
 // the API. None of them may be without any address meanwhile, once it had one.
-func (g *gossipers) expect(when string, nodes []int, servers ...int) {
+func (g *threeNodes) expect(when string, nodes []int, servers ...int) {
 	g.t.Helper()
 	var want []netip.Addr
 	for _, s := range servers {
@@ -198,7 +198,7 @@ func (g *gossipers) expect(when string, nodes []int, servers ...int) {
 
 // status waits until what a peer reports is good. Hosts files may be right before
 // every member is known: one exchange brings the records, another the members.
-func (g *gossipers) status(i int, what string, good func(node.Report) bool) {
+func (g *threeNodes) status(i int, what string, good func(node.Report) bool) {
 	g.t.Helper()
 	var report node.Report
 	var err error
@@ -221,7 +221,7 @@ func TestThreePeersInProtokubesPlace(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			g := newGossipers(t, tt.flags...)
+			g := newThreeNodes(t, tt.flags...)
 			all := []int{0, 1, 2}
 			for i := range g.peers {
 				if i < 2 {
@@ -230,7 +230,7 @@ func TestThreePeersInProtokubesPlace(t *testing.T) {
 				g.startPeer(i)
 			}
 			g.expect("at first", all, 0, 1)
-			g.status(2, "knows both fellows and has no problem", func(r node.Report) bool {
+			g.status(2, "knows both other peers and has no problem", func(r node.Report) bool {
 				return len(r.Problems) == 0 && len(r.Overlay.Members) == 2
 			})
 			g.stopServer(1)
@@ -257,9 +257,9 @@ func TestThreePeersInProtokubesPlace(t *testing.T) {
 	}
 }
 
-func TestEveryCloudThatKopsGossipsOnCanBeAsked(t *testing.T) {
+func TestEveryCloudOnWhichKopsSupportsGossipIsThere(t *testing.T) {
 	for _, c := range []cluster.Cloud{cluster.AWS, cluster.Azure, cluster.DigitalOcean, cluster.GCE, cluster.Hetzner, cluster.Linode, cluster.Metal, cluster.OpenStack, cluster.Scaleway} {
-		if _, ok := vendors[c]; ok != cluster.Supports(c, cluster.Gossip, cluster.Release136) {
+		if _, ok := clouds[c]; ok != cluster.Supports(c, cluster.Gossip, cluster.Release136) {
 			t.Errorf("%s: can be asked is %v; want what kOps gossips on", c, ok)
 		}
 	}

@@ -1,5 +1,4 @@
-// Package peer is what muster-peer has and muster-agent has not: the gossip
-// overlay, fitted to the node daemon.
+// Package peer is the part of muster-peer that muster-agent lacks: the gossip overlays, adapted to the node daemon.
 package peer
 
 import (
@@ -18,8 +17,7 @@ import (
 	"github.com/muster-dev/muster/internal/seeds"
 )
 
-// NewOverlay makes the native overlay for a node. It implements
-// node.OverlayFactory.
+// NewOverlay creates the native overlay of a node. It is a node.OverlayFactory.
 func NewOverlay(cfg node.Config, verifier record.Verifier, log *slog.Logger) (node.GossipOverlay, error) {
 	o, err := memberlist.New(memberlist.Config{
 		Cluster:  cfg.Cluster,
@@ -36,7 +34,7 @@ func NewOverlay(cfg node.Config, verifier record.Verifier, log *slog.Logger) (no
 	return overlay{o}, nil
 }
 
-// overlay adds the view that status and metrics want.
+// overlay adds the view for status and metrics.
 type overlay struct{ *memberlist.Overlay }
 
 // View implements node.GossipOverlay.
@@ -52,8 +50,8 @@ func (o overlay) View() *node.OverlayView {
 	return v
 }
 
-// seedsOf returns the configured seeds and those of the seeds file, which is read
-// anew each time: whatever maintains it may know better by now.
+// seedsOf returns the configured seeds and those of the seeds file, which is read each time because it may have been
+// updated.
 func seedsOf(cfg node.Overlay) func(context.Context) ([]netip.AddrPort, error) {
 	return func(context.Context) ([]netip.AddrPort, error) {
 		all := slices.Clone(cfg.Seeds)
@@ -74,11 +72,11 @@ func seedsOf(cfg node.Overlay) func(context.Context) ([]netip.AddrPort, error) {
 	}
 }
 
-// Main runs muster-peer and returns its exit code. Its verb or any of protokube's
-// flags put it in protokube's place; otherwise it is a node daemon like any.
+// Main runs muster-peer and returns its exit code. With protokube's verb or any of its flags it runs in protokube's
+// place, otherwise as a node daemon.
 func Main(args []string, stdout, stderr io.Writer) int {
 	if protokube.Wanted(args) {
-		return protokube.Main(name, NewLegacyOverlay, vendors, args, stdout, stderr)
+		return protokube.Main(name, NewLegacyOverlay, clouds, args, stdout, stderr)
 	}
 	return daemon.Main(name, NewOverlay, args, stdout, stderr)
 }

@@ -14,16 +14,15 @@ import (
 	"github.com/muster-dev/muster/internal/seeds"
 )
 
-// The two wire protocols, by the names that kOps gives them.
+// The two wire protocols, by kOps's names.
 const (
 	Mesh       = "mesh"
 	Memberlist = "memberlist"
 )
 
-// Config is one daemon in protokube's place. Its flags make one; see parse.
+// Config configures a daemon in protokube's place; see parseArgs for its flags.
 type Config struct {
-	// Cloud is kOps's name of the cloud. It may be empty if nothing has to be
-	// asked of one: Node, Cluster and seeds are given.
+	// Cloud is kOps's name of the cloud. It may be empty if Node, Cluster and seeds are given.
 	Cloud string
 	// Node names the peer, unique in the overlay. Required.
 	Node string
@@ -35,20 +34,20 @@ type Config struct {
 	// Secondary is written to as well; its zero value is none.
 	Secondary Gossip
 
-	// Seeds are where peers may be found. A port counts for the primary overlay
-	// only: the secondary uses its own. Port 0 is the primary's own.
+	// Seeds are addresses of possible peers. The port is that of the primary overlay, and 0 its own; the secondary
+	// uses its own port.
 	Seeds []netip.AddrPort
-	// SeedsFile holds further ones, read anew on every round.
+	// SeedsFile lists more of them; it is read again on every round.
 	SeedsFile string
 
-	// Networks bound the addresses that are believed. Empty means private
-	// networks, which leaves out the nodes of clusters with public addresses.
+	// Networks must contain the addresses in records. Empty means private networks, which excludes the nodes of
+	// clusters with public addresses.
 	Networks []netip.Prefix
-	// Names are the full names that reach the hosts block, each one of the three
-	// that belong to the cluster. Empty means all three.
+	// Names are the full names in the hosts block, each one of the three that belong to the cluster. Empty means all
+	// three.
 	Names []string
 
-	// Publish are servers of this node that the overlays are told of.
+	// Publish are servers of this node to publish in the overlays.
 	Publish []Publication
 	// CA is the file with the CA that those servers' certificates chain to.
 	// Required with Publish.
@@ -56,28 +55,26 @@ type Config struct {
 
 	// HostsFile receives the block. Default /etc/hosts.
 	HostsFile string
-	// StateDir keeps the lock of the block, its journal, and what was believed
-	// last. Default /var/lib/muster; every program that writes the block must be
-	// given the same.
+	// StateDir holds the lock of the block, its journal, and the addresses accepted last. Default /var/lib/muster;
+	// every program that writes the block must use the same.
 	StateDir string
-	// Status says where status and metrics are served; its zero value is nowhere.
+	// Status says where to serve status and metrics; the zero value means nowhere.
 	Status node.Status
-	// Verbosity is klog's: 6 and more log details.
+	// Verbosity is klog's: 6 or more logs at debug level.
 	Verbosity int
 
-	exposed    []string                                    // flags that carried a secret
-	cloudSeeds func(context.Context) ([]netip.Addr, error) // asks the cloud; nil if seeds were given
+	secretFlags []string                                    // flags that carried a secret
+	cloudSeeds  func(context.Context) ([]netip.Addr, error) // queries the cloud; nil if seeds were given
 }
 
 // Gossip is one of the two overlays.
 type Gossip struct {
 	// Protocol is Mesh or Memberlist; empty is none.
 	Protocol string
-	// Listen is where peers connect. kOps's own defaults are any address, port
-	// 3999 for the primary and 4000 for the secondary.
+	// Listen is the address to listen on. kOps's defaults are any address, port 3999 for the primary and 4000 for the
+	// secondary.
 	Listen netip.AddrPort
-	// Secret is the password that all peers of a mesh share. memberlist has none
-	// on kOps's wire, and ignores it.
+	// Secret is the shared password of all peers of a mesh. kOps uses memberlist without one, so there it is ignored.
 	Secret []byte
 }
 
@@ -85,13 +82,13 @@ type Gossip struct {
 type Publication struct {
 	// Name is the full name.
 	Name string
-	// Addr is what is published, without the port, and where it is checked.
+	// Addr is where the server is checked; its address, without the port, is published.
 	Addr netip.AddrPort
-	// Path is what is asked for over HTTPS.
+	// Path is the path of the HTTPS check.
 	Path string
 }
 
-// privateNetworks are believed where nobody says which networks the cluster has.
+// privateNetworks is the default of Config.Networks.
 var privateNetworks = []netip.Prefix{
 	netip.MustParsePrefix("10.0.0.0/8"),
 	netip.MustParsePrefix("172.16.0.0/12"),
@@ -105,13 +102,13 @@ func (c Config) withDefaults() Config {
 		c.Networks = privateNetworks
 	}
 	if len(c.Names) == 0 && c.Cluster != "" {
-		// What a node cannot do without comes first.
+		// The name that every node needs comes first.
 		c.Names = []string{"api.internal." + c.Cluster, "api." + c.Cluster, "kops-controller.internal." + c.Cluster}
 	}
 	return c
 }
 
-// validate reports everything that is wrong with a config that has its defaults.
+// validate returns all faults of a Config that has its defaults, joined.
 func (c Config) validate() error {
 	var errs []error
 	fault := func(bad bool, format string, args ...any) {
@@ -130,18 +127,18 @@ func (c Config) validate() error {
 	}
 	for _, p := range c.Publish {
 		fault(!slices.Contains(c.Names, p.Name), "--publish %s: not among the names of the cluster that this node believes (%s)", p.Name, strings.Join(c.Names, ", "))
-		fault(!c.believes(p.Addr.Addr()), "--publish %s=%s: lies outside the networks that are believed; nobody would use it (see --networks)", p.Name, p.Addr.Addr())
+		fault(!c.allows(p.Addr.Addr()), "--publish %s=%s: lies outside the networks that are believed; nobody would use it (see --networks)", p.Name, p.Addr.Addr())
 	}
 	fault(len(c.Publish) > 0 && c.CA == "", "--publish needs --ca FILE: a server is published only while it answers with a certificate of that CA")
 	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 	return errors.Join(errs...)
 }
 
-func (c Config) believes(a netip.Addr) bool {
+func (c Config) allows(a netip.Addr) bool {
 	return slices.ContainsFunc(c.Networks, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
-// checkFiles reports files that cannot be used, before anything runs.
+// checkFiles returns errors for unusable files, before anything runs.
 func (c Config) checkFiles() error {
 	var errs []error
 	if info, err := os.Stat(c.HostsFile); err != nil {
@@ -160,7 +157,7 @@ func (c Config) checkFiles() error {
 	return errors.Join(errs...)
 }
 
-// seeds returns where peers of the primary overlay may be found now.
+// seeds returns the current addresses of possible peers of the primary overlay.
 func (c Config) seeds(ctx context.Context) ([]netip.AddrPort, error) {
 	all := slices.Clone(c.Seeds)
 	if c.cloudSeeds != nil {
@@ -180,10 +177,9 @@ func (c Config) seeds(ctx context.Context) ([]netip.AddrPort, error) {
 	return append(all, found...), err
 }
 
-// alone reports whether no seed is known but this node itself, so that there is
-// nobody whose state could be waited for. Where the cloud would have to be asked
-// for that, it is not taken to be.
-func (c Config) alone(ctx context.Context) bool {
+// noOtherSeed reports whether this node is its own only seed, so that there is no peer whose state to wait for. It
+// returns false where it would have to query the cloud.
+func (c Config) noOtherSeed(ctx context.Context) bool {
 	if c.cloudSeeds != nil {
 		return false
 	}

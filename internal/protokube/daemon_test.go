@@ -17,21 +17,21 @@ import (
 	"github.com/muster-dev/muster/internal/hosts"
 )
 
-// machine is a node's directory.
-type machine struct{ dir string }
+// testNode is a node's directory.
+type testNode struct{ dir string }
 
-func newMachine(t *testing.T) machine {
+func newTestNode(t *testing.T) testNode {
 	t.Helper()
-	m := machine{t.TempDir()}
+	m := testNode{t.TempDir()}
 	if err := os.WriteFile(m.hosts(), []byte("127.0.0.1\tlocalhost\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	return m
 }
 
-func (m machine) hosts() string { return filepath.Join(m.dir, "hosts") }
+func (m testNode) hosts() string { return filepath.Join(m.dir, "hosts") }
 
-func (m machine) config(name string) Config {
+func (m testNode) config(name string) Config {
 	return Config{
 		Cloud: "metal", Node: name, Cluster: "t.k8s.local",
 		Primary:   Gossip{Protocol: Mesh, Listen: netip.MustParseAddrPort("127.0.0.1:3999")},
@@ -40,8 +40,8 @@ func (m machine) config(name string) Config {
 	}.withDefaults()
 }
 
-// lookup returns what the block says of a name.
-func (m machine) lookup(t *testing.T, name string) (addrs []string) {
+// lookup returns the addresses of a name in the block.
+func (m testNode) lookup(t *testing.T, name string) (addrs []string) {
 	t.Helper()
 	content, err := os.ReadFile(m.hosts())
 	if err != nil {
@@ -55,7 +55,7 @@ func (m machine) lookup(t *testing.T, name string) (addrs []string) {
 }
 
 // boot runs a daemon over an overlay until the returned function is called.
-func (m machine) boot(t *testing.T, name string, o Overlay) (*daemon, func()) {
+func (m testNode) boot(t *testing.T, name string, o Overlay) (*daemon, func()) {
 	t.Helper()
 	d, err := newDaemon(m.config(name), func(OverlayConfig) (Overlay, error) { return o, nil }, func(string) {}, slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -74,10 +74,10 @@ func (m machine) boot(t *testing.T, name string, o Overlay) (*daemon, func()) {
 	}
 }
 
-func TestTheBlockFollowsWhatCanBeBelieved(t *testing.T) {
+func TestTheBlockHasTheAcceptedAddresses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var f fabric
-		m := newMachine(t)
+		m := newTestNode(t)
 		writer := f.join("writer")
 		_, stop := m.boot(t, "n1", f.join("n1"))
 		defer stop()
@@ -118,10 +118,10 @@ func TestTheBlockFollowsWhatCanBeBelieved(t *testing.T) {
 	})
 }
 
-func TestAVersionFromTheFutureIsBelievedWhenItsTimeHasCome(t *testing.T) {
+func TestAVersionFromTheFutureIsAcceptedOnceItsTimeHasCome(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var f fabric
-		m := newMachine(t)
+		m := newTestNode(t)
 		writer := f.join("writer")
 		f.now = time.Now().Add(10 * time.Minute)
 		if err := writer.Publish(testKey.String(), "10.0.0.1"); err != nil {
@@ -132,24 +132,24 @@ func TestAVersionFromTheFutureIsBelievedWhenItsTimeHasCome(t *testing.T) {
 		defer stop()
 		time.Sleep(time.Minute)
 		if got := m.lookup(t, testName); len(got) != 0 {
-			t.Errorf("ten minutes ahead: believed %v", got)
+			t.Errorf("ten minutes ahead: accepted %v", got)
 		}
 		if got := d.report().Overlay.Dropped["from the future"]; got != 1 {
 			t.Errorf("%d records reported as from the future, want 1", got)
 		}
 		time.Sleep(10 * time.Minute)
 		if got := m.lookup(t, testName); len(got) != 1 {
-			t.Errorf("when its time has come: believed %v", got)
+			t.Errorf("when its time has come: accepted %v", got)
 		}
 	})
 }
 
-// A node that starts with nobody within reach writes what it believed last, also
-// into a hosts file that was made anew, and reports itself alone.
+// A node that starts without a reachable peer writes the addresses accepted last, also
+// into a new hosts file, and reports that it has no peer.
 func TestARestartWithoutPeersKeepsTheBlock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var f fabric
-		m := newMachine(t)
+		m := newTestNode(t)
 		writer := f.join("writer")
 		if err := writer.Publish(testKey.String(), "10.0.0.1,10.0.0.2"); err != nil {
 			t.Fatal(err)
@@ -177,9 +177,9 @@ func TestARestartWithoutPeersKeepsTheBlock(t *testing.T) {
 	})
 }
 
-// A damaged memory is no reason not to start.
-func TestADamagedMemoryIsIgnored(t *testing.T) {
-	m := newMachine(t)
+// A damaged file is no reason not to start.
+func TestDamagedSavedAddressesAreIgnored(t *testing.T) {
+	m := newTestNode(t)
 	cfg := m.config("n1")
 	if err := os.MkdirAll(cfg.StateDir, 0o755); err != nil {
 		t.Fatal(err)
@@ -188,9 +188,9 @@ func TestADamagedMemoryIsIgnored(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(cfg.StateDir, "legacy-belief.json"), []byte(content), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		b := newBeliever(cfg, slog.New(slog.DiscardHandler))
-		if entries, _ := b.want(); len(entries) != 0 {
-			t.Errorf("%q: believed %v", content, entries)
+		b := newAddressTable(cfg, slog.New(slog.DiscardHandler))
+		if entries, _ := b.hostEntries(); len(entries) != 0 {
+			t.Errorf("%q: accepted %v", content, entries)
 		}
 	}
 }
@@ -200,7 +200,7 @@ func TestAnOverlayThatCannotRunStopsTheDaemon(t *testing.T) {
 		var f fabric
 		o := f.join("n1")
 		o.runErr = errors.New("address in use")
-		m := newMachine(t)
+		m := newTestNode(t)
 		d, err := newDaemon(m.config("n1"), func(OverlayConfig) (Overlay, error) { return o, nil }, func(string) {}, slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
@@ -211,8 +211,8 @@ func TestAnOverlayThatCannotRunStopsTheDaemon(t *testing.T) {
 	})
 }
 
-// Nobody's state can be waited for by a node that is its own only seed.
-func TestWhoIsAlone(t *testing.T) {
+// Such a node has no peer whose state it could wait for.
+func TestANodeThatIsItsOwnOnlySeed(t *testing.T) {
 	seed := func(all ...string) (seeds []netip.AddrPort) {
 		for _, s := range all {
 			seeds = append(seeds, netip.AddrPortFrom(netip.MustParseAddr(s), 0))
@@ -233,12 +233,12 @@ func TestWhoIsAlone(t *testing.T) {
 		{"with another", seed("10.0.0.1", "10.0.0.3"), false},
 	} {
 		cfg.Seeds = tt.seeds
-		if got := cfg.alone(t.Context()); got != tt.want {
+		if got := cfg.noOtherSeed(t.Context()); got != tt.want {
 			t.Errorf("%s: alone is %v", tt.name, got)
 		}
 	}
 	cfg.Seeds, cfg.SeedsFile = nil, filepath.Join(t.TempDir(), "none")
-	if cfg.alone(t.Context()) {
+	if cfg.noOtherSeed(t.Context()) {
 		t.Error("a seeds file that cannot be read says nothing about who is there")
 	}
 }

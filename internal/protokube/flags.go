@@ -16,7 +16,7 @@ import (
 	"github.com/muster-dev/muster/internal/seeds"
 )
 
-// Verb asks for this mode by name; the flags of protokube ask for it too.
+// Verb selects this mode; so does any of protokube's flags.
 const Verb = "protokube"
 
 const usage = `%[1]s in the place of kOps's protokube: joins the gossip of a kOps cluster on
@@ -63,13 +63,12 @@ Gossip is deprecated: kOps 1.36 is the last that has it. muster rehearse -f CLUS
 exit codes: 0 done, 1 failed, 2 usage or bad input
 `
 
-// Wanted reports whether a command line asks for this mode: by its verb, or by
-// any of its flags.
+// Wanted reports whether a command line selects this mode, by its verb or by any of its flags.
 func Wanted(args []string) bool {
 	if len(args) > 0 && args[0] == Verb {
 		return true
 	}
-	var f parsed
+	var f commandLine
 	known := f.flagSet()
 	for _, arg := range args {
 		if arg == "--" || !strings.HasPrefix(arg, "-") {
@@ -83,12 +82,12 @@ func Wanted(args []string) bool {
 	return false
 }
 
-// klogFlags are those of protokube's logging library. All but v mean nothing
-// here: logs go to standard error, and from there to the journal.
+// klogFlags are the flags of protokube's logging library. All but v are ignored: logs go to standard error, and from
+// there to the journal.
 var klogFlags = []string{"v", "logtostderr", "alsologtostderr", "vmodule"}
 
-// parsed is a command line as it was written.
-type parsed struct {
+// commandLine has the flags as given.
+type commandLine struct {
 	cfg                       Config
 	containerized, gossip     bool
 	listen, listenSecondary   string
@@ -98,7 +97,7 @@ type parsed struct {
 	hosts, status             string
 }
 
-func (p *parsed) flagSet() *flag.FlagSet {
+func (p *commandLine) flagSet() *flag.FlagSet {
 	f := flag.NewFlagSet(Verb, flag.ContinueOnError)
 	f.SetOutput(io.Discard)
 	f.StringVar(&p.cfg.Cloud, "cloud", "", "")
@@ -115,13 +114,13 @@ func (p *parsed) flagSet() *flag.FlagSet {
 	f.StringVar(&p.secondaryFile, "gossip-secret-secondary-file", "", "")
 	f.StringVar(&p.cfg.Node, "node-name", "", "")
 	f.StringVar(&p.cfg.Cluster, "cluster", "", "")
-	f.Func("seeds", "", each(func(text string) error {
+	f.Func("seeds", "", commaSeparated(func(text string) error {
 		addr, err := seeds.Parse(text)
 		p.cfg.Seeds = append(p.cfg.Seeds, addr)
 		return err
 	}))
 	f.StringVar(&p.cfg.SeedsFile, "seeds-file", "", "")
-	f.Func("networks", "", each(func(text string) error {
+	f.Func("networks", "", commaSeparated(func(text string) error {
 		network, err := netip.ParsePrefix(text)
 		if err != nil {
 			return fmt.Errorf("%q is not a network such as 10.0.0.0/16", text)
@@ -129,7 +128,7 @@ func (p *parsed) flagSet() *flag.FlagSet {
 		p.cfg.Networks = append(p.cfg.Networks, network.Masked())
 		return nil
 	}))
-	f.Func("names", "", each(func(text string) error {
+	f.Func("names", "", commaSeparated(func(text string) error {
 		p.names = append(p.names, text)
 		return nil
 	}))
@@ -149,8 +148,8 @@ func (p *parsed) flagSet() *flag.FlagSet {
 	return f
 }
 
-// each gives every element of a list that is separated by commas to add.
-func each(add func(string) error) func(string) error {
+// commaSeparated returns a flag's set function that calls add for every element of a comma-separated list.
+func commaSeparated(add func(string) error) func(string) error {
 	return func(list string) error {
 		for text := range strings.SplitSeq(list, ",") {
 			if err := add(strings.TrimSpace(text)); err != nil {
@@ -161,13 +160,13 @@ func each(add func(string) error) func(string) error {
 	}
 }
 
-// parse reads a command line, and asks the cloud for what it leaves open. It gives
-// flag.ErrHelp when help is asked for.
-func parse(ctx context.Context, args []string, clouds Clouds) (Config, error) {
+// parseArgs parses a command line, and queries the cloud for what it leaves open. For --help the error is
+// flag.ErrHelp.
+func parseArgs(ctx context.Context, args []string, clouds Clouds) (Config, error) {
 	if len(args) > 0 && args[0] == Verb {
 		args = args[1:]
 	}
-	var p parsed
+	var p commandLine
 	f := p.flagSet()
 	if err := f.Parse(args); err != nil {
 		return Config{}, err
@@ -179,7 +178,7 @@ func parse(ctx context.Context, args []string, clouds Clouds) (Config, error) {
 		return Config{}, errors.New("--gossip=false: without gossip there is nothing to do here; workers run muster-agent instead")
 	}
 	var err error
-	if p.cfg, err = p.cfg.complete(ctx, clouds); err != nil {
+	if p.cfg, err = p.cfg.completeFromCloud(ctx, clouds); err != nil {
 		return Config{}, err
 	}
 	cfg, err := p.config()
@@ -189,7 +188,7 @@ func parse(ctx context.Context, args []string, clouds Clouds) (Config, error) {
 	return cfg, cfg.validate()
 }
 
-func (p *parsed) config() (Config, error) {
+func (p *commandLine) config() (Config, error) {
 	cfg := p.cfg
 	cfg.Cluster = strings.ToLower(strings.TrimSuffix(cfg.Cluster, "."))
 	cfg.HostsFile = p.hosts
@@ -219,7 +218,7 @@ func (p *parsed) config() (Config, error) {
 	}
 	for flag, value := range map[string]string{"--gossip-secret": p.secret, "--gossip-secret-secondary": p.secretSecondary} {
 		if value != "" {
-			cfg.exposed = append(cfg.exposed, flag)
+			cfg.secretFlags = append(cfg.secretFlags, flag)
 		}
 	}
 	for _, name := range p.names {
@@ -230,13 +229,12 @@ func (p *parsed) config() (Config, error) {
 		note(err)
 		cfg.Publish = append(cfg.Publish, publication)
 	}
-	cfg.Status, err = statusAt(p.status)
+	cfg.Status, err = parseStatus(p.status)
 	note(err)
 	return cfg.withDefaults(), errors.Join(errs...)
 }
 
-// listenAddr reads where to listen. No host means any address, as it does to
-// protokube.
+// listenAddr parses a listen address. No host means any address, as for protokube.
 func listenAddr(flag, text string) (netip.AddrPort, error) {
 	if strings.HasPrefix(text, ":") {
 		text = "[::]" + text
@@ -266,7 +264,7 @@ func secretOf(flag, value, file string) ([]byte, error) {
 	return []byte(strings.TrimRight(string(data), "\r\n")), nil
 }
 
-// fullName puts a name under the cluster's unless it is there.
+// fullName appends the cluster's name unless name has it.
 func (c Config) fullName(name string) string {
 	name = strings.ToLower(strings.TrimSuffix(name, "."))
 	if c.Cluster == "" || strings.HasSuffix(name, "."+c.Cluster) {
@@ -275,7 +273,7 @@ func (c Config) fullName(name string) string {
 	return name + "." + c.Cluster
 }
 
-// publication reads NAME=ADDRESS[:PORT][/PATH].
+// publication parses NAME=ADDRESS[:PORT][/PATH].
 func (c Config) publication(text string) (p Publication, err error) {
 	name, rest, found := strings.Cut(text, "=")
 	where, path, _ := strings.Cut(rest, "/")
@@ -284,7 +282,7 @@ func (c Config) publication(text string) (p Publication, err error) {
 	if !found || name == "" || err != nil || p.Addr.Addr().Zone() != "" {
 		return p, fmt.Errorf("--publish %q: want NAME=ADDRESS[:PORT][/PATH]", text)
 	}
-	port, usual := portOf(p.Name)
+	port, usual := defaultPort(p.Name)
 	if p.Addr.Port() == 0 {
 		p.Addr = netip.AddrPortFrom(p.Addr.Addr().Unmap(), port)
 	}
@@ -294,15 +292,15 @@ func (c Config) publication(text string) (p Publication, err error) {
 	return p, nil
 }
 
-// portOf returns where kOps has a name's servers, and what says that one is ready.
-func portOf(name string) (port uint16, path string) {
+// defaultPort returns the port of a name's servers in kOps, and the path of their readiness check.
+func defaultPort(name string) (port uint16, path string) {
 	if strings.HasPrefix(name, "kops-controller.internal") {
 		return 3988, "/healthz"
 	}
 	return 443, "/readyz"
 }
 
-func statusAt(text string) (node.Status, error) {
+func parseStatus(text string) (node.Status, error) {
 	switch {
 	case text == "off":
 		return node.Status{}, nil

@@ -67,7 +67,7 @@ func TestFlagsAsKopsWritesThem(t *testing.T) {
 			if !Wanted(args) {
 				t.Error("the flags do not ask for this mode")
 			}
-			got, err := parse(t.Context(), args, Clouds{cluster.AWS: nil})
+			got, err := parseArgs(t.Context(), args, Clouds{cluster.AWS: nil})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -114,7 +114,7 @@ func TestFlagsThatAreRefused(t *testing.T) {
 		{"a status nowhere", []string{"--status=here"}, `--status "here"`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := parse(t.Context(), append([]string{Verb, "--node-name=i-1", "--cluster=c.k8s.local"}, tt.args...), Clouds{cluster.AWS: nil})
+			_, err := parseArgs(t.Context(), append([]string{Verb, "--node-name=i-1", "--cluster=c.k8s.local"}, tt.args...), Clouds{cluster.AWS: nil})
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Fatalf("error %v, want %q in it", err, tt.want)
 			}
@@ -123,13 +123,13 @@ func TestFlagsThatAreRefused(t *testing.T) {
 			}
 		})
 	}
-	if _, err := parse(t.Context(), []string{Verb, "--help"}, Clouds{cluster.AWS: nil}); !errors.Is(err, flag.ErrHelp) {
+	if _, err := parseArgs(t.Context(), []string{Verb, "--help"}, Clouds{cluster.AWS: nil}); !errors.Is(err, flag.ErrHelp) {
 		t.Errorf("--help gave %v", err)
 	}
 }
 
 func TestEveryFlagStandsInTheHelp(t *testing.T) {
-	var p parsed
+	var p commandLine
 	p.flagSet().VisitAll(func(f *flag.Flag) {
 		for _, quiet := range klogFlags {
 			if f.Name == quiet {

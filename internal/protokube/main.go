@@ -31,12 +31,11 @@ func Main(name string, open OpenFunc, clouds Clouds, args []string, stdout, stde
 		fmt.Fprintf(stderr, "%s: %s\n", name, strings.ReplaceAll(err.Error(), "\n", "; "))
 		return code
 	}
-	// Neither a terminal that goes away nor somebody who expects a reload may cost the
-	// node its way to the API.
+	// Neither a closed terminal nor a request to reload may cost the node its path to the API.
 	signal.Ignore(syscall.SIGHUP)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	cfg, err := parse(ctx, args, clouds)
+	cfg, err := parseArgs(ctx, args, clouds)
 	if errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintf(stdout, usage, name)
 		return exitOK
@@ -50,13 +49,13 @@ func Main(name string, open OpenFunc, clouds Clouds, args []string, stdout, stde
 	}
 	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
 	d, err := newDaemon(cfg, open, func(state string) {
-		// Outside systemd there is nobody to tell, which is no error.
+		// Without systemd this does nothing.
 		_, _ = sd.SdNotify(false, state)
 	}, log)
 	if err != nil {
 		return fail(exitUsage, err)
 	}
-	warn(cfg, log)
+	logWarnings(cfg, log)
 	switch err := d.run(ctx); {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return fail(exitUsage, fmt.Errorf("%w; stop protokube, or choose another port", err))
@@ -66,10 +65,10 @@ func Main(name string, open OpenFunc, clouds Clouds, args []string, stdout, stde
 	return exitOK
 }
 
-// warn says once what an operator should know about how the node was configured.
-func warn(cfg Config, log *slog.Logger) {
-	slices.Sort(cfg.exposed)
-	for _, flag := range cfg.exposed {
+// logWarnings logs the configuration, and what an operator should know about it, once.
+func logWarnings(cfg Config, log *slog.Logger) {
+	slices.Sort(cfg.secretFlags)
+	for _, flag := range cfg.secretFlags {
 		log.Warn("a secret on the command line can be read by everybody on the node", "flag", flag, "instead", flag+"-file")
 	}
 	if cfg.Primary.Protocol == Mesh && len(cfg.Primary.Secret) == 0 {

@@ -1,18 +1,15 @@
-// Package protokube is muster-peer in the place of kOps's protokube: it takes
-// part in a cluster's legacy gossip, on the same ports and beside real ones, and
-// keeps the hosts block of its node.
+// Package protokube is muster-peer in the place of kOps's protokube: it takes part in a cluster's legacy gossip, on
+// the same ports and together with real protokubes, and keeps the hosts block of its node.
 //
-// It is thin: the overlays speak, package legacy says what may be believed,
-// package hosts writes. What is added is what is published: the zone marker,
-// and this node's own servers while they answer, which in a kOps cluster is
-// dns-controller's work, done without looking.
+// It is thin: the overlays communicate, package legacy decides which records are accepted, package hosts writes the
+// block. The package adds what is published: the zone marker, and this node's own servers while they answer. In a
+// kOps cluster dns-controller publishes servers, without checking them.
 //
-// It is no discovery for new clusters, and proves nothing about who wrote a
-// record: what it believes is bounded by names, networks and time.
+// It is no discovery for new clusters, and cannot verify who wrote a record: accepted records are restricted by
+// names, networks and time only.
 //
-// Invariants: the block is never emptied, a record never loses its last address,
-// and what was believed last survives a restart without peers. Nothing of a
-// secret reaches a log.
+// Invariants: the block is never emptied, a record never loses its last address, and the addresses accepted last
+// survive a restart without peers. Secrets are never logged.
 package protokube
 
 import (
@@ -29,47 +26,47 @@ import (
 	"github.com/muster-dev/muster/internal/overlay/legacy"
 )
 
-// Overlay is the gossip that a daemon takes part in: one legacy overlay, or two
-// as one. Implementations are safe for concurrent use.
+// Overlay is the gossip network that a daemon takes part in: one legacy overlay, or a pair of them. Implementations
+// are safe for concurrent use.
 type Overlay interface {
-	// Run takes part until ctx ends. An error means that it could not.
+	// Run takes part until ctx ends. It returns an error only if it cannot.
 	Run(ctx context.Context) error
-	// Publish writes a value that replaces the one held, also before Run.
+	// Publish replaces the value of a key. It may be called before Run.
 	Publish(key, value string) error
-	// State returns what is held.
+	// State returns the current records.
 	State() State
 	// Changed returns a channel that is closed at the next change of State.
 	Changed() <-chan struct{}
-	// Synced reports whether some peer's whole state was heard.
+	// Synced reports whether the full state of some peer has been received.
 	Synced() bool
-	// View returns how it is going, for people.
+	// View returns the overlay's status, for people.
 	View() View
 }
 
-// State is what an overlay holds.
+// State is the records of an overlay.
 type State struct {
 	Entries []legacy.Entry // in the order of keys; of two overlays, the primary's
-	Ties    []legacy.Tie   // where peers hold something else with the same version
-	Differ  []string       // keys of which the secondary says something else
+	Ties    []legacy.Tie   // keys for which peers have another value with the same version
+	Differ  []string       // keys with another value in the secondary
 }
 
-// View is how an overlay is doing.
+// View is an overlay's status.
 type View struct {
-	Members  []string // peers within reach
+	Members  []string // reachable peers
 	Problems []string // one line each
 }
 
-// OverlayConfig is what an overlay is made from.
+// OverlayConfig configures an overlay.
 type OverlayConfig struct {
 	Node               string
 	Primary, Secondary Gossip
-	// Seeds returns where peers of the primary may be; port 0 stands for the own
-	// one. Peers of the secondary are at the same addresses, on its own port.
+	// Seeds returns addresses of possible peers of the primary; port 0 means its own port. Peers of the secondary are
+	// at the same addresses, on its own port.
 	Seeds func(context.Context) ([]netip.AddrPort, error)
 	Log   *slog.Logger
 }
 
-// OpenFunc makes the overlay that a node takes part in.
+// OpenFunc creates the overlay that a node takes part in.
 type OpenFunc func(OverlayConfig) (Overlay, error)
 
 // daemon is one node in protokube's place.
@@ -80,7 +77,7 @@ type daemon struct {
 	started time.Time
 
 	overlay    Overlay
-	believer   *believer
+	table      *addressTable
 	keeper     *hosts.Keeper
 	publishers []*publisher
 }
@@ -93,10 +90,10 @@ func newDaemon(cfg Config, open OpenFunc, notify func(string), log *slog.Logger)
 	if err != nil {
 		return nil, err
 	}
-	d := &daemon{cfg: cfg, log: log, notify: notify, overlay: overlay, believer: newBeliever(cfg, log)}
-	d.keeper = hosts.NewKeeper(hosts.Config{Path: cfg.HostsFile, StateDir: cfg.StateDir, Logger: log}, d.believer.want)
+	d := &daemon{cfg: cfg, log: log, notify: notify, overlay: overlay, table: newAddressTable(cfg, log)}
+	d.keeper = hosts.NewKeeper(hosts.Config{Path: cfg.HostsFile, StateDir: cfg.StateDir, Logger: log}, d.table.hostEntries)
 	for _, p := range cfg.Publish {
-		publisher, err := newPublisher(p, cfg, d.believer, overlay, log)
+		publisher, err := newPublisher(p, cfg, d.table, overlay, log)
 		if err != nil {
 			return nil, err
 		}
@@ -105,7 +102,7 @@ func newDaemon(cfg Config, open OpenFunc, notify func(string), log *slog.Logger)
 	return d, nil
 }
 
-// run runs the daemon until ctx ends. It returns nil after an orderly stop.
+// run runs the daemon until ctx ends, and returns nil then.
 func (d *daemon) run(ctx context.Context) error {
 	d.started = time.Now()
 	listeners, err := d.cfg.Status.Open()
@@ -114,36 +111,35 @@ func (d *daemon) run(ctx context.Context) error {
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return d.overlay.Run(ctx) })
-	g.Go(func() error { return d.follow(ctx) })
+	g.Go(func() error { return d.watchOverlay(ctx) })
 	g.Go(func() error { return d.keeper.Run(ctx) })
 	for _, ln := range listeners {
 		g.Go(func() error { return d.serve(ctx, ln) })
 	}
-	heard := make(chan struct{})
+	stateSynced := make(chan struct{})
 	g.Go(func() error {
-		defer close(heard)
-		d.awaitState(ctx)
+		defer close(stateSynced)
+		d.awaitSync(ctx)
 		return nil
 	})
 	for _, p := range d.publishers {
-		g.Go(func() error { return p.run(ctx, heard) })
+		g.Go(func() error { return p.run(ctx, stateSynced) })
 	}
 	g.Go(func() error {
-		node.Announce(ctx, d.notify, d.log, d.believer.ready)
+		node.Announce(ctx, d.notify, d.log, d.table.ready)
 		return nil
 	})
 	return g.Wait()
 }
 
-// patience is how long a publisher waits for somebody's state before it takes the
-// overlay for empty.
-const patience = 5 * time.Second
+// syncTimeout is how long publishers wait for a peer's state before they assume that the overlay is empty.
+const syncTimeout = 5 * time.Second
 
-func (d *daemon) awaitState(ctx context.Context) {
-	if d.cfg.alone(ctx) {
+func (d *daemon) awaitSync(ctx context.Context) {
+	if d.cfg.noOtherSeed(ctx) {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, syncTimeout)
 	defer cancel()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
@@ -156,21 +152,20 @@ func (d *daemon) awaitState(ctx context.Context) {
 	}
 }
 
-// lookEvery is how often the state is judged although nothing has changed, as
-// often as protokube does: what lies in the future is believed when its time has
-// come.
-const lookEvery = 5 * time.Second
+// refreshInterval is how often records are judged again without a change, as often as protokube does: a record with a
+// version in the future is accepted once its time has come.
+const refreshInterval = 5 * time.Second
 
-// follow judges every state of the overlay, and keeps the zone marker in it.
-func (d *daemon) follow(ctx context.Context) error {
-	tick := time.NewTicker(lookEvery)
+// watchOverlay judges every state of the overlay, and keeps the zone marker in it.
+func (d *daemon) watchOverlay(ctx context.Context) error {
+	tick := time.NewTicker(refreshInterval)
 	defer tick.Stop()
 	var fault string
 	for {
 		changed := d.overlay.Changed()
 		entries := d.overlay.State().Entries
-		d.believer.hear(entries, time.Now())
-		if err := d.mark(entries); err != nil && err.Error() != fault {
+		d.table.update(entries, time.Now())
+		if err := d.publishMarker(entries); err != nil && err.Error() != fault {
 			fault = err.Error()
 			d.log.Error("publish the zone marker", "err", err)
 		}
@@ -183,9 +178,9 @@ func (d *daemon) follow(ctx context.Context) error {
 	}
 }
 
-// mark publishes the zone marker where it is missing: kOps's dns-controller
-// publishes nothing before it sees it.
-func (d *daemon) mark(entries []legacy.Entry) error {
+// publishMarker publishes the zone marker if it is missing: kOps's dns-controller publishes nothing before it sees
+// it.
+func (d *daemon) publishMarker(entries []legacy.Entry) error {
 	for _, e := range entries {
 		if e.Key == legacy.MarkerKey && e.Value == legacy.MarkerValue && !e.Tombstone {
 			return nil
@@ -198,7 +193,7 @@ func (d *daemon) serve(ctx context.Context, ln net.Listener) error {
 	return node.ServeStatus(ctx, ln, d.report, node.NewRegistry(d.report))
 }
 
-// report returns the daemon's present state, in the words of every node daemon.
+// report returns the daemon's current state, in the form common to all node daemons.
 func (d *daemon) report() node.Report {
 	r := node.Report{
 		Program: "muster-peer protokube",
@@ -207,11 +202,11 @@ func (d *daemon) report() node.Report {
 		Role:    "gossip",
 		Uptime:  time.Since(d.started).Seconds(),
 	}
-	d.believer.describe(&r)
+	d.table.describe(&r)
 	view := d.overlay.View()
 	r.Overlay.Members = view.Members
 	r.Problems = append(r.Problems, view.Problems...)
-	if len(r.Overlay.Members) == 0 && !d.cfg.alone(context.Background()) {
+	if len(r.Overlay.Members) == 0 && !d.cfg.noOtherSeed(context.Background()) {
 		r.Problems = append(r.Problems, "no peer within reach; keeping the last good addresses")
 	}
 	r.NoteHosts(d.keeper.Status())

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"os"
 	"slices"
@@ -17,7 +18,7 @@ import (
 	"github.com/muster-dev/muster/internal/overlay/legacy"
 )
 
-// checker says which servers answer. health.Checker is one.
+// checker checks which servers answer. health.Checker implements it.
 type checker interface {
 	Run(ctx context.Context) error
 	SetTargets(servers []netip.AddrPort)
@@ -25,40 +26,40 @@ type checker interface {
 	Changed() <-chan struct{}
 }
 
-// A publisher keeps this node's own server in the record of one name while it
-// answers, beside the servers that its fellows put there. The overlays know one
-// value a name and let the last writer win, so every publisher reads, adds and
-// writes the whole list: what two of them write at the same time, and what a
-// fellow that died left behind, is put right by whoever sees it.
+// A publisher keeps this node's own server in the record of one name while it answers, next to the servers that other
+// nodes put there. The overlays have one value a name and the last writer wins, so every publisher reads, changes and
+// writes the whole list. Lost updates and the addresses of dead nodes are repaired by any publisher that sees them.
 type publisher struct {
 	publication Publication
 	key         legacy.Key
-	judge       legacy.Judge
-	believer    *believer
+	policy      legacy.Policy
+	table       *addressTable
 	overlay     Overlay
 	checker     checker
 	log         *slog.Logger
 
 	// Everything below belongs to run.
-	doubts map[netip.Addr]doubt
-	last   string // the value written last, for the log
+	suspects map[netip.Addr]suspect
+	last     string // the value last written, for the log
 }
 
-// A doubt is about a fellow's server that looks down from here.
-type doubt struct {
-	since time.Time     // down since, or zero
-	wait  time.Duration // how long it has to be before it is taken out
+// A suspect is another node's server that looks down from here.
+type suspect struct {
+	since    time.Time     // down since, or zero
+	wait     time.Duration // how long it must be down before it is removed
+	recorded time.Time     // when the record last had it
 }
 
-// A fellow's server is taken out once it has been down for so long. One that is
-// put back while it still looks down from here answers its own node: the fault is
-// between us, and each round makes us wait twice as long.
+// How long another node's server must be down before it is removed from the record. If its own node puts it back
+// while it still looks down from here, the fault is in between, and each time the wait doubles.
 const (
-	doubtFirst = 3 * time.Second
-	doubtMost  = 10 * time.Minute
+	minRemoval = 3 * time.Second
+	maxRemoval = 10 * time.Minute
+	// suspectExpiry is how long a suspect is remembered after it was removed from the record.
+	suspectExpiry = 2 * maxRemoval
 )
 
-func newPublisher(p Publication, cfg Config, b *believer, o Overlay, log *slog.Logger) (*publisher, error) {
+func newPublisher(p Publication, cfg Config, t *addressTable, o Overlay, log *slog.Logger) (*publisher, error) {
 	pem, err := os.ReadFile(cfg.CA)
 	if err != nil {
 		return nil, fmt.Errorf("--ca: %w", err)
@@ -75,20 +76,19 @@ func newPublisher(p Publication, cfg Config, b *believer, o Overlay, log *slog.L
 	return &publisher{
 		publication: p,
 		key:         legacy.AddressKey(p.Name, p.Addr.Addr()),
-		judge:       b.judge,
-		believer:    b,
+		policy:      t.policy,
+		table:       t,
 		overlay:     o,
 		checker:     checker,
 		log:         log,
-		doubts:      make(map[netip.Addr]doubt),
+		suspects:    make(map[netip.Addr]suspect),
 	}, nil
 }
 
-// run publishes until ctx ends. Nothing is withdrawn then: the server goes on
-// serving, and while it does not, fellows take it out. heard is closed once the
-// overlay's state is known, or is not to be waited for any longer: who writes
-// before that writes over what others have published.
-func (p *publisher) run(ctx context.Context, heard <-chan struct{}) error {
+// run publishes until ctx ends. It withdraws nothing then: the server goes on serving, and if it stops, other nodes
+// remove it. stateSynced is closed once the overlay's state is known, or there is no point in waiting any longer:
+// writing earlier could overwrite what others have published.
+func (p *publisher) run(ctx context.Context, stateSynced <-chan struct{}) error {
 	p.checker.SetTargets([]netip.AddrPort{p.publication.Addr})
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return p.checker.Run(ctx) })
@@ -96,13 +96,13 @@ func (p *publisher) run(ctx context.Context, heard <-chan struct{}) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-heard:
+		case <-stateSynced:
 		}
 		tick := time.NewTicker(time.Second)
 		defer tick.Stop()
 		for {
 			changed := p.overlay.Changed()
-			p.turn(time.Now())
+			p.reconcile(time.Now())
 			select {
 			case <-ctx.Done():
 				return nil
@@ -115,30 +115,29 @@ func (p *publisher) run(ctx context.Context, heard <-chan struct{}) error {
 	return g.Wait()
 }
 
-// turn looks at the record and at the servers, and writes the record if it is not
-// what it should be.
-func (p *publisher) turn(now time.Time) {
+// reconcile compares the record with the servers' health, and writes the record if it should be different.
+func (p *publisher) reconcile(now time.Time) {
 	state := p.overlay.State()
-	held, value := p.held(state, now)
+	recorded, value := p.recorded(state, now)
 	results := p.checker.Results()
 	healthOf := func(a netip.Addr) endpoint.Health {
 		return results[netip.AddrPortFrom(a, p.publication.Addr.Port())].Health
 	}
 	targets := []netip.AddrPort{p.publication.Addr}
-	for _, a := range held {
+	for _, a := range recorded {
 		targets = append(targets, netip.AddrPortFrom(a, p.publication.Addr.Port()))
 	}
 	p.checker.SetTargets(targets)
 
 	own := p.publication.Addr.Addr()
-	dead := p.dead(held, healthOf, now)
-	want := list(held, own, healthOf(own), dead)
+	overdue := p.overdue(recorded, healthOf, now)
+	want := desired(recorded, own, healthOf(own), overdue)
 	text := legacy.FormatAddrs(want)
 	if len(want) == 0 || text == value && !slices.Contains(state.Differ, p.key.String()) {
 		return
 	}
 	if value == "" && healthOf(own) != endpoint.Up {
-		return // it has nothing to say, and what others should say they know better
+		return // it has nothing to publish, and must not publish for others
 	}
 	if err := p.overlay.Publish(p.key.String(), text); err != nil {
 		if text != p.last {
@@ -147,10 +146,10 @@ func (p *publisher) turn(now time.Time) {
 		p.last = text
 		return
 	}
-	for _, a := range dead {
-		d := p.doubts[a]
-		d.since, d.wait = time.Time{}, min(2*d.wait, doubtMost)
-		p.doubts[a] = d
+	for _, a := range overdue {
+		d := p.suspects[a]
+		d.since, d.wait = time.Time{}, min(2*d.wait, maxRemoval)
+		p.suspects[a] = d
 	}
 	if text != p.last {
 		p.last = text
@@ -158,16 +157,14 @@ func (p *publisher) turn(now time.Time) {
 	}
 }
 
-// held returns the addresses that the record stands for, and its value as it is
-// written. Where peers hold different values of one version, it is all of them
-// and a value that nobody would write; where there is no record that can be
-// believed, what was believed last.
-func (p *publisher) held(state State, now time.Time) (addrs []netip.Addr, value string) {
+// recorded returns the addresses in the record, and its value. If peers have different values of one version, it
+// returns the addresses of all and an empty value; if there is no acceptable record, the addresses accepted last.
+func (p *publisher) recorded(state State, now time.Time) (addrs []netip.Addr, value string) {
 	key := p.key.String()
 	add := func(e legacy.Entry) {
 		if e.Key == key && !e.Tombstone {
-			_, belief := p.judge.Decide(nil, []legacy.Entry{e}, now)
-			addrs = append(addrs, belief[p.key].Addrs...)
+			_, lastGood := p.policy.Evaluate(nil, []legacy.Entry{e}, now)
+			addrs = append(addrs, lastGood[p.key].Addrs...)
 		}
 	}
 	for _, e := range state.Entries {
@@ -184,49 +181,50 @@ func (p *publisher) held(state State, now time.Time) (addrs []netip.Addr, value 
 		}
 	}
 	if len(addrs) == 0 {
-		addrs = p.believer.addrs(p.key)
+		addrs = p.table.addrsOf(p.key)
 	}
 	slices.SortFunc(addrs, netip.Addr.Compare)
 	return slices.Compact(addrs), value
 }
 
-// dead returns the fellows' servers that have been down for long enough, and
-// keeps the doubts about the others.
-func (p *publisher) dead(held []netip.Addr, healthOf func(netip.Addr) endpoint.Health, now time.Time) (dead []netip.Addr) {
-	for _, a := range held {
-		d := p.doubts[a]
+// overdue returns the other nodes' servers that have been down long enough to be removed, and updates suspects.
+func (p *publisher) overdue(recorded []netip.Addr, healthOf func(netip.Addr) endpoint.Health, now time.Time) (overdue []netip.Addr) {
+	for _, a := range recorded {
+		d := p.suspects[a]
 		switch h := healthOf(a); {
 		case a == p.publication.Addr.Addr():
 			continue
 		case h == endpoint.Up:
-			delete(p.doubts, a)
+			delete(p.suspects, a)
 			continue
 		case h != endpoint.Down:
 			continue
 		case d.wait == 0:
-			d = doubt{since: now, wait: doubtFirst}
+			d = suspect{since: now, wait: minRemoval}
 		case d.since.IsZero():
 			d.since = now
 		}
-		p.doubts[a] = d
+		d.recorded = now
+		p.suspects[a] = d
 		if now.Sub(d.since) >= d.wait {
-			dead = append(dead, a)
+			overdue = append(overdue, a)
 		}
 	}
-	return dead
+	maps.DeleteFunc(p.suspects, func(a netip.Addr, d suspect) bool {
+		return now.Sub(d.recorded) > suspectExpiry && !slices.Contains(recorded, a)
+	})
+	return overdue
 }
 
-// list returns what a record should say: what it says, with the node's own server
-// while that is up, without it when it is down, and without those that are dead.
-// It is empty if the node has nothing to say: before its own server was looked at,
-// and where that is down and not in the list, or the last that is. Fellows are
-// judged only by a node whose own server is up: one that reaches nobody must not
-// speak for all.
-func list(held []netip.Addr, own netip.Addr, ownHealth endpoint.Health, dead []netip.Addr) []netip.Addr {
-	want := slices.Clone(held)
+// desired returns the addresses that the record should have: the recorded ones, with the node's own server while that
+// is up, without it when it is down, and without overdue ones. It is empty if the node should not write: before its
+// own server was checked, and if that is down and not recorded, or the last one. Only a node whose own server is up
+// removes others: a node that is cut off must not decide for all.
+func desired(recorded []netip.Addr, own netip.Addr, ownHealth endpoint.Health, overdue []netip.Addr) []netip.Addr {
+	want := slices.Clone(recorded)
 	switch ownHealth {
 	case endpoint.Up:
-		want = slices.DeleteFunc(want, func(a netip.Addr) bool { return slices.Contains(dead, a) })
+		want = slices.DeleteFunc(want, func(a netip.Addr) bool { return slices.Contains(overdue, a) })
 		if !slices.Contains(want, own) {
 			want = append(want, own)
 		}

@@ -22,20 +22,20 @@ const testName = "api.internal.t.k8s.local"
 
 var testKey = legacy.Key{Zone: legacy.Zone, Type: legacy.TypeA, Name: testName}
 
-// servers is which servers answer, as seen from everywhere.
+// servers is the health of servers as seen from every node.
 type servers map[netip.Addr]endpoint.Health
 
-// looker implements checker for one node.
-type looker struct {
+// fakeChecker implements checker for one node.
+type fakeChecker struct {
 	servers servers
-	blind   map[netip.Addr]bool // looks down from here whatever it is
+	blind   map[netip.Addr]bool // look down from this node regardless
 	targets []netip.AddrPort
 }
 
-func (l *looker) Run(context.Context) error       { return nil }
-func (l *looker) Changed() <-chan struct{}        { return nil }
-func (l *looker) SetTargets(all []netip.AddrPort) { l.targets = all }
-func (l *looker) Results() map[netip.AddrPort]health.Result {
+func (l *fakeChecker) Run(context.Context) error       { return nil }
+func (l *fakeChecker) Changed() <-chan struct{}        { return nil }
+func (l *fakeChecker) SetTargets(all []netip.AddrPort) { l.targets = all }
+func (l *fakeChecker) Results() map[netip.AddrPort]health.Result {
 	results := make(map[netip.AddrPort]health.Result)
 	for _, t := range l.targets {
 		h := l.servers[t.Addr()]
@@ -53,16 +53,16 @@ func address(n int) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, 0, byte(n
 func newTestPublisher(t testing.TB, dir string, o *fake, s servers, n int) *publisher {
 	t.Helper()
 	cfg := Config{Node: o.name, Cluster: "t.k8s.local", StateDir: dir, Networks: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}.withDefaults()
-	b := newBeliever(cfg, slog.New(slog.DiscardHandler))
+	b := newAddressTable(cfg, slog.New(slog.DiscardHandler))
 	return &publisher{
 		publication: Publication{Name: testName, Addr: netip.AddrPortFrom(address(n), 443)},
 		key:         testKey,
-		judge:       b.judge,
-		believer:    b,
+		policy:      b.policy,
+		table:       b,
 		overlay:     o,
-		checker:     &looker{servers: s, blind: make(map[netip.Addr]bool)},
+		checker:     &fakeChecker{servers: s, blind: make(map[netip.Addr]bool)},
 		log:         slog.New(slog.DiscardHandler),
-		doubts:      make(map[netip.Addr]doubt),
+		suspects:    make(map[netip.Addr]suspect),
 	}
 }
 
@@ -75,99 +75,126 @@ func valueOf(o *fake) string {
 	return ""
 }
 
-func TestList(t *testing.T) {
+func TestDesired(t *testing.T) {
 	one, two, three := address(1), address(2), address(3)
 	for _, tt := range []struct {
-		name       string
-		held       []netip.Addr
-		health     endpoint.Health
-		dead, want []netip.Addr
+		name          string
+		held          []netip.Addr
+		health        endpoint.Health
+		overdue, want []netip.Addr
 	}{
 		{"a server that is up puts itself beside others", []netip.Addr{two}, endpoint.Up, nil, []netip.Addr{two, one}},
 		{"it is there already", []netip.Addr{one, two}, endpoint.Up, nil, []netip.Addr{one, two}},
-		{"and takes the dead out", []netip.Addr{one, two, three}, endpoint.Up, []netip.Addr{two}, []netip.Addr{one, three}},
-		{"one that is down takes itself out", []netip.Addr{one, two}, endpoint.Down, nil, []netip.Addr{two}},
-		{"but judges nobody else", []netip.Addr{one, two, three}, endpoint.Down, []netip.Addr{two}, []netip.Addr{two, three}},
+		{"and removes overdue ones", []netip.Addr{one, two, three}, endpoint.Up, []netip.Addr{two}, []netip.Addr{one, three}},
+		{"one that is down removes itself", []netip.Addr{one, two}, endpoint.Down, nil, []netip.Addr{two}},
+		{"but removes nobody else", []netip.Addr{one, two, three}, endpoint.Down, []netip.Addr{two}, []netip.Addr{two, three}},
 		{"the last one stays", []netip.Addr{one}, endpoint.Down, nil, nil},
-		{"one that is down and not there says nothing", []netip.Addr{two, three}, endpoint.Down, []netip.Addr{two}, nil},
-		{"before it was looked at it says nothing", []netip.Addr{one, two}, endpoint.Unknown, []netip.Addr{two}, nil},
+		{"one that is down and not recorded writes nothing", []netip.Addr{two, three}, endpoint.Down, []netip.Addr{two}, nil},
+		{"before its first check it writes nothing", []netip.Addr{one, two}, endpoint.Unknown, []netip.Addr{two}, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := list(tt.held, one, tt.health, tt.dead); !slices.Equal(got, tt.want) {
+			if got := desired(tt.held, one, tt.health, tt.overdue); !slices.Equal(got, tt.want) {
 				t.Errorf("got %v, want %v", got, tt.want)
 			}
 		})
 	}
 }
 
-func TestWhatAPublisherLeavesAlone(t *testing.T) {
+func TestWhenAPublisherDoesNotWrite(t *testing.T) {
 	var f fabric
 	o := f.join("n1")
 	s := servers{address(1): endpoint.Down, address(2): endpoint.Up}
 	p := newTestPublisher(t, t.TempDir(), o, s, 1)
-	p.turn(time.Now())
+	p.reconcile(time.Now())
 	if o.writes != 0 {
 		t.Errorf("a server that is down was published: %q", valueOf(o))
 	}
 	s[address(1)] = endpoint.Up
-	p.turn(time.Now())
+	p.reconcile(time.Now())
 	if got := valueOf(o); got != "10.0.0.1" {
 		t.Fatalf("published %q", got)
 	}
 	s[address(1)] = endpoint.Down
-	p.turn(time.Now())
+	p.reconcile(time.Now())
 	if got := valueOf(o); got != "10.0.0.1" || o.writes != 1 {
-		t.Errorf("the last address went: %q", got)
+		t.Errorf("the last address was removed: %q", got)
 	}
 }
 
-func TestAPublisherWritesOverRubbish(t *testing.T) {
-	for _, rubbish := range []string{"", "not an address", "192.0.2.1", "10.0.0.1,192.0.2.1,x"} {
+func TestAPublisherReplacesInvalidValues(t *testing.T) {
+	for _, garbage := range []string{"", "not an address", "192.0.2.1", "10.0.0.1,192.0.2.1,x"} {
 		var f fabric
 		o := f.join("n1")
-		if err := o.Publish(testKey.String(), rubbish); err != nil {
+		if err := o.Publish(testKey.String(), garbage); err != nil {
 			t.Fatal(err)
 		}
 		p := newTestPublisher(t, t.TempDir(), o, servers{address(1): endpoint.Up}, 1)
-		p.turn(time.Now()) // it looks for the first time
-		p.turn(time.Now())
+		p.reconcile(time.Now()) // sets the targets
+		p.reconcile(time.Now())
 		if got := valueOf(o); got != "10.0.0.1" {
-			t.Errorf("over %q stands %q", rubbish, got)
+			t.Errorf("%q was replaced by %q; want 10.0.0.1", garbage, got)
 		}
 	}
 }
 
-// A fellow that is down from here alone is put back by its own node each time, and
-// taken out ever more rarely.
-func TestAFellowThatOneNodeCannotReachIsTakenOutEverMoreRarely(t *testing.T) {
+// A server that looks down from one node only is put back by its own node each time, and
+// removed less and less often.
+func TestAServerThatOneNodeCannotReachIsRemovedLessAndLessOften(t *testing.T) {
 	f := fabric{now: time.Unix(1000, 0)}
 	s := servers{address(1): endpoint.Up, address(2): endpoint.Up}
 	one := newTestPublisher(t, t.TempDir(), f.join("n1"), s, 1)
 	two := newTestPublisher(t, t.TempDir(), f.join("n2"), s, 2)
-	one.checker.(*looker).blind[address(2)] = true
-	var took []int
+	one.checker.(*fakeChecker).blind[address(2)] = true
+	var removals []int
 	for second := range 3600 {
 		f.now = f.now.Add(time.Second)
 		before := one.overlay.(*fake).writes
-		two.turn(f.now)
-		one.turn(f.now)
+		two.reconcile(f.now)
+		one.reconcile(f.now)
 		if one.overlay.(*fake).writes > before && !strings.Contains(valueOf(f.peers[0]), "10.0.0.2") {
-			took = append(took, second)
+			removals = append(removals, second)
 		}
 	}
-	if len(took) < 3 || len(took) > 14 {
-		t.Fatalf("taken out %d times in an hour, at %v", len(took), took)
+	if len(removals) < 3 || len(removals) > 14 {
+		t.Fatalf("removed %d times in an hour, at %v", len(removals), removals)
 	}
-	for i := 2; i < len(took); i++ {
-		before, after := took[i-1]-took[i-2], took[i]-took[i-1]
+	for i := 2; i < len(removals); i++ {
+		before, after := removals[i-1]-removals[i-2], removals[i]-removals[i-1]
 		if after < before && before < 600 {
-			t.Errorf("taken out again after %d s, and then after %d s", before, after)
+			t.Errorf("removed again after %d s, and then after %d s", before, after)
 		}
 	}
 }
 
-// Whatever comes and goes and whoever hears whom: the record never loses its last
-// address, and once all hear each other it lists exactly the servers that are up.
+// Records are anybody's to write, and control-plane nodes get new addresses as they are replaced.
+func TestRemovedAddressesAreForgottenAfterAWhile(t *testing.T) {
+	f := fabric{now: time.Unix(1000, 0)}
+	s := servers{address(1): endpoint.Up}
+	o := f.join("n1")
+	p := newTestPublisher(t, t.TempDir(), o, s, 1)
+	for n := range 20 {
+		gone := address(2 + n)
+		s[gone] = endpoint.Down
+		if err := o.Publish(testKey.String(), "10.0.0.1,"+gone.String()); err != nil {
+			t.Fatal(err)
+		}
+		for range 6 {
+			f.now = f.now.Add(time.Second)
+			p.reconcile(f.now)
+		}
+	}
+	if got := valueOf(o); got != "10.0.0.1" || len(p.suspects) != 20 {
+		t.Fatalf("record %q with %d addresses remembered; want 10.0.0.1 and 20", got, len(p.suspects))
+	}
+	f.now = f.now.Add(suspectExpiry + time.Second)
+	p.reconcile(f.now)
+	if len(p.suspects) != 0 {
+		t.Errorf("%d addresses still remembered", len(p.suspects))
+	}
+}
+
+// Whatever servers come and go and whichever nodes are cut off: the record never loses its last
+// address, and once all are connected it lists exactly the servers that are up.
 func TestPublishersAgree(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		f := fabric{now: time.Unix(1_000_000, 0)}
@@ -179,10 +206,10 @@ func TestPublishersAgree(t *testing.T) {
 			s[address(n)] = endpoint.Up
 			all = append(all, newTestPublisher(t, filepath.Join(dir, fmt.Sprint(n)), f.join(fmt.Sprint("n", n)), s, n))
 		}
-		turn := func(p *publisher) {
+		reconcile := func(p *publisher) {
 			o := p.overlay.(*fake)
 			was := valueOf(o)
-			p.turn(f.now)
+			p.reconcile(f.now)
 			if is := valueOf(o); was != "" && is == "" {
 				r.Fatalf("%s emptied the record, which was %q", o.name, was)
 			}
@@ -201,7 +228,7 @@ func TestPublishersAgree(t *testing.T) {
 			case 4:
 				f.now = f.now.Add(time.Duration(rapid.IntRange(0, 5000).Draw(r, "ms")) * time.Millisecond)
 			default:
-				turn(all[n])
+				reconcile(all[n])
 			}
 		}
 		var up []netip.Addr
@@ -218,7 +245,7 @@ func TestPublishersAgree(t *testing.T) {
 		for range 60 {
 			f.now = f.now.Add(30 * time.Second)
 			for _, p := range all {
-				turn(p)
+				reconcile(p)
 			}
 		}
 		for _, o := range f.peers {

@@ -1,14 +1,13 @@
-// Package record holds what an overlay spreads: signed statements of the form
+// Package record defines the records that an overlay distributes: signed statements of the form
 // "this control-plane node serves this name at these addresses until then".
 //
-// A [Record] is what is said; a [Signed] is a record with the publisher's
-// certificate and signature, which is all that ever crosses a network; a [Set]
-// is an overlay's state. Sets merge by taking, for each publisher and name, the
-// greater statement in one total order, so merging is commutative, associative
-// and idempotent and peers converge in whatever order they hear things.
+// A [Record] is such a statement; a [Signed] is a record with the publisher's certificate and signature, the only form
+// that crosses a network; a [Set] is an overlay's state. Sets merge by taking, for each publisher and name, the
+// greater record in one total order. So merging is commutative, associative and idempotent, and peers converge
+// whatever the order of messages.
 //
-// The package is pure: no I/O, and time comes in as an argument. Verification
-// decides who may speak ([Verifier]); nothing unverified enters a Set.
+// The package is pure: no I/O, and time is an argument. A [Verifier] decides which publishers are accepted; nothing
+// unverified enters a Set.
 package record
 
 import (
@@ -37,19 +36,19 @@ const (
 type Record struct {
 	Name      string           // fully qualified, lower case, no trailing dot
 	Publisher string           // node name as in the publisher's certificate
-	Addrs     []netip.AddrPort // at most MaxAddrs; none withdraws the name
+	Addrs     []netip.AddrPort // at most MaxAddrs; empty withdraws the name
 	Clock     Clock            // orders statements of one publisher
 	Expires   time.Time        // to the millisecond; at most MaxLifetime after Clock
 }
 
-// Withdrawn reports whether the publisher has taken the name back.
+// Withdrawn reports whether the publisher has withdrawn the name.
 func (r Record) Withdrawn() bool { return len(r.Addrs) == 0 }
 
-// Live reports whether r serves anybody at time now.
+// Live reports whether r has addresses and has not expired at time now.
 func (r Record) Live(now time.Time) bool { return !r.Withdrawn() && now.Before(r.Expires) }
 
-// Signed is a record as it travels: the exact bytes that were signed, by whom,
-// and the signature. Its zero value is not valid.
+// Signed is a record with the exact bytes that were signed, the publisher's certificate and the signature. The zero
+// value is not valid.
 type Signed struct {
 	Record
 
@@ -80,8 +79,8 @@ const wireVersion = 1
 // signContext separates these signatures from any other use of the node's key.
 const signContext = "muster record v1\x00"
 
-// Sign makes r a statement of the holder of key, whose certificate is certDER.
-// It fails if r breaks a bound of this package or the result is too large.
+// Sign signs r with key, whose certificate is certDER. It fails if r exceeds a bound of this package, or the encoded
+// result MaxEncoded.
 func Sign(r Record, certDER []byte, key crypto.Signer) (Signed, error) {
 	if err := r.validate(); err != nil {
 		return Signed{}, err
@@ -120,8 +119,7 @@ func (s Signed) Encode() []byte {
 	return b
 }
 
-// Decode reads the wire form. The result is well formed but not yet believed:
-// see [Verifier.Verify].
+// Decode reads the wire form. The result is well formed but not verified: see [Verifier.Verify].
 func Decode(b []byte) (Signed, error) {
 	if len(b) > MaxEncoded {
 		return Signed{}, fmt.Errorf("record of %d bytes; at most %d", len(b), MaxEncoded)
@@ -154,9 +152,8 @@ func Decode(b []byte) (Signed, error) {
 	return Signed{Record: r, payload: ws.Payload, cert: ws.Cert, signature: ws.Signature}, nil
 }
 
-// unmarshal reads a T that is all of b, in T's one encoding. encoding/asn1 alone
-// would skip further fields and take other string types, so that one statement
-// could travel as many different byte strings.
+// unmarshal decodes b, which must be the canonical encoding of a T. encoding/asn1 alone would skip further fields and
+// accept other string types, so that one record could have many encodings.
 func unmarshal[T any](b []byte) (T, error) {
 	var v, none T
 	rest, err := asn1.Unmarshal(b, &v)
@@ -199,15 +196,14 @@ func (r Record) validate() error {
 	return nil
 }
 
-// usable refuses what can never be reached as a server. Loopback is allowed:
-// whether an address lies in the cluster's networks is the verifier's business.
+// usable reports whether a can be a server's address. Loopback is allowed: the Verifier checks the cluster's
+// networks.
 func usable(a netip.AddrPort) bool {
 	ip := a.Addr()
 	return a.IsValid() && a.Port() != 0 && ip.Zone() == "" && !ip.Is4In6() && !ip.IsUnspecified() && !ip.IsMulticast()
 }
 
-// Compare is the total order that merging uses: by clock, then by the bytes
-// that were signed. Records that compare equal say the same thing.
+// Compare is the total order of merging: by clock, then by the signed bytes, the certificate and the signature.
 func (s Signed) Compare(o Signed) int {
 	if c := cmp.Compare(s.Clock, o.Clock); c != 0 {
 		return c
@@ -215,8 +211,8 @@ func (s Signed) Compare(o Signed) int {
 	if c := bytes.Compare(s.payload, o.payload); c != 0 {
 		return c
 	}
-	// Same statement under a renewed certificate, or a signature scheme that
-	// is not deterministic: pick one, anyone, but the same one everywhere.
+	// The same record under a renewed certificate, or signed twice by a scheme that is not deterministic: any choice
+	// will do if it is the same everywhere.
 	if c := bytes.Compare(s.cert, o.cert); c != 0 {
 		return c
 	}
@@ -228,7 +224,7 @@ func sign(key crypto.Signer, payload []byte) ([]byte, error) {
 	return crypto.SignMessage(key, rand.Reader, msg, hashFor(key.Public()))
 }
 
-// checkSignature verifies by the algorithm that the certificate's key implies.
+// checkSignature verifies with the algorithm implied by the certificate's key.
 func checkSignature(c *x509.Certificate, payload, sig []byte) error {
 	alg := x509.PureEd25519
 	if hashFor(c.PublicKey) != crypto.Hash(0) {

@@ -7,23 +7,23 @@ import (
 	"time"
 )
 
-// Key is what merging decides by: each publisher speaks for itself alone.
+// Key identifies the records that replace each other: those of one publisher for one name.
 type Key struct {
 	Name      string
 	Publisher string
 }
 
-// Key returns the slot that r competes for.
+// Key returns r's key in a Set.
 func (r Record) Key() Key { return Key{r.Name, r.Publisher} }
 
-// Set is an overlay's state: for each key the greatest statement heard. The
-// zero value is empty and ready to use. Not safe for concurrent use.
+// Set is an overlay's state: for each key the greatest record by [Signed.Compare]. The zero value is empty and ready
+// to use. Not safe for concurrent use.
 type Set struct {
 	records map[Key]Signed
 }
 
-// Add takes s in if it is news and reports whether it was. The caller has
-// verified s; Add does not.
+// Add adds s if it is newer than what the set has, and reports whether it was. It does not verify s; the caller has
+// done that.
 func (t *Set) Add(s Signed) bool {
 	if old, ok := t.records[s.Key()]; ok && old.Compare(s) >= 0 {
 		return false
@@ -35,15 +35,14 @@ func (t *Set) Add(s Signed) bool {
 	return true
 }
 
-// Merge takes in everything of o. Merging is commutative, associative and
-// idempotent in the sense of [Set.Equal].
+// Merge adds all records of o. Merging is commutative, associative and idempotent in the sense of [Set.Equal].
 func (t *Set) Merge(o Set) {
 	for _, s := range o.records {
 		t.Add(s)
 	}
 }
 
-// Equal reports whether both sets hold the same statements.
+// Equal reports whether both sets hold the same records.
 func (t Set) Equal(o Set) bool {
 	if len(t.records) != len(o.records) {
 		return false
@@ -57,9 +56,8 @@ func (t Set) Equal(o Set) bool {
 	return true
 }
 
-// Expire drops what expired before now and reports whether a live name lost an
-// address by it. Withdrawals are kept until they expire too: dropped earlier,
-// an older statement that is still on its way would bring the address back.
+// Expire drops the records that have expired at time now, and reports whether one of them had addresses. Withdrawals
+// are kept until they expire as well: without them, an older record still on its way would bring the addresses back.
 func (t *Set) Expire(now time.Time) (lost bool) {
 	for k, s := range t.records {
 		if now.Before(s.Expires) {
@@ -71,16 +69,16 @@ func (t *Set) Expire(now time.Time) (lost bool) {
 	return lost
 }
 
-// Get returns the statement at k.
+// Get returns the record with key k.
 func (t Set) Get(k Key) (Signed, bool) {
 	s, ok := t.records[k]
 	return s, ok
 }
 
-// Len returns the number of statements held, withdrawals included.
+// Len returns the number of records, including withdrawals.
 func (t Set) Len() int { return len(t.records) }
 
-// All returns the statements ordered by name and publisher.
+// All returns the records ordered by name and publisher.
 func (t Set) All() []Signed {
 	all := make([]Signed, 0, len(t.records))
 	for _, s := range t.records {
@@ -92,9 +90,8 @@ func (t Set) All() []Signed {
 	return all
 }
 
-// Resolve returns the addresses that live records give for name at time now,
-// sorted, each once. It may be empty: whether an empty answer may take effect
-// is package endpoint's decision, and the answer there is no.
+// Resolve returns the addresses of the live records of name at time now, sorted, without duplicates. The result may
+// be empty; package endpoint never lets that take effect.
 func (t Set) Resolve(name string, now time.Time) []netip.AddrPort {
 	var addrs []netip.AddrPort
 	for k, s := range t.records {

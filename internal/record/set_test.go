@@ -187,7 +187,7 @@ func TestExpire(t *testing.T) {
 
 // A withdrawal must outlast what it takes back, or an older statement that is
 // still on its way brings the address back.
-func TestAWithdrawalHoldsOffOlderStatementsUntilItExpires(t *testing.T) {
+func TestAWithdrawalWinsOverOlderRecordsUntilItExpires(t *testing.T) {
 	now := time.Now()
 	node := recordtest.NewCA(t).ControlPlane(t, cluster, "cp-a")
 	older := statement("cp-a", now)

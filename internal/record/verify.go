@@ -13,8 +13,7 @@ import (
 	"github.com/muster-dev/muster/internal/identity"
 )
 
-// Reasons for not believing a record. Each is counted by the overlay under its
-// text, so the set is closed.
+// Reasons for rejecting a record. The overlay counts rejections by their text, so the set is closed.
 var (
 	ErrIdentity  = errors.New("publisher is not a control-plane node of this cluster")
 	ErrSignature = errors.New("signature does not match")
@@ -24,24 +23,21 @@ var (
 	ErrExpired   = errors.New("expired")
 )
 
-// MaxSkew is how far a record's clock may be ahead of the reader's. More than
-// any machine that keeps time is off; little enough that a record "from the
-// future" cannot hold its place against later ones for long.
+// MaxSkew is how far a record's clock may be ahead of the reader's: more than a machine with synchronised time is
+// ever off, but so little that a record "from the future" cannot win against later ones for long.
 const MaxSkew = time.Minute
 
-// Verifier decides which records are believed. It is immutable and safe for
-// concurrent use.
+// Verifier decides which records are accepted. It is immutable and safe for concurrent use.
 type Verifier struct {
-	// Identity decides whose certificates count. Required.
+	// Identity verifies publishers' certificates. Required.
 	Identity identity.Verifier
 	// Names are the only names that may be published. Required.
 	Names []string
-	// Networks bound the addresses; empty means any.
+	// Networks must contain the addresses; empty allows any.
 	Networks []netip.Prefix
 }
 
-// Verify reports why s is not to be believed at time now, or nil. The error
-// wraps one of the package's reasons.
+// Verify returns nil if s is to be accepted at time now. The error wraps one of the reasons above.
 func (v Verifier) Verify(s Signed, now time.Time) error {
 	if !slices.Contains(v.Names, s.Name) {
 		return fmt.Errorf("record %q from %q: %w", s.Name, s.Publisher, ErrName)

@@ -144,7 +144,7 @@ func payloadOf(t *testing.T, payload []byte, change func(*looseRecord)) []byte {
 
 // Any flipped bit, wherever it is, must cost the record its credit: it does not
 // decode, or it is not believed.
-func TestNoFlippedBitIsBelieved(t *testing.T) {
+func TestARecordWithAFlippedBitIsRejected(t *testing.T) {
 	now := time.Now()
 	ca := recordtest.NewCA(t)
 	verifier := ca.Verifier(cluster, name)
@@ -162,7 +162,7 @@ func TestNoFlippedBitIsBelieved(t *testing.T) {
 	}
 }
 
-func TestEmptyNetworksAdmitAnyAddress(t *testing.T) {
+func TestEmptyNetworksAllowAnyAddress(t *testing.T) {
 	now := time.Now()
 	ca := recordtest.NewCA(t)
 	r := statement("cp-a", now)
@@ -172,7 +172,7 @@ func TestEmptyNetworksAdmitAnyAddress(t *testing.T) {
 	}
 }
 
-func TestTheZeroVerifierBelievesNobody(t *testing.T) {
+func TestTheZeroVerifierAcceptsNoRecord(t *testing.T) {
 	now := time.Now()
 	ca := recordtest.NewCA(t)
 	s := ca.ControlPlane(t, cluster, "cp-a").Sign(t, statement("cp-a", now))

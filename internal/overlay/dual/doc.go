@@ -1,20 +1,15 @@
-// Package dual runs kOps's two legacy overlays side by side, as kOps configures
-// them: a primary, which is read, and a secondary, which is written to as well, so
-// that a cluster can be moved from one to the other.
+// Package dual runs kOps's two legacy overlays side by side, as kOps configures them: a primary, which is read and
+// written, and a secondary, which is only written, so that a cluster can be moved from one to the other.
 //
-// kOps bridges nothing between the two and does not look whether they agree. A
-// [Pair] compares them, and says where a node that reads the secondary would see
-// something else.
+// kOps neither synchronises the two nor compares them. A [Pair] does compare them, and says where a node that reads
+// the secondary would see something else.
 //
-// It carries records and believes none: that is for legacy.Judge.
+// It does not decide which records are accepted: legacy.Policy does.
 //
 // # Invariants
 //
-//   - One overlay that fails, for want of its port say, is reported and tried again;
-//     the other goes on.
-//   - What was heard before an overlay failed stays, until something newer is heard.
-//   - What this pair wrote is written again to an overlay that starts anew, unless
-//     somebody else has written over it.
-//   - Unknown is not equal: as long as one of the two has heard nobody, there is no
-//     comparison.
+//   - An overlay that fails, because its port is taken for instance, is reported and retried; the other goes on.
+//   - The state received before an overlay failed stays, until newer records arrive.
+//   - What this pair wrote is written again to a restarted overlay, unless another writer has replaced it.
+//   - Unknown is not equal: until both overlays have received a peer's state, there is no comparison.
 package dual

@@ -14,7 +14,7 @@ import (
 	"github.com/muster-dev/muster/internal/overlay/legacy"
 )
 
-// Overlay is one of the two. Nodes of packages weave and kopsmemberlist are.
+// Overlay is one of the two. The nodes of packages weave and kopsmemberlist implement it.
 type Overlay interface {
 	// Run takes part until ctx ends. It is called once.
 	Run(ctx context.Context) error
@@ -34,27 +34,27 @@ type writer interface {
 	Flush(ctx context.Context) error
 }
 
-// Side is how one of the two is made, and made again after it has failed.
+// Side creates one of the two overlays, again after each failure.
 type Side struct {
 	Name string // in reports
 	Make func() (Overlay, error)
 }
 
-// Config says which overlays make a pair.
+// Config configures a pair.
 type Config struct {
 	// Primary is read and written. Required.
 	Primary Side
-	// Secondary is written, and compared with the primary. None if it has no Make.
+	// Secondary is written, and compared with the primary. No secondary if Make is nil.
 	Secondary Side
-	// Logger gets what happens; nil discards it.
+	// Logger gets failures and restarts; nil discards.
 	Logger *slog.Logger
 }
 
-// How long an overlay that failed is left alone: doubled each time, and from the
-// start again after it ran for longer than the longest.
+// How long to wait before an overlay that failed is started again: doubled each time, and reset once it has run for
+// longer than maxBackoff.
 const (
-	retryFirst = time.Second
-	retryLast  = time.Minute
+	minBackoff = time.Second
+	maxBackoff = time.Minute
 )
 
 // Pair runs one or two overlays. It is safe for concurrent use.
@@ -63,31 +63,29 @@ type Pair struct {
 	sides   []*side // the primary first
 	started atomic.Bool
 
-	mu      sync.Mutex // guards the sides' variable parts, and what follows
+	mu      sync.Mutex // guards the variable fields of sides, and the fields below
 	own     map[string]legacy.Record
 	changed chan struct{} // closed at the next change
 }
 
-// side is one overlay through all its lives. All but the first two fields are
-// guarded by the pair's mu.
+// side is one overlay with its successive instances. Fields from overlay on are guarded by the pair's mu.
 type side struct {
 	Side
 	secondary bool
-	overlay   Overlay      // of this life, or of the last
-	former    legacy.State // what former lives heard
+	overlay   Overlay      // the current instance, or the last
+	previous  legacy.State // state of earlier instances
 	status    Status
 }
 
-// Status is how one overlay is doing.
+// Status is the status of one overlay.
 type Status struct {
 	Name     string
-	Err      error     // why it does not run; nil while it does
-	Since    time.Time // of Err being what it is
+	Err      error     // nil while it runs
+	Since    time.Time // when Err took its value
 	Failures int       // since the start
 }
 
-// New makes the overlays, which do nothing until Run. They may be written to
-// before.
+// New creates the overlays, which do nothing until Run but may be written to.
 func New(cfg Config) (*Pair, error) {
 	if cfg.Primary.Make == nil {
 		return nil, errors.New("configure gossip: no primary overlay")
@@ -111,32 +109,31 @@ func New(cfg Config) (*Pair, error) {
 	return p, errors.Join(errs...)
 }
 
-// Run runs the overlays until ctx ends, and returns when all that it has started
-// has ended. One that fails is tried again; see Status. The error is nil. It can
-// be called once.
+// Run runs the overlays until ctx ends and all of them have ended. An overlay that fails is restarted; see Status. It
+// returns an error only if it was called before.
 func (p *Pair) Run(ctx context.Context) error {
 	if p.started.Swap(true) {
 		return errors.New("run gossip: it has run before")
 	}
-	var all errgroup.Group
+	var group errgroup.Group
 	for _, s := range p.sides {
-		all.Go(func() error {
-			p.keep(ctx, s)
+		group.Go(func() error {
+			p.runSide(ctx, s)
 			return nil
 		})
 	}
-	return all.Wait()
+	return group.Wait()
 }
 
-// keep runs one overlay, again and again until ctx ends.
-func (p *Pair) keep(ctx context.Context, s *side) {
-	wait := retryFirst
-	overlay, renewed := p.current(s), false
+// runSide runs one overlay, restarting it, until ctx ends.
+func (p *Pair) runSide(ctx context.Context, s *side) {
+	wait := minBackoff
+	overlay, recreated := p.current(s), false
 	var err error
 	for {
 		start := time.Now()
 		if err == nil {
-			err = p.runOnce(ctx, s, overlay, renewed)
+			err = p.runOnce(ctx, s, overlay, recreated)
 		}
 		if ctx.Err() != nil {
 			return
@@ -144,8 +141,8 @@ func (p *Pair) keep(ctx context.Context, s *side) {
 		if err == nil {
 			err = errors.New("ended by itself")
 		}
-		if time.Since(start) > retryLast {
-			wait = retryFirst
+		if time.Since(start) > maxBackoff {
+			wait = minBackoff
 		}
 		p.fail(s, err, wait)
 		select {
@@ -153,9 +150,9 @@ func (p *Pair) keep(ctx context.Context, s *side) {
 			return
 		case <-time.After(wait):
 		}
-		wait = min(2*wait, retryLast)
-		overlay, err = p.renew(s)
-		renewed = true
+		wait = min(2*wait, maxBackoff)
+		overlay, err = p.recreate(s)
+		recreated = true
 	}
 }
 
@@ -165,14 +162,14 @@ func (p *Pair) current(s *side) Overlay {
 	return s.overlay
 }
 
-// runOnce runs an overlay and passes its changes on.
-func (p *Pair) runOnce(ctx context.Context, s *side, overlay Overlay, renewed bool) error {
+// runOnce runs an overlay until it or ctx ends, and forwards its changes.
+func (p *Pair) runOnce(ctx context.Context, s *side, overlay Overlay, recreated bool) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	var watch sync.WaitGroup
 	watch.Go(func() {
 		synced := overlay.Synced()
-		if !renewed {
+		if !recreated {
 			synced = nil
 		}
 		for {
@@ -181,7 +178,7 @@ func (p *Pair) runOnce(ctx context.Context, s *side, overlay Overlay, renewed bo
 			case <-ctx.Done():
 				return
 			case <-changed:
-				p.tellChanged()
+				p.notify()
 			case <-synced:
 				synced = nil
 				p.restore(s, overlay)
@@ -194,14 +191,14 @@ func (p *Pair) runOnce(ctx context.Context, s *side, overlay Overlay, renewed bo
 	return err
 }
 
-func (p *Pair) tellChanged() {
+func (p *Pair) notify() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	close(p.changed)
 	p.changed = make(chan struct{})
 }
 
-// fail notes that an overlay does not run.
+// fail records and logs that an overlay does not run.
 func (p *Pair) fail(s *side, err error, wait time.Duration) {
 	p.mu.Lock()
 	level := slog.LevelWarn
@@ -216,15 +213,15 @@ func (p *Pair) fail(s *side, err error, wait time.Duration) {
 	p.log.Log(context.Background(), level, "gossip overlay does not run; trying again", "overlay", s.Name, "secondary", s.secondary, "error", err, "in", wait)
 }
 
-// renew makes an overlay anew and keeps what the former one had heard.
-func (p *Pair) renew(s *side) (Overlay, error) {
+// recreate creates a new instance of an overlay, and keeps the state of the old one.
+func (p *Pair) recreate(s *side) (Overlay, error) {
 	overlay, err := s.Make()
 	if err != nil {
 		return nil, err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if _, err := s.former.Merge(legacy.Append(nil, s.overlay.State()...)); err != nil {
+	if _, err := s.previous.Merge(legacy.Append(nil, s.overlay.State()...)); err != nil {
 		return nil, fmt.Errorf("keep what was heard: %w", err)
 	}
 	s.overlay = overlay
@@ -233,8 +230,8 @@ func (p *Pair) renew(s *side) (Overlay, error) {
 	return overlay, nil
 }
 
-// restore writes to an overlay that was made anew, and has heard what others hold,
-// what we wrote and nobody has written over since.
+// restore writes our records to a new instance that has received a peer's state, except those that another writer has
+// replaced since.
 func (p *Pair) restore(s *side, overlay Overlay) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -243,7 +240,7 @@ func (p *Pair) restore(s *side, overlay Overlay) {
 		versions[e.Key] = e.Version
 	}
 	for key, want := range p.own {
-		ours, _ := s.former.Get(key)
+		ours, _ := s.previous.Get(key)
 		if ours.Value != want.Value || ours.Tombstone != want.Tombstone || versions[key] > ours.Version {
 			continue
 		}

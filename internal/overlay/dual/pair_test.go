@@ -235,7 +235,7 @@ func TestRetriesGrowRarerUpToAMinuteAndAnewAfterARunOfOne(t *testing.T) {
 		for range 8 {
 			failed()
 		}
-		time.Sleep(retryLast + time.Second)
+		time.Sleep(maxBackoff + time.Second)
 		failed()
 		want := []time.Duration{1, 2, 4, 8, 16, 32, 60, 60, 1}
 		for i := range want {

@@ -11,39 +11,38 @@ import (
 )
 
 var (
-	// ErrNotHeld is returned by Withdraw for a name that neither overlay holds. It
-	// may still be held where nobody has been heard yet: see Synced.
+	// ErrNotHeld is returned by Withdraw for a name that is in neither overlay. It may still be in one that has not
+	// received a peer's state: see Synced.
 	ErrNotHeld = errors.New("no overlay holds an address of that name")
-	// ErrUnheard is returned by Differences as long as an overlay has heard nobody,
-	// so that nothing is known of what others read there.
+	// ErrUnheard is returned by Differences until both overlays have received a peer's state, because what others
+	// read there is not known.
 	ErrUnheard = errors.New("has not heard anybody yet")
 )
 
-// Entries returns the primary's whole state, tombstones included, ordered by key.
-// Nothing in it is to be believed before legacy.Judge has seen it.
+// Entries returns the primary's whole state, tombstones included, ordered by key. Apply a legacy.Policy before using
+// it.
 func (p *Pair) Entries() []legacy.Entry {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.sides[0].entries()
 }
 
-// entries are those of this life and of former ones. The pair is locked.
+// entries returns the merged state of all instances. The caller holds the pair's mu.
 func (s *side) entries() []legacy.Entry {
 	now := s.overlay.State()
-	if s.former.Len() == 0 {
+	if s.previous.Len() == 0 {
 		return now
 	}
 	var all legacy.State
-	for _, entries := range [][]legacy.Entry{s.former.Entries(), now} {
-		// Neither fails: both come from states.
+	for _, entries := range [][]legacy.Entry{s.previous.Entries(), now} {
+		// These are encoded states, so Merge does not fail.
 		_, _ = all.Merge(legacy.Append(nil, entries...))
 	}
 	return all.Entries()
 }
 
-// Differences returns where a reader of the secondary sees something else than
-// one of the primary, ordered by key. Without a secondary there are none. It
-// fails with ErrUnheard as long as one of them has heard nobody.
+// Differences returns the keys, in order, for which a reader of the secondary sees another value than one of the
+// primary. Without a secondary there are none. It fails with ErrUnheard until both have received a peer's state.
 func (p *Pair) Differences() ([]legacy.Difference, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -67,10 +66,9 @@ func isClosed(ch <-chan struct{}) bool {
 	}
 }
 
-// Publish makes addrs the addresses of name, in both overlays. A family of which
-// there is none is withdrawn if this pair has published it. What it writes has a
-// version greater than what each overlay holds, and not less than the time. The
-// error says which overlay did not take it; the other has.
+// Publish sets the addresses of name in both overlays. A family without addresses is withdrawn if this pair has
+// published it. The version written exceeds the one in each overlay, and is at least the current time. The error says
+// which overlay failed; the other has been written.
 func (p *Pair) Publish(name string, addrs []netip.Addr) error {
 	if len(addrs) == 0 {
 		return fmt.Errorf("publish %q: no addresses", name)
@@ -100,9 +98,8 @@ func (p *Pair) Publish(name string, addrs []netip.Addr) error {
 	return errors.Join(errs...)
 }
 
-// Put makes value the record at key, in both overlays, with a version greater than
-// what each holds. Where an overlay holds it already nothing is written. It is for
-// who keeps one family of a name and leaves the other alone.
+// Put sets the record at key in both overlays, with a version greater than that in each. An overlay that has the
+// value already is not written. Use it to change one address family of a name and not the other.
 func (p *Pair) Put(key, value string) error {
 	if _, err := legacy.ParseKey(key); err != nil {
 		return fmt.Errorf("publish: %w", err)
@@ -112,8 +109,7 @@ func (p *Pair) Put(key, value string) error {
 	return p.write(key, legacy.Record{Value: value})
 }
 
-// Withdraw takes back all addresses of name, in both overlays, whoever published
-// them. The overlays keep tombstones.
+// Withdraw deletes all addresses of name in both overlays, whoever published them. The overlays keep tombstones.
 func (p *Pair) Withdraw(name string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -131,7 +127,7 @@ func (p *Pair) Withdraw(name string) error {
 	return errors.Join(errs...)
 }
 
-// addressKeys are the keys at which addresses of name may stand.
+// addressKeys returns the keys of name's addresses.
 func addressKeys(name string) []string {
 	return []string{
 		legacy.AddressKey(name, netip.IPv4Unspecified()).String(),
@@ -139,16 +135,14 @@ func addressKeys(name string) []string {
 	}
 }
 
-// isLive reports whether a reader of one of the overlays sees a record at key. The
-// pair is locked.
+// isLive reports whether a reader of either overlay sees a record at key. The caller holds mu.
 func (p *Pair) isLive(key string) bool {
 	return slices.ContainsFunc(p.sides, func(s *side) bool {
 		return slices.ContainsFunc(s.entries(), func(e legacy.Entry) bool { return e.Key == key && !e.Tombstone })
 	})
 }
 
-// write writes to every overlay. One that does not run is written to when it does
-// again. The pair is locked.
+// write writes to every overlay. An overlay that does not run gets it when it runs again. The caller holds mu.
 func (p *Pair) write(key string, r legacy.Record) error {
 	p.own[key] = r
 	var errs []error
@@ -160,8 +154,8 @@ func (p *Pair) write(key string, r legacy.Record) error {
 	return errors.Join(errs...)
 }
 
-// Flush waits until what was written is on its way in both overlays, or until ctx
-// ends; the error says in which one it is not. In an overlay of one it never is.
+// Flush waits until the writes have been sent in both overlays, or until ctx ends; the error says in which overlay
+// they have not. Without peers they never are.
 func (p *Pair) Flush(ctx context.Context) error {
 	p.mu.Lock()
 	overlays := make([]Overlay, len(p.sides))
@@ -186,21 +180,21 @@ func (p *Pair) Flush(ctx context.Context) error {
 	return errors.Join(all...)
 }
 
-// Changed returns a channel that is closed when the state of an overlay changes
-// next. Take the channel first and the state after, and no change is missed.
+// Changed returns a channel that is closed at the next change of an overlay's state. Get the channel before the
+// state, and no change is missed.
 func (p *Pair) Changed() <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.changed
 }
 
-// Synced reports whether the primary has heard anybody's whole state since it was
-// last started. In a cluster of one that never happens.
+// Synced reports whether the primary has received a peer's full state since it was last started. In a cluster of one
+// node that never happens.
 func (p *Pair) Synced() bool {
 	return isClosed(p.current(p.sides[0]).Synced())
 }
 
-// Status returns how the overlays are doing, the primary first.
+// Status returns the status of the overlays, the primary first.
 func (p *Pair) Status() []Status {
 	p.mu.Lock()
 	defer p.mu.Unlock()

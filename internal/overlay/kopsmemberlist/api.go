@@ -93,7 +93,7 @@ func (n *Node) Flush(ctx context.Context) error {
 }
 
 // State returns the whole state as heard, tombstones included, ordered by key.
-// Nothing in it is to be believed before legacy.Judge has seen it.
+// Nothing in it is to be believed before legacy.Policy has seen it.
 func (n *Node) State() []legacy.Entry {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -23,7 +23,7 @@ const (
 
 var errKeyText = errors.New("key is not valid UTF-8")
 
-// rawEntry is an entry in place: key and data alias the message it came from.
+// rawEntry is an undecoded entry: key and data alias the message.
 type rawEntry struct {
 	key, data []byte
 	tombstone bool
@@ -34,10 +34,9 @@ func (e rawEntry) entry() Entry {
 	return Entry{Key: string(e.key), Record: Record{Value: string(e.data), Tombstone: e.tombstone, Version: e.version}}
 }
 
-// scan calls visit for each entry of an encoded state. It allocates nothing
-// that grows with the message. An entry that appears twice is visited twice;
-// merging makes the greater version win, where a protobuf map would keep the
-// last. No legacy writer emits a key twice.
+// scan calls visit for each entry of an encoded state. It allocates nothing that grows with the message. A repeated
+// entry is visited each time; when merging, the greater version wins, where a protobuf map would keep the last. No
+// legacy writer repeats a key.
 func scan(message []byte, visit func(rawEntry)) error {
 	return protobuf.Scan(message, func(f protobuf.Field) error {
 		if f.Num != fieldRecords || f.Type != protobuf.Bytes {
@@ -56,8 +55,8 @@ func scanEntry(message []byte) (e rawEntry, err error) {
 	err = protobuf.Scan(message, func(f protobuf.Field) error {
 		switch {
 		case f.Num == fieldEntryKey && f.Type == protobuf.Bytes:
-			// proto3 forbids other text. A legacy peer drops the connection
-			// that such a key arrives on, so it must never be passed on.
+			// proto3 requires UTF-8. A legacy peer drops the connection on which another key arrives, so it must
+			// never be passed on.
 			if !utf8.Valid(f.Data) {
 				return errKeyText
 			}
@@ -84,8 +83,7 @@ func scanRecord(message []byte, e *rawEntry) error {
 	})
 }
 
-// Decode reads an encoded state (KVState). No bytes are an empty state. The
-// entries come in the order of the message.
+// Decode decodes a state (KVState). No bytes are an empty state. The entries are in the order of the message.
 func Decode(message []byte) ([]Entry, error) {
 	var entries []Entry
 	if err := scan(message, func(e rawEntry) { entries = append(entries, e.entry()) }); err != nil {

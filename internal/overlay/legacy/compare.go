@@ -5,15 +5,14 @@ import (
 	"slices"
 )
 
-// Difference is a key at which two overlays' states do not say the same.
+// Difference is a key with different values in two overlays' states.
 type Difference struct {
 	Key                string
-	Primary, Secondary *Record // nil where the state has no such key
+	Primary, Secondary *Record // nil if the state has no such key
 }
 
-// Compare returns where two states differ in what a reader sees, ordered by
-// key. Versions are not compared: the same value written to both overlays in
-// different seconds is the same answer. A tombstone equals a missing key.
+// Compare returns the keys, in order, for which readers of the two states see different values. Versions are not
+// compared: the same value written in different seconds is the same answer. A tombstone equals a missing key.
 func Compare(primary, secondary []Entry) []Difference {
 	index := func(entries []Entry) map[string]Record {
 		m := make(map[string]Record, len(entries))

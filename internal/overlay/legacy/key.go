@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Channel is the name under which both overlays carry the state: the gossip
-// channel of weave mesh, the part key of the memberlist overlay.
+// Channel identifies the state in both overlays: the gossip channel of weave mesh, the part key of the memberlist
+// overlay.
 const Channel = "dns"
 
 // Zone is the only zone that kOps uses.
@@ -21,22 +21,22 @@ const (
 	TypeNS   = "NS"
 )
 
-// The zone marker. kOps's dns-controller does not publish anything before it
-// sees this record, so whoever stands in for protokube has to write it.
+// The zone marker. kOps's dns-controller publishes nothing before it sees this record, so a replacement of protokube
+// must write it.
 const (
 	MarkerKey   = "dns/local/NS/local"
 	MarkerValue = "gossip"
 )
 
-// Key addresses one record set.
+// Key identifies one record set.
 type Key struct {
 	Zone string // "local"
 	Type string // "A", "AAAA", "NS"
 	Name string // fully qualified, without trailing dot
 }
 
-// AddressKey returns the key under which addresses of the family of addr are
-// published for name. A trailing dot and upper case are normalised away.
+// AddressKey returns the key under which addresses of addr's family are published for name. name is converted to
+// lower case without trailing dot.
 func AddressKey(name string, addr netip.Addr) Key {
 	k := Key{Zone: Zone, Type: TypeA, Name: normalName(name)}
 	if addr.Is6() && !addr.Is4In6() {
@@ -45,8 +45,8 @@ func AddressKey(name string, addr netip.Addr) Key {
 	return k
 }
 
-// ParseKey reads a key as it stands in a state. Readers of the legacy overlays
-// ignore what does not parse, and so should ours.
+// ParseKey parses the text form of a key. Readers of the legacy overlays ignore keys that do not parse, and so should
+// ours.
 func ParseKey(s string) (Key, error) {
 	tokens := strings.Split(s, "/")
 	if len(tokens) != 4 || tokens[0] != "dns" {
@@ -60,11 +60,11 @@ func ParseKey(s string) (Key, error) {
 	return Key{Zone: tokens[1], Type: tokens[2], Name: tokens[3]}, nil
 }
 
-// String returns the key as it stands in a state.
+// String returns the text form of the key.
 func (k Key) String() string { return "dns/" + k.Zone + "/" + k.Type + "/" + k.Name }
 
-// FormatAddrs returns the value that stands for addrs: sorted as text, each
-// once, joined with commas, as dns-controller writes it.
+// FormatAddrs returns the value of a record with addrs: sorted as text, without duplicates, joined with commas, as
+// dns-controller writes it.
 func FormatAddrs(addrs []netip.Addr) string {
 	texts := make([]string, len(addrs))
 	for i, a := range addrs {

@@ -10,43 +10,40 @@ import (
 	"unicode/utf8"
 )
 
-// Bounds on a state. A peer of the weave overlay can send its state only in a
-// single frame of at most 10 MiB, so a larger one could never be passed on; and
-// without a bound anybody in the overlay could fill everybody's memory. What
-// does not fit is left out and counted, the rest goes on.
+// Bounds on a state. A weave peer can send its state only in a single frame of at most 10 MiB, so a larger one could
+// never be passed on; and without a bound anybody in the overlay could fill every node's memory. Records beyond a
+// bound are left out and counted.
 const (
 	MaxRecordBytes = 64 << 10 // one entry, encoded
 	MaxStateBytes  = 8 << 20  // all entries, encoded
 )
 
-// ErrOutbid is returned when a key holds the greatest possible version: nothing
-// can be written over it any more, in any overlay of this protocol. It goes
-// away only when all peers have been stopped at the same time.
+// ErrOutbid is returned for a key with the greatest possible version, which cannot be overwritten in any overlay of
+// this protocol. It goes away only when all peers have been stopped at the same time.
 var ErrOutbid = errors.New("version cannot be exceeded")
 
 // Record is one record of the state (KVStateRecord).
 type Record struct {
-	Value     string // the data; addresses are joined with commas
+	Value     string // addresses are joined with commas
 	Tombstone bool   // deleted: readers do not see it
 	Version   uint64 // by convention Unix seconds
 }
 
-// Entry is a record with the key it stands at.
+// Entry is a record with its key.
 type Entry struct {
 	Key string
 	Record
 }
 
-// Merged is what a merge did.
+// Merged is the result of a merge.
 type Merged struct {
-	Changed []string // keys that took a new record, in the order of the message
+	Changed []string // keys with a new record, in the order of the message
 	Ties    []Tie    // at most maxTies; see Tie
-	Refused int      // records left out because of the bounds of this package
+	Refused int      // records left out because of the bounds above
 }
 
-// Tie is an incoming record with the version of the one already held but with
-// other content. The wire rule keeps what is there, on both sides, so the two
-// never converge until somebody writes again.
+// Tie is an incoming record with the same version as the one held but other content. By the wire rule each side keeps
+// its own, so the two never converge until the key is written again.
 type Tie struct {
 	Held, Other Entry
 }
@@ -60,9 +57,8 @@ type State struct {
 	size    int // bytes of all entries, encoded
 }
 
-// Merge takes in an encoded state by the overlays' rule: a record is taken if
-// its key is unknown or its version greater than the one held. If message does
-// not decode, nothing is taken. Nothing is allocated for records that are not
+// Merge merges an encoded state by the overlays' rule: a record is taken if its key is unknown or its version greater
+// than the one held. If message does not decode, nothing is taken. Nothing is allocated for records that are not
 // taken.
 func (s *State) Merge(message []byte) (Merged, error) {
 	var m Merged
@@ -86,16 +82,13 @@ func (s *State) Merge(message []byte) (Merged, error) {
 	return m, err
 }
 
-// Put makes value the record at key, with a version that exceeds the one held:
-// max(now, held+1). It reports whether anything changed; writing what is there
-// already changes nothing. It fails if the record is too large or the held
-// version is the greatest there is.
+// Put sets the record at key to value, with a version that exceeds the one held: max(now, held+1). It reports whether
+// anything changed; an equal value changes nothing. It fails if the record is too large, or with ErrOutbid.
 func (s *State) Put(key, value string, now time.Time) (bool, error) {
 	return s.write(key, Record{Value: value}, now)
 }
 
-// Delete puts a tombstone at key, whether the key is known or not: an unknown
-// key may be known elsewhere.
+// Delete writes a tombstone at key, even if the key is unknown: it may be known elsewhere.
 func (s *State) Delete(key string, now time.Time) (bool, error) {
 	return s.write(key, Record{Tombstone: true}, now)
 }
@@ -127,7 +120,7 @@ func (s *State) set(e Entry) bool {
 	if held, ok := s.records[e.Key]; ok {
 		old = Entry{e.Key, held}.encodedSize()
 	}
-	// A record that shrinks always fits: deletions must never be refused.
+	// A record that shrinks always fits, because deletions must never be refused.
 	if n > old && (n > MaxRecordBytes || s.size+n-old > MaxStateBytes) {
 		return false
 	}

@@ -18,11 +18,11 @@ import (
 // DefaultPort is the overlay's port, TCP and UDP.
 const DefaultPort = 7946
 
-// The tuning that the package comment explains.
+// Tuning; see the package comment.
 const (
 	gossipInterval   = 200 * time.Millisecond
 	gossipNodes      = 3
-	memberMult       = 6 // of log10(N+1) sends, for news about members
+	memberMult       = 6 // times log10(N+1) sends, for membership changes
 	recordMult       = 3 // the same, for records
 	pushPullInterval = 5 * time.Second
 	probeInterval    = 350 * time.Millisecond
@@ -30,75 +30,70 @@ const (
 	suspicionMult    = 3
 	suspicionMaxMult = 4
 
-	// awarenessMax bounds how far a node that doubts itself stretches its
-	// probes, here to 1.4 s. It is also how long a last probe can outlive Run.
+	// awarenessMax bounds how far a node that suspects itself stretches its probes, here to 1.4 s. It is also how
+	// long the last probe can outlive Run.
 	awarenessMax = 4
 
-	// streamTimeout bounds a dial and, anew, an exchange.
+	// streamTimeout bounds a dial, and then an exchange.
 	streamTimeout = 2 * time.Second
 
-	// deadTime is how long the dead are still gossiped to, so that one that was
-	// declared dead by mistake hears of it and refutes.
-	deadTime = 30 * time.Second
+	// gossipToDeadTime is how long dead members are still gossiped to, so that one that was declared dead by mistake
+	// learns of it and refutes.
+	gossipToDeadTime = 30 * time.Second
 
-	// reclaimTime is how long a dead member's name is its own. Replaced
-	// control-plane nodes come back under the old name with a new address.
+	// reclaimTime is how long the name of a dead member is reserved. Replaced control-plane nodes return under the
+	// old name with a new address.
 	reclaimTime = time.Second
 
-	// packetSize is the largest datagram before headers, and packetOverhead what
-	// encryption, label and framing take of it. What is left holds a record.
+	// packetSize is the largest datagram before headers, and packetOverhead is for encryption, label and framing. A
+	// record must fit in the rest.
 	packetSize     = 1400
 	packetOverhead = 36
 
-	// delegateProtocol is the version of what this package itself says.
+	// delegateProtocol is the version of this package's own messages.
 	delegateProtocol = 1
 )
 
-// maxCluster is how long a cluster's name can be for a record to fit a packet.
+// maxCluster is the longest cluster name, in bytes, that leaves room for a record in a packet.
 const maxCluster = packetSize - packetOverhead - record.MaxEncoded
 
-// Config says how a node takes part in an overlay.
+// Config configures an overlay.
 type Config struct {
-	// Cluster is the cluster's name. Packets of overlays with another name are
-	// refused. At most 164 bytes. Required.
+	// Cluster is the cluster's name, at most 164 bytes. Packets with another name are refused. Required.
 	Cluster string
-	// Node is this node's name, as in its certificate. Two live nodes of one name
-	// keep each other out. Required.
+	// Node is this node's name, as in its certificate. It must be unique: two live nodes of one name exclude each
+	// other. Required.
 	Node string
 
-	// Bind is the address to listen on, TCP and UDP. The zero value means
-	// 127.0.0.1:7946, which only this machine reaches; port 0 takes a free port.
+	// Bind is the address to listen on, TCP and UDP. The zero value means 127.0.0.1:7946, which only this machine
+	// reaches; port 0 means any free port.
 	Bind netip.AddrPort
-	// Advertise is the address that other nodes reach this one at. The zero value
-	// means Bind, which must then be one machine's address; port 0 means Bind's
-	// port.
+	// Advertise is the address at which other nodes reach this one. The zero value means Bind, which must then be a
+	// specific address; port 0 means Bind's port.
 	Advertise netip.AddrPort
 
-	// Keyring is the path of the key file: one base64 key of 16, 24 or 32 bytes a
-	// line, at most 8; the first one encrypts, all decrypt; '#' starts a comment.
-	// Only its owner may be able to read it. It is read again as soon as it
-	// changes, so keys are rotated without a restart: add the new key below the
-	// old one everywhere, then move it to the top everywhere, then remove the old
-	// one. Required.
+	// Keyring is the path of the key file: one base64 key of 16, 24 or 32 bytes a line, at most 8; the first one
+	// encrypts, all decrypt; '#' starts a comment. Only its owner may be able to read it. It is read again as soon as
+	// it changes, so keys are rotated without a restart: add the new key below the old one everywhere, then move it
+	// to the top everywhere, then remove the old one. Required.
 	Keyring string
 
-	// Seeds names nodes to join, at start and from then on every 1 to 15 s; this
-	// node itself may be among them. While it fails or names none, its last answer
-	// is used, or what came along with its error if there was none yet. It must
+	// Seeds returns nodes to join, at start and then every 1 to 15 s; this node itself may be among them. If it fails
+	// or returns none, its last result is used, or what it returned with its error if there is none yet. It must
 	// return when its context ends. Nil means to wait until others join this node.
 	Seeds func(context.Context) ([]netip.AddrPort, error)
 
-	// Verifier decides which records are believed. Required.
+	// Verifier decides which records are accepted. Required.
 	Verifier record.Verifier
 
-	// Logger takes the overlay's log. Nil discards it.
+	// Logger gets the overlay's log. Nil discards it.
 	Logger *slog.Logger
 
 	// Transport replaces the network, in tests. Bind is then not opened.
 	Transport hashicorp.Transport
 }
 
-// withDefaults fills in what zero values mean.
+// withDefaults returns c with defaults in place of zero values.
 func (c Config) withDefaults() Config {
 	if !c.Bind.IsValid() {
 		c.Bind = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), DefaultPort)
@@ -114,7 +109,7 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// validate reports every fault of c.
+// validate returns all faults of c, joined.
 func (c Config) validate() error {
 	var errs []error
 	fault := func(bad bool, format string, args ...any) {
@@ -133,7 +128,7 @@ func (c Config) validate() error {
 	return errors.Join(errs...)
 }
 
-// upstream is the configuration of memberlist that c amounts to.
+// upstream returns the memberlist configuration for c.
 func (o *Overlay) upstream() *hashicorp.Config {
 	u := &hashicorp.Config{
 		Name:      o.cfg.Node,
@@ -153,7 +148,7 @@ func (o *Overlay) upstream() *hashicorp.Config {
 
 		GossipInterval:          gossipInterval,
 		GossipNodes:             gossipNodes,
-		GossipToTheDeadTime:     deadTime,
+		GossipToTheDeadTime:     gossipToDeadTime,
 		RetransmitMult:          memberMult,
 		PushPullInterval:        pushPullInterval,
 		ProbeInterval:           probeInterval,
@@ -169,11 +164,11 @@ func (o *Overlay) upstream() *hashicorp.Config {
 		HandoffQueueDepth:  1024,
 		QueueCheckInterval: 30 * time.Second,
 
-		Delegate: spread{o},
+		Delegate: delegate{o},
 		Events:   events{o},
-		Logger:   log.New(&upstream.LogWriter{Log: o.log, Take: o.takeLine}, "", 0),
+		Logger:   log.New(&upstream.LogWriter{Log: o.log, Intercept: o.countLine}, "", 0),
 	}
-	// With a port that the kernel chooses, upstream advertises what it got.
+	// If the kernel chooses the port, upstream advertises that.
 	if o.cfg.Advertise.Port() != 0 {
 		u.AdvertiseAddr = o.cfg.Advertise.Addr().String()
 		u.AdvertisePort = int(o.cfg.Advertise.Port())

@@ -11,28 +11,27 @@ import (
 	"github.com/muster-dev/muster/internal/record"
 )
 
-// Reasons for refusing what arrives, besides those of package record, which
-// count under their text.
+// Reasons for refusing incoming data, besides those of package record, which are counted under their text.
 const (
-	// Malformed is what does not decode.
+	// Malformed counts data that does not decode.
 	Malformed = "malformed"
-	// WrongKey is what no key of the keyring decrypts.
+	// WrongKey counts data that no key of the keyring decrypts.
 	WrongKey = "not encrypted with a key of the keyring"
-	// WrongCluster is what carries another cluster's name.
+	// WrongCluster counts data with another cluster's name.
 	WrongCluster = "meant for another cluster"
 )
 
-// verdicts are the reasons of record.Verifier.
-func verdicts() []error {
+// verifierReasons returns the reasons of record.Verifier.
+func verifierReasons() []error {
 	return []error{
 		record.ErrIdentity, record.ErrSignature, record.ErrName,
 		record.ErrNetwork, record.ErrFuture, record.ErrExpired,
 	}
 }
 
-// reasonOf names the reason in an error of record.Verifier.
+// reasonOf returns the reason in an error of record.Verifier.
 func reasonOf(err error) string {
-	for _, reason := range verdicts() {
+	for _, reason := range verifierReasons() {
 		if errors.Is(err, reason) {
 			return reason.Error()
 		}
@@ -40,32 +39,32 @@ func reasonOf(err error) string {
 	return Malformed
 }
 
-// ledger counts refusals. The zero value is ready to use.
-type ledger struct {
-	mu     sync.Mutex
-	count  map[string]uint64
-	toldAt map[string]time.Time
+// dropCounter counts refusals by reason. The zero value is ready to use. Safe for concurrent use.
+type dropCounter struct {
+	mu         sync.Mutex
+	count      map[string]uint64
+	lastLogged map[string]time.Time
 }
 
-// note counts one refusal and reports the sum and whether to log it.
-func (l *ledger) note(reason string, now time.Time) (sum uint64, tell bool) {
+// add counts one refusal, and returns the sum and whether to log it.
+func (l *dropCounter) add(reason string, now time.Time) (sum uint64, shouldLog bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.count == nil {
-		l.count, l.toldAt = make(map[string]uint64), make(map[string]time.Time)
+		l.count, l.lastLogged = make(map[string]uint64), make(map[string]time.Time)
 	}
 	l.count[reason]++
-	last, told := l.toldAt[reason]
-	if tell = !told || now.Sub(last) >= upstream.TellInterval; tell {
-		l.toldAt[reason] = now
+	last, logged := l.lastLogged[reason]
+	if shouldLog = !logged || now.Sub(last) >= upstream.RepeatInterval; shouldLog {
+		l.lastLogged[reason] = now
 	}
-	return l.count[reason], tell
+	return l.count[reason], shouldLog
 }
 
-// counts returns every reason with its count.
-func (l *ledger) counts() map[string]uint64 {
+// counts returns the count of every reason.
+func (l *dropCounter) counts() map[string]uint64 {
 	all := map[string]uint64{Malformed: 0, WrongKey: 0, WrongCluster: 0}
-	for _, reason := range verdicts() {
+	for _, reason := range verifierReasons() {
 		all[reason.Error()] = 0
 	}
 	l.mu.Lock()
@@ -74,16 +73,15 @@ func (l *ledger) counts() map[string]uint64 {
 	return all
 }
 
-// drop counts a refusal and logs it now and then.
+// drop counts a refusal, and logs each reason at most once per upstream.RepeatInterval.
 func (o *Overlay) drop(reason, detail string) {
-	if sum, tell := o.drops.note(reason, time.Now()); tell {
+	if sum, shouldLog := o.drops.add(reason, time.Now()); shouldLog {
 		o.log.Warn("gossip refused", "reason", reason, "detail", detail, "so far", sum)
 	}
 }
 
-// takeLine counts the refusals that upstream does not count: its log is the only
-// place where it tells.
-func (o *Overlay) takeLine(text string) bool {
+// countLine counts the refusals that upstream reports only in its log. It reports whether text was one.
+func (o *Overlay) countLine(text string) bool {
 	switch {
 	case strings.Contains(text, "with unacceptable label"):
 		o.drop(WrongCluster, text)

@@ -227,8 +227,8 @@ func TestBrokenStatesAreCountedOnce(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			o.records, o.drops = record.Set{}, ledger{}
-			spread{o}.MergeRemoteState(tt.state, false)
+			o.records, o.drops = record.Set{}, dropCounter{}
+			delegate{o}.MergeRemoteState(tt.state, false)
 			if got := o.Stats(); got.Dropped[Malformed] != tt.wantDropped || got.Records != tt.wantRecords {
 				t.Errorf("got %d dropped and %d records, want %d and %d", got.Dropped[Malformed], got.Records, tt.wantDropped, tt.wantRecords)
 			}

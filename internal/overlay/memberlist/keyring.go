@@ -14,21 +14,20 @@ import (
 )
 
 const (
-	maxKeys    = 8       // each costs a decryption of what no key fits
+	maxKeys    = 8       // a packet that fits none costs a decryption with each
 	maxKeyFile = 4 << 10 // bytes
 )
 
-// keyring is the key file and the keys in use. One goroutine at a time calls
-// follow; the ring itself is safe for concurrent use.
+// keyring is the key file and the keys in use. reload must not be called concurrently; the ring itself is safe for
+// concurrent use.
 type keyring struct {
 	path  string
 	ring  *hashicorp.Keyring
-	read  []byte // the file's content last seen, good or bad
+	read  []byte // the file's content when last read, valid or not
 	fault string // why that content is not in use; "" if it is
 }
 
-// openKeyring reads the key file. Its errors name the file and the line, never
-// what stands there.
+// openKeyring reads the key file. Its errors name the file and the line, but never quote them.
 func openKeyring(path string) (*keyring, error) {
 	content, err := secretfile.Read(path, maxKeyFile)
 	if err != nil {
@@ -45,7 +44,7 @@ func openKeyring(path string) (*keyring, error) {
 	return &keyring{path: path, ring: ring, read: content}, nil
 }
 
-// parseKeys reads one base64 key a line.
+// parseKeys parses one base64 key a line.
 func parseKeys(path string, content []byte) ([][]byte, error) {
 	var keys [][]byte
 	var errs []error
@@ -75,10 +74,9 @@ func parseKeys(path string, content []byte) ([][]byte, error) {
 	return keys, nil
 }
 
-// follow takes over what the file says now. A file that is gone, empty or bad
-// changes nothing but the log, once for each fault. The file is small, so its
-// content is compared: times and sizes can stay the same when keys trade places.
-func (k *keyring) follow(log *slog.Logger) {
+// reload reads the file again. If it is missing, empty or invalid, the keys in use stay, and each fault is logged
+// once. Contents are compared because time and size can stay the same when keys are reordered.
+func (k *keyring) reload(log *slog.Logger) {
 	content, err := secretfile.Read(k.path, maxKeyFile)
 	if err == nil && bytes.Equal(content, k.read) && k.fault == "" {
 		return
@@ -112,6 +110,10 @@ func (k *keyring) follow(log *slog.Logger) {
 
 // use makes the ring hold exactly keys, the first one primary.
 //
+// Upstream's RemoveKey shifts the array that a concurrent decryption may be reading, unless the key is the last one.
+// So keys that stay are first moved to the front, which makes each primary for a moment. That is harmless: they were
+// in the file before, so the peers know them.
+//
 // Upstream's RemoveKey shifts the array that a packet in decryption may be
 // walking, unless the key is the last one. So keys that stay are brought to the
 // front first, which makes each primary for a moment: the peers know them, as
@@ -127,14 +129,14 @@ func (k *keyring) use(keys [][]byte) error {
 		return err
 	}
 	held := k.ring.GetKeys()
-	stay := slices.DeleteFunc(slices.Clone(held), func(key []byte) bool { return !in(keys, key) })
-	if len(stay) < len(held) {
-		for _, key := range slices.Backward(stay) {
+	kept := slices.DeleteFunc(slices.Clone(held), func(key []byte) bool { return !in(keys, key) })
+	if len(kept) < len(held) {
+		for _, key := range slices.Backward(kept) {
 			if err := k.ring.UseKey(key); err != nil {
 				return err
 			}
 		}
-		for _, key := range slices.Backward(k.ring.GetKeys()[len(stay):]) {
+		for _, key := range slices.Backward(k.ring.GetKeys()[len(kept):]) {
 			if err := k.ring.RemoveKey(key); err != nil {
 				return err
 			}

@@ -36,7 +36,7 @@ func TestKeysRotateWhileTheOverlayRuns(t *testing.T) {
 		for n, keys := range steps {
 			for i, p := range peers {
 				writeKeys(t, p.cfg.Keyring, keys...)
-				time.Sleep(2 * houseInterval)
+				time.Sleep(2 * maintainInterval)
 				said := peers[(n+i)%3].publish("172.20.0.4:443")
 				c.until(time.Second, "all hold the record", func() bool {
 					return all(peers, func(p *peer) bool { return p.holds(said) })
@@ -161,7 +161,7 @@ func TestAKeyFileThatGoesBadLeavesTheKeysInUse(t *testing.T) {
 		}
 		var log bytes.Buffer
 		for range 3 {
-			k.follow(slog.New(slog.NewTextHandler(&log, nil)))
+			k.reload(slog.New(slog.NewTextHandler(&log, nil)))
 		}
 		lines := strings.Count(log.String(), "\n")
 		if step.wantLog == "" && lines != 0 || step.wantLog != "" && (lines != 1 || !strings.Contains(log.String(), step.wantLog)) {

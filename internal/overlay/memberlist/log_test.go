@@ -20,7 +20,7 @@ func TestUpstreamsRefusalsAreCountedInPlaceOfLogged(t *testing.T) {
 		"Push/Pull with cp-1 failed: EOF":                                                    "",
 	} {
 		before := o.Stats().Dropped[want]
-		if taken := o.takeLine(text); taken != (want != "") {
+		if taken := o.countLine(text); taken != (want != "") {
 			t.Errorf("%q: taken %v", text, taken)
 		}
 		if want != "" && o.Stats().Dropped[want] != before+1 {
@@ -36,9 +36,9 @@ func TestRefusalsAreToldOnceAMinuteAndCountedAlways(t *testing.T) {
 		o.log = slog.New(slog.NewTextHandler(&out, nil))
 		for range 3 {
 			for range 50 {
-				spread{o}.NotifyMsg([]byte("noise"))
+				delegate{o}.NotifyMsg([]byte("noise"))
 			}
-			time.Sleep(upstream.TellInterval)
+			time.Sleep(upstream.RepeatInterval)
 		}
 		if got := strings.Count(out.String(), "gossip refused"); got != 3 {
 			t.Errorf("told %d times in three minutes, want 3", got)
@@ -113,7 +113,7 @@ func TestNothingIsLoggedUnderALockOfTheOverlay(t *testing.T) {
 		done := make(chan error, 1)
 		go func() { done <- o.Run(ctx) }()
 		c.until(5*time.Second, "both meet", func() bool { return peers[0].Stats().Members == 2 && o.Stats().Members == 2 })
-		spread{o}.NotifyMsg([]byte("noise"))
+		delegate{o}.NotifyMsg([]byte("noise"))
 		writeKeys(t, cfg.Keyring, key2)
 		time.Sleep(time.Second)
 		cancel()

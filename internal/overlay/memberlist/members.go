@@ -10,17 +10,17 @@ import (
 	hashicorp "github.com/hashicorp/memberlist"
 )
 
-// State is how the failure detector sees a member.
+// State is a member's state according to the failure detector.
 type State uint8
 
-// A member that is Gone has left or was declared dead; upstream does not tell
-// which. Suspects count as Alive: they still may refute.
+// A Gone member has left or was declared dead; upstream does not tell which. Suspects are Alive: they may still
+// refute.
 const (
 	Alive State = iota
 	Gone
 )
 
-// String returns the state as it stands in status output.
+// String returns the state as in status output.
 func (s State) String() string {
 	switch s {
 	case Alive:
@@ -32,10 +32,10 @@ func (s State) String() string {
 	}
 }
 
-// MarshalText lets states stand in JSON by name.
+// MarshalText encodes the state's name, for JSON.
 func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-// A Member is a node of the overlay as this node sees it.
+// A Member is a node of the overlay as seen by this node.
 type Member struct {
 	Name  string         `json:"name"`
 	Addr  netip.AddrPort `json:"addr"`
@@ -43,8 +43,8 @@ type Member struct {
 	Since time.Time      `json:"since"` // of State
 }
 
-// Members returns the nodes of the overlay by name, this one included once Run
-// has begun. One that is gone is listed for as long as a record of it can live.
+// Members returns the nodes of the overlay by name, including this one once Run has begun. Gone nodes are listed for
+// as long as a record of theirs can live.
 func (o *Overlay) Members() []Member {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -56,24 +56,23 @@ func (o *Overlay) Members() []Member {
 	return all
 }
 
-// others returns the members alive other than this node.
+// others returns the alive members other than this node.
 func (o *Overlay) others() []Member {
 	return slices.DeleteFunc(o.Members(), func(m Member) bool { return m.State != Alive || m.Name == o.cfg.Node })
 }
 
-// events is what upstream tells about membership. Upstream's own list of members
-// is not used: reading its nodes races with upstream's updates of them, while
-// these calls hold upstream's lock.
+// events receives membership changes from upstream. Upstream's own list of members is not used: reading its nodes
+// races with its updates, while these calls hold its lock.
 type events struct{ o *Overlay }
 
 var _ hashicorp.EventDelegate = events{}
 
-func (e events) NotifyJoin(n *hashicorp.Node)   { e.o.note(n, Alive) }
-func (e events) NotifyLeave(n *hashicorp.Node)  { e.o.note(n, Gone) }
-func (e events) NotifyUpdate(n *hashicorp.Node) { e.o.note(n, Alive) }
+func (e events) NotifyJoin(n *hashicorp.Node)   { e.o.updateMember(n, Alive) }
+func (e events) NotifyLeave(n *hashicorp.Node)  { e.o.updateMember(n, Gone) }
+func (e events) NotifyUpdate(n *hashicorp.Node) { e.o.updateMember(n, Alive) }
 
-// note keeps what upstream says of n.
-func (o *Overlay) note(n *hashicorp.Node, state State) {
+// updateMember records a change of n.
+func (o *Overlay) updateMember(n *hashicorp.Node, state State) {
 	ip, _ := netip.AddrFromSlice(n.Addr)
 	m := Member{Name: n.Name, Addr: netip.AddrPortFrom(ip.Unmap(), n.Port), State: state, Since: time.Now()}
 

@@ -16,37 +16,35 @@ import (
 )
 
 const (
-	// leaveTime bounds the farewell at the end of Run.
-	leaveTime = time.Second
-	// houseInterval is how often the key file is looked at and what expired is
-	// dropped.
-	houseInterval = 500 * time.Millisecond
+	// leaveTimeout bounds leave, at the end of Run.
+	leaveTimeout = time.Second
+	// maintainInterval is how often the key file is read and expired records are dropped.
+	maintainInterval = 500 * time.Millisecond
 )
 
-// ErrStale is returned for a record that does not follow the one held: sign it
-// again with a clock after [record.Clock.Next] of that one.
+// ErrStale is returned for a record that is not newer than the one held: sign it again with a clock from
+// [record.Clock.Next] of that one.
 var ErrStale = errors.New("a later statement of this node is already out")
 
-// An Overlay is one node's part in the gossip. Its methods are safe for
-// concurrent use.
+// An Overlay is one node of the overlay. Its methods are safe for concurrent use.
 type Overlay struct {
 	cfg   Config
 	log   *slog.Logger
 	keys  *keyring
 	queue *hashicorp.TransmitLimitedQueue
-	drops ledger
+	drops dropCounter
 
 	changed chan struct{}
 	ran     atomic.Bool
 	ml      atomic.Pointer[hashicorp.Memberlist] // while Run runs
-	alive   atomic.Int32                         // members alive, for the queue; mirrors members
+	alive   atomic.Int32                         // number of alive members, for the queue
 
 	mu      sync.Mutex // guards what follows; upstream is never called under it
 	records record.Set
 	members map[string]Member
 }
 
-// New checks cfg and reads the keyring. It opens nothing: see [Overlay.Run].
+// New validates cfg and reads the keyring. It opens no socket: see [Overlay.Run].
 func New(cfg Config) (*Overlay, error) {
 	cfg = cfg.withDefaults()
 	if err := cfg.validate(); err != nil {
@@ -70,15 +68,12 @@ func New(cfg Config) (*Overlay, error) {
 	return o, nil
 }
 
-// Run takes part in the overlay until ctx ends, then returns nil. It says
-// farewell first: what this node published last is sent to every member, so a
-// withdrawal published before ctx ends is out when Run returns. That takes at
-// most a second, and up to four more if a seed that does not answer is being
-// joined just then. It fails at once if the address cannot be listened on. Run
-// may be called once.
+// Run takes part in the overlay until ctx ends, then returns nil. Before that it leaves: this node's latest records
+// are sent to every member, so a withdrawal published before ctx ends is out when Run returns. That takes at most a
+// second, and up to four more while a seed that does not answer is being joined. Run fails at once if it cannot
+// listen. It may be called once.
 //
-// Upstream does not wait for its own last probe, which may outlive Run by up to
-// 1.4 s without doing anything.
+// Upstream does not wait for its last probe, which may outlive Run by up to 1.4 s without any effect.
 func (o *Overlay) Run(ctx context.Context) error {
 	if o.ran.Swap(true) {
 		return errors.New("gossip: an overlay runs once; make a new one")
@@ -97,9 +92,9 @@ func (o *Overlay) Run(ctx context.Context) error {
 	o.ml.Store(ml)
 	var loops sync.WaitGroup
 	loops.Go(func() { o.keepJoined(ctx, ml) })
-	loops.Go(func() { o.keepHouse(ctx) })
+	loops.Go(func() { o.maintain(ctx) })
 	<-ctx.Done()
-	o.farewell(ml)
+	o.leave(ml)
 	loops.Wait()
 	o.ml.Store(nil)
 	if err := ml.Shutdown(); err != nil {
@@ -109,20 +104,19 @@ func (o *Overlay) Run(ctx context.Context) error {
 	return nil
 }
 
-// farewell says again to every member what this node said last, leaves, and
-// gives what others said the time to be passed on.
-func (o *Overlay) farewell(ml *hashicorp.Memberlist) {
-	deadline := time.Now().Add(leaveTime)
+// leave sends this node's latest records to every member once more, leaves, and allows time for queued records of
+// others to be sent.
+func (o *Overlay) leave(ml *hashicorp.Memberlist) {
+	deadline := time.Now().Add(leaveTimeout)
 	now := time.Now()
 	for _, s := range o.Records().All() {
 		if s.Publisher == o.cfg.Node && now.Before(s.Expires) {
-			o.tell(ml, s)
+			o.send(ml, s)
 		}
 	}
 	alone := len(o.others()) == 0
 	if err := ml.Leave(time.Until(deadline)); err != nil {
-		// Told some members, not as often as it would have liked: the rest hear of
-		// it from those, or find out by themselves.
+		// Some members know, and the rest learn it from them or by their own probes.
 		o.log.Debug("leave cut short", "error", err)
 	}
 	for !alone && o.queue.NumQueued() > 0 && time.Now().Before(deadline) {
@@ -130,9 +124,9 @@ func (o *Overlay) farewell(ml *hashicorp.Memberlist) {
 	}
 }
 
-// tell sends s to every member, one packet each. Gossip does the same in the end,
-// but later, and misses a node now and then; here it only makes up for losses.
-func (o *Overlay) tell(ml *hashicorp.Memberlist, s record.Signed) {
+// send sends s to every member, one packet each. Gossip would do the same, but later, and misses a node now and then;
+// so here it only makes up for losses.
+func (o *Overlay) send(ml *hashicorp.Memberlist, s record.Signed) {
 	wire := s.Encode()
 	for _, m := range o.others() {
 		if err := ml.SendToAddress(hashicorp.Address{Addr: m.Addr.String(), Name: m.Name}, wire); err != nil {
@@ -141,16 +135,16 @@ func (o *Overlay) tell(ml *hashicorp.Memberlist, s record.Signed) {
 	}
 }
 
-// keepHouse follows the key file and drops what expired, until ctx ends.
-func (o *Overlay) keepHouse(ctx context.Context) {
-	tick := time.NewTicker(houseInterval)
+// maintain reloads the key file and drops expired records, until ctx ends.
+func (o *Overlay) maintain(ctx context.Context) {
+	tick := time.NewTicker(maintainInterval)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			o.keys.follow(o.log)
+			o.keys.reload(o.log)
 			o.expire(time.Now())
 		}
 	}
@@ -169,13 +163,12 @@ func (o *Overlay) expire(now time.Time) {
 	}
 }
 
-// Publish spreads a record of this node. It fails if other nodes would not
-// believe s, and with [ErrStale] if s does not follow what this node said
-// before, which after a restart may come back from others: a publisher watches
-// [Overlay.Changed] for that. Publishing what is held already sends it again.
+// Publish publishes a record of this node. It fails if other nodes would not accept s, and with [ErrStale] if s is
+// not newer than this node's previous record, which after a restart may come back from others: a publisher watches
+// [Overlay.Changed] for that. Publishing the same record again sends it again.
 //
-// A withdrawal should expire no earlier than the record it takes back;
-// otherwise that one may return. Before Run, records wait for it.
+// A withdrawal should expire no earlier than the record that it withdraws, which could otherwise return. Records
+// published before Run are sent once it runs.
 func (o *Overlay) Publish(s record.Signed) error {
 	if s.Publisher != o.cfg.Node {
 		return fmt.Errorf("publish %q: record of node %q, but this is %q", s.Name, s.Publisher, o.cfg.Node)
@@ -183,28 +176,28 @@ func (o *Overlay) Publish(s record.Signed) error {
 	if err := o.cfg.Verifier.Verify(s, time.Now()); err != nil {
 		return fmt.Errorf("publish: %w", err)
 	}
-	if err := o.admitOwn(s); err != nil {
+	if err := o.addOwn(s); err != nil {
 		return fmt.Errorf("publish %q at %s: %w", s.Name, s.Clock, err)
 	}
 	if ml := o.ml.Load(); ml != nil {
-		o.tell(ml, s)
+		o.send(ml, s)
 	}
 	return nil
 }
 
-func (o *Overlay) admitOwn(s record.Signed) error {
+func (o *Overlay) addOwn(s record.Signed) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if held, ok := o.records.Get(s.Key()); ok && held.Compare(s) > 0 {
 		return fmt.Errorf("%w, at %s", ErrStale, held.Clock)
 	}
-	o.take(s)
+	o.add(s)
 	o.enqueue(s)
 	return nil
 }
 
-// take adds s and reports whether it was news. The caller holds mu.
-func (o *Overlay) take(s record.Signed) bool {
+// add adds s and reports whether it was newer. The caller holds mu.
+func (o *Overlay) add(s record.Signed) bool {
 	if !o.records.Add(s) {
 		return false
 	}
@@ -212,8 +205,8 @@ func (o *Overlay) take(s record.Signed) bool {
 	return true
 }
 
-// enqueue spreads s in place of what was to be spread for its key. The caller
-// holds mu, so that the latest statement is also the last one enqueued.
+// enqueue queues s for gossip, replacing the queued record of its key. The caller holds mu, so that the latest record
+// is also enqueued last.
 func (o *Overlay) enqueue(s record.Signed) {
 	o.queue.QueueBroadcast(broadcast{key: s.Key(), msg: s.Encode()})
 }
@@ -225,11 +218,11 @@ func (o *Overlay) signal() {
 	}
 }
 
-// Changed is sent to after the records changed; changes that nobody waited for
-// come as one. It serves a single reader.
+// Changed returns a channel for a single reader. It receives a value after the records have changed, one for any
+// number of changes since the last receive.
 func (o *Overlay) Changed() <-chan struct{} { return o.changed }
 
-// Records returns a copy of the records held.
+// Records returns a copy of the records.
 func (o *Overlay) Records() record.Set {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -238,17 +231,16 @@ func (o *Overlay) Records() record.Set {
 	return s
 }
 
-// Stats is the overlay in numbers.
+// Stats are numbers about the overlay.
 type Stats struct {
-	Members int // alive, this node included
-	Records int // held, withdrawals included
+	Members int // alive, including this node
+	Records int // including withdrawals
 	Queued  int // records still being spread
-	// Dropped counts what was refused since the start, by reason. Every reason
-	// is present, also at zero.
+	// Dropped counts refusals since the start, by reason. Every reason is present, also if zero.
 	Dropped map[string]uint64
 }
 
-// Stats returns the numbers of now.
+// Stats returns the current numbers.
 func (o *Overlay) Stats() Stats {
 	s := Stats{Members: int(o.alive.Load()), Queued: o.queue.NumQueued(), Dropped: o.drops.counts()}
 	o.mu.Lock()

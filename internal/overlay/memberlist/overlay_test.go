@@ -45,19 +45,19 @@ func TestNodesMeetAndNewsReachesAllUpToTheLastWithdrawal(t *testing.T) {
 				withdrawn := leaver.publish()
 				start := time.Now()
 				leaver.stop()
-				farewell := time.Since(start)
+				leave := time.Since(start)
 				for _, p := range rest {
 					if !p.holds(withdrawn) {
 						t.Errorf("Run returned and %s has not heard of the withdrawal", p.cfg.Node)
 					}
 				}
-				if farewell > leaveTime+gossipInterval {
-					t.Errorf("farewell took %v, want at most %v", farewell, leaveTime)
+				if leave > leaveTimeout+gossipInterval {
+					t.Errorf("farewell took %v, want at most %v", leave, leaveTimeout)
 				}
 				gone := c.until(2*time.Second, "all see that it left", func() bool {
 					return all(rest, func(p *peer) bool { return p.sees("cp-0", Gone) })
 				})
-				t.Logf("fake time: met after %v, record at all after %v, farewell %v, seen gone %v later", met, took, farewell, gone)
+				t.Logf("fake time: met after %v, record at all after %v, farewell %v, seen gone %v later", met, took, leave, gone)
 				c.until(5*time.Second, "nothing is left to spread", func() bool {
 					return len(rest) < 2 || all(rest, func(p *peer) bool { return p.Stats().Queued == 0 })
 				})
@@ -181,7 +181,7 @@ func TestARecordThatNobodyRefreshesExpires(t *testing.T) {
 		if !peers[1].holds(said) {
 			t.Fatal("gone before its time")
 		}
-		took := c.until(houseInterval+time.Millisecond, "it is gone", func() bool { return peers[1].Records().Len() == 0 })
+		took := c.until(maintainInterval+time.Millisecond, "it is gone", func() bool { return peers[1].Records().Len() == 0 })
 		t.Logf("fake time: dropped %v after expiry", took)
 		select {
 		case <-peers[1].Changed():
@@ -197,7 +197,7 @@ func TestARecordThatNobodyRefreshesExpires(t *testing.T) {
 }
 
 func TestAPartitionHealsAndRecordsConverge(t *testing.T) {
-	for _, lasting := range []time.Duration{5 * time.Second, deadTime, 3 * time.Minute} {
+	for _, lasting := range []time.Duration{5 * time.Second, gossipToDeadTime, 3 * time.Minute} {
 		t.Run("after "+lasting.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c := newCluster(t)

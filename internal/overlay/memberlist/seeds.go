@@ -13,42 +13,40 @@ import (
 )
 
 const (
-	joinMin  = time.Second
-	joinMax  = 15 * time.Second
-	seedTime = 10 * time.Second // for one answer of Config.Seeds
+	minJoinInterval = time.Second
+	maxJoinInterval = 15 * time.Second
+	seedTimeout     = 10 * time.Second // for one call of Config.Seeds
 )
 
-// keepJoined joins every seed that is not an alive member, round after round
-// until ctx ends. Whether a seed was declared dead or has left makes no
-// difference: after a partition both sides hold each other for dead, and seeds
-// are the only way back.
+// keepJoined joins every seed that is not an alive member, in rounds until ctx ends, also if it was declared dead or
+// has left: after a partition each side considers the other dead, and only seeds bring them together again.
 func (o *Overlay) keepJoined(ctx context.Context, ml *hashicorp.Memberlist) {
 	if o.cfg.Seeds == nil {
 		return
 	}
 	var seeds []netip.AddrPort
-	told := "starting"
-	backoff := joinMin
+	joinState := "starting"
+	backoff := minJoinInterval
 	for {
-		answer, err := o.askSeeds(ctx)
-		if len(answer) > 0 && (err == nil || len(seeds) == 0) {
-			seeds = answer
+		found, err := o.querySeeds(ctx)
+		if len(found) > 0 && (err == nil || len(seeds) == 0) {
+			seeds = found
 		}
 		joined, failed := o.joinMissing(ctx, ml, seeds)
 		if err == nil {
 			err = failed
 		}
-		wait := joinMax
+		wait := maxJoinInterval
 		switch {
 		case err != nil:
-			wait, backoff = backoff, min(2*backoff, joinMax)
+			wait, backoff = backoff, min(2*backoff, maxJoinInterval)
 		case joined > 0:
-			wait, backoff = joinMin, joinMin
+			wait, backoff = minJoinInterval, minJoinInterval
 		default:
-			backoff = joinMin
+			backoff = minJoinInterval
 		}
 		if ctx.Err() == nil {
-			told = o.tellJoin(told, err)
+			joinState = o.logJoin(joinState, err)
 		}
 		select {
 		case <-ctx.Done():
@@ -58,13 +56,13 @@ func (o *Overlay) keepJoined(ctx context.Context, ml *hashicorp.Memberlist) {
 	}
 }
 
-// askSeeds returns the seeds in an order of this node's own, so that a cluster
-// that starts at once does not join one node all together.
-func (o *Overlay) askSeeds(ctx context.Context) ([]netip.AddrPort, error) {
-	ctx, cancel := context.WithTimeout(ctx, seedTime)
+// querySeeds returns the seeds in random order, so that in a cluster that starts at once not all nodes join the same
+// one first.
+func (o *Overlay) querySeeds(ctx context.Context) ([]netip.AddrPort, error) {
+	ctx, cancel := context.WithTimeout(ctx, seedTimeout)
 	defer cancel()
-	answer, err := o.cfg.Seeds(ctx)
-	seeds := slices.Clone(answer)
+	found, err := o.cfg.Seeds(ctx)
+	seeds := slices.Clone(found)
 	rand.Shuffle(len(seeds), func(i, j int) { seeds[i], seeds[j] = seeds[j], seeds[i] })
 	if err != nil {
 		return seeds, fmt.Errorf("find seeds: %w", err)
@@ -75,9 +73,8 @@ func (o *Overlay) askSeeds(ctx context.Context) ([]netip.AddrPort, error) {
 	return seeds, nil
 }
 
-// joinMissing joins those seeds that are not members and returns how many let
-// it, and the last one's fault. Membership is read anew before each: the first
-// seed that answers usually brings all others.
+// joinMissing joins the seeds that are not members. It returns how many succeeded, and the last error. Membership is
+// checked before each, because the first seed that answers usually brings all others.
 func (o *Overlay) joinMissing(ctx context.Context, ml *hashicorp.Memberlist, seeds []netip.AddrPort) (joined int, fault error) {
 	for _, seed := range seeds {
 		if ctx.Err() != nil {
@@ -96,17 +93,15 @@ func (o *Overlay) joinMissing(ctx context.Context, ml *hashicorp.Memberlist, see
 	return joined, fault
 }
 
-// isMember reports whether a member is alive at addr; this node counts too.
+// isMember reports whether an alive member, or this node, has addr.
 func (o *Overlay) isMember(addr netip.AddrPort) bool {
 	addr = netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())
 	return slices.ContainsFunc(o.Members(), func(m Member) bool { return m.State == Alive && m.Addr == addr })
 }
 
-// tellJoin logs when joining turns from well to ill or back, and returns what
-// the next round compares with. An isolated node says so as a warning; a seed
-// that is away is of interest only for diagnosis, since seeds are never
-// forgotten and nodes come and go.
-func (o *Overlay) tellJoin(before string, err error) string {
+// logJoin logs changes between joined, incomplete and alone, and returns the new state. Isolation is a warning; a
+// missing seed is information only, because seeds are never dropped and nodes come and go.
+func (o *Overlay) logJoin(before string, err error) string {
 	now := "joined"
 	switch {
 	case err != nil && len(o.others()) == 0:

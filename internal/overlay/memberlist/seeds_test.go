@@ -50,7 +50,7 @@ func TestSeedsAreAskedWithGrowingPausesUntilOneAnswers(t *testing.T) {
 		asked := r.all()
 		for i := 1; i < len(asked); i++ {
 			gap := asked[i].Sub(asked[i-1])
-			wantMax := min(joinMin<<(i-1), joinMax)
+			wantMax := min(minJoinInterval<<(i-1), maxJoinInterval)
 			if gap < wantMax/2 || gap > wantMax {
 				t.Errorf("pause %d is %v, want %v to %v", i, gap, wantMax/2, wantMax)
 			}
@@ -62,7 +62,7 @@ func TestSeedsAreAskedWithGrowingPausesUntilOneAnswers(t *testing.T) {
 			t.Errorf("told %d times that no seed answers, want once:\n%s", got, &log)
 		}
 		seed := c.start(c.config("cp-0", addrOf(0)))
-		took := c.until(joinMax, "the late seed is joined", func() bool { return seed.Stats().Members == 2 && worker.Stats().Members == 2 })
+		took := c.until(maxJoinInterval, "the late seed is joined", func() bool { return seed.Stats().Members == 2 && worker.Stats().Members == 2 })
 		t.Logf("fake time: joined %v after the seed came", took)
 		before := len(r.all())
 		time.Sleep(10 * time.Minute)
@@ -101,7 +101,7 @@ func TestTheLastAnswerIsUsedWhileSeedsCannotBeFound(t *testing.T) {
 				}
 				seed.Transport = c.fabric.Open(seed.Bind)
 				again := c.start(seed)
-				c.until(joinMax, "the seed that came back is joined", func() bool {
+				c.until(maxJoinInterval, "the seed that came back is joined", func() bool {
 					return again.Stats().Members == 2 && worker.Stats().Members == 2
 				})
 			})
@@ -128,13 +128,13 @@ func TestHalfAnAnswerCountsUntilThereWasAWholeOne(t *testing.T) {
 			return []netip.AddrPort{addrOf(0)}, errors.New("the second source failed")
 		}
 		worker := c.start(cfg)
-		c.until(joinMin/2, "the half that was named is joined", func() bool { return worker.Stats().Members == 2 })
+		c.until(minJoinInterval/2, "the half that was named is joined", func() bool { return worker.Stats().Members == 2 })
 		c.meet(c.peers)
 		second.stop()
 		time.Sleep(2 * time.Minute)
 		other.Transport = c.fabric.Open(other.Bind)
 		c.start(other)
-		c.until(joinMax, "the other half is not forgotten", func() bool { return worker.Stats().Members == 3 && first.Stats().Members == 3 })
+		c.until(maxJoinInterval, "the other half is not forgotten", func() bool { return worker.Stats().Members == 3 && first.Stats().Members == 3 })
 	})
 }
 
@@ -151,13 +151,13 @@ func TestALookUpThatHangsIsGivenUp(t *testing.T) {
 			return nil, ctx.Err()
 		}
 		worker := c.start(cfg)
-		time.Sleep(seedTime + 2*joinMin)
+		time.Sleep(seedTimeout + 2*minJoinInterval)
 		if got := len(r.all()); got != 2 {
 			t.Errorf("asked %d times, want the first given up and a second under way", got)
 		}
 		start := time.Now()
 		worker.stop()
-		if took := time.Since(start); took > leaveTime {
+		if took := time.Since(start); took > leaveTimeout {
 			t.Errorf("Run took %v to return", took)
 		}
 	})
@@ -172,7 +172,7 @@ func TestRunReturnsWhileASeedDoesNotAnswer(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 		start := time.Now()
 		worker.stop()
-		if took := time.Since(start); took > leaveTime+2*streamTimeout {
+		if took := time.Since(start); took > leaveTimeout+2*streamTimeout {
 			t.Errorf("Run took %v to return", took)
 		}
 	})

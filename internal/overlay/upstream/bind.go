@@ -6,9 +6,8 @@ import (
 	"net/netip"
 )
 
-// TryBind takes addr, TCP and UDP, and lets go of it, for the sake of its error:
-// memberlist's own, when a port is taken, is text that no errors.Is sees through.
-// Port 0 is always free.
+// TryBind binds addr, TCP and UDP, and closes it again, to get a proper error: memberlist's own, when a port is
+// taken, is text that errors.Is does not see through. For port 0 it does nothing.
 func TryBind(ctx context.Context, addr netip.AddrPort) error {
 	if addr.Port() == 0 {
 		return nil

@@ -1,6 +1,5 @@
-// Package upstream rounds off hashicorp/memberlist for the overlays that are built
-// on it: its log lines become slog records ([LogWriter]), and an address that
-// cannot be listened on is an error that callers can tell ([TryBind]).
+// Package upstream complements hashicorp/memberlist for the overlays built on it: its log lines become slog records
+// ([LogWriter]), and a failure to listen is an error that callers can examine ([TryBind]).
 //
 // It is no layer over memberlist; overlays use that directly.
 package upstream

@@ -8,36 +8,35 @@ import (
 	"time"
 )
 
-// TellInterval is how long a warning that comes again is left out.
-const TellInterval = time.Minute
+// RepeatInterval is how long a repeated warning is suppressed.
+const RepeatInterval = time.Minute
 
-// LogWriter turns upstream's log lines, "[WARN] memberlist: text from=addr", into
-// slog records. A warning that comes again within [TellInterval] is left out:
-// upstream repeats some with every packet. It is safe for concurrent use.
+// LogWriter turns upstream's log lines, "[WARN] memberlist: text from=addr", into slog records. A warning repeated
+// within [RepeatInterval] is suppressed: upstream repeats some with every packet. It is safe for concurrent use.
 type LogWriter struct {
-	// Log takes the records. Required.
+	// Log gets the records. Required.
 	Log *slog.Logger
-	// Take is shown each line's text first. It reports whether it has dealt with
-	// the line, which then is not logged. Nil deals with none.
-	Take func(text string) bool
+	// Intercept is called with each line's text first. If it returns true, the line is not logged. Nil intercepts
+	// nothing.
+	Intercept func(text string) bool
 
-	mu     sync.Mutex
-	toldAt map[string]time.Time
+	mu         sync.Mutex
+	lastLogged map[string]time.Time
 }
 
-// Write takes one line.
+// Write implements io.Writer for one line.
 func (w *LogWriter) Write(line []byte) (int, error) {
 	level, text := parseLine(string(line))
 	switch {
-	case w.Take != nil && w.Take(text):
-	case level < slog.LevelWarn || w.first(text, time.Now()):
+	case w.Intercept != nil && w.Intercept(text):
+	case level < slog.LevelWarn || w.shouldLog(text, time.Now()):
 		w.Log.Log(context.Background(), level, text)
 	}
 	return len(line), nil
 }
 
-// parseLine splits off level and prefix. Upstream's errors are about one packet
-// or stream and end nothing, so for a node they are warnings.
+// parseLine separates level, prefix and text. Upstream's errors are about one packet or stream, so for a node they
+// are warnings.
 func parseLine(line string) (slog.Level, string) {
 	tag, text, ok := strings.Cut(strings.TrimSpace(line), " ")
 	level := slog.LevelWarn
@@ -56,17 +55,17 @@ func parseLine(line string) (slog.Level, string) {
 	return level, strings.TrimPrefix(text, "memberlist: ")
 }
 
-// first reports whether text, whoever it is about, was not told for a while.
-func (w *LogWriter) first(text string, now time.Time) bool {
+// shouldLog reports whether text, without its "from=", was not logged within RepeatInterval.
+func (w *LogWriter) shouldLog(text string, now time.Time) bool {
 	key, _, _ := strings.Cut(text, " from=")
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if last, told := w.toldAt[key]; told && now.Sub(last) < TellInterval {
+	if last, logged := w.lastLogged[key]; logged && now.Sub(last) < RepeatInterval {
 		return false
 	}
-	if w.toldAt == nil || len(w.toldAt) >= 256 {
-		w.toldAt = make(map[string]time.Time)
+	if w.lastLogged == nil || len(w.lastLogged) >= 256 {
+		w.lastLogged = make(map[string]time.Time)
 	}
-	w.toldAt[key] = now
+	w.lastLogged[key] = now
 	return true
 }

@@ -39,7 +39,7 @@ func TestRepeatedWarningsAreLeftOutForAMinute(t *testing.T) {
 		var taken []string
 		w := &LogWriter{
 			Log: slog.New(slog.NewTextHandler(&out, nil)),
-			Take: func(text string) bool {
+			Intercept: func(text string) bool {
 				if strings.Contains(text, "mine") {
 					taken = append(taken, text)
 				}
@@ -58,7 +58,7 @@ func TestRepeatedWarningsAreLeftOutForAMinute(t *testing.T) {
 		if got := said(); got != 2 {
 			t.Errorf("told %d times of two nodes, want 2", got)
 		}
-		time.Sleep(TellInterval)
+		time.Sleep(RepeatInterval)
 		upstream.Printf("[WARN] memberlist: Got ping for unexpected node 'x' from=10.0.0.1:1")
 		if got := said(); got != 1 {
 			t.Errorf("a minute later: told %d times, want 1", got)
@@ -76,7 +76,7 @@ func TestRepeatedWarningsAreLeftOutForAMinute(t *testing.T) {
 		if got := said(); got != 1000 {
 			t.Errorf("told %d of 1000 different errors", got)
 		}
-		if got := len(w.toldAt); got > 256 {
+		if got := len(w.lastLogged); got > 256 {
 			t.Errorf("remembers %d lines", got)
 		}
 		if len(taken) != 0 {

@@ -33,7 +33,7 @@ type link struct {
 	session *wire.Session
 	remote  wire.Features
 	ready   chan struct{} // the mesh has frames for it
-	done    chan struct{} // closed when no more is read
+	done    chan struct{} // closed when the connection has ended
 
 	writing bool  // a frame is being sent; guarded by Node.mu
 	cause   error // why the mesh closed it; guarded by Node.mu
@@ -68,10 +68,11 @@ func (n *Node) converse(ctx context.Context, l *link, target netip.AddrPort) err
 		return err
 	}
 	wrote := make(chan error, 1)
-	go func() { wrote <- n.write(ctx, l) }()
+	readEnded := make(chan struct{})
+	go func() { wrote <- n.write(ctx, l, readEnded) }()
 	readErr := n.read(l)
+	close(readEnded)
 	l.conn.Close()
-	signal(l.ready) // the writer looks up and finds itself gone
 	n.leave(l)
 	writeErr := <-wrote
 	n.mu.Lock()
@@ -188,7 +189,7 @@ func (n *Node) read(l *link) error {
 	}
 }
 
-func (n *Node) write(ctx context.Context, l *link) error {
+func (n *Node) write(ctx context.Context, l *link, readEnded <-chan struct{}) error {
 	beat := time.NewTicker(heartbeatEvery)
 	defer beat.Stop()
 	for {
@@ -203,7 +204,7 @@ func (n *Node) write(ctx context.Context, l *link) error {
 			if err := n.send(l, heartbeat); err != nil {
 				return err
 			}
-		case <-l.done:
+		case <-readEnded:
 			return nil
 		case <-ctx.Done():
 			return nil

@@ -1,11 +1,14 @@
 package weave
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -254,6 +257,25 @@ func TestAnUnansweredDialDoesNotHoldTheOthersUp(t *testing.T) {
 		synctest.Wait()
 		if n.Stats().Links != 1 {
 			t.Error("not connected a second after the start")
+		}
+	})
+}
+
+func TestAClosedConnectionEndsAtOnce(t *testing.T) {
+	var log bytes.Buffer
+	cfg := Config{NodeName: "n", Listen: pipeAddr(1), Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))}
+	inFakeTime(t, cfg, func(t *testing.T, n *Node, network *pipeNet) {
+		p := connectPiped(t, network, pipeAddr(1), rawFeatures("other"))
+		for { // what greets us has to be read, or the writer would wait for that
+			if _, err := p.next(time.Second); err != nil {
+				break
+			}
+		}
+		start := time.Now()
+		p.conn.Close()
+		synctest.Wait()
+		if !strings.Contains(log.String(), "up -> down") || time.Since(start) != 0 {
+			t.Errorf("the connection has not ended, log:\n%s", log.String())
 		}
 	})
 }

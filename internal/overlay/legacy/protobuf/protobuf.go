@@ -1,10 +1,9 @@
 // Package protobuf reads and writes the few protobuf (proto3) constructs that
 // kOps's gossip payloads use: varints and length-delimited fields.
 //
-// It is not a protobuf library: no descriptors, no reflection, no groups. A
-// generated decoder would have to allocate a message before anybody knows
-// whether it is wanted; [Scan] walks bytes in place and allocates nothing, so
-// that a hostile payload costs no more than its own length.
+// It is not a protobuf library: no descriptors, no reflection, no groups. A generated decoder would allocate a
+// message before it is known whether it is wanted; [Scan] walks the bytes in place and allocates nothing, so that a
+// hostile payload costs no more than its own length.
 package protobuf
 
 import (
@@ -28,7 +27,7 @@ var (
 	errVarint    = errors.New("varint longer than 64 bits")
 )
 
-// Field is one field as it stands on the wire.
+// Field is one field on the wire.
 type Field struct {
 	Num   int32  // field number, at least 1
 	Type  uint8  // Varint, Fixed64, Bytes or Fixed32
@@ -36,9 +35,8 @@ type Field struct {
 	Data  []byte // the content when Type is Bytes; it aliases the scanned message
 }
 
-// Scan calls visit for each field of message in order and stops at the first
-// error. A field that visit does not know is to be ignored by it, as proto3
-// asks. Groups, which proto3 does not have, are an error.
+// Scan calls visit for each field of message in order and stops at the first error. visit must ignore fields that it
+// does not know, as proto3 requires. Groups, which proto3 does not have, are an error.
 func Scan(message []byte, visit func(Field) error) error {
 	for len(message) > 0 {
 		f, rest, err := next(message)
@@ -118,8 +116,7 @@ func AppendBytes[T string | []byte](dst []byte, num int32, content T) []byte {
 	return append(dst, content...)
 }
 
-// AppendHeader appends the head of field num whose content of size bytes the
-// caller appends next.
+// AppendHeader appends the tag and length of field num, whose content of size bytes the caller appends next.
 func AppendHeader(dst []byte, num int32, size int) []byte {
 	dst = binary.AppendUvarint(dst, uint64(num)<<3|Bytes)
 	return binary.AppendUvarint(dst, uint64(size))

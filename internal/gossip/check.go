@@ -13,11 +13,10 @@ import (
 	"time"
 )
 
-// answerWithin is how long a server may take to shake hands.
-const answerWithin = 5 * time.Second
+// handshakeTimeout bounds the connection and TLS handshake with one server.
+const handshakeTimeout = 5 * time.Second
 
-// CheckPort returns the port that a name of the cluster is called on: 3988 for
-// kops-controller, 443 for the API.
+// CheckPort returns the port of the servers of a cluster's name: 3988 for kops-controller, 443 for the API.
 func CheckPort(name string) uint16 {
 	if strings.HasPrefix(strings.ToLower(name), "kops-controller.") {
 		return 3988
@@ -25,17 +24,15 @@ func CheckPort(name string) uint16 {
 	return 443
 }
 
-// CheckAnswers tries every address of a publication from here: it has to
-// finish a TLS handshake with a certificate for the name. A listener is not a
-// service: load balancers accept connections for targets that are all dead,
-// and one that ends TLS itself shows a certificate that every kubelet refuses.
-// Who issued the certificate is not checked, because only the nodes have the
-// cluster's CA. Addresses that fail are an *UnsafeError.
+// CheckAnswers connects to every address of a publication: each must complete a TLS handshake with a certificate for
+// the name. A TCP connection proves too little: load balancers accept connections even if all targets are dead, and
+// one that terminates TLS itself presents a certificate that every kubelet rejects. The issuer is not checked,
+// because only the nodes have the cluster's CA. If an address fails, the error is an *UnsafeError.
 func CheckAnswers(ctx context.Context, p Publication, port uint16) error {
 	errs := make([]error, len(p.Addrs))
 	var group sync.WaitGroup
 	for i, a := range p.Addrs {
-		group.Go(func() { errs[i] = answers(ctx, netip.AddrPortFrom(a, port), p.Name) })
+		group.Go(func() { errs[i] = checkAnswer(ctx, netip.AddrPortFrom(a, port), p.Name) })
 	}
 	group.Wait()
 	if ctx.Err() != nil {
@@ -48,8 +45,8 @@ func CheckAnswers(ctx context.Context, p Publication, port uint16) error {
 	return nil
 }
 
-func answers(ctx context.Context, addr netip.AddrPort, name string) error {
-	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+func checkAnswer(ctx context.Context, addr netip.AddrPort, name string) error {
+	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr.String())
 	if err != nil {

@@ -20,7 +20,7 @@ const (
 	apiKey = "dns/local/A/" + api
 )
 
-var judge = legacy.Judge{
+var policy = legacy.Policy{
 	Names:    []string{"API.internal.test.k8s.local."},
 	Networks: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/16"), netip.MustParsePrefix("fd00::/64")},
 }
@@ -34,7 +34,7 @@ func addrs(texts ...string) (out []netip.Addr) {
 
 var compareAddrs = cmpopts.EquateComparable(netip.Addr{})
 
-func TestJudgeGivesAReasonForEveryRecord(t *testing.T) {
+func TestEveryRecordGetsAReason(t *testing.T) {
 	good := uint64(noon.Unix())
 	for _, tc := range []struct {
 		name     string
@@ -67,7 +67,7 @@ func TestJudgeGivesAReasonForEveryRecord(t *testing.T) {
 		{"a very long value", entry(apiKey, strings.Repeat("10.0.0.1,", 4000), good), false, nil, "value of 36000 bytes"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			verdicts, _ := judge.Decide(nil, []legacy.Entry{tc.entry}, noon)
+			verdicts, _ := policy.Evaluate(nil, []legacy.Entry{tc.entry}, noon)
 			if len(verdicts) != 1 {
 				t.Fatalf("%d verdicts", len(verdicts))
 			}
@@ -83,7 +83,7 @@ func TestJudgeGivesAReasonForEveryRecord(t *testing.T) {
 }
 
 func TestNothingBadReplacesSomethingGood(t *testing.T) {
-	_, before := judge.Decide(nil, []legacy.Entry{entry(apiKey, "10.0.0.1", 100)}, noon)
+	_, before := policy.Evaluate(nil, []legacy.Entry{entry(apiKey, "10.0.0.1", 100)}, noon)
 	for _, tc := range []struct {
 		name  string
 		after []legacy.Entry
@@ -96,7 +96,7 @@ func TestNothingBadReplacesSomethingGood(t *testing.T) {
 		{"a state that lost the record", nil, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			verdicts, after := judge.Decide(before, tc.after, noon)
+			verdicts, after := policy.Evaluate(before, tc.after, noon)
 			want := map[string][]netip.Addr{api: addrs("10.0.0.1")}
 			if diff := cmp.Diff(want, after.Hosts(), compareAddrs); diff != "" {
 				t.Errorf("hosts (-want +got):\n%s", diff)
@@ -108,17 +108,17 @@ func TestNothingBadReplacesSomethingGood(t *testing.T) {
 	}
 }
 
-func TestBeliefEndsWithTheNameThatIsAskedFor(t *testing.T) {
-	_, before := judge.Decide(nil, []legacy.Entry{entry(apiKey, "10.0.0.1", 100)}, noon)
-	other := judge
+func TestNamesNoLongerAllowedAreDropped(t *testing.T) {
+	_, before := policy.Evaluate(nil, []legacy.Entry{entry(apiKey, "10.0.0.1", 100)}, noon)
+	other := policy
 	other.Names = []string{"kops-controller.internal.test.k8s.local"}
-	if _, after := other.Decide(before, nil, noon); len(after) != 0 {
-		t.Errorf("still believes %v", after)
+	if _, after := other.Evaluate(before, nil, noon); len(after) != 0 {
+		t.Errorf("still has %v", after)
 	}
 }
 
 func TestHostsJoinsBothFamilies(t *testing.T) {
-	_, b := judge.Decide(nil, []legacy.Entry{entry("dns/local/AAAA/"+api, "fd00::1", 1), entry(apiKey, "10.0.0.1", 1)}, noon)
+	_, b := policy.Evaluate(nil, []legacy.Entry{entry("dns/local/AAAA/"+api, "fd00::1", 1), entry(apiKey, "10.0.0.1", 1)}, noon)
 	want := map[string][]netip.Addr{api: addrs("10.0.0.1", "fd00::1")}
 	if diff := cmp.Diff(want, b.Hosts(), compareAddrs); diff != "" {
 		t.Errorf("hosts (-want +got):\n%s", diff)
@@ -126,22 +126,22 @@ func TestHostsJoinsBothFamilies(t *testing.T) {
 }
 
 func TestAJudgeThatBelievesNothingSaysSo(t *testing.T) {
-	err := legacy.Judge{MaxAhead: -time.Second, Networks: make([]netip.Prefix, 1)}.Validate()
+	err := legacy.Policy{MaxAhead: -time.Second, Networks: make([]netip.Prefix, 1)}.Validate()
 	for _, want := range []string{"no names", "invalid network", "negative"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("Validate() = %v, want it to mention %q", err, want)
 		}
 	}
-	if err := judge.Validate(); err != nil {
+	if err := policy.Validate(); err != nil {
 		t.Errorf("a good judge is refused: %v", err)
 	}
 }
 
-// Whatever arrives, what is believed lies inside the networks, belongs to the
+// Whatever arrives, accepted addresses lie inside the networks, belong to the
 // cluster, and never shrinks to nothing.
-func TestBeliefHoldsUnderAnyInput(t *testing.T) {
+func TestAcceptedAddressesHoldForAnyInput(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		var belief legacy.Belief
+		var lastGood legacy.LastGood
 		now := noon
 		for range rapid.IntRange(1, 6).Draw(t, "rounds") {
 			entries := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) legacy.Entry {
@@ -154,26 +154,26 @@ func TestBeliefHoldsUnderAnyInput(t *testing.T) {
 					},
 				}
 			}), 0, 4).Draw(t, "entries")
-			verdicts, after := judge.Decide(belief, entries, now)
+			verdicts, after := policy.Evaluate(lastGood, entries, now)
 			if len(verdicts) != len(entries) {
 				t.Fatalf("%d verdicts on %d records", len(verdicts), len(entries))
 			}
-			for k := range belief {
+			for k := range lastGood {
 				if len(after[k].Addrs) == 0 {
-					t.Fatalf("%v was believed and now has no address", k)
+					t.Fatalf("%v was accepted and now has no address", k)
 				}
 			}
 			for k, g := range after {
 				if k.Name != api || len(g.Addrs) == 0 || g.Version > uint64(now.Add(legacy.DefaultMaxAhead).Unix()) {
-					t.Fatalf("believes %v: %v", k, g)
+					t.Fatalf("accepted %v: %v", k, g)
 				}
 				for _, a := range g.Addrs {
-					if !slices.ContainsFunc(judge.Networks, func(p netip.Prefix) bool { return p.Contains(a) }) {
-						t.Fatalf("believes %v of %v", a, k)
+					if !slices.ContainsFunc(policy.Networks, func(p netip.Prefix) bool { return p.Contains(a) }) {
+						t.Fatalf("accepted %v of %v", a, k)
 					}
 				}
 			}
-			belief, now = after, now.Add(time.Minute)
+			lastGood, now = after, now.Add(time.Minute)
 		}
 	})
 }

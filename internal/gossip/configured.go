@@ -11,14 +11,13 @@ import (
 	"github.com/muster-dev/muster/internal/overlay/weave"
 )
 
-// Configuration is one overlay as a spec has it.
+// Configuration is one overlay of a spec.
 type Configuration struct {
 	Overlay Overlay
 	Config  cluster.GossipConfig
 }
 
-// Configured returns the overlays that a spec's nodes run, primary first, as kOps
-// fills in what the spec leaves out; none without a spec.
+// Configured returns the overlays that a spec's nodes run, primary first, with kOps's defaults; none without a spec.
 func Configured(spec *cluster.Cluster) []Configuration {
 	if spec == nil {
 		return nil
@@ -38,16 +37,15 @@ func Configured(spec *cluster.Cluster) []Configuration {
 	if secondary.Protocol == cluster.ProtocolMesh {
 		second.Overlay = Weave
 	}
-	// Two overlays of one protocol, or none: nothing more can be told apart.
+	// A secondary of the same protocol could not be told from the primary.
 	if second.Overlay != configs[0].Overlay && !secondary.ProtocolEmpty {
 		configs = append(configs, second)
 	}
 	return configs
 }
 
-// NewSide makes the way into one overlay. Each visitor and each leaf has a name
-// of its own: two peers of one name keep each other out of weave. A nil dial
-// connects directly.
+// NewSide returns the side for an overlay and its peers. Each reader and leaf uses a unique node name, because weave
+// refuses a second peer of the same name. A nil dial connects directly.
 func NewSide(overlay Overlay, at []netip.AddrPort, secret []byte, dial visit.Dialer) Side {
 	side := Side{Overlay: overlay, At: at}
 	if overlay == Memberlist {
@@ -62,7 +60,7 @@ func NewSide(overlay Overlay, at []netip.AddrPort, secret []byte, dial visit.Dia
 	return side
 }
 
-// visitorName says who looks in, for those who look at the overlay themselves.
+// visitorName returns a unique node name that tells an operator who is connected.
 func visitorName() string {
 	host, err := os.Hostname()
 	if err != nil || host == "" {

@@ -14,18 +14,18 @@ import (
 	"github.com/muster-dev/muster/internal/cluster"
 )
 
-// Cloud is asked for what flags leave open, as protokube asks it.
+// Cloud provides what the flags leave open, as it does for protokube.
 type Cloud interface {
-	// Self says which instance this is, and of which cluster.
+	// Self returns this instance's name and cluster.
 	Self(ctx context.Context) (cloud.Self, error)
 	// Seeds returns the addresses of a cluster's control plane.
 	Seeds(ctx context.Context, cluster string) ([]netip.Addr, error)
 }
 
-// Clouds are those that can be asked, by the names that kOps gives them.
+// Clouds are the supported clouds, by kOps's names.
 type Clouds map[cluster.Cloud]Cloud
 
-// check reports a name that is none of kOps's. Metal is one, and has nobody to ask.
+// check returns an error unless name is a cloud of kOps. Metal is valid, but there is nothing to query.
 func (all Clouds) check(name cluster.Cloud) error {
 	if _, ok := all[name]; ok || name == "" || name == cluster.Metal {
 		return nil
@@ -34,11 +34,11 @@ func (all Clouds) check(name cluster.Cloud) error {
 	return fmt.Errorf("--cloud %q: kOps gossips on %s", name, join(append(known, cluster.Metal)))
 }
 
-// askTimeout bounds the question who this instance is.
-const askTimeout = time.Minute
+// selfTimeout bounds Cloud.Self.
+const selfTimeout = time.Minute
 
-// missing lists the flags without which a cloud has to be asked.
-func (c Config) missing() (flags []string) {
+// missingFlags returns the flags that were not given and that a cloud has to make up for.
+func (c Config) missingFlags() (flags []string) {
 	if c.Cluster == "" {
 		flags = append(flags, "--cluster")
 	}
@@ -52,9 +52,9 @@ func (c Config) missing() (flags []string) {
 	return flags
 }
 
-// complete asks the cloud for what is missing. What was given is not asked for.
-func (c Config) complete(ctx context.Context, clouds Clouds) (Config, error) {
-	missing := c.missing()
+// completeFromCloud queries the cloud for what was not given, and for nothing else.
+func (c Config) completeFromCloud(ctx context.Context, clouds Clouds) (Config, error) {
+	missing := c.missingFlags()
 	if err := clouds.check(cluster.Cloud(c.Cloud)); err != nil || len(missing) == 0 {
 		return c, err
 	}
@@ -64,11 +64,11 @@ func (c Config) complete(ctx context.Context, clouds Clouds) (Config, error) {
 		return c, fmt.Errorf("%s: there is no cloud to ask (see --cloud)", give)
 	}
 	if c.Node == "" || c.Cluster == "" {
-		ctx, cancel := context.WithTimeout(ctx, askTimeout)
+		ctx, cancel := context.WithTimeout(ctx, selfTimeout)
 		defer cancel()
 		self, err := cl.Self(ctx)
 		if err != nil {
-			return c, &askError{fmt.Errorf("ask %s which instance this is: %w; or %s", c.Cloud, err, give)}
+			return c, &cloudError{fmt.Errorf("ask %s which instance this is: %w; or %s", c.Cloud, err, give)}
 		}
 		if c.Node == "" {
 			c.Node = self.Name
@@ -84,14 +84,14 @@ func (c Config) complete(ctx context.Context, clouds Clouds) (Config, error) {
 	return c, nil
 }
 
-// askError is a cloud that did not answer, or not well. Later it may.
-type askError struct{ error }
+// cloudError says that the cloud did not answer, or with an error. A retry may succeed.
+type cloudError struct{ error }
 
-func (e *askError) Unwrap() error { return e.error }
+func (e *cloudError) Unwrap() error { return e.error }
 
-// exitCode tells what a person has to mend from what may mend itself.
+// exitCode tells bad input from failures that may go away by themselves.
 func exitCode(err error) int {
-	if asked := (*askError)(nil); errors.As(err, &asked) && !errors.Is(err, cloud.ErrUsage) {
+	if asked := (*cloudError)(nil); errors.As(err, &asked) && !errors.Is(err, cloud.ErrUsage) {
 		return exitFailed
 	}
 	return exitUsage

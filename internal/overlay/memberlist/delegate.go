@@ -9,29 +9,28 @@ import (
 	"github.com/muster-dev/muster/internal/record"
 )
 
-// maxState bounds the records of one full exchange, sent or read. Publishers
-// hold certificates, so honest sets are far smaller.
+// maxState bounds the records of one full exchange, sent or received. Publishers hold certificates, so honest sets
+// are far smaller.
 const maxState = 1024
 
-// spread is what upstream calls to spread records. Its methods run on
-// upstream's goroutines and never block.
-type spread struct{ o *Overlay }
+// delegate is upstream's delegate for records. Its methods run on upstream's goroutines and never block.
+type delegate struct{ o *Overlay }
 
-var _ hashicorp.Delegate = spread{}
+var _ hashicorp.Delegate = delegate{}
 
-// NodeMeta is empty: metadata is not signed, so nothing is said in it.
-func (spread) NodeMeta(int) []byte { return nil }
+// NodeMeta returns nothing: metadata is not signed, so it is not used.
+func (delegate) NodeMeta(int) []byte { return nil }
 
-// NotifyMsg takes in one record.
-func (d spread) NotifyMsg(b []byte) { d.o.admit(b, time.Now()) }
+// NotifyMsg receives one record.
+func (d delegate) NotifyMsg(b []byte) { d.o.receive(b, time.Now()) }
 
-// GetBroadcasts returns what is to be sent along next.
-func (d spread) GetBroadcasts(overhead, limit int) [][]byte {
+// GetBroadcasts returns the messages to send next.
+func (d delegate) GetBroadcasts(overhead, limit int) [][]byte {
 	return d.o.queue.GetBroadcasts(overhead, limit)
 }
 
 // LocalState returns every record that has not expired.
-func (d spread) LocalState(bool) []byte {
+func (d delegate) LocalState(bool) []byte {
 	now := time.Now()
 	var b []byte
 	for i, s := range d.o.Records().All() {
@@ -47,9 +46,9 @@ func (d spread) LocalState(bool) []byte {
 	return b
 }
 
-// MergeRemoteState takes in another node's LocalState. What follows the first
-// broken length is lost, since nothing tells where the next record starts.
-func (d spread) MergeRemoteState(b []byte, _ bool) {
+// MergeRemoteState receives another node's LocalState. Everything after the first invalid length is lost, because
+// nothing tells where the next record starts.
+func (d delegate) MergeRemoteState(b []byte, _ bool) {
 	now := time.Now()
 	for range maxState {
 		if len(b) == 0 {
@@ -59,7 +58,7 @@ func (d spread) MergeRemoteState(b []byte, _ bool) {
 			break
 		}
 		end := 2 + int(binary.BigEndian.Uint16(b))
-		d.o.admit(b[2:end], now)
+		d.o.receive(b[2:end], now)
 		b = b[end:]
 	}
 	if len(b) > 0 {
@@ -67,16 +66,16 @@ func (d spread) MergeRemoteState(b []byte, _ bool) {
 	}
 }
 
-// admit takes in one record from the network: decoded, news, believed, in this
-// order. What is no news costs no signature check, which is what keeps hearing
-// the same from many peers cheap; it could not have changed anything.
-func (o *Overlay) admit(b []byte, now time.Time) {
+// receive handles one record from the network. It is decoded, compared and verified, in this order: a record that is
+// not newer could change nothing, so it costs no signature check, and receiving the same record from many peers is
+// cheap.
+func (o *Overlay) receive(b []byte, now time.Time) {
 	s, err := record.Decode(b)
 	if err != nil {
 		o.drop(Malformed, err.Error())
 		return
 	}
-	if !o.isNews(s) {
+	if !o.isNewer(s) {
 		return
 	}
 	if err := o.cfg.Verifier.Verify(s, now); err != nil {
@@ -85,19 +84,19 @@ func (o *Overlay) admit(b []byte, now time.Time) {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.take(s) {
+	if o.add(s) {
 		o.enqueue(s)
 	}
 }
 
-func (o *Overlay) isNews(s record.Signed) bool {
+func (o *Overlay) isNewer(s record.Signed) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	held, ok := o.records.Get(s.Key())
 	return !ok || held.Compare(s) < 0
 }
 
-// broadcast is a record on its way. A later one of the same key replaces it.
+// broadcast is a queued record. A later one of the same key replaces it.
 type broadcast struct {
 	key record.Key
 	msg []byte

@@ -12,25 +12,25 @@ import (
 	"github.com/muster-dev/muster/internal/cluster"
 )
 
-// sky is a cloud that answers as it is told.
-type sky struct {
+// fakeCloud is a cloud that answers as it is told.
+type fakeCloud struct {
 	self     cloud.Self
 	err      error
 	asked    []string
 	seedsErr error
 }
 
-func (s *sky) Self(context.Context) (cloud.Self, error) {
+func (s *fakeCloud) Self(context.Context) (cloud.Self, error) {
 	s.asked = append(s.asked, "self")
 	return s.self, s.err
 }
 
-func (s *sky) Seeds(_ context.Context, cluster string) ([]netip.Addr, error) {
+func (s *fakeCloud) Seeds(_ context.Context, cluster string) ([]netip.Addr, error) {
 	s.asked = append(s.asked, "seeds of "+cluster)
 	return []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2")}, s.seedsErr
 }
 
-func (s *sky) all() Clouds { return Clouds{cluster.Hetzner: s} }
+func (s *fakeCloud) all() Clouds { return Clouds{cluster.Hetzner: s} }
 
 func TestACloudIsAskedForWhatFlagsLeaveOpen(t *testing.T) {
 	self := cloud.Self{Cluster: "t.k8s.local", Name: "i-7", Addr: netip.MustParseAddr("10.0.0.7")}
@@ -48,8 +48,8 @@ func TestACloudIsAskedForWhatFlagsLeaveOpen(t *testing.T) {
 		{"nothing", []string{"--node-name=n", "--cluster=c.k8s.local", "--seeds=10.0.0.9"}, "[]", "n", "c.k8s.local", "[10.0.0.9:0]"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			s := &sky{self: self}
-			cfg, err := parse(t.Context(), append([]string{"--cloud=hetzner"}, tt.args...), s.all())
+			s := &fakeCloud{self: self}
+			cfg, err := parseArgs(t.Context(), append([]string{"--cloud=hetzner"}, tt.args...), s.all())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -64,7 +64,7 @@ func TestACloudIsAskedForWhatFlagsLeaveOpen(t *testing.T) {
 				t.Errorf("node %q of %q, seeds %v; want %q of %q, %s", cfg.Node, cfg.Cluster, seeds, tt.node, tt.cluster, tt.seeds)
 			}
 			if cfg.Names[0] != "api.internal."+tt.cluster {
-				t.Errorf("believes %q", cfg.Names)
+				t.Errorf("accepts %q", cfg.Names)
 			}
 		})
 	}
@@ -81,7 +81,7 @@ func TestACloudThatDoesNotAnswer(t *testing.T) {
 		{fmt.Errorf("no token: %w", cloud.ErrDenied), exitFailed},
 		{fmt.Errorf("no such region: %w", cloud.ErrUsage), exitUsage},
 	} {
-		_, err := parse(t.Context(), []string{"--cloud=hetzner"}, (&sky{err: tt.err}).all())
+		_, err := parseArgs(t.Context(), []string{"--cloud=hetzner"}, (&fakeCloud{err: tt.err}).all())
 		if !errors.Is(err, tt.err) || !strings.Contains(err.Error(), "or give --cluster and --node-name and --seeds") {
 			t.Errorf("error %v; want what to give instead", err)
 		}
@@ -89,15 +89,15 @@ func TestACloudThatDoesNotAnswer(t *testing.T) {
 			t.Errorf("%v: exit %d, want %d", tt.err, got, tt.want)
 		}
 	}
-	s := &sky{seedsErr: cloud.ErrTransient}
-	cfg, err := parse(t.Context(), []string{"--cloud=hetzner", "--cluster=c", "--node-name=n"}, s.all())
+	s := &fakeCloud{seedsErr: cloud.ErrTransient}
+	cfg, err := parseArgs(t.Context(), []string{"--cloud=hetzner", "--cluster=c", "--node-name=n"}, s.all())
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := cfg.seeds(t.Context()); !errors.Is(err, cloud.ErrTransient) {
 		t.Errorf("seeds: %v", err)
 	}
-	if cfg.alone(t.Context()) {
+	if cfg.noOtherSeed(t.Context()) {
 		t.Error("taken to be alone because the cloud does not answer")
 	}
 }

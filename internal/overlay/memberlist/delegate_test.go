@@ -43,11 +43,11 @@ func believed(t *testing.T, o, other *Overlay) {
 		}
 	}
 	other.records = record.Set{}
-	spread{other}.MergeRemoteState(spread{o}.LocalState(true), true)
+	delegate{other}.MergeRemoteState(delegate{o}.LocalState(true), true)
 	if !other.Records().Equal(o.Records()) {
 		t.Error("the state sent is not the state held")
 	}
-	for _, b := range (spread{o}).GetBroadcasts(3, packetSize) {
+	for _, b := range (delegate{o}).GetBroadcasts(3, packetSize) {
 		if _, err := record.Decode(b); err != nil {
 			t.Errorf("passes on what does not decode: %v", err)
 		}
@@ -67,7 +67,7 @@ func FuzzNotifyMsg(f *testing.F) {
 		for _, n := range o.drops.counts() {
 			before += n
 		}
-		spread{o}.NotifyMsg(b)
+		delegate{o}.NotifyMsg(b)
 		for _, n := range o.drops.counts() {
 			after += n
 		}
@@ -92,7 +92,7 @@ func FuzzMergeRemoteState(f *testing.F) {
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		o.records = record.Set{}
-		spread{o}.MergeRemoteState(b, false)
+		delegate{o}.MergeRemoteState(b, false)
 		if got := o.Records().Len(); got > len(b)/2 {
 			t.Errorf("%d bytes gave %d records", len(b), got)
 		}
@@ -109,11 +109,11 @@ func TestTheLargestRecordFitsAPacket(t *testing.T) {
 	o.queue.QueueBroadcast(largest)
 	// As upstream computes it: header, label, encryption; then per message.
 	avail := packetSize - 2 - (2 + len(o.cfg.Cluster)) - 29
-	if got := (spread{o}).GetBroadcasts(2+1, avail); len(got) != 1 {
+	if got := (delegate{o}).GetBroadcasts(2+1, avail); len(got) != 1 {
 		t.Errorf("%d records fit, want 1", len(got))
 	}
 	o.queue.QueueBroadcast(largest)
-	if got := (spread{o}).GetBroadcasts(2+1, avail-1); len(got) != 0 {
+	if got := (delegate{o}).GetBroadcasts(2+1, avail-1); len(got) != 0 {
 		t.Error("room is left over: the limit on names is too low")
 	}
 }
@@ -131,7 +131,7 @@ func TestALaterRecordTakesTheQueuesPlace(t *testing.T) {
 	if got := o.Stats().Queued; got != 1 {
 		t.Fatalf("queued: got %d, want 1", got)
 	}
-	s, err := record.Decode((spread{o}).GetBroadcasts(3, packetSize)[0])
+	s, err := record.Decode((delegate{o}).GetBroadcasts(3, packetSize)[0])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,12 +148,12 @@ func BenchmarkHearing(b *testing.B) {
 	b.Run("news", func(b *testing.B) {
 		for b.Loop() {
 			o.records = record.Set{}
-			spread{o}.NotifyMsg(wire)
+			delegate{o}.NotifyMsg(wire)
 		}
 	})
 	b.Run("the same again", func(b *testing.B) {
 		for b.Loop() {
-			spread{o}.NotifyMsg(wire)
+			delegate{o}.NotifyMsg(wire)
 		}
 	})
 }
