@@ -20,19 +20,13 @@ type Finding struct {
 	Why      string   `json:"why"`
 	Link     string   `json:"link"`
 	Next     string   `json:"next"`
-	// Blocks is from which step on it stands in the way; empty if in none.
-	Blocks string `json:"blocks"`
+	// Blocks is what it stands in the way of now.
+	Blocks Stage `json:"blocks"`
+	// GoneAfter is the topology after which it is gone by itself, or [Stays].
+	GoneAfter cluster.Topology `json:"goneAfter"`
 	// Accepted is set if somebody decided to live with it for now.
 	Accepted *Acceptance `json:"accepted,omitempty"`
 }
-
-// The steps that findings block, in the order in which a cluster meets them.
-const (
-	BlocksJoin   = "replacing-nodes" // and every scale-up: nodes are lost already
-	BlocksHybrid = "to-hybrid"       // kOps 1.36 and the move to hybrid
-	BlocksNone   = "to-none"         // the switch to None
-	Blocks137    = "kops-1.37"       // the upgrade to kOps 1.37
-)
 
 // Report is what an audit found.
 type Report struct {
@@ -72,6 +66,7 @@ func Run(in Input, accepted []Acceptance) Report {
 			cmp.Compare(a.ID, b.ID), cmp.Compare(a.Subject, b.Subject))
 	})
 	for i := range r.Findings {
+		in.place(&r.Findings[i])
 		r.Findings[i].Accepted = accept(r.Findings[i], accepted, in.Now)
 	}
 	return r
@@ -79,11 +74,11 @@ func Run(in Input, accepted []Acceptance) Report {
 
 // find notes a finding of a kind. Ids are constants of this package, and a test
 // sees that each has a rule.
-func (r *Report) find(id, subject, blocks, format string, args ...any) *Finding {
+func (r *Report) find(id, subject, format string, args ...any) *Finding {
 	rule, _ := RuleOf(id)
 	r.Findings = append(r.Findings, Finding{
 		ID: id, Severity: rule.Severity, Subject: subject, Observed: fmt.Sprintf(format, args...),
-		Title: rule.Title, Why: rule.Why, Link: rule.Link, Next: rule.Next, Blocks: blocks,
+		Title: rule.Title, Why: rule.Why, Link: rule.Link, Next: rule.Next,
 	})
 	return &r.Findings[len(r.Findings)-1]
 }

@@ -87,7 +87,7 @@ func findingCases(t *testing.T) map[string]struct{ with, without change } {
 		return func(in *Input) { in.Workloads = &Workloads{Pods: all} }
 	}
 	policy := func(doc string) change {
-		return func(in *Input) { in.Cloud.Roles[1].Policies = map[string]string{"nodes": doc} }
+		return func(in *Input) { in.Cloud.Roles[1].Policies = map[string]string{workersRole: doc} }
 	}
 	return map[string]struct{ with, without change }{
 		"MU101": {hybrid, none},
@@ -102,7 +102,7 @@ func findingCases(t *testing.T) map[string]struct{ with, without change } {
 			func(in *Input) { cps(in).Template.Boot.Credentials = []string{"HCLOUD_TOKEN"} }},
 		"MU207": {func(in *Input) {
 			in.Spec.Cloud = cluster.GCE
-			in.Cloud.Roles[1] = cloud.Role{Name: "nodes", Roles: []cluster.Role{cluster.RoleNode}, Kind: cloud.KindBinding, Bindings: []string{"roles/compute.viewer on project p"}}
+			in.Cloud.Roles[1] = cloud.Role{Name: workersRole, Roles: []cluster.Role{cluster.RoleNode}, Kind: cloud.KindBinding, Bindings: []string{"roles/compute.viewer on project p"}}
 		}, none},
 		"MU310": {hybrid, both(hybrid, func(in *Input) { in.Spec.Gossip = secret })},
 		"MU311": {hybrid, both(hybrid, func(in *Input) { in.Spec.Gossip = secret })},
@@ -184,7 +184,7 @@ func TestEveryFindingHasAPage(t *testing.T) {
 			t.Error(err)
 			continue
 		}
-		for _, want := range []string{"# " + rule.ID + ": " + rule.Title, "Severity: " + string(rule.Severity) + ".", "## Why it matters", "## What to do", rule.Link} {
+		for _, want := range []string{"# " + rule.ID + ": " + rule.Title, "Severity: " + string(rule.Severity) + ". " + rule.Outlook() + "\n", "## Why it matters", "## What to do", rule.Link} {
 			if !strings.Contains(string(page), want) {
 				t.Errorf("docs/findings/%s.md lacks %q", rule.ID, want)
 			}

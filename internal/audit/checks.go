@@ -19,15 +19,15 @@ func deadline(in Input, r *Report) {
 		if in.Version != "" {
 			text = fmt.Sprintf("%q; judged by the rules of %s", in.Version, release)
 		}
-		r.find("MU103", in.Spec.Name, "", "kOps version %s", text)
+		r.find("MU103", in.Spec.Name, "kOps version %s", text)
 	}
 	if in.gossips() {
 		d := cluster.Deadline()
 		text := fmt.Sprintf("%s under kOps %s; %s refuses it", in.Topology(), release, d.Refused)
-		r.find("MU101", in.Spec.Name, "", "%s", text)
+		r.find("MU101", in.Spec.Name, "%s", text)
 	}
 	if in.Topology() == cluster.Gossip && release < cluster.Release136 && in.Spec.Topology(cluster.Release136) == cluster.Hybrid {
-		r.find("MU102", in.Spec.Name, "", "gossip under kOps %s, hybrid under %s", release, cluster.Release136)
+		r.find("MU102", in.Spec.Name, "gossip under kOps %s, hybrid under %s", release, cluster.Release136)
 	}
 }
 
@@ -41,30 +41,30 @@ func migration(in Input, r *Report) {
 	for _, f := range spec.Refusals(cluster.None, max(cluster.Release136, release)) {
 		switch f.Code {
 		case cluster.CodeNoLoadBalancer:
-			r.find("MU602", spec.Name, BlocksNone, "%s", f.Why)
+			r.find("MU602", spec.Name, "%s", f.Why)
 		case cluster.CodeLoadBalancerClass:
-			r.find("MU601", spec.Name, BlocksHybrid, "%s: %s", f.Path, f.Why)
+			r.find("MU601", spec.Name, "%s: %s", f.Path, f.Why)
 		case cluster.CodeAPIServerRole:
-			r.find("MU604", f.Path, BlocksNone, "%s", f.Why)
+			r.find("MU604", f.Path, "%s", f.Why)
 		case cluster.CodeGossipFields: // MU605 says so for every release
 		default:
-			r.find("MU607", f.Path, BlocksNone, "%s", f.Why)
+			r.find("MU607", f.Path, "%s", f.Why)
 		}
 	}
 	for path, set := range map[string]bool{"spec.gossipConfig": spec.Gossip != nil, "spec.dnsControllerGossipConfig": spec.DNSControllerGossip != nil} {
 		if set {
-			r.find("MU605", path, Blocks137, "%s is set", path)
+			r.find("MU605", path, "%s is set", path)
 		}
 	}
 	if spec.Size(cluster.RoleControlPlane) == 1 {
-		r.find("MU603", spec.Name, "", "minSize of all control-plane groups together is 1")
+		r.find("MU603", spec.Name, "minSize of all control-plane groups together is 1")
 	}
 	if in.Manifest.Terraform {
-		r.find("MU606", spec.Name, "", "spec.target.terraform is set")
+		r.find("MU606", spec.Name, "spec.target.terraform is set")
 	}
 	for _, f := range spec.Refusals(cluster.Gossip, cluster.Release136) {
 		if f.Code == cluster.CodeWorkersStripped && in.gossips() {
-			r.find("MU608", spec.Name, BlocksHybrid, "%s", f.Why)
+			r.find("MU608", spec.Name, "%s", f.Why)
 		}
 	}
 	observedBalancers(in, r)
@@ -77,7 +77,8 @@ func observedBalancers(in Input, r *Report) {
 	}
 	for _, lb := range in.Cloud.LoadBalancers {
 		if lb.Class == classic {
-			r.find("MU601", lb.Name, "", "the spec asks for class Network, and the classic one is still there").Severity = Low
+			f := r.find("MU601", lb.Name, "the spec asks for class Network, and the classic one is still there")
+			f.Severity, f.Blocks = Low, Nothing
 		}
 	}
 }
@@ -97,10 +98,10 @@ func permissions(in Input, r *Report) {
 		}
 		held, err := iam.CompareRole(in.Spec.Cloud, role, terms)
 		if err != nil {
-			r.find("MU204", role.Name, "", "%v", err)
+			r.find("MU204", role.Name, "%v", err)
 			continue
 		}
-		policyFindings(in, r, role, held)
+		policyFindings(in, r, role, terms, held)
 	}
 	secrets(in, r)
 }
@@ -139,9 +140,42 @@ func bootsOf(g cloud.Group) []*cloud.BootConfig {
 
 const describeInstances = "ec2:DescribeInstances"
 
-func policyFindings(in Input, r *Report, role cloud.Role, held iam.Comparison) {
-	var excess, unclear, left []string
-	readsStore := ""
+func policyFindings(in Input, r *Report, role cloud.Role, terms iam.Terms, held iam.Comparison) {
+	excess, unclear, left := sorted(role, held)
+	if in.Spec.Cloud == cluster.AWS {
+		readers(in, r, role)
+	}
+	if len(excess) > 0 {
+		r.find("MU202", role.Name, "%d permissions without need: %s", len(excess), strings.Join(excess, ", ")).GoneAfter = in.narrowed(role, func(rest cloud.Role) bool {
+			held, err := iam.CompareRole(in.Spec.Cloud, rest, terms)
+			excess, _, _ := sorted(rest, held)
+			return err != nil || len(excess) > 0
+		})
+	}
+	if len(left) > 0 {
+		r.find("MU207", role.Name, "%s", strings.Join(left, ", "))
+	}
+	if len(unclear) > 0 {
+		r.find("MU204", role.Name, "%s", strings.Join(unclear, ", "))
+	}
+	why, unread := in.gap("permissions", role.Name)
+	if unread {
+		r.find("MU204", role.Name, "%s", why)
+	}
+	for _, n := range held.Missing {
+		if n.Name != "PullImages" && len(role.Managed) == 0 && !unread { // the spec alone says if images are pulled there
+			f := r.find("MU203", role.Name, "%s is missing: %s %s", strings.Join(n.Actions, ", "), n.Caller, n.Why)
+			r.causes(in, f, LinkPermissions)
+			if neededLater(terms, n) {
+				f.GoneAfter = Stays
+			}
+		}
+	}
+}
+
+// sorted sorts what a role holds besides what it needs: excess, what could not be
+// judged, and what a cloud keeps after kOps has stopped granting it.
+func sorted(role cloud.Role, held iam.Comparison) (excess, unclear, left []string) {
 	for _, h := range held.Holdings {
 		switch {
 		case h.Standing == iam.Unclear:
@@ -153,38 +187,33 @@ func policyFindings(in Input, r *Report, role cloud.Role, held iam.Comparison) {
 			excess = append(excess, h.What)
 		}
 	}
-	if in.Spec.Cloud == cluster.AWS {
-		policies, _ := iam.PoliciesOf(role) // readable: it was compared
-		if iam.Evaluate(policies, iam.Request{Action: describeInstances, Resource: "*"}) == iam.Allowed {
-			r.find("MU201", role.Name, "", "may list every instance of the account (%s on *)", describeInstances)
-		}
-		readsStore = storeRead(in, policies)
+	return excess, unclear, left
+}
+
+// neededLater reports whether workers that no longer gossip need something, too.
+func neededLater(t iam.Terms, n iam.Need) bool {
+	t.Topology = cluster.None
+	return slices.ContainsFunc(iam.Needs(t), func(later iam.Need) bool { return later.Name == n.Name })
+}
+
+// readers: what a role lets workers read beyond their own cluster's needs.
+func readers(in Input, r *Report, role cloud.Role) {
+	list := iam.Request{Action: describeInstances, Resource: "*"}
+	if allows(role, list) {
+		r.find("MU201", role.Name, "may list every instance of the account (%s on *)", describeInstances).GoneAfter = in.narrowed(role, func(rest cloud.Role) bool {
+			return allows(rest, list)
+		})
 	}
-	if readsStore != "" {
-		r.find("MU205", role.Name, "", "may read %s", readsStore)
-	}
-	if len(excess) > 0 {
-		r.find("MU202", role.Name, "", "%d permissions without need: %s", len(excess), strings.Join(excess, ", "))
-	}
-	if len(left) > 0 {
-		r.find("MU207", role.Name, "", "%s", strings.Join(left, ", "))
-	}
-	if len(unclear) > 0 {
-		r.find("MU204", role.Name, "", "%s", strings.Join(unclear, ", "))
-	}
-	why, unread := in.gap("permissions", role.Name)
-	if unread {
-		r.find("MU204", role.Name, "", "%s", why)
-	}
-	for _, n := range held.Missing {
-		if n.Name != "PullImages" && len(role.Managed) == 0 && !unread { // the spec alone says if images are pulled there
-			r.find("MU203", role.Name, "", "%s is missing: %s %s", strings.Join(n.Actions, ", "), n.Caller, n.Why)
-		}
+	if object := storeRead(in, role); object != "" {
+		r.find("MU205", role.Name, "may read %s", object).GoneAfter = in.narrowed(role, func(rest cloud.Role) bool {
+			return storeRead(in, rest) != ""
+		})
 	}
 }
 
-// storeRead returns an object of the state store that policies let one read.
-func storeRead(in Input, policies []iam.Policy) string {
+// storeRead returns an object of the state store that a role lets one read.
+func storeRead(in Input, role cloud.Role) string {
+	policies, _ := iam.PoliciesOf(role) // readable: it was compared
 	base := ""
 	for _, g := range in.Cloud.Groups {
 		if g.Template.Boot != nil && g.Template.Boot.ConfigBase != "" {
@@ -217,7 +246,7 @@ func secrets(in Input, r *Report) {
 		}
 		slices.Sort(names)
 		if names = slices.Compact(names); len(names) > 0 {
-			r.find("MU206", g.Name, "", "user-data exports %s", strings.Join(names, ", "))
+			r.find("MU206", g.Name, "user-data exports %s", strings.Join(names, ", "))
 		}
 	}
 }

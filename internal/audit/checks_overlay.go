@@ -30,7 +30,7 @@ func overlay(in Input, r *Report) {
 		}
 	}
 	if slices.Sort(foreign); len(foreign) > 0 {
-		r.find("MU320", in.Spec.Name, "", "the overlay carries %s", strings.Join(foreign, ", "))
+		r.find("MU320", in.Spec.Name, "the overlay carries %s", strings.Join(foreign, ", "))
 	}
 	deadAddresses(in, r)
 }
@@ -38,13 +38,13 @@ func overlay(in Input, r *Report) {
 func passwords(in Input, r *Report) {
 	g := in.Spec.Gossip
 	if g == nil || !g.Secret.Set() {
-		r.find("MU310", in.Spec.Name, "", "spec.gossipConfig.secret is not set: anyone who reaches port %d can set api.internal", portGossip)
+		r.find("MU310", in.Spec.Name, "spec.gossipConfig.secret is not set: anyone who reaches port %d can set api.internal", portGossip)
 	}
 	switch {
 	case g == nil, g.Secondary == nil:
-		r.find("MU311", in.Spec.Name, "", "memberlist is the secondary overlay, as kOps defaults it")
+		r.find("MU311", in.Spec.Name, "memberlist is the secondary overlay, as kOps defaults it")
 	case g.Protocol == cluster.ProtocolMemberlist || g.Secondary.Protocol != cluster.ProtocolMesh && !g.Secondary.ProtocolEmpty:
-		r.find("MU311", in.Spec.Name, "", "spec.gossipConfig uses memberlist")
+		r.find("MU311", in.Spec.Name, "spec.gossipConfig uses memberlist")
 	}
 	var where []string
 	for path, c := range map[string]*cluster.GossipConfig{"spec.gossipConfig": g, "spec.dnsControllerGossipConfig": in.Spec.DNSControllerGossip} {
@@ -59,7 +59,7 @@ func passwords(in Input, r *Report) {
 		}
 	}
 	if slices.Sort(where); len(where) > 0 {
-		r.find("MU312", in.Spec.Name, "", "%s is set", strings.Join(where, ", "))
+		r.find("MU312", in.Spec.Name, "%s is set", strings.Join(where, ", "))
 	}
 }
 
@@ -80,10 +80,10 @@ func ports(in Input, r *Report) {
 		unneeded = gossipPorts[:2]
 	}
 	if open := openPorts(in, partWorkers, unneeded); len(open) > 0 && in.gossips() {
-		r.find("MU313", in.Spec.Name, "", "workers reach ports %s of the control plane", join(open))
+		r.find("MU313", in.Spec.Name, "workers reach ports %s of the control plane", join(open))
 	}
 	if open := openPorts(in, cloud.PartyWorld, gossipPorts); len(open) > 0 {
-		f := r.find("MU314", in.Spec.Name, "", "everybody reaches ports %s of the control plane", join(open))
+		f := r.find("MU314", in.Spec.Name, "everybody reaches ports %s of the control plane", join(open))
 		if !in.gossips() {
 			f.Severity = Medium
 		}
@@ -146,7 +146,7 @@ func deadAddresses(in Input, r *Report) {
 			}
 		}
 		if len(dead) > 0 {
-			r.find("MU321", node, "", "the hosts block holds %s, which no machine has", strings.Join(dead, ", "))
+			r.find("MU321", node, "the hosts block holds %s, which no machine has", strings.Join(dead, ", ")).GoneAfter = in.replaced(in.roleOf(node))
 		}
 	}
 }
@@ -166,18 +166,18 @@ func consumers(in Input, r *Report) {
 	if in.Topology() == cluster.None && in.Store != nil {
 		for _, a := range in.Store.Addons {
 			if a.Name == addonDNS && !a.Empty {
-				r.find("MU323", a.Name, "", "the bootstrap channel still installs it")
+				r.find("MU323", a.Name, "the bootstrap channel still installs it")
 			}
 		}
 	}
 	if in.gossips() && in.Manifest.Cilium {
-		r.find("MU324", "Cilium", "", "spec.networking.cilium is set; its pods see the hosts file that was there when they started")
+		r.find("MU324", "Cilium", "spec.networking.cilium is set; its pods see the hosts file that was there when they started")
 	}
 	if in.Topology() == cluster.Public || in.Topology() == cluster.Private {
 		return
 	}
 	if len(in.Manifest.Callers) > 0 {
-		r.find("MU326", in.Spec.Name, BlocksHybrid, "%s", strings.Join(in.Manifest.Callers, ", "))
+		r.find("MU326", in.Spec.Name, "%s", strings.Join(in.Manifest.Callers, ", "))
 	}
 	workloads(in, r)
 }
@@ -190,10 +190,10 @@ func workloads(in Input, r *Report) {
 	for _, w := range in.Workloads.Pods {
 		who := w.Namespace + "/" + w.Owner
 		if w.HostNetwork && !w.SeesHosts && len(w.Names) > 0 && in.gossips() {
-			r.find("MU325", who, "", "%d pods with their node's network ask for %s and have a copy of its hosts file", w.Pods, strings.Join(w.Names, ", "))
+			r.find("MU325", who, "%d pods with their node's network ask for %s and have a copy of its hosts file", w.Pods, strings.Join(w.Names, ", "))
 		}
 		if w.Protokube {
-			r.find("MU326", who, BlocksHybrid, "%d pods name protokube in a command, an argument or their environment", w.Pods)
+			r.find("MU326", who, "%d pods name protokube in a command, an argument or their environment", w.Pods)
 		}
 	}
 }
@@ -221,7 +221,8 @@ func staticAddresses(in Input, r *Report) {
 		}
 		slices.Sort(stale)
 		if stale = slices.Compact(stale); len(stale) > 0 {
-			r.find("MU322", g.Name, "", "nodes were or will be born with %s, which is nobody's", strings.Join(stale, ", "))
+			f := r.find("MU322", g.Name, "nodes were or will be born with %s, which is nobody's", strings.Join(stale, ", "))
+			r.causes(in, f, LinkEndpoints)
 		}
 	}
 }
@@ -233,7 +234,7 @@ func supplyChain(in Input, r *Report) {
 		return
 	}
 	if in.Cloud == nil {
-		r.find("MU402", in.Spec.Name, "", "every node that gossips runs protokube")
+		r.find("MU402", in.Spec.Name, "every node that gossips runs protokube")
 		return
 	}
 	on, all := 0, 0
@@ -250,7 +251,7 @@ func supplyChain(in Input, r *Report) {
 		}
 	}
 	if on > 0 {
-		r.find("MU402", in.Spec.Name, "", "protokube carries weaveworks/mesh on %d of %d nodes", on, all)
+		r.find("MU402", in.Spec.Name, "protokube carries weaveworks/mesh on %d of %d nodes", on, all)
 	}
 }
 
@@ -260,11 +261,11 @@ func joinability(in Input, r *Report) {
 		switch g.Joinable {
 		case DoesNotJoin:
 			l := g.first(Broken)
-			r.find("MU501", g.Name, BlocksJoin, "%s: %s", l.Name, l.Detail)
+			r.find("MU501", g.Name, "%s: %s", l.Name, l.Detail)
 		case Unknown:
 			if in.Cloud != nil { // else that is said once, for all groups
 				l := g.open()
-				r.find("MU502", g.Name, BlocksJoin, "%s: %s", l.Name, l.Detail)
+				r.find("MU502", g.Name, "%s: %s", l.Name, l.Detail)
 			}
 		}
 		for _, b := range g.Reboots {
@@ -272,10 +273,10 @@ func joinability(in Input, r *Report) {
 			switch b.Joinable {
 			case DoesNotJoin:
 				l := b.first(Broken)
-				r.find("MU503", who, BlocksJoin, "%s: %s", l.Name, l.Detail)
+				r.find("MU503", who, "%s: %s", l.Name, l.Detail).GoneAfter = in.replaced(g.Role)
 			case Unknown:
 				l := b.open()
-				r.find("MU504", who, "", "%s: %s", l.Name, l.Detail)
+				r.find("MU504", who, "%s: %s", l.Name, l.Detail).GoneAfter = in.replaced(g.Role)
 			}
 		}
 	}
@@ -296,7 +297,10 @@ func unhealthy(in Input, r *Report) {
 				if len(l.Targets) > 0 && l.Targets[0].Reason != "" {
 					why = ": " + l.Targets[0].Reason
 				}
-				r.find("MU505", lb.Name, "", "none of %d targets of port %d is healthy%s", len(l.Targets), l.Port, why)
+				f := r.find("MU505", lb.Name, "none of %d targets of port %d is healthy%s", len(l.Targets), l.Port, why)
+				if r.causes(in, f, LinkAPI, LinkController); lb.Class == classic || l.Port != portAPI && l.Port != portConfig {
+					f.Blocks = Nothing // nodes do not go that way
+				}
 			}
 		}
 	}

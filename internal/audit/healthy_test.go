@@ -9,9 +9,10 @@ import (
 )
 
 const (
-	name    = "atlas.k8s.local"
-	workers = "nodes-a"
-	masters = "control-plane-a"
+	name        = "atlas.k8s.local"
+	workers     = "nodes-a"
+	workersRole = "nodes." + name
+	masters     = "control-plane-a"
 )
 
 var (
@@ -64,7 +65,7 @@ func healthy() Input {
 				},
 				{
 					Name: workers, Role: cluster.RoleNode, Min: 2, Max: 2, Desired: 2,
-					Template: cloud.Template{ID: "lt-nodes", Version: "7", Permissions: "nodes", Boot: byAddress()},
+					Template: cloud.Template{ID: "lt-nodes", Version: "7", Permissions: workersRole, Boot: byAddress()},
 					Instances: []cloud.Instance{
 						{ID: "i-1", Addr: wkAddr, State: "running", Generation: cloud.GenerationNew, Version: "7"},
 						{ID: "i-2", Addr: wkAddr.Next(), State: "running", Generation: cloud.GenerationNew, Version: "7"},
@@ -81,7 +82,7 @@ func healthy() Input {
 			}},
 			Roles: []cloud.Role{
 				{Name: "masters", Roles: []cluster.Role{cluster.RoleControlPlane}, Kind: cloud.KindPolicy, Policies: map[string]string{"masters": masterPolicy}},
-				{Name: "nodes", Roles: []cluster.Role{cluster.RoleNode}, Kind: cloud.KindPolicy, Policies: map[string]string{"nodes": workerPolicy}},
+				{Name: workersRole, Roles: []cluster.Role{cluster.RoleNode}, Kind: cloud.KindPolicy, Policies: map[string]string{workersRole: workerPolicy}},
 			},
 		},
 		Store: &Store{
@@ -115,7 +116,7 @@ func cps(in *Input) *cloud.Group   { return &in.Cloud.Groups[0] }
 func gossiping(in *Input) {
 	in.Version, in.Spec.DNSType = "1.35.2", cluster.DNSPrivate
 	nodes(in).Template.Boot = byGossip()
-	in.Cloud.Roles[1].Policies = map[string]string{"nodes": gossipPolicy}
+	in.Cloud.Roles[1].Policies = map[string]string{workersRole: gossipPolicy}
 	in.Store.Addons = []Addon{{Name: addonDNS}}
 	in.Probes.Overlay = map[string][]netip.Addr{"api.internal." + name: {cpAddr}}
 	in.Cloud.Network.Rules = append(in.Cloud.Network.Rules,

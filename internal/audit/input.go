@@ -64,7 +64,7 @@ type Probes struct {
 	// Overlay holds the names that the gossip overlay carries, with addresses;
 	// nil if nobody listened to it.
 	Overlay map[string][]netip.Addr
-	// Hosts holds the entries of nodes' hosts blocks, by node; nil if no node
+	// Hosts holds the entries of nodes' hosts blocks, by instance; nil if no node
 	// was looked at.
 	Hosts map[string]map[string][]netip.Addr
 	// Gaps are the questions without an answer.

@@ -94,9 +94,9 @@ func TestWouldANewWorkerJoin(t *testing.T) {
 		{"permission perhaps in an attached policy", func(in *Input) {
 			in.Cloud.Roles[1].Policies, in.Cloud.Roles[1].Managed = nil, []string{"theirs"}
 		}, Unknown, ""},
-		{"role unreadable", both(func(in *Input) { in.Cloud.Roles = in.Cloud.Roles[:1] }, gap("permissions", "nodes")), Unknown, ""},
-		{"one policy of several unreadable", both(func(in *Input) { in.Cloud.Roles[1].Policies["nodes"] = `{"Statement":[]}` }, gap("permissions", "nodes")), Unknown, ""},
-		{"policy unreadable", func(in *Input) { in.Cloud.Roles[1].Policies["nodes"] = "{" }, Unknown, ""},
+		{"role unreadable", both(func(in *Input) { in.Cloud.Roles = in.Cloud.Roles[:1] }, gap("permissions", workersRole)), Unknown, ""},
+		{"one policy of several unreadable", both(func(in *Input) { in.Cloud.Roles[1].Policies[workersRole] = `{"Statement":[]}` }, gap("permissions", workersRole)), Unknown, ""},
+		{"policy unreadable", func(in *Input) { in.Cloud.Roles[1].Policies[workersRole] = "{" }, Unknown, ""},
 		{"1.37 needs no permission", func(in *Input) {
 			nodes(in).Template.Boot.KopsVersion, in.Cloud.Roles[1].Policies = "1.37.0", nil
 		}, Joins, ""},
@@ -108,14 +108,14 @@ func TestWouldANewWorkerJoin(t *testing.T) {
 		}, Unknown, ""},
 		{"state store not read", func(in *Input) { in.Store = nil }, Unknown, ""},
 		{"gossip without a seed", both(gossiping, func(in *Input) { cps(in).Instances[0].State = "terminated" }), DoesNotJoin, LinkEndpoints},
-		{"gossip whose permissions are gone", both(gossiping, func(in *Input) { in.Cloud.Roles[1].Policies["nodes"] = workerPolicy }), DoesNotJoin, LinkPermissions},
+		{"gossip whose permissions are gone", both(gossiping, func(in *Input) { in.Cloud.Roles[1].Policies[workersRole] = workerPolicy }), DoesNotJoin, LinkPermissions},
 		{"gossip without a publisher", both(gossiping, func(in *Input) { in.Store.Addons[0].Empty = true }), DoesNotJoin, LinkNames},
 		{"gossip with add-ons unread", both(gossiping, func(in *Input) { in.Store.Addons = nil }), Unknown, ""},
 		{"gossip behind a closed port", both(gossiping, noRules), DoesNotJoin, LinkNetwork},
 		{"gossip template, control plane no longer gossips", both(gossiping, func(in *Input) { in.Spec.DNSType, in.Version = cluster.DNSNone, "1.36.2" }), DoesNotJoin, LinkNames},
 		{"gossip on GCE without a binding", both(gossiping, func(in *Input) {
 			in.Spec.Cloud = cluster.GCE
-			in.Cloud.Roles[1] = cloud.Role{Name: "nodes", Kind: cloud.KindBinding}
+			in.Cloud.Roles[1] = cloud.Role{Name: workersRole, Kind: cloud.KindBinding}
 		}), DoesNotJoin, LinkPermissions},
 		{"gossip on Hetzner without a token", both(gossiping, func(in *Input) { in.Spec.Cloud = cluster.Hetzner }), DoesNotJoin, LinkPermissions},
 		{"gossip on Hetzner with a token", both(gossiping, func(in *Input) {

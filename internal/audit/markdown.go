@@ -1,7 +1,6 @@
 package audit
 
 import (
-	"cmp"
 	"fmt"
 	"strings"
 )
@@ -22,14 +21,14 @@ func Markdown(r Report) string {
 	if len(r.Findings) == 0 {
 		b.WriteString("None.\n")
 	} else {
-		b.WriteString("| id | severity | subject | observed | blocks | what to do |\n|---|---|---|---|---|---|\n")
+		b.WriteString("| id | severity | subject | observed | blocks | gone after | what to do |\n|---|---|---|---|---|---|---|\n")
 	}
 	for _, f := range r.Findings {
 		severity := string(f.Severity)
 		if f.Accepted != nil {
 			severity += ", accepted until " + f.Accepted.Last() + ": " + f.Accepted.Reason
 		}
-		fmt.Fprintf(&b, "| [%s](%s) | %s | %s | %s. %s. | %s | %s |\n", f.ID, f.Link, cell(severity), cell(f.Subject), cell(f.Observed), cell(f.Why), cell(cmp.Or(f.Blocks, "nothing")), cell(f.Next))
+		fmt.Fprintf(&b, "| [%s](%s) | %s | %s | %s. %s. | %s | %s | %s |\n", f.ID, f.Link, cell(severity), cell(f.Subject), cell(f.Observed), cell(f.Why), f.Blocks, f.GoneAfter, cell(f.Next))
 	}
 	if len(r.Unknown) > 0 {
 		b.WriteString("\n## Not seen\n\n")

@@ -1,6 +1,12 @@
 package audit
 
-import "slices"
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"github.com/muster-dev/muster/internal/cluster"
+)
 
 // Severity is how bad a finding is.
 type Severity string
@@ -28,11 +34,45 @@ func (s Severity) AtLeast(t Severity) bool {
 type Rule struct {
 	ID       string
 	Severity Severity // unless the finding says otherwise
-	Title    string   // a few words
-	Why      string   // why it matters, one sentence
-	Link     string   // where more is said
-	Next     string   // what to do
+	// Blocks is what it can stand in the way of, in the order in which a cluster meets
+	// it; a finding says the first that is ahead.
+	Blocks []Stage
+	// GoneAfter is the topology that takes it away, or [Stays]; what a finding says
+	// depends on where the cluster is, and on what it was seen in.
+	GoneAfter cluster.Topology
+	Title     string // a few words
+	Why       string // why it matters, one sentence
+	Link      string // where more is said
+	Next      string // what to do
 }
+
+// CanBlock lists what a finding of this kind can block, or says that it is nothing.
+func (r Rule) CanBlock() string {
+	stages := make([]string, len(r.Blocks))
+	for i, s := range r.Blocks {
+		stages[i] = s.String()
+	}
+	return cmp.Or(strings.Join(stages, ", "), Nothing.String())
+}
+
+// Outlook returns what a finding of this kind can block and after what it is gone, as
+// two sentences.
+func (r Rule) Outlook() string {
+	text := "Can block: " + strings.ReplaceAll(r.CanBlock(), "to ", "the move to ") + "."
+	if r.GoneAfter == Stays {
+		return text + " Stays until somebody mends it."
+	}
+	return text + " Gone after the move to " + string(r.GoneAfter) + "."
+}
+
+// What several kinds of findings block.
+var (
+	joining  = []Stage{NewNodes}
+	crossing = []Stage{ToHybrid, ToNone}
+	ending   = []Stage{ToNone, ToKops137} // fields that kOps refuses with None, whatever its release
+	serving  = []Stage{NewNodes, ToHybrid, ToNone}
+	in137    = []Stage{ToKops137}
+)
 
 const (
 	kops     = "https://github.com/kubernetes/kops/"
@@ -52,117 +92,117 @@ func RuleOf(id string) (Rule, bool) {
 }
 
 var rules = []Rule{
-	{"MU101", Medium, "gossip topology",
+	{"MU101", Medium, in137, cluster.None, "gossip topology",
 		"kOps 1.37 refuses gossip clusters, and 1.36 is the only release that can move them", kops + "issues/18240",
 		"move to None while 1.36 is supported: muster rehearse -f SPEC --to none"},
-	{"MU102", Info, "the next kOps changes how workers boot",
+	{"MU102", Info, nil, cluster.Hybrid, "the next kOps changes how workers boot",
 		"kOps 1.36 makes a gossip cluster with this load balancer hybrid: worker roles shrink at once, worker templates change, and each worker is rolled", kops + "pull/18245",
 		"rehearse the step to hybrid before upgrading kOps"},
-	{"MU103", Low, "kOps version unknown",
+	{"MU103", Low, nil, Stays, "kOps version unknown",
 		"what the spec means, and what nodes need, depends on the release that configured them", kopsDocs,
 		"see that the state store holds kops-version.txt, or that its version is one that muster knows"},
 
-	{"MU201", High, "workers may list every instance",
+	{"MU201", High, nil, cluster.Hybrid, "workers may list every instance",
 		"ec2:DescribeInstances cannot be narrowed to one cluster: whoever takes over a pod with node credentials sees every machine of the account", kops + "issues/14859",
 		"nodes that ask kops-controller do not need it; take it away once no node gossips (muster iam render)"},
-	{"MU202", Medium, "workers hold what they do not need",
+	{"MU202", Medium, nil, cluster.Hybrid, "workers hold what they do not need",
 		"what a node's role holds, every pod that reaches the metadata service can use", kops + "pull/18354",
 		"muster iam audit shows each action with its reason; muster iam render writes what is enough"},
-	{"MU203", High, "a role lacks what its nodes need",
+	{"MU203", High, joining, cluster.Hybrid, "a role lacks what its nodes need",
 		"a node that asks in vain at boot does not join, and one that asks later degrades", kops + "pull/15145",
 		"grant what is missing until no node of that generation is left"},
-	{"MU204", Low, "permissions that could not be judged",
+	{"MU204", Low, nil, Stays, "permissions that could not be judged",
 		"what was not read may hold anything", kops + "pull/18354",
 		"let muster read the attached policies, or judge them with muster iam audit"},
-	{"MU205", Medium, "workers may read the state store",
+	{"MU205", Medium, nil, cluster.Hybrid, "workers may read the state store",
 		"the state store tells the whole shape of the cluster, and its neighbours' where the pattern is wide", kops + "issues/15684",
 		"nodes that ask kops-controller do not need it; take it away once no node gossips"},
-	{"MU206", High, "cloud credentials in workers' user-data",
+	{"MU206", High, nil, cluster.Hybrid, "cloud credentials in workers' user-data",
 		"user-data can be read by every pod that reaches the metadata service, and stays in old templates", kops + "pull/18354",
 		"move to a topology that needs none, then rotate the credentials and delete old templates"},
-	{"MU207", High, "grants that kOps does not take back",
+	{"MU207", High, nil, Stays, "grants that kOps does not take back",
 		"kOps 1.36 stops granting them to workers but revokes nothing on GCE and Azure", kops + "releases/tag/v1.36.0",
 		"remove the binding by hand once no worker gossips"},
 
-	{"MU310", High, "overlay without password",
+	{"MU310", High, nil, cluster.None, "overlay without password",
 		"whoever reaches the gossip port can set api.internal on every node", kops + "pull/14898",
 		"keep the ports closed to all but nodes, and leave gossip; a password now would take three full rolls"},
-	{"MU311", Medium, "memberlist overlay is never encrypted",
+	{"MU311", Medium, nil, cluster.None, "memberlist overlay is never encrypted",
 		"kOps ignores the secret that is configured for memberlist: its records travel and are accepted in clear", kops + "issues/18240",
 		"do not count on the secret; leave gossip"},
-	{"MU312", Medium, "gossip secret in the spec",
+	{"MU312", Medium, nil, cluster.None, "gossip secret in the spec",
 		"the secret stands in the spec, the node configuration, and on the command lines of protokube and dns-controller", kops + "issues/18240",
 		"treat it as known, and remove it together with gossip"},
-	{"MU313", Medium, "gossip ports open to workers that do not gossip",
+	{"MU313", Medium, nil, cluster.None, "gossip ports open to workers that do not gossip",
 		"a worker that was taken over can still write to the control plane's overlay", kops + "pull/18245",
 		"close ports 3993 and 3998-4000 from workers once they no longer gossip"},
-	{"MU314", Critical, "gossip ports open to the world",
+	{"MU314", Critical, nil, Stays, "gossip ports open to the world",
 		"anyone can set api.internal on every node", kops + "issues/18240",
 		"close ports 3993 and 3998-4000 to everything but the cluster's nodes now"},
-	{"MU320", High, "names outside the cluster in the overlay",
+	{"MU320", High, nil, cluster.None, "names outside the cluster in the overlay",
 		"protokube writes every record of the overlay into /etc/hosts, whatever its name", kops + "issues/6610",
 		"find who publishes it; a name that is not the cluster's own was put there by accident or by an attacker"},
-	{"MU321", High, "dead addresses in hosts blocks",
+	{"MU321", High, nil, cluster.None, "dead addresses in hosts blocks",
 		"a name that leads to a machine that is gone fails for whoever tries it first, and kOps never removes it", kops + "issues/6610",
 		"restart protokube on all nodes at the same time, or move the node to Muster's hosts block"},
-	{"MU322", High, "static addresses that are no longer the load balancer's",
+	{"MU322", High, joining, Stays, "static addresses that are no longer the load balancer's",
 		"kOps writes them once, at boot; the nodes keep working on what is left and lose the API with it", kops + "issues/18461",
 		"run kOps update again so that templates carry the new addresses, then replace the nodes"},
-	{"MU323", Medium, "dns-controller is still installed",
+	{"MU323", Medium, nil, Stays, "dns-controller is still installed",
 		"nothing reads what it publishes any more, it crashes without protokube, and blocks rolling updates that validate", kops + "pull/18567",
 		"apply the add-ons of kOps 1.36, or delete the deployment"},
-	{"MU324", Low, "Cilium copies the hosts file",
+	{"MU324", Low, nil, cluster.None, "Cilium copies the hosts file",
 		"a pod sees /etc/hosts as it was when its container started: after a control-plane change Cilium keeps the old address", kops + "pull/18465",
 		"mount the host's /etc/hosts into Cilium, or restart its pods after each control-plane change"},
-	{"MU325", Medium, "pods that copied the hosts file",
+	{"MU325", Medium, nil, cluster.None, "pods that copied the hosts file",
 		"a pod with its node's network gets a copy of /etc/hosts when its container starts; when the control plane changes, it goes on asking addresses that are gone", kops + "issues/18461",
 		"mount the host's /etc/hosts into it, or restart its pods after each control-plane change"},
-	{"MU326", High, "scripts that call protokube",
+	{"MU326", High, crossing, Stays, "scripts that call protokube",
 		"they fail once protokube is gone, and a hook that fails can keep a node from joining", kops + "pull/18658",
 		"change them before the first node without protokube boots"},
 
-	{"MU402", High, "nodes run unmaintained gossip code",
+	{"MU402", High, nil, cluster.None, "nodes run unmaintained gossip code",
 		"protokube carries weaveworks/mesh (last change November 2019) and a fork of memberlist without the fixes of July 2026", kops + "pull/18653",
 		"nodes that do not gossip do not run it; muster audit --node shows what a machine has"},
 
-	{"MU501", Critical, "a new node would not join",
+	{"MU501", Critical, joining, Stays, "a new node would not join",
 		"nodes that run look fine; the next one that boots stays outside, and nothing in the cluster says so", kops + "issues/18461",
 		"mend the first broken link before anything is replaced, scaled or rolled"},
-	{"MU502", High, "whether a new node would join is not known",
+	{"MU502", High, joining, Stays, "whether a new node would join is not known",
 		"unknown is not pass", kops + "issues/18461",
 		"give the audit what it could not read"},
-	{"MU503", Critical, "a live node would not come back from a reboot",
+	{"MU503", Critical, in137, cluster.Hybrid, "a live node would not come back from a reboot",
 		"the node was born with a configuration that no longer works", kops + "pull/15145",
 		"do not reboot it; restore what its boot path needs, or replace it"},
-	{"MU504", Low, "whether a live node would come back from a reboot is not known",
+	{"MU504", Low, nil, cluster.Hybrid, "whether a live node would come back from a reboot is not known",
 		"unknown is not pass", kops + "pull/15145",
 		"give the audit what it could not read, or replace the older generation"},
-	{"MU505", High, "a service without a healthy target",
+	{"MU505", High, serving, Stays, "a service without a healthy target",
 		"the load balancer's health of one port says nothing about the other: nodes need both", kops + "issues/10139",
 		"see why the targets of that port are not healthy"},
 
-	{"MU601", High, "classic load balancer",
+	{"MU601", High, crossing, Stays, "classic load balancer",
 		"None and hybrid need a network load balancer on AWS (with a classic one kOps 1.36 leaves the cluster gossiping); replacing it means minutes without the API from outside, a new kubeconfig, and reissued certificates", kops + "pull/14499",
 		"set class Network first, with an outage announced; then export the kubeconfig and delete the classic one by hand"},
-	{"MU602", High, "no load balancer",
+	{"MU602", High, crossing, Stays, "no load balancer",
 		"without one kOps gives workers no address of the API in None, and does not refuse to", kops + "issues/14711",
 		"add spec.api.loadBalancer with class Network, or let Muster's list of endpoints stand in for it"},
-	{"MU603", Medium, "one control-plane node",
+	{"MU603", Medium, nil, Stays, "one control-plane node",
 		"each replacement of it is an outage of the API, some minutes long", kops + "issues/18240",
 		"announce the outage; three nodes need etcd to grow first"},
-	{"MU604", High, "instance groups of role APIServer",
+	{"MU604", High, ending, Stays, "instance groups of role APIServer",
 		"kOps refuses them with None", kops + "issues/18240",
 		"add control-plane capacity and delete the groups before the change"},
-	{"MU605", Medium, "gossip fields in the spec",
+	{"MU605", Medium, in137, Stays, "gossip fields in the spec",
 		"kOps 1.37 refuses them, even when empty", kops + "pull/18601",
 		"delete them once no node gossips any more"},
-	{"MU606", Medium, "resources are Terraform's",
+	{"MU606", Medium, nil, Stays, "resources are Terraform's",
 		"kops reconcile refuses Terraform, and the load balancer's addresses are not known until a second pass: workers born in between cannot join", kops + "pull/18789",
 		"take the external executor, and apply twice before any worker is replaced"},
-	{"MU607", High, "the spec cannot become None",
+	{"MU607", High, ending, Stays, "the spec cannot become None",
 		"kOps refuses it, or accepts it and loses nodes", kopsDocs,
 		"change the field that is named"},
-	{"MU608", Critical, "kOps 1.36 takes the workers' credentials",
+	{"MU608", Critical, crossing, cluster.None, "kOps 1.36 takes the workers' credentials",
 		"without a load balancer workers still gossip, and need the credentials that kOps 1.36 no longer gives them on this cloud", kops + "pull/18354",
 		"add spec.api.loadBalancer before upgrading kOps"},
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -232,14 +233,14 @@ func ids(r Report) []string {
 	return slices.Compact(all)
 }
 
-func blockers(r Report) []string {
+// outlooks says of each kind of finding what it blocks and after what it is gone.
+func outlooks(r Report) []string {
 	var all []string
 	for _, f := range r.Findings {
-		if f.Blocks != "" {
-			all = append(all, f.ID+" from "+f.Blocks)
-		}
+		all = append(all, fmt.Sprintf("%s %s %s", f.ID, f.Blocks, f.GoneAfter))
 	}
-	return all
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 func groupNamed(t *testing.T, r Report, name string) Group {

@@ -1,12 +1,14 @@
 package audit
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/muster-dev/muster/internal/cloud"
+	"github.com/muster-dev/muster/internal/cluster"
 )
 
 func TestVerdictsOnRealClusters(t *testing.T) {
@@ -15,20 +17,24 @@ func TestVerdictsOnRealClusters(t *testing.T) {
 		joinable Joinable
 		path     cloud.BootPath
 		broken   string
-		blockers []string
-		findings []string
+		findings []string // with what each blocks, and after what it is gone
 	}{
-		{"gossip-1.35", Joins, cloud.BootGossip, "", nil,
-			[]string{"MU101", "MU102", "MU201", "MU202", "MU205", "MU310", "MU311", "MU313", "MU324", "MU402"}},
-		{"hybrid-1.36-empty-endpoints", DoesNotJoin, cloud.BootName, LinkEndpoints, []string{"MU501 from replacing-nodes"},
-			[]string{"MU101", "MU310", "MU311", "MU313", "MU324", "MU402", "MU501"}},
-		{"hybrid-1.36", Joins, cloud.BootAddresses, "", nil,
-			[]string{"MU101", "MU310", "MU311", "MU313", "MU324", "MU402"}},
-		{"none-1.36", Joins, cloud.BootAddresses, "", nil, nil},
-		{"gossip-1.35-classic-lb", Joins, cloud.BootGossip, "", []string{"MU601 from to-hybrid"},
-			[]string{"MU101", "MU201", "MU202", "MU205", "MU310", "MU311", "MU313", "MU324", "MU402", "MU601"}},
-		{"gossip-1.35-no-lb", Joins, cloud.BootGossip, "", []string{"MU602 from to-none"},
-			[]string{"MU101", "MU201", "MU202", "MU205", "MU310", "MU311", "MU313", "MU324", "MU402", "MU602", "MU603"}},
+		{"gossip-1.35", Joins, cloud.BootGossip, "",
+			[]string{"MU101 kOps 1.37 none", "MU102 nothing hybrid", "MU201 nothing hybrid", "MU202 nothing hybrid", "MU205 nothing hybrid",
+				"MU310 nothing none", "MU311 nothing none", "MU313 nothing none", "MU324 nothing none", "MU402 nothing none"}},
+		{"hybrid-1.36-empty-endpoints", DoesNotJoin, cloud.BootName, LinkEndpoints,
+			[]string{"MU101 kOps 1.37 none",
+				"MU310 nothing none", "MU311 nothing none", "MU313 nothing none", "MU324 nothing none", "MU402 nothing none", "MU501 new nodes stays"}},
+		{"hybrid-1.36", Joins, cloud.BootAddresses, "",
+			[]string{"MU101 kOps 1.37 none",
+				"MU310 nothing none", "MU311 nothing none", "MU313 nothing none", "MU324 nothing none", "MU402 nothing none"}},
+		{"none-1.36", Joins, cloud.BootAddresses, "", nil},
+		{"gossip-1.35-classic-lb", Joins, cloud.BootGossip, "",
+			[]string{"MU101 kOps 1.37 none", "MU201 nothing none", "MU202 nothing none", "MU205 nothing none",
+				"MU310 nothing none", "MU311 nothing none", "MU313 nothing none", "MU324 nothing none", "MU402 nothing none", "MU601 to hybrid stays"}},
+		{"gossip-1.35-no-lb", Joins, cloud.BootGossip, "",
+			[]string{"MU101 kOps 1.37 none", "MU201 nothing none", "MU202 nothing none", "MU205 nothing none",
+				"MU310 nothing none", "MU311 nothing none", "MU313 nothing none", "MU324 nothing none", "MU402 nothing none", "MU602 to hybrid stays", "MU603 nothing stays"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.sample, func(t *testing.T) {
@@ -46,15 +52,25 @@ func TestVerdictsOnRealClusters(t *testing.T) {
 			if g.Joinable != tt.joinable || g.Path != tt.path || g.BrokenLink != tt.broken {
 				t.Errorf("workers: %s by %s, broken %q; want %s by %s, broken %q", g.Joinable, g.Path, g.BrokenLink, tt.joinable, tt.path, tt.broken)
 			}
-			if diff := cmp.Diff(tt.blockers, blockers(r)); diff != "" {
-				t.Errorf("blockers (-want +got):\n%s", diff)
-			}
-			if diff := cmp.Diff(tt.findings, ids(r)); diff != "" {
+			if diff := cmp.Diff(tt.findings, outlooks(r)); diff != "" {
 				t.Errorf("findings (-want +got):\n%s", diff)
 			}
 			for _, f := range r.Findings {
 				t.Logf("%s %-8s %s: %s", f.ID, f.Severity, f.Subject, f.Observed)
 			}
 		})
+	}
+}
+
+// TestRealClustersLoseWhatIsSaidToGo: the same cluster as kOps built it in gossip, and
+// after each of the two moves.
+func TestRealClustersLoseWhatIsSaidToGo(t *testing.T) {
+	before := Run(sample(t, "gossip-1.35"), nil)
+	hybrid, none := ids(Run(sample(t, "hybrid-1.36"), nil)), ids(Run(sample(t, "none-1.36"), nil))
+	for _, f := range before.Findings {
+		inHybrid, inNone := slices.Contains(hybrid, f.ID), slices.Contains(none, f.ID)
+		if want := f.GoneAfter == cluster.None; inHybrid != want || inNone != (f.GoneAfter == Stays) {
+			t.Errorf("%s is said to be gone after %s; there in hybrid: %v, in none: %v", f.ID, f.GoneAfter, inHybrid, inNone)
+		}
 	}
 }

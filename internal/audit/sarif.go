@@ -48,7 +48,7 @@ func result(r Report, rules []sarifRule, f Finding) sarifResult {
 		Level: level(f.Severity), Message: sarifText{f.Observed + ". " + f.Why + ". Next: " + f.Next + "."},
 		Locations:    []sarifLocation{{Logical: []sarifLogical{{Name: f.Subject, FullName: r.Cluster + "/" + f.Subject, Kind: "resource"}}}},
 		Fingerprints: map[string]string{"finding/v1": r.Cluster + "/" + f.ID + "/" + f.Subject},
-		Properties:   map[string]string{"severity": string(f.Severity), "blocks": f.Blocks},
+		Properties:   map[string]string{"severity": string(f.Severity), "blocks": string(f.Blocks), "goneAfter": string(f.GoneAfter)},
 	}
 	if a := f.Accepted; a != nil {
 		out.Suppressions = []sarifSuppression{{Kind: "external", Status: "accepted", Justification: a.Reason + " (until " + a.Last() + ")"}}

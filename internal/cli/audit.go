@@ -1,13 +1,10 @@
 package cli
 
 import (
-	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"strings"
-	"text/tabwriter"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -41,7 +38,9 @@ func newAuditCluster(s streams) *cobra.Command {
 boot and a node: template, boot configuration, endpoints, network rules, healthy
 targets of both services, certificate, permissions, node configuration. The same for
 the reboot of each older generation that is alive. Then it lists findings, worst
-first; muster explain ID says more of each.
+first: what each blocks (new nodes, the move to hybrid or to none, kOps 1.37, or nothing)
+and after which topology it is gone; "stays" is what no move takes away. muster explain ID
+says more of each.
 
 With --state it looks at the cluster as its cloud and state store have it, and only
 reads. From here it also resolves the names that nodes boot by, and shakes hands with
@@ -188,58 +187,13 @@ func printAudit(s streams, r audit.Report, o auditOptions) error {
 	}
 }
 
-// auditTable shows the verdicts first, then findings, then what was not seen.
-func auditTable(s streams, r audit.Report, o auditOptions) error {
-	var page bytes.Buffer
-	out := s.out
-	s.out = &page
-	fmt.Fprintf(s.out, "%s   %s   kOps %s   %s\n", r.Cluster, r.Topology, cmp.Or(r.KopsVersion, "unknown"), r.Cloud)
-	fmt.Fprintf(s.out, "\nWOULD A NEW NODE JOIN?   %s\n", joinSummary(r))
-	tab := tabwriter.NewWriter(s.out, 0, 8, 2, ' ', 0)
-	for _, g := range r.Groups {
-		fmt.Fprintf(tab, "  %s\t%s\t%s\n", g.Name, g.Joinable, g.Deciding())
-		for _, re := range g.Reboots {
-			fmt.Fprintf(tab, "    %d older, after a reboot\t%s\t%s\n", len(re.Instances), re.Joinable, re.Deciding())
-		}
-	}
-	tab.Flush()
-	fmt.Fprintf(s.out, "\nFINDINGS   %s\n", severities(r))
-	for _, f := range r.Findings {
-		severity := string(f.Severity)
-		if f.Accepted != nil {
-			severity = "accepted until " + f.Accepted.Last()
-		}
-		blocks := ""
-		if f.Blocks != "" {
-			blocks = "blocks " + f.Blocks
-		}
-		fmt.Fprintf(tab, "  %s\t%s\t%s\t%s: %s\n", f.ID, severity, blocks, f.Subject, f.Observed)
-	}
-	tab.Flush()
-	blockers(s, r)
-	if len(r.Unknown) > 0 {
-		fmt.Fprintln(s.out, "\nNOT SEEN")
-		for _, u := range r.Unknown {
-			fmt.Fprintln(s.out, "  "+u)
-		}
-	}
-	if next := afterAudit(r, o); len(next) > 0 {
-		fmt.Fprintf(s.out, "\nnext: %s\n", strings.Join(next, ", "))
-	}
-	_, err := page.WriteTo(out)
-	return err
-}
-
-// afterAudit is what to type next: what is worst in more words, then the way out of
-// gossip, unless something that is broken goes first.
+// afterAudit is what to type next: what is worst in more words, of what nobody
+// accepted, then the way out of gossip, unless something that is broken goes first.
 func afterAudit(r audit.Report, o auditOptions) (next []string) {
-	blocked := false
-	for i, f := range r.Findings {
-		if i == 0 {
-			next = append(next, "muster explain "+f.ID)
-		}
-		blocked = blocked || f.Severity == audit.Critical
+	if open := r.Open(audit.Info); len(open) > 0 {
+		next = append(next, "muster explain "+open[0].ID)
 	}
+	blocked := slices.ContainsFunc(r.Findings, func(f audit.Finding) bool { return f.Severity == audit.Critical })
 	if !blocked && (r.Topology == cluster.Gossip || r.Topology == cluster.Hybrid) {
 		of := "cluster " + o.again()
 		if o.file != "" {
@@ -248,64 +202,6 @@ func afterAudit(r audit.Report, o auditOptions) (next []string) {
 		next = append(next, "muster plan "+of+" --to none")
 	}
 	return next
-}
-
-// joinSummary is the verdict on one line: the worst, and whose it is.
-func joinSummary(r audit.Report) string {
-	groups := map[audit.Joinable][]string{}
-	lost := 0
-	for _, g := range r.Groups {
-		groups[g.Joinable] = append(groups[g.Joinable], g.Name)
-		for _, re := range g.Reboots {
-			if re.Joinable == audit.DoesNotJoin {
-				lost += len(re.Instances)
-			}
-		}
-	}
-	var parts []string
-	if names := groups[audit.DoesNotJoin]; len(names) > 0 {
-		parts = append(parts, "not in "+strings.Join(names, ", "))
-	}
-	if names := groups[audit.Unknown]; len(names) > 0 {
-		parts = append(parts, "unknown in "+strings.Join(names, ", "))
-	}
-	if len(parts) == 0 {
-		parts = append(parts, "yes, in every group")
-	}
-	if lost > 0 {
-		parts = append(parts, counted(lost, "live node", "live nodes")+" would not come back from a reboot")
-	}
-	return strings.Join(parts, "; ")
-}
-
-// blockers says of each finding that stands in the way what it costs.
-func blockers(s streams, r audit.Report) {
-	title := "\nIN THE WAY\n"
-	for _, f := range r.Findings {
-		if f.Blocks != "" {
-			fmt.Fprintf(s.out, "%s  %s  %s\n         next: %s\n", title, f.ID, f.Why, f.Next)
-			title = ""
-		}
-	}
-}
-
-func severities(r audit.Report) string {
-	var parts []string
-	for _, s := range audit.Severities() {
-		n := 0
-		for _, f := range r.Findings {
-			if f.Severity == s {
-				n++
-			}
-		}
-		if n > 0 {
-			parts = append(parts, fmt.Sprintf("%d %s", n, s))
-		}
-	}
-	if len(parts) == 0 {
-		return "none"
-	}
-	return strings.Join(parts, ", ")
 }
 
 func reportReady(s streams, r audit.Readiness, output string) error {

@@ -163,8 +163,9 @@ func newExplain(s streams) *cobra.Command {
 		RunE: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				tab := tabwriter.NewWriter(s.out, 0, 8, 2, ' ', 0)
+				fmt.Fprintln(tab, "ID\tSEVERITY\tCAN BLOCK\tGONE AFTER\tTITLE")
 				for _, r := range audit.Rules() {
-					fmt.Fprintf(tab, "%s\t%s\t%s\n", r.ID, r.Severity, r.Title)
+					fmt.Fprintf(tab, "%s\t%s\t%s\t%s\t%s\n", r.ID, r.Severity, r.CanBlock(), r.GoneAfter, r.Title)
 				}
 				return tab.Flush()
 			}
