@@ -45,7 +45,7 @@ func TestTheWayBackFromAListTakesTheAgentOut(t *testing.T) {
 	p := with(withoutBalancer(3, 6), func(p *Problem) { p.Endpoints = Addresses })
 	pl := mustPlan(t, p)
 	for id, want := range map[string]string{
-		"add-agent":          "remove-policy remove-agent",
+		"add-agent":          "remove-policy remove-agent unset-none",
 		"canary":             "remove-agent unset-none restore-workers roll-workers remove-policy",
 		"roll-control-plane": "remove-agent unset-none restore-control-plane roll-control-plane restore-workers canary roll-workers",
 	} {

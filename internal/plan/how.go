@@ -28,7 +28,10 @@ func (p *Problem) how(id string) []string {
 		by["hold-addresses"] = []string{"you: let each new control-plane node take over the address of the one before"}
 		by["serve"] = []string{"you: install muster-peer on each control-plane node, and start it"}
 		by["remove-agent"] = []string{"muster uninstall --via kops --name " + p.Cluster}
-		by["add-agent"] = []string{"muster install --via kops --name " + p.Cluster + " --program URL --sha256 HASH"}
+		by["add-agent"] = []string{
+			"you: let new workers find api.internal." + p.Cluster + " and kops-controller.internal." + p.Cluster + " at the held addresses before nodeup runs, as by a text/cloud-boothook in spec.additionalUserData of each group: without a load balancer kOps gives them none",
+			"muster install --via kops --name " + p.Cluster + " --program URL --sha256 HASH",
+		}
 	}
 	if lines := by[id]; lines != nil {
 		if p.Via == Terraform && !p.Shows(id) {

@@ -112,7 +112,7 @@ func (p *Problem) addAgent() Step {
 		Why:    "kOps has no address to give them; the agent has the control plane's",
 		Undo:   "remove-agent",
 		Cost:   Cost{Risk: 1, Minutes: 1},
-		needs:  []need{specKept, proven},
+		needs:  []need{specKept, proven, installable},
 		phases: []change{set("the groups' spec carries muster-agent", func(_ *Problem, s *State) { s.Agent = true })},
 	}
 }

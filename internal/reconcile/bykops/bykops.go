@@ -114,7 +114,7 @@ func (c Config) validate() error {
 	need(c.Problem.Cluster != "", "no plan")
 	need(c.Store != nil, "no state store")
 	need(c.Provider != nil, "no cloud")
-	need(c.Problem.Endpoints != plan.Addresses, "kOps has no list of control-plane addresses to give workers, and puts no muster on nodes; make the plan --via terraform, whose steps your own pipeline carries out while muster waits, or with --endpoints balancer")
+	need(c.Problem.Endpoints != plan.Addresses, "kOps has no list of control-plane addresses to give workers, and puts no muster on nodes; make the plan --via terraform, whose steps your own pipeline carries out while muster waits, or with --endpoints load-balancer")
 	need((c.Machines == nil) == (c.Infrastructure == nil), "half of what changes AWS")
 	return errors.Join(faults...)
 }
