@@ -121,7 +121,7 @@ type reconcileOptions struct {
 	verbose     bool
 	execs       []string
 	prometheuss []string
-	missing     []error // what --yes would not do without
+	missing     error // that --yes would not do without
 }
 
 func (o *reconcileOptions) addTo(cmd *cobra.Command) {

@@ -25,7 +25,10 @@ func (o *reconcileOptions) nothing(s streams) error {
 func (o *reconcileOptions) explained(err error) error {
 	var refused *reconcile.RefusedError
 	var locked *lock.HeldError
+	var lacks *reconcile.LacksError
 	switch {
+	case errors.As(err, &lacks):
+		return usageError{err}
 	case errors.As(err, &refused) && len(refused.Changed) > 0:
 		return fmt.Errorf("%w\n  %s", err, strings.Join(refused.Changed, "\n  "))
 	case errors.As(err, &locked):
@@ -117,8 +120,11 @@ func (o *reconcileOptions) preview(ctx context.Context, s streams, cfg reconcile
 		fmt.Fprintln(s.out, "\ngates were asked; nothing was changed")
 	default:
 		fmt.Fprintln(s.out)
-		for _, err := range o.missing {
-			fmt.Fprintf(s.out, "missing   %v\n", err)
+		for _, what := range p.Lacks {
+			fmt.Fprintf(s.out, "missing   %s\n", what)
+		}
+		if o.missing != nil {
+			fmt.Fprintf(s.out, "missing   %v\n", o.missing)
 		}
 		fmt.Fprintln(s.out, "nothing was changed; add --yes")
 	}

@@ -164,31 +164,26 @@ func (r reality) via() kubeapi.Config {
 }
 
 // kops makes the executor that works with the operator's kops. A dry run does
-// without what only acting needs, and says what of it is missing.
-func (r reality) kops(ctx context.Context) (_ *bykops.Executor, missing []error, err error) {
+// without the cluster's API, which only acting needs, and says why it is missing.
+func (r reality) kops(ctx context.Context) (_ *bykops.Executor, missing, err error) {
 	cfg := bykops.Config{
 		Problem: r.problem, Store: r.store, Provider: r.provider, Overlay: bykops.Gossip{Spec: r.spec, Via: r.via()},
 		JoinWithin: r.flags.join, DrainWithin: r.flags.drain, Poll: r.flags.interval,
 	}
-	if cfg.Kops, err = bykops.FindKops(ctx, r.flags.kops, r.state, cluster.Release136); err != nil {
-		missing = append(missing, usageError{err})
+	cfg.Kops, cfg.NoKops = bykops.FindKops(ctx, r.flags.kops, r.state)
+	if cfg.NoKops != nil && r.flags.kops != "" {
+		return nil, nil, usageError{cfg.NoKops}
 	}
 	if r.flags.kopsBefore != "" {
-		release, err := cluster.ParseRelease(cmp.Or(r.before, cluster.Release135.String()))
-		if err == nil {
-			cfg.Before, err = bykops.FindKops(ctx, r.flags.kopsBefore, r.state, release)
-		}
+		cfg.Before, err = bykops.FindBefore(ctx, r.flags.kopsBefore, r.state, r.problem, r.spec, r.before)
 		if err != nil {
 			return nil, nil, usagef("--kops-before: %w", err)
 		}
 	}
-	if client, err := r.client(); err != nil {
-		missing = append(missing, err)
-	} else {
+	if client, err := r.client(); err == nil {
 		cfg.Kube = client
-	}
-	if len(missing) > 0 && !r.dry {
-		return nil, nil, missing[0]
+	} else if missing = err; !r.dry {
+		return nil, nil, missing
 	}
 	if r.spec.Cloud == cluster.AWS {
 		operator, err := aws.NewOperator(ctx, aws.Config{Cluster: r.spec.Name, Region: cloudopen.Region(r.spec)})

@@ -37,6 +37,11 @@ func (p *Problem) waysBack(ctx context.Context, steps []Step, w proof) []WayBack
 		}
 		begin := &node{runs: n.runs, excused: n.excused}
 		back := WayBack{After: i + 1, Steps: []string{}}
+		if p.To == cluster.Gossip {
+			back.None = fmt.Sprintf("what can be restored is gossip; back to %s leads a plan of its own", p.From)
+			all = append(all, back)
+			continue
+		}
 		way, states, err := p.wayTo(ctx, begin, origin, p.stepsBack())
 		if err != nil {
 			back.None = err.Error()
@@ -77,7 +82,7 @@ func (p *Problem) wayTo(ctx context.Context, begin *node, target State, by []Ste
 func (p *Problem) before() State {
 	s := p.origin()
 	if p.To == cluster.Gossip {
-		s.None, s.Quiet, s.Templates, s.Lookup, s.Controller = false, false, Set(Gossip), true, true
+		s.None, s.Agent, s.Quiet, s.Templates, s.Lookup, s.Controller = false, false, false, Set(Gossip), true, true
 	}
 	return s
 }
@@ -87,7 +92,7 @@ func (p *Problem) before() State {
 func (p *Problem) stepsBack() []Step {
 	all := slices.DeleteFunc(p.steps(), func(t Step) bool {
 		return !slices.Contains([]string{
-			"set-none", "unset-none", "publish", "withdraw", "add-policy", "remove-policy",
+			"set-none", "unset-none", "add-agent", "remove-agent", "publish", "withdraw", "add-policy", "remove-policy",
 			"restore-workers", "restore-control-plane", "canary", "roll-workers", "roll-control-plane",
 		}, t.ID)
 	})
@@ -151,7 +156,7 @@ func (p *Problem) remainingTo(origin, s State) (c Cost) {
 			c = c.plus(Cost{0, 4, 3})
 		}
 	}
-	for _, differs := range []bool{s.None != origin.None, s.Bridge != origin.Bridge, s.PolicyBridge != origin.PolicyBridge} {
+	for _, differs := range []bool{s.None != origin.None, s.Agent != origin.Agent, s.Bridge != origin.Bridge, s.PolicyBridge != origin.PolicyBridge} {
 		if differs {
 			c = c.plus(Cost{0, 1, 1})
 		}

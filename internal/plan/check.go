@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/muster-dev/muster/internal/cloud/bootconfig"
+	"github.com/muster-dev/muster/internal/cluster"
 )
 
 // Certificate says what a plan was proven by.
@@ -43,7 +44,11 @@ func (p *Problem) assumptions() []string {
 	all := []string{
 		"no second control-plane node dies while one is away",
 	}
-	if p.Via != Lab {
+	switch {
+	case p.Via == Lab:
+	case p.To == cluster.Gossip:
+		all = append(all, "the kOps that restores makes gossip of the spec: one before 1.36 where the API has a network load balancer")
+	default:
 		all = append(all, "kOps is 1.36 wherever it runs: older ones know no hybrid, later ones no gossip")
 	}
 	if p.Endpoints == Balancer {

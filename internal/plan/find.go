@@ -32,8 +32,8 @@ type Planned struct {
 	Hold         bool   `json:"hold,omitempty"`
 	Irreversible bool   `json:"irreversible,omitempty"`
 	Undo         string `json:"undo,omitempty"`
-	// Back: it leads back to what was before, so that nodes that gossip may be
-	// what it is to make.
+	// Back: it leads back to what was before, on a way back or in a plan to gossip,
+	// so that nodes that gossip may be what it is to make.
 	Back bool `json:"back,omitempty"`
 
 	// Gates must hold before the step.
@@ -166,7 +166,7 @@ func (p *Problem) describe(ctx context.Context, i int, t Step, w proof) Planned 
 	from := w.nominal[i]
 	d := Planned{
 		Number: i + 1, ID: t.ID, Title: t.Title, Why: t.Why,
-		Bridge: t.Bridge, Hold: t.Hold, Irreversible: t.Irreversible, Undo: t.Undo,
+		Bridge: t.Bridge, Hold: t.Hold, Irreversible: t.Irreversible, Undo: t.Undo, Back: p.To == cluster.Gossip,
 		Gates: []string{}, Effects: []string{}, Meanwhile: []string{}, How: p.how(t.ID),
 		Cost: p.cost(t, from), States: w.perStep[i], After: w.nominal[i+1].String(),
 	}

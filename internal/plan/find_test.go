@@ -86,11 +86,11 @@ func TestPlans(t *testing.T) {
 		},
 		"no load balancer and a list of addresses is a plan, even with one control-plane node": {
 			problem: with(withoutBalancer(1, 2), func(p *Problem) { p.Endpoints = Addresses }),
-			want:    "hold-addresses serve prove add-policy add-agent set-none update-workers canary roll-workers remove-policy update-control-plane roll-control-plane remove-dns-controller close-ports scrub",
+			want:    "hold-addresses serve prove add-policy set-none add-agent update-workers canary roll-workers remove-policy update-control-plane roll-control-plane remove-dns-controller close-ports scrub",
 		},
 		"a list beside a classic load balancer gives people another before the classic one goes": {
 			problem: withClassic(Kops),
-			want:    "make-balancer hold-addresses serve prove add-policy add-agent set-none update-workers canary roll-workers remove-policy update-control-plane roll-control-plane remove-dns-controller close-ports drop-classic scrub",
+			want:    "make-balancer hold-addresses serve prove add-policy set-none add-agent update-workers canary roll-workers remove-policy update-control-plane roll-control-plane remove-dns-controller close-ports drop-classic scrub",
 		},
 		"a list beside a classic load balancer is refused where no other may be made": {
 			problem: with(withClassic(Kops), func(p *Problem) { p.CreateBalancer = false }),
@@ -98,7 +98,7 @@ func TestPlans(t *testing.T) {
 		},
 		"a list in a lab leaves people the classic load balancer": {
 			problem: withClassic(Lab),
-			want:    "hold-addresses serve prove add-agent set-none update-workers canary roll-workers update-control-plane roll-control-plane remove-dns-controller narrow close-ports scrub",
+			want:    "hold-addresses serve prove set-none add-agent update-workers canary roll-workers update-control-plane roll-control-plane remove-dns-controller narrow close-ports scrub",
 		},
 		"one control-plane node and a load balancer is a plan": {
 			problem: gossiping(1, 2),

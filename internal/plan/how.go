@@ -18,6 +18,8 @@ func (p *Problem) how(id string) []string {
 			"update-control-plane":  {update + " --instance-group-roles=control-plane --yes"},
 			"remove-dns-controller": {"kops does this by itself within a minute; see that it did"},
 			"narrow":                {update + " --yes"},
+			"restore-workers":       {"with the kOps that made it, of --kops-before: " + update + " --instance-group-roles=node --allow-kops-downgrade --yes"},
+			"restore-control-plane": {"with the kOps that made it, of --kops-before: " + update + " --instance-group-roles=control-plane --allow-kops-downgrade --yes"},
 		}
 	case Terraform:
 		by = p.terraformSteps(update + " --target=terraform --out=DIR")
@@ -25,7 +27,11 @@ func (p *Problem) how(id string) []string {
 	if p.Via != Lab && p.Endpoints == Addresses {
 		by["hold-addresses"] = []string{"you: let each new control-plane node take over the address of the one before"}
 		by["serve"] = []string{"you: install muster-peer on each control-plane node, and start it"}
-		by["add-agent"] = []string{"muster install --via kops --name " + p.Cluster + " --program URL --sha256 HASH"}
+		by["remove-agent"] = []string{"muster uninstall --via kops --name " + p.Cluster}
+		by["add-agent"] = []string{
+			"you: let new workers find api.internal." + p.Cluster + " and kops-controller.internal." + p.Cluster + " at the held addresses before nodeup runs, as by a text/cloud-boothook in spec.additionalUserData of each group: without a load balancer kOps gives them none",
+			"muster install --via kops --name " + p.Cluster + " --program URL --sha256 HASH",
+		}
 	}
 	if lines := by[id]; lines != nil {
 		if p.Via == Terraform && !p.Shows(id) {

@@ -64,7 +64,7 @@ func Dead(seen []State) bool {
 // the others did is in nobody's spec and in no cloud's answer: that an endpoint
 // was proven, that a leaf publishes, which addresses an agent has.
 func (p Problem) Shows(id string) bool {
-	unseen := []string{"prove", "hold-addresses", "serve", "add-agent", "publish", "withdraw", "add-policy", "remove-policy"}
+	unseen := []string{"prove", "hold-addresses", "serve", "add-agent", "remove-agent", "publish", "withdraw", "add-policy", "remove-policy"}
 	if p.Endpoints == Addresses {
 		unseen = append(unseen, "update-workers", "canary", "roll-workers")
 	}

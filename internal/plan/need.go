@@ -104,7 +104,7 @@ func (s State) recalling(known State) State {
 // way, one line each; nothing for a step that itself changes it, or that asks a
 // person to.
 func SpecEdited(step string, then, now []Fact) []string {
-	if slices.Contains([]string{"set-none", "unset-none", "add-agent", "make-balancer"}, step) {
+	if slices.Contains([]string{"set-none", "unset-none", "add-agent", "remove-agent", "make-balancer"}, step) {
 		return nil
 	}
 	other := func(f Fact) bool { return f.What != SpecFact }

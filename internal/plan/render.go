@@ -198,22 +198,27 @@ func (f File) endOf(s Planned) string {
 	return s.Undo
 }
 
-// wayBack says from where there is one.
+// wayBack says from where there is one, and why not from elsewhere.
 func (f File) wayBack() string {
-	last := 0
+	last, why := 0, ""
 	for _, w := range f.Back {
 		if w.None != "" {
+			why = "; " + w.None
 			break
 		}
 		last = w.After
 	}
 	switch {
-	case len(f.Back) == 0 || last == len(f.Back):
+	case last == len(f.Steps):
 		return "from every step"
+	case last == len(f.Back):
+		return fmt.Sprintf("from every step up to %d; there was no time to look for others", last)
 	case last == 0:
-		return "none"
-	default:
+		return "none" + why
+	case f.Steps[last].Irreversible: // which says so itself
 		return fmt.Sprintf("from every step up to %d", last)
+	default:
+		return fmt.Sprintf("from every step up to %d%s", last, why)
 	}
 }
 

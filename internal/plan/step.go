@@ -103,6 +103,8 @@ var (
 	acceptsNone = need{"the API's load balancer is not a classic one alone, with which kOps refuses None", func(p *Problem, s State) bool {
 		return p.Via == Lab || s.Network || !s.Classic
 	}}
+	// protokube and muster-agent would write one hosts block.
+	installable   = need{"the spec asks for None, or muster install refuses it", func(p *Problem, s State) bool { return p.Via == Lab || s.None }}
 	otherBalancer = need{"the API answers through the network load balancer", func(_ *Problem, s State) bool { return s.balances() }}
 
 	noReader = need{"no worker takes names from the overlay", func(_ *Problem, s State) bool { return !s.readers() }}

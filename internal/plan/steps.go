@@ -15,7 +15,7 @@ func (p *Problem) steps() []Step {
 		if p.Via != Lab && p.classic() {
 			all = append(all, p.makeBalancer()) // for people
 		}
-		all = append(all, p.holdAddresses(), p.serve(), p.addAgent(), p.prove())
+		all = append(all, p.holdAddresses(), p.serve(), p.addAgent(), p.removeAgent(), p.prove())
 	} else {
 		all = append(all, p.makeBalancer(), p.expose(), p.prove())
 	}
@@ -38,9 +38,9 @@ func (p *Problem) forth() []Step {
 	var never []string
 	switch p.To {
 	case cluster.None:
-		never = []string{"unset-none", "restore-workers", "restore-control-plane"}
+		never = []string{"unset-none", "remove-agent", "restore-workers", "restore-control-plane"}
 	case cluster.Hybrid:
-		never = []string{"set-none", "restore-workers", "restore-control-plane", "scrub", "close-ports", "remove-dns-controller"}
+		never = []string{"set-none", "remove-agent", "restore-workers", "restore-control-plane", "scrub", "close-ports", "remove-dns-controller"}
 	default:
 		return p.stepsBack()
 	}
@@ -110,9 +110,22 @@ func (p *Problem) addAgent() Step {
 		ID:     "add-agent",
 		Title:  "put muster-agent into the workers' instance groups",
 		Why:    "kOps has no address to give them; the agent has the control plane's",
+		Undo:   "remove-agent",
 		Cost:   Cost{Risk: 1, Minutes: 1},
-		needs:  []need{specKept, proven},
+		needs:  []need{specKept, proven, installable},
 		phases: []change{set("the groups' spec carries muster-agent", func(_ *Problem, s *State) { s.Agent = true })},
+	}
+}
+
+func (p *Problem) removeAgent() Step {
+	return Step{
+		ID:     "remove-agent",
+		Title:  "take muster-agent out of the workers' instance groups",
+		Why:    "what is rendered next is without it; workers that live keep theirs",
+		Undo:   "add-agent",
+		Cost:   Cost{Risk: 1, Minutes: 1},
+		needs:  []need{specKept},
+		phases: []change{set("the groups' spec carries no muster-agent", func(_ *Problem, s *State) { s.Agent = false })},
 	}
 }
 
@@ -293,7 +306,7 @@ func (p *Problem) restoreWorkers() Step {
 		Why:   "the way back",
 		Cost:  Cost{Risk: 4, Minutes: 3},
 		needs: []need{specKept, {"template versions of before still exist", func(_ *Problem, s State) bool { return s.Old }},
-			{"the spec is that of before", func(p *Problem, s State) bool { return s.None == p.before().None }}},
+			{"the spec is that of before", func(p *Problem, s State) bool { return s.None == p.before().None && s.Agent == p.before().Agent }}},
 		phases: []change{
 			set("the workers' role allows what it allowed before", func(p *Problem, s *State) { s.Lookup = p.before().Lookup }),
 			set("dns-controller is deployed", func(p *Problem, s *State) { s.Controller, s.Pruning = p.before().Controller, false }),

@@ -5,7 +5,7 @@ package plan
 var readingOrder = []string{
 	"make-balancer", "hold-addresses", "serve", "expose", "prove",
 	"canary", "roll-workers", "withdraw", "remove-policy",
-	"publish", "add-policy", "add-agent", "set-none", "unset-none",
+	"publish", "add-policy", "set-none", "add-agent", "remove-agent", "unset-none",
 	"restore-workers", "update-workers", "update-workers-held",
 	"restore-control-plane", "update-control-plane", "roll-control-plane",
 	"remove-dns-controller", "narrow", "close-ports", "drop-classic", "scrub",

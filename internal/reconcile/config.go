@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/muster-dev/muster/internal/plan"
@@ -130,6 +131,12 @@ func (e *RefusedError) Error() string {
 	}
 	return e.Why + "; " + e.Next
 }
+
+// LacksError says that the executor lacks something that a leg needs. Nothing was
+// done.
+type LacksError struct{ What []string }
+
+func (e *LacksError) Error() string { return strings.Join(e.What, "; ") }
 
 const defaultPoll = 5 * time.Second
 

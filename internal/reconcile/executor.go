@@ -49,6 +49,14 @@ type Keeper interface {
 	Keep(ctx context.Context, say func(line string)) error
 }
 
+// Equipped is an executor that may lack what some steps need, such as a program
+// that nobody named. It is asked before a leg begins: what could not be gone along
+// to its end is not begun.
+type Equipped interface {
+	// Lacks says what it lacks for some steps and what to do, a line each.
+	Lacks(steps []plan.Planned) []string
+}
+
 // World is a cluster as an executor sees it.
 type World struct {
 	// Facts are what a plan rests on; see [plan.Changed].

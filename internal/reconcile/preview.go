@@ -20,6 +20,8 @@ type Preview struct {
 	Direction report.Direction `json:"direction"`
 	// Steps are those that are left, in order.
 	Steps []PreviewStep `json:"steps"`
+	// Lacks is what has to be there before it could begin, one line each.
+	Lacks []string `json:"lacks,omitempty"`
 	// Refused is why it would not begin; empty if it would.
 	Refused string `json:"refused,omitempty"`
 	// Changed is what differs from what it should be, one line each.
@@ -82,6 +84,7 @@ func Look(ctx context.Context, cfg Config, shadow bool) (Preview, error) {
 	case err != nil && !errors.Is(err, errReadOnly):
 		return p, err
 	}
+	p.Lacks = d.lacks(begun)
 	if begun.Leg != d.at.leg.Number {
 		d.at.leg = Leg{Number: begun.Leg, Direction: begun.Direction, After: begun.After, Steps: begun.Steps}
 		if begun.Direction == report.Forward {

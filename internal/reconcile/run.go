@@ -21,7 +21,7 @@ import (
 // It blocks until the plan is done, something stops it, or ctx ends.
 //
 // A gate that does not pass is a Result, and no error. Errors are: bad input, a
-// [*lock.HeldError], a [*RefusedError], a state store that does not answer, the
+// [*lock.HeldError], a [*RefusedError], a [*LacksError], a state store that does not answer, the
 // loss of the lock ([lock.ErrLost], [journal.ErrFenced]), and ctx's own. After
 // the loss of the lock nothing more is done, not even tidying: somebody else is
 // at it.
@@ -95,6 +95,9 @@ func (d *driver) run(ctx context.Context) (Result, error) {
 	begun, err := d.settle(ctx, d.Direction, d.To)
 	if err != nil {
 		return Result{}, err
+	}
+	if lacking := d.lacks(begun); len(lacking) > 0 {
+		return Result{}, &LacksError{lacking}
 	}
 	if err := d.begin(ctx, begun); err != nil {
 		return Result{}, err
@@ -277,6 +280,22 @@ func (d *driver) undoing() ([]plan.Planned, error) {
 		})
 	}
 	return steps, nil
+}
+
+// lacks is what the executor lacks for what is left of a leg.
+func (d *driver) lacks(b report.Begun) []string {
+	e, ok := d.Executor.(Equipped)
+	if !ok {
+		return nil
+	}
+	left := b.Steps
+	if b.Direction == report.Forward {
+		left = d.Plan.Steps[b.After:]
+	}
+	if b.Leg == d.at.leg.Number {
+		left = left[d.at.leg.Done:]
+	}
+	return e.Lacks(left)
 }
 
 // begin journals that a leg begins or is gone on with, and settles on it.

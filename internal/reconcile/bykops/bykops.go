@@ -79,10 +79,12 @@ type Config struct {
 	Provider cloud.Provider
 	// Kube is the cluster's API. Required for every step that touches nodes.
 	Kube kubernetes.Interface
-	// Kops runs the operator's binary. Required for the steps that kOps renders.
-	Kops *Kops
-	// Before runs the kOps that made the cluster, for the way back. nil: the way
-	// back stops before it and says so.
+	// Kops runs the operator's binary. nil: no leg begins that has a step for it, and
+	// NoKops says why there is none.
+	Kops   *Kops
+	NoKops error
+	// Before runs the kOps that made the cluster. nil: no leg begins that restores
+	// what it made.
 	Before *Kops
 	// Machines and Infrastructure change AWS. Both nil on other clouds, where
 	// kOps replaces nodes by the group.
@@ -112,7 +114,7 @@ func (c Config) validate() error {
 	need(c.Problem.Cluster != "", "no plan")
 	need(c.Store != nil, "no state store")
 	need(c.Provider != nil, "no cloud")
-	need(c.Problem.Endpoints != plan.Addresses, "kOps has no list of control-plane addresses to give workers, and puts no muster on nodes; make the plan --via terraform, whose steps your own pipeline carries out while muster waits, or with --endpoints balancer")
+	need(c.Problem.Endpoints != plan.Addresses, "kOps has no list of control-plane addresses to give workers, and puts no muster on nodes; make the plan --via terraform, whose steps your own pipeline carries out while muster waits, or with --endpoints load-balancer")
 	need((c.Machines == nil) == (c.Infrastructure == nil), "half of what changes AWS")
 	return errors.Join(faults...)
 }
@@ -127,7 +129,10 @@ type Executor struct {
 	back bool            // the last of them was one of the way back
 }
 
-var _ reconcile.Keeper = (*Executor)(nil)
+var (
+	_ reconcile.Keeper   = (*Executor)(nil)
+	_ reconcile.Equipped = (*Executor)(nil)
+)
 
 // New returns an executor. It calls nothing.
 func New(c Config) (*Executor, error) {
@@ -259,6 +264,32 @@ func (e *Executor) steps() map[string]layout {
 		"scrub":                 e.scrub,
 	}
 }
+
+// Lacks implements [reconcile.Equipped].
+func (e *Executor) Lacks(steps []plan.Planned) (what []string) {
+	uses := func(ids ...string) bool {
+		return slices.ContainsFunc(steps, func(s plan.Planned) bool { return slices.Contains(ids, s.ID) })
+	}
+	renders := []string{"update-workers", "update-workers-held", "update-control-plane", "narrow"}
+	if e.Machines == nil {
+		renders = append(renders, "canary", "roll-workers", "roll-control-plane")
+	}
+	if e.Kops == nil && uses(renders...) {
+		what = append(what, e.noKops().Error())
+	}
+	if e.Before == nil && uses("restore-workers", "restore-control-plane") {
+		what = append(what, errNoBefore.Error())
+	}
+	return what
+}
+
+// noKops is the lack of a binary.
+func (e *Executor) noKops() error {
+	return cmp.Or(e.NoKops, errors.New("no kops binary was named; give it with --kops or $KOPS"))
+}
+
+// errNoBefore is the lack of the binary of before.
+var errNoBefore = errors.New("the way back needs the kOps that made the cluster; name its binary with --kops-before")
 
 // groups returns the observed groups of a role, in the order of their names,
 // which is that of kOps.

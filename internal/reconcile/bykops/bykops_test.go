@@ -9,8 +9,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-
-	"github.com/muster-dev/muster/internal/cluster"
 )
 
 func TestAPlansCommandsAreRunWithoutAShell(t *testing.T) {
@@ -87,7 +85,7 @@ func TestKopsIsFoundAndItsReleaseChecked(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Setenv("KOPS", tt.env)
-			k, err := FindKops(context.Background(), tt.given, "s3://x", cluster.Release136)
+			k, err := FindKops(context.Background(), tt.given, "s3://x")
 			switch {
 			case tt.want == "" && (err != nil || k.Path != right || k.Version != "1.36.2"):
 				t.Errorf("got %+v, %v", k, err)

@@ -13,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/lock"
 	"github.com/muster-dev/muster/internal/reconcile"
 	"github.com/muster-dev/muster/internal/reconcile/bykops"
@@ -33,7 +32,7 @@ func slowKops(t *testing.T, dir, then string) {
 }
 
 func kopsIn(ctx context.Context, dir string) error {
-	k, err := bykops.FindKops(ctx, filepath.Join(dir, "kops"), "file://"+dir, cluster.Release136)
+	k, err := bykops.FindKops(ctx, filepath.Join(dir, "kops"), "file://"+dir)
 	if err != nil {
 		return err
 	}

@@ -2,8 +2,8 @@ package bykops
 
 import (
 	"bytes"
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/muster-dev/muster/internal/cluster"
+	"github.com/muster-dev/muster/internal/plan"
 )
 
 // Kops is a kops binary, of a release that was looked at.
@@ -33,9 +34,10 @@ type Kops struct {
 }
 
 // FindKops finds the binary as kOps's own users do: the path that was given, then
-// $KOPS, then PATH; and asks it its version, which must be one of the release.
-// Errors say what to do.
-func FindKops(ctx context.Context, given, state string, release cluster.Release) (*Kops, error) {
+// $KOPS, then PATH; and asks it its version, which must be of the release that
+// plans are for. Errors say what to do.
+func FindKops(ctx context.Context, given, state string) (*Kops, error) {
+	release := cluster.Deadline().Bridge
 	path, from := given, "--kops"
 	if path == "" {
 		path, from = os.Getenv("KOPS"), "$KOPS"
@@ -50,23 +52,76 @@ func FindKops(ctx context.Context, given, state string, release cluster.Release)
 	case err != nil:
 		return nil, fmt.Errorf("no kops at %s (%s); install kOps %s, or name the binary with --kops or $KOPS", path, from, release)
 	}
+	k, is, err := askKops(ctx, found, state)
+	if err == nil && is != release {
+		return nil, fmt.Errorf("%s is kOps %s, and the plan is for %s; name that one with --kops", found, k.Version, release)
+	}
+	return k, err
+}
+
+// FindBefore asks the binary that a way back is to restore with for its version.
+// Only one that makes again what there was will do: another may take from live
+// workers what they need before anybody sees that its templates do not lead back.
+func FindBefore(ctx context.Context, given, state string, p plan.Problem, spec *cluster.Cluster, version string) (*Kops, error) {
+	will, err := restorers(p, spec, version)
+	if err != nil {
+		return nil, err
+	}
+	found, err := exec.LookPath(given)
+	if err != nil {
+		return nil, fmt.Errorf("no kops at %s; install kOps %s", given, oneOf(will))
+	}
+	k, is, err := askKops(ctx, found, state)
+	if err == nil && !slices.Contains(will, is) {
+		return nil, fmt.Errorf("%s is kOps %s, and what is to be restored was made by %s; name that one", found, k.Version, oneOf(will))
+	}
+	return k, err
+}
+
+// restorers are the releases whose kOps makes of a spec what a way back restores:
+// the one that had updated the cluster when the plan was made, or, where gossip is
+// what the plan wants, those that make gossip of it. Their hybrid narrows the
+// workers' role before anything else.
+func restorers(p plan.Problem, spec *cluster.Cluster, version string) ([]cluster.Release, error) {
+	if p.To != cluster.Gossip {
+		r, err := cluster.ParseRelease(cmp.Or(version, cluster.Release135.String()))
+		return []cluster.Release{r}, err
+	}
+	gossiping := *spec
+	gossiping.DNSType = cluster.DNSPrivate
+	will := slices.DeleteFunc(cluster.Releases(), func(r cluster.Release) bool {
+		return r > cluster.Deadline().Bridge || gossiping.Topology(r) != cluster.Gossip
+	})
+	if len(will) == 0 {
+		return nil, fmt.Errorf("no release of kOps makes gossip of the spec of %s", spec.Name)
+	}
+	return will, nil
+}
+
+func oneOf(all []cluster.Release) string {
+	names := make([]string, len(all))
+	for i, r := range all {
+		names[i] = r.String()
+	}
+	return strings.Join(names, " or ")
+}
+
+// askKops asks a binary for its version.
+func askKops(ctx context.Context, found, state string) (*Kops, cluster.Release, error) {
 	k := &Kops{Path: found, State: state}
 	k.Start = k.process
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	out, err := k.command(ctx, "version", "--short").Output()
 	if err != nil {
-		return nil, fmt.Errorf("%s version: %w; is it kops?", found, err)
+		return nil, 0, fmt.Errorf("%s version: %w; is it kops?", found, err)
 	}
 	k.Version = strings.TrimPrefix(strings.TrimSpace(string(out)), "v")
 	is, err := cluster.ParseRelease(k.Version)
 	if err != nil {
-		return nil, fmt.Errorf("%s version says %.40q; is it kops?", found, k.Version)
+		return nil, 0, fmt.Errorf("%s version says %.40q; is it kops?", found, k.Version)
 	}
-	if is != release {
-		return nil, fmt.Errorf("%s is kOps %s, and the plan is for %s; name that one with --kops", found, k.Version, release)
-	}
-	return k, nil
+	return k, is, nil
 }
 
 func (k *Kops) command(ctx context.Context, args ...string) *exec.Cmd {
@@ -213,6 +268,3 @@ func redact(text string) string {
 	}
 	return text
 }
-
-// errNoKops is the lack of a binary.
-var errNoKops = errors.New("no kops binary was named; give it with --kops or $KOPS")

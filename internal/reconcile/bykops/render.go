@@ -2,7 +2,6 @@ package bykops
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -21,7 +20,7 @@ const renderWithin = 30 * time.Minute
 // kops runs the operator's binary.
 func (e *Executor) kops(ctx context.Context, args []string, say func(string)) error {
 	if e.Kops == nil {
-		return errNoKops
+		return e.noKops()
 	}
 	return e.Kops.Run(ctx, args, say)
 }
@@ -145,7 +144,7 @@ func (e *Executor) restore(role cluster.Role) layout {
 			ID: "restore", What: s.Title, Limit: renderWithin,
 			Do: func(ctx context.Context, say func(string)) error {
 				if e.Before == nil {
-					return errors.New("the way back needs the kOps that made the cluster; name its binary with --kops-before")
+					return errNoBefore
 				}
 				args := []string{
 					"update", "cluster", "--name", e.Problem.Cluster, "--create-kube-config=false",

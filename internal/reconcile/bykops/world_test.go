@@ -104,11 +104,10 @@ func newScene(t *testing.T, name, state string) *scene {
 	err = os.WriteFile(before, []byte("#!/bin/sh\nMUSTER_KOPS_VERSION=1.35.2 exec "+s.kops+" \"$@\"\n"), 0o700)
 	must()
 	s.find = func(version string) *bykops.Kops {
-		binary, release := s.kops, cluster.Release136
+		k, err := bykops.FindKops(t.Context(), s.kops, state)
 		if version != "1.36.2" {
-			binary, release = before, cluster.Release135
+			k, err = bykops.FindBefore(t.Context(), before, state, plan.Problem{}, nil, version)
 		}
-		k, err := bykops.FindKops(t.Context(), binary, state, release)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -146,7 +145,12 @@ func (s *scene) see() *observe.Cluster {
 // plan finds a plan for the cluster as it is.
 func (s *scene) plan(to cluster.Topology) plan.File {
 	s.t.Helper()
-	problem, facts, err := s.see().Problem(plan.Ask{To: to, CreateBalancer: s.create})
+	return s.planFor(plan.Ask{To: to, CreateBalancer: s.create})
+}
+
+func (s *scene) planFor(a plan.Ask) plan.File {
+	s.t.Helper()
+	problem, facts, err := s.see().Problem(a)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -160,11 +164,19 @@ func (s *scene) plan(to cluster.Topology) plan.File {
 	return plan.Seal(found, facts)
 }
 
+// madeBy is the version of the kOps that made what a plan's way back restores.
+func madeBy(f plan.File) string {
+	if f.Problem.To == cluster.Gossip {
+		return "1.35.2"
+	}
+	return f.KopsVersion()
+}
+
 // executor returns an executor for a plan. change may alter its configuration.
 func (s *scene) executor(f plan.File, change func(*bykops.Config)) *bykops.Executor {
 	s.t.Helper()
 	c := bykops.Config{
-		Problem: f.Problem, Store: s.store, Provider: s.provider, Kube: s.kube.Client(s.t), Kops: s.find("1.36.2"), Before: s.find(f.KopsVersion()),
+		Problem: f.Problem, Store: s.store, Provider: s.provider, Kube: s.kube.Client(s.t), Kops: s.find("1.36.2"), Before: s.find(madeBy(f)),
 		Machines: s.operator, Infrastructure: s.operator, Overlay: s.overlay,
 		JoinWithin: time.Minute, DrainWithin: time.Minute, Poll: cmp.Or(s.poll, 250*time.Millisecond),
 	}

@@ -234,6 +234,8 @@ func TestEachStepIsLaidOut(t *testing.T) {
 		{name: "and back", step: "roll-control-plane", now: func(f *fakeLab) {
 			delete(f.status.Nodes[1].Programs, lab.Peer)
 		}, want: []string{"replace cp-2"}},
+		{name: "an agent that the groups carry is taken out", step: "remove-agent", now: func(f *fakeLab) { f.declared.Agent = true }, want: []string{"remove-agent"}},
+		{name: "an agent that they do not carry is not", step: "remove-agent", want: []string{}},
 		{name: "nothing was updated, nothing is restored", step: "restore-workers", want: []string{}},
 		{name: "the bridge is not up", step: "withdraw", want: []string{}},
 	} {

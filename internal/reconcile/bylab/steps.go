@@ -32,6 +32,7 @@ func (e *Executor) Actions(ctx context.Context, s plan.Planned) ([]reconcile.Act
 		"add-policy":            func() { l.declare(s, func(d *lab.Declared) { d.Policy = true }) },
 		"remove-policy":         func() { l.declare(s, func(d *lab.Declared) { d.Policy = false }) },
 		"add-agent":             func() { l.declare(s, func(d *lab.Declared) { d.Agent = true }) },
+		"remove-agent":          func() { l.declare(s, func(d *lab.Declared) { d.Agent = false }) },
 		"set-none":              func() { l.declare(s, func(d *lab.Declared) { d.None = true }) },
 		"unset-none":            func() { l.declare(s, func(d *lab.Declared) { d.None = false }) },
 		"update-workers":        func() { l.updateWorkers(s) },
