@@ -129,30 +129,7 @@ func (b *Balancer) Update(set endpoint.Set) error {
 		s.member, s.balancer, s.near = true, e.IsBalancer(), e.Near
 		b.members = append(b.members, s)
 	}
-	draining := set.Draining()
-	leaving := make(map[netip.AddrPort][]link)
-	for addr, s := range b.servers {
-		// While none looked alive, connections may have been made to several. That
-		// one is proven first does not make the others dead.
-		s.spared = !s.member && (s.spared || proven && s.active())
-		drains := !s.member && (s.spared || slices.Contains(draining, addr))
-		if s.member || !drains {
-			s.drains = time.Time{}
-		} else if s.drains.IsZero() {
-			s.drains = time.Now()
-			signal(b.moving)
-		}
-		if s.member || drains {
-			b.forgetIfGone(s)
-			continue
-		}
-		if !set.Isolated() {
-			for l := range s.links {
-				leaving[addr] = append(leaving[addr], l)
-			}
-		}
-		b.forgetIfGone(s)
-	}
+	leaving := b.leavers(proven)
 	b.mu.Unlock()
 
 	if outageOver {
@@ -168,6 +145,32 @@ func (b *Balancer) Update(set endpoint.Set) error {
 		}
 	}
 	return nil
+}
+
+// leavers decides what becomes of each server's connections, and returns those that end
+// now. proven says that before this update none looked alive. Called with mu held.
+func (b *Balancer) leavers(proven bool) map[netip.AddrPort][]link {
+	draining := b.set.Draining()
+	leaving := make(map[netip.AddrPort][]link)
+	for addr, s := range b.servers {
+		// While none looked alive, connections may have been made to several. That
+		// one is proven first does not make the others dead.
+		s.spared = !s.member && (s.spared || proven && s.active())
+		drains := !s.member && (s.spared || slices.Contains(draining, addr))
+		if s.member || !drains {
+			s.drains = time.Time{}
+		} else if s.drains.IsZero() {
+			s.drains = time.Now()
+			signal(b.moving)
+		}
+		if !s.member && !drains && !b.set.Isolated() {
+			for l := range s.links {
+				leaving[addr] = append(leaving[addr], l)
+			}
+		}
+		b.forgetIfGone(s)
+	}
+	return leaving
 }
 
 // forgetIfGone drops a server that is neither member nor in use. Called with mu

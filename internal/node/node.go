@@ -207,6 +207,19 @@ func (n *Node) Run(ctx context.Context) error {
 		})
 	}
 
+	err = n.runParts(ctx, l)
+	leave()
+	if failed := overlay.Wait(); failed != nil {
+		return failed
+	}
+	if errors.Is(err, context.Canceled) {
+		return nil // it was asked to stop
+	}
+	return err
+}
+
+// runParts runs all that uses the overlay, until ctx ends or one part fails.
+func (n *Node) runParts(ctx context.Context, l *listeners) error {
 	g, ctx := errgroup.WithContext(ctx)
 	if n.overlay != nil {
 		g.Go(func() error { return n.followOverlay(ctx) })
@@ -235,14 +248,5 @@ func (n *Node) Run(ctx context.Context) error {
 		Announce(ctx, n.opts.Notify, n.log, n.ready)
 		return nil
 	})
-
-	err = g.Wait()
-	leave()
-	if failed := overlay.Wait(); failed != nil {
-		return failed
-	}
-	if errors.Is(err, context.Canceled) {
-		return nil // it was asked to stop
-	}
-	return err
+	return g.Wait()
 }
