@@ -91,23 +91,41 @@ func interrupts() []os.Signal {
 
 // Run runs one command until it is done or ctx ends.
 func Run(ctx context.Context, s streams, args []string) int {
+	printed := &output{w: s.out}
+	s.out = printed
 	root := newRoot(s)
 	root.SetArgs(args)
 	root.SetIn(s.in)
 	root.SetOut(s.out)
 	root.SetErr(s.err)
 	err := root.ExecuteContext(ctx)
-	if err == nil {
-		return ExitOK
-	}
-	if ctx.Err() != nil {
+	if err != nil && ctx.Err() != nil {
 		fmt.Fprintln(s.err, "muster: interrupted")
 		return ExitInterrupted
+	}
+	switch unwritten, left := printed.failed(); {
+	case unwritten == nil:
+	case !left:
+		err = lost(err, unwritten)
+	case errors.Is(err, unwritten):
+		err = nil // it lasted as long as somebody read
+	}
+	if err == nil {
+		return ExitOK
 	}
 	if text := err.Error(); text != "" {
 		fmt.Fprintln(s.err, "muster: "+strings.TrimPrefix(text, "muster: "))
 	}
 	return exitCode(err)
+}
+
+// lost is the error of a command whose output could not be written: it has failed,
+// whatever it came to, which is said as well.
+func lost(err, unwritten error) error {
+	if err == nil || err.Error() == "" || errors.Is(err, unwritten) {
+		return fmt.Errorf("the output is not complete: %w", unwritten)
+	}
+	return fmt.Errorf("%v; and the output is not complete: %w", err, unwritten)
 }
 
 // Commands returns the tree of muster's commands, for whoever describes it, such as

@@ -72,6 +72,7 @@ func (s streams) during(ctx context.Context, d time.Duration, asJSON bool, f fun
 		limited, cancel = context.WithTimeoutCause(limited, d, errEnough)
 		defer cancel()
 	}
+	s = s.whileRead()
 	enc := json.NewEncoder(s.out)
 	err := f(limited, func(e gossip.Event) {
 		var err error

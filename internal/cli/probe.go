@@ -114,7 +114,7 @@ func parseTarget(text string) (probe.Target, error) {
 // runProbe probes until it is interrupted, which is its ordinary end.
 func runProbe(ctx context.Context, s streams, cfg probe.Config) error {
 	fmt.Fprintf(s.err, "muster: probing %s to %s\n", counted(len(cfg.Targets), "path", "paths"), cfg.ServerName)
-	if err := probe.Run(ctx, cfg, s.out); err != nil {
+	if err := probe.Run(ctx, cfg, s.whileRead().out); err != nil {
 		return err
 	}
 	return ctx.Err()

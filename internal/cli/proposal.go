@@ -67,12 +67,15 @@ func refusedGossip(name string) error {
 var secretValue = regexp.MustCompile(`(?m)(\bsecret["']?:)[ \t]*("(?:[^"\\]|\\.)*"|'(?:[^']|'')*'|[^,}\n]+)`)
 
 // show writes what would change as a diff.
-func (p proposal) show(w io.Writer) {
+func (p proposal) show(w io.Writer) error {
 	for _, c := range p.writes {
 		name := store.Where(p.store, c.Old.Key)
 		diff := udiff.Unified(name, name, string(c.Old.Data), string(c.Data))
-		_, _ = io.WriteString(w, secretValue.ReplaceAllString(diff, "$1 (not shown)"))
+		if _, err := io.WriteString(w, secretValue.ReplaceAllString(diff, "$1 (not shown)")); err != nil {
+			return err
+		}
 	}
+	return nil
 }
 
 // carryOut shows the change, asks unless yes was given, and writes. It is settled
@@ -85,7 +88,9 @@ func (p proposal) carryOut(ctx context.Context, s streams, yes bool) (settled bo
 		fmt.Fprintln(s.err, "nothing to change")
 		return true, nil
 	}
-	p.show(s.out)
+	if err := p.show(s.out); err != nil {
+		return false, err // what nobody could see is not written
+	}
 	if agreed, err := consent(ctx, s, yes); !agreed || err != nil {
 		return false, err
 	}

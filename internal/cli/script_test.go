@@ -46,6 +46,8 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits":       exits,
 			"refuses":     refuses,
+			"unwritable":  unwritable,
+			"unread":      unread,
 			"holds":       holds,
 			"mesh":        mesh,
 			"members":     members,

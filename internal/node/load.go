@@ -194,8 +194,26 @@ func (c Config) CheckFiles() error {
 			errs = append(errs, fmt.Errorf("%s: %w", what, err))
 		}
 	}
+	if c.Role == identity.ControlPlane && len(errs) == 0 { // else what is missing is said already
+		if err := c.checkIdentity(); err != nil {
+			errs = append(errs, err)
+		}
+	}
 	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 	return errors.Join(errs...)
+}
+
+// checkIdentity reports why a control-plane node would have no identity. It cannot
+// enrol: the others know it by what muster init wrote.
+func (c Config) checkIdentity() error {
+	_, err := enrol.LoadCredentials(c.StateDir, c.Identity(), nil)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("stateDir: no certificate at %s; copy the node's state directory from muster init", filepath.Join(c.StateDir, "node.crt"))
+	}
+	if err != nil {
+		return fmt.Errorf("stateDir: %w; a control-plane node's identity comes from muster init", err)
+	}
+	return nil
 }
 
 func (c Config) hostsPath() string {
