@@ -54,7 +54,7 @@ type executorFlags struct {
 
 func (x *executorFlags) addTo(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringVar(&x.kops, "kops", "", "the kops `binary` that applies the cluster (default: $KOPS, then PATH)")
+	f.StringVar(&x.kops, "kops", "", "the kops `binary` that applies the cluster; a script has to exec it, or it outlives a muster that is killed (default: $KOPS, then PATH)")
 	f.StringVar(&x.kopsBefore, "kops-before", "", "the kops `binary` that made the cluster as it was, for the way back")
 	f.StringVar(&x.kubeconfig, "kubeconfig", "", "`file` that leads to the cluster's API (default: $KUBECONFIG, else ~/.kube/config)")
 	f.StringVar(&x.context, "context", "", "`name` of the kubeconfig's context (default: its current one)")

@@ -23,6 +23,9 @@ type Certificate struct {
 	// says where that is.
 	WorstMargin int    `json:"worstMargin"`
 	WorstAt     string `json:"worstAt,omitempty"`
+	// Outages are what steps cost people while they last, one line each: nobody can
+	// spare them that, and the plan announces it.
+	Outages []string `json:"outages,omitempty"`
 	// Excused is what was broken when the plan began, which is no step's fault.
 	Excused []string `json:"excused,omitempty"`
 	// Assumptions are what the model takes for granted.
@@ -108,7 +111,7 @@ func (p *Problem) walk(ctx context.Context, steps []Step, all bool) proof {
 			if t.ready(p, r.nominal) != "" {
 				continue
 			}
-			s.explorer.target = func(int) breaches { return ^n.excused }
+			s.explorer.target = t.lookingFor(n.excused)
 			ends := s.explorer.explore(r.start, r.reach, steps[i:i+1], true)
 			states += len(s.explorer.visits)
 			if s.explorer.worst < w.worst {
@@ -167,11 +170,9 @@ func (p *Problem) check(ctx context.Context, steps []Step) []Violation {
 // tell finds the shortest way to a violation and puts it into words.
 func (p *Problem) tell(ctx context.Context, steps []Step, excused []breaches, f found) Violation {
 	e := newExplorer(ctx, p)
-	e.target = func(step int) breaches {
-		if step >= len(excused) {
-			return 0
-		}
-		return f.breach.bit() &^ excused[step]
+	e.target = func(over int) breaches {
+		at := min(over, len(steps)-1)
+		return f.breach.bit() & steps[at].lookingFor(excused[at])(over-at)
 	}
 	e.explore(f.start, []uint64{f.start.key()}, steps, false)
 	v := Violation{Invariant: f.breach.invariant.String(), Step: f.step + 1}
@@ -182,7 +183,7 @@ func (p *Problem) tell(ctx context.Context, steps []Step, excused []breaches, f 
 		v.Story = []string{} // cannot be: the same points are explored
 		return v
 	}
-	v.Step = int(e.visits[e.where].step) + 1
+	v.Step = min(int(e.visits[e.where].step)+1, len(steps))
 	v.Story = append(e.story(steps), p.says(f.breach, stateOf(e.visits[e.where].state)))
 	return v
 }

@@ -65,7 +65,7 @@ func TestAPlanFileThatIsNotToBeUsedSaysWhatDiffers(t *testing.T) {
 		"nothing":                {"", "", "it says no format"},
 		"no YAML":                {"\t- {", "", "not a plan: yaml"},
 		"a key twice":            {text + "id: x\n", "", "not a plan"},
-		"a state that is none":   {edit("- state: ", "- state: 9"), "", "its problem was edited: plan: start 1 has 33 control-plane nodes"},
+		"a state that is none":   {edit("- state: ", "- state: 9"), "", "its problem was edited: plan: start 1 has 25 control-plane nodes"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := Read(t.Context(), "plan.yaml", []byte(test.data), test.cluster)

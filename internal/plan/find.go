@@ -139,6 +139,11 @@ func (p *Problem) certify(w proof, steps []Step) *Certificate {
 	if len(steps) > 0 && w.end.runs[0].nominal.Classic {
 		c.Assumptions = append(c.Assumptions, "people keep the classic load balancer: they have no other address of the API")
 	}
+	for i, t := range steps {
+		if t.Outage != "" {
+			c.Outages = append(c.Outages, fmt.Sprintf("step %d: %s", i+1, t.Outage))
+		}
+	}
 	for b := range w.beginning.excused.each {
 		c.Excused = append(c.Excused, p.already(b))
 	}

@@ -58,6 +58,9 @@ func (f File) head(p *page.Page) {
 	for _, e := range c.Excused {
 		p.Put("<p class=\"warn\">Already broken: %s.</p>\n", e)
 	}
+	for _, o := range c.Outages {
+		p.Put("<p class=\"warn\">Announce %s.</p>\n", o)
+	}
 }
 
 // listed are the steps, each in full where it is opened.

@@ -26,8 +26,8 @@ const (
 	Privilege
 	// People: where a load balancer gave people an address of the API when the
 	// plan began, one does. Which of them it is may change: people follow by
-	// exporting their kubeconfig again. That kOps leaves them a few minutes without
-	// while it makes the network one is not modelled; the step announces it.
+	// exporting their kubeconfig again. A step may leave them without while it
+	// lasts, if the plan announces it, and none after it; see [Step].
 	People
 
 	invariantCount
@@ -49,6 +49,9 @@ type breach struct {
 
 // breaches is a set of them.
 type breaches uint64
+
+// peopleWait is that people have no address of the API.
+var peopleWait = breach{invariant: People}.bit()
 
 func (b breach) bit() breaches { return 1 << (uint(b.invariant)*uint(classCount) + uint(b.class)) }
 

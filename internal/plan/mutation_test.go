@@ -79,7 +79,15 @@ func TestEveryInvariantCatchesASeededBug(t *testing.T) {
 			return moveBefore(t, s, "drop-classic", "make-balancer")
 		}},
 		{"the other load balancer is made without a target", People, Kops, func(t *testing.T, p *Problem, s []Step) []Step {
-			return ungate(dropEffect("make-balancer", 1)(t, p, s))
+			return ungate(dropEffect("make-balancer", 2)(t, p, s))
+		}},
+		{"nobody announces that kOps takes the classic one's targets", People, Kops, func(t *testing.T, p *Problem, s []Step) []Step {
+			s[0].Outage = ""
+			return s
+		}},
+		{"kOps takes the classic one's targets in a step of its own", People, Kops, func(t *testing.T, p *Problem, s []Step) []Step {
+			took := Step{ID: "seeded", Outage: s[0].Outage, phases: s[0].phases[:1]}
+			return slices.Insert(s, 0, took)
 		}},
 		{"the classic load balancer goes where there never is another", People, Lab, func(t *testing.T, p *Problem, s []Step) []Step {
 			return ungate(append(s, p.dropClassic()))

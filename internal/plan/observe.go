@@ -262,6 +262,7 @@ func (w *observer) members(g cloud.Group) {
 func (w *observer) balancers(c *cluster.Cluster) {
 	for _, lb := range w.o.LoadBalancers {
 		if c.Cloud == cluster.AWS && lb.Class != "network" {
+			w.state.Emptied = (w.state.Emptied || !w.state.Classic) && emptied(lb) // of several, all
 			w.state.Classic = true
 			continue
 		}
@@ -280,6 +281,13 @@ func (w *observer) balancers(c *cluster.Cluster) {
 				branch{"there is a network load balancer that serves the API", func(s *State) { s.Network, s.API = true, true }})
 		}
 	}
+}
+
+// emptied reports whether it was seen that a load balancer has no target, not even
+// one that does not answer.
+func emptied(lb cloud.LoadBalancer) bool {
+	l, ok := lb.Listener(443)
+	return ok && l.Targets != nil && len(l.Targets) == 0
 }
 
 func inside(c *cluster.Cluster, a netip.Addr) bool {

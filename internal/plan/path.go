@@ -25,7 +25,7 @@ func (s State) balances() bool { return s.Network && s.API }
 
 // servesPeople reports whether a load balancer gives people an address of the
 // API. What they reach without one is a machine, and no step takes those away.
-func (s State) servesPeople() bool { return s.Classic || s.balances() }
+func (s State) servesPeople() bool { return s.Classic && !s.Emptied || s.balances() }
 
 // ways returns the ways of a live worker of a class.
 func (p *Problem) ways(s State, c Class) (w way) {

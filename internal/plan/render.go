@@ -53,6 +53,9 @@ func (f File) Text() string {
 	if len(p.Starts) == 1 && len(p.Starts[0].Assumes) > 0 {
 		fmt.Fprintf(&b, "taken for granted: %s; where it is not, the plan stops at a gate\n", strings.Join(p.Starts[0].Assumes, ", "))
 	}
+	for _, o := range c.Outages {
+		fmt.Fprintf(&b, "announce: %s\n", o)
+	}
 	for i, s := range p.Starts {
 		if len(p.Starts) > 1 && len(s.Assumes) > 0 {
 			fmt.Fprintf(&b, "not seen, so proven for each (%d of %d): %s; where the plan does not fit, it stops at a gate\n", i+1, len(p.Starts), strings.Join(s.Assumes, ", "))

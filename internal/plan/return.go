@@ -82,7 +82,7 @@ func (p *Problem) standing(ctx context.Context, now []State) *node {
 	for i := range n.runs {
 		n.runs[i].start = p.origin()
 		// That people have lost their address meanwhile keeps no node from going back.
-		n.excused |= p.violated(p.origin(), n.runs[i].nominal) & breach{invariant: People}.bit()
+		n.excused |= p.violated(p.origin(), n.runs[i].nominal) & peopleWait
 	}
 	return n
 }

@@ -182,7 +182,7 @@ func (s *searcher) take(n *node, step int) *node {
 	if !changed {
 		return nil
 	}
-	s.explorer.target = func(int) breaches { return ^n.excused }
+	s.explorer.target = t.lookingFor(n.excused)
 	kept := breaches(0)
 	i := 0
 	for _, r := range n.runs {

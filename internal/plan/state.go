@@ -101,6 +101,7 @@ type State struct {
 
 	// The load balancers. The classic one never serves nodes.
 	Classic bool // what it serves is people
+	Emptied bool // kOps took the classic one's targets, and gives them back no more
 	Network bool
 	API     bool // the API answers through the network load balancer
 	Config  bool // the configuration service answers through it
@@ -224,10 +225,10 @@ func stateOf(k uint64) State {
 }
 
 // flags are the yes-or-no parts of a state.
-func (s *State) flags() [19]*bool {
+func (s *State) flags() [20]*bool {
 	return [...]*bool{
 		&s.None, &s.Agent, &s.Edited, &s.Quiet, &s.Held, &s.Serves,
-		&s.Classic, &s.Network, &s.API, &s.Config, &s.Moved, &s.Proven,
+		&s.Classic, &s.Emptied, &s.Network, &s.API, &s.Config, &s.Moved, &s.Proven,
 		&s.Lookup, &s.PolicyBridge, &s.Controller, &s.Pruning, &s.Bridge, &s.Ports, &s.Old,
 	}
 }

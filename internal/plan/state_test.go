@@ -46,7 +46,7 @@ func TestFlagsAreAllTheFlags(t *testing.T) {
 		*f = true
 	}
 	want := State{
-		None: true, Agent: true, Edited: true, Quiet: true, Held: true, Serves: true, Classic: true, Network: true, API: true, Config: true,
+		None: true, Agent: true, Edited: true, Quiet: true, Held: true, Serves: true, Classic: true, Emptied: true, Network: true, API: true, Config: true,
 		Moved: true, Proven: true, Lookup: true, PolicyBridge: true, Controller: true, Pruning: true, Bridge: true, Ports: true, Old: true,
 	}
 	if s != want {

@@ -28,6 +28,11 @@ type Step struct {
 
 	Cost Cost // where it is in no plan yet, as if every node needed it
 
+	// Outage is what nobody can spare people while the step lasts, in words; empty
+	// for every other. Where it is over, so is the outage, or it has no place in a
+	// plan.
+	Outage string
+
 	needs  []need
 	phases []change
 }
@@ -64,6 +69,25 @@ func (c Cost) plus(d Cost) Cost {
 // fields hold: a plan replaces each of at most a million nodes a few times.
 func (c Cost) weight() uint64 {
 	return uint64(c.Replaced)<<36 | uint64(c.Risk)<<20 | uint64(c.Minutes)
+}
+
+// announced is what the step may do while it lasts.
+func (t Step) announced() breaches {
+	if t.Outage == "" {
+		return 0
+	}
+	return peopleWait
+}
+
+// lookingFor is what is looked for while a step is taken, and once it is over, by
+// the number of steps that are.
+func (t Step) lookingFor(excused breaches) func(over int) breaches {
+	return func(over int) breaches {
+		if over == 0 {
+			return ^(excused | t.announced())
+		}
+		return ^excused
+	}
 }
 
 // ready reports whether the step's needs hold, and if not, what is missing.

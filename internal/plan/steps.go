@@ -57,10 +57,7 @@ func (p *Problem) makeBalancer() Step {
 	if p.Endpoints == Addresses {
 		why = "people need it: kOps refuses None with the classic one"
 	}
-	if p.Via == Kops && p.classic() {
-		why += "; kOps takes the targets from the classic one at once: announce minutes without the API from outside, then export the kubeconfig again"
-	}
-	return Step{
+	t := Step{
 		ID:    "make-balancer",
 		Title: "make a network load balancer for the API",
 		Why:   why,
@@ -71,6 +68,12 @@ func (p *Problem) makeBalancer() Step {
 			set("the API answers through it", func(_ *Problem, s *State) { s.API = true }),
 		},
 	}
+	if p.Via == Kops && p.classic() {
+		t.Hold = true
+		t.Outage = "kOps takes the targets from the classic load balancer at once, and makes the network one in minutes; until that one has targets people cannot reach the API, and then once they export the kubeconfig again; no node goes through either"
+		t.phases = slices.Insert(t.phases, 0, set("kOps takes the targets from the classic load balancer", func(_ *Problem, s *State) { s.Emptied = s.Classic }))
+	}
+	return t
 }
 
 func (p *Problem) expose() Step {

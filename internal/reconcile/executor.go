@@ -93,6 +93,9 @@ type Action struct {
 	Canary bool
 	// Replaces counts the nodes that it replaces, 0 or 1.
 	Replaces int
+	// Person marks what nobody but a person does. Where its gates do not pass it is
+	// their turn, and nothing has failed.
+	Person bool
 	// Limit bounds Do; 0 means [DefaultLimit].
 	Limit time.Duration
 	// Do carries it out, or goes on where a run before was killed. It says what

@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -247,20 +248,30 @@ func (d *driver) perform(ctx context.Context, s plan.Planned, a Action) (Result,
 	} else {
 		trouble, err = d.askAll(ctx, s, a, d.gatesOf(a))
 	}
+	turn := Result{} // somebody else's
+	if a.Person && trouble != "" && err == nil {
+		if turn, err = d.attend(ctx, s, a, trouble); turn.Ended == "" && err == nil {
+			trouble, err = d.askAll(ctx, s, a, d.gatesOf(a))
+		}
+	}
 	if cause := context.Cause(d.alive); cause != nil {
 		return Result{}, cause
 	}
 	e.Kind, e.Result = journal.Outcome, resultDone
 	if trouble != "" || err != nil || ctx.Err() != nil {
-		e.Result = EndedStopped
+		e.Result = cmp.Or(turn.Ended, EndedStopped)
 		if ctx.Err() != nil {
 			e.Result, trouble = EndedInterrupted, "interrupted"
 		}
 		out.Evidence = d.abort(a)
 	}
 	out.Said, out.Availability = said.kept(), d.meter.Take()
-	d.Progress.Outcome(a, trouble)
-	err = errors.Join(err, d.write(e, out))
+	if turn.Ended == "" {
+		d.Progress.Outcome(a, trouble)
+	}
+	if err = errors.Join(err, d.write(e, out)); turn.Ended != "" && err == nil && ctx.Err() == nil {
+		return turn, nil
+	}
 	if trouble != "" && trouble == out.Error {
 		trouble = a.What + ": " + trouble
 	}
@@ -273,6 +284,34 @@ func (d *driver) perform(ctx context.Context, s plan.Planned, a Action) (Result,
 		trouble += "; " + out.Evidence
 	}
 	return stoppedBy(trouble), err
+}
+
+// attend says whose turn it is where an action is a person's, and waits for them if
+// the run waits. A zero Result says that they have done it.
+func (d *driver) attend(ctx context.Context, s plan.Planned, a Action, missing string) (Result, error) {
+	_, reason, _ := strings.Cut(missing, fmt.Sprintf(": %s: ", report.Fail))
+	turn := Result{Ended: EndedHolding, Why: fmt.Sprintf("your turn: %s: %s", a.What, cmp.Or(reason, missing))}
+	if !d.Wait {
+		return turn, nil
+	}
+	d.Progress.Waiting(turn.Why, "it goes on by itself once that is done")
+	for pause(ctx, d.Poll) {
+		if result, err := d.heed(ctx, s); result.Ended != "" || err != nil {
+			return result, err
+		}
+		if passes(ctx, a.Gates) {
+			return Result{}, nil
+		}
+	}
+	return Result{}, context.Cause(ctx)
+}
+
+// passes looks once whether all of some gates pass.
+func passes(ctx context.Context, gates []Gate) bool {
+	return !slices.ContainsFunc(gates, func(g Gate) bool {
+		g.Within = 0
+		return g.Await(ctx).Verdict != report.Pass
+	})
 }
 
 // do carries an action out within its limit.

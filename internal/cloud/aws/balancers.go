@@ -21,8 +21,10 @@ import (
 )
 
 // balancers returns the load balancers in front of the control plane, sorted by
-// name. They are found through the groups whose instances join them; only where
-// no group does, through the tags of all load balancers of the account.
+// name. They are found through the groups whose instances join them; where no
+// group does, through the tags that kOps gives them. A classic one that no group
+// joins is looked for beside a network one, too: kOps leaves it there, without
+// targets, when it makes that one.
 func (l *look) balancers(ctx context.Context, groups []*group) []cloud.LoadBalancer {
 	var targets, classics []string
 	for _, g := range groups {
@@ -41,7 +43,13 @@ func (l *look) balancers(ctx context.Context, groups []*group) []cloud.LoadBalan
 	} else {
 		together(
 			func() { network = l.networkOf(ctx, targets) },
-			func() { classic = l.classicsNamed(ctx, classics) },
+			func() {
+				if len(classics) > 0 {
+					classic = l.classicsNamed(ctx, classics)
+				} else {
+					classic = l.taggedClassic(ctx)
+				}
+			},
 		)
 	}
 	all := append(network, classic...)
@@ -77,7 +85,13 @@ func (l *look) networkOf(ctx context.Context, targets []string) []cloud.LoadBala
 	return l.described(ctx, balancers)
 }
 
-// taggedNetwork returns the load balancers that carry the cluster's tag.
+// tagName is what kOps calls the load balancer of the API by: those of Services
+// carry the cluster's tag, too.
+const tagName = "Name"
+
+func balancerName(cluster string) string { return "api." + cluster }
+
+// taggedNetwork returns the load balancers that carry the tags of the API's.
 func (l *look) taggedNetwork(ctx context.Context) []cloud.LoadBalancer {
 	balancers, err := l.networkBalancers(ctx, &elbv2.DescribeLoadBalancersInput{PageSize: aws.Int32(400)})
 	if err != nil {
@@ -96,10 +110,10 @@ func (l *look) taggedNetwork(ctx context.Context) []cloud.LoadBalancer {
 			return nil
 		}
 		for _, d := range out.TagDescriptions {
-			owned := slices.ContainsFunc(d.Tags, func(t types.Tag) bool {
-				return aws.ToString(t.Key) == tagCluster && aws.ToString(t.Value) == l.cluster
-			})
-			if i := slices.Index(arns, aws.ToString(d.ResourceArn)); owned && i >= 0 {
+			has := func(key, value string) bool {
+				return slices.ContainsFunc(d.Tags, func(t types.Tag) bool { return aws.ToString(t.Key) == key && aws.ToString(t.Value) == value })
+			}
+			if i := slices.Index(arns, aws.ToString(d.ResourceArn)); i >= 0 && has(tagCluster, l.cluster) && has(tagName, balancerName(l.cluster)) {
 				ours = append(ours, some[i])
 			}
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancing"
@@ -15,9 +16,6 @@ import (
 
 // classicsNamed returns classic load balancers by name.
 func (l *look) classicsNamed(ctx context.Context, names []string) []cloud.LoadBalancer {
-	if len(names) == 0 {
-		return nil
-	}
 	found, err := l.classicBalancers(ctx, &elb.DescribeLoadBalancersInput{LoadBalancerNames: names})
 	if err != nil {
 		l.gap("load balancers", "", err)
@@ -26,13 +24,17 @@ func (l *look) classicsNamed(ctx context.Context, names []string) []cloud.LoadBa
 	return l.describedClassics(ctx, found)
 }
 
-// taggedClassic returns the classic load balancers that carry the cluster's tag.
+// taggedClassic returns the classic load balancers that carry the tags of the API's.
+// An account may have hundreds; kOps's names of them all begin alike.
 func (l *look) taggedClassic(ctx context.Context) []cloud.LoadBalancer {
 	found, err := l.classicBalancers(ctx, &elb.DescribeLoadBalancersInput{PageSize: aws.Int32(400)})
 	if err != nil {
 		l.gap("load balancers", "", err)
 		return nil
 	}
+	found = slices.DeleteFunc(found, func(lb types.LoadBalancerDescription) bool {
+		return !strings.HasPrefix(aws.ToString(lb.LoadBalancerName), "api-")
+	})
 	var ours []types.LoadBalancerDescription
 	for some := range slices.Chunk(found, 20) {
 		names := make([]string, len(some))
@@ -45,15 +47,20 @@ func (l *look) taggedClassic(ctx context.Context) []cloud.LoadBalancer {
 			return nil
 		}
 		for _, d := range out.TagDescriptions {
-			owned := slices.ContainsFunc(d.Tags, func(t types.Tag) bool {
-				return aws.ToString(t.Key) == tagCluster && aws.ToString(t.Value) == l.cluster
-			})
-			if i := slices.Index(names, aws.ToString(d.LoadBalancerName)); owned && i >= 0 {
+			if i := slices.Index(names, aws.ToString(d.LoadBalancerName)); i >= 0 && ofTheAPI(d.Tags, l.cluster) {
 				ours = append(ours, some[i])
 			}
 		}
 	}
 	return l.describedClassics(ctx, ours)
+}
+
+// ofTheAPI reports whether a classic load balancer with such tags is a cluster's own.
+func ofTheAPI(tags []types.Tag, cluster string) bool {
+	has := func(key, value string) bool {
+		return slices.ContainsFunc(tags, func(t types.Tag) bool { return aws.ToString(t.Key) == key && aws.ToString(t.Value) == value })
+	}
+	return has(tagCluster, cluster) && has(tagName, balancerName(cluster))
 }
 
 func (l *look) classicBalancers(ctx context.Context, in *elb.DescribeLoadBalancersInput) ([]types.LoadBalancerDescription, error) {

@@ -260,7 +260,7 @@ func (a worldAPI) balancers(form url.Values) string {
 
 func (a worldAPI) tags(url.Values) string {
 	return "<TagDescriptions><member><ResourceArn>lb-other</ResourceArn><Tags><member><Key>KubernetesCluster</Key><Value>" + cloudtest.Name + "2</Value></member></Tags></member>" +
-		"<member><ResourceArn>lb-api</ResourceArn><Tags><member><Key>KubernetesCluster</Key><Value>" + cloudtest.Name + "</Value></member></Tags></member></TagDescriptions>"
+		"<member><ResourceArn>lb-api</ResourceArn><Tags><member><Key>KubernetesCluster</Key><Value>" + cloudtest.Name + "</Value></member><member><Key>Name</Key><Value>api." + cloudtest.Name + "</Value></member></Tags></member></TagDescriptions>"
 }
 
 func (a worldAPI) listeners(url.Values) string {

@@ -111,8 +111,8 @@ func (o *Operator) DropVersions(ctx context.Context, template, keep string) (dro
 	return dropped, nil
 }
 
-// DeleteClassic deletes one of the cluster's classic load balancers. One that is
-// gone is no error.
+// DeleteClassic deletes a classic load balancer of the cluster's API; that of a
+// Service is refused. One that is gone is no error.
 func (o *Operator) DeleteClassic(ctx context.Context, name string) error {
 	ctx, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
@@ -120,11 +120,7 @@ func (o *Operator) DeleteClassic(ctx context.Context, name string) error {
 	if errors.Is(err, cloud.ErrNotFound) {
 		return nil
 	}
-	if err == nil && !slices.ContainsFunc(out.TagDescriptions, func(d elbtypes.TagDescription) bool {
-		return slices.ContainsFunc(d.Tags, func(t elbtypes.Tag) bool {
-			return aws.ToString(t.Key) == tagCluster && aws.ToString(t.Value) == o.cluster
-		})
-	}) {
+	if err == nil && !slices.ContainsFunc(out.TagDescriptions, func(d elbtypes.TagDescription) bool { return ofTheAPI(d.Tags, o.cluster) }) {
 		err = o.errForeign("load balancer " + name)
 	}
 	if err == nil {

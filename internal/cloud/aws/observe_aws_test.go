@@ -171,6 +171,38 @@ func TestAWSObservesAClassicLoadBalancer(t *testing.T) {
 	}
 }
 
+// kOps leaves the classic load balancer behind, without targets, when it makes the
+// network one; those of Services carry the cluster's tag, too.
+func TestAWSFindsTheClassicLoadBalancerThatNoGroupJoinsAndNoServices(t *testing.T) {
+	for _, with := range []string{awstest.NetworkBalancer, awstest.NoBalancer} {
+		t.Run("beside "+with, func(t *testing.T) {
+			awstest.Start(t)
+			w := awstest.NewWorld(t, "lyra.k8s.local", with)
+			w.AddGroup(controlPlane, 1)
+			w.AddClassic("api-lyra-k8s-local-4f", "api.lyra.k8s.local")
+			w.AddClassic("api-of-the-shop", "shop")
+			w.AddClassic("a0c1d2e3f4", "")
+			o := observe(t, w.Cluster)
+			var classic []string
+			for _, lb := range o.LoadBalancers {
+				if lb.Class != "classic" {
+					continue
+				}
+				classic = append(classic, lb.Name)
+				if l, ok := lb.Listener(443); !ok || l.Targets == nil || len(l.Targets) > 0 {
+					t.Errorf("listener of %s: %+v; want one without targets", lb.Name, l)
+				}
+			}
+			if want := []string{"api-lyra-k8s-local-4f"}; !slices.Equal(classic, want) {
+				t.Errorf("classic load balancers %v, want %v", classic, want)
+			}
+			if err := operate(t, w.Cluster).DeleteClassic(t.Context(), "api-of-the-shop"); !errors.Is(err, cloud.ErrUsage) {
+				t.Errorf("a Service's load balancer is deleted: %v; want a refusal", err)
+			}
+		})
+	}
+}
+
 func TestAWSSeedsAreTheControlPlaneAlone(t *testing.T) {
 	awstest.Start(t)
 	w := awstest.NewWorld(t, "lyra.k8s.local", awstest.NoBalancer)

@@ -82,7 +82,7 @@ func (s *scene) leg(f plan.File, c reconcile.Config, by func(reconcile.Result) b
 		if err != nil {
 			s.t.Fatalf("%s: %v\n%s", c.Direction, err, told)
 		}
-		if result.Ended != reconcile.EndedStopped || by == nil || !by(result) {
+		if result.Ended != reconcile.EndedHolding || by == nil || !by(result) {
 			return result, told
 		}
 	}
@@ -158,7 +158,7 @@ const networkSpec = "    loadBalancer:\n      class: Network\n      type: Public
 // makesBalancer is the person who does what the step make-balancer says.
 func makesBalancer(s *scene, p kopstest.Paper) func(reconcile.Result) bool {
 	return func(r reconcile.Result) bool {
-		if !strings.Contains(r.Why, "set spec.api.loadBalancer with class Network") {
+		if !strings.Contains(r.Why, "your turn: make a network load balancer for the API: there is none; set spec.api.loadBalancer with class Network") {
 			return false
 		}
 		_, err := store.Update(s.t.Context(), s.store, store.Layout(s.name).Config(), func(old []byte) ([]byte, error) {
@@ -169,7 +169,7 @@ func makesBalancer(s *scene, p kopstest.Paper) func(reconcile.Result) bool {
 		if err == nil {
 			err = p.Change(s.t.Context(), func(s *kopstest.Sheet) error {
 				s.Balancers = append(s.Balancers, kopstest.PaperBalancer{Name: "api-lyra", Class: "network", Ports: []int{443}, Addrs: []netip.Addr{netip.MustParseAddr(awstest.BalancerAddress)}})
-				s.Groups[0].Balancers = append(s.Groups[0].Balancers, "api-lyra")
+				s.Groups[0].Balancers = []string{"api-lyra"} // the classic one loses its targets
 				return nil
 			})
 		}

@@ -25,15 +25,50 @@ func (e *Executor) makeBalancer(_ context.Context, w world, s plan.Planned) ([]r
 	made := func(w world) (bool, string) {
 		lb, ok := w.balancer()
 		if !ok {
-			return false, "none; set spec.api.loadBalancer with class Network, kops update cluster --name " + e.Problem.Cluster + " --yes with the kOps that made the cluster, then run again"
+			return false, "there is none; set spec.api.loadBalancer with class Network, then with the kOps that made the cluster: kops update cluster --name " + e.Problem.Cluster + " --create-kube-config=false --yes"
 		}
 		l, _ := lb.Listener(443)
-		return l.Healthy() > 0, fmt.Sprintf("%s has %d healthy targets on port 443", lb.Name, l.Healthy())
+		want := w.size(cluster.RoleControlPlane)
+		return l.Healthy() >= want, fmt.Sprintf("%d of %d control-plane nodes are healthy on port 443 of %s", l.Healthy(), want, lb.Name)
 	}
 	if ok, _ := made(w); ok && !w.begun {
 		return nil, nil
 	}
-	return []reconcile.Action{e.byHand("balancer", s.Title, made)}, nil
+	a := e.byHand("balancer", s.Title, made)
+	a.Do = func(ctx context.Context, say func(string)) error { return e.serving(ctx, made, say) }
+	return []reconcile.Action{a}, nil
+}
+
+// servesWithin is how long a load balancer that was made may take until it sends to
+// every target: two minutes until it is there, and health checks.
+const servesWithin = 10 * time.Minute
+
+// serving waits for a load balancer that is there to serve; that there is none is
+// for the gate to say, and that it does not serve in time.
+func (e *Executor) serving(ctx context.Context, made func(world) (bool, string), say func(string)) error {
+	waiting, cancel := context.WithTimeout(ctx, servesWithin)
+	defer cancel()
+	told := ""
+	err := e.wait(waiting, "wait for the load balancer", func(ctx context.Context) (string, error) {
+		seen, _, err := e.see(ctx)
+		if err != nil {
+			return "", err
+		}
+		w := world{Cluster: seen}
+		ok, pending := made(w)
+		if _, there := w.balancer(); ok || !there {
+			return "", nil
+		}
+		if pending != told {
+			say(pending)
+			told = pending
+		}
+		return pending, nil
+	})
+	if ctx.Err() != nil {
+		return err
+	}
+	return nil
 }
 
 func (e *Executor) expose(_ context.Context, w world, s plan.Planned) ([]reconcile.Action, error) {

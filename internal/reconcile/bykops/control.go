@@ -200,11 +200,13 @@ func podReady(p corev1.Pod) bool {
 }
 
 // balanced says where a load balancer does not send to a node; empty if each
-// that has a listener does.
+// that has a listener does. A classic one from which kOps has taken the targets is
+// none to wait for.
 func balanced(w world, id string) string {
+	_, other := w.balancer()
 	for _, lb := range w.Cloud.LoadBalancers {
 		for _, l := range lb.Listeners {
-			if l.Port != 443 && l.Port != 3988 {
+			if l.Port != 443 && l.Port != 3988 || other && lb.Class == "classic" && l.Targets != nil && len(l.Targets) == 0 {
 				continue
 			}
 			at := slices.IndexFunc(l.Targets, func(t cloud.Target) bool { return t.ID == id })

@@ -35,7 +35,7 @@ func (e *Executor) verdict(name string, within time.Duration, check func(context
 // byHand is an action for what nobody but a person does: a gate that passes once
 // it was done.
 func (e *Executor) byHand(id, what string, check func(world) (bool, string)) reconcile.Action {
-	return reconcile.Action{ID: id, What: what, Gates: []reconcile.Gate{e.gate(what, 0, check)}}
+	return reconcile.Action{ID: id, What: what, Person: true, Gates: []reconcile.Gate{e.gate(what, 0, check)}}
 }
 
 // states asks a question of all states that the cluster may be in: all yes is a

@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/plan"
+	"github.com/muster-dev/muster/internal/reconcile/child"
 )
 
 // Kops is a kops binary, of a release that was looked at.
@@ -28,8 +28,8 @@ type Kops struct {
 	// State is the state store's URL, given to it as KOPS_STATE_STORE. Required.
 	State string
 	// Start runs it with arguments until it ends, its output to out. Required;
-	// [FindKops] starts the binary at Path, in a process of its own, which on
-	// Linux does not outlive this one: the cluster's lock does, for a while.
+	// [FindKops] starts the binary at Path as package child does: on Linux it does
+	// not outlive this process, and the cluster's lock does, for a while.
 	Start func(ctx context.Context, args []string, out io.Writer) error
 }
 
@@ -109,30 +109,19 @@ func oneOf(all []cluster.Release) string {
 // askKops asks a binary for its version.
 func askKops(ctx context.Context, found, state string) (*Kops, cluster.Release, error) {
 	k := &Kops{Path: found, State: state}
-	k.Start = k.process
+	k.Start = func(ctx context.Context, args []string, out io.Writer) error { return k.process(ctx, args, out, out) }
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	out, err := k.command(ctx, "version", "--short").Output()
-	if err != nil {
+	var out bytes.Buffer
+	if err := k.process(ctx, []string{"version", "--short"}, &out, nil); err != nil {
 		return nil, 0, fmt.Errorf("%s version: %w; is it kops?", found, err)
 	}
-	k.Version = strings.TrimPrefix(strings.TrimSpace(string(out)), "v")
+	k.Version = strings.TrimPrefix(strings.TrimSpace(out.String()), "v")
 	is, err := cluster.ParseRelease(k.Version)
 	if err != nil {
 		return nil, 0, fmt.Errorf("%s version says %.40q; is it kops?", found, k.Version)
 	}
 	return k, is, nil
-}
-
-func (k *Kops) command(ctx context.Context, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, k.Path, args...)
-	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "KOPS_STATE_STORE=") })
-	cmd.Env = append(cmd.Env, "KOPS_STATE_STORE="+k.State)
-	// kOps is asked to end and given time: an update that is cut off leaves
-	// tasks half done, which the next one does.
-	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
-	cmd.WaitDelay = 20 * time.Second
-	return cmd
 }
 
 // parseCommand turns a line of a plan into arguments. A plan's commands have no
@@ -168,15 +157,16 @@ func (k *Kops) Run(ctx context.Context, args []string, say func(string)) error {
 	return fmt.Errorf("kops %s: %w; it said: %s", args[0], err, tail)
 }
 
-func (k *Kops) process(ctx context.Context, args []string, out io.Writer) error {
-	// What ends kops with us goes by the thread that started it, not by the process:
-	// this goroutine keeps its thread for as long as kops runs.
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	cmd := k.command(ctx, args...)
-	cmd.SysProcAttr = endsWithUs()
-	cmd.Stdout, cmd.Stderr = out, out
-	return cmd.Run()
+// grace is how long kops may take to end when it is asked to: an update that is cut
+// off leaves tasks half done, which the next one does.
+const grace = 20 * time.Second
+
+func (k *Kops) process(ctx context.Context, args []string, out, errs io.Writer) error {
+	cmd := exec.Command(k.Path, args...)
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "KOPS_STATE_STORE=") })
+	cmd.Env = append(cmd.Env, "KOPS_STATE_STORE="+k.State)
+	cmd.Stdout, cmd.Stderr = out, errs
+	return child.Run(ctx, cmd, grace)
 }
 
 // Bounds of what is kept of kops's output.

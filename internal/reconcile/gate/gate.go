@@ -15,6 +15,7 @@ import (
 	"unicode"
 
 	"github.com/muster-dev/muster/internal/reconcile"
+	"github.com/muster-dev/muster/internal/reconcile/child"
 	"github.com/muster-dev/muster/internal/report"
 )
 
@@ -54,11 +55,10 @@ func Exec(text string) (reconcile.Gate, error) {
 func run(ctx context.Context, argv []string) (report.Verdict, string) {
 	ctx, cancel := context.WithTimeout(ctx, onceLimit)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
-	cmd.WaitDelay = time.Second // for what it leaves behind with its output open
+	cmd := exec.Command(argv[0], argv[1:]...)
 	var out tail
 	cmd.Stdout, cmd.Stderr = &out, &out
-	err := cmd.Run()
+	err := child.Run(ctx, cmd, time.Second)
 	var exit *exec.ExitError
 	switch {
 	case ctx.Err() != nil:

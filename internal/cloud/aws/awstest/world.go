@@ -75,16 +75,23 @@ func NewWorld(t testing.TB, cluster, balancer string) *World {
 		w.networkBalancer()
 	case ClassicBalancer:
 		w.classic = "api-classic"
-		_, err := w.ELB.CreateLoadBalancer(w.ctx(), &elb.CreateLoadBalancerInput{
-			LoadBalancerName: aws.String(w.classic),
-			Subnets:          []string{w.Subnet},
-			SecurityGroups:   []string{w.Guards["api-elb"]},
-			Listeners:        []elbtypes.Listener{{LoadBalancerPort: 443, InstancePort: aws.Int32(443), Protocol: aws.String("TCP"), InstanceProtocol: aws.String("TCP")}},
-			Tags:             []elbtypes.Tag{{Key: aws.String("KubernetesCluster"), Value: aws.String(cluster)}},
-		})
-		must(t, err)
+		w.AddClassic(w.classic, "api."+cluster)
 	}
 	return w
+}
+
+// AddClassic adds a classic load balancer of the cluster, by its name and the tag
+// that kOps, or a Service's controller, calls it by. No group joins it.
+func (w *World) AddClassic(name, called string) {
+	w.t.Helper()
+	_, err := w.ELB.CreateLoadBalancer(w.ctx(), &elb.CreateLoadBalancerInput{
+		LoadBalancerName: &name,
+		Subnets:          []string{w.Subnet},
+		SecurityGroups:   []string{w.Guards["api-elb"]},
+		Listeners:        []elbtypes.Listener{{LoadBalancerPort: 443, InstancePort: aws.Int32(443), Protocol: aws.String("TCP"), InstanceProtocol: aws.String("TCP")}},
+		Tags:             []elbtypes.Tag{{Key: aws.String("KubernetesCluster"), Value: &w.Cluster}, {Key: aws.String("Name"), Value: &called}},
+	})
+	must(w.t, err)
 }
 
 func (w *World) ctx() context.Context { return w.t.Context() }
@@ -157,7 +164,7 @@ func (w *World) networkBalancer() {
 	lb, err := w.ELBv2.CreateLoadBalancer(w.ctx(), &elbv2.CreateLoadBalancerInput{
 		Name: aws.String(name), Type: elbv2types.LoadBalancerTypeEnumNetwork, Scheme: elbv2types.LoadBalancerSchemeEnumInternetFacing,
 		Subnets: []string{w.Subnet}, SecurityGroups: []string{w.Guards["api-elb"]},
-		Tags: []elbv2types.Tag{{Key: aws.String("KubernetesCluster"), Value: aws.String(w.Cluster)}},
+		Tags: []elbv2types.Tag{{Key: aws.String("KubernetesCluster"), Value: aws.String(w.Cluster)}, {Key: aws.String("Name"), Value: aws.String("api." + w.Cluster)}},
 	})
 	must(w.t, err)
 	w.Balancer = *lb.LoadBalancers[0].LoadBalancerArn

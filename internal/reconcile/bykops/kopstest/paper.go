@@ -247,7 +247,8 @@ func roleOf(g PaperGroup, name string) string {
 	return "nodes." + name
 }
 
-func (s *Sheet) targets(b PaperBalancer, port int) (all []cloud.Target) {
+func (s *Sheet) targets(b PaperBalancer, port int) []cloud.Target {
+	all := []cloud.Target{} // none is an answer
 	for _, i := range s.Instances {
 		g := s.Groups[s.group(i.Group)]
 		if slices.Contains(g.Balancers, b.Name) && !i.Detached && !i.Out {
