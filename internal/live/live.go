@@ -94,7 +94,7 @@ func (v *View) Run(ctx context.Context) error {
 		restore, err := quiet(v.cfg.In)
 		if err == nil {
 			defer restore()
-			reading.Go(func() { v.read(ctx) })
+			reading.Go(func() { v.read(ctx, v.cfg.In) })
 		} else {
 			v.with(func(m *model) { m.keys = nil })
 		}
@@ -116,16 +116,27 @@ func (v *View) Run(ctx context.Context) error {
 	return nil
 }
 
-// read hands keys on. A read gives up ten times a second, so that it ends.
-func (v *View) read(ctx context.Context) {
+// emptyReadDelay is how long to wait after a read without a key. A terminal's own reads time out, but those of one
+// that hung up return at once.
+const emptyReadDelay = 20 * time.Millisecond
+
+// read handles keys until ctx ends. Reads of the terminal time out ten times a second; see quiet.
+func (v *View) read(ctx context.Context, in io.Reader) {
 	var b [1]byte
 	for ctx.Err() == nil {
-		n, err := v.cfg.In.Read(b[:])
+		n, err := in.Read(b[:])
 		if err != nil && err != io.EOF {
 			return
 		}
+		if n == 0 {
+			select {
+			case <-ctx.Done():
+			case <-time.After(emptyReadDelay):
+			}
+			continue
+		}
 		for _, k := range v.cfg.Keys {
-			if n == 1 && rune(b[0]) == k.Rune {
+			if rune(b[0]) == k.Rune {
 				v.press(ctx, k)
 			}
 		}

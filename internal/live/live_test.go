@@ -2,7 +2,9 @@ package live
 
 import (
 	"bytes"
+	"context"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -268,6 +270,30 @@ func TestTheTerminalShowsWhatStaysAndWhatWasDrawnLast(t *testing.T) {
 		}
 		if g.hidden {
 			t.Fatal("the cursor is gone")
+		}
+	})
+}
+
+// hungUp is a terminal that is gone: every read ends at once.
+type hungUp struct {
+	reads int
+	stop  func()
+}
+
+func (h *hungUp) Read([]byte) (int, error) {
+	if h.reads++; h.reads == 1000 {
+		h.stop()
+	}
+	return 0, io.EOF
+}
+
+func TestATerminalThatHungUpIsNotReadWithoutPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, stop := context.WithCancel(t.Context())
+		start := time.Now()
+		New(Config{Out: &bytes.Buffer{}, Plan: planned()}).read(ctx, &hungUp{stop: stop})
+		if took := time.Since(start); took < 10*time.Second {
+			t.Errorf("1000 reads took %s, want a pause after each", took)
 		}
 	})
 }
