@@ -1,6 +1,7 @@
 package iam
 
 import (
+	"encoding/binary"
 	"errors"
 	"slices"
 )
@@ -82,16 +83,16 @@ func (p *prover) residual(a actionClass, r resourceClass) *residual {
 // key is equal for residuals that ask the same.
 func (r *residual) key() string {
 	var b []byte
+	add := func(indexes []int) {
+		b = binary.AppendUvarint(b, uint64(len(indexes)))
+		for _, i := range indexes {
+			b = binary.AppendUvarint(b, uint64(i))
+		}
+	}
 	for _, l := range r.live {
 		b = append(b, flag(l.newer), flag(l.allow), flag(l.resource.fixed), flag(l.resource.not))
-		for _, u := range l.resource.anyOf {
-			b = append(b, byte(u), byte(u>>8))
-		}
-		b = append(b, ';')
-		for _, c := range l.conds {
-			b = append(b, byte(c), byte(c>>8))
-		}
-		b = append(b, 0xff, 0xff)
+		add(l.resource.anyOf)
+		add(l.conds)
 	}
 	return string(b)
 }
