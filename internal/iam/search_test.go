@@ -4,7 +4,7 @@ import "testing"
 
 func TestKeysOfDifferentResidualsDiffer(t *testing.T) {
 	with := func(unknowns, conds []int) string {
-		l := live{sided: sided{conds: conds}, resource: membership{anyOf: unknowns, fixed: true}}
+		l := live{sideStatement: sideStatement{conds: conds}, resource: membership{anyOf: unknowns, fixed: true}}
 		return (&residual{live: []live{l}}).key()
 	}
 	keys := map[string]string{}
