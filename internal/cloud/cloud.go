@@ -1,12 +1,9 @@
-// Package cloud is what Muster needs to know of a cluster's machines, in words
-// that fit every provider: which instances there are and of which generation,
-// what the next one would boot with, what stands in front of the API, who may
-// reach whom, and what a role may do.
+// Package cloud defines what Muster needs to know about a cluster's machines, in terms common to all providers: which
+// instances there are and of which generation, what the next one would boot with, what is in front of the API, which
+// traffic is allowed, and what a role may do.
 //
-// It holds the words only. Each provider is a package below this one and links
-// its vendor's SDK; nothing here does. Values are observations: what could not
-// be read is a [Gap], never an empty answer, because "none" and "unknown" lead
-// to different decisions.
+// Each provider is a package below this one and links its vendor's SDK; nothing here does. Values are observations:
+// what could not be read is a [Gap], never an empty value, because "none" and "unknown" lead to different decisions.
 package cloud
 
 import (
@@ -21,39 +18,38 @@ import (
 	"github.com/muster-dev/muster/internal/cluster"
 )
 
-// Provider looks at one cluster. All methods only read, follow every page and
-// zone, retry what is transient until ctx ends, and are safe for concurrent use.
+// Provider observes one cluster. All methods only read, follow every page and zone, retry transient errors until ctx
+// ends, and are safe for concurrent use.
 type Provider interface {
-	// Seeds returns the private addresses of the cluster's control-plane
-	// instances that run or are about to, sorted. No instance is an error of
-	// kind [ErrNotFound]: an overlay without seeds is an overlay of one.
+	// Seeds returns the private addresses of the cluster's control-plane instances that run or are starting, sorted.
+	// If there is none, the error is [ErrNotFound]: an overlay without seeds would be an overlay of one.
 	Seeds(ctx context.Context) ([]netip.Addr, error)
 
-	// Observe returns everything else. It fails only if nothing could be
-	// learned at all; what is missing otherwise stands in [Observation.Gaps].
+	// Observe returns everything else. It fails only if nothing could be learned; [Observation.Gaps] lists what is
+	// missing otherwise.
 	Observe(ctx context.Context) (*Observation, error)
 }
 
-// Self is what an instance learns of itself from its cloud's metadata service.
+// Self is what an instance learns about itself from its cloud's metadata service.
 type Self struct {
 	Cluster string     // kOps's name of the cluster, as the instance is tagged
-	Name    string     // by which peers know it: the instance's id or name
+	Name    string     // the instance's id or name, by which peers know it
 	Addr    netip.Addr // private
 }
 
 // The kinds of error that callers tell apart. Providers wrap them.
 var (
-	// ErrNotFound: the provider answered, and there is no such thing.
+	// ErrNotFound: the provider answered that it does not exist.
 	ErrNotFound = errors.New("not found")
-	// ErrDenied: the credentials are missing, expired or not allowed to look.
+	// ErrDenied: the credentials are missing, expired or insufficient.
 	ErrDenied = errors.New("denied")
-	// ErrTransient: throttled or unreachable until the deadline; later it may work.
+	// ErrTransient: throttled or unreachable until the deadline; a retry may succeed.
 	ErrTransient = errors.New("no answer")
-	// ErrUsage: the configuration cannot be right, such as a region that does not exist.
+	// ErrUsage: the configuration is wrong, such as a region that does not exist.
 	ErrUsage = errors.New("bad configuration")
 )
 
-// Observation is a cluster's infrastructure as it was seen.
+// Observation is the observed infrastructure of a cluster.
 type Observation struct {
 	Cluster       string         `json:"cluster"`
 	Cloud         cluster.Cloud  `json:"cloud"`
@@ -61,22 +57,20 @@ type Observation struct {
 	LoadBalancers []LoadBalancer `json:"loadBalancers,omitempty"`
 	Network       Network        `json:"network"`
 	Roles         []Role         `json:"roles"` // permissions, sorted by name
-	Calls         []Call         `json:"-"`     // the API calls that were made, in order
+	Calls         []Call         `json:"-"`     // the API calls made, in order
 	Gaps          []Gap          `json:"gaps,omitempty"`
 }
 
 // Gap is something that could not be observed.
 type Gap struct {
 	What    string `json:"what"`    // the part of the observation, such as "target health"
-	Subject string `json:"subject"` // the group, load balancer or role it is about; empty for all
+	Subject string `json:"subject"` // the group, load balancer or role; empty for all
 	Why     string `json:"why"`     // one line: what was attempted and what came back
-	// Absent: the cloud answered, and there is no such thing. Otherwise it may
-	// be there and could not be read.
+	// Absent: the cloud answered that it does not exist. Otherwise it may exist but could not be read.
 	Absent bool `json:"absent,omitempty"`
 }
 
-// GapForeignBoot is what a [Gap] is about when a template boots into another
-// cluster: it was read, and is none of this one's.
+// GapForeignBoot is the What of a [Gap] for a template that boots into another cluster.
 const GapForeignBoot = "foreign boot configuration"
 
 // String returns the gap on one line.
@@ -87,16 +81,16 @@ func (g Gap) String() string {
 	return fmt.Sprintf("%s of %s: %s", g.What, g.Subject, g.Why)
 }
 
-// Call is one API call that was made, page by page.
+// Call is one API call, or one page of it.
 type Call struct {
 	Action     string // such as ec2:DescribeInstances
-	Resource   string // what it was asked for, without secrets
+	Resource   string // what it was about, without secrets
 	Permission string // what allows it; often the same as Action
 	Took       time.Duration
 	Err        string // empty if it succeeded
 }
 
-// Group is an instance group as the cloud has it.
+// Group is an instance group in the cloud.
 type Group struct {
 	Name      string       `json:"name"` // kOps's name of the group
 	ID        string       `json:"id"`   // the cloud's name of it
@@ -105,39 +99,37 @@ type Group struct {
 	Max       int          `json:"max"`
 	Desired   int          `json:"desired"`
 	Zones     []string     `json:"zones,omitempty"`
-	Template  Template     `json:"template"` // what the next instance is made from
+	Template  Template     `json:"template"` // what the next instance is created from
 	Instances []Instance   `json:"instances"`
 }
 
-// Living are the instances that are there or about to be.
+// Living returns the instances that are running or starting.
 func (g Group) Living() []Instance {
 	return slices.DeleteFunc(slices.Clone(g.Instances), func(i Instance) bool {
 		return strings.Contains(i.State, "terminat") || strings.Contains(i.State, "shutting") || strings.Contains(i.State, "stop")
 	})
 }
 
-// Template is what an instance of a group is made from.
+// Template is what an instance of a group is created from.
 type Template struct {
 	ID      string `json:"id"`
-	Version string `json:"version"` // of the cloud; empty where it has none
-	// Hash identifies the user-data, hexadecimal SHA-256; empty if it could not be read.
+	Version string `json:"version"` // the cloud's version; empty where it has none
+	// Hash identifies the user-data: hexadecimal SHA-256; empty if it could not be read.
 	Hash string `json:"hash,omitempty"`
-	// Boot is what the instance boots with; nil if it could not be read, and
-	// then a [Gap] of What "boot configuration" says why.
+	// Boot is what the instance boots with; nil if it could not be read, and then a [Gap] with What "boot
+	// configuration" says why.
 	Boot *BootConfig `json:"boot,omitempty"`
 	// Permissions names the [Role] that the instance gets.
 	Permissions string `json:"permissions,omitempty"`
-	// Older counts versions before this one that still exist, or that may where
-	// they were not all read.
+	// Older counts the earlier versions that still exist, or that may exist if they were not all read.
 	Older int `json:"older"`
 }
 
-// Generation says whether an instance was born from its group's template as it
-// is now: from its contents, whatever the version of the cloud is called that it
-// had them from.
+// Generation says whether an instance was created from its group's current template. The contents count, not the
+// cloud's version number.
 type Generation string
 
-// The generations. GenerationUnknown is treated as old by whoever acts.
+// The generations. GenerationUnknown must be treated as old.
 const (
 	GenerationNew     Generation = "new"
 	GenerationOld     Generation = "old"
@@ -147,19 +139,17 @@ const (
 // Instance is a machine.
 type Instance struct {
 	ID         string     `json:"id"`
-	Name       string     `json:"name,omitempty"` // of its node, where the cloud decides it
+	Name       string     `json:"name,omitempty"` // name of its node, if the cloud decides it
 	Addr       netip.Addr `json:"addr"`           // private; zero if it has none yet
 	Zone       string     `json:"zone,omitempty"`
-	State      string     `json:"state"` // running, pending, stopping and the like, as the cloud says it
+	State      string     `json:"state"` // running, pending, stopping and the like, in the cloud's terms
 	Generation Generation `json:"generation"`
-	// Version is the template's version that it was born from; empty if unknown.
+	// Version is the version of the template that it was created from; empty if unknown.
 	Version string `json:"version,omitempty"`
-	// Boot is what it was born with where that differs from the group's
-	// template and could be read; otherwise nil.
+	// Boot is what it was created with, if that differs from the group's template and could be read; otherwise nil.
 	Boot     *BootConfig `json:"boot,omitempty"`
 	Launched time.Time   `json:"launched,omitzero"`
-	// Detached instances are the cluster's but no group's, as kOps leaves them
-	// while it surges.
+	// Detached instances belong to the cluster but to no group, as while kOps surges.
 	Detached bool `json:"detached,omitempty"`
 }
 
@@ -170,15 +160,15 @@ type BootPath string
 const (
 	// BootGossip: reads the state store, finds seeds by cloud tag, gossips.
 	BootGossip BootPath = "gossip"
-	// BootAddresses: asks a list of addresses that it was born with.
+	// BootAddresses: connects to addresses in its boot configuration.
 	BootAddresses BootPath = "addresses"
-	// BootName: asks a name, which something must resolve.
+	// BootName: connects to a name, which something must resolve.
 	BootName BootPath = "name"
 	// BootUnknown: could not be read.
 	BootUnknown BootPath = "unknown"
 )
 
-// BootConfig is what an instance boots with, as its user-data says.
+// BootConfig is what an instance boots with, according to its user-data.
 type BootConfig struct {
 	Cluster       string       `json:"cluster"`
 	Group         string       `json:"group"`
@@ -186,28 +176,28 @@ type BootConfig struct {
 	Cloud         string       `json:"cloud,omitempty"`
 	ConfigBase    string       `json:"configBase,omitempty"`    // the state store's path, on the gossip path
 	Servers       []string     `json:"servers,omitempty"`       // URLs of the configuration server
-	TLSServerName string       `json:"tlsServerName,omitempty"` // name its certificate must carry; empty: the URL's host
+	TLSServerName string       `json:"tlsServerName,omitempty"` // name that its certificate must have; empty: the URL's host
 	CA            string       `json:"-"`                       // PEM bundle that its certificate must chain to
 	CAHash        string       `json:"caHash,omitempty"`        // hexadecimal SHA-256 of CA
 	APIServerIPs  []string     `json:"apiServerIPs,omitempty"`  // written into the hosts block at boot
 	ConfigHash    string       `json:"configHash,omitempty"`    // NodeupConfigHash, base64 SHA-256
-	// KopsVersion is the release whose nodeup the user-data fetches; empty if it does not say.
+	// KopsVersion is the release whose nodeup the user-data downloads; empty if unknown.
 	KopsVersion string `json:"kopsVersion,omitempty"`
-	// Credentials names the environment variables with secrets that the
-	// user-data exports. Values are never kept.
+	// Credentials are the names of environment variables with secrets that the user-data exports. Values are never
+	// kept.
 	Credentials []string `json:"credentials,omitempty"`
 }
 
-// LoadBalancer stands in front of the API.
+// LoadBalancer is a load balancer of the API.
 type LoadBalancer struct {
 	ID        string       `json:"id"`
 	Name      string       `json:"name"`
-	Class     string       `json:"class"`  // network or classic on AWS; the vendor's word elsewhere
+	Class     string       `json:"class"`  // network or classic on AWS; the vendor's term elsewhere
 	Scheme    string       `json:"scheme"` // public or internal
 	DNSName   string       `json:"dnsName,omitempty"`
-	Addresses []netip.Addr `json:"addresses"` // private and public, sorted; empty is worth a Gap
+	Addresses []netip.Addr `json:"addresses"` // private and public, sorted; if empty, there should be a Gap
 	Listeners []Listener   `json:"listeners"` // sorted by port
-	// SecurityGroups are what guards it, where the cloud has such a thing.
+	// SecurityGroups are its security groups, where the cloud has them.
 	SecurityGroups []string `json:"securityGroups,omitempty"`
 }
 
@@ -229,7 +219,7 @@ type Listener struct {
 	Targets  []Target `json:"targets"` // nil with a Gap if unreadable
 }
 
-// TargetHealth is what the load balancer thinks of a target.
+// TargetHealth is the health of a target according to the load balancer.
 type TargetHealth string
 
 // The states of a target.
@@ -249,7 +239,7 @@ type Target struct {
 	Reason string       `json:"reason,omitempty"`
 }
 
-// Healthy counts the targets that get traffic.
+// Healthy returns the number of targets that get traffic.
 func (l Listener) Healthy() (n int) {
 	for _, t := range l.Targets {
 		if t.Health == TargetHealthy {
@@ -259,7 +249,7 @@ func (l Listener) Healthy() (n int) {
 	return n
 }
 
-// Permission kinds: what a [Role] holds is written down differently by each cloud.
+// Permission kinds: how a cloud expresses what a [Role] may do.
 const (
 	KindPolicy  = "policy"  // AWS policy documents
 	KindBinding = "binding" // roles of GCE or Azure, bound on a resource
@@ -271,10 +261,10 @@ type Role struct {
 	Name  string         `json:"name"` // of the cloud, such as nodes.example.k8s.local
 	Roles []cluster.Role `json:"roles"`
 	Kind  string         `json:"kind"`
-	// Policies are documents by name, as the cloud keeps them (JSON on AWS).
+	// Policies are policy documents by name (JSON on AWS).
 	Policies map[string]string `json:"policies,omitempty"`
 	// Bindings are "role on resource" texts, sorted.
 	Bindings []string `json:"bindings,omitempty"`
-	// Managed names attached policies whose text is not among Policies.
+	// Managed are the names of attached policies whose text is not in Policies.
 	Managed []string `json:"managed,omitempty"`
 }

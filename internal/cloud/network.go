@@ -2,17 +2,17 @@ package cloud
 
 import "net/netip"
 
-// Answer is what can be said for certain.
+// Answer is a yes or no that may be unknown.
 type Answer string
 
-// The answers. Unknown is never taken for yes.
+// The answers. Unknown must never be treated as yes.
 const (
 	Yes     Answer = "yes"
 	No      Answer = "no"
 	Unknown Answer = "unknown"
 )
 
-// The parties between which traffic matters.
+// The parties of a [Rule].
 const (
 	PartyWorkers      = "workers"
 	PartyControlPlane = "control-plane"
@@ -20,9 +20,9 @@ const (
 	PartyWorld        = "world" // anybody
 )
 
-// Network holds who may reach whom.
+// Network says which traffic is allowed.
 type Network struct {
-	// Rules are what is allowed; what no rule allows is denied, unless Partial.
+	// Rules are the allowed traffic; what no rule allows is denied, unless Partial.
 	Rules []Rule `json:"rules"`
 	// Partial means that rules may be missing from the list, so that the absence
 	// of a rule proves nothing.
@@ -31,17 +31,17 @@ type Network struct {
 
 // Rule allows traffic.
 type Rule struct {
-	From     string         `json:"from"` // a party, or empty if Sources says it
+	From     string         `json:"from"` // a party, or empty if Sources is set
 	Sources  []netip.Prefix `json:"sources,omitempty"`
 	To       string         `json:"to"`       // a party
 	Protocol string         `json:"protocol"` // tcp, udp, icmp, all
 	// Low and High are the ports, both inclusive; 0 and 65535 for all.
 	Low  int    `json:"low"`
 	High int    `json:"high"`
-	Name string `json:"name,omitempty"` // where it comes from, such as a security group
+	Name string `json:"name,omitempty"` // its origin, such as a security group
 }
 
-// Allows says whether a party may reach a port of another.
+// Allows reports whether a party may connect to a port of another.
 func (n Network) Allows(from, to, protocol string, port int) Answer {
 	for _, r := range n.Rules {
 		if r.To == to && (r.Protocol == "all" || r.Protocol == protocol) && r.Low <= port && port <= r.High &&

@@ -112,7 +112,7 @@ func (l *MemberlistLeaf) Run(ctx context.Context) error {
 		got, err := visit.Read(visitCtx, l.dial, addr)
 		if missing := l.update(memberlistView(addr, got), err); len(missing) > 0 {
 			// If it fails, the next visit tries again.
-			_, _ = visit.Tell(visitCtx, l.dial, addr, missing...)
+			_, _ = visit.Push(visitCtx, l.dial, addr, missing...)
 		}
 		cancel()
 		if ctx.Err() != nil {
@@ -246,7 +246,7 @@ func (l *MemberlistLeaf) announce(ctx context.Context, members []netip.AddrPort,
 			defer func() { <-slots }()
 			visitCtx, cancel := context.WithTimeout(ctx, visitTimeout)
 			defer cancel()
-			_, errs[i] = visit.Tell(visitCtx, l.dial, addr, e)
+			_, errs[i] = visit.Push(visitCtx, l.dial, addr, e)
 		})
 	}
 	group.Wait()

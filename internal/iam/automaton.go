@@ -4,23 +4,22 @@ import (
 	"slices"
 )
 
-// automaton is the product of the automata of several patterns, made
-// deterministic where the walk goes. A state is the set of positions in the
-// patterns that a text can lead to; few are open at a time, so sets are lists.
+// automaton is the product of the automata of several patterns, made deterministic lazily, as far as it is walked. A
+// state is the set of pattern positions that a text can lead to; such sets are small, so they are lists.
 type automaton struct {
-	index    []int   // of each pattern in the list that classify was given
-	flat     []token // all patterns, one after the other, each with an end
-	pattern  []int   // of each position
+	index    []int   // index of each pattern in classify's list
+	flat     []token // the tokens of all patterns, each followed by an end
+	pattern  []int   // pattern of each position
 	alphabet []rune
 	symbols  map[rune]int
 
-	sets    [][]int32 // by state, sorted
+	sets    [][]int32 // set of each state, sorted
 	byName  map[string]int
-	steps   [][]int // by state and symbol; -1 if not yet known
+	steps   [][]int // by state and symbol; -1 if not computed yet
 	scratch []int32
 }
 
-// end is behind the last token of a pattern.
+// end follows the last token of a pattern.
 const end tokenKind = 0xff
 
 func newAutomaton(globs []glob, index []int) *automaton {
@@ -33,27 +32,27 @@ func newAutomaton(globs []glob, index []int) *automaton {
 			a.pattern = append(a.pattern, i)
 			switch t.kind {
 			case char:
-				a.know(t.r)
+				a.addSymbol(t.r)
 			case fold:
-				a.know(t.r)
-				a.know(t.r - 'a' + 'A')
+				a.addSymbol(t.r)
+				a.addSymbol(t.r - 'a' + 'A')
 			case oneSeg, manySeg:
-				a.know(':')
+				a.addSymbol(':')
 			}
 		}
 	}
-	a.state(a.settle(start))
+	a.state(a.closure(start))
 	return a
 }
 
-func (a *automaton) know(r rune) {
+func (a *automaton) addSymbol(r rune) {
 	if _, ok := a.symbols[r]; !ok {
 		a.symbols[r] = len(a.alphabet)
 		a.alphabet = append(a.alphabet, r)
 	}
 }
 
-// symbol is the number of a character; all that no pattern names share the last.
+// symbol returns the number of a character; all characters that no pattern has share the last number.
 func (a *automaton) symbol(r rune) int {
 	if s, ok := a.symbols[r]; ok {
 		return s
@@ -61,8 +60,8 @@ func (a *automaton) symbol(r rune) int {
 	return len(a.alphabet)
 }
 
-// other returns a character that neither the patterns nor the trie here name. It
-// has no upper case, so that it can stand in a folded text.
+// other returns a character that neither the patterns nor the trie node has. It is not an upper-case letter, so that
+// it can be part of a folded text.
 func (a *automaton) other(here trieNode) rune {
 	const first = "xyzabcdefghijklmnopqrstuvw0123456789-_"
 	free := func(r rune) bool { return a.symbol(r) == len(a.alphabet) && here.child(r) < 0 }
@@ -78,10 +77,9 @@ func (a *automaton) other(here trieNode) rune {
 	return r
 }
 
-// settle sorts positions, adds those behind wildcards that match nothing, and
-// drops those of a pattern before the last "any text" that is reached: it
-// absorbs whatever they could still match.
-func (a *automaton) settle(at []int32) []int32 {
+// closure sorts positions and adds those after wildcards that match nothing. It drops the positions of a pattern
+// before the last "any text" reached, which absorbs whatever they could match.
+func (a *automaton) closure(at []int32) []int32 {
 	for i := 0; i < len(at); i++ {
 		if k := a.flat[at[i]].kind; k == many || k == manySeg {
 			at = append(at, at[i]+1)
@@ -90,7 +88,7 @@ func (a *automaton) settle(at []int32) []int32 {
 	slices.Sort(at)
 	at = slices.Compact(at)
 	kept := at[:0]
-	begin := 0 // of the pattern at hand, among those kept
+	begin := 0 // start of the current pattern's positions in kept
 	for _, p := range at {
 		if len(kept) > begin && a.pattern[kept[begin]] != a.pattern[p] {
 			begin = len(kept)
@@ -118,10 +116,9 @@ func (a *automaton) state(set []int32) int {
 	return s
 }
 
-// matter returns the symbols that may lead elsewhere from a state than a
-// character that no pattern names.
-func (a *automaton) matter(state int) (symbols []int) {
-	note := func(r rune) {
+// relevantSymbols returns the symbols that may lead from a state to another one than a character that no pattern has.
+func (a *automaton) relevantSymbols(state int) (symbols []int) {
+	add := func(r rune) {
 		if s := a.symbols[r]; !slices.Contains(symbols, s) {
 			symbols = append(symbols, s)
 		}
@@ -129,26 +126,26 @@ func (a *automaton) matter(state int) (symbols []int) {
 	for _, p := range a.sets[state] {
 		switch t := a.flat[p]; t.kind {
 		case char:
-			note(t.r)
+			add(t.r)
 		case fold:
-			note(t.r)
-			note(t.r - 'a' + 'A')
+			add(t.r)
+			add(t.r - 'a' + 'A')
 		case oneSeg, manySeg:
-			note(':')
+			add(':')
 		}
 	}
 	return symbols
 }
 
-// next is where a symbol leads.
+// next returns the state that a symbol leads to.
 func (a *automaton) next(state, symbol int) (int, error) {
 	if s := a.steps[state][symbol]; s >= 0 {
 		return s, nil
 	}
 	if len(a.sets) > maxStates {
-		return 0, errEntangled
+		return 0, errTooManyClasses
 	}
-	r := rune(-1) // a character that no pattern names
+	r := rune(-1) // a character that no pattern has
 	if symbol < len(a.alphabet) {
 		r = a.alphabet[symbol]
 	}
@@ -162,14 +159,14 @@ func (a *automaton) next(state, symbol int) (int, error) {
 			to = append(to, p+1)
 		}
 	}
-	to = a.settle(to)
+	to = a.closure(to)
 	a.scratch = to
 	s := a.state(to)
 	a.steps[state][symbol] = s
 	return s, nil
 }
 
-// accepts returns the patterns that match a text which ends in a state.
+// accepts returns the patterns that match a text ending in a state.
 func (a *automaton) accepts(state int) (hits []int) {
 	for _, p := range a.sets[state] {
 		if a.flat[p].kind == end {

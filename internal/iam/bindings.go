@@ -9,9 +9,8 @@ import (
 	"github.com/muster-dev/muster/internal/cluster"
 )
 
-// CompareRole sets what a role of any cloud holds against what it needs: policy
-// documents on AWS, roles bound on resources on GCE and Azure, and secrets in
-// the user-data elsewhere. The error is about a document that cannot be read.
+// CompareRole compares what a role of any cloud has with what it needs: policy documents on AWS, roles bound on
+// resources on GCE and Azure, and secrets in the user-data elsewhere. It fails if a document cannot be parsed.
 func CompareRole(provider cluster.Cloud, role cloud.Role, t Terms) (Comparison, error) {
 	var c Comparison
 	if provider == cluster.AWS {
@@ -36,7 +35,7 @@ func CompareRole(provider cluster.Cloud, role cloud.Role, t Terms) (Comparison, 
 	return c, nil
 }
 
-// PoliciesOf reads the documents of an AWS role, sorted by their names.
+// PoliciesOf parses the documents of an AWS role, sorted by name.
 func PoliciesOf(role cloud.Role) ([]Policy, error) {
 	names := make([]string, 0, len(role.Policies))
 	for name := range role.Policies {
@@ -69,48 +68,48 @@ func PartitionOf(policies []Policy) string {
 	return "aws"
 }
 
-// grant is a role of a cloud, and which nodes need it.
+// grant is a cloud's role, and which nodes need it.
 type grant struct {
-	names   []string // of which a binding's text has one, lower case
-	needed  func(Terms) bool
-	enough  string // a smaller role that would do, for those who need it
-	caller  string
-	why     string
-	without string // why nodes that do not need it hold it
+	names        []string // lower case; a binding's text contains one of them
+	needed       func(Terms) bool
+	enough       string // a smaller role that would be enough, for those who need it
+	caller       string
+	why          string
+	notNeededWhy string // why nodes have it that do not need it
 }
 
 func controlPlane(t Terms) bool { return t.Role == cluster.RoleControlPlane }
 
-// gossips: nodes that look for seeds and read the state store themselves.
-func gossips(t Terms) bool {
+// inGossip reports whether nodes look for seeds and read the state store themselves.
+func inGossip(t Terms) bool {
 	return controlPlane(t) && t.Topology != cluster.None || t.Topology == cluster.Gossip
 }
 
 var grants = map[cluster.Cloud][]grant{
 	cluster.GCE: {
-		{names: []string{"roles/compute.viewer"}, needed: func(t Terms) bool { return !controlPlane(t) && gossips(t) }, caller: "protokube",
-			why: "lists zones and instances as gossip seeds", without: "kOps up to 1.35 binds it for every worker and kOps 1.36 does not take it back; it lists the whole project"},
+		{names: []string{"roles/compute.viewer"}, needed: func(t Terms) bool { return !controlPlane(t) && inGossip(t) }, caller: "protokube",
+			why: "lists zones and instances as gossip seeds", notNeededWhy: "kOps up to 1.35 binds it for every worker and kOps 1.36 does not take it back; it lists the whole project"},
 		{names: []string{"roles/container.serviceagent"}, needed: controlPlane, caller: "cloud-controller-manager, CSI driver",
-			why: "runs load balancers, routes and volumes", without: "it is the control plane's"},
+			why: "runs load balancers, routes and volumes", notNeededWhy: "it is the control plane's"},
 		{names: []string{"roles/storage.objectadmin"}, needed: controlPlane, caller: "etcd-manager",
-			why: "writes and expires etcd's backups", without: "it is the control plane's: it rewrites backups"},
-		{names: []string{"roles/storage.objectviewer"}, needed: func(t Terms) bool { return controlPlane(t) || gossips(t) }, caller: "nodeup",
-			why: "reads configuration from the state store", without: "nodes that ask kops-controller read no state store"},
+			why: "writes and expires etcd's backups", notNeededWhy: "it is the control plane's: it rewrites backups"},
+		{names: []string{"roles/storage.objectviewer"}, needed: func(t Terms) bool { return controlPlane(t) || inGossip(t) }, caller: "nodeup",
+			why: "reads configuration from the state store", notNeededWhy: "nodes that ask kops-controller read no state store"},
 	},
 	cluster.Azure: {
-		{names: []string{"8e3af657-a8ff-443c-a75c-2fe8c4bcb635", "owner"}, needed: gossips, enough: "Reader on the resource group, or Contributor for the control plane", caller: "protokube",
-			why: "lists scale sets and their network interfaces as gossip seeds", without: "kOps up to 1.35 assigns it to every scale set and kOps 1.36 does not take it back; az role assignment delete does"},
+		{names: []string{"8e3af657-a8ff-443c-a75c-2fe8c4bcb635", "owner"}, needed: inGossip, enough: "Reader on the resource group, or Contributor for the control plane", caller: "protokube",
+			why: "lists scale sets and their network interfaces as gossip seeds", notNeededWhy: "kOps up to 1.35 assigns it to every scale set and kOps 1.36 does not take it back; az role assignment delete does"},
 		{names: []string{"b24988ac-6180-42a0-ab88-20f7382dd24c", "contributor"}, needed: controlPlane, caller: "cloud-controller-manager",
-			why: "runs load balancers and disks", without: "it is the control plane's"},
-		{names: []string{"ba92f5b4-2d11-453d-a403-e96b0029c9fe", "storage blob data contributor"}, needed: func(t Terms) bool { return controlPlane(t) || gossips(t) }, caller: "nodeup, etcd-manager",
-			why: "reads the state store, and on the control plane writes backups", without: "kOps up to 1.35 assigns it to every scale set and kOps 1.36 does not take it back; it rewrites the state store"},
+			why: "runs load balancers and disks", notNeededWhy: "it is the control plane's"},
+		{names: []string{"ba92f5b4-2d11-453d-a403-e96b0029c9fe", "storage blob data contributor"}, needed: func(t Terms) bool { return controlPlane(t) || inGossip(t) }, caller: "nodeup, etcd-manager",
+			why: "reads the state store, and on the control plane writes backups", notNeededWhy: "kOps up to 1.35 assigns it to every scale set and kOps 1.36 does not take it back; it rewrites the state store"},
 	},
 }
 
 func binding(provider cluster.Cloud, text string, t Terms) Holding {
 	h := Holding{What: text, Standing: Excess, Why: "nothing of kOps asks it"}
 	name, _, _ := strings.Cut(lower(text), " on ")
-	// "storage blob data contributor" holds "contributor": the longest name wins.
+	// "storage blob data contributor" contains "contributor": the longest name wins.
 	best := 0
 	for _, g := range grants[provider] {
 		for _, n := range g.names {
@@ -118,7 +117,7 @@ func binding(provider cluster.Cloud, text string, t Terms) Holding {
 				continue
 			}
 			best = len(n)
-			h.Standing, h.Caller, h.Why = Excess, "", g.without
+			h.Standing, h.Caller, h.Why = Excess, "", g.notNeededWhy
 			if g.needed(t) {
 				h.Standing, h.Caller, h.Why = Needed, g.caller, g.why
 				if g.enough != "" {
@@ -130,7 +129,7 @@ func binding(provider cluster.Cloud, text string, t Terms) Holding {
 	return h
 }
 
-// secret judges a secret in the user-data of a node.
+// secret compares a secret in a node's user-data with what the node needs.
 func secret(name string, t Terms) Holding {
 	h := Holding{What: "secret " + name, Standing: Excess}
 	switch {

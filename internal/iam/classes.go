@@ -6,28 +6,26 @@ import (
 	"strings"
 )
 
-// A class is a set of texts that no pattern of a list tells apart.
+// A class is a set of texts that match the same patterns.
 type class struct {
 	example string
 	hits    []bool // which of the patterns match
 }
 
-// errEntangled says that patterns cut the texts into too many classes.
-var errEntangled = errors.New("the patterns overlap in too many ways")
+// errTooManyClasses says that patterns divide the texts into too many classes.
+var errTooManyClasses = errors.New("the patterns overlap in too many ways")
 
 const (
-	maxStates  = 1 << 14 // of the automaton of all patterns together
-	maxVisits  = 1 << 18 // places looked at
+	maxStates  = 1 << 14 // of the automaton
+	maxPlaces  = 1 << 18 // places visited
 	maxClasses = 1 << 12
 )
 
-// classify returns the classes into which patterns without variables cut all
-// texts, each with an example: a hint that belongs to it, or else the shortest
-// text. With nonEmpty the empty text does not count.
+// classify returns the classes into which patterns without variables divide all texts, each with an example: a hint
+// in it, or else the shortest text. With nonEmpty the empty text is left out.
 //
-// Patterns without wildcards go into a trie and the others into one automaton;
-// a text is where it ends in both. A text that has left the trie is told from
-// others by the automaton alone, which keeps the walk linear in the literals.
+// Patterns without wildcards form a trie and the others one automaton; a text is where it ends in both. Texts that
+// have left the trie are distinguished by the automaton alone, which keeps the walk linear in the number of literals.
 func classify(globs []glob, hints []string, nonEmpty bool) ([]class, error) {
 	w := newWalk(globs)
 	if err := w.run(nonEmpty); err != nil {
@@ -42,7 +40,7 @@ func classify(globs []glob, hints []string, nonEmpty bool) ([]class, error) {
 	return w.classes, nil
 }
 
-// classOf finds the class of a text.
+// classOf returns the class of a text.
 func (w *walk) classOf(text string) (at int, ok bool) {
 	p := place{}
 	for _, r := range text {
@@ -75,12 +73,12 @@ func (w *walk) hits(p place) []bool {
 }
 
 type walk struct {
-	globs   []glob
-	dfa     *automaton
-	trie    []trieNode
-	places  []place
-	offTrie map[int]bool // automaton states seen off the trie
-	plain   map[int]bool // automaton states whose class without a literal is recorded
+	globs    []glob
+	dfa      *automaton
+	trie     []trieNode
+	places   []place
+	offTrie  map[int]bool // automaton states visited off the trie
+	recorded map[int]bool // automaton states whose class, without literals, is recorded
 
 	classes []class
 	hinted  map[int]bool
@@ -88,8 +86,8 @@ type walk struct {
 }
 
 type trieNode struct {
-	children []branch // few: a scan is quicker than a map
-	ends     []int    // patterns that are this text
+	children []branch // few, so a scan is faster than a map
+	ends     []int    // patterns equal to this text
 }
 
 type branch struct {
@@ -107,8 +105,7 @@ func (n trieNode) child(r rune) int {
 	return -1
 }
 
-// place is an end of some text: a state of the automaton, a node of the trie or
-// -1, and the way there.
+// place is where a text can end: a state of the automaton, a node of the trie or -1, and the step that led there.
 type place struct {
 	state, node int
 	from        int
@@ -117,7 +114,7 @@ type place struct {
 
 func newWalk(globs []glob) *walk {
 	w := &walk{
-		globs: globs, trie: []trieNode{{}}, offTrie: map[int]bool{}, plain: map[int]bool{},
+		globs: globs, trie: []trieNode{{}}, offTrie: map[int]bool{}, recorded: map[int]bool{},
 		byHits: map[string]int{}, hinted: map[int]bool{},
 	}
 	var wild []glob
@@ -153,20 +150,20 @@ func (w *walk) run(nonEmpty bool) error {
 		if at > 0 || !nonEmpty {
 			w.record(at)
 		}
-		if err := w.leave(at); err != nil {
+		if err := w.expand(at); err != nil {
 			return err
 		}
-		if len(w.places) > maxVisits || len(w.classes) > maxClasses {
-			return errEntangled
+		if len(w.places) > maxPlaces || len(w.classes) > maxClasses {
+			return errTooManyClasses
 		}
 	}
 	return nil
 }
 
-// leave goes on from a place by every character that makes a difference.
-func (w *walk) leave(at int) error {
+// expand adds the places after a place, for every character that makes a difference.
+func (w *walk) expand(at int) error {
 	p := w.places[at]
-	var here trieNode // off the trie nothing branches
+	var here trieNode // empty if off the trie
 	if p.node >= 0 {
 		here = w.trie[p.node]
 	}
@@ -177,20 +174,20 @@ func (w *walk) leave(at int) error {
 		}
 		w.places = append(w.places, place{state: state, node: b.node, from: at, r: b.r})
 	}
-	for _, symbol := range w.dfa.matter(p.state) {
+	for _, symbol := range w.dfa.relevantSymbols(p.state) {
 		r := w.dfa.alphabet[symbol]
 		if here.child(r) >= 0 {
 			continue
 		}
-		if err := w.offTrieBy(at, symbol, r); err != nil {
+		if err := w.leaveTrie(at, symbol, r); err != nil {
 			return err
 		}
 	}
-	return w.offTrieBy(at, len(w.dfa.alphabet), w.dfa.other(here))
+	return w.leaveTrie(at, len(w.dfa.alphabet), w.dfa.other(here))
 }
 
-// offTrieBy goes on from a place by a character that leaves the trie.
-func (w *walk) offTrieBy(at, symbol int, r rune) error {
+// leaveTrie adds the place after a place for a character that leaves the trie.
+func (w *walk) leaveTrie(at, symbol int, r rune) error {
 	state, err := w.dfa.next(w.places[at].state, symbol)
 	if err != nil {
 		return err
@@ -202,14 +199,14 @@ func (w *walk) offTrieBy(at, symbol int, r rune) error {
 	return nil
 }
 
-// record notes the class of the text that ends at a place.
+// record adds the class of the texts that end at a place.
 func (w *walk) record(at int) {
 	p := w.places[at]
 	if p.node < 0 || len(w.trie[p.node].ends) == 0 {
-		if w.plain[p.state] {
+		if w.recorded[p.state] {
 			return
 		}
-		w.plain[p.state] = true
+		w.recorded[p.state] = true
 	}
 	hits := w.hits(p)
 	key := bitsOf(hits)
@@ -217,10 +214,10 @@ func (w *walk) record(at int) {
 		return
 	}
 	w.byHits[key] = len(w.classes)
-	w.classes = append(w.classes, class{example: w.spell(at), hits: hits})
+	w.classes = append(w.classes, class{example: w.textAt(at), hits: hits})
 }
 
-func (w *walk) spell(at int) string {
+func (w *walk) textAt(at int) string {
 	var rs []rune
 	for ; w.places[at].from >= 0; at = w.places[at].from {
 		rs = append(rs, w.places[at].r)
@@ -239,9 +236,8 @@ func bitsOf(hits []bool) string {
 	return string(b)
 }
 
-// samples makes texts that people recognise out of patterns: wildcards become a
-// word.
-func samples(globs []glob) (texts []string) {
+// exampleTexts makes readable texts from patterns: wildcards become a word.
+func exampleTexts(globs []glob) (texts []string) {
 	for _, g := range globs {
 		var b strings.Builder
 		for _, t := range g.tokens {

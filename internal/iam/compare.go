@@ -6,10 +6,10 @@ import (
 	"strings"
 )
 
-// Standing is how something that a role holds relates to what it needs.
+// Standing relates what a role has to what it needs.
 type Standing string
 
-// The standings. Unclear means that a condition decides which is not modelled.
+// The standings. Unclear means that it depends on a condition that is not modelled.
 const (
 	Needed  Standing = "needed"
 	Wider   Standing = "wider than needed"
@@ -17,29 +17,29 @@ const (
 	Unclear Standing = "unclear"
 )
 
-// Holding is one thing that a role holds.
+// Holding is one thing that a role has.
 type Holding struct {
 	What     string   `json:"what"` // an action or pattern of actions; a role on a resource; the name of a secret
 	Standing Standing `json:"standing"`
 	Caller   string   `json:"caller,omitempty"`
 	Why      string   `json:"why"`
-	// Example is a request that is allowed and not needed.
+	// Example is a request that is allowed but not needed.
 	Example *Request `json:"example,omitempty"`
 }
 
-// Comparison sets what a role holds against what it needs.
+// Comparison compares what a role has with what it needs.
 type Comparison struct {
 	Holdings []Holding `json:"holdings"` // sorted by What
-	// Missing are needs that are not held, whole or in part.
+	// Missing are the needs that are not met in full.
 	Missing []Need `json:"missing"`
 }
 
-// Clean reports whether everything held is needed and everything needed held.
+// Clean reports whether everything that the role has is needed, and nothing is missing.
 func (c Comparison) Clean() bool {
 	return len(c.Missing) == 0 && !slices.ContainsFunc(c.Holdings, func(h Holding) bool { return h.Standing != Needed })
 }
 
-// Compare sets policies that a role holds together against its needs.
+// Compare compares the policies of a role with its needs.
 func Compare(held []Policy, needs []Need) Comparison {
 	needed := []Policy{PolicyOf(needs)}
 	var c Comparison
@@ -62,8 +62,7 @@ func Compare(held []Policy, needs []Need) Comparison {
 	return c
 }
 
-// lacks reports whether policies do not grant a need: the whole of it, or if it
-// is open, any part.
+// lacks reports whether policies do not grant a need: all of it, or any part if it is open.
 func lacks(n Need, held []Policy) bool {
 	need := PolicyOf([]Need{n})
 	if Prove([]Policy{need}, held).Verdict == Subset {
@@ -72,7 +71,7 @@ func lacks(n Need, held []Policy) bool {
 	if !n.Open {
 		return true
 	}
-	// They have something in common if denying what is held takes from the need.
+	// They overlap if denying what the role has takes away from the need.
 	less := Policy{Version: need.Version, Statements: need.Statements}
 	for _, p := range held {
 		for _, s := range p.Statements {
@@ -85,8 +84,8 @@ func lacks(n Need, held []Policy) bool {
 	return Prove([]Policy{need}, []Policy{less}).Verdict != NotSubset
 }
 
-// actionsOf returns the action patterns that policies allow, sorted, without
-// regard to letter case. What a NotAction allows is called by its opposite.
+// actionsOf returns the action patterns that policies allow, sorted, without regard to letter case. A NotAction is
+// named by what it excludes.
 func actionsOf(policies []Policy) []string {
 	var all []string
 	for _, p := range policies {
@@ -104,14 +103,14 @@ func actionsOf(policies []Policy) []string {
 
 func notAction(s Selector) string { return "all but " + strings.Join(s.Patterns, ", ") }
 
-// only returns what policies allow of one of their action patterns.
-func only(action string, policies []Policy) []Policy {
+// restrictTo returns the part of policies that is about one of their action patterns.
+func restrictTo(action string, policies []Policy) []Policy {
 	out := make([]Policy, len(policies))
 	for i, p := range policies {
 		out[i] = Policy{Version: p.Version}
 		for _, s := range p.Statements {
 			switch {
-			case s.Effect == Deny: // still takes away
+			case s.Effect == Deny: // denials stay
 			case s.Action.Not:
 				if notAction(s.Action) != action {
 					continue
@@ -128,7 +127,7 @@ func only(action string, policies []Policy) []Policy {
 }
 
 func holding(action string, held []Policy, needs []Need, needed []Policy) Holding {
-	proof := Prove(only(action, held), needed)
+	proof := Prove(restrictTo(action, held), needed)
 	h := Holding{What: action, Example: proof.Counter}
 	need, overlaps := overlapping(action, needs)
 	switch {
@@ -141,7 +140,7 @@ func holding(action string, held []Policy, needs []Need, needed []Policy) Holdin
 		}
 	case overlaps:
 		h.Standing, h.Caller = Wider, need.Caller
-		h.Why = strings.Join(need.Actions, ", ") + " on " + strings.Join(need.Resources, ", ") + conditional(need.Conditions) + " is enough: " + need.Why
+		h.Why = strings.Join(need.Actions, ", ") + " on " + strings.Join(need.Resources, ", ") + conditionText(need.Conditions) + " is enough: " + need.Why
 	default:
 		h.Standing, h.Why = Excess, "nothing on the node's boot path or of its running programs asks it"
 		if why, ok := leftover[lower(action)]; ok {
@@ -151,8 +150,8 @@ func holding(action string, held []Policy, needs []Need, needed []Policy) Holdin
 	return h
 }
 
-// conditional says conditions in a few words.
-func conditional(all []Condition) string {
+// conditionText describes conditions briefly.
+func conditionText(all []Condition) string {
 	var parts []string
 	for _, c := range all {
 		parts = append(parts, fmt.Sprintf("%s %s %s", c.Operator, c.Key, strings.Join(c.Values, "|")))
@@ -163,8 +162,7 @@ func conditional(all []Condition) string {
 	return " with " + strings.Join(parts, " and ")
 }
 
-// overlapping returns the part of the needs that a pattern of actions covers: of
-// the first need that it touches.
+// overlapping returns the first need that an action pattern covers in part, with the actions that it covers.
 func overlapping(action string, needs []Need) (Need, bool) {
 	held := dialect{wild: true}.compile(lower(action))
 	for _, n := range needs {
@@ -182,31 +180,30 @@ func overlapping(action string, needs []Need) (Need, bool) {
 	return Need{}, false
 }
 
-// Difference is what changes from one set of policies to another.
+// Difference is the difference between two sets of policies.
 type Difference struct {
-	// Narrower is whether the second allows nothing new, Wider whether it allows
-	// all that the first does.
+	// Narrower is whether the second set allows nothing new, Wider whether it allows all that the first does.
 	Narrower Proof `json:"narrower"`
 	Wider    Proof `json:"wider"`
-	// Lost and Gained are action patterns of the first and of the second whose
-	// every request the other does not allow as well.
+	// Lost and Gained are the action patterns of the first and second set that allow requests which the other set
+	// does not.
 	Lost   []Holding `json:"lost"`
 	Gained []Holding `json:"gained"`
 }
 
-// Diff compares two sets of policies by what they allow, not by how they are written.
+// Diff compares what two sets of policies allow, not how they are written.
 func Diff(first, second []Policy) Difference {
 	return Difference{
 		Narrower: Prove(second, first),
 		Wider:    Prove(first, second),
-		Lost:     beyond(first, second),
-		Gained:   beyond(second, first),
+		Lost:     exceeding(first, second),
+		Gained:   exceeding(second, first),
 	}
 }
 
-func beyond(of, other []Policy) (all []Holding) {
+func exceeding(of, other []Policy) (all []Holding) {
 	for _, action := range actionsOf(of) {
-		proof := Prove(only(action, of), other)
+		proof := Prove(restrictTo(action, of), other)
 		switch proof.Verdict {
 		case NotSubset:
 			all = append(all, Holding{What: action, Standing: Excess, Why: "such as " + proof.Counter.String(), Example: proof.Counter})

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// truth is what can be said of a condition or a request.
+// truth is a three-valued truth value.
 type truth uint8
 
 const (
@@ -23,18 +23,18 @@ func truthOf(b bool) truth {
 	return no
 }
 
-// An atom is a condition, compiled: a predicate over the values of one key.
+// An atom is a compiled condition: a predicate over the values of one key.
 type atom struct {
-	id       string // equal for conditions that say the same
+	id       string // equal for equivalent conditions
 	text     string // for people
 	key      string // lower case
 	name     string // the key as written
 	quantity quantity
 	kind     atomKind
-	negated  bool // of the text operators: none of the values may match
+	negated  bool // text operators: no value may match
 	ifExists bool
-	globs    []glob   // of text
-	null     []string // of null: its values, lower case
+	globs    []glob   // of text operators
+	null     []string // of Null: its values, lower case
 }
 
 type quantity uint8
@@ -48,17 +48,15 @@ const (
 type atomKind uint8
 
 const (
-	// opaque: nothing is known about the operator.
+	// opaque: an unknown operator.
 	opaque atomKind = iota
-	// opaqueValue: what it says of a value is not known, but an absent key is
-	// decided as for every operator of its kind.
+	// opaqueValue: the result for a value is not modelled, but an absent key is decided as for every such operator.
 	opaqueValue
 	text
 	null
 )
 
-// operators are those that AWS has, without prefix and IfExists. A negated one
-// holds where its key is absent.
+// operators are AWS's operators, without prefix and IfExists. A negated one holds if its key is absent.
 var operators = map[string]struct {
 	kind    atomKind
 	dialect dialect
@@ -94,14 +92,14 @@ var operators = map[string]struct {
 	"NotIpAddress":              {kind: opaqueValue, negated: true},
 }
 
-// compile reads a condition. variables says whether ${...} is one.
+// compile compiles a condition. variables says whether ${...} is a variable.
 func (c Condition) compile(variables bool) atom {
 	a := atom{key: lower(c.Key), name: c.Key, text: c.Operator + " on " + c.Key}
 	values := slices.Clone(c.Values)
 	slices.Sort(values)
 	a.id = strings.Join(append([]string{c.Operator, a.key}, slices.Compact(values)...), "\x00")
 	if !variables {
-		a.id += "\x00old" // the same text may mean something else there
+		a.id += "\x00old" // the same text may have another meaning then
 	}
 	name := c.Operator
 	for prefix, q := range map[string]quantity{"ForAnyValue:": anyValue, "ForAllValues:": allValues} {
@@ -159,7 +157,7 @@ func isASCII(s string) bool {
 	return strings.IndexFunc(s, func(r rune) bool { return r > 127 }) < 0
 }
 
-// eval asks the atom about a request's context, whose keys are lower case.
+// eval evaluates the atom for a request's context, whose keys are lower case.
 func (a atom) eval(ctx map[string][]string) truth {
 	values := ctx[a.key]
 	switch {
@@ -172,7 +170,7 @@ func (a atom) eval(ctx map[string][]string) truth {
 	case len(values) == 0:
 		return a.absent()
 	case a.quantity == single && len(values) > 1:
-		// AWS leaves open what an operator for one value does with several.
+		// AWS does not define single-valued operators for several values.
 		return maybe
 	}
 	result := no
@@ -189,7 +187,7 @@ func (a atom) eval(ctx map[string][]string) truth {
 	return result
 }
 
-// absent is what the atom says where its key is absent.
+// absent is the result if the key is absent.
 func (a atom) absent() truth {
 	switch {
 	case a.ifExists || a.quantity == allValues:

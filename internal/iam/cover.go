@@ -2,11 +2,10 @@ package iam
 
 import "slices"
 
-// uncovered drops statements that one statement of the older side covers: no
-// counter-example is allowed by those alone. Most of what two releases of a
-// role say goes this way, before any classes are made. A denial on the older
-// side may take back what covers, and then nothing is dropped.
-func uncovered(newer, older []statement) []statement {
+// dropCovered drops statements that one statement of the older side covers: they alone allow no counter-example. This
+// removes most of what two releases of a role have in common, before any classes are computed. A denial on the older
+// side may take back what covers, so then nothing is dropped.
+func dropCovered(newer, older []statement) []statement {
 	if slices.ContainsFunc(older, func(s statement) bool { return !s.allow }) {
 		return newer
 	}
@@ -15,8 +14,8 @@ func uncovered(newer, older []statement) []statement {
 	})
 }
 
-// covers reports that a statement matches every request that another matches. It
-// looks at one pattern at a time, so that false says nothing.
+// covers reports whether a statement matches every request that another matches. It compares single patterns, so that
+// false proves nothing.
 func (s statement) covers(other statement) bool {
 	for _, a := range s.atoms {
 		if !slices.ContainsFunc(other.atoms, func(b atom) bool { return a.id == b.id }) {
@@ -30,7 +29,7 @@ func (m matcher) covers(other matcher) bool {
 	if m.not != other.not {
 		return false
 	}
-	if m.not { // the fewer exceptions, the more is left
+	if m.not { // the one with fewer exceptions matches more
 		m, other = other, m
 	}
 	for _, g := range other.globs {
@@ -41,9 +40,8 @@ func (m matcher) covers(other matcher) bool {
 	return true
 }
 
-// contains reports that a pattern matches every text that another matches: it is
-// held against the other's tokens as if they were letters, of which only "any
-// text" takes "any text" and variables.
+// contains reports whether a pattern matches every text that another matches. It matches the other's tokens like
+// letters; only "any text" takes "any text" and variables.
 func (g glob) contains(other glob) bool {
 	if g.variable {
 		return other.variable && g.text == other.text
@@ -57,7 +55,7 @@ func (g glob) contains(other glob) bool {
 		case at < len(g.tokens) && g.tokens[at].kind == many:
 			star, from = at, i
 			at++
-		case at < len(g.tokens) && g.tokens[at].takesEach(other.tokens[i]):
+		case at < len(g.tokens) && g.tokens[at].takesAll(other.tokens[i]):
 			at++
 			i++
 		case star >= 0:
@@ -73,9 +71,8 @@ func (g glob) contains(other glob) bool {
 	return at == len(g.tokens)
 }
 
-// takesEach reports that a token for one character takes every character that
-// another token stands for.
-func (t token) takesEach(other token) bool {
+// takesAll reports whether a token for one character takes every character that another token stands for.
+func (t token) takesAll(other token) bool {
 	switch other.kind {
 	case many, manySeg, variable:
 		return false

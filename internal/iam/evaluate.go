@@ -1,6 +1,6 @@
 package iam
 
-// Decision is what becomes of a request.
+// Decision is the result for a request.
 type Decision string
 
 // The decisions. Implicit and explicit denial both refuse the request.
@@ -8,11 +8,11 @@ const (
 	Allowed          Decision = "allowed"
 	Denied           Decision = "denied"
 	ExplicitlyDenied Decision = "explicitly denied"
-	// Undecided: a condition or variable decides that cannot be evaluated here.
+	// Undecided: it depends on a condition or variable that cannot be evaluated here.
 	Undecided Decision = "undecided"
 )
 
-// Evaluate decides a request by all policies of a role together.
+// Evaluate decides a request by all policies of a role.
 func Evaluate(policies []Policy, r Request) Decision {
 	return evaluate(compilePolicies(policies), r)
 }

@@ -1,7 +1,6 @@
 package iam
 
-// knownActions are actions that people recognise; a counter-example uses one of
-// them where it can. What no list holds is found all the same.
+// knownActions are familiar actions, preferred in counter-examples. Actions that are not listed are found as well.
 var knownActions = []string{
 	"s3:GetObject", "s3:GetObjectVersion", "s3:GetObjectAcl", "s3:PutObject", "s3:DeleteObject", "s3:ListBucket", "s3:GetBucketLocation",
 	"ec2:DescribeInstances", "ec2:RunInstances", "ec2:TerminateInstances", "ec2:CreateTags", "ec2:DescribeVpcs",

@@ -15,22 +15,21 @@ type Terms struct {
 	Topology cluster.Topology // gossip, hybrid or none
 	Release  cluster.Release  // of the kOps that configured the nodes
 
-	// Cluster, Partition, Region and the two paths are filled into ARNs. Empty
-	// means any, which is fit for comparing but not for rendering.
+	// Cluster, Partition, Region and the two paths are filled into ARNs. Empty means any: good for comparing but not
+	// for rendering.
 	Cluster   string
 	Partition string // such as aws
 	Region    string
 	State     string // of the cluster in the state store, as BUCKET/PATH
 	Backups   string // of the cluster in the store of etcd's backups, as BUCKET/PATH; empty: State
 
-	// Registry: nodes pull from the account's own registry, spec.iam.allowContainerRegistry.
+	// Registry: nodes pull from the account's own registry (spec.iam.allowContainerRegistry).
 	Registry bool
-	// ServiceAccounts: add-ons have roles of their own, spec.iam.useServiceAccountExternalPermissions.
+	// ServiceAccounts: add-ons have their own roles (spec.iam.useServiceAccountExternalPermissions).
 	ServiceAccounts bool
 }
 
-// Check returns what makes the terms unusable: topologies that are not managed
-// here, roles without a table.
+// Check returns an error for terms without a table of needs.
 func (t Terms) Check() error {
 	switch {
 	case t.Role != cluster.RoleControlPlane && t.Role != cluster.RoleNode:
@@ -45,22 +44,21 @@ func (t Terms) Check() error {
 	return nil
 }
 
-// Need is something that a node must be able to do.
+// Need is something that a node must be allowed to do.
 type Need struct {
-	Name       string      `json:"name"`   // of the statement, as a Sid
-	Caller     string      `json:"caller"` // the program that asks
-	Why        string      `json:"why"`    // what for, and what happens without
+	Name       string      `json:"name"`   // Sid of the statement
+	Caller     string      `json:"caller"` // the program that does it
+	Why        string      `json:"why"`    // what for, and the consequence without it
 	Actions    []string    `json:"actions"`
 	Resources  []string    `json:"resources"`
 	Conditions []Condition `json:"-"`
-	// Boot: a node that boots without it does not join.
+	// Boot: without it a booting node does not join.
 	Boot bool `json:"boot,omitempty"`
-	// Open: the terms left a name in it open, so that some part of it is enough.
+	// Open: the terms leave a name in it open, so that some part of it is enough.
 	Open bool `json:"-"`
 }
 
-// Needs returns what nodes need on AWS under the given terms. They must have
-// passed [Terms.Check].
+// Needs returns what nodes need on AWS under the given terms, which must have passed [Terms.Check].
 func Needs(t Terms) []Need {
 	var needs []Need
 	for _, r := range table {
@@ -80,14 +78,14 @@ func Needs(t Terms) []Need {
 				c.Values[j] = t.fill(v)
 				n.Open = n.Open || t.open(v)
 			}
-			n.Conditions[i] = t.loosen(c)
+			n.Conditions[i] = t.generalise(c)
 		}
 		needs = append(needs, n)
 	}
 	return needs
 }
 
-// row is a need and when it is one.
+// row is a need and when it applies.
 type row struct {
 	role       cluster.Role
 	topologies []cluster.Topology // empty: all
@@ -106,8 +104,7 @@ func (r row) applies(t Terms) bool {
 		(!r.addOn || !t.ServiceAccounts)
 }
 
-// names are what the texts of the table leave to be filled in, each with what it
-// stands for; empty if the terms leave it open.
+// names are the placeholders in the table, with their values; empty if the terms leave them open.
 func (t Terms) names() [][2]string {
 	backups := cmp.Or(t.Backups, t.State)
 	stateBucket, _, _ := strings.Cut(t.State, "/")
@@ -118,7 +115,7 @@ func (t Terms) names() [][2]string {
 	}
 }
 
-// fill puts the terms into a text of the table.
+// fill replaces the placeholders in a text of the table.
 func (t Terms) fill(text string) string {
 	for _, n := range t.names() {
 		text = strings.ReplaceAll(text, n[0], cmp.Or(n[1], "*"))
@@ -126,21 +123,20 @@ func (t Terms) fill(text string) string {
 	return text
 }
 
-// open reports whether the terms leave a name in a text open.
+// open reports whether a text has a placeholder that the terms leave open.
 func (t Terms) open(text string) bool {
 	return slices.ContainsFunc(t.names(), func(n [2]string) bool { return n[1] == "" && strings.Contains(text, n[0]) })
 }
 
-// loosen makes a comparison with "any" one that holds for any.
-func (t Terms) loosen(c Condition) Condition {
+// generalise turns a comparison with "any" into one that holds for any value.
+func (t Terms) generalise(c Condition) Condition {
 	if c.Operator == "StringEquals" && t.Cluster == "" && slices.Contains(c.Values, "*") {
 		c.Operator = "StringLike"
 	}
 	return c
 }
 
-// PolicyOf returns the policy that grants needs and nothing else. Needs that
-// differ in their actions alone share a statement only if they share a name.
+// PolicyOf returns the policy that grants exactly these needs.
 func PolicyOf(needs []Need) Policy {
 	p := Policy{Version: Version2012}
 	for _, n := range needs {

@@ -10,13 +10,12 @@ import (
 	"strings"
 )
 
-// MaxPolicySize is the largest document that [Parse] reads, in bytes. AWS
-// stores none above 10 KiB.
+// MaxPolicySize is the largest document that [Parse] accepts, in bytes. AWS stores none above 10 KiB.
 const MaxPolicySize = 1 << 20
 
 // SyntaxError is a fault in a policy document: what, where and what to do.
 type SyntaxError struct {
-	File         string // as the caller named it
+	File         string // as passed to Parse
 	Line, Column int    // from 1, in bytes
 	Msg          string
 }
@@ -26,11 +25,9 @@ func (e *SyntaxError) Error() string {
 	return e.File + ":" + strconv.Itoa(e.Line) + ":" + strconv.Itoa(e.Column) + ": " + e.Msg
 }
 
-// Parse reads an identity policy document. It accepts one statement in place of
-// a list, one value in place of a list, numbers and truth values among a
-// condition's values, and the answer of "aws iam get-role-policy" around the
-// document. It refuses what AWS refuses or what would hide something: unknown
-// or repeated elements, empty lists, principals.
+// Parse parses an identity policy document. It accepts a single statement or value in place of a list, numbers and
+// booleans as condition values, and the output of "aws iam get-role-policy" around the document. It refuses what AWS
+// refuses, and what would hide something: unknown or repeated elements, empty lists, principals.
 //
 // The error is a [*SyntaxError]; file is only for messages.
 func Parse(file string, data []byte) (p Policy, err error) {
@@ -48,22 +45,21 @@ func Parse(file string, data []byte) (p Policy, err error) {
 	if p, err = r.policy(true); err != nil {
 		return p, err
 	}
-	behind := r.next()
+	after := r.next()
 	if _, err := r.dec.Token(); !errors.Is(err, io.EOF) {
-		return p, r.at(behind, "something follows the document; keep one document a file")
+		return p, r.at(after, "something follows the document; keep one document a file")
 	}
 	return p, nil
 }
 
-// reader walks the tokens of a document, so that each fault has its place and
-// repeated members are seen.
+// reader reads the tokens of a document, so that faults have positions and repeated members are noticed.
 type reader struct {
 	file string
 	data []byte
 	dec  *json.Decoder
 }
 
-// last is where the last token ended.
+// last returns the offset after the last token.
 func (r *reader) last() int {
 	if r.dec == nil {
 		return 0
@@ -71,7 +67,7 @@ func (r *reader) last() int {
 	return int(r.dec.InputOffset())
 }
 
-// next is where the next token begins.
+// next returns the offset of the next token.
 func (r *reader) next() int {
 	at := r.last()
 	for at < len(r.data) && strings.IndexByte(" \t\r\n:,", r.data[at]) >= 0 {
@@ -99,8 +95,8 @@ func (r *reader) token() (json.Token, error) {
 	return t, err
 }
 
-// object reads an object and calls member for each of its names, which must
-// read the value. Names are unique; fold says whether letter case tells them apart.
+// object reads an object and calls member for each member, which must read the value. Names must be unique; fold says
+// that letter case does not distinguish them.
 func (r *reader) object(what string, fold bool, member func(name string, at int) error) error {
 	start := r.next()
 	t, err := r.token()
@@ -117,7 +113,7 @@ func (r *reader) object(what string, fold bool, member func(name string, at int)
 		if err != nil {
 			return err
 		}
-		name, _ := t.(string) // the decoder lets nothing else through
+		name, _ := t.(string) // the decoder allows nothing else
 		unique := name
 		if fold {
 			unique = lower(name)
@@ -270,8 +266,7 @@ func (r *reader) text(what string) (string, error) {
 	return s, nil
 }
 
-// values reads one value or a list of at least one. Scalars that are not text
-// are taken only where AWS takes them.
+// values reads one value or a non-empty list. Scalars that are not text are accepted only where AWS accepts them.
 func (r *reader) values(what string, scalars bool) ([]string, error) {
 	at := r.next()
 	t, err := r.token()

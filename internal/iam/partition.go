@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// classify finds the classes of every dimension.
+// classify computes the classes of all dimensions.
 func (p *prover) classify() error {
 	if err := p.classifyActions(); err != nil {
 		return fmt.Errorf("actions: %w", err)
@@ -17,13 +17,13 @@ func (p *prover) classify() error {
 	return p.classifyKeys()
 }
 
-// pool numbers distinct patterns.
-type pool struct {
+// patternSet numbers distinct patterns.
+type patternSet struct {
 	globs []glob
 	index map[string]int
 }
 
-func (p *pool) add(g glob) int {
+func (p *patternSet) add(g glob) int {
 	if p.index == nil {
 		p.index = map[string]int{}
 	}
@@ -37,7 +37,7 @@ func (p *pool) add(g glob) int {
 }
 
 func (p *prover) classifyActions() error {
-	var patterns pool
+	var patterns patternSet
 	members := make([][]int, len(p.statements))
 	for i, s := range p.statements {
 		for _, g := range s.action.globs {
@@ -83,7 +83,7 @@ func (p *prover) classifyActions() error {
 }
 
 func (p *prover) classifyResources() error {
-	var patterns pool
+	var patterns patternSet
 	members := make([][]int, len(p.statements))
 	variables := make([]bool, 0)
 	for i, s := range p.statements {
@@ -95,7 +95,7 @@ func (p *prover) classifyResources() error {
 			}
 		}
 	}
-	classes, err := classify(patterns.globs, append([]string{"*"}, samples(patterns.globs)...), true)
+	classes, err := classify(patterns.globs, append([]string{"*"}, exampleTexts(patterns.globs)...), true)
 	if err != nil {
 		return err
 	}
@@ -108,7 +108,7 @@ func (p *prover) classifyResources() error {
 				case c.hits[at] && !variables[at]:
 					m.sure = true
 				case c.hits[at]:
-					m.anyOf = append(m.anyOf, p.unknown("resource\x00"+patterns.globs[at].text, "the variable in resource "+p.plain(patterns.globs[at])))
+					m.anyOf = append(m.anyOf, p.unknown("resource\x00"+patterns.globs[at].text, "the variable in resource "+p.plainText(patterns.globs[at])))
 				}
 			}
 			m.fixed = m.sure || len(m.anyOf) == 0
@@ -119,8 +119,7 @@ func (p *prover) classifyResources() error {
 	return nil
 }
 
-// taggedGlob keeps a pattern with variables apart from the same text where
-// ${...} is no variable.
+// taggedGlob distinguishes a pattern with variables from the same text in which ${...} is no variable.
 func taggedGlob(g glob) glob {
 	if g.variable {
 		g.text = "\x00" + g.text
@@ -128,9 +127,9 @@ func taggedGlob(g glob) glob {
 	return g
 }
 
-func (p *prover) plain(g glob) string { return strings.TrimPrefix(g.text, "\x00") }
+func (p *prover) plainText(g glob) string { return strings.TrimPrefix(g.text, "\x00") }
 
-// maxSets bounds the sets of values of one key that are looked at.
+// maxSets bounds the sets of values of one key that are tried.
 const maxSets = 1 << 13
 
 func (p *prover) classifyKeys() error {
@@ -142,7 +141,7 @@ func (p *prover) classifyKeys() error {
 			at[a.key] = k
 			p.keys = append(p.keys, keyDomain{key: a.key, name: a.name})
 		}
-		p.homes = append(p.homes, home{key: k, at: len(p.keys[k].atoms)})
+		p.atomIndexes = append(p.atomIndexes, atomIndex{key: k, at: len(p.keys[k].atoms)})
 		p.keys[k].atoms = append(p.keys[k].atoms, i)
 	}
 	for i := range p.keys {
@@ -164,7 +163,7 @@ func (p *prover) classifyKey(k *keyDomain) error {
 			globs = append(globs, g.widest())
 		}
 	}
-	classes, err := classify(globs, samples(globs), false)
+	classes, err := classify(globs, exampleTexts(globs), false)
 	if err != nil {
 		return err
 	}
@@ -174,7 +173,7 @@ func (p *prover) classifyKey(k *keyDomain) error {
 	}
 	if sets > 0 {
 		if candidates = growSets(candidates, classes, max(2, sets)); len(candidates) > maxSets {
-			return errEntangled
+			return errTooManyClasses
 		}
 	}
 	seen := map[string]bool{}
@@ -194,11 +193,10 @@ func (p *prover) classifyKey(k *keyDomain) error {
 	return nil
 }
 
-// growSets adds the sets of two to most values. A set says no more to the atoms
-// than one witness for each of them: a value that fulfils "any", or one that
-// fails "all". Sets with more values than atoms are therefore stood for by
-// smaller ones; two values are kept apart from one for operators that want one.
-func growSets(candidates [][]string, classes []class, most int) [][]string {
+// growSets adds the sets of two to limit values. For the atoms, one witness each is enough: a value that satisfies
+// "any", or one that fails "all". So larger sets than there are atoms are represented by smaller ones; sets of two
+// are needed besides single values for operators that want one value.
+func growSets(candidates [][]string, classes []class, limit int) [][]string {
 	type open struct {
 		values []string
 		next   int // class
@@ -210,7 +208,7 @@ func growSets(candidates [][]string, classes []class, most int) [][]string {
 	for len(queue) > 0 && len(candidates) <= maxSets {
 		at := queue[0]
 		queue = queue[1:]
-		if len(at.values) == most {
+		if len(at.values) == limit {
 			continue
 		}
 		for i := at.next; i < len(classes); i++ {

@@ -5,28 +5,27 @@ import (
 	"unicode/utf8"
 )
 
-// A glob is a compiled pattern: what a text must look like.
+// A glob is a compiled pattern.
 type glob struct {
 	tokens []token
 	text   string      // as written
-	refs   []reference // of the variables
-	// segments says that a wildcard stops at colons.
+	refs   []reference // the variables
+	// segments says that wildcards stop at colons.
 	segments bool
-	// variable says that the pattern names a key of the request's context, so
-	// that what it matches depends on the request.
+	// variable says that the pattern has variables, so that what it matches depends on the request.
 	variable bool
 }
 
 type token struct {
 	kind tokenKind
-	r    rune // of char and fold; of a variable, its number among the references
+	r    rune // of char and fold; for a variable, its index in refs
 }
 
 // reference is a variable: a key of the request's context.
 type reference struct {
 	key string // lower case
 	or  string // default
-	has bool   // there is a default
+	has bool   // whether there is a default
 }
 
 type tokenKind uint8
@@ -41,15 +40,14 @@ const (
 	variable           // the value of a context key
 )
 
-// dialect says how a pattern is written.
+// dialect is the syntax of a pattern.
 type dialect struct {
 	wild      bool // * and ? are wildcards
 	fold      bool // letter case does not matter
 	variables bool // ${...} is a variable
 }
 
-// lower folds ASCII letters only: AWS's names have no others, and what Unicode
-// folds elsewhere must not make two patterns equal.
+// lower folds ASCII letters only: AWS's names have no others, and Unicode folding must not make two patterns equal.
 func lower(s string) string {
 	return strings.Map(lowerRune, s)
 }
@@ -61,13 +59,13 @@ func lowerRune(r rune) rune {
 	return r
 }
 
-// compile reads a pattern.
+// compile compiles a pattern.
 func (d dialect) compile(text string) glob {
 	g := glob{text: text, tokens: make([]token, 0, len(text))}
 	for rest := text; rest != ""; {
 		if d.variables && strings.HasPrefix(rest, "${") {
 			if end := strings.IndexByte(rest, '}'); end > 0 {
-				g.refer(rest[2:end])
+				g.addVariable(rest[2:end])
 				rest = rest[end+1:]
 				continue
 			}
@@ -101,9 +99,8 @@ func (d dialect) literal(r rune) token {
 	return token{kind: char, r: r}
 }
 
-// refer adds what stands between ${ and }: an escaped *, ? or $, or a context
-// key with perhaps a default.
-func (g *glob) refer(name string) {
+// addVariable adds the text between ${ and }: an escaped *, ? or $, or a context key, optionally with a default.
+func (g *glob) addVariable(name string) {
 	switch name {
 	case "*", "?", "$":
 		g.add(token{kind: char, r: rune(name[0])})
@@ -114,8 +111,8 @@ func (g *glob) refer(name string) {
 	g.refs = append(g.refs, reference{key: lower(strings.TrimSpace(key)), or: strings.Trim(strings.TrimSpace(or), "'"), has: has})
 }
 
-// compileARN reads a pattern whose six parts are compared one by one, as ArnLike
-// does. Patterns of fewer parts are not understood.
+// compileARN compiles a pattern whose six parts are compared one by one, as ArnLike does. It does not support
+// patterns with fewer parts.
 func (d dialect) compileARN(text string) (g glob, ok bool) {
 	parts := strings.SplitN(text, ":", 6)
 	if len(parts) < 6 || d.variables && strings.Contains(text, "${") {
@@ -139,8 +136,8 @@ func (d dialect) compileARN(text string) (g glob, ok bool) {
 	return g, true
 }
 
-// resolve puts the values of a request's context in place of the variables. It
-// is not ok if one is missing or has several values.
+// resolve replaces variables by the values in a request's context. ok is false if one is missing or has several
+// values.
 func (g glob) resolve(ctx map[string][]string) (glob, bool) {
 	if !g.variable {
 		return g, true
@@ -166,7 +163,7 @@ func (g glob) resolve(ctx map[string][]string) (glob, bool) {
 	return resolved, true
 }
 
-// widest takes every variable for any text.
+// widest replaces every variable by "any text".
 func (g glob) widest() glob {
 	if !g.variable {
 		return g
@@ -181,7 +178,7 @@ func (g glob) widest() glob {
 	return w
 }
 
-// literal returns the one text that the pattern matches, if it is one.
+// literal returns the one text that the pattern matches, if there is only one.
 func (g glob) literal() (string, bool) {
 	var b strings.Builder
 	for _, t := range g.tokens {
@@ -207,13 +204,12 @@ func (t token) takes(r rune) bool {
 	}
 }
 
-// match reports whether a text matches. The pattern has no variables.
+// match reports whether text matches. The pattern must have no variables.
 func (g glob) match(text string) bool {
 	if g.segments {
 		return g.matchSets(text)
 	}
-	// The last "any text" takes as little as it can, and more whenever what
-	// follows it does not fit.
+	// The last "any text" takes as little as possible, and more if the rest does not match.
 	at, star, from := 0, -1, ""
 	for rest := text; rest != ""; {
 		r, size := utf8.DecodeRuneInString(rest)
@@ -238,14 +234,14 @@ func (g glob) match(text string) bool {
 	return at == len(g.tokens)
 }
 
-// matchSets is match for wildcards that cannot take any text, of which more than
-// the last may have to give way: it follows all ways to match at once.
+// matchSets is match for wildcards that cannot take any text, where backtracking to the last one is not enough: it
+// follows all possible matches at once.
 func (g glob) matchSets(text string) bool {
 	// at holds the positions in the pattern that the text so far can lead to.
 	at := make([]bool, len(g.tokens)+1)
 	next := make([]bool, len(at))
 	at[0] = true
-	g.skip(at)
+	g.addEmptyMatches(at)
 	for _, r := range text {
 		clear(next)
 		for i, t := range g.tokens {
@@ -259,13 +255,13 @@ func (g glob) matchSets(text string) bool {
 			}
 		}
 		at, next = next, at
-		g.skip(at)
+		g.addEmptyMatches(at)
 	}
 	return at[len(g.tokens)]
 }
 
-// skip adds the positions behind wildcards that match nothing.
-func (g glob) skip(at []bool) {
+// addEmptyMatches adds the positions after wildcards that match nothing.
+func (g glob) addEmptyMatches(at []bool) {
 	for i, t := range g.tokens {
 		if at[i] && (t.kind == many || t.kind == manySeg) {
 			at[i+1] = true

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Version2012 is the policy language in which ${...} is a variable. In the
-// older one, which a document without a version has, it is plain text.
+// Version2012 is the policy language in which ${...} is a variable. In the older one, the default of documents
+// without a version, it is plain text.
 const Version2012 = "2012-10-17"
 
 // Policy is an identity policy document.
@@ -18,7 +18,7 @@ type Policy struct {
 	Statements []Statement
 }
 
-// Effect is what a statement does with the requests that it matches.
+// Effect is the effect of a statement on matching requests.
 type Effect string
 
 // The effects.
@@ -38,23 +38,23 @@ type Statement struct {
 
 // Selector names actions or resources by patterns with * and ?.
 type Selector struct {
-	Not      bool // NotAction, NotResource: everything but these
+	Not      bool // NotAction or NotResource: everything but these
 	Patterns []string
 }
 
 // Condition is one operator on one key of the request's context.
 type Condition struct {
 	Operator string // as written, such as ForAnyValue:StringLike
-	Key      string // as written; keys are compared without regard to letter case
+	Key      string // as written; keys are case-insensitive
 	Values   []string
 }
 
-// Request is what somebody wants to do.
+// Request is a request to AWS.
 type Request struct {
-	Action   string `json:"action"`   // such as s3:GetObject; letter case does not matter
+	Action   string `json:"action"`   // such as s3:GetObject; case-insensitive
 	Resource string `json:"resource"` // an ARN, or * for actions without one
-	// Context holds the condition keys that are present. A key without values
-	// counts as absent. Letter case of keys does not matter.
+	// Context has the condition keys that are present. A key without values counts as absent. Keys are
+	// case-insensitive.
 	Context map[string][]string `json:"context,omitempty"`
 }
 
@@ -80,8 +80,7 @@ func (r Request) String() string {
 	return b.String()
 }
 
-// MarshalJSON writes the document as AWS has it: a list of one is the value
-// itself, keys in the order that people write them.
+// MarshalJSON writes the document as AWS does: a list of one is the value itself, and keys are in the usual order.
 func (p Policy) MarshalJSON() ([]byte, error) {
 	doc := object{{"Version", p.Version}}
 	if p.ID != "" {

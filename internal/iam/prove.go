@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// Verdict is the answer of a proof.
+// Verdict is the result of a proof.
 type Verdict string
 
 // The verdicts.
@@ -15,24 +15,22 @@ const (
 	CannotDecide Verdict = "cannot decide"
 )
 
-// Proof is whether one set of policies allows nothing that another does not.
+// Proof is the result of comparing two sets of policies.
 type Proof struct {
 	Verdict Verdict `json:"verdict"`
 	// Counter is a request that the new policies allow and the old ones do not;
 	// nil unless the verdict is NotSubset.
 	Counter *Request `json:"counterExample,omitempty"`
-	// Why says what stands in the way of an answer; empty unless the verdict is
-	// CannotDecide.
+	// Why says why there is no answer; empty unless the verdict is CannotDecide.
 	Why string `json:"why,omitempty"`
 }
 
-// Prove decides whether every request that the new policies allow is allowed by
-// the old ones too, over all actions, resources and contexts.
+// Prove decides whether every request that the new policies allow is allowed by the old ones too, over all actions,
+// resources and contexts.
 //
-// Actions, resources and the values of each key fall into finitely many classes
-// that no pattern of either side tells apart, so that finitely many requests
-// stand for all. A condition that is not understood may hold or not, but the
-// same condition means the same on both sides.
+// Actions, resources and the values of each key fall into finitely many classes that no pattern of either side
+// distinguishes, so finitely many requests represent all. An unknown condition may hold or not, but the same
+// condition means the same on both sides.
 func Prove(newer, older []Policy) Proof {
 	p := newProver(newer, older)
 	if err := p.classify(); err != nil {
@@ -51,61 +49,60 @@ func Prove(newer, older []Policy) Proof {
 }
 
 type prover struct {
-	newer, older []statement // compiled, for checking counter-examples
-	statements   []sided     // both, one after the other
-	atoms        []atom      // distinct
-	homes        []home      // by atom
+	newer, older []statement     // compiled, for checking counter-examples
+	statements   []sideStatement // of both sides
+	atoms        []atom          // distinct
+	atomIndexes  []atomIndex     // by atom
 	keys         []keyDomain
 	actions      []actionClass
 	resources    []resourceClass
 
 	unknowns map[string]int // opaque facts by id
-	names    []string       // of the unknowns, for people
+	names    []string       // descriptions of the unknowns
 
-	settled map[string]bool // residual problems without a counter-example
-	visits  int
-	doubts  []string
+	solved map[string]bool // keys of residual problems without a counter-example
+	visits int
+	doubts []string
 }
 
-// sided is a statement of one of the sides.
-type sided struct {
+// sideStatement is a statement of one of the sides.
+type sideStatement struct {
 	statement
 	newer bool
-	conds []int // atoms, by index
+	conds []int // indexes of atoms
 }
 
-// actionClass stands for all actions that the same statements match.
+// actionClass represents all actions that the same statements match.
 type actionClass struct {
 	example string
 	in      []bool // by statement
 }
 
-// resourceClass stands for all resources that the same patterns match.
+// resourceClass represents all resources that the same patterns match.
 type resourceClass struct {
 	example string
 	in      []membership // by statement
 }
 
-// membership is whether a statement matches a resource: for certain, or if one
-// of some unknown facts holds, namely that a pattern with variables matches it.
+// membership says whether a statement matches a resource: certainly, or if one of some unknown facts holds, namely
+// that a pattern with variables matches it.
 type membership struct {
 	sure  bool
-	anyOf []int // unknowns, any of which would do
+	anyOf []int // unknowns, any of which is enough
 	not   bool  // the whole is negated
 	fixed bool  // no unknowns
 }
 
-// keyDomain is a key of the context with every value, or absence, that makes a
-// difference.
+// keyDomain is a key of the context with every value, or absence, that makes a difference.
 type keyDomain struct {
 	key    string // lower case
-	name   string // as a policy spells it
+	name   string // as spelled in a policy
 	atoms  []int
 	points []point
 }
 
-// home is where an atom stands among the keys.
-type home struct {
+// atomIndex locates an atom among the keys.
+type atomIndex struct {
 	key int // in the prover's keys
 	at  int // in the key's atoms
 }
@@ -113,18 +110,18 @@ type home struct {
 // point is one possibility for a key.
 type point struct {
 	values []string // none: absent
-	truths []truth  // by atom of the domain
+	truths []truth  // of each atom of the domain
 }
 
 func newProver(newer, older []Policy) *prover {
 	p := &prover{
 		newer: compilePolicies(newer), older: compilePolicies(older),
-		unknowns: map[string]int{}, settled: map[string]bool{},
+		unknowns: map[string]int{}, solved: map[string]bool{},
 	}
 	byID := map[string]int{}
 	add := func(all []statement, isNew bool) {
 		for _, s := range all {
-			side := sided{statement: s, newer: isNew}
+			side := sideStatement{statement: s, newer: isNew}
 			for _, a := range s.atoms {
 				at, ok := byID[a.id]
 				if !ok {
@@ -137,15 +134,15 @@ func newProver(newer, older []Policy) *prover {
 			p.statements = append(p.statements, side)
 		}
 	}
-	left := uncovered(p.newer, p.older)
-	add(relevant(left, left), true)
-	add(relevant(p.older, left), false)
+	left := dropCovered(p.newer, p.older)
+	add(dropIrrelevant(left, left), true)
+	add(dropIrrelevant(p.older, left), false)
 	return p
 }
 
-// relevant drops actions that the newer statements do not allow whatever the
-// resource, and statements that have none left: no counter-example can have them.
-func relevant(statements, newer []statement) []statement {
+// dropIrrelevant drops actions that the newer statements allow on no resource, and statements without any action
+// left: they are part of no counter-example.
+func dropIrrelevant(statements, newer []statement) []statement {
 	literals := map[string]bool{}
 	var wide []matcher
 	for _, s := range newer {
@@ -171,7 +168,7 @@ func relevant(statements, newer []statement) []statement {
 	for _, s := range statements {
 		var globs []glob
 		for _, g := range s.action.globs {
-			// An exception stays: without it the others would seem to match.
+			// Exceptions stay: without them the others would seem to match.
 			if action, ok := g.literal(); !ok || s.action.not || allowable(action) {
 				globs = append(globs, g)
 			}

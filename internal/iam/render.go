@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// JSON returns a policy document as people read it, ending in a newline.
+// JSON returns an indented policy document ending in a newline.
 func JSON(p Policy) ([]byte, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
@@ -20,10 +20,8 @@ func JSON(p Policy) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// Terraform returns HCL that attaches needs to a role as an inline policy. name
-// is the role's and the policy's, and with what HCL does not take in a label
-// replaced, that of the resources. Who asks each permission and why stands
-// above it.
+// Terraform returns HCL that attaches needs to a role as an inline policy. name is the name of the role, of the
+// policy and, with invalid characters replaced, of the resources. Comments say who needs each permission and why.
 func Terraform(name string, needs []Need) []byte {
 	var b bytes.Buffer
 	label := labelOf(name)
@@ -68,12 +66,12 @@ func quoteAll(values []string) string {
 	return strings.Join(quoted, ", ")
 }
 
-// quoteHCL quotes a text whose ${ and %{ are not Terraform's.
+// quoteHCL quotes a text, escaping ${ and %{.
 func quoteHCL(s string) string {
 	return strings.NewReplacer("${", "$${", "%{", "%%{").Replace(strconv.Quote(s))
 }
 
-// labelOf makes a label of a name.
+// labelOf turns a name into a valid label.
 func labelOf(name string) string {
 	label := strings.Map(func(r rune) rune {
 		if r == '-' || r == '_' || '0' <= r && r <= '9' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' {

@@ -1,19 +1,20 @@
 package iam
 
 import (
+	"encoding/binary"
 	"errors"
 	"slices"
 )
 
 const (
-	maxTries    = 1 << 20 // contexts looked at
-	maxUnknowns = 12      // unknown facts whose every combination is looked at
+	maxTries    = 1 << 20 // contexts tried
+	maxUnknowns = 12      // unknown facts of which all combinations are tried
 )
 
 var errTooMany = errors.New("the conditions combine in too many ways")
 
-// search looks for a counter-example among the classes. Every place where one
-// may exist but cannot be shown is noted as a doubt.
+// search looks for a counter-example among the classes. Wherever one may exist but cannot be shown, it records a
+// doubt.
 func (p *prover) search() (*Request, error) {
 	for _, a := range p.actions {
 		if !p.anyNew(a.in) {
@@ -22,10 +23,10 @@ func (p *prover) search() (*Request, error) {
 		for _, r := range p.resources {
 			rest := p.residual(a, r)
 			key := rest.key()
-			if !rest.allows() || p.settled[key] {
+			if !rest.allows() || p.solved[key] {
 				continue
 			}
-			p.settled[key] = true
+			p.solved[key] = true
 			rest.request = Request{Action: a.example, Resource: r.example}
 			if counter, err := rest.solve(); counter != nil || err != nil {
 				return counter, err
@@ -35,7 +36,7 @@ func (p *prover) search() (*Request, error) {
 	return nil, nil
 }
 
-// anyNew reports whether a new statement that allows is among those.
+// anyNew reports whether an allowing statement of the new side is among those.
 func (p *prover) anyNew(in []bool) bool {
 	for i, s := range p.statements {
 		if in[i] && s.newer && s.allow {
@@ -45,19 +46,19 @@ func (p *prover) anyNew(in []bool) bool {
 	return false
 }
 
-// A residual is what is left to decide once action and resource are fixed: the
-// conditions of the statements that match both.
+// A residual is the problem left once action and resource are fixed: the conditions of the statements that match
+// both.
 type residual struct {
 	p       *prover
 	live    []live
-	keys    []int // that the conditions mention
+	keys    []int // keys in the conditions
 	request Request
 
 	chosen []int // point by key; -1 while open
 }
 
 type live struct {
-	sided
+	sideStatement
 	resource membership
 }
 
@@ -66,12 +67,12 @@ func (p *prover) residual(a actionClass, r resourceClass) *residual {
 	for i, s := range p.statements {
 		m := r.in[i]
 		if a.in[i] && (!m.fixed || m.sure != m.not) {
-			rest.live = append(rest.live, live{sided: s, resource: m})
+			rest.live = append(rest.live, live{sideStatement: s, resource: m})
 		}
 	}
 	for _, l := range rest.live {
 		for _, c := range l.conds {
-			if k := p.homes[c].key; !slices.Contains(rest.keys, k) {
+			if k := p.atomIndexes[c].key; !slices.Contains(rest.keys, k) {
 				rest.keys = append(rest.keys, k)
 			}
 		}
@@ -79,19 +80,19 @@ func (p *prover) residual(a actionClass, r resourceClass) *residual {
 	return rest
 }
 
-// key is equal for residuals that ask the same.
+// key identifies the problem.
 func (r *residual) key() string {
 	var b []byte
+	add := func(indexes []int) {
+		b = binary.AppendUvarint(b, uint64(len(indexes)))
+		for _, i := range indexes {
+			b = binary.AppendUvarint(b, uint64(i))
+		}
+	}
 	for _, l := range r.live {
 		b = append(b, flag(l.newer), flag(l.allow), flag(l.resource.fixed), flag(l.resource.not))
-		for _, u := range l.resource.anyOf {
-			b = append(b, byte(u), byte(u>>8))
-		}
-		b = append(b, ';')
-		for _, c := range l.conds {
-			b = append(b, byte(c), byte(c>>8))
-		}
-		b = append(b, 0xff, 0xff)
+		add(l.resource.anyOf)
+		add(l.conds)
 	}
 	return string(b)
 }
@@ -108,8 +109,7 @@ func (r *residual) allows() bool {
 	return slices.ContainsFunc(r.live, func(l live) bool { return l.newer && l.allow })
 }
 
-// solve tries every choice of values for the keys, giving up a branch as soon as
-// it can hold no counter-example.
+// solve tries every choice of values for the keys, pruning branches without a counter-example.
 func (r *residual) solve() (*Request, error) { return r.choose(0) }
 
 func (r *residual) choose(depth int) (*Request, error) {
@@ -121,7 +121,7 @@ func (r *residual) choose(depth int) (*Request, error) {
 	case t == no:
 		return nil, nil
 	case t == yes || depth == len(r.keys):
-		return r.conclude()
+		return r.checkCandidate()
 	}
 	k := r.keys[depth]
 	defer func() { r.chosen[k] = -1 }()
@@ -134,10 +134,9 @@ func (r *residual) choose(depth int) (*Request, error) {
 	return nil, nil
 }
 
-// conclude makes a request of the choices and lets the evaluator have the last
-// word. What it cannot decide is a doubt, unless no value of the unknown facts
-// makes it a counter-example.
-func (r *residual) conclude() (*Request, error) {
+// checkCandidate makes a request from the choices and verifies it with the evaluator. If that cannot decide, it
+// records a doubt, unless no combination of the unknown facts makes a counter-example.
+func (r *residual) checkCandidate() (*Request, error) {
 	request := r.request
 	request.Context = map[string][]string{}
 	for _, k := range r.keys {
@@ -145,8 +144,8 @@ func (r *residual) conclude() (*Request, error) {
 			request.Context[r.p.keys[k].name] = r.p.keys[k].points[i].values
 		}
 	}
-	is, was := evaluate(r.p.newer, request), evaluate(r.p.older, request)
-	if is == Allowed && (was == Denied || was == ExplicitlyDenied) {
+	nowAllowed, wasAllowed := evaluate(r.p.newer, request), evaluate(r.p.older, request)
+	if nowAllowed == Allowed && (wasAllowed == Denied || wasAllowed == ExplicitlyDenied) {
 		return &request, nil
 	}
 	open := r.unknowns()
@@ -170,8 +169,8 @@ func (r *residual) doubt(what string) {
 	}
 }
 
-// possible reports whether some combination of the unknown facts would make the
-// choices a counter-example. Too many to try counts as possible.
+// possible reports whether some combination of the unknown facts makes the choices a counter-example. Too many
+// combinations to try count as possible.
 func (r *residual) possible(open []int) bool {
 	if len(open) > maxUnknowns {
 		return true
@@ -188,7 +187,7 @@ func (r *residual) possible(open []int) bool {
 	return false
 }
 
-// unknowns are the unknown facts that the choices leave open.
+// unknowns returns the unknown facts that are relevant to the choices.
 func (r *residual) unknowns() (open []int) {
 	note := func(u int) {
 		if !slices.Contains(open, u) {
@@ -210,8 +209,7 @@ func (r *residual) unknowns() (open []int) {
 	return open
 }
 
-// violation reports whether the new side allows and the old side does not, as
-// far as keys are chosen and facts are given.
+// violation reports whether the new side allows and the old side does not, given the keys chosen and the facts.
 func (r *residual) violation(facts map[int]truth) truth {
 	var allow, deny [2]truth
 	for _, l := range r.live {
@@ -226,9 +224,9 @@ func (r *residual) violation(facts map[int]truth) truth {
 			deny[side] = max(deny[side], t)
 		}
 	}
-	is := min(allow[1], deny[1].not())
-	was := min(allow[0], deny[0].not())
-	return min(is, was.not())
+	nowAllowed := min(allow[1], deny[1].not())
+	wasAllowed := min(allow[0], deny[0].not())
+	return min(nowAllowed, wasAllowed.not())
 }
 
 func (r *residual) matches(l live, facts map[int]truth) truth {
@@ -258,10 +256,9 @@ func (r *residual) matches(l live, facts map[int]truth) truth {
 	return t
 }
 
-// known is what the choices say of an atom: maybe while its key is open, or if
-// it is not understood.
+// known returns the value of an atom for the choices: maybe if its key is not chosen, or the operator unknown.
 func (r *residual) known(c int) truth {
-	h := r.p.homes[c]
+	h := r.p.atomIndexes[c]
 	if r.chosen[h.key] < 0 {
 		return maybe
 	}

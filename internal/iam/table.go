@@ -16,10 +16,9 @@ func equals(key string, values ...string) Condition {
 	return Condition{Operator: "StringEquals", Key: key, Values: values}
 }
 
-// table is what nodes need, from what kOps grants, release by release, and from
-// who calls it. What a later release of the same boot path does without is not
-// needed by an earlier one. A worker needs no permission to identify itself to
-// kops-controller: sts:GetCallerIdentity is everybody's.
+// table lists what nodes need, derived from what kOps grants release by release and from who calls it. What a later
+// release with the same boot path does without is not needed by an earlier one. A worker needs no permission to
+// identify itself to kops-controller: anybody may call sts:GetCallerIdentity.
 var table = []row{
 	{role: cluster.RoleNode, topologies: gossip, need: Need{
 		Name: "FindSeeds", Boot: true, Caller: "protokube", Actions: []string{"ec2:DescribeInstances"}, Resources: everything,
@@ -168,7 +167,7 @@ var registryNeed = Need{
 	Resources: everything, Why: "pulls from the account's registry, as spec.iam.allowContainerRegistry asks",
 }
 
-// leftover explains what workers are often found to hold without need.
+// leftover explains permissions that workers often have without need.
 var leftover = map[string]string{
 	"autoscaling:describeautoscalinginstances": "kOps up to 1.35 grants it; since 1.36 no worker gets it",
 	"ec2:describeinstances":                    "lists every instance of the account; only nodes that gossip need it",

@@ -8,10 +8,9 @@ import (
 	"github.com/muster-dev/muster/internal/cloud"
 )
 
-// Words says what a role of any cloud may do, a line an action or binding, sorted,
-// so that two sets of lines can be compared by eye. Lines are equal where the
-// policies are written alike; whether one allows more than another is [Prove]'s
-// question.
+// Words describes what a role of any cloud may do, one line for each action or binding, sorted, so that two
+// descriptions can be compared by eye. Equal lines mean equally written policies; whether one allows more than
+// another is for [Prove].
 func Words(role cloud.Role) []string {
 	var lines []string
 	policies, err := PoliciesOf(role)
@@ -20,7 +19,7 @@ func Words(role cloud.Role) []string {
 	}
 	for _, p := range policies {
 		for _, s := range p.Statements {
-			lines = append(lines, s.words()...)
+			lines = append(lines, s.describe()...)
 		}
 	}
 	for _, name := range role.Managed {
@@ -31,8 +30,8 @@ func Words(role cloud.Role) []string {
 	return slices.Compact(lines)
 }
 
-// words are a statement, a line for each of its actions.
-func (s Statement) words() (lines []string) {
+// describe returns a line for each action of a statement.
+func (s Statement) describe() (lines []string) {
 	actions := s.Action.Patterns
 	if s.Action.Not {
 		actions = []string{notAction(s.Action)}
@@ -46,7 +45,7 @@ func (s Statement) words() (lines []string) {
 		denied = "denied: "
 	}
 	for _, a := range actions {
-		lines = append(lines, denied+a+" on "+resources+conditional(s.Conditions))
+		lines = append(lines, denied+a+" on "+resources+conditionText(s.Conditions))
 	}
 	return lines
 }

@@ -1,15 +1,14 @@
-// Package live shows a run while it lasts. On a terminal a few lines at the bottom
-// are redrawn in place, under those that stay: where each group is, what is done
-// now, the gates, what the probers see, what is next. Elsewhere, in a log or in
-// CI, it is plain lines, one an event.
+// Package live shows the progress of a run. On a terminal a few lines at the bottom are redrawn in place, below the
+// permanent ones: the state of each group, the current action, the gates, the probers' figures, the next step.
+// Elsewhere, in a log or in CI, it prints plain lines, one per event.
 //
-// It shows and decides nothing. What a key means is asked of whoever runs it.
+// It decides nothing: the caller defines what keys do.
 //
 // # Invariants
 //
-//   - What is drawn is a pure function of what was told, the width and the time.
-//   - No line is wider than the terminal, and nothing that was told can steer it.
-//   - The terminal is as it was before when Run returns.
+//   - What is drawn is a pure function of the events, the width and the time.
+//   - No line is wider than the terminal, and no text shown can send it control sequences.
+//   - The terminal is in its previous state when Run returns.
 package live
 
 import (
@@ -26,49 +25,45 @@ import (
 	"github.com/muster-dev/muster/internal/report"
 )
 
-// Config says what to show, where, and what keys do.
+// Config says what to show and where, and what keys do.
 type Config struct {
-	// Out is where it is shown. Required. It is drawn on if it is a terminal that
-	// can redraw.
+	// Out is where to show it. Required. Lines are redrawn if it is a terminal that can do so.
 	Out io.Writer
-	// In gives keys, if it is a terminal; nil gives none.
+	// In is read for keys if it is a terminal; nil means no keys.
 	In *os.File
-	// Plan is what is carried out. Required.
+	// Plan is the plan that is carried out. Required.
 	Plan plan.File
-	// Replaced counts the nodes that were replaced before, by their group, where a
-	// run is gone on with.
+	// Replaced is the number of nodes replaced by earlier runs of the plan, by group.
 	Replaced map[string]int
-	// Keys are what keys do; none are read where there are none.
+	// Keys are the keys to read; none are read if empty.
 	Keys []Key
-	// Verbose gives every gate a line that stays, and not only those that do not
-	// pass.
+	// Verbose prints a permanent line for every gate, and not only for those that do not pass.
 	Verbose bool
 }
 
-// Key is one that does something while a run lasts.
+// Key is a key that does something during a run.
 type Key struct {
 	Rune rune
-	Does string // in a word or two, for the last line
-	// Holding is for a key that is of use only while the run waits at a hold; it is
-	// shown only then.
+	Does string // a word or two, for the last line
+	// Holding says that the key is only useful, and only shown, while the run waits at a hold.
 	Holding bool
-	// Do does it and returns what to say. It may take as long as ctx.
-	Do func(ctx context.Context) (said string, err error)
+	// Do carries it out and returns a message to show. It is called with a deadline of 30 s.
+	Do func(ctx context.Context) (message string, err error)
 }
 
-// keyFor bounds what a key does.
-const keyFor = 30 * time.Second
+// keyTimeout bounds Key.Do.
+const keyTimeout = 30 * time.Second
 
 // View shows one run. It is a [reconcile.Progress], and safe for concurrent use.
 type View struct {
-	cfg   Config
-	drawn bool // on a terminal; lines elsewhere
+	cfg         Config
+	interactive bool // on a terminal; otherwise plain lines
 
-	mu     sync.Mutex // guards what follows
-	screen Screen
-	model  model
-	plain  time.Time // when figures last had a plain line
-	over   bool
+	mu        sync.Mutex // guards the fields below
+	screen    Screen
+	model     model
+	lastPlain time.Time // when figures were last printed
+	stopped   bool
 }
 
 var _ reconcile.Progress = (*View)(nil)
@@ -76,33 +71,33 @@ var _ reconcile.Progress = (*View)(nil)
 // New returns a view that shows nothing before [View.Run].
 func New(cfg Config) *View {
 	v := &View{cfg: cfg, model: newModel(cfg)}
-	v.screen.Out, v.drawn = cfg.Out, Redraws(cfg.Out)
+	v.screen.Out, v.interactive = cfg.Out, Redraws(cfg.Out)
 	return v
 }
 
-// redrawEvery keeps clocks going between two events.
-const redrawEvery = 500 * time.Millisecond
+// redrawInterval is how often lines are redrawn between events, because they show times.
+const redrawInterval = 500 * time.Millisecond
 
-// Run reads keys and keeps what is drawn current until ctx ends.
+// Run reads keys and keeps what is drawn current until ctx ends. It returns nil.
 func (v *View) Run(ctx context.Context) error {
-	if !v.drawn {
+	if !v.interactive {
 		<-ctx.Done()
 		return nil
 	}
 	var reading sync.WaitGroup
 	if v.cfg.In != nil && len(v.cfg.Keys) > 0 {
-		restore, err := quiet(v.cfg.In)
+		restore, err := rawMode(v.cfg.In)
 		if err == nil {
 			defer restore()
-			reading.Go(func() { v.read(ctx) })
+			reading.Go(func() { v.read(ctx, v.cfg.In) })
 		} else {
-			v.with(func(m *model) { m.keys = nil })
+			v.update(func(m *model) { m.keys = nil })
 		}
 	}
-	tick := time.NewTicker(redrawEvery)
+	tick := time.NewTicker(redrawInterval)
 	defer tick.Stop()
 	for ctx.Err() == nil {
-		v.with(func(*model) {})
+		v.update(func(*model) {})
 		select {
 		case <-ctx.Done():
 		case <-tick.C:
@@ -111,60 +106,71 @@ func (v *View) Run(ctx context.Context) error {
 	reading.Wait()
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.over = true
+	v.stopped = true
 	v.screen.Clear()
 	return nil
 }
 
-// read hands keys on. A read gives up ten times a second, so that it ends.
-func (v *View) read(ctx context.Context) {
+// emptyReadDelay is how long to wait after a read without a key. A terminal's own reads time out, but those of one
+// that hung up return at once.
+const emptyReadDelay = 20 * time.Millisecond
+
+// read handles keys until ctx ends. Reads of the terminal time out ten times a second; see rawMode.
+func (v *View) read(ctx context.Context, in io.Reader) {
 	var b [1]byte
 	for ctx.Err() == nil {
-		n, err := v.cfg.In.Read(b[:])
+		n, err := in.Read(b[:])
 		if err != nil && err != io.EOF {
 			return
 		}
+		if n == 0 {
+			select {
+			case <-ctx.Done():
+			case <-time.After(emptyReadDelay):
+			}
+			continue
+		}
 		for _, k := range v.cfg.Keys {
-			if n == 1 && rune(b[0]) == k.Rune {
-				v.press(ctx, k)
+			if rune(b[0]) == k.Rune {
+				v.handleKey(ctx, k)
 			}
 		}
 	}
 }
 
-func (v *View) press(ctx context.Context, k Key) {
-	v.with(func(m *model) { m.pressed = k.Does + " ..." })
-	ctx, cancel := context.WithTimeout(ctx, keyFor)
+func (v *View) handleKey(ctx context.Context, k Key) {
+	v.update(func(m *model) { m.pressed = k.Does + " ..." })
+	ctx, cancel := context.WithTimeout(ctx, keyTimeout)
 	defer cancel()
-	said, err := k.Do(ctx)
+	message, err := k.Do(ctx)
 	if err != nil {
-		said = k.Does + ": " + err.Error()
+		message = k.Does + ": " + err.Error()
 	}
-	v.with(func(m *model) { m.pressed = said })
+	v.update(func(m *model) { m.pressed = message })
 }
 
-// with changes what is shown and draws it.
-func (v *View) with(change func(*model)) {
+// update changes the model and redraws it.
+func (v *View) update(change func(*model)) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	change(&v.model)
-	if v.drawn && !v.over {
+	if v.interactive && !v.stopped {
 		v.draw()
 	}
 }
 
-// draw draws what is known now. The caller holds mu.
+// draw draws the model. The caller holds mu.
 func (v *View) draw() {
 	width, height := v.screen.Room()
 	v.screen.Draw(v.model.lines(width, height, time.Now()))
 }
 
-// line says something that stays, above what is drawn.
+// line prints a permanent line, above what is drawn.
 func (v *View) line(format string, args ...any) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	text := harmless(fmt.Sprintf(format, args...))
-	if v.drawn && !v.over {
+	text := sanitize(fmt.Sprintf(format, args...))
+	if v.interactive && !v.stopped {
 		v.screen.Above(text)
 		v.draw()
 		return
@@ -174,7 +180,7 @@ func (v *View) line(format string, args ...any) {
 
 // Started implements [reconcile.Progress].
 func (v *View) Started(l reconcile.Leg) {
-	v.with(func(m *model) { m.leg, m.began = l, time.Now() })
+	v.update(func(m *model) { m.leg, m.began = l, time.Now() })
 	what := map[report.Direction]string{report.Forward: "", report.Back: "way back: ", report.Abort: "abort: "}[l.Direction]
 	steps := "steps"
 	if len(l.Steps) == 1 {
@@ -184,11 +190,11 @@ func (v *View) Started(l reconcile.Leg) {
 }
 
 // Looked implements [reconcile.Progress].
-func (v *View) Looked(w reconcile.World) { v.with(func(m *model) { m.looked(w) }) }
+func (v *View) Looked(w reconcile.World) { v.update(func(m *model) { m.setWorld(w) }) }
 
 // Step implements [reconcile.Progress].
 func (v *View) Step(s plan.Planned) {
-	v.with(func(m *model) { m.begin(s) })
+	v.update(func(m *model) { m.startStep(s) })
 	v.mu.Lock()
 	steps := len(v.model.leg.Steps)
 	v.mu.Unlock()
@@ -198,25 +204,24 @@ func (v *View) Step(s plan.Planned) {
 // Acting implements [reconcile.Progress].
 func (v *View) Acting(a reconcile.Action) {
 	title := ""
-	v.with(func(m *model) { m.act(a); title = m.step.Title })
-	// An action that is all of its step is called what the step is, whose line is
-	// the one before.
-	if (v.cfg.Verbose || !v.drawn) && about(a) != title {
-		v.line("            %s", about(a))
+	v.update(func(m *model) { m.startAction(a); title = m.step.Title })
+	// The only action of a step has the step's title, which was printed just before.
+	if (v.cfg.Verbose || !v.interactive) && describe(a) != title {
+		v.line("            %s", describe(a))
 	}
 }
 
 // Said implements [reconcile.Progress].
 func (v *View) Said(text string) {
-	v.with(func(m *model) { m.said = text })
-	if v.cfg.Verbose || !v.drawn {
+	v.update(func(m *model) { m.said = text })
+	if v.cfg.Verbose || !v.interactive {
 		v.line("              %s", text)
 	}
 }
 
 // Gate implements [reconcile.Progress].
 func (v *View) Gate(node string, g report.Gate) {
-	v.with(func(m *model) { m.gate(g) })
+	v.update(func(m *model) { m.gate(g) })
 	if v.cfg.Verbose || g.Verdict != report.Pass {
 		v.line("            gate %-8s %s: %s (%.1f s)", g.Verdict, strings.TrimSpace(node+" "+g.Name), g.Reason, g.Took.Seconds())
 	}
@@ -224,18 +229,18 @@ func (v *View) Gate(node string, g report.Gate) {
 
 // Outcome implements [reconcile.Progress].
 func (v *View) Outcome(a reconcile.Action, trouble string) {
-	v.with(func(m *model) { m.outcome(a, trouble) })
+	v.update(func(m *model) { m.endAction(a, trouble) })
 	switch {
 	case trouble != "":
-		v.line("            not done: %s: %s", about(a), trouble)
+		v.line("            not done: %s: %s", describe(a), trouble)
 	case a.Replaces > 0:
-		v.line("            done: %s", about(a))
+		v.line("            done: %s", describe(a))
 	}
 }
 
 // Waiting implements [reconcile.Progress].
 func (v *View) Waiting(what, how string) {
-	v.with(func(m *model) { m.waiting = what })
+	v.update(func(m *model) { m.waiting = what })
 	v.line("            waits: %s", what)
 	v.line("            %s", how)
 }
@@ -243,28 +248,28 @@ func (v *View) Waiting(what, how string) {
 // Note implements [reconcile.Progress].
 func (v *View) Note(text string) { v.line("            %s", text) }
 
-// plainEvery is how often figures have a plain line.
-const plainEvery = time.Minute
+// plainInterval is how often plain output has a line of figures.
+const plainInterval = time.Minute
 
 // Measured implements [reconcile.Progress].
 func (v *View) Measured(all []report.Availability) {
-	v.with(func(m *model) { m.measured(all) })
-	if v.drawn {
+	v.update(func(m *model) { m.setPaths(all) })
+	if v.interactive {
 		return
 	}
 	v.mu.Lock()
-	due := time.Since(v.plain) >= plainEvery
+	due := time.Since(v.lastPlain) >= plainInterval
 	if due {
-		v.plain = time.Now()
+		v.lastPlain = time.Now()
 	}
 	v.mu.Unlock()
 	if due {
-		sent, failed, longest := sums(all)
-		v.line("            %d probes, %d failed, longest gap %s", sent, failed, milliseconds(longest))
+		sent, failed, longest := sumPaths(all)
+		v.line("            %d probes, %d failed, longest gap %s", sent, failed, formatMillis(longest))
 	}
 }
 
-func about(a reconcile.Action) string {
+func describe(a reconcile.Action) string {
 	if a.Node == "" || strings.Contains(a.What, a.Node) {
 		return a.What
 	}

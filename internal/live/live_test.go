@@ -2,7 +2,9 @@ package live
 
 import (
 	"bytes"
+	"context"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -52,7 +54,7 @@ func tell(p reconcile.Progress, said string) {
 	p.Measured([]report.Availability{{Path: probe.LoadBalancer, Vantage: "operator", Sent: 120, Failed: 3, Longest: 41}, {Path: probe.ByName, Vantage: "workers of nodes-a", Sent: 50}})
 }
 
-func TestWhatIsDrawn(t *testing.T) {
+func TestDrawnLines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		v := New(Config{Out: &bytes.Buffer{}, Plan: planned(), Keys: []Key{{Rune: 'p', Does: "pause"}, {Rune: 'h', Does: "release", Holding: true}, {Rune: 'q', Does: "quit"}}})
 		tell(v, "draining i-2")
@@ -86,7 +88,7 @@ func TestPlainLinesWhereNothingCanBeRedrawn(t *testing.T) {
 		var out bytes.Buffer
 		v := New(Config{Out: &out, Plan: planned()})
 		tell(v, "draining i-2")
-		time.Sleep(plainEvery)
+		time.Sleep(plainInterval)
 		v.Measured([]report.Availability{{Path: probe.LoadBalancer, Sent: 900, Failed: 3, Longest: 41}})
 		v.Waiting("hold before step 2", "release it with: muster reconcile release atlas.k8s.local")
 		v.Outcome(reconcile.Action{What: "replace i-2"}, "drain: refused")
@@ -109,7 +111,7 @@ step  1/2  replace the workers
 	})
 }
 
-func TestAPlainLineSaysNothingTwice(t *testing.T) {
+func TestPlainLinesAreNotRepeated(t *testing.T) {
 	var out bytes.Buffer
 	f := planned()
 	v := New(Config{Out: &out, Plan: f})
@@ -127,7 +129,7 @@ step  2/1  narrow the role
 }
 
 // A cluster of many groups leaves room for what is done now.
-func TestGroupsWhereNothingHappensAreSummedUpWhereThereIsNoRoom(t *testing.T) {
+func TestIdleGroupsAreSummarisedWithoutRoom(t *testing.T) {
 	f := planned()
 	f.Problem.Groups = nil
 	for i := range 30 {
@@ -135,7 +137,7 @@ func TestGroupsWhereNothingHappensAreSummedUpWhereThereIsNoRoom(t *testing.T) {
 	}
 	v := New(Config{Out: &bytes.Buffer{}, Plan: f, Replaced: map[string]int{"nodes-00": 2, "nodes-20": 1}, Keys: []Key{{Rune: 'q', Does: "quit"}}})
 	tell(v, "draining i-2")
-	v.model.at = "nodes-29"
+	v.model.activeGroup = "nodes-29"
 	got := v.model.lines(100, 23, time.Now())
 	if len(got) != 23 {
 		t.Fatalf("%d lines; want all 23:\n%s", len(got), strings.Join(got, "\n"))
@@ -148,7 +150,7 @@ func TestGroupsWhereNothingHappensAreSummedUpWhereThereIsNoRoom(t *testing.T) {
 }
 
 // Whatever is told, and however small the terminal is.
-func TestNoLineIsWiderThanTheTerminalOrSteersIt(t *testing.T) {
+func TestNoLineIsWiderThanTheTerminalOrControlsIt(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		v := New(Config{Out: &bytes.Buffer{}, Plan: planned()})
 		tell(v, rapid.StringOf(rapid.OneOf(rapid.Rune(), rapid.SampledFrom([]rune("\x1b[2J\r\n\t\u202e")))).Draw(t, "said"))
@@ -234,7 +236,7 @@ func (g *glass) text() []string {
 
 // After any drawing, the terminal shows the lines that stay and below them the
 // last ones that were drawn, and nothing else.
-func TestTheTerminalShowsWhatStaysAndWhatWasDrawnLast(t *testing.T) {
+func TestTheTerminalShowsPermanentAndDrawnLines(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		width := rapid.IntRange(4, 40).Draw(t, "width")
 		g := &glass{width: width}
@@ -258,7 +260,7 @@ func TestTheTerminalShowsWhatStaysAndWhatWasDrawnLast(t *testing.T) {
 			default:
 				drawn = nil
 				for range rapid.IntRange(0, 5).Draw(t, "lines") {
-					drawn = append(drawn, fit(word.Draw(t, "line"), width-1))
+					drawn = append(drawn, truncate(word.Draw(t, "line"), width-1))
 				}
 				s.Draw(drawn)
 			}
@@ -268,6 +270,30 @@ func TestTheTerminalShowsWhatStaysAndWhatWasDrawnLast(t *testing.T) {
 		}
 		if g.hidden {
 			t.Fatal("the cursor is gone")
+		}
+	})
+}
+
+// hungUp is a terminal that is gone: every read ends at once.
+type hungUp struct {
+	reads int
+	stop  func()
+}
+
+func (h *hungUp) Read([]byte) (int, error) {
+	if h.reads++; h.reads == 1000 {
+		h.stop()
+	}
+	return 0, io.EOF
+}
+
+func TestATerminalThatHungUpIsNotReadWithoutPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, stop := context.WithCancel(t.Context())
+		start := time.Now()
+		New(Config{Out: &bytes.Buffer{}, Plan: planned()}).read(ctx, &hungUp{stop: stop})
+		if took := time.Since(start); took < 10*time.Second {
+			t.Errorf("1000 reads took %s, want a pause after each", took)
 		}
 	})
 }

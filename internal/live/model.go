@@ -14,43 +14,43 @@ import (
 	"github.com/muster-dev/muster/internal/report"
 )
 
-// model is what is known of a run. It has no clock and no terminal.
+// model is the state of a run as shown. It has no clock and no terminal.
 type model struct {
-	plan   plan.File
-	leg    reconcile.Leg
-	began  time.Time
-	step   plan.Planned
-	acting string
-	at     string // the group that it is about
-	said   string
-	gates  []report.Gate // the last few, oldest first
-	groups []group
-	states []string // what the cluster may be, in words
-	paths  []report.Availability
-	strip  []int // failures in each of the last seconds
+	plan        plan.File
+	leg         reconcile.Leg
+	began       time.Time
+	step        plan.Planned
+	acting      string
+	activeGroup string // the group of the current action
+	said        string
+	gates       []report.Gate // the last few, oldest first
+	groups      []group
+	states      []string // possible states of the cluster, in words
+	paths       []report.Availability
+	failures    []int // failed probes in each of the last seconds
 
-	waiting string // for whom or what
+	waiting string // what the run waits for; empty if it does not
 	keys    []Key
-	pressed string // what the last key did
+	pressed string // result of the last key
 }
 
-// group is what is shown of an instance group.
+// group is an instance group as shown.
 type group struct {
 	name     string
 	size     int
 	replaced int
-	facts    map[string]string // by what they are of
+	facts    map[string]string // by plan.Fact.What
 }
 
-// The facts of a group that are worth a place.
+// The facts of a group that are shown.
 const (
 	bootFact        = "boot path"
 	generationsFact = "generations"
 )
 
 const (
-	keptGates = 3
-	stripFor  = 40 // seconds
+	maxGates   = 3
+	historyLen = 40 // seconds
 )
 
 func newModel(cfg Config) model {
@@ -61,7 +61,7 @@ func newModel(cfg Config) model {
 	return m
 }
 
-func (m *model) looked(w reconcile.World) {
+func (m *model) setWorld(w reconcile.World) {
 	m.states = nil
 	for _, s := range w.States {
 		m.states = append(m.states, s.String())
@@ -75,21 +75,21 @@ func (m *model) looked(w reconcile.World) {
 	}
 }
 
-func (m *model) begin(s plan.Planned) {
-	m.step, m.acting, m.at, m.said, m.waiting, m.gates = s, "", "", "", "", nil
+func (m *model) startStep(s plan.Planned) {
+	m.step, m.acting, m.activeGroup, m.said, m.waiting, m.gates = s, "", "", "", "", nil
 }
 
-func (m *model) act(a reconcile.Action) {
-	m.acting, m.at, m.said, m.waiting, m.gates = about(a), a.Group, "", "", nil
+func (m *model) startAction(a reconcile.Action) {
+	m.acting, m.activeGroup, m.said, m.waiting, m.gates = describe(a), a.Group, "", "", nil
 }
 
 func (m *model) gate(g report.Gate) {
-	if m.gates = append(m.gates, g); len(m.gates) > keptGates {
+	if m.gates = append(m.gates, g); len(m.gates) > maxGates {
 		m.gates = m.gates[1:]
 	}
 }
 
-func (m *model) outcome(a reconcile.Action, trouble string) {
+func (m *model) endAction(a reconcile.Action, trouble string) {
 	for i := range m.groups {
 		if trouble == "" && m.groups[i].name == a.Group {
 			m.groups[i].replaced += a.Replaces
@@ -98,17 +98,17 @@ func (m *model) outcome(a reconcile.Action, trouble string) {
 	m.acting, m.said = "", ""
 }
 
-// measured takes figures in, which are cumulative and come once a second.
-func (m *model) measured(all []report.Availability) {
-	_, before, _ := sums(m.paths)
-	_, now, _ := sums(all)
+// setPaths sets the probers' figures. They are cumulative and come once a second.
+func (m *model) setPaths(all []report.Availability) {
+	_, before, _ := sumPaths(m.paths)
+	_, now, _ := sumPaths(all)
 	m.paths = all
-	if m.strip = append(m.strip, max(now-before, 0)); len(m.strip) > stripFor {
-		m.strip = m.strip[1:]
+	if m.failures = append(m.failures, max(now-before, 0)); len(m.failures) > historyLen {
+		m.failures = m.failures[1:]
 	}
 }
 
-func sums(all []report.Availability) (sent, failed int, longest float64) {
+func sumPaths(all []report.Availability) (sent, failed int, longest float64) {
 	for _, a := range all {
 		sent += a.Sent
 		failed += a.Failed
@@ -117,9 +117,8 @@ func sums(all []report.Availability) (sent, failed int, longest float64) {
 	return sent, failed, longest
 }
 
-// lines are what is drawn, each at most width characters and together at most
-// height. Where that is not enough for all groups, those where nothing happens are
-// summed up.
+// lines returns the lines to draw, each at most width characters and together at most height. If there is no room for
+// all groups, those where nothing happens are summarised.
 func (m *model) lines(width, height int, now time.Time) []string {
 	if len(m.leg.Steps) == 0 {
 		return nil
@@ -129,39 +128,39 @@ func (m *model) lines(width, height int, now time.Time) []string {
 		strings.Repeat("─", max(width, 0)),
 		row("run", "%s   %s -> %s   step %d/%d   %s", p.Cluster, p.From, p.To, m.step.Number, len(m.leg.Steps), now.Sub(m.began).Round(time.Second)),
 	}
-	rest := m.below(width, keptGates)
-	for gates := keptGates - 1; gates >= 0 && len(top)+1+len(rest) > height; gates-- {
-		rest = m.below(width, gates)
+	rest := m.lowerLines(width, maxGates)
+	for gates := maxGates - 1; gates >= 0 && len(top)+1+len(rest) > height; gates-- {
+		rest = m.lowerLines(width, gates)
 	}
-	all := slices.Concat(top, m.grouped(height-len(top)-len(rest)), rest)
+	all := slices.Concat(top, m.groupLines(height-len(top)-len(rest)), rest)
 	for i, l := range all {
-		all[i] = fit(l, width)
+		all[i] = truncate(l, width)
 	}
 	return all[:min(len(all), max(height, 0))]
 }
 
-// below is what is drawn under the groups, with the last few gates.
-func (m *model) below(width, gates int) (lines []string) {
+// lowerLines returns the lines below the groups, with at most the given number of gates.
+func (m *model) lowerLines(width, gates int) (lines []string) {
 	add := func(head, format string, args ...any) { lines = append(lines, row(head, format, args...)) }
-	m.world(add, width)
-	m.present(add, gates)
-	m.probes(add)
-	add("next", "%s", m.next())
-	m.help(add)
+	m.worldLines(add, width)
+	m.nowLines(add, gates)
+	m.pathLines(add)
+	add("next", "%s", m.nextText())
+	m.keyLines(add)
 	return lines
 }
 
-// row is a line below a heading, which is empty where it goes on.
+// row formats a line with a heading; a continuation line has an empty one.
 func row(head, format string, args ...any) string {
 	return fmt.Sprintf(" %-7s", head) + fmt.Sprintf(format, args...)
 }
 
-// grouped is a line for each group, in at most room lines.
-func (m *model) grouped(room int) (lines []string) {
+// groupLines returns a line for each group, in at most room lines.
+func (m *model) groupLines(room int) (lines []string) {
 	shown := m.groups
 	if len(shown) > max(room, 1) {
 		shown = slices.Clone(shown)
-		slices.SortStableFunc(shown, func(a, b group) int { return cmp.Compare(m.quiet(a), m.quiet(b)) })
+		slices.SortStableFunc(shown, func(a, b group) int { return cmp.Compare(m.groupRank(a), m.groupRank(b)) })
 		shown = shown[:max(room-1, 0)]
 	}
 	long := 0
@@ -170,7 +169,7 @@ func (m *model) grouped(room int) (lines []string) {
 	}
 	head := "groups"
 	for _, g := range shown {
-		lines = append(lines, row(head, "%s", g.words(long)))
+		lines = append(lines, row(head, "%s", g.line(long)))
 		head = ""
 	}
 	if left := len(m.groups) - len(shown); left > 0 {
@@ -190,11 +189,10 @@ func (m *model) grouped(room int) (lines []string) {
 	return lines
 }
 
-// quiet orders groups: first those where something happens, last those where all
-// is done.
-func (m *model) quiet(g group) int {
+// groupRank orders groups: first those where something happens, last those that are done.
+func (m *model) groupRank(g group) int {
 	switch {
-	case g.name == m.at || g.replaced > 0 && g.replaced < g.size:
+	case g.name == m.activeGroup || g.replaced > 0 && g.replaced < g.size:
 		return 0
 	case g.replaced == 0:
 		return 1
@@ -203,8 +201,8 @@ func (m *model) quiet(g group) int {
 	}
 }
 
-// world is what the cluster is now, in at most two lines.
-func (m *model) world(add func(head, format string, args ...any), width int) {
+// worldLines adds the state of the cluster, in at most two lines.
+func (m *model) worldLines(add func(head, format string, args ...any), width int) {
 	if len(m.states) == 0 {
 		return
 	}
@@ -213,39 +211,39 @@ func (m *model) world(add func(head, format string, args ...any), width int) {
 		text = fmt.Sprintf("one of %d, such as: %s", len(m.states), text)
 	}
 	head := row("world", "")
-	// It is a list; a line ends behind one of its parts.
-	if at := strings.LastIndex(text[:min(len(text), max(width-len(head), 0))], "; "); len(head)+len(text) > width && at > 0 {
-		add("world", "%s", text[:at+1])
-		add("", "%s", text[at+2:])
+	// It is a list; break the line after one of its items.
+	if cut := strings.LastIndex(text[:min(len(text), max(width-len(head), 0))], "; "); len(head)+len(text) > width && cut > 0 {
+		add("world", "%s", text[:cut+1])
+		add("", "%s", text[cut+2:])
 		return
 	}
 	add("world", "%s", text)
 }
 
-// help is what keys do, and what the last one did.
-func (m *model) help(add func(head, format string, args ...any)) {
-	var help []string
+// keyLines adds what keys do, and the result of the last one.
+func (m *model) keyLines(add func(head, format string, args ...any)) {
+	var parts []string
 	for _, k := range m.keys {
 		if !k.Holding || m.holding() {
-			help = append(help, fmt.Sprintf("%c %s", k.Rune, k.Does))
+			parts = append(parts, fmt.Sprintf("%c %s", k.Rune, k.Does))
 		}
 	}
-	if len(help) > 0 {
-		add("keys", "%s", strings.Join(help, "   "))
+	if len(parts) > 0 {
+		add("keys", "%s", strings.Join(parts, "   "))
 	}
 	if m.pressed != "" {
 		add("", "%s", m.pressed)
 	}
 }
 
-// holding reports whether the run waits, and what comes next is a hold.
+// holding reports whether the run waits at a hold.
 func (m *model) holding() bool {
-	next, ok := m.following()
+	next, ok := m.nextStep()
 	return m.waiting != "" && ok && next.Hold
 }
 
-// present is what is done now, and the last gates that were asked of it.
-func (m *model) present(add func(head, format string, args ...any), gates int) {
+// nowLines adds the current action and its last gates.
+func (m *model) nowLines(add func(head, format string, args ...any), gates int) {
 	switch {
 	case m.waiting != "":
 		add("now", "WAITS: %s", m.waiting)
@@ -264,8 +262,8 @@ func (m *model) present(add func(head, format string, args ...any), gates int) {
 	}
 }
 
-// probes is a line for each path, and the failures of the last seconds.
-func (m *model) probes(add func(head, format string, args ...any)) {
+// pathLines adds a line for each path, and the failures of the last seconds.
+func (m *model) pathLines(add func(head, format string, args ...any)) {
 	if len(m.paths) == 0 {
 		return
 	}
@@ -280,11 +278,11 @@ func (m *model) probes(add func(head, format string, args ...any)) {
 	slices.Sort(order)
 	head := "paths"
 	for _, path := range order {
-		sent, failed, longest := sums(byPath[path])
-		add(head, "%-14s %6d sent from %-8s  %d failed   longest gap %s", path, sent, places(len(byPath[path])), failed, milliseconds(longest))
+		sent, failed, longest := sumPaths(byPath[path])
+		add(head, "%-14s %6d sent from %-8s  %d failed   longest gap %s", path, sent, places(len(byPath[path])), failed, formatMillis(longest))
 		head = ""
 	}
-	add("failed", "%s", Sparkline(m.strip))
+	add("failed", "%s", Sparkline(m.failures))
 }
 
 func places(n int) string {
@@ -294,8 +292,8 @@ func places(n int) string {
 	return fmt.Sprintf("%d places", n)
 }
 
-// following is the step that comes next; false behind the last.
-func (m *model) following() (plan.Planned, bool) {
+// nextStep returns the step after the current one; false after the last.
+func (m *model) nextStep() (plan.Planned, bool) {
 	i := slices.IndexFunc(m.leg.Steps, func(s plan.Planned) bool { return s.Number > m.step.Number })
 	if i < 0 {
 		return plan.Planned{}, false
@@ -303,9 +301,9 @@ func (m *model) following() (plan.Planned, bool) {
 	return m.leg.Steps[i], true
 }
 
-// next names the step that comes next.
-func (m *model) next() string {
-	s, ok := m.following()
+// nextText describes the next step.
+func (m *model) nextText() string {
+	s, ok := m.nextStep()
 	switch {
 	case !ok:
 		return "nothing: this is the last step"
@@ -316,8 +314,8 @@ func (m *model) next() string {
 	}
 }
 
-// words are a group on a line, its name as wide as the longest.
-func (g group) words(long int) string {
+// line returns the line of a group, its name padded to long characters.
+func (g group) line(long int) string {
 	parts := []string{fmt.Sprintf("%-*s   %d of %d replaced", long, g.name, g.replaced, g.size)}
 	if v := g.facts[bootFact]; v != "" {
 		parts = append(parts, "boots by "+v)
@@ -328,7 +326,7 @@ func (g group) words(long int) string {
 	return strings.Join(parts, "   ")
 }
 
-// Sparkline shows numbers as bars, one each.
+// Sparkline renders non-negative numbers as bars; 7 and more are the highest.
 func Sparkline(numbers []int) string {
 	bars := []rune("▁▂▃▄▅▆▇█")
 	var b strings.Builder
@@ -338,16 +336,16 @@ func Sparkline(numbers []int) string {
 	return b.String()
 }
 
-func milliseconds(ms float64) string {
+func formatMillis(ms float64) string {
 	if ms == 0 {
 		return "none"
 	}
 	return fmt.Sprintf("%.0f ms", ms)
 }
 
-// fit makes one line of a text that is no wider than width.
-func fit(text string, width int) string {
-	r := []rune(harmless(text))
+// truncate makes text a single line of at most width characters.
+func truncate(text string, width int) string {
+	r := []rune(sanitize(text))
 	if len(r) <= width {
 		return strings.TrimRight(string(r), " ")
 	}
@@ -357,8 +355,8 @@ func fit(text string, width int) string {
 	return string(r[:width-1]) + "…"
 }
 
-// harmless is a text without what steers a terminal.
-func harmless(text string) string {
+// sanitize removes characters that control a terminal.
+func sanitize(text string) string {
 	return strings.Map(func(r rune) rune {
 		switch {
 		case r == '\n' || r == '\t':

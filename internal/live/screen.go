@@ -8,26 +8,25 @@ import (
 	"unicode/utf8"
 )
 
-// Screen redraws lines at the bottom of a terminal, below those that stay. Its
-// zero value with Out set is ready. It is not safe for concurrent use.
+// Screen redraws lines at the bottom of a terminal, below permanent ones. The zero value with Out set is ready to
+// use. It is not safe for concurrent use.
 type Screen struct {
 	// Out is the terminal. Required; see [Redraws].
 	Out io.Writer
 
-	size  func() (columns, rows int) // for tests; nil asks the terminal
-	drawn []string
-	wide  int // the width that they were drawn at
+	size       func() (columns, rows int) // for tests; nil asks the terminal
+	drawn      []string
+	drawnWidth int // the width at which they were drawn
 }
 
-// What is taken for terminals that do not say.
+// Size of terminals that do not report it.
 const (
 	fallbackColumns = 80
 	fallbackRows    = 24
 )
 
-// Room is how many characters fit on a line, and how many lines can be redrawn.
-// The last column stays empty, since terminals disagree on what follows it, and so
-// does the last row, which is where the cursor is.
+// Room returns how many characters fit on a line, and how many lines can be redrawn. The last column stays empty,
+// because terminals differ in what happens after it, and so does the last row, for the cursor.
 func (s *Screen) Room() (width, height int) {
 	columns, rows := 0, 0
 	if s.size != nil {
@@ -44,7 +43,7 @@ func (s *Screen) Room() (width, height int) {
 	return columns - 1, rows - 1
 }
 
-// Sequences that every terminal knows which can redraw.
+// Control sequences of every terminal that can redraw.
 const (
 	toLineEnd = "\x1b[K"
 	below     = "\x1b[J"
@@ -53,9 +52,8 @@ const (
 	show      = "\x1b[?25h"
 )
 
-// home goes to where the first drawn line begins. A terminal that was made
-// narrower has wrapped them.
-func (s *Screen) home(b *strings.Builder) {
+// moveToTop moves to the start of the first drawn line. A terminal that became narrower has wrapped the lines.
+func (s *Screen) moveToTop(b *strings.Builder) {
 	width, _ := s.Room()
 	rows := 0
 	for _, l := range s.drawn {
@@ -64,43 +62,41 @@ func (s *Screen) home(b *strings.Builder) {
 	b.WriteString("\r" + strings.Repeat(up, rows))
 }
 
-// Draw puts lines in place of those that are drawn, in one write: what does not
-// change is written over by itself, so that nothing flickers. Each line is made to
-// fit, and those that there is no room for are left out.
+// Draw replaces the drawn lines, in one write that overwrites unchanged text with itself, so that nothing flickers.
+// Lines are truncated to fit, and those without room are left out.
 func (s *Screen) Draw(lines []string) {
 	width, height := s.Room()
 	lines = slices.Clone(lines[:min(len(lines), max(height, 1))])
 	for i, l := range lines {
-		lines[i] = fit(l, width)
+		lines[i] = truncate(l, width)
 	}
 	var b strings.Builder
 	b.WriteString(hide)
-	s.home(&b)
-	if s.wide != width {
+	s.moveToTop(&b)
+	if s.drawnWidth != width {
 		b.WriteString(below)
 	}
 	for _, l := range lines {
 		b.WriteString(l + toLineEnd + "\n")
 	}
 	b.WriteString(below + show)
-	s.drawn, s.wide = lines, width
-	_, _ = io.WriteString(s.Out, b.String()) // a terminal that is gone shows nothing
+	s.drawn, s.drawnWidth = lines, width
+	_, _ = io.WriteString(s.Out, b.String()) // nothing to do for a terminal that is gone
 }
 
-// Above writes a line that stays, where the drawn ones began. They have to be
-// drawn again.
+// Above prints a permanent line where the drawn ones began. They must be drawn again.
 func (s *Screen) Above(line string) {
 	var b strings.Builder
-	s.home(&b)
-	b.WriteString(below + harmless(line) + "\n")
+	s.moveToTop(&b)
+	b.WriteString(below + sanitize(line) + "\n")
 	s.drawn = nil
 	_, _ = io.WriteString(s.Out, b.String())
 }
 
-// Clear takes the drawn lines away.
+// Clear removes the drawn lines.
 func (s *Screen) Clear() {
 	var b strings.Builder
-	s.home(&b)
+	s.moveToTop(&b)
 	b.WriteString(below)
 	s.drawn = nil
 	_, _ = io.WriteString(s.Out, b.String())

@@ -39,7 +39,7 @@ func terminal(t *testing.T, columns uint16) (person, program *os.File) {
 	return person, program
 }
 
-func TestKeysAreHandedOnAndTheTerminalIsRestored(t *testing.T) {
+func TestKeysAreHandledAndTheTerminalIsRestored(t *testing.T) {
 	for name, end := range map[string]error{"the run is over": nil, "it is interrupted": context.Canceled} {
 		t.Run(name, func(t *testing.T) {
 			person, program := terminal(t, 60)

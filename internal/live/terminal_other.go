@@ -8,9 +8,9 @@ import (
 	"os"
 )
 
-// Redraws is false: where no terminal is known, plain lines are what works.
+// Redraws returns false: on this platform only plain lines work.
 func Redraws(io.Writer) bool { return false }
 
 func sizeOf(*os.File) (columns, rows int) { return 0, 0 }
 
-func quiet(*os.File) (func(), error) { return nil, errors.New("no keys here") }
+func rawMode(*os.File) (func(), error) { return nil, errors.New("no keys here") }

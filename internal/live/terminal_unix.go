@@ -19,7 +19,7 @@ func Redraws(w io.Writer) bool {
 	return err == nil
 }
 
-// sizeOf is how large a terminal is; 0 if it does not say.
+// sizeOf returns the size of a terminal; 0 if it does not report it.
 func sizeOf(f *os.File) (columns, rows int) {
 	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
 	if err != nil {
@@ -28,9 +28,9 @@ func sizeOf(f *os.File) (columns, rows int) {
 	return int(size.Col), int(size.Row)
 }
 
-// quiet makes a terminal give keys one by one and not show them; reads give up
-// after a tenth of a second. Interrupts stay what they are. restore undoes it.
-func quiet(f *os.File) (restore func(), err error) {
+// rawMode makes a terminal return keys one by one without echo; reads time out after a tenth of a second. Interrupts
+// work as before. restore undoes it.
+func rawMode(f *os.File) (restore func(), err error) {
 	fd := int(f.Fd())
 	was, err := unix.IoctlGetTermios(fd, getTermios)
 	if err != nil {
@@ -42,5 +42,5 @@ func quiet(f *os.File) (restore func(), err error) {
 	if err := unix.IoctlSetTermios(fd, setTermios, &now); err != nil {
 		return nil, err
 	}
-	return func() { _ = unix.IoctlSetTermios(fd, setTermios, was) }, nil // a terminal that is gone needs nothing
+	return func() { _ = unix.IoctlSetTermios(fd, setTermios, was) }, nil // nothing to do for a terminal that is gone
 }

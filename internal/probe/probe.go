@@ -1,9 +1,8 @@
-// Package probe measures whether a node can reach the API, as its kubelet would:
-// by name or by address, with a new connection every time, over every path the
-// node has. Samples are written as lines of JSON; a [Tally] turns them into the
-// figures that gates and reports use.
+// Package probe measures whether a node can reach the API, as its kubelet would: by name or by address, with a new
+// connection every time, over every path that the node has. Samples are written as lines of JSON; a [Tally] turns
+// them into the figures for gates and reports.
 //
-// It measures; it judges nothing beyond "answered" and "did not".
+// It only measures; a probe is answered or it is not.
 package probe
 
 import (
@@ -27,12 +26,12 @@ import (
 	"github.com/muster-dev/muster/internal/hosts"
 )
 
-// Path names one way to the API.
+// Path is one way to the API.
 type Path string
 
 // The paths a worker may have.
 const (
-	ByName        Path = "name"           // what the hosts file gives for the API's name
+	ByName        Path = "name"           // the API's addresses in the hosts file
 	LoadBalancer  Path = "load-balancer"  // the load balancer's address
 	LocalBalancer Path = "local-balancer" // muster-agent on loopback
 )
@@ -40,35 +39,34 @@ const (
 // Target is what to probe on a path.
 type Target struct {
 	Path Path `json:"path"`
-	// Addr is dialled where it is set. Otherwise Host is looked up by the system,
-	// where that is set, or else the name in the hosts file: before every probe,
-	// and Port is used.
+	// Addr is dialled if it is set. Otherwise Host, or if that is empty the server name, is resolved before every
+	// probe, Host by the system and the server name by the hosts file, and dialled at Port.
 	Addr netip.AddrPort `json:"addr"`
 	Host string         `json:"host,omitempty"`
 	Port uint16         `json:"port,omitempty"`
-	// ServerName is sent and checked instead of the configured one.
+	// ServerName is sent and verified instead of the configured one.
 	ServerName string `json:"serverName,omitempty"`
 }
 
-// Config describes one prober. All fields without a default are required.
+// Config configures a prober. Fields without a default are required.
 type Config struct {
-	// ServerName is the API's name: looked up, sent, and checked.
+	// ServerName is the API's name, which is resolved, sent and verified.
 	ServerName string
 	// HostsFile resolves the name. Default /etc/hosts.
 	HostsFile string
-	// Roots verify the API server.
+	// Roots verify the API server's certificate.
 	Roots *x509.CertPool
 	// Targets are probed independently of each other.
 	Targets []Target
-	// Interval is the pause between two probes of a path. Default 100 ms. A
-	// failed probe is repeated sooner, so that the end of an outage is seen.
+	// Interval is the pause between two probes of a path. Default 100 ms. After a failed probe it is shorter, so that
+	// the end of an outage is seen.
 	Interval time.Duration
-	// Timeout bounds one probe, connection to answer. Default 2 s: far less
-	// than a kubelet waits, and more than a busy machine stalls.
+	// Timeout bounds one probe, from connection to response. Default 2 s: far less than a kubelet waits, and more
+	// than a busy machine stalls.
 	Timeout time.Duration
 }
 
-// Sample is the outcome of one probe.
+// Sample is the result of one probe.
 type Sample struct {
 	Path  Path          `json:"path"`
 	Began time.Time     `json:"began"`
@@ -76,17 +74,17 @@ type Sample struct {
 	Err   string        `json:"err,omitempty"`
 }
 
-// NoAddress stands in the error of a sample whose name had no address at all: an
-// endpoint set that was empty.
+// NoAddress is part of the error of a sample whose name had no address: its endpoint set was empty.
 const NoAddress = "has no address"
 
 // OK reports whether the probe was answered.
 func (s Sample) OK() bool { return s.Err == "" }
 
-// retryPause is the pause after a failed probe.
-const retryPause = 20 * time.Millisecond
+// retryInterval is the pause after a failed probe.
+const retryInterval = 20 * time.Millisecond
 
-// Run probes until ctx ends and writes a line of JSON for every sample.
+// Run probes until ctx ends and writes a line of JSON for every sample. It returns the first error of writing, or
+// nil.
 func Run(ctx context.Context, cfg Config, out io.Writer) error {
 	var mu sync.Mutex // guards out: one line at a time
 	lines := json.NewEncoder(out)
@@ -100,9 +98,9 @@ func Run(ctx context.Context, cfg Config, out io.Writer) error {
 	})
 }
 
-// Watch probes until ctx ends and hands every sample to take, which is called
-// from several goroutines. It ends with take's first error.
-func Watch(ctx context.Context, cfg Config, take func(Sample) error) error {
+// Watch probes until ctx ends and calls sink with every sample, from several goroutines. It ends with sink's first
+// error.
+func Watch(ctx context.Context, cfg Config, sink func(Sample) error) error {
 	if cfg.HostsFile == "" {
 		cfg.HostsFile = "/etc/hosts"
 	}
@@ -123,12 +121,12 @@ func Watch(ctx context.Context, cfg Config, take func(Sample) error) error {
 				if !ok {
 					return nil
 				}
-				if err := take(s); err != nil {
+				if err := sink(s); err != nil {
 					return err
 				}
 				pause := cfg.Interval
 				if !s.OK() {
-					pause = retryPause
+					pause = retryInterval
 				}
 				select {
 				case <-ctx.Done():
@@ -141,7 +139,7 @@ func Watch(ctx context.Context, cfg Config, take func(Sample) error) error {
 	return g.Wait()
 }
 
-// probe makes one probe. ok is false if ctx ended before it had an outcome.
+// probe makes one probe. ok is false if ctx ended before there was a result.
 func (c Config) probe(ctx context.Context, t Target) (s Sample, ok bool) {
 	s = Sample{Path: t.Path, Began: time.Now()}
 	err := c.Once(ctx, t)
@@ -152,7 +150,7 @@ func (c Config) probe(ctx context.Context, t Target) (s Sample, ok bool) {
 	return s, ctx.Err() == nil
 }
 
-// Once makes one probe of t and returns what went wrong.
+// Once makes one probe of t and returns its error.
 func (c Config) Once(ctx context.Context, t Target) error {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
@@ -167,11 +165,11 @@ func (c Config) Once(ctx context.Context, t Target) error {
 		}
 	}
 	name := cmp.Or(t.ServerName, c.ServerName)
-	return ask(tls.Client(conn, &tls.Config{ServerName: name, RootCAs: c.Roots, MinVersion: tls.VersionTLS12}), name)
+	return getReadyz(tls.Client(conn, &tls.Config{ServerName: name, RootCAs: c.Roots, MinVersion: tls.VersionTLS12}), name)
 }
 
-// dial connects the way an ordinary client does: every address of the name in
-// the order of the hosts file, each with its share of the time.
+// dial connects like an ordinary client: it tries every address of the name in the order of the hosts file, each with
+// a share of the time.
 func (c Config) dial(ctx context.Context, t Target) (net.Conn, error) {
 	var dialer net.Dialer
 	if t.Addr.IsValid() {
@@ -190,8 +188,8 @@ func (c Config) dial(ctx context.Context, t Target) (net.Conn, error) {
 	}
 	var errs []error
 	for i, ip := range addrs {
-		share, cancel := context.WithTimeout(ctx, c.Timeout/time.Duration(len(addrs)-i+1))
-		conn, err := dialer.DialContext(share, "tcp", netip.AddrPortFrom(ip, t.Port).String())
+		attemptCtx, cancel := context.WithTimeout(ctx, c.Timeout/time.Duration(len(addrs)-i+1))
+		conn, err := dialer.DialContext(attemptCtx, "tcp", netip.AddrPortFrom(ip, t.Port).String())
 		cancel()
 		if err == nil {
 			return conn, nil
@@ -201,9 +199,8 @@ func (c Config) dial(ctx context.Context, t Target) (net.Conn, error) {
 	return nil, errors.Join(errs...)
 }
 
-// ask sends one request by hand: a client with its pools would cost more than
-// the answer.
-func ask(conn *tls.Conn, host string) error {
+// getReadyz sends one request, without http.Client: its pools would cost more than the request.
+func getReadyz(conn *tls.Conn, host string) error {
 	if _, err := io.WriteString(conn, "GET /readyz HTTP/1.1\r\nHost: "+host+"\r\nConnection: close\r\n\r\n"); err != nil {
 		return err
 	}
@@ -212,7 +209,7 @@ func ask(conn *tls.Conn, host string) error {
 		return err
 	}
 	switch got := string(status[len("HTTP/1.1 "):]); got {
-	// kOps lets no stranger ask: a server that refuses one is one that answers.
+	// kOps disables anonymous access: a server that refuses a request is up.
 	case "200", "401", "403":
 		return nil
 	default:

@@ -48,7 +48,7 @@ func TestWhatCountsAsAnswered(t *testing.T) {
 	}
 }
 
-func TestWhereAProbeGoes(t *testing.T) {
+func TestTargetsAreDialled(t *testing.T) {
 	at, roots := answering(t, 200)
 	cfg := Config{ServerName: "api.internal.atlas.k8s.local", Roots: roots, Timeout: 5 * time.Second}
 	for name, tt := range map[string]struct {

@@ -11,53 +11,51 @@ import (
 	"time"
 )
 
-// Figures sum up the probes of one path.
+// Figures are the figures of one path.
 type Figures struct {
 	Path     Path          `json:"path"`
 	Sent     int           `json:"sent"`
 	Failed   int           `json:"failed"`
 	Longest  time.Duration `json:"-"`
-	LongestM float64       `json:"longestGapMs"` // Longest, for people and JSON
+	LongestM float64       `json:"longestGapMs"` // Longest in milliseconds
 	LastErr  string        `json:"lastError,omitempty"`
 }
 
-// Loss is a stretch of time in which no path of a node worked.
+// Loss is a period in which no path of a node worked.
 type Loss struct {
 	Began time.Time     `json:"began"`
 	Lasts time.Duration `json:"lastsNs"`
 	Err   string        `json:"error"`
 }
 
-// Tally collects the samples of one node. The zero value is empty and ready.
-// Not safe for concurrent use.
+// Tally collects the samples of one node. The zero value is empty and ready to use. Not safe for concurrent use.
 //
-// A path counts as working until a probe of it fails and again from the moment
-// a later one succeeds. A gap is measured between the starts of the last good
-// probe before and the first good probe after a failure, so it never
+// A path works until a probe of it fails, and again from the start of a later one that succeeds. A gap is measured
+// from the start of the last good probe before a failure to the start of the first good one after it, so it never
 // understates an outage.
 type Tally struct {
-	paths    map[Path]*track
+	paths    map[Path]*pathTally
 	losses   []Loss
 	failures []Sample
-	open     bool // the last loss has not ended
+	open     bool // the last loss has not ended yet
 }
 
-type track struct {
+type pathTally struct {
 	Figures
-	lastGood time.Time // when the last good probe began; zero after a restart
-	last     time.Time // when the last probe began
+	lastGood time.Time // start of the last good probe; zero after a restart
+	last     time.Time // start of the last probe
 	failing  bool
 	streak   int // good probes since the last failure or restart
 }
 
-// Add takes in one sample.
+// Add adds one sample.
 func (t *Tally) Add(s Sample) {
 	if t.paths == nil {
-		t.paths = make(map[Path]*track)
+		t.paths = make(map[Path]*pathTally)
 	}
 	p := t.paths[s.Path]
 	if p == nil {
-		p = &track{Figures: Figures{Path: s.Path}}
+		p = &pathTally{Figures: Figures{Path: s.Path}}
 		t.paths[s.Path] = p
 	}
 	p.Sent++
@@ -70,7 +68,7 @@ func (t *Tally) Add(s Sample) {
 		if len(t.failures) < maxFailures {
 			t.failures = append(t.failures, s)
 		}
-		t.noteLoss(s)
+		t.openLoss(s)
 		return
 	}
 	p.Longest = p.gap()
@@ -83,16 +81,16 @@ func (t *Tally) Add(s Sample) {
 	}
 }
 
-// gap is the longest gap of the path, the one that it is in included.
-func (p *track) gap() time.Duration {
+// gap returns the longest gap of the path, including the current one.
+func (p *pathTally) gap() time.Duration {
 	if p.failing && !p.lastGood.IsZero() {
 		return max(p.Longest, p.last.Sub(p.lastGood))
 	}
 	return p.Longest
 }
 
-// noteLoss opens a loss if the sample took the last working path away.
-func (t *Tally) noteLoss(s Sample) {
+// openLoss records a loss if no path works any more.
+func (t *Tally) openLoss(s Sample) {
 	for _, p := range t.paths {
 		if !p.failing {
 			return
@@ -104,8 +102,8 @@ func (t *Tally) noteLoss(s Sample) {
 	}
 }
 
-// Restart notes that the node was switched off and on again: time that passes
-// meanwhile is no gap, and paths prove themselves anew.
+// Restart says that the node was switched off and on again: the time in between is no gap, and paths start without a
+// history.
 func (t *Tally) Restart() {
 	for _, p := range t.paths {
 		p.lastGood = time.Time{}
@@ -115,7 +113,7 @@ func (t *Tally) Restart() {
 	t.open = false
 }
 
-// Streak returns how many probes of a path have been answered in a row.
+// Streak returns how many probes of a path have succeeded in a row.
 func (t *Tally) Streak(path Path) int {
 	if p := t.paths[path]; p != nil {
 		return p.streak
@@ -123,7 +121,7 @@ func (t *Tally) Streak(path Path) int {
 	return 0
 }
 
-// Working returns the paths whose last probe was answered, sorted.
+// Working returns the paths whose last probe succeeded, sorted.
 func (t *Tally) Working() []Path {
 	var working []Path
 	for name, p := range t.paths {
@@ -135,15 +133,13 @@ func (t *Tally) Working() []Path {
 	return working
 }
 
-// maxFailures bounds how many failed samples are kept one by one. What lies
-// beyond is in the figures, and has long decided every question.
+// maxFailures bounds the failed samples that are kept. Later ones count in the figures only.
 const maxFailures = 10000
 
 // Failures returns the failed samples in the order of their arrival.
 func (t *Tally) Failures() []Sample { return slices.Clone(t.failures) }
 
-// Losses returns every stretch without a working path; one that has not ended
-// lasts 0.
+// Losses returns every period without a working path; one that has not ended has a duration of 0.
 func (t *Tally) Losses() []Loss { return slices.Clone(t.losses) }
 
 // Figures returns the figures of every path, sorted by path.
@@ -158,9 +154,8 @@ func (t *Tally) Figures() []Figures {
 	return all
 }
 
-// Read adds every complete line of r. A torn last line, which a prober that is
-// killed leaves behind, is returned as unread so that the caller can offer it
-// again once the rest has arrived.
+// Read adds every complete line of r. An incomplete last line, left by a prober that was killed, is returned as
+// unread, to be read again once the rest has arrived.
 func (t *Tally) Read(r io.Reader) (unread []byte, err error) {
 	lines := bufio.NewReader(r)
 	for {

@@ -6,32 +6,31 @@ import (
 	"github.com/muster-dev/muster/internal/probe"
 )
 
-// Availability is a path to the API as one vantage point measured it.
+// Availability is what one vantage point measured on one path to the API.
 type Availability struct {
 	Path    probe.Path `json:"path"`
 	Vantage string     `json:"vantage"`
 	Sent    int        `json:"sent"`
 	Failed  int        `json:"failed"`
-	// Longest is the longest time without an answer, in milliseconds.
+	// Longest is the longest time without a response, in milliseconds.
 	Longest float64 `json:"longestGapMs"`
 	LastErr string  `json:"lastError,omitempty"`
-	// Course is how it went, one cell each [CellTime].
+	// Course is the measurement over time, in cells of [CellTime].
 	Course []Cell `json:"course,omitempty"`
 }
 
-// CellTime is what a cell of a course covers.
+// CellTime is the duration of a cell.
 const CellTime = 10 * time.Second
 
-// Cell counts the probes that began in one stretch of [CellTime]. Cells without
-// a probe are left out: then nothing was measured.
+// Cell counts the probes that began within one [CellTime]. Without probes there is no cell: nothing was measured.
 type Cell struct {
-	At     int64 `json:"at"` // when it began: Unix time, in seconds
+	At     int64 `json:"at"` // start, in Unix seconds
 	Sent   int   `json:"sent"`
 	Failed int   `json:"failed,omitempty"`
 }
 
-// Count takes in a sample that follows the ones before in time, more or less. gap
-// is how long the path had been without an answer by then; 0 if it was not.
+// Count adds a sample; samples come roughly in order of time. gap is how long the path had been without a response by
+// then; 0 if it had not.
 func (a *Availability) Count(s probe.Sample, gap time.Duration) {
 	a.Sent++
 	a.Longest = max(a.Longest, float64(gap.Microseconds())/1000)
@@ -44,8 +43,7 @@ func (a *Availability) Count(s probe.Sample, gap time.Duration) {
 	a.Course = withCell(a.Course, cell)
 }
 
-// Add sums up what the same vantage point measured on the same path at another
-// time.
+// Add adds what the same vantage point measured on the same path at another time.
 func (a *Availability) Add(b Availability) {
 	a.Sent += b.Sent
 	a.Failed += b.Failed
@@ -58,7 +56,7 @@ func (a *Availability) Add(b Availability) {
 	}
 }
 
-// withCell puts a cell in its place, which is nearly always the end.
+// withCell inserts a cell at its place, which is nearly always the end.
 func withCell(course []Cell, c Cell) []Cell {
 	i := len(course)
 	for i > 0 && course[i-1].At > c.At {

@@ -7,52 +7,50 @@ import (
 	"github.com/muster-dev/muster/internal/plan"
 )
 
-// What a journal keeps in the details of its entries: the shapes that the driver
-// writes and a migration's report is made of. They hold no secrets.
+// The details of a journal's entries: the driver of a migration writes them, and a migration's report is made from
+// them. They contain no secrets.
 
 // Direction is where a leg of a migration leads.
 type Direction string
 
 // The directions.
 const (
-	Forward Direction = "forward" // on along the plan
+	Forward Direction = "forward" // along the plan
 	Back    Direction = "back"    // to where the cluster was after an earlier step
 	Abort   Direction = "abort"   // nowhere: only bridges are taken down
 )
 
-// Begun is the detail of an entry that begins a run, or goes on with one.
+// Begun is the detail of an entry that begins or resumes a run.
 type Begun struct {
-	Plan    string `json:"plan"`    // the plan's ID, whole
+	Plan    string `json:"plan"`    // the plan's full ID
 	Program string `json:"program"` // muster's version
-	// Leg counts from 1 and grows with each change of direction; a run that goes
-	// on after a stop has the leg of the one before. Entries that follow name
-	// their step by [StepKey] among the leg's steps.
+	// Leg counts from 1 and grows with each change of direction; a run that resumes after a stop has the same leg.
+	// Later entries name their step by [StepKey] among the leg's steps.
 	Leg       int       `json:"leg"`
 	Direction Direction `json:"direction"`
-	// After is the step of the plan behind which a leg forward begins, or a leg
-	// back ends; 0 is where the plan began.
+	// After is the step of the plan after which a leg forward begins, or a leg back ends; 0 is where the plan began.
 	After int `json:"after"`
-	// Steps are those of a leg back or of an abort. A leg forward has the plan's.
+	// Steps are the steps of a leg back or of an abort. A leg forward has the plan's.
 	Steps []plan.Planned `json:"steps,omitempty"`
-	// Unmeasured are vantage points that there are none of, and why.
+	// Unmeasured are the vantage points that do not measure, and why.
 	Unmeasured []Unmeasured `json:"unmeasured,omitempty"`
-	// Facts are the world at the beginning of the leg.
+	// Facts are the state of the cluster at the beginning of the leg.
 	Facts []plan.Fact `json:"facts,omitempty"`
-	// Nodes are the machines that lived then; nil where an executor sees none.
+	// Nodes are the machines alive then; nil if the executor cannot list them.
 	Nodes []Living `json:"nodes,omitempty"`
 }
 
-// Living is a machine of a group that lives.
+// Living is a live machine of a group.
 type Living struct {
 	Group string `json:"group"`
 	Name  string `json:"name"`
 }
 
-// StepKey names a step of a leg in a journal's entries. A plan may have the same
+// StepKey identifies a step of a leg in a journal's entries. The number is needed because a plan may have the same
 // kind of step twice.
 func StepKey(s plan.Planned) string { return fmt.Sprintf("%d %s", s.Number, s.ID) }
 
-// Unmeasured is where nothing is measured.
+// Unmeasured is a vantage point that does not measure.
 type Unmeasured struct {
 	Vantage string `json:"vantage"`
 	Why     string `json:"why"`
@@ -67,20 +65,18 @@ type Intent struct {
 	Replaces int    `json:"replaces,omitempty"`
 }
 
-// Outcome is the detail of an outcome: of an action, or, in an entry that names
-// no action, of a whole step.
+// Outcome is the detail of an outcome: of an action, or, in an entry without action, of a whole step.
 type Outcome struct {
 	Error string `json:"error,omitempty"`
-	// Said is what the action said as it went, a line each.
+	// Said is the action's messages, one a line.
 	Said []string `json:"said,omitempty"`
-	// Evidence is what was found where it did not come out well.
+	// Evidence is what was found after a failure.
 	Evidence string `json:"evidence,omitempty"`
-	// Availability is what was measured since the outcome before.
+	// Availability is what was measured since the previous outcome.
 	Availability []Availability `json:"availability,omitempty"`
-	// Facts are the world after a step; nil in the outcome of an action.
+	// Facts are the state of the cluster after a step; nil in the outcome of an action.
 	Facts []plan.Fact `json:"facts,omitempty"`
-	// Gone and Born are the machines that went and came since the step before,
-	// whoever was the cause; of a step only.
+	// Gone and Born are the machines that went and came since the previous step, whatever the cause; of a step only.
 	Gone []Living `json:"gone,omitempty"`
 	Born []Living `json:"born,omitempty"`
 }
@@ -92,21 +88,21 @@ type Asked struct {
 	Took   time.Duration `json:"tookNs"`
 }
 
-// Said is the detail of what a person said: a hold released, a pause.
+// Said is the detail of a person's command: a hold released, a pause.
 type Said struct {
 	What string `json:"what"`
 }
 
-// Ended is the detail of an entry that ends a run. The entry's result is done,
-// returned (by a way back), stopped, holding, paused, aborted or interrupted.
+// Ended is the detail of an entry that ends a run. The entry's result is done, returned (by a way back), stopped,
+// holding, paused, aborted or interrupted.
 type Ended struct {
 	Why string `json:"why,omitempty"`
 	// Availability is what was measured since the last outcome.
 	Availability []Availability `json:"availability,omitempty"`
 }
 
-// ReplacedOnTheWay counts the nodes that were replaced on the leg of a direction
-// that was begun last, by their groups. A leg back begins anew with its first step.
+// ReplacedOnTheWay counts the nodes replaced on the last leg of a direction, by group. A leg back begins with its
+// first step.
 func (m Migration) ReplacedOnTheWay(d Direction) map[string]int {
 	count := map[string]int{}
 	for i := len(m.Steps) - 1; i >= 0; i-- {

@@ -11,11 +11,10 @@ import (
 	"github.com/muster-dev/muster/internal/plan"
 )
 
-// Migrate makes the report of a plan from the entries of its journal, oldest
-// first. The error is about an entry that is not one of this plan or cannot be
-// read.
+// Migrate makes the report of a plan from the entries of its journal, oldest first. It fails if an entry is of
+// another plan or cannot be decoded.
 func Migrate(f plan.File, entries []journal.Entry) (Migration, error) {
-	b := builder{file: f, facts: f.Observed, routes: map[route]int{}}
+	b := builder{file: f, facts: f.Observed, routes: map[pathKey]int{}}
 	b.m = Migration{
 		Format: MigrationFormat, Cluster: f.Problem.Cluster, From: string(f.Problem.From), To: string(f.Problem.To),
 		Via: string(f.Problem.Via), Plan: f.ID,
@@ -23,7 +22,7 @@ func Migrate(f plan.File, entries []journal.Entry) (Migration, error) {
 		Journal: Chain{Entries: len(entries)},
 	}
 	b.m.Replacements.Nodes = []Node{}
-	b.list(Forward, f.Steps)
+	b.appendSteps(Forward, f.Steps)
 	for _, e := range entries {
 		if err := b.add(e); err != nil {
 			return Migration{}, fmt.Errorf("journal entry %d (%s): %w", e.Seq, e.Kind, err)
@@ -32,52 +31,52 @@ func Migrate(f plan.File, entries []journal.Entry) (Migration, error) {
 			b.m.Runs[n-1].Ended = e.Time
 		}
 	}
-	b.conclude(entries)
+	b.finish(entries)
 	return b.m, nil
 }
 
-// list puts steps behind those that are there.
-func (b *builder) list(d Direction, steps []plan.Planned) {
+// appendSteps appends steps to the report.
+func (b *builder) appendSteps(d Direction, steps []plan.Planned) {
 	for _, s := range steps {
 		b.m.Steps = append(b.m.Steps, Migrated{Direction: d, Number: s.Number, ID: s.ID, Title: s.Title, Why: s.Why, Status: StepAhead, Hold: s.Hold, Irreversible: s.Irreversible, Actions: []Acted{}})
 	}
 }
 
-// builder folds a journal into a report.
+// builder builds a report from a journal.
 type builder struct {
 	file   plan.File
 	m      Migration
-	facts  []plan.Fact   // the world as it was seen last
-	routes map[route]int // into m.Availability
-	leg    Begun         // that is under way
-	first  int           // its first step in m.Steps
+	facts  []plan.Fact     // the latest facts
+	routes map[pathKey]int // indexes into m.Availability
+	leg    Begun           // the current leg
+	first  int             // index of its first step in m.Steps
 }
 
-type route struct {
+type pathKey struct {
 	vantage, path string
 }
 
 func (b *builder) add(e journal.Entry) error {
 	switch e.Kind {
 	case journal.Begun:
-		return with(e, b.begun)
+		return decodeDetail(e, b.begun)
 	case journal.Intent:
-		return with(e, b.intent)
+		return decodeDetail(e, b.intent)
 	case journal.Outcome:
-		return with(e, b.outcome)
+		return decodeDetail(e, b.outcome)
 	case journal.Gate:
-		return with(e, b.asked)
+		return decodeDetail(e, b.gateAnswered)
 	case journal.Note:
-		return with(e, b.said)
+		return decodeDetail(e, b.remarked)
 	case journal.Ended:
-		return with(e, b.ended)
+		return decodeDetail(e, b.ended)
 	default:
 		return fmt.Errorf("kind %q is not known; it was written by another muster", e.Kind)
 	}
 }
 
-// with decodes an entry's detail for what takes it in.
-func with[D any](e journal.Entry, take func(journal.Entry, D) error) error {
+// decodeDetail decodes an entry's detail and passes it to take.
+func decodeDetail[D any](e journal.Entry, take func(journal.Entry, D) error) error {
 	var detail D
 	if len(e.Detail) > 0 {
 		if err := json.Unmarshal(e.Detail, &detail); err != nil {
@@ -102,12 +101,12 @@ func (b *builder) begun(e journal.Entry, d Begun) error {
 	b.leg, b.first = d, 0
 	if d.Direction != Forward {
 		b.first = len(b.m.Steps)
-		b.list(d.Direction, d.Steps)
+		b.appendSteps(d.Direction, d.Steps)
 	}
 	return nil
 }
 
-// step returns the step that an entry names, which is one of the leg's.
+// step returns the entry's step, which must be one of the current leg.
 func (b *builder) step(e journal.Entry) (*Migrated, error) {
 	i := slices.IndexFunc(b.m.Steps[b.first:], func(s Migrated) bool { return s.key() == e.Step })
 	if i < 0 {
@@ -117,7 +116,7 @@ func (b *builder) step(e journal.Entry) (*Migrated, error) {
 	if s.Began.IsZero() {
 		s.Began = e.Time
 	}
-	b.bridged(s, e)
+	b.trackBridge(s, e)
 	if !slices.Contains(s.By, e.By) {
 		s.By = append(s.By, e.By)
 	}
@@ -128,9 +127,9 @@ func (b *builder) step(e journal.Entry) (*Migrated, error) {
 	return s, nil
 }
 
-// bridged takes in that a step is begun or done that puts a bridge up, or takes one
-// down. One that was begun may be up.
-func (b *builder) bridged(s *Migrated, e journal.Entry) {
+// trackBridge records that a step that puts up a bridge has begun, or that one that takes it down is done. A bridge
+// that was begun may be up.
+func (b *builder) trackBridge(s *Migrated, e journal.Entry) {
 	steps := b.file.Steps
 	if b.leg.Direction != Forward {
 		steps = b.leg.Steps
@@ -151,7 +150,7 @@ func (b *builder) bridged(s *Migrated, e journal.Entry) {
 	}
 }
 
-// action returns the action that an entry names, and its step.
+// action returns the entry's action and its step.
 func (b *builder) action(e journal.Entry) (*Acted, *Migrated, error) {
 	s, err := b.step(e)
 	if err != nil {
@@ -183,7 +182,7 @@ func (b *builder) intent(e journal.Entry, d Intent) error {
 }
 
 func (b *builder) outcome(e journal.Entry, d Outcome) error {
-	b.measured(d.Availability)
+	b.addAvailability(d.Availability)
 	if d.Facts != nil {
 		b.facts = d.Facts
 	}
@@ -192,11 +191,11 @@ func (b *builder) outcome(e journal.Entry, d Outcome) error {
 		if err != nil {
 			return err
 		}
-		b.exchanged(e, d)
+		b.countExchanged(e, d)
 		s.Status = StepStopped
 		if e.Result == StepDone {
 			s.Status = StepDone
-			b.arrived(s)
+			b.completeStep(s)
 		}
 		return nil
 	}
@@ -218,10 +217,9 @@ func (b *builder) outcome(e journal.Entry, d Outcome) error {
 	return nil
 }
 
-// exchanged counts machines that were replaced by somebody else's hand: those that
-// went, as far as others came in their group, and that no action counted. A group
-// that shrinks loses some that nobody replaced.
-func (b *builder) exchanged(e journal.Entry, d Outcome) {
+// countExchanged counts machines that others replaced: those that went, as many as others came in their group, and
+// that no action counted. A group that shrinks loses some without replacement.
+func (b *builder) countExchanged(e journal.Entry, d Outcome) {
 	born := map[string]int{}
 	for _, n := range d.Born {
 		born[n.Group]++
@@ -243,9 +241,9 @@ func (b *builder) exchanged(e journal.Entry, d Outcome) {
 	}
 }
 
-// arrived takes in that a step is done: behind the last one of a way back, the
-// plan's steps that it led over are undone.
-func (b *builder) arrived(at *Migrated) {
+// completeStep records that a step is done. After the last step of a way back, the plan's steps that it covered are
+// undone.
+func (b *builder) completeStep(at *Migrated) {
 	if b.leg.Direction != Back || at != &b.m.Steps[len(b.m.Steps)-1] {
 		return
 	}
@@ -256,7 +254,7 @@ func (b *builder) arrived(at *Migrated) {
 	}
 }
 
-func (b *builder) asked(e journal.Entry, d Asked) error {
+func (b *builder) gateAnswered(e journal.Entry, d Asked) error {
 	answer := Answer{Gate{Name: d.Name, Verdict: Verdict(e.Result), Reason: d.Reason, Took: d.Took}, e.Time}
 	if e.Action == "" {
 		s, err := b.step(e)
@@ -272,22 +270,22 @@ func (b *builder) asked(e journal.Entry, d Asked) error {
 	return err
 }
 
-func (b *builder) said(e journal.Entry, d Said) error {
+func (b *builder) remarked(e journal.Entry, d Said) error {
 	b.m.Said = append(b.m.Said, Remark{At: e.Time, By: e.By, What: cmp.Or(d.What, e.Result), Direction: b.leg.Direction, Step: e.Step})
 	return nil
 }
 
 func (b *builder) ended(e journal.Entry, d Ended) error {
-	b.measured(d.Availability)
+	b.addAvailability(d.Availability)
 	if n := len(b.m.Runs); n > 0 {
 		b.m.Runs[n-1].Result, b.m.Runs[n-1].Why = e.Result, d.Why
 	}
 	return nil
 }
 
-func (b *builder) measured(all []Availability) {
+func (b *builder) addAvailability(all []Availability) {
 	for _, a := range all {
-		r := route{a.Vantage, string(a.Path)}
+		r := pathKey{a.Vantage, string(a.Path)}
 		i, ok := b.routes[r]
 		if !ok {
 			i = len(b.m.Availability)
@@ -298,8 +296,8 @@ func (b *builder) measured(all []Availability) {
 	}
 }
 
-// conclude says what the whole amounts to.
-func (b *builder) conclude(entries []journal.Entry) {
+// finish computes the status, the verdict and the sums.
+func (b *builder) finish(entries []journal.Entry) {
 	m := &b.m
 	slices.SortFunc(m.Availability, func(a, b Availability) int {
 		return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.Vantage, b.Vantage))
@@ -349,8 +347,7 @@ func (b *builder) conclude(entries []journal.Entry) {
 	m.Permissions = permissions(b.file.Observed, b.facts)
 }
 
-// count sums up the replaced nodes. How often one worker was replaced follows
-// from how many there are in its group.
+// count sums up the replaced nodes. How often one worker was replaced follows from the size of its group.
 func (b *builder) count() {
 	r := &b.m.Replacements
 	r.Total = len(r.Nodes)

@@ -8,8 +8,7 @@ import (
 	"github.com/muster-dev/muster/internal/page"
 )
 
-// steps shows each step, what was done in it and what its gates said. Those that
-// somebody has to look at are open.
+// steps renders each step, its actions and its gates' answers. Steps that need attention are expanded.
 func (m Migration) steps(p *page.Page) {
 	p.Put("<h2>Steps</h2>\n<ol class=\"steps\">\n")
 	for _, s := range m.Steps {
@@ -18,15 +17,15 @@ func (m Migration) steps(p *page.Page) {
 			open = " open=\"open\""
 		}
 		p.Put("<li><details%s><summary><span class=\"num\">%s</span><span>%s%s</span>%s<span class=\"soft\">%s</span></summary>\n<div class=\"body\">\n",
-			open, s.label(), s.Title, s.marks(), page.Tag(statusClass(s.Status), s.Status), s.inShort())
+			open, s.label(), s.Title, s.tags(), page.Tag(statusClass(s.Status), s.Status), s.summary())
 		if s.Why != "" {
 			p.Put("<p>%s</p>\n", s.Why)
 		}
 		if len(s.By) > 0 {
-			p.Put("<p class=\"soft\">%s to %s, by %s.</p>\n", when(s.Began), clock(s.Ended), strings.Join(s.By, ", "))
+			p.Put("<p class=\"soft\">%s to %s, by %s.</p>\n", formatTime(s.Began), formatClock(s.Ended), strings.Join(s.By, ", "))
 		}
 		m.remarks(p, s)
-		answers(p, "before it", s.Needs)
+		gateTable(p, "before it", s.Needs)
 		for _, a := range s.Actions {
 			a.render(p)
 		}
@@ -35,8 +34,8 @@ func (m Migration) steps(p *page.Page) {
 	p.Put("</ol>\n")
 }
 
-// marks are what sets a step apart.
-func (s Migrated) marks() page.Markup {
+// tags renders the tags of a step.
+func (s Migrated) tags() page.Markup {
 	all := page.Markup("")
 	if s.Hold {
 		all += " " + page.Tag("", "hold: a person lets it begin")
@@ -47,35 +46,35 @@ func (s Migrated) marks() page.Markup {
 	return all
 }
 
-// remarks are what people said at a step.
+// remarks renders what people said at a step.
 func (m Migration) remarks(p *page.Page, s Migrated) {
 	for _, r := range m.Said {
 		if r.Direction == s.Direction && r.Step == s.key() {
-			p.Put("<p class=\"soft\">%s, %s: %s.</p>\n", clock(r.At), r.By, r.What)
+			p.Put("<p class=\"soft\">%s, %s: %s.</p>\n", formatClock(r.At), r.By, r.What)
 		}
 	}
 }
 
 func (a Acted) render(p *page.Page) {
-	p.Put("<div class=\"act\"><h3>%s</h3>\n<p class=\"soft\">%s</p>\n", strings.TrimSpace(a.What+" "+a.about()), a.inShort())
+	p.Put("<div class=\"act\"><h3>%s</h3>\n<p class=\"soft\">%s</p>\n", strings.TrimSpace(a.What+" "+a.nodeNote()), a.summary())
 	if a.Error != "" {
 		p.Put("<p class=\"bad\">%s</p>\n", a.Error)
 	}
-	answers(p, "gate", a.Gates)
+	gateTable(p, "gate", a.Gates)
 	if a.Evidence != "" {
 		p.Put("<pre>%s</pre>\n", a.Evidence)
 	}
 	if len(a.Said) > 0 {
-		p.Put("<details><summary class=\"soft\"> what it said, %s</summary><pre>%s</pre></details>\n", counted(len(a.Said), "line"), strings.Join(a.Said, "\n"))
+		p.Put("<details><summary class=\"soft\"> what it said, %s</summary><pre>%s</pre></details>\n", plural(len(a.Said), "line"), strings.Join(a.Said, "\n"))
 	}
 	p.Put("</div>\n")
 }
 
-// answers is a table of gates, each with its evidence.
-func answers(p *page.Page, head string, all []Answer) {
+// gateTable renders a table of gates with their evidence.
+func gateTable(p *page.Page, head string, all []Answer) {
 	var rows [][]any
 	for _, g := range all {
-		rows = append(rows, []any{page.Tag(string(g.Verdict), string(g.Verdict)), g.Name, g.Reason, lasting(g.Took), clock(g.At)})
+		rows = append(rows, []any{page.Tag(string(g.Verdict), string(g.Verdict)), g.Name, g.Reason, formatDuration(g.Took), formatClock(g.At)})
 	}
 	p.Table([]string{"answer", head, "evidence", ">took", ">at"}, rows)
 }
@@ -93,10 +92,10 @@ func statusClass(status string) string {
 	}
 }
 
-func clock(t time.Time) string { return t.UTC().Format(time.TimeOnly) }
+func formatClock(t time.Time) string { return t.UTC().Format(time.TimeOnly) }
 
-// spanned says when it was.
-func (m Migration) spanned() string {
+// dateRange returns when the migration was.
+func (m Migration) dateRange() string {
 	switch {
 	case m.Began.IsZero():
 		return "Nothing has been begun"

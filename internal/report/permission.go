@@ -6,7 +6,7 @@ import (
 	"github.com/muster-dev/muster/internal/plan"
 )
 
-// permissions compares what roles might do with what they may do.
+// permissions compares the permissions of all roles before and after.
 func permissions(before, after []plan.Fact) []Permission {
 	all := []Permission{}
 	find := func(in []plan.Fact, role string) plan.Fact {
@@ -24,13 +24,13 @@ func permissions(before, after []plan.Fact) []Permission {
 		was, is := find(before, f.Subject), find(after, f.Subject)
 		all = append(all, Permission{
 			Role: f.Subject, Before: was.Value, After: is.Value, AllowedBefore: was.Says, AllowedAfter: is.Says,
-			Dropped: without(was.Says, is.Says), Gained: without(is.Says, was.Says),
+			Dropped: subtract(was.Says, is.Says), Gained: subtract(is.Says, was.Says),
 		})
 	}
 	return all
 }
 
-// without returns the lines that are not among others.
-func without(lines, others []string) []string {
+// subtract returns lines without those among others.
+func subtract(lines, others []string) []string {
 	return slices.DeleteFunc(slices.Clone(lines), func(l string) bool { return slices.Contains(others, l) })
 }

@@ -1,5 +1,5 @@
-// Package report holds the evidence of a rehearsal: what was done, what was
-// measured, which rules held. It formats; it measures and judges nothing.
+// Package report defines and formats the evidence of rehearsals and migrations: what was done, what was measured,
+// which rules held. It measures and judges nothing.
 package report
 
 import (
@@ -8,17 +8,17 @@ import (
 	"github.com/muster-dev/muster/internal/probe"
 )
 
-// Verdict is the outcome of a gate or of a whole rehearsal.
+// Verdict is the result of a gate or of a whole rehearsal.
 type Verdict string
 
-// Only Pass lets anything go on: what could not be seen is not a pass.
+// Only Pass lets a run continue: Unknown is not a pass.
 const (
 	Pass    Verdict = "pass"
 	Fail    Verdict = "fail"
 	Unknown Verdict = "unknown"
 )
 
-// Gate is one condition, and what was found.
+// Gate is one condition with its result.
 type Gate struct {
 	Name    string        `json:"name"`
 	Verdict Verdict       `json:"verdict"`
@@ -43,15 +43,14 @@ type Step struct {
 	Took    time.Duration `json:"tookNs"`
 }
 
-// Rule is one thing that must hold from beginning to end.
+// Rule is a condition that must hold from beginning to end.
 type Rule struct {
 	Name   string `json:"name"`
 	Held   bool   `json:"held"`
 	Detail string `json:"detail"`
 }
 
-// Gossip is what gossips on a node: read from the kernel, not from what was
-// configured.
+// Gossip is what gossips on a node, read from the kernel rather than the configuration.
 type Gossip struct {
 	Processes []string `json:"processes"`
 	Ports     []string `json:"ports"`
@@ -70,7 +69,7 @@ type Worker struct {
 	GossipAfter  Gossip          `json:"gossipAfter"`
 }
 
-// Program is what a role's program is made of, read from the binary.
+// Program is the composition of a role's program, read from the binary.
 type Program struct {
 	Role     string   `json:"role"`
 	Program  string   `json:"program"`
@@ -80,16 +79,16 @@ type Program struct {
 	Clouds   []string `json:"clouds"`   // cloud SDKs among the modules
 }
 
-// Fault is what was done to the cluster on purpose.
+// Fault is a fault injected into the cluster.
 type Fault struct {
 	Kind   string `json:"kind"`
 	Target string `json:"target,omitempty"`
-	During string `json:"during"` // the step that it struck in
+	During string `json:"during"` // the step during which it was injected
 	What   string `json:"what"`
 	Error  string `json:"error,omitempty"`
 }
 
-// Probes are the figures of all workers and paths together.
+// Probes are the figures of all workers and paths.
 type Probes struct {
 	Sent   int `json:"sent"`
 	Failed int `json:"failed"`
@@ -101,11 +100,11 @@ type Rehearsal struct {
 	Cluster  string        `json:"cluster"`
 	From     string        `json:"from"`
 	To       string        `json:"to"`
-	Overlay  string        `json:"overlay,omitempty"` // that it gossiped over; empty if it did not
+	Overlay  string        `json:"overlay,omitempty"` // the gossip overlay; empty if none
 	Verdict  Verdict       `json:"verdict"`
-	Refused  string        `json:"refused,omitempty"` // why it was not rehearsed at all
+	Refused  string        `json:"refused,omitempty"` // why it was not rehearsed
 	Probes   Probes        `json:"probes"`
-	Lost     int           `json:"lostPaths"` // workers that were without any working path
+	Lost     int           `json:"lostPaths"` // workers that had no working path at some time
 	Workers  int           `json:"workers"`
 	Gossip   int           `json:"workersGossiping"` // at the end
 	Rules    []Rule        `json:"rules"`
@@ -117,11 +116,10 @@ type Rehearsal struct {
 	PerNode  []Worker      `json:"perWorker"`
 	Programs []Program     `json:"programs"`
 	Took     time.Duration `json:"tookNs"`
-	Dir      string        `json:"dir,omitempty"` // where logs and samples were kept
+	Dir      string        `json:"dir,omitempty"` // where logs and samples are kept
 }
 
-// New returns evidence of which nothing has been gathered yet. It counts as
-// failed until somebody has seen that it passed.
+// New returns a Rehearsal without evidence. Its verdict is Fail until it is known to have passed.
 func New(file, cluster, to string) Rehearsal {
 	return Rehearsal{
 		File: file, Cluster: cluster, To: to, Verdict: Fail,
@@ -129,8 +127,7 @@ func New(file, cluster, to string) Rehearsal {
 	}
 }
 
-// Result is the evidence of one or more rehearsals; the object that
-// `muster rehearse -o json` ends with.
+// Result is the evidence of one or more rehearsals, the object at the end of the output of `muster rehearse -o json`.
 type Result struct {
 	Verdict    Verdict     `json:"verdict"`
 	Probes     Probes      `json:"probes"`
@@ -140,8 +137,8 @@ type Result struct {
 	Rehearsals []Rehearsal `json:"rehearsals"`
 }
 
-// Combine sums rehearsals up. The result passes only if there is at least one
-// and each passed: a refusal is not a pass.
+// Combine sums up rehearsals. The result passes only if there is at least one and all passed: a refusal is not a
+// pass.
 func Combine(all []Rehearsal) Result {
 	r := Result{Verdict: Pass, Rehearsals: all}
 	for _, one := range all {

@@ -7,37 +7,37 @@ import (
 	"unicode"
 )
 
-// Text renders the report for a terminal: the verdict first. What could steer the
-// terminal is left out: evidence holds consoles of machines.
+// Text renders the report for a terminal, with the verdict first. Control characters are removed, because evidence
+// contains consoles of machines.
 func (m Migration) Text() string {
 	var b strings.Builder
 	sent, failed, longest := m.probes()
-	fmt.Fprintf(&b, "%s  %s   %s -> %s   via %s   %d of %d steps   %s\n", strings.ToUpper(m.word()), m.Cluster, m.From, m.To, m.Via, m.done(), m.planned(), lasting(m.Took))
-	fmt.Fprintf(&b, "%s\n%s   %d probes, %d failed, longest gap %s\n\nSTEPS\n", m.sentence(), m.replaced(), sent, failed, longestOf(sent, longest))
+	fmt.Fprintf(&b, "%s  %s   %s -> %s   via %s   %d of %d steps   %s\n", strings.ToUpper(m.statusText()), m.Cluster, m.From, m.To, m.Via, m.done(), m.planned(), formatDuration(m.Took))
+	fmt.Fprintf(&b, "%s\n%s   %d probes, %d failed, longest gap %s\n\nSTEPS\n", m.verdictText(), m.replaced(), sent, failed, formatLongest(sent, longest))
 	tab := tabwriter.NewWriter(&b, 0, 8, 2, ' ', 0)
 	for _, s := range m.Steps {
-		short := s.inShort()
+		short := s.summary()
 		if s.Status == StepAhead && s.Hold {
 			short = "HOLD: waits for a person"
 		}
 		fmt.Fprintf(tab, "  %s\t%s\t%s\t%s\n", s.label(), s.Status, s.Title, short)
 	}
 	tab.Flush()
-	m.trouble(&b)
+	m.problems(&b)
 	b.WriteString("\nAVAILABILITY\n")
 	if len(m.Availability) == 0 {
 		b.WriteString("  not measured\n")
 	}
 	for _, a := range m.Availability {
-		fmt.Fprintf(tab, "  %s\t%s\t%d sent\t%d failed\tlongest gap %s\n", a.Path, a.Vantage, a.Sent, a.Failed, milliseconds(a.Longest))
+		fmt.Fprintf(tab, "  %s\t%s\t%d sent\t%d failed\tlongest gap %s\n", a.Path, a.Vantage, a.Sent, a.Failed, formatMillis(a.Longest))
 	}
 	tab.Flush()
 	for _, u := range m.Unmeasured {
 		fmt.Fprintf(&b, "  not measured from %s: %s\n", u.Vantage, u.Why)
 	}
-	m.changes(&b)
+	m.permissionChanges(&b)
 	if n := len(m.Rollback); n > 0 {
-		fmt.Fprintf(&b, "\nWAY BACK from behind step %d\n  %s\n\n", m.Rollback[n-1].After, strings.ReplaceAll(m.Rollback[n-1].words(), "; ", "\n  "))
+		fmt.Fprintf(&b, "\nWAY BACK from behind step %d\n  %s\n\n", m.Rollback[n-1].After, strings.ReplaceAll(m.Rollback[n-1].describe(), "; ", "\n  "))
 	}
 	fmt.Fprintf(&b, "journal: %d entries, the last %.12s; plan %.12s\n", m.Journal.Entries, m.Journal.Head, m.Plan)
 	return strings.Map(func(r rune) rune {
@@ -48,13 +48,13 @@ func (m Migration) Text() string {
 	}, b.String())
 }
 
-// changes shows what became of permissions, and of what was up for a while.
-func (m Migration) changes(b *strings.Builder) {
+// permissionChanges renders changed permissions, and bridges.
+func (m Migration) permissionChanges(b *strings.Builder) {
 	if len(m.Permissions) > 0 {
 		b.WriteString("\nPERMISSIONS\n")
 	}
 	for _, p := range m.Permissions {
-		fmt.Fprintf(b, "  %s  %s: %s\n", p.Role, p.word(), p.inShort())
+		fmt.Fprintf(b, "  %s  %s: %s\n", p.Role, p.statusText(), p.summary())
 		for _, l := range p.Dropped {
 			fmt.Fprintf(b, "    - %s\n", l)
 		}
@@ -66,16 +66,16 @@ func (m Migration) changes(b *strings.Builder) {
 		b.WriteString("\nBRIDGES\n")
 	}
 	for _, u := range m.Bridges {
-		down := "down " + when(u.Down)
+		down := "down " + formatTime(u.Down)
 		if u.Down.IsZero() {
 			down = "MAY STILL BE UP"
 		}
-		fmt.Fprintf(b, "  %s: up %s, %s\n", u.Title, when(u.Up), down)
+		fmt.Fprintf(b, "  %s: up %s, %s\n", u.Title, formatTime(u.Up), down)
 	}
 }
 
-// trouble shows what did not come out well the last time it was asked.
-func (m Migration) trouble(b *strings.Builder) {
+// problems renders the errors, failed gates and evidence of the last attempts.
+func (m Migration) problems(b *strings.Builder) {
 	for _, s := range m.Steps {
 		for _, a := range s.Actions {
 			if a.Error != "" {

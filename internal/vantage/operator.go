@@ -1,16 +1,14 @@
-// Package vantage has the places from which the API is called all the time while
-// a plan is carried out on a real cluster: the operator's machine, and pods on
-// workers. A lab has its own (package bylab).
+// Package vantage implements the vantage points from which the API is probed all the time while a plan is carried out
+// on a real cluster: the operator's machine, and pods on workers. A lab has its own (package bylab).
 //
-// It measures and judges nothing. A vantage point is one that always has something
-// to measure: what a few workers see is put together, so that it stays one while
-// workers come and go.
+// It only measures. A vantage point always has something to measure: samples of a few workers are merged, so that it
+// continues while workers come and go.
 //
 // # Invariants
 //
-//   - Whatever was put up for measuring is taken down when Watch returns, and what
-//     a run that was killed has left is taken down by the next one.
-//   - A pod here has no rights in the cluster, no token and no capability.
+//   - Pods created for measuring are removed when Watch returns, and those left by a run that was killed are removed
+//     by the next one.
+//   - The pods have no permissions in the cluster, no token and no capabilities.
 package vantage
 
 import (
@@ -30,25 +28,23 @@ type Operator struct{ cfg probe.Config }
 
 var _ reconcile.Vantage = Operator{}
 
-// The paths that only the operator's machine has.
+// Paths of the operator's machine only.
 const (
 	Kubeconfig   probe.Path = "kubeconfig"    // the server in the kubeconfig
 	ControlPlane probe.Path = "control-plane" // a control-plane node's own address
 )
 
-// DefaultEvery is the pause between two probes of a path: over the internet the ten
-// a second of a lab are more than it takes.
+// DefaultEvery is the pause between two probes of a path. Ten a second, as in a lab, are too many over the internet.
 const DefaultEvery = 500 * time.Millisecond
 
-// tryFor bounds the first look at whether a target is to be reached at all.
-const tryFor = 5 * time.Second
+// tryTimeout bounds the first probe of a target.
+const tryTimeout = 5 * time.Second
 
-// NewOperator tries each target once and returns a vantage point of those that
-// answer. What does not is reported as not measured: from an operator's machine a
-// private address is no outage. An error means that none answers. every is the
-// pause between two probes of a path.
+// NewOperator probes each target once and returns a vantage point for those that answer. The others are reported as
+// not measured: that an operator's machine cannot reach a private address is no outage. It fails if none answers.
+// every is the pause between two probes of a path.
 func NewOperator(ctx context.Context, serverName string, roots *x509.CertPool, targets []probe.Target, every time.Duration) (Operator, []report.Unmeasured, error) {
-	cfg := probe.Config{ServerName: serverName, Roots: roots, Interval: every, Timeout: tryFor}
+	cfg := probe.Config{ServerName: serverName, Roots: roots, Interval: every, Timeout: tryTimeout}
 	errs := make([]error, len(targets))
 	var all sync.WaitGroup
 	for i, t := range targets {
@@ -58,14 +54,14 @@ func NewOperator(ctx context.Context, serverName string, roots *x509.CertPool, t
 	if err := ctx.Err(); err != nil {
 		return Operator{}, nil, err
 	}
-	cfg.Timeout = 0 // the prober's own
+	cfg.Timeout = 0 // the prober's default
 	var missing []report.Unmeasured
 	for i, t := range targets {
 		if errs[i] == nil {
 			cfg.Targets = append(cfg.Targets, t)
 			continue
 		}
-		missing = append(missing, report.Unmeasured{Vantage: fmt.Sprintf("operator, %s at %s", t.Path, where(t)), Why: errs[i].Error()})
+		missing = append(missing, report.Unmeasured{Vantage: fmt.Sprintf("operator, %s at %s", t.Path, targetText(t)), Why: errs[i].Error()})
 	}
 	if len(cfg.Targets) == 0 {
 		return Operator{}, missing, fmt.Errorf("the API answers this machine on none of %d paths", len(targets))
@@ -73,7 +69,7 @@ func NewOperator(ctx context.Context, serverName string, roots *x509.CertPool, t
 	return Operator{cfg}, missing, nil
 }
 
-func where(t probe.Target) string {
+func targetText(t probe.Target) string {
 	if t.Addr.IsValid() {
 		return t.Addr.String()
 	}

@@ -16,15 +16,13 @@ import (
 )
 
 const (
-	probeLabel = "muster.dev/probes" // the group that a pod measures from
-	// podLife ends a pod that nobody removes: the operator's machine may be gone
-	// for good.
-	podLife = 12 * time.Hour
+	probeLabel = "muster.dev/probes" // the group that a pod measures for
+	// podLifetime ends a pod that is never removed, because the operator's machine may not return.
+	podLifetime = 12 * time.Hour
 
 	hostsPath = "/muster/hosts"
 	caPath    = "/muster/ca"
-	// WorkerHosts and WorkerCA are where a pod has its node's hosts file and the
-	// cluster's CA.
+	// WorkerHosts and WorkerCA are the paths in a pod of its node's hosts file and the cluster's CA.
 	WorkerHosts = hostsPath
 	WorkerCA    = caPath + "/ca.crt"
 )
@@ -48,27 +46,27 @@ func Args(serverName string, targets []probe.Target, every time.Duration) []stri
 
 func (w *Workers) selector() string { return probeLabel + "=" + w.cfg.Group }
 
-// podName is the same in every run, so that there is never a second pod of a node.
+// podName is the same in every run, so that a node never has two pods.
 func (w *Workers) podName(node string) string {
 	sum := sha256.Sum256([]byte(w.cfg.Group + "/" + node))
 	return "muster-probe-" + hex.EncodeToString(sum[:6])
 }
 
-// put makes sure that a node's pod is there and may still measure.
-func (w *Workers) put(ctx context.Context, node string) error {
-	ctx, cancel := context.WithTimeout(ctx, callFor)
+// ensurePod makes sure that a node's pod exists and has not ended.
+func (w *Workers) ensurePod(ctx context.Context, node string) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	pods := w.cfg.Client.CoreV1().Pods(w.cfg.Namespace)
-	there, err := pods.Get(ctx, w.podName(node), metav1.GetOptions{})
+	existing, err := pods.Get(ctx, w.podName(node), metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
 		_, err = pods.Create(ctx, w.pod(node), metav1.CreateOptions{})
 		return err
 	case err != nil:
 		return err
-	case there.Status.Phase == corev1.PodFailed || there.Status.Phase == corev1.PodSucceeded:
+	case existing.Status.Phase == corev1.PodFailed || existing.Status.Phase == corev1.PodSucceeded:
 		now := int64(0)
-		err = pods.Delete(ctx, there.Name, metav1.DeleteOptions{GracePeriodSeconds: &now})
+		err = pods.Delete(ctx, existing.Name, metav1.DeleteOptions{GracePeriodSeconds: &now})
 		if err == nil {
 			err = fmt.Errorf("the pod on %s has ended; the next one follows", node)
 		}
@@ -77,19 +75,18 @@ func (w *Workers) put(ctx context.Context, node string) error {
 	return nil
 }
 
-// remove removes a node's pod, also after an interruption; what does not succeed
-// here, Watch does at its end.
+// remove removes a node's pod, also after ctx has ended. If it fails, Watch removes the pod at its end.
 func (w *Workers) remove(ctx context.Context, node string) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callFor)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
 	defer cancel()
 	now := int64(0)
 	_ = w.cfg.Client.CoreV1().Pods(w.cfg.Namespace).Delete(ctx, w.podName(node), metav1.DeleteOptions{GracePeriodSeconds: &now})
 }
 
-// pod runs on one node, whatever its taints, sees that node's network and hosts
-// file, and may do nothing.
+// pod returns a pod that runs on one node whatever its taints, with that node's network and hosts file, and without
+// any privileges.
 func (w *Workers) pod(node string) *corev1.Pod {
-	no, yes, life, grace, user := false, true, int64(podLife.Seconds()), int64(0), int64(65532)
+	no, yes, life, grace, user := false, true, int64(podLifetime.Seconds()), int64(0), int64(65532)
 	file := corev1.HostPathFile
 	mount := func(name, path string) corev1.VolumeMount {
 		return corev1.VolumeMount{Name: name, MountPath: path, ReadOnly: true}
@@ -118,7 +115,7 @@ func (w *Workers) pod(node string) *corev1.Pod {
 				},
 			}},
 			Volumes: []corev1.Volume{
-				// The node's own file, and not the copy that the kubelet makes once.
+				// The node's own file, not the copy that the kubelet makes once.
 				{Name: "hosts", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/etc/hosts", Type: &file}}},
 				{Name: "ca", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: "kube-root-ca.crt"}}}},
 			},

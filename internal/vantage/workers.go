@@ -20,31 +20,26 @@ import (
 	"github.com/muster-dev/muster/internal/reconcile"
 )
 
-// Config describes the vantage point of one group's workers. Fields without a
-// default are required.
+// Config configures the vantage point of one group's workers. Fields without a default are required.
 type Config struct {
-	// Client is the cluster's API.
+	// Client is a client of the cluster's API.
 	Client kubernetes.Interface
 	// Group is the instance group.
 	Group string
-	// Image has muster as its entry point. Workers have to be able to pull it.
+	// Image has muster as its entry point. Workers must be able to pull it.
 	Image string
-	// Args are those of muster that probe the paths of a worker; see [Args].
+	// Args are muster's arguments for probing the paths of a worker; see [Args].
 	Args []string
-	// Namespace for the pods. Default kube-system, which admits pods with their
-	// node's network everywhere.
+	// Namespace is where the pods are created. Default kube-system, which allows pods with host network everywhere.
 	Namespace string
-	// Every is the pause between two looks at which workers there are. Default
-	// 5 s.
+	// Every is the interval of looking for workers. Default 5 s.
 	Every time.Duration
-	// Start is how long the first pod may take to measure. Default 2 min, for an
-	// image that has to be pulled.
+	// Start is how long the first sample may take. Default 2 min, because an image may have to be pulled.
 	Start time.Duration
 }
 
-// Workers measures from the oldest and the newest worker of a group, which are of
-// two generations while the group is rolled: a pod with the node's own network
-// on each. It is a [reconcile.Vantage].
+// Workers measures from the oldest and the newest worker of a group, which are of two generations while the group is
+// rolled, by a pod with host network on each. It is a [reconcile.Vantage].
 type Workers struct{ cfg Config }
 
 var _ reconcile.Vantage = (*Workers)(nil)
@@ -61,39 +56,39 @@ func NewWorkers(cfg Config) *Workers {
 func (w *Workers) Name() string { return "workers of " + w.cfg.Group }
 
 const (
-	groupLabel = "kops.k8s.io/instancegroup" // kOps's own, on nodes
-	// tidyFor bounds the removal of pods, which outlasts an interruption.
-	tidyFor = time.Minute
-	// callFor bounds one question to the API.
-	callFor = 15 * time.Second
+	groupLabel = "kops.k8s.io/instancegroup" // kOps's label of nodes
+	// cleanupTimeout bounds the removal of pods, also after an interruption.
+	cleanupTimeout = time.Minute
+	// callTimeout bounds one request to the API.
+	callTimeout = 15 * time.Second
 )
 
-// Watch implements [reconcile.Vantage]. That the API does not answer this machine
-// for a while is no end: workers measure on, and their samples are read later.
+// Watch implements [reconcile.Vantage]. It continues while the API does not answer this machine: workers go on
+// measuring, and their samples are read later.
 func (w *Workers) Watch(ctx context.Context, sink func(probe.Path, probe.Sample)) error {
-	if err := w.tidy(ctx); err != nil {
+	if err := w.removePods(ctx); err != nil {
 		return fmt.Errorf("measure from %s: %w", w.Name(), err)
 	}
 	watching, stop := context.WithCancelCause(ctx)
-	team := &team{workers: w, all: reconcile.Together{Sink: sink}, fail: stop, members: make(map[string]context.CancelFunc)}
+	podSet := &podSet{workers: w, merged: reconcile.Together{Sink: sink}, fail: stop, cancels: make(map[string]context.CancelFunc)}
 	began := time.Now()
 	for watching.Err() == nil {
-		nodes, err := w.sample(watching)
+		nodes, err := w.chooseNodes(watching)
 		if err == nil {
-			team.become(watching, nodes)
+			podSet.setNodes(watching, nodes)
 		}
-		if time.Since(began) > w.cfg.Start && !team.measured() {
-			stop(fmt.Errorf("no pod measured anything within %v: %s", w.cfg.Start, w.why(watching, err)))
+		if time.Since(began) > w.cfg.Start && !podSet.anySample() {
+			stop(fmt.Errorf("no pod measured anything within %v: %s", w.cfg.Start, w.describeFailure(watching, err)))
 		}
 		select {
 		case <-watching.Done():
 		case <-time.After(w.cfg.Every):
 		}
 	}
-	team.wait()
-	tidying, done := context.WithTimeout(context.WithoutCancel(ctx), tidyFor)
+	podSet.wait()
+	cleanupCtx, done := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
 	defer done()
-	if err := w.tidy(tidying); err != nil {
+	if err := w.removePods(cleanupCtx); err != nil {
 		return fmt.Errorf("%s: pods may be left: kubectl -n %s delete pod -l %s: %w", w.Name(), w.cfg.Namespace, w.selector(), err)
 	}
 	if ctx.Err() != nil {
@@ -102,11 +97,10 @@ func (w *Workers) Watch(ctx context.Context, sink func(probe.Path, probe.Sample)
 	return fmt.Errorf("measure from %s: %w", w.Name(), context.Cause(watching))
 }
 
-// sample chooses the oldest and the newest worker that is ready and not on its
-// way out: one that is cordoned is about to be replaced, and what it sees as it
-// goes is no outage.
-func (w *Workers) sample(ctx context.Context) ([]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, callFor)
+// chooseNodes returns the oldest and the newest worker that is ready and not cordoned: a cordoned one is about to be
+// replaced, and its failures are no outage.
+func (w *Workers) chooseNodes(ctx context.Context) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	list, err := w.cfg.Client.CoreV1().Nodes().List(ctx, metav1.ListOptions{LabelSelector: groupLabel + "=" + w.cfg.Group})
 	if err != nil {
@@ -130,12 +124,12 @@ func ready(n corev1.Node) bool {
 	})
 }
 
-// why says what keeps pods from measuring.
-func (w *Workers) why(ctx context.Context, listing error) string {
+// describeFailure returns why no pod measures.
+func (w *Workers) describeFailure(ctx context.Context, listing error) string {
 	if listing != nil {
 		return listing.Error()
 	}
-	ctx, cancel := context.WithTimeout(ctx, callFor)
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	pods, err := w.cfg.Client.CoreV1().Pods(w.cfg.Namespace).List(ctx, metav1.ListOptions{LabelSelector: w.selector()})
 	if err != nil {
@@ -144,7 +138,7 @@ func (w *Workers) why(ctx context.Context, listing error) string {
 	if len(pods.Items) == 0 {
 		return "the group has no worker that is ready"
 	}
-	p := pods.Items[0] // the others are likely to wait for the same
+	p := pods.Items[0] // the others probably wait for the same
 	for _, c := range p.Status.ContainerStatuses {
 		if c.State.Waiting != nil {
 			return fmt.Sprintf("%s: %s %s", p.Spec.NodeName, c.State.Waiting.Reason, c.State.Waiting.Message)
@@ -153,77 +147,77 @@ func (w *Workers) why(ctx context.Context, listing error) string {
 	return fmt.Sprintf("%s: its pod is %s", p.Spec.NodeName, cmp.Or(string(p.Status.Phase), "not started"))
 }
 
-// tidy removes every pod of this vantage point, also those of a run before.
-func (w *Workers) tidy(ctx context.Context) error {
+// removePods removes every pod of this vantage point, including those of earlier runs.
+func (w *Workers) removePods(ctx context.Context) error {
 	now := int64(0)
 	return w.cfg.Client.CoreV1().Pods(w.cfg.Namespace).DeleteCollection(ctx, metav1.DeleteOptions{GracePeriodSeconds: &now}, metav1.ListOptions{LabelSelector: w.selector()})
 }
 
-// team is the pods that measure now.
-type team struct {
+// podSet is the set of pods that measure now.
+type podSet struct {
 	workers *Workers
-	all     reconcile.Together
-	fail    context.CancelCauseFunc // ends the watch for good
-	members map[string]context.CancelFunc
+	merged  reconcile.Together
+	fail    context.CancelCauseFunc // ends Watch with an error
+	cancels map[string]context.CancelFunc
 	running sync.WaitGroup
 
-	mu   sync.Mutex
-	seen bool // guarded by mu: something was measured
+	mu        sync.Mutex
+	hasSample bool // guarded by mu: a sample was read
 }
 
-// become lets exactly these nodes measure.
-func (t *team) become(ctx context.Context, nodes []string) {
-	for node, stop := range t.members {
+// setNodes starts and stops measuring so that exactly these nodes measure.
+func (t *podSet) setNodes(ctx context.Context, nodes []string) {
+	for node, stop := range t.cancels {
 		if !slices.Contains(nodes, node) {
 			stop()
-			delete(t.members, node)
+			delete(t.cancels, node)
 		}
 	}
 	for _, node := range nodes {
-		if t.members[node] != nil {
+		if t.cancels[node] != nil {
 			continue
 		}
 		ctx, stop := context.WithCancel(ctx)
-		t.members[node] = stop
+		t.cancels[node] = stop
 		t.running.Go(func() { t.measure(ctx, node) })
 	}
 }
 
-func (t *team) wait() {
-	for _, stop := range t.members {
+func (t *podSet) wait() {
+	for _, stop := range t.cancels {
 		stop()
 	}
 	t.running.Wait()
 }
 
-func (t *team) measured() bool {
+func (t *podSet) anySample() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.seen
+	return t.hasSample
 }
 
-// measure keeps a pod on a node and reads what it measures, until ctx ends.
-func (t *team) measure(ctx context.Context, node string) {
-	defer t.all.Leave(node)
+// measure keeps a pod on a node and reads its samples, until ctx ends.
+func (t *podSet) measure(ctx context.Context, node string) {
+	defer t.merged.Leave(node)
 	defer t.workers.remove(ctx, node)
-	last := make(map[probe.Path]time.Time) // what was read of each path, whose samples are in order
+	last := make(map[probe.Path]time.Time) // start of the last sample read of each path, whose samples are in order
 	for ctx.Err() == nil {
-		err := t.workers.put(ctx, node)
+		err := t.workers.ensurePod(ctx, node)
 		if apierrors.IsForbidden(err) || apierrors.IsInvalid(err) {
-			t.fail(err) // no time will mend it
+			t.fail(err) // retrying will not help
 			return
 		}
 		if err == nil {
-			// What ends a stream, the next one goes on from.
-			_ = t.workers.read(ctx, node, before(last), func(s probe.Sample) {
+			// If the stream breaks, the next one continues from there.
+			_ = t.workers.followLog(ctx, node, resumeFrom(last), func(s probe.Sample) {
 				if !s.Began.After(last[s.Path]) {
 					return
 				}
 				last[s.Path] = s.Began
 				t.mu.Lock()
-				t.seen = true
+				t.hasSample = true
 				t.mu.Unlock()
-				t.all.Add(node, s)
+				t.merged.Add(node, s)
 			})
 		}
 		select {
@@ -233,9 +227,9 @@ func (t *team) measure(ctx context.Context, node string) {
 	}
 }
 
-// before is when to read a log again from: a little before the path that was read
-// least far. Zero reads all of it.
-func before(last map[probe.Path]time.Time) (from time.Time) {
+// resumeFrom returns the time from which to read a log again: a little before the last sample of the path that is
+// furthest behind. Zero means to read all of it.
+func resumeFrom(last map[probe.Path]time.Time) (from time.Time) {
 	for _, at := range last {
 		if from.IsZero() || at.Before(from) {
 			from = at
@@ -247,12 +241,11 @@ func before(last map[probe.Path]time.Time) (from time.Time) {
 	return from.Add(-overlap)
 }
 
-// overlap is more than a probe takes, since a log's times are of its end.
+// overlap is more than a probe takes, because a log line's time is that of the probe's end.
 const overlap = 10 * time.Second
 
-// read follows a pod's log. Every line is a sample, or something that muster said
-// before it began.
-func (w *Workers) read(ctx context.Context, node string, since time.Time, take func(probe.Sample)) error {
+// followLog follows a pod's log. Lines that are not samples are muster's messages from before it began.
+func (w *Workers) followLog(ctx context.Context, node string, since time.Time, take func(probe.Sample)) error {
 	options := &corev1.PodLogOptions{Follow: true}
 	if !since.IsZero() {
 		from := metav1.NewTime(since)

@@ -123,7 +123,7 @@ func TestNoSampleIsLostOrCountedTwiceWhereStreamsBreak(t *testing.T) {
 	}
 }
 
-func TestAnAPIThatDoesNotAnswerForAWhileIsNoEnd(t *testing.T) {
+func TestAnAPIThatDoesNotAnswerForAWhileDoesNotEndTheWatch(t *testing.T) {
 	c := start(t)
 	c.node("w1", 1)
 	w := watch(t, c)
@@ -139,7 +139,7 @@ func TestAnAPIThatDoesNotAnswerForAWhileIsNoEnd(t *testing.T) {
 	}
 }
 
-func TestWhatKeepsAVantagePointFromBeingOne(t *testing.T) {
+func TestReasonsForMeasuringNothing(t *testing.T) {
 	for name, tt := range map[string]struct {
 		change func(c *cluster)
 		start  time.Duration

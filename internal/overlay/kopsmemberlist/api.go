@@ -12,8 +12,8 @@ import (
 	"github.com/muster-dev/muster/internal/overlay/legacy"
 )
 
-// Status is how a member is seen. A Node itself knows of alive and dead alone:
-// upstream does not tell why somebody is gone, and suspects may still refute.
+// Status is the status of a member. A Node only uses Alive and Dead: upstream does not tell why a member is gone, and
+// suspects may still refute.
 type Status = wire.Status
 
 // The statuses.
@@ -24,37 +24,35 @@ const (
 	Left    = wire.Left
 )
 
-// Member is a member as the peer describes it that Read visited.
+// Member is a member as described by the peer that Read visited.
 type Member = wire.Member
 
-// ErrEncrypted is returned by Read for an overlay that cannot be kOps's.
+// ErrEncrypted is returned by Read for an encrypted overlay, which cannot be kOps's.
 var ErrEncrypted = wire.ErrEncrypted
 
-// Peer is a member as this one knows it.
+// Peer is a member as seen by this one.
 type Peer struct {
 	Name   string
 	Addr   netip.AddrPort
-	Status Status    // alive, or dead for who left or fell silent in the last six hours
+	Status Status    // Alive, or Dead for members that left or failed in the last six hours
 	Since  time.Time // of Status
 	Self   bool
 }
 
 // Stats counts what has happened since the start.
 type Stats struct {
-	Members   int    // alive now, this one included
-	Messages  uint64 // that others spread a change with
-	States    uint64 // full states of others heard
-	Malformed uint64 // of both, what could not be used
+	Members   int    // alive now, including this one
+	Messages  uint64 // messages received after changes
+	States    uint64 // full states received
+	Malformed uint64 // of both, those that could not be used
 	Refused   uint64 // records left out because of the bounds of package legacy
-	Sent      uint64 // times that a member was sent our state because of a change
-	Unsent    uint64 // times that it could not be
+	Sent      uint64 // successful sends of our state after a change
+	Unsent    uint64 // failed ones
 }
 
-// Publish writes value at key, with a version that exceeds the one held, and
-// returns once it is on its way: see Flush. Writing what is there already does
-// nothing. Written before the overlay was heard, a value that loses against what
-// the overlay holds is written once more. It fails if the record is over the
-// bounds of package legacy, or with legacy.ErrOutbid.
+// Publish writes value at key, with a version that exceeds the one held. It returns before the value is sent: see
+// Flush. An equal value changes nothing. A value written before the overlay's state was received, and overridden by
+// it, is written again. It fails if the record exceeds the bounds of package legacy, or with legacy.ErrOutbid.
 func (n *Node) Publish(key, value string) error {
 	if err := n.write(key, legacy.Record{Value: value}); err != nil {
 		return fmt.Errorf("publish into the memberlist overlay: %w", err)
@@ -62,7 +60,7 @@ func (n *Node) Publish(key, value string) error {
 	return nil
 }
 
-// Delete withdraws the record at key. It leaves a tombstone, which stays.
+// Delete writes a tombstone at key.
 func (n *Node) Delete(key string) error {
 	if err := n.write(key, legacy.Record{Tombstone: true}); err != nil {
 		return fmt.Errorf("withdraw from the memberlist overlay: %w", err)
@@ -70,64 +68,62 @@ func (n *Node) Delete(key string) error {
 	return nil
 }
 
-// Flush waits until every member, of which there has to be at least one, was sent
-// what was written or could not be reached, or until ctx ends.
+// Flush waits until the last write was sent to every member, or the send failed, or until ctx ends. There must be at
+// least one other member.
 func (n *Node) Flush(ctx context.Context) error {
 	for {
 		n.mu.Lock()
-		if n.isQuiet() {
+		if n.isFlushed() {
 			n.mu.Unlock()
 			return nil
 		}
-		if n.quiet == nil {
-			n.quiet = make(chan struct{})
+		if n.flushed == nil {
+			n.flushed = make(chan struct{})
 		}
-		quiet := n.quiet
+		flushed := n.flushed
 		n.mu.Unlock()
 		select {
-		case <-quiet:
+		case <-flushed:
 		case <-ctx.Done():
 			return fmt.Errorf("send what was written to the memberlist overlay: %w", ctx.Err())
 		}
 	}
 }
 
-// State returns the whole state as heard, tombstones included, ordered by key.
-// Nothing in it is to be believed before legacy.Policy has seen it.
+// State returns the whole state, tombstones included, ordered by key. Apply a legacy.Policy before using it.
 func (n *Node) State() []legacy.Entry {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.board.state.Entries()
+	return n.shared.state.Entries()
 }
 
 // Get returns the record at key, which may be a tombstone.
 func (n *Node) Get(key string) (legacy.Record, bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.board.state.Get(key)
+	return n.shared.state.Get(key)
 }
 
-// Ties returns records that members hold with one version but different values.
+// Ties returns records for which members have different values with one version.
 func (n *Node) Ties() []legacy.Tie {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.board.tieList()
+	return n.shared.tieList()
 }
 
-// Changed returns a channel that is closed when the state changes next. Take the
-// channel first and the state after, and no change is missed.
+// Changed returns a channel that is closed at the next change of the state. Get the channel before the state, and no
+// change is missed.
 func (n *Node) Changed() <-chan struct{} {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.changed
 }
 
-// Synced returns a channel that is closed once the whole state of some member has
-// been heard. In an overlay of one that never happens.
+// Synced returns a channel that is closed once the full state of another member has been received. In an overlay of
+// one that never happens.
 func (n *Node) Synced() <-chan struct{} { return n.synced }
 
-// Peers returns all members known, this one included once Run has begun, in the
-// order of their names.
+// Peers returns all known members ordered by name, including this one once Run has begun.
 func (n *Node) Peers() []Peer {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -147,13 +143,12 @@ func (n *Node) Peers() []Peer {
 func (n *Node) Stats() Stats {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	s := n.board.stats
+	s := n.shared.stats
 	s.Members = int(n.alive.Load())
 	return s
 }
 
-// Addr waits until Run listens and returns the address at which others reach this
-// member.
+// Addr waits until Run listens, and returns this member's address.
 func (n *Node) Addr(ctx context.Context) (netip.AddrPort, error) {
 	select {
 	case <-n.bound:

@@ -15,10 +15,10 @@ import (
 	"github.com/muster-dev/muster/internal/overlay/upstream"
 )
 
-// DefaultPort is where protokube listens, TCP and UDP.
+// DefaultPort is protokube's port, TCP and UDP.
 const DefaultPort = 4000
 
-// What kOps configures.
+// kOps's configuration.
 const (
 	gossipInterval = 200 * time.Millisecond
 	gossipNodes    = 3 // at least; see multiplier
@@ -28,48 +28,42 @@ const (
 	packetSize     = 1400
 )
 
-// Where this member does otherwise, for itself.
+// Where this member differs.
 const (
-	// streamTimeout bounds a dial and, anew, an exchange. kOps has twice that; one
-	// that takes longer holds up the end of Run.
+	// streamTimeout bounds a dial, and then an exchange. kOps has twice that, but it would delay the end of Run.
 	streamTimeout = 5 * time.Second
-	// pushPullInterval is how often full states are exchanged with a random member,
-	// stretched by upstream in large overlays. kOps has twice that.
+	// pushPullInterval is how often full states are exchanged with a random member; upstream stretches it in large
+	// overlays. kOps has twice that.
 	pushPullInterval = 30 * time.Second
-	// memberMult is of log10(N+1) how often news about members is gossiped. kOps has
-	// 4: of 40 that start together, some then miss another for minutes, and whom a
-	// writer does not know it sends nothing.
+	// memberMult times log10(N+1) is how often a membership change is gossiped. kOps has 4: of 40 members that start
+	// together, some then miss another for minutes, and a writer sends nothing to a member that it does not know.
 	memberMult = 6
 )
 
-// Config describes a member.
+// Config configures a member.
 type Config struct {
-	// NodeName names the member. Two members of one name keep each other out, and
-	// a name cannot move to another address while anybody remembers it. Default: a
-	// new one of 26 characters, as kOps makes at each start; leave it so.
+	// NodeName is the member's name. Two members of one name exclude each other, and a name cannot move to another
+	// address while any member remembers it. Default: a new one of 26 characters, as kOps uses at each start; leave
+	// it so.
 	NodeName string
 
-	// Listen is where others reach this member, TCP and UDP; port 0 takes any free
-	// one. Its port is also where seeds are joined that have none. Required.
+	// Listen is the address to listen on, TCP and UDP; port 0 means any free port. Seeds without a port are joined at
+	// its port. Required.
 	Listen netip.AddrPort
 
-	// Advertise is what others are told to reach this member at. Default: Listen,
-	// and if that is no machine's address (0.0.0.0), the first private address of
-	// this machine.
+	// Advertise is the address at which others reach this member. Default: Listen, or if that is unspecified
+	// (0.0.0.0) the first private address of this machine.
 	Advertise netip.Addr
 
-	// Seeds returns addresses at which members may be found; port 0 stands for the
-	// port of Listen. Our own may be among them. It is asked at the start, then
-	// every hour, or every minute after an error or as long as there is nobody
-	// else, and has 10 seconds to answer. An empty answer is ignored. A member
-	// without it waits for others to join it.
+	// Seeds returns addresses of possible members; port 0 means the port of Listen. This member may be among them. It
+	// is called at the start, then every hour, or every minute after an error or while there is no other member, and
+	// has 10 seconds to return. An empty result is ignored. Nil means to wait until others join this member.
 	Seeds func(context.Context) ([]netip.AddrPort, error)
 
-	// Dial replaces the way that Read connects to addr, for instance by a forwarded
-	// port. Default: TCP. A Node does not use it.
+	// Dial is how Read connects to addr, for instance through a forwarded port. Default: TCP. A Node does not use it.
 	Dial func(ctx context.Context, addr netip.AddrPort) (net.Conn, error)
 
-	// Logger gets what happens; nil discards it.
+	// Logger gets the member's log; nil discards it.
 	Logger *slog.Logger
 
 	// Transport replaces the network, in tests. Listen is then not opened.
@@ -92,7 +86,7 @@ func (c Config) withDefaults() (Config, error) {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	if c.NodeName == "" {
-		c.NodeName = freshName(time.Now())
+		c.NodeName = newName(time.Now())
 	}
 	c.Logger = c.Logger.With("overlay", "kops-memberlist")
 	if !c.Advertise.IsValid() {
@@ -107,7 +101,7 @@ func (c Config) withDefaults() (Config, error) {
 	return c, nil
 }
 
-// firstPrivate returns the address that others reach this machine at.
+// firstPrivate returns the address to advertise: a private address of this machine.
 func firstPrivate() (netip.Addr, error) {
 	all, err := net.InterfaceAddrs()
 	if err != nil {
@@ -119,7 +113,7 @@ func firstPrivate() (netip.Addr, error) {
 	return netip.Addr{}, errors.New("this machine has no private address to advertise; listen on a specific one")
 }
 
-// pickPrivate prefers IPv4, which is what kOps advertises.
+// pickPrivate prefers IPv4, which kOps advertises.
 func pickPrivate(all []net.Addr) (best netip.Addr) {
 	for _, a := range all {
 		p, err := netip.ParsePrefix(a.String())
@@ -135,17 +129,16 @@ func pickPrivate(all []net.Addr) (best netip.Addr) {
 	return best
 }
 
-// multiplier is to how many members news is gossiped at a time, and how many
-// times more often the more members there are.
+// multiplier is the number of members gossiped to at a time, and upstream's multiplier of retransmissions.
 func multiplier(seeds int) int { return max(gossipNodes, seeds/2) }
 
-// upstream is the configuration of memberlist that this one amounts to.
+// upstream returns the memberlist configuration for n.
 func (n *Node) upstream(seeds int) *hashicorp.Config {
 	u := hashicorp.DefaultLANConfig()
 	u.Name = n.cfg.NodeName
 	u.Transport = n.cfg.Transport
 	u.BindAddr, u.BindPort = n.cfg.Listen.Addr().String(), int(n.cfg.Listen.Port())
-	// With a port that the kernel chooses, upstream advertises what it got.
+	// If the kernel chooses the port, upstream advertises that.
 	if n.cfg.Listen.Port() != 0 {
 		u.AdvertiseAddr, u.AdvertisePort = n.cfg.Advertise.String(), int(n.cfg.Listen.Port())
 	}
@@ -157,7 +150,7 @@ func (n *Node) upstream(seeds int) *hashicorp.Config {
 	u.TCPTimeout = streamTimeout
 	u.UDPBufferSize = packetSize
 	u.EnableCompression = true
-	u.Delegate, u.Events, u.Alive, u.Ping = spread{n}, events{n}, alive{}, acks{}
+	u.Delegate, u.Events, u.Alive, u.Ping = delegate{n}, events{n}, alive{}, acks{}
 	u.LogOutput, u.Logger = nil, log.New(&upstream.LogWriter{Log: n.cfg.Logger}, "", 0)
 	return u
 }

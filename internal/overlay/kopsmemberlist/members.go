@@ -9,44 +9,44 @@ import (
 	hashicorp "github.com/hashicorp/memberlist"
 )
 
-// forgetAfter is how long one that left or fell silent is joined again.
-const forgetAfter = 6 * time.Hour
+// goneTimeout is how long a member that left or failed is joined again.
+const goneTimeout = 6 * time.Hour
 
-// member is a member as upstream tells of it.
+// member is a member as reported by upstream.
 type member struct {
-	node  hashicorp.Node // a copy
-	addr  netip.AddrPort
-	gone  bool
-	since time.Time // of gone
-	told  uint64    // the edition of ours that it was last sent
+	node        hashicorp.Node // a copy
+	addr        netip.AddrPort
+	gone        bool
+	since       time.Time // of gone
+	sentEdition uint64    // the edition of our state last sent to it
 }
 
-// events is what upstream tells about membership. Upstream's own list of members
-// is not used: reading its nodes races with upstream's updates of them.
+// events receives membership changes from upstream. Upstream's own list of members is not used, because reading its
+// nodes races with its updates.
 type events struct{ n *Node }
 
 var _ hashicorp.EventDelegate = events{}
 
-func (e events) NotifyJoin(m *hashicorp.Node)   { e.n.noteMember(m, false) }
-func (e events) NotifyLeave(m *hashicorp.Node)  { e.n.noteMember(m, true) }
-func (e events) NotifyUpdate(m *hashicorp.Node) { e.n.noteMember(m, false) }
+func (e events) NotifyJoin(m *hashicorp.Node)   { e.n.updateMember(m, false) }
+func (e events) NotifyLeave(m *hashicorp.Node)  { e.n.updateMember(m, true) }
+func (e events) NotifyUpdate(m *hashicorp.Node) { e.n.updateMember(m, false) }
 
-// noteMember keeps what upstream says of a member.
-func (n *Node) noteMember(node *hashicorp.Node, gone bool) {
+// updateMember records a change of a member.
+func (n *Node) updateMember(node *hashicorp.Node, gone bool) {
 	ip, _ := netip.AddrFromSlice(node.Addr)
 	m := member{node: *node, addr: netip.AddrPortFrom(ip.Unmap(), node.Port), gone: gone, since: time.Now()}
 	m.node.Addr, m.node.Meta = slices.Clone(node.Addr), slices.Clone(node.Meta)
 
 	n.mu.Lock()
 	if before, known := n.members[node.Name]; known && !before.gone {
-		m.told = before.told
+		m.sentEdition = before.sentEdition
 	}
 	n.members[node.Name] = m
-	n.forgetFormerLives(m.addr)
+	n.dropRestarted(m.addr)
 	others := len(n.othersLocked())
 	n.alive.Store(int32(others) + 1)
-	n.wakeQuiet()
-	signal(n.kick)
+	n.wakeFlushers()
+	signal(n.wake)
 	n.mu.Unlock()
 
 	if node.Name == n.cfg.NodeName {
@@ -59,9 +59,9 @@ func (n *Node) noteMember(node *hashicorp.Node, gone bool) {
 	}
 }
 
-// forgetFormerLives forgets who is gone from an address at which somebody is
-// alive: a member that starts anew has a new name at its old address. n is locked.
-func (n *Node) forgetFormerLives(addr netip.AddrPort) {
+// dropRestarted drops gone members from an address where another is alive: a restarted member has a new name at its
+// old address. The caller holds mu.
+func (n *Node) dropRestarted(addr netip.AddrPort) {
 	var former []string
 	taken := false
 	for name, m := range n.members {
@@ -80,7 +80,7 @@ func (n *Node) forgetFormerLives(addr netip.AddrPort) {
 	}
 }
 
-// others returns the members alive but us, in the order of their names.
+// others returns the alive members other than this one, ordered by name.
 func (n *Node) others() []member {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -98,8 +98,8 @@ func (n *Node) othersLocked() []member {
 	return all
 }
 
-// missing returns whom to join: who is gone, and seeds that are not members. Who
-// is gone for too long is forgotten.
+// missing returns the addresses to join: members that are gone, and seeds that are not members. It drops members that
+// have been gone for longer than goneTimeout.
 func (n *Node) missing(seeds []netip.AddrPort, now time.Time) []netip.AddrPort {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -108,11 +108,11 @@ func (n *Node) missing(seeds []netip.AddrPort, now time.Time) []netip.AddrPort {
 		switch {
 		case !m.gone:
 			present[m.addr] = true
-		case now.Sub(m.since) > forgetAfter:
+		case now.Sub(m.since) > goneTimeout:
 			delete(n.members, name)
 		}
 	}
-	// What leads back to us is us, whatever address it is.
+	// Never join ourselves, whatever the address.
 	present[n.addr] = true
 	var out []netip.AddrPort
 	add := func(addr netip.AddrPort) {

@@ -6,10 +6,9 @@ import (
 	"time"
 )
 
-// freshName returns a name that no other member has: 26 characters of Crockford's
-// base 32, the time in milliseconds first, then 80 random bits. kOps's members
-// have names of this form (ULIDs).
-func freshName(now time.Time) string {
+// newName returns a unique member name: 26 characters of Crockford's base 32, the time in milliseconds first, then 80
+// random bits. kOps's members have names of this form (ULIDs).
+func newName(now time.Time) string {
 	var random [10]byte
 	rand.Read(random[:]) // never fails
 	return nameOf(now, random)

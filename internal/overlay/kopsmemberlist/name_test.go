@@ -25,7 +25,7 @@ func TestANameIsTheTimeAndRandomBitsInBase32(t *testing.T) {
 			}
 		})
 	}
-	if a, b := freshName(time.UnixMilli(5)), freshName(time.UnixMilli(5)); a == b {
+	if a, b := newName(time.UnixMilli(5)), newName(time.UnixMilli(5)); a == b {
 		t.Errorf("two names are the same: %s", a)
 	}
 }

@@ -16,46 +16,45 @@ import (
 	"github.com/muster-dev/muster/internal/overlay/upstream"
 )
 
-// The farewell at the end of Run: what was written last, and that we leave.
-// Gossip takes a second and a half to tell of a leave among 200. kOps waits up to
-// ten; the last two that end at the same time would do so in vain.
+// Leaving, at the end of Run: the last write is sent, and the leave announced. Gossip takes a second and a half to
+// announce a leave among 200. kOps waits up to ten; the last two members that end together would wait in vain.
 const (
-	lastWordTime = 5 * time.Second
-	leaveTime    = 2 * time.Second
+	flushTimeout = 5 * time.Second
+	leaveTimeout = 2 * time.Second
 )
 
-// tellEvery is how often what others do wrong is logged at most.
-const tellEvery = time.Minute
+// logInterval is the least time between two log lines about invalid messages.
+const logInterval = time.Minute
 
 // Node is a member of the overlay. It is safe for concurrent use.
 type Node struct {
 	cfg   Config
 	log   *slog.Logger
 	queue *hashicorp.TransmitLimitedQueue
-	alive atomic.Int32 // members alive, for the queue; mirrors members
+	alive atomic.Int32 // number of alive members, for the queue
 
 	started atomic.Bool
 	bound   chan struct{}  // closed once addr is set
 	addr    netip.AddrPort // where it listens
 
-	kick  chan struct{} // something has to be sent, or there is somebody new
-	slots chan struct{} // of the sends over TCP at the same time
+	wake  chan struct{} // something must be sent, or there is a new member
+	slots chan struct{} // semaphore of the sends over TCP
 
-	mu       sync.Mutex // guards what follows; upstream is never called under it
-	board    board
-	members  map[string]member
-	sending  map[string]bool // members that something is on its way to
-	edition  uint64          // of what we wrote
-	wroteAt  time.Time       // that edition
-	unsent   bool            // nobody has been sent that edition yet
-	handing  bool            // it is being handed out
-	changed  chan struct{}   // closed at the next change
-	synced   chan struct{}   // closed when somebody's whole state has been heard
-	quiet    chan struct{}   // closed when nothing waits to be sent; nil if nobody waits for that
-	lastTold time.Time       // when a fault of others was logged
+	mu          sync.Mutex // guards the fields below; upstream is never called under it
+	shared      sharedState
+	members     map[string]member
+	sending     map[string]bool // members with a send under way
+	edition     uint64          // counts our writes
+	wroteAt     time.Time       // time of the last write
+	unsent      bool            // no member has been sent that edition yet
+	dispatching bool            // nextBroadcast's message is being dispatched
+	changed     chan struct{}   // closed at the next change
+	synced      chan struct{}   // closed once another member's full state has been received
+	flushed     chan struct{}   // closed when nothing waits to be sent; nil without callers of Flush
+	lastLogged  time.Time       // when an invalid message was last logged
 }
 
-// New returns a member that does nothing until Run. It may be written to before.
+// New returns a member that does nothing until Run, but may be written to.
 func New(cfg Config) (*Node, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, fmt.Errorf("configure memberlist peer: %w", err)
@@ -68,7 +67,7 @@ func New(cfg Config) (*Node, error) {
 		cfg:     cfg,
 		log:     cfg.Logger,
 		bound:   make(chan struct{}),
-		kick:    make(chan struct{}, 1),
+		wake:    make(chan struct{}, 1),
 		slots:   make(chan struct{}, maxSends),
 		members: make(map[string]member),
 		sending: make(map[string]bool),
@@ -79,14 +78,11 @@ func New(cfg Config) (*Node, error) {
 	return n, nil
 }
 
-// Run takes part in the overlay until ctx ends, and returns when everything that
-// it has started has ended; before, it sends what was written last and says that
-// it leaves, which takes seven seconds at most. A member that does not answer and
-// is being joined just then can take ten. The error is nil unless it
-// could not listen. It can be called once.
+// Run takes part in the overlay until ctx ends. Then it sends the last write and announces that it leaves, which
+// takes at most seven seconds, or ten if a member that does not answer is being joined, and returns once everything
+// that it started has ended. The error is nil unless it could not listen. It can be called once.
 //
-// Upstream does not wait for its own last probe, which may outlive Run by some
-// seconds without doing anything.
+// Upstream does not wait for its last probe, which may outlive Run by some seconds without any effect.
 func (n *Node) Run(ctx context.Context) error {
 	if n.started.Swap(true) {
 		return errors.New("run memberlist peer: it has run before")
@@ -96,20 +92,20 @@ func (n *Node) Run(ctx context.Context) error {
 			return fmt.Errorf("run memberlist peer: %w", err)
 		}
 	}
-	seeker := seeker{node: n}
+	joiner := joiner{node: n}
 	// The number of seeds decides how many members are gossiped to.
-	seeker.ask(ctx)
-	n.queue.RetransmitMult = multiplier(len(seeker.seeds))
-	ml, err := hashicorp.Create(n.upstream(len(seeker.seeds)))
+	joiner.querySeeds(ctx)
+	n.queue.RetransmitMult = multiplier(len(joiner.seeds))
+	ml, err := hashicorp.Create(n.upstream(len(joiner.seeds)))
 	if err != nil {
 		return fmt.Errorf("run memberlist peer: %w", err)
 	}
-	n.addr = n.own()
+	n.addr = n.ownAddr()
 	close(n.bound)
 
 	sendCtx, stopSending := context.WithCancel(context.WithoutCancel(ctx))
 	var loops sync.WaitGroup
-	loops.Go(func() { seeker.keepJoined(ctx, ml) })
+	loops.Go(func() { joiner.keepJoined(ctx, ml) })
 	loops.Go(func() { n.keepSending(sendCtx, ml) })
 	<-ctx.Done()
 	n.farewell(sendCtx, ml)
@@ -123,28 +119,27 @@ func (n *Node) Run(ctx context.Context) error {
 
 func (n *Node) farewell(ctx context.Context, ml *hashicorp.Memberlist) {
 	if len(n.others()) > 0 {
-		flushCtx, stop := context.WithTimeout(ctx, lastWordTime)
+		flushCtx, stop := context.WithTimeout(ctx, flushTimeout)
 		defer stop()
 		if err := n.Flush(flushCtx); err != nil {
 			n.log.Warn("not all members were told what was written last", "error", err)
 		}
 	}
-	if err := ml.Leave(leaveTime); err != nil {
-		// Told some members, not as often as it would have liked: the rest hear of
-		// it from those, or find out by themselves.
+	if err := ml.Leave(leaveTimeout); err != nil {
+		// Some members know, and the rest learn it from them or by their own probes.
 		n.log.Debug("leave cut short", "error", err)
 	}
 }
 
-// own returns where upstream says that it listens.
-func (n *Node) own() netip.AddrPort {
+// ownAddr returns the address on which upstream listens.
+func (n *Node) ownAddr() netip.AddrPort {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.members[n.cfg.NodeName].addr
 }
 
-// note does what an outcome asks for, with n locked.
-func (n *Node) note(out outcome) {
+// apply carries out an outcome. The caller holds mu.
+func (n *Node) apply(out outcome) {
 	if out.changed {
 		close(n.changed)
 		n.changed = make(chan struct{})
@@ -155,35 +150,35 @@ func (n *Node) note(out outcome) {
 	if out.send {
 		n.edition++
 		n.wroteAt, n.unsent = time.Now(), true
-		signal(n.kick)
+		signal(n.wake)
 	}
 }
 
-// hear takes in what others say, and logs now and then what is wrong with it.
-func (n *Node) hear(f func(now time.Time) outcome) {
+// handle calls f for a message from upstream, and logs errors at most once per logInterval.
+func (n *Node) handle(f func(now time.Time) outcome) {
 	now := time.Now()
 	n.mu.Lock()
 	out := f(now)
-	n.note(out)
-	tell := len(out.notices) > 0 && now.Sub(n.lastTold) >= tellEvery
-	if tell {
-		n.lastTold = now
+	n.apply(out)
+	shouldLog := len(out.errs) > 0 && now.Sub(n.lastLogged) >= logInterval
+	if shouldLog {
+		n.lastLogged = now
 	}
 	n.mu.Unlock()
-	if tell {
-		n.log.Warn("a member says what cannot be used", "error", errors.Join(out.notices...))
+	if shouldLog {
+		n.log.Warn("a member says what cannot be used", "error", errors.Join(out.errs...))
 	}
 }
 
 func (n *Node) write(key string, r legacy.Record) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	out, err := n.board.write(time.Now(), key, r)
-	n.note(out)
+	out, err := n.shared.write(time.Now(), key, r)
+	n.apply(out)
 	return err
 }
 
-// signal puts a token into a channel of one, if there is none.
+// signal sends to a channel of capacity one unless it is full.
 func signal(ch chan struct{}) {
 	select {
 	case ch <- struct{}{}:
@@ -191,45 +186,44 @@ func signal(ch chan struct{}) {
 	}
 }
 
-// spread is what upstream calls to carry the state. Its methods run on upstream's
-// goroutines and never block.
-type spread struct{ n *Node }
+// delegate is upstream's delegate for the state. Its methods run on upstream's goroutines and never block.
+type delegate struct{ n *Node }
 
-var _ hashicorp.Delegate = spread{}
+var _ hashicorp.Delegate = delegate{}
 
-// NodeMeta is empty but there, as with kOps.
-func (spread) NodeMeta(int) []byte { return []byte{} }
+// NodeMeta returns an empty slice that is not nil, as in kOps.
+func (delegate) NodeMeta(int) []byte { return []byte{} }
 
-func (s spread) NotifyMsg(b []byte) {
-	s.n.hear(func(time.Time) outcome { return s.n.board.hearMessage(b) })
+func (s delegate) NotifyMsg(b []byte) {
+	s.n.handle(func(time.Time) outcome { return s.n.shared.receiveMessage(b) })
 }
 
-func (s spread) GetBroadcasts(overhead, limit int) [][]byte {
+func (s delegate) GetBroadcasts(overhead, limit int) [][]byte {
 	return s.n.queue.GetBroadcasts(overhead, limit)
 }
 
-func (s spread) LocalState(bool) []byte {
+func (s delegate) LocalState(bool) []byte {
 	s.n.mu.Lock()
 	defer s.n.mu.Unlock()
-	return s.n.board.full()
+	return s.n.shared.fullState()
 }
 
-func (s spread) MergeRemoteState(b []byte, _ bool) {
-	s.n.hear(func(now time.Time) outcome {
-		return s.n.board.hearState(now, b, len(s.n.othersLocked()) == 0)
+func (s delegate) MergeRemoteState(b []byte, _ bool) {
+	s.n.handle(func(now time.Time) outcome {
+		return s.n.shared.receiveState(now, b, len(s.n.othersLocked()) == 0)
 	})
 }
 
-// alive accepts every member. kOps has such a delegate too: with it, upstream
-// passes over members that do not say which versions they speak.
+// alive accepts every member. kOps has such a delegate too: with it, upstream ignores members that do not state the
+// protocol versions they speak.
 type alive struct{}
 
 var _ hashicorp.AliveDelegate = alive{}
 
 func (alive) NotifyAlive(*hashicorp.Node) error { return nil }
 
-// acks says nothing in acknowledgements. kOps has such a delegate too: with it,
-// upstream writes an empty payload where it otherwise writes none.
+// acks sends an empty payload with acknowledgements. kOps has such a delegate too: without it, upstream would send
+// none.
 type acks struct{}
 
 var _ hashicorp.PingDelegate = acks{}

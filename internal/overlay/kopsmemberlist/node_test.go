@@ -86,12 +86,12 @@ func TestOnlyAStateOverSevenHundredBytesGoesOverTCP(t *testing.T) {
 func valueFor(t *testing.T, size int) string {
 	t.Helper()
 	for n := range size {
-		var b board
+		var b sharedState
 		value := strings.Repeat("1", n)
 		if _, err := b.write(time.Now(), apiKey, legacy.Record{Value: value}); err != nil {
 			t.Fatal(err)
 		}
-		if len(b.message()) == size {
+		if len(b.encodeBroadcast()) == size {
 			return value
 		}
 	}
@@ -110,7 +110,7 @@ func TestAMemberThatComesJustAfterAWriteIsToldOfIt(t *testing.T) {
 			}
 			value := fmt.Sprintf("10.0.0.%d", i)
 			first.publish(t, apiKey, value)
-			time.Sleep(newcomerTime - time.Second)
+			time.Sleep(newMemberWindow - time.Second)
 			late := lab.config(2 + i)
 			late.Seeds = nil
 			q := lab.start(late)
@@ -169,7 +169,7 @@ func TestAMemberWithoutAnybodyKeepsTrying(t *testing.T) {
 		late := lab.config(0)
 		late.Seeds = nil // it does not look for anybody
 		first := lab.start(late)
-		took := lab.until(rejoinEvery+streamTimeout, "they meet", func() bool { return first.holds(apiKey, "10.0.0.1") })
+		took := lab.until(rejoinInterval+streamTimeout, "they meet", func() bool { return first.holds(apiKey, "10.0.0.1") })
 		<-early.Synced()
 		t.Logf("fake time: met after %v", took)
 	})
@@ -181,8 +181,8 @@ func TestASeedThatLeadsBackToUsIsNobody(t *testing.T) {
 		self := lab.start(cfg)
 		self.publish(t, apiKey, "10.0.0.1")
 		time.Sleep(time.Minute)
-		self.hear(func(now time.Time) outcome {
-			return self.board.hearState(now, self.board.full(), len(self.othersLocked()) == 0)
+		self.handle(func(now time.Time) outcome {
+			return self.shared.receiveState(now, self.shared.fullState(), len(self.othersLocked()) == 0)
 		})
 		select {
 		case <-self.Synced():
@@ -249,7 +249,7 @@ func TestTwoWritesBeforeAnybodyIsHeardWin(t *testing.T) {
 		// Held with a version ahead of every clock here.
 		ahead := legacy.Entry{Key: apiKey, Record: legacy.Record{Value: "10.0.0.1", Version: uint64(time.Now().Add(time.Hour).Unix())}}
 		for _, p := range peers {
-			p.hear(func(now time.Time) outcome { out, _ := p.board.merge(legacy.Append(nil, ahead)); return out })
+			p.handle(func(now time.Time) outcome { out, _ := p.shared.merge(legacy.Append(nil, ahead)); return out })
 		}
 		n, err := New(lab.config(4))
 		if err != nil {
@@ -307,7 +307,7 @@ func TestAPartitionHealsWithoutSeeds(t *testing.T) {
 					t.Fatal("the partition leaks")
 				}
 				lab.fabric.SetCut(nil)
-				took := lab.until(rejoinEvery+2*streamTimeout, "they meet again", func() bool {
+				took := lab.until(rejoinInterval+2*streamTimeout, "they meet again", func() bool {
 					return all(lab.peers, func(p *peer) bool { return p.Stats().Members == 4 })
 				})
 				took += lab.until(3*pushPullInterval, "all hold both", func() bool {
@@ -409,7 +409,7 @@ func TestRunEndsInTimeWhenNobodyAnswers(t *testing.T) {
 		peers[0].publish(t, apiKey, "10.0.0.1")
 		start := time.Now()
 		peers[0].stop()
-		if took := time.Since(start); took > lastWordTime+leaveTime+2*streamTimeout {
+		if took := time.Since(start); took > flushTimeout+leaveTimeout+2*streamTimeout {
 			t.Errorf("Run returned %v after its context ended", took)
 		}
 	})
@@ -421,8 +421,8 @@ func TestWhoIsGoneIsForgottenAfterSixHours(t *testing.T) {
 		t.Fatal(err)
 	}
 	now := time.Now()
-	n.members["long gone"] = member{addr: addrOf(2), gone: true, since: now.Add(-forgetAfter - time.Second)}
-	n.members["gone"] = member{addr: addrOf(4), gone: true, since: now.Add(-forgetAfter)}
+	n.members["long gone"] = member{addr: addrOf(2), gone: true, since: now.Add(-goneTimeout - time.Second)}
+	n.members["gone"] = member{addr: addrOf(4), gone: true, since: now.Add(-goneTimeout)}
 	n.members["there"] = member{addr: addrOf(6)}
 	n.addr = addrOf(8)
 	got := fmt.Sprint(n.missing([]netip.AddrPort{addrOf(6), addrOf(8), addrOf(4), netip.AddrPortFrom(addrOf(10).Addr(), 0)}, now))
@@ -443,10 +443,10 @@ func TestWhatOthersDoWrongIsToldOnceAMinuteAndCountedAlways(t *testing.T) {
 		}
 		for range 3 {
 			for range 50 {
-				spread{n}.NotifyMsg([]byte("\xff"))
-				spread{n}.MergeRemoteState([]byte("\xff"), false)
+				delegate{n}.NotifyMsg([]byte("\xff"))
+				delegate{n}.MergeRemoteState([]byte("\xff"), false)
 			}
-			time.Sleep(tellEvery)
+			time.Sleep(logInterval)
 		}
 		if got := strings.Count(out.String(), "cannot be used"); got != 3 {
 			t.Errorf("told %d times in three minutes, want 3:\n%s", got, &out)

@@ -140,7 +140,7 @@ func TestReadGivesUpAtItsDeadline(t *testing.T) {
 }
 
 func TestReadReportsTiesWithinOneState(t *testing.T) {
-	var b board
+	var b sharedState
 	one := legacy.Entry{Key: apiKey, Record: legacy.Record{Value: "10.0.0.1", Version: 5}}
 	other := legacy.Entry{Key: apiKey, Record: legacy.Record{Value: "10.0.0.2", Version: 5}}
 	for _, e := range []legacy.Entry{one, other} {

@@ -11,46 +11,46 @@ import (
 )
 
 const (
-	rejoinEvery  = 10 * time.Second
-	rejoinFirst  = time.Second // as long as there is nobody, and doubled each time
-	seedsEvery   = time.Hour
-	seedsRetry   = time.Minute
-	seedsTimeout = 10 * time.Second
-	maxJoins     = 8 // at the same time
+	rejoinInterval     = 10 * time.Second
+	minRejoinInterval  = time.Second // while there is no other member; doubled each time
+	seedsInterval      = time.Hour
+	seedsRetryInterval = time.Minute
+	seedsTimeout       = 10 * time.Second
+	maxJoins           = 8 // concurrently
 )
 
-// seeker finds members and keeps them.
-type seeker struct {
+// joiner finds members and keeps this one joined to them.
+type joiner struct {
 	node  *Node
-	seeds []netip.AddrPort // the last good answer
-	next  time.Time        // when to ask for them again
-	fault string           // of the last answer
+	seeds []netip.AddrPort // of the last successful query
+	next  time.Time        // when to query them again
+	fault string           // of the last query; logged once
 }
 
-// keepJoined joins all that is missing, round after round until ctx ends.
-func (s *seeker) keepJoined(ctx context.Context, ml *hashicorp.Memberlist) {
-	wait := rejoinFirst
+// keepJoined joins all missing members and seeds, round after round until ctx ends.
+func (s *joiner) keepJoined(ctx context.Context, ml *hashicorp.Memberlist) {
+	wait := minRejoinInterval
 	for {
 		s.joinMissing(ctx, ml)
 		if len(s.node.others()) > 0 {
-			wait = rejoinEvery
+			wait = rejoinInterval
 		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-time.After(wait):
 		}
-		wait = min(2*wait, rejoinEvery)
+		wait = min(2*wait, rejoinInterval)
 		if len(s.node.others()) == 0 {
-			s.next = sooner(s.next, time.Now().Add(seedsRetry-rejoinEvery))
+			s.next = earlier(s.next, time.Now().Add(seedsRetryInterval-rejoinInterval))
 		}
 		if time.Now().After(s.next) {
-			s.ask(ctx)
+			s.querySeeds(ctx)
 		}
 	}
 }
 
-func (s *seeker) joinMissing(ctx context.Context, ml *hashicorp.Memberlist) {
+func (s *joiner) joinMissing(ctx context.Context, ml *hashicorp.Memberlist) {
 	var joins errgroup.Group
 	joins.SetLimit(maxJoins)
 	for _, addr := range s.node.missing(s.seeds, time.Now()) {
@@ -64,13 +64,13 @@ func (s *seeker) joinMissing(ctx context.Context, ml *hashicorp.Memberlist) {
 			return nil
 		})
 	}
-	_ = joins.Wait() // no join is an error of the whole
+	_ = joins.Wait() // a failed join is no error here
 }
 
-// ask asks for seeds and keeps the answer if it is one.
-func (s *seeker) ask(ctx context.Context) {
+// querySeeds queries Config.Seeds, and keeps the result unless it fails or is empty.
+func (s *joiner) querySeeds(ctx context.Context) {
 	if s.node.cfg.Seeds == nil {
-		s.next = time.Now().Add(seedsEvery)
+		s.next = time.Now().Add(seedsInterval)
 		return
 	}
 	askCtx, cancel := context.WithTimeout(ctx, seedsTimeout)
@@ -83,7 +83,7 @@ func (s *seeker) ask(ctx context.Context) {
 		return
 	}
 	if err != nil {
-		s.next = time.Now().Add(seedsRetry)
+		s.next = time.Now().Add(seedsRetryInterval)
 		if text := err.Error(); text != s.fault {
 			s.fault = text
 			s.node.log.Warn("cannot find out where members may be; keeping those known", "error", err)
@@ -94,10 +94,10 @@ func (s *seeker) ask(ctx context.Context) {
 		s.fault = ""
 		s.node.log.Info("found out again where members may be")
 	}
-	s.seeds, s.next = seeds, time.Now().Add(seedsEvery)
+	s.seeds, s.next = seeds, time.Now().Add(seedsInterval)
 }
 
-func sooner(a, b time.Time) time.Time {
+func earlier(a, b time.Time) time.Time {
 	if b.Before(a) {
 		return b
 	}

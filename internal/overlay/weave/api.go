@@ -11,13 +11,13 @@ import (
 	"github.com/muster-dev/muster/internal/overlay/weave/wire"
 )
 
-// Peer is a peer as this one knows it.
+// Peer is a peer as seen by this one.
 type Peer = mesh.Peer
 
-// Heard says where a record came from.
+// Heard says how a record reached this peer.
 type Heard = mesh.Heard
 
-// Faults of Read worth telling apart.
+// Errors of Read that callers may want to tell apart.
 var (
 	ErrVersion   = wire.ErrVersion   // speaks another version of the protocol
 	ErrPlaintext = wire.ErrPlaintext // does not encrypt
@@ -29,58 +29,55 @@ var (
 type Stats struct {
 	mesh.Stats
 	Links               int    // connections now
-	FramesIn, FramesOut uint64 // heartbeats included
+	FramesIn, FramesOut uint64 // including heartbeats
 	BytesIn, BytesOut   uint64 // in: contents of frames; out: as written to the sockets
 }
 
-// Publish writes value at key, with a version that exceeds the one held, and
-// returns once it is on its way: see Flush. Writing what is there already does
-// nothing. Written before the mesh was heard, a value that loses against what
-// the mesh holds is written once more. It fails if the record is over the
-// bounds of package legacy, or with legacy.ErrOutbid.
+// Publish writes value at key, with a version that exceeds the one held. It returns before the value is sent: see
+// Flush. An equal value changes nothing. A value written before the mesh's state was received, and overridden by it,
+// is written again. It fails if the record exceeds the bounds of package legacy, or with legacy.ErrOutbid.
 func (n *Node) Publish(key, value string) error {
 	var err error
-	n.do(func(now time.Time) { err = n.mesh.Put(now, key, value) })
+	n.withMesh(func(now time.Time) { err = n.mesh.Put(now, key, value) })
 	if err != nil {
 		return fmt.Errorf("publish into the mesh: %w", err)
 	}
 	return nil
 }
 
-// Delete withdraws the record at key. It leaves a tombstone, which stays.
+// Delete writes a tombstone at key.
 func (n *Node) Delete(key string) error {
 	var err error
-	n.do(func(now time.Time) { err = n.mesh.Delete(now, key) })
+	n.withMesh(func(now time.Time) { err = n.mesh.Delete(now, key) })
 	if err != nil {
 		return fmt.Errorf("withdraw from the mesh: %w", err)
 	}
 	return nil
 }
 
-// Flush waits until what was written has been handed to the system for every
-// connection, of which there has to be at least one, or until ctx ends.
+// Flush waits until the last write has been written to the socket of every connection, or until ctx ends. There must
+// be at least one connection.
 func (n *Node) Flush(ctx context.Context) error {
 	for {
 		n.mu.Lock()
-		if n.isQuiet() {
+		if n.isFlushed() {
 			n.mu.Unlock()
 			return nil
 		}
-		if n.quiet == nil {
-			n.quiet = make(chan struct{})
+		if n.flushed == nil {
+			n.flushed = make(chan struct{})
 		}
-		quiet := n.quiet
+		flushed := n.flushed
 		n.mu.Unlock()
 		select {
-		case <-quiet:
+		case <-flushed:
 		case <-ctx.Done():
 			return fmt.Errorf("send what was written to the mesh: %w", ctx.Err())
 		}
 	}
 }
 
-// State returns the whole state as heard, tombstones included, ordered by key.
-// Nothing in it is to be believed before legacy.Policy has seen it.
+// State returns the whole state, tombstones included, ordered by key. Apply a legacy.Policy before using it.
 func (n *Node) State() []legacy.Entry {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -101,30 +98,30 @@ func (n *Node) Heard(key string) (Heard, bool) {
 	return n.mesh.Heard(key)
 }
 
-// Ties returns records that peers hold with one version but different values.
+// Ties returns records for which peers have different values with one version.
 func (n *Node) Ties() []legacy.Tie {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.mesh.Ties()
 }
 
-// Changed returns a channel that is closed when the state changes next. Take
-// the channel first and the state after, and no change is missed.
+// Changed returns a channel that is closed at the next change of the state. Get the channel before the state, and no
+// change is missed.
 func (n *Node) Changed() <-chan struct{} {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.changed
 }
 
-// Synced returns a channel that is closed once the whole state of some peer has
-// been heard. In a mesh of one that never happens.
+// Synced returns a channel that is closed once the full state of another peer has been received. In a mesh of one
+// that never happens.
 func (n *Node) Synced() <-chan struct{} {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.synced
 }
 
-// Peers returns all peers known, self included, in the order of their names.
+// Peers returns all known peers, including this one, ordered by name.
 func (n *Node) Peers() []Peer {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -145,8 +142,7 @@ func (n *Node) Stats() Stats {
 	}
 }
 
-// Addr waits until Run listens and returns the address. That of a leaf is not
-// valid.
+// Addr waits until Run listens and returns the address. A leaf's is not valid.
 func (n *Node) Addr(ctx context.Context) (netip.AddrPort, error) {
 	select {
 	case <-n.bound:

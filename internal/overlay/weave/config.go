@@ -10,59 +10,54 @@ import (
 	"time"
 )
 
-// DefaultPort is where protokube listens.
+// DefaultPort is protokube's port.
 const DefaultPort = 3999
 
-// Config describes a peer.
+// Config configures a peer.
 type Config struct {
-	// NodeName names the peer. It must be unique in the mesh: two live peers of
-	// one name cannot both take part. Required, at most 1024 bytes.
+	// NodeName is the peer's name. It must be unique in the mesh: two live peers of one name cannot both take part.
+	// Required, at most 1024 bytes.
 	NodeName string
 
-	// Listen is where a full participant accepts connections; port 0 takes any
-	// free one. A specific address is also the source of its own connections,
-	// and its port is where peers are dialed of whom only an address is known:
-	// all peers of a cluster have to listen on the same port. Required, unless
-	// Leaf is set, which listens nowhere.
+	// Listen is the address on which a full participant accepts connections; port 0 means any free one. A specific
+	// address is also the source of its own connections, and its port is used to dial peers of which only an address
+	// is known: all peers of a cluster must listen on the same port. Required, except for a leaf, which does not
+	// listen.
 	Listen netip.AddrPort
 
-	// Secret is the password that all peers share. None is the same as an empty
-	// one, which is kOps's default: encrypted, but open to anybody.
+	// Secret is the shared password of all peers. None is the same as an empty one, which is kOps's default:
+	// encrypted, but open to anybody.
 	Secret []byte
 
-	// Seeds returns addresses at which peers may be found; port 0 stands for the
-	// port of Listen, or DefaultPort for a leaf. It is asked at the start, then
-	// every hour, or every minute after an error or as long as there is no
-	// connection, and has 30 seconds to answer. An empty answer is ignored. A
-	// leaf needs it; a full participant without it waits for others to dial.
+	// Seeds returns addresses of possible peers; port 0 means the port of Listen, or DefaultPort for a leaf. It is
+	// called at the start, then every hour, or every minute after an error or while there is no connection, and has
+	// 30 seconds to return. An empty result is ignored. A leaf needs it; a full participant without it waits for
+	// others to dial.
 	Seeds func(context.Context) ([]netip.AddrPort, error)
 
-	// Leaf makes a peer that reads and writes but is never relied on.
+	// Leaf makes a peer that receives and writes but relays nothing.
 	Leaf bool
 
-	// Links is how many peers a leaf stays connected with, as far as there are
-	// seeds. More make it hear of changes more reliably. Default 3.
+	// Links is how many peers a leaf stays connected to, as far as there are seeds. With more it receives changes
+	// more reliably. Default 3.
 	Links int
 
-	// Refresh is how often a leaf makes its oldest connection again, which is
-	// the only way to be told the whole state: it bounds how long a leaf can
-	// miss a change. Default 5 minutes; negative means never.
+	// Refresh is how often a leaf opens its oldest connection again, the only way to get the whole state: it bounds
+	// how long a leaf can miss a change. Default 5 minutes; negative means never.
 	Refresh time.Duration
 
-	// ConnLimit is the greatest number of connections, whoever dialed; 0 means
-	// no limit. Peers of the original dial everybody and come back to a full
-	// peer ever more rarely.
+	// ConnLimit is the maximum number of connections, whoever dialled; 0 means no limit. Original peers dial every
+	// peer, and retry a full one less and less often.
 	ConnLimit int
 
-	// NoDiscovery keeps a full participant from dialing peers that it learns of
-	// from others. It then depends on its seeds and on being dialed.
+	// NoDiscovery keeps a full participant from dialling peers that it learns of from others. It then depends on its
+	// seeds and on being dialled.
 	NoDiscovery bool
 
-	// Dial replaces the way of connecting to addr, for instance by a forwarded
-	// port. Default: TCP.
+	// Dial is how to connect to an address, for instance through a forwarded port. Default: TCP.
 	Dial func(ctx context.Context, addr netip.AddrPort) (net.Conn, error)
 
-	// Logger gets what happens; nil discards it.
+	// Logger gets the peer's log; nil discards it.
 	Logger *slog.Logger
 }
 

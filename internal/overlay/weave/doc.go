@@ -1,29 +1,23 @@
-// Package weave is a peer of the gossip overlay that kOps's protokube runs on
-// TCP port 3999: the weave mesh protocol with kOps's state in it, written from
-// its specification alone.
+// Package weave implements a peer of the gossip overlay that kOps's protokube runs on TCP port 3999: the weave mesh
+// protocol carrying kOps's state, written from its specification alone.
 //
-// A [Node] is either a full participant, which others rely on to pass things on
-// and which can stand in for protokube, or a leaf (Config.Leaf), which reads
-// everything and may write, but which no route leads through and whose coming
-// and going changes nothing for the others. [Read] looks into a mesh once.
+// A [Node] is either a full participant, which relays for others and can take protokube's place, or a leaf
+// (Config.Leaf), which receives everything and may write, but through which no route leads and whose coming and going
+// changes nothing for the others. [Read] reads a mesh once.
 //
-// The package is the shell: sockets, goroutines, the clock. What a peer decides
-// is in package mesh, whose comment also says what was done about the costs that
-// make large meshes of the original collapse; how things are spelled is in
-// package wire; what of the state may be believed is for package legacy to say.
+// This package does the I/O: sockets, goroutines, the clock. Package mesh makes a peer's decisions, and its comment
+// says how the costs that make large meshes of the original collapse are avoided; package wire has the encodings;
+// package legacy decides which records are accepted.
 //
-// What this package is not: it is no overlay for new clusters. The secret, if
-// there is one, is shared by all; whoever has it may claim anything in anybody's
-// name. kOps's default is an empty one.
+// It is no overlay for new clusters. The secret, if there is one, is shared by all; whoever has it may write any
+// record under any name. kOps's default is an empty secret.
 //
 // # Choices where the specification leaves room
 //
-//   - Only protocol version 2 is spoken, always encrypted. With no secret the
-//     password is empty, as with kOps; plaintext peers are refused.
+//   - Only protocol version 2 is spoken, always encrypted. Without a secret the password is empty, as in kOps;
+//     plaintext peers are refused.
 //   - Channels other than "dns" and "topology" are not relayed.
 //   - Short ids are not claimed.
-//   - A peer found to use our own node name is tried again after six minutes;
-//     the original never does.
-//   - As long as there is no connection at all, seeds are retried at least every
-//     15 seconds and asked for anew every minute.
+//   - A peer found to use our own node name is tried again after six minutes; the original never does.
+//   - Without any connection, seeds are retried at least every 15 seconds and queried every minute.
 package weave

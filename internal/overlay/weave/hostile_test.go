@@ -141,7 +141,7 @@ func TestAConnectionToOurselvesIsNoticed(t *testing.T) {
 	lab.until(5*time.Second, func() bool {
 		node.mu.Lock()
 		defer node.mu.Unlock()
-		return node.mesh.Wake().After(time.Now().Add(5 * time.Second)) // nothing left to try
+		return node.mesh.NextTick().After(time.Now().Add(5 * time.Second)) // nothing left to try
 	})
 	if node.Stats().Links != 0 || len(dials) != 0 {
 		t.Errorf("%d connections to ourselves, %d further dials", node.Stats().Links, len(dials))

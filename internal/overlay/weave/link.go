@@ -17,54 +17,53 @@ import (
 )
 
 const (
-	handshakeTimeout = 10 * time.Second
-	heartbeatEvery   = 30 * time.Second
-	idleTimeout      = 60 * time.Second // without any frame
-	writeTimeout     = 60 * time.Second // for one frame
-	hangUpTimeout    = time.Second      // for the other side to take what was sent last
+	handshakeTimeout  = 10 * time.Second
+	heartbeatInterval = 30 * time.Second
+	idleTimeout       = 60 * time.Second // without any frame
+	writeTimeout      = 60 * time.Second // for one frame
+	lingerTimeout     = time.Second      // for the other end to receive the last frames
 )
 
 var heartbeat = []byte{byte(wire.Heartbeat)}
 
-// link is a connection past the handshake.
+// link is a connection after the handshake.
 type link struct {
 	id      mesh.LinkID
 	conn    net.Conn
 	session *wire.Session
 	remote  wire.Features
-	ready   chan struct{} // the mesh has frames for it
+	ready   chan struct{} // signals that the mesh has frames for it
 	done    chan struct{} // closed when the connection has ended
 
 	writing bool  // a frame is being sent; guarded by Node.mu
 	cause   error // why the mesh closed it; guarded by Node.mu
 }
 
-// serve shakes hands over conn and then keeps it up, as part of the mesh, until
-// it breaks or ctx ends. It closes conn. target is what was dialed, zero if the
-// other side did. It returns an error only if the connection did not become part
-// of the mesh.
+// serve performs the handshake and keeps the connection up, as part of the mesh, until it breaks or ctx ends, and
+// closes conn. target is the address dialled, or zero for an accepted connection. It returns an error only if the
+// connection did not become part of the mesh.
 func (n *Node) serve(ctx context.Context, conn net.Conn, target netip.AddrPort) error {
 	defer conn.Close()
 	l := &link{conn: conn, ready: make(chan struct{}, 1), done: make(chan struct{})}
-	hungUp := make(chan struct{})
+	closed := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
-		defer close(hungUp)
-		l.hangUp()
+		defer close(closed)
+		l.closeGracefully()
 	})
-	err := n.converse(ctx, l, target)
+	err := n.runLink(ctx, l, target)
 	close(l.done)
 	if !stop() {
-		<-hungUp
+		<-closed
 	}
 	return err
 }
 
-func (n *Node) converse(ctx context.Context, l *link, target netip.AddrPort) error {
-	hello, err := n.greet(l, target)
+func (n *Node) runLink(ctx context.Context, l *link, target netip.AddrPort) error {
+	hello, err := n.handshake(l, target)
 	if err != nil {
 		return err
 	}
-	if err := n.join(l, hello); err != nil {
+	if err := n.register(l, hello); err != nil {
 		return err
 	}
 	wrote := make(chan error, 1)
@@ -73,7 +72,7 @@ func (n *Node) converse(ctx context.Context, l *link, target netip.AddrPort) err
 	readErr := n.read(l)
 	close(readEnded)
 	l.conn.Close()
-	n.leave(l)
+	n.unregister(l)
 	writeErr := <-wrote
 	n.mu.Lock()
 	cause := l.cause
@@ -90,8 +89,8 @@ func (n *Node) converse(ctx context.Context, l *link, target netip.AddrPort) err
 	return nil
 }
 
-// greet goes through the handshake.
-func (n *Node) greet(l *link, target netip.AddrPort) (mesh.Hello, error) {
+// handshake performs the handshake.
+func (n *Node) handshake(l *link, target netip.AddrPort) (mesh.Hello, error) {
 	if err := l.conn.SetDeadline(time.Now().Add(handshakeTimeout)); err != nil {
 		return mesh.Hello{}, err
 	}
@@ -103,7 +102,7 @@ func (n *Node) greet(l *link, target netip.AddrPort) (mesh.Hello, error) {
 	own := n.mesh.Features(hello.ConnID)
 	n.mu.Unlock()
 	var err error
-	l.session, l.remote, err = shakeHands(l.conn, hello.Outbound, n.cfg.Secret, own)
+	l.session, l.remote, err = newSession(l.conn, hello.Outbound, n.cfg.Secret, own)
 	hello.Remote = l.remote
 	if err != nil {
 		return hello, err
@@ -111,8 +110,8 @@ func (n *Node) greet(l *link, target netip.AddrPort) (mesh.Hello, error) {
 	return hello, l.conn.SetDeadline(time.Time{})
 }
 
-// shakeHands makes a session of a connection that has a deadline.
-func shakeHands(conn net.Conn, dialer bool, secret []byte, own wire.Features) (*wire.Session, wire.Features, error) {
+// newSession performs the handshake on a connection that has a deadline.
+func newSession(conn net.Conn, dialer bool, secret []byte, own wire.Features) (*wire.Session, wire.Features, error) {
 	key, err := ecdh.X25519().GenerateKey(rand.Reader)
 	if err != nil {
 		return nil, wire.Features{}, fmt.Errorf("make a session key: %w", err)
@@ -123,17 +122,17 @@ func shakeHands(conn net.Conn, dialer bool, secret []byte, own wire.Features) (*
 	}
 	remote, err := session.Exchange(own)
 	if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) {
-		// It may have closed before we could see that its frame does not open.
+		// It may have closed before we could see that its frame does not decrypt.
 		err = fmt.Errorf("%w; the peer hung up, as it does when secrets differ", err)
 	}
 	return session, remote, err
 }
 
-// join makes l part of the mesh.
-func (n *Node) join(l *link, hello mesh.Hello) error {
+// register adds l to the mesh.
+func (n *Node) register(l *link, hello mesh.Hello) error {
 	var err error
 	var first bool
-	n.do(func(now time.Time) {
+	n.withMesh(func(now time.Time) {
 		if l.id, err = n.mesh.Register(now, hello); err != nil {
 			return
 		}
@@ -151,15 +150,15 @@ func (n *Node) join(l *link, hello mesh.Hello) error {
 	return nil
 }
 
-func (n *Node) leave(l *link) {
+func (n *Node) unregister(l *link) {
 	var last bool
-	n.do(func(now time.Time) {
+	n.withMesh(func(now time.Time) {
 		n.mesh.Close(now, l.id)
 		delete(n.links, l.id)
 		last = len(n.links) == 0
 	})
 	if last {
-		signal(n.alone)
+		signal(n.lastLinkLost)
 		n.log.Info("mesh: connected -> alone", "last peer", l.remote.NickName)
 	}
 }
@@ -176,11 +175,11 @@ func (n *Node) read(l *link) error {
 		n.traffic.framesIn.Add(1)
 		n.traffic.bytesIn.Add(uint64(len(frame)))
 		if len(frame) <= 1 {
-			continue // nothing but a tag, at most: a heartbeat
+			continue // a tag at most: a heartbeat
 		}
 		p, err := mesh.Parse(frame)
 		if err == nil {
-			n.do(func(now time.Time) { err = n.mesh.Receive(now, l.id, p) })
+			n.withMesh(func(now time.Time) { err = n.mesh.Receive(now, l.id, p) })
 		}
 		if err != nil {
 			n.log.Warn("dropping a peer that sends nonsense", "peer", l.remote.NickName, "addr", l.conn.RemoteAddr().String(), "error", err)
@@ -190,7 +189,7 @@ func (n *Node) read(l *link) error {
 }
 
 func (n *Node) write(ctx context.Context, l *link, readEnded <-chan struct{}) error {
-	beat := time.NewTicker(heartbeatEvery)
+	beat := time.NewTicker(heartbeatInterval)
 	defer beat.Stop()
 	for {
 		for frame := n.next(l); frame != nil; frame = n.next(l) {
@@ -218,7 +217,7 @@ func (n *Node) next(l *link) []byte {
 	defer n.mu.Unlock()
 	frame := n.mesh.Next(time.Now(), l.id)
 	l.writing = frame != nil
-	n.wakeQuiet()
+	n.wakeFlushers()
 	return frame
 }
 
@@ -237,15 +236,15 @@ func (n *Node) send(l *link, frame []byte) error {
 	return nil
 }
 
-// hangUp ends a connection so that what was sent arrives: closing at once, with
-// something unread, would reset it and take that along.
-func (l *link) hangUp() {
+// closeGracefully closes a connection so that what was sent arrives: closing it at once with unread data would reset
+// it, and could lose frames in flight.
+func (l *link) closeGracefully() {
 	defer l.conn.Close()
-	half, ok := l.conn.(interface{ CloseWrite() error })
-	if !ok || half.CloseWrite() != nil {
+	writeCloser, ok := l.conn.(interface{ CloseWrite() error })
+	if !ok || writeCloser.CloseWrite() != nil {
 		return
 	}
-	timer := time.NewTimer(hangUpTimeout)
+	timer := time.NewTimer(lingerTimeout)
 	defer timer.Stop()
 	select {
 	case <-l.done:

@@ -12,9 +12,8 @@ import (
 
 const dialTimeout = 10 * time.Second
 
-// Connections accepted in a second, and at once. A handshake costs little and is
-// over in ten seconds, so this bounds both the work and the connections that
-// strangers can make us hold; a cluster that starts as a whole gets through.
+// Connections accepted in a second, and at once. A handshake is cheap and ends within ten seconds, so this bounds
+// both the work and the connections that strangers can cause; a cluster that starts as a whole gets through.
 const (
 	acceptRate  = 50
 	acceptBurst = 100
@@ -24,7 +23,7 @@ func listenTCP(ctx context.Context, addr netip.AddrPort) (net.Listener, error) {
 	return new(net.ListenConfig).Listen(ctx, "tcp", addr.String())
 }
 
-// accept takes in connections until the listener is closed.
+// accept accepts connections until the listener is closed.
 func (n *Node) accept(ctx context.Context, listener net.Listener) error {
 	limit := rate.NewLimiter(acceptRate, acceptBurst)
 	for {
@@ -41,7 +40,7 @@ func (n *Node) accept(ctx context.Context, listener net.Listener) error {
 		case errors.Is(err, net.ErrClosed):
 			return err
 		case err != nil:
-			// Out of file descriptors, or the like: it may pass.
+			// Out of file descriptors, for instance, which may pass.
 			n.log.Warn("cannot accept a connection", "error", err)
 			select {
 			case <-ctx.Done():
@@ -66,12 +65,12 @@ func (n *Node) dial(ctx context.Context, addr netip.AddrPort) {
 		err = n.serve(ctx, conn, addr)
 	}
 	if err != nil && ctx.Err() == nil {
-		n.do(func(now time.Time) { n.mesh.Failed(now, addr, err) })
+		n.withMesh(func(now time.Time) { n.mesh.Failed(now, addr, err) })
 	}
 }
 
-// dialTCP connects from the address we listen on, because that is how others
-// learn where we can be reached.
+// dialTCP connects from the address we listen on, because others learn our address from the source of our
+// connections.
 func (n *Node) dialTCP(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
 	var d net.Dialer
 	if from := n.cfg.Listen.Addr(); !n.cfg.Leaf && from.IsValid() && !from.IsUnspecified() && from.Is4() == to.Addr().Is4() {

@@ -2,7 +2,7 @@ package weave
 
 import (
 	"context"
-	crand "crypto/rand"
+	cryptorand "crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -20,9 +20,9 @@ import (
 )
 
 const (
-	seedsEvery   = time.Hour
-	seedsRetry   = time.Minute
-	seedsTimeout = 30 * time.Second
+	seedsInterval      = time.Hour
+	seedsRetryInterval = time.Minute
+	seedsTimeout       = 30 * time.Second
 )
 
 // Node is a peer of the mesh. It is safe for concurrent use.
@@ -35,37 +35,37 @@ type Node struct {
 	bound   chan struct{}  // closed once addr is set
 	addr    netip.AddrPort // where it listens
 
-	group *errgroup.Group // of everything that Run has started
-	kick  chan struct{}   // the timer has to be set anew
-	alone chan struct{}   // the last connection has ended
+	group        *errgroup.Group // everything that Run has started
+	wake         chan struct{}   // signals tick to reset its timer
+	lastLinkLost chan struct{}   // signals that the last connection has ended
 
 	traffic struct{ framesIn, framesOut, bytesIn, bytesOut atomic.Uint64 }
 
-	mu      sync.Mutex // guards all below
-	mesh    *mesh.Mesh
-	links   map[mesh.LinkID]*link
-	armed   time.Time     // when the timer fires
-	changed chan struct{} // closed at the next change
-	synced  chan struct{} // closed when a peer's whole state has been heard
-	quiet   chan struct{} // closed when nothing waits to be sent; nil if nobody waits for that
+	mu       sync.Mutex // guards the fields below
+	mesh     *mesh.Mesh
+	links    map[mesh.LinkID]*link
+	nextTick time.Time     // when tick's timer fires
+	changed  chan struct{} // closed at the next change
+	synced   chan struct{} // closed once a peer's whole state has been received
+	flushed  chan struct{} // closed when nothing waits to be sent; nil without callers of Flush
 }
 
-// New returns a peer that does nothing until Run. It may be written to before.
+// New returns a peer that does nothing until Run, but may be written to.
 func New(cfg Config) (*Node, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, fmt.Errorf("configure mesh peer: %w", err)
 	}
 	cfg = cfg.withDefaults()
 	n := &Node{
-		cfg:     cfg,
-		log:     cfg.Logger,
-		listen:  listenTCP,
-		bound:   make(chan struct{}),
-		kick:    make(chan struct{}, 1),
-		alone:   make(chan struct{}, 1),
-		links:   make(map[mesh.LinkID]*link),
-		changed: make(chan struct{}),
-		synced:  make(chan struct{}),
+		cfg:          cfg,
+		log:          cfg.Logger,
+		listen:       listenTCP,
+		bound:        make(chan struct{}),
+		wake:         make(chan struct{}, 1),
+		lastLinkLost: make(chan struct{}, 1),
+		links:        make(map[mesh.LinkID]*link),
+		changed:      make(chan struct{}),
+		synced:       make(chan struct{}),
 	}
 	if n.cfg.Dial == nil {
 		n.cfg.Dial = n.dialTCP
@@ -87,17 +87,15 @@ func meshConfig(cfg Config) mesh.Config {
 	}
 }
 
-// random returns a number that nobody can guess: connection numbers decide
-// which of two connections survives.
+// random returns an unpredictable number: connection numbers decide which of two connections survives.
 func random() uint64 {
 	var b [8]byte
-	crand.Read(b[:]) // never fails
+	cryptorand.Read(b[:]) // never fails
 	return binary.NativeEndian.Uint64(b[:])
 }
 
-// Run takes part in the mesh until ctx ends, and returns when everything that
-// it has started has ended. The error is nil unless it could not listen. It can
-// be called once.
+// Run takes part in the mesh until ctx ends, and returns once everything that it started has ended. The error is nil
+// unless it could not listen. It can be called once.
 func (n *Node) Run(ctx context.Context) error {
 	if n.started.Swap(true) {
 		return errors.New("run mesh peer: it has run before")
@@ -112,7 +110,7 @@ func (n *Node) Run(ctx context.Context) error {
 		addr = addrPort(listener.Addr())
 	}
 	n.group, ctx = errgroup.WithContext(ctx)
-	n.do(func(time.Time) { n.mesh.SetListen(addr) })
+	n.withMesh(func(time.Time) { n.mesh.SetListen(addr) })
 	n.addr = addr
 	close(n.bound)
 	if listener != nil {
@@ -124,17 +122,17 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 	n.group.Go(func() error { return n.tick(ctx) })
 	if n.cfg.Seeds != nil {
-		n.group.Go(func() error { return n.seek(ctx) })
+		n.group.Go(func() error { return n.refreshSeeds(ctx) })
 	}
 	return n.group.Wait()
 }
 
-// do calls f with the mesh locked, and does what the mesh asks for then. It
-// returns the addresses to dial, which only Tick ever asks for.
-func (n *Node) do(f func(now time.Time)) (dial []netip.AddrPort) {
+// withMesh calls f with the mesh locked, and carries out the effects. It returns the addresses to dial, which only
+// Tick ever requests.
+func (n *Node) withMesh(f func(now time.Time)) (dial []netip.AddrPort) {
 	n.mu.Lock()
 	f(time.Now())
-	e := n.mesh.Take()
+	e := n.mesh.TakeEffects()
 	for _, id := range e.Ready {
 		if l := n.links[id]; l != nil {
 			signal(l.ready)
@@ -154,9 +152,9 @@ func (n *Node) do(f func(now time.Time)) (dial []netip.AddrPort) {
 	if e.Synced {
 		close(n.synced)
 	}
-	n.wakeQuiet()
-	if at := n.mesh.Wake(); n.armed.IsZero() || at.Before(n.armed) {
-		signal(n.kick)
+	n.wakeFlushers()
+	if at := n.mesh.NextTick(); n.nextTick.IsZero() || at.Before(n.nextTick) {
+		signal(n.wake)
 	}
 	n.mu.Unlock()
 
@@ -169,24 +167,24 @@ func (n *Node) do(f func(now time.Time)) (dial []netip.AddrPort) {
 	return e.Dial
 }
 
-// wakeQuiet tells those who wait for it that nothing waits to be sent.
-func (n *Node) wakeQuiet() {
-	if n.quiet != nil && n.isQuiet() {
-		close(n.quiet)
-		n.quiet = nil
+// wakeFlushers wakes the callers of Flush if nothing waits to be sent. The caller holds mu.
+func (n *Node) wakeFlushers() {
+	if n.flushed != nil && n.isFlushed() {
+		close(n.flushed)
+		n.flushed = nil
 	}
 }
 
-func (n *Node) isQuiet() bool {
+func (n *Node) isFlushed() bool {
 	for _, l := range n.links {
 		if l.writing {
 			return false
 		}
 	}
-	return len(n.links) > 0 && n.mesh.Quiet()
+	return len(n.links) > 0 && n.mesh.Flushed()
 }
 
-// signal puts a token into a channel of one, if there is none.
+// signal sends to a channel of capacity one unless it is full.
 func signal(ch chan struct{}) {
 	select {
 	case ch <- struct{}{}:
@@ -194,7 +192,7 @@ func signal(ch chan struct{}) {
 	}
 }
 
-// tick calls the mesh when it wants to be called.
+// tick calls the mesh's Tick whenever it is due.
 func (n *Node) tick(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -203,29 +201,29 @@ func (n *Node) tick(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-timer.C:
-			for _, addr := range n.do(func(now time.Time) { n.mesh.Tick(now) }) {
+			for _, addr := range n.withMesh(func(now time.Time) { n.mesh.Tick(now) }) {
 				n.group.Go(func() error {
 					n.dial(ctx, addr)
 					return nil
 				})
 			}
-		case <-n.kick:
+		case <-n.wake:
 		}
 		n.mu.Lock()
-		n.armed = n.mesh.Wake()
-		wait := time.Until(n.armed)
+		n.nextTick = n.mesh.NextTick()
+		wait := time.Until(n.nextTick)
 		n.mu.Unlock()
 		timer.Reset(max(wait, 0))
 	}
 }
 
-// seek asks for seeds now and then.
-func (n *Node) seek(ctx context.Context) error {
+// refreshSeeds queries the seeds, every seedsInterval or seedsRetryInterval, until ctx ends.
+func (n *Node) refreshSeeds(ctx context.Context) error {
 	var fault string
 	for {
-		wait := seedsEvery
-		if err := n.ask(ctx); err != nil {
-			wait = seedsRetry
+		wait := seedsInterval
+		if err := n.querySeeds(ctx); err != nil {
+			wait = seedsRetryInterval
 			if text := err.Error(); text != fault {
 				fault = text
 				n.log.Warn("cannot find out where peers may be; keeping those known", "error", err)
@@ -235,39 +233,39 @@ func (n *Node) seek(ctx context.Context) error {
 			n.log.Info("found out again where peers may be")
 		}
 		if n.linkCount() == 0 {
-			wait = seedsRetry
+			wait = seedsRetryInterval
 		}
-		if !n.sleepUnlessAlone(ctx, wait) {
+		if !n.sleepUnlessDisconnected(ctx, wait) {
 			return nil
 		}
 	}
 }
 
-// sleepUnlessAlone waits, but no longer than seedsRetry past the loss of the
-// last connection. It reports whether ctx has not ended.
-func (n *Node) sleepUnlessAlone(ctx context.Context, wait time.Duration) bool {
+// sleepUnlessDisconnected waits, but after the last connection is lost at most seedsRetryInterval. It returns false
+// if ctx has ended.
+func (n *Node) sleepUnlessDisconnected(ctx context.Context, wait time.Duration) bool {
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return false
-		case <-n.alone:
-			timer.Reset(min(wait, seedsRetry))
+		case <-n.lastLinkLost:
+			timer.Reset(min(wait, seedsRetryInterval))
 		case <-timer.C:
 			return true
 		}
 	}
 }
 
-func (n *Node) ask(ctx context.Context) error {
+func (n *Node) querySeeds(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, seedsTimeout)
 	defer cancel()
 	seeds, err := n.cfg.Seeds(ctx)
 	if err != nil {
 		return err
 	}
-	n.do(func(now time.Time) { n.mesh.SetSeeds(now, seeds) })
+	n.withMesh(func(now time.Time) { n.mesh.SetSeeds(now, seeds) })
 	return nil
 }
 

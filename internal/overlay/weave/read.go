@@ -11,20 +11,19 @@ import (
 	"github.com/muster-dev/muster/internal/overlay/weave/wire"
 )
 
-// Reading is what one peer told in one visit.
+// Reading is the result of one visit.
 type Reading struct {
 	NickName string         // of the peer visited
 	Name     wire.Name      // of the peer visited
 	State    []legacy.Entry // its whole state
-	Peers    []Peer         // as it sees them, and ourselves
+	Peers    []Peer         // as seen by it, including us
 	Ties     []legacy.Tie   // within what it sent
 }
 
-// Read connects to the peer at addr, hears all that it knows, and hangs up. The
-// peer counts us as a neighbour for that time; nobody else notices. Of cfg,
-// NodeName, Secret, Dial and Logger matter. Without a deadline in ctx it takes
-// at most 20 seconds. A peer that finds out first that secrets differ hangs up,
-// which the error says but is not ErrSecret.
+// Read connects to the peer at addr, reads its whole state, and disconnects. Meanwhile the peer counts us as a
+// neighbour; no other peer notices. It uses NodeName, Secret, Dial and Logger of cfg. Without a deadline in ctx it
+// takes at most 20 seconds. If the secrets differ and the peer notices first, it disconnects; the error says so, but
+// is not ErrSecret.
 func Read(ctx context.Context, cfg Config, addr netip.AddrPort) (Reading, error) {
 	r, err := read(ctx, cfg, addr)
 	if err != nil {
@@ -49,11 +48,11 @@ func read(ctx context.Context, cfg Config, addr netip.AddrPort) (Reading, error)
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	l := &link{conn: conn}
-	hello, err := n.greet(l, addr)
+	hello, err := n.handshake(l, addr)
 	if err != nil {
 		return Reading{}, err
 	}
-	// The connection was asked for, whatever is known of the address.
+	// As a seed it is connected to, whatever is known of the address.
 	n.mesh.SetSeeds(time.Now(), []netip.AddrPort{addr})
 	if l.id, err = n.mesh.Register(time.Now(), hello); err != nil {
 		return Reading{}, err

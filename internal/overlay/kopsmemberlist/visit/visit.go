@@ -1,9 +1,8 @@
-// Package visit looks into kOps's memberlist overlay over one TCP connection,
-// and hands records to a member, without becoming one: nobody else notices.
+// Package visit reads kOps's memberlist overlay over one TCP connection, and sends records to a member, without
+// becoming a member or being noticed by others.
 //
-// It is apart from package kopsmemberlist because it needs nothing of upstream:
-// a program that only visits does not link a member, nor the templates that
-// upstream's codec brings along.
+// It is separate from package kopsmemberlist because it does not need upstream: a program that only visits links
+// neither a member nor the templates that upstream's codec brings along.
 package visit
 
 import (
@@ -17,21 +16,20 @@ import (
 	"github.com/muster-dev/muster/internal/overlay/legacy"
 )
 
-// within bounds a visit if its context does not.
-const within = 20 * time.Second
+// visitTimeout bounds a visit if its context does not.
+const visitTimeout = 20 * time.Second
 
 // Dialer connects to a member; nil is plain TCP.
 type Dialer func(ctx context.Context, addr netip.AddrPort) (net.Conn, error)
 
-// Reading is what one member told in one visit.
+// Reading is the result of one visit.
 type Reading struct {
 	State   []legacy.Entry // its whole state
-	Members []wire.Member  // as it sees them, itself included
+	Members []wire.Member  // as seen by it, itself included
 	Ties    []legacy.Tie   // within what it sent
 }
 
-// Read asks the member at addr for all that it knows. Without a deadline in ctx
-// it takes at most 20 seconds.
+// Read reads the whole state of the member at addr. Without a deadline in ctx it takes at most 20 seconds.
 func Read(ctx context.Context, dial Dialer, addr netip.AddrPort) (Reading, error) {
 	r, err := visit(ctx, dial, addr, nil)
 	if err != nil {
@@ -40,22 +38,20 @@ func Read(ctx context.Context, dial Dialer, addr netip.AddrPort) (Reading, error
 	return r, nil
 }
 
-// Tell hands records to the member at addr, and returns what it knew before. It
-// takes them as it would another member's: those of greater versions. It passes
-// them on only in its exchanges of full states, a minute apart and in large
-// overlays four, so whoever wants all to know tells all. Without a deadline in
-// ctx it takes at most 20 seconds.
-func Tell(ctx context.Context, dial Dialer, addr netip.AddrPort, entries ...legacy.Entry) (Reading, error) {
-	say := wire.AppendFullState(nil, wire.Part{Key: legacy.Channel, Data: legacy.Append(nil, entries...)})
-	r, err := visit(ctx, dial, addr, say)
+// Push sends records to the member at addr, and returns its previous state. It merges them like another member's:
+// greater versions win. It passes them on only in its exchanges of full states, a minute apart and in large overlays
+// four, so to reach all members send to all. Without a deadline in ctx it takes at most 20 seconds.
+func Push(ctx context.Context, dial Dialer, addr netip.AddrPort, entries ...legacy.Entry) (Reading, error) {
+	payload := wire.AppendFullState(nil, wire.Part{Key: legacy.Channel, Data: legacy.Append(nil, entries...)})
+	r, err := visit(ctx, dial, addr, payload)
 	if err != nil {
 		return Reading{}, fmt.Errorf("tell memberlist peer %s: %w", addr, err)
 	}
 	return r, nil
 }
 
-func visit(ctx context.Context, dial Dialer, addr netip.AddrPort, say []byte) (Reading, error) {
-	ctx, cancel := context.WithTimeout(ctx, within)
+func visit(ctx context.Context, dial Dialer, addr netip.AddrPort, payload []byte) (Reading, error) {
+	ctx, cancel := context.WithTimeout(ctx, visitTimeout)
 	defer cancel()
 	if dial == nil {
 		dial = dialTCP
@@ -66,7 +62,7 @@ func visit(ctx context.Context, dial Dialer, addr netip.AddrPort, say []byte) (R
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	x, err := exchange(conn, say)
+	x, err := exchange(conn, payload)
 	if err != nil {
 		if ctx.Err() != nil {
 			err = fmt.Errorf("it told less than everything: %w", ctx.Err())
@@ -89,7 +85,7 @@ func visit(ctx context.Context, dial Dialer, addr netip.AddrPort, say []byte) (R
 	return Reading{State: state.Entries(), Members: x.Members, Ties: ties}, nil
 }
 
-// exchange says state, which may be empty, and hears the other side's.
+// exchange sends state, which may be empty, and reads the other side's.
 func exchange(conn net.Conn, state []byte) (wire.Exchange, error) {
 	if _, err := conn.Write(wire.AppendRequest(nil, state)); err != nil {
 		return wire.Exchange{}, err

@@ -53,7 +53,7 @@ func TestTellSaysWhatTheSpecificationCaptured(t *testing.T) {
 	answer := unhex(t, `06 83 a44a6f696e c2 a54e6f646573 00 ac5573657253746174654c656e 2f
 		0a2d 0a03 646e73 1226 0a24 0a12 646e732f6c6f63616c2f4e532f6c6f63616c 120e 0a06 676f73736970 18 a09e8ed806`)
 	dial, done := member(t, request, answer)
-	got, err := Tell(t.Context(), dial, at, legacy.Entry{Key: "dns/local/A/raw", Record: legacy.Record{Value: "10.2.2.2", Version: 1795395362}})
+	got, err := Push(t.Context(), dial, at, legacy.Entry{Key: "dns/local/A/raw", Record: legacy.Record{Value: "10.2.2.2", Version: 1795395362}})
 	<-done
 	if err != nil {
 		t.Fatal(err)
@@ -69,7 +69,7 @@ func TestAVisitSaysWhereItFailed(t *testing.T) {
 	if _, err := Read(t.Context(), refuse, at); err == nil || !strings.Contains(err.Error(), "read memberlist peer 10.0.0.1:4000: no way") {
 		t.Errorf("read: %v", err)
 	}
-	if _, err := Tell(t.Context(), refuse, at); err == nil || !strings.Contains(err.Error(), "tell memberlist peer 10.0.0.1:4000: no way") {
+	if _, err := Push(t.Context(), refuse, at); err == nil || !strings.Contains(err.Error(), "tell memberlist peer 10.0.0.1:4000: no way") {
 		t.Errorf("tell: %v", err)
 	}
 }

@@ -11,20 +11,20 @@ import (
 	"net/netip"
 )
 
-// Bounds on an exchange, the first two as upstream has them.
+// Bounds on an exchange; the first two are upstream's.
 const (
-	MaxStream  = 20 << 20 // bytes that arrive
-	MaxPlain   = 40 << 20 // bytes of what they unpack to
-	MaxMembers = 10_000   // the quadratic costs of the overlay end far below
+	MaxStream  = 20 << 20 // bytes received
+	MaxPlain   = 40 << 20 // bytes decompressed
+	MaxMembers = 10_000   // overlays break down far below, by their quadratic costs
 )
 
-// Bounds on a member's description.
+// Bounds on a member's description, in bytes.
 const (
 	maxName = 4 << 10
 	maxAddr = 16
 )
 
-// Type bytes of what is said over TCP.
+// Message types on a stream.
 const (
 	typePushPull   = 6
 	typeCompressed = 9
@@ -33,14 +33,14 @@ const (
 	typeLabel      = 244
 )
 
-// ErrEncrypted is returned for a peer that encrypts or labels what it says. No
-// program of kOps does; it is another overlay, if one at all.
+// ErrEncrypted is returned for a peer with encryption or a label. kOps's programs use neither, so it belongs to
+// another overlay, if any.
 var ErrEncrypted = errors.New("peer speaks an encrypted or labelled overlay, which kOps's never is")
 
-// Status is how a peer sees a member.
+// Status is a member's status as seen by a peer.
 type Status uint8
 
-// Statuses as they stand on the wire.
+// Statuses on the wire.
 const (
 	Alive   Status = 0
 	Suspect Status = 1
@@ -48,7 +48,7 @@ const (
 	Left    Status = 3
 )
 
-// String returns the status as it stands in output.
+// String returns the status as in output.
 func (s Status) String() string {
 	if int(s) < len(statusNames) {
 		return statusNames[s]
@@ -58,27 +58,26 @@ func (s Status) String() string {
 
 var statusNames = [...]string{"alive", "suspect", "dead", "left"}
 
-// MarshalText lets statuses stand in JSON by name.
+// MarshalText encodes the status's name, for JSON.
 func (s Status) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-// Member is a member as a peer describes it.
+// Member is a member as described by a peer.
 type Member struct {
 	Name        string
-	Addr        netip.AddrPort // not valid if the description has no proper address
+	Addr        netip.AddrPort // invalid if the description has no valid address
 	Incarnation uint32
 	Status      Status
 }
 
-// Exchange is what one side of a push/pull says.
+// Exchange is one side of a push/pull.
 type Exchange struct {
 	Join    bool
 	Members []Member
 	State   []byte // an encoded full state
 }
 
-// AppendRequest appends a push/pull that names no members and does not join: the
-// peer takes in state, if there is any, and answers with all that it knows,
-// without counting us as a member.
+// AppendRequest appends a push/pull without members that does not join: the peer merges state, if there is any, and
+// answers with all that it has, without counting us as a member.
 func AppendRequest(dst, state []byte) []byte {
 	dst = appendMap(append(dst, typePushPull), 3)
 	dst = appendBool(appendKey(dst, "Join"), false)
@@ -87,16 +86,15 @@ func AppendRequest(dst, state []byte) []byte {
 	return append(dst, state...)
 }
 
-// ReadExchange reads one side of a push/pull, packed or not, and no byte more
-// than it needs unless r has them at hand. What r is read from has to have a
-// deadline.
+// ReadExchange reads one side of a push/pull, compressed or not. It may read more of r than it needs. The reader must
+// have a deadline.
 func ReadExchange(r io.Reader) (Exchange, error) { return readExchange(r, MaxStream, MaxPlain) }
 
 func readExchange(r io.Reader, maxStream, maxPlain int) (Exchange, error) {
-	d := decoder{bufio.NewReader(&bounded{r, maxStream})}
+	d := decoder{bufio.NewReader(&limitedReader{r, maxStream})}
 	tag, err := d.byte()
 	if err == nil && tag == typeCompressed {
-		if d, err = d.unpack(maxPlain); err == nil {
+		if d, err = d.decompress(maxPlain); err == nil {
 			tag, err = d.byte()
 		}
 	}
@@ -120,26 +118,25 @@ func readExchange(r io.Reader, maxStream, maxPlain int) (Exchange, error) {
 	return x, nil
 }
 
-// unpack returns a decoder of what a compressed message holds, of which it reads
-// maxPlain bytes at most.
-func (d decoder) unpack(maxPlain int) (decoder, error) {
-	var packed []byte
+// decompress returns a decoder of a compressed message, limited to maxPlain bytes.
+func (d decoder) decompress(maxPlain int) (decoder, error) {
+	var compressed []byte
 	err := d.fields(func(key string) (err error) {
 		switch key {
 		case "Algo":
-			_, err = d.uint(0) // the only one there is: LZW
+			_, err = d.uint(0) // LZW, the only one
 		case "Buf":
-			packed, err = d.raw(MaxStream)
+			compressed, err = d.raw(MaxStream)
 		default:
 			err = d.skip(0)
 		}
-		return named(key, err)
+		return fieldError(key, err)
 	})
 	if err != nil {
 		return decoder{}, fmt.Errorf("compressed message: %w", err)
 	}
-	plain := lzw.NewReader(bytes.NewReader(packed), lzw.LSB, 8)
-	return decoder{bufio.NewReader(&bounded{plain, maxPlain})}, nil
+	plain := lzw.NewReader(bytes.NewReader(compressed), lzw.LSB, 8)
+	return decoder{bufio.NewReader(&limitedReader{plain, maxPlain})}, nil
 }
 
 func (d decoder) exchange() (x Exchange, err error) {
@@ -155,7 +152,7 @@ func (d decoder) exchange() (x Exchange, err error) {
 		default:
 			err = d.skip(0)
 		}
-		return named(key, err)
+		return fieldError(key, err)
 	})
 	if err != nil {
 		return Exchange{}, err
@@ -196,7 +193,7 @@ func (d decoder) member() (m Member, err error) {
 		default:
 			err = d.skip(0)
 		}
-		return named(key, err)
+		return fieldError(key, err)
 	})
 	if ip, ok := netip.AddrFromSlice(addr); ok {
 		m.Addr = netip.AddrPortFrom(ip.Unmap(), uint16(port))
@@ -204,7 +201,7 @@ func (d decoder) member() (m Member, err error) {
 	return m, err
 }
 
-// refusal returns the error that the peer answered with.
+// refusal returns the error sent by the peer.
 func (d decoder) refusal() error {
 	var text []byte
 	err := d.fields(func(key string) (err error) {
@@ -220,7 +217,7 @@ func (d decoder) refusal() error {
 	return fmt.Errorf("peer refused: %q", text)
 }
 
-func named(key string, err error) error {
+func fieldError(key string, err error) error {
 	if err != nil {
 		return fmt.Errorf("field %q: %w", key, err)
 	}
@@ -229,13 +226,13 @@ func named(key string, err error) error {
 
 var errTooLong = errors.New("longer than allowed")
 
-// bounded reads from r, and fails once more than left bytes are asked for.
-type bounded struct {
+// limitedReader reads from r, and fails after left bytes.
+type limitedReader struct {
 	r    io.Reader
 	left int
 }
 
-func (b *bounded) Read(p []byte) (int, error) {
+func (b *limitedReader) Read(p []byte) (int, error) {
 	if b.left == 0 {
 		return 0, errTooLong
 	}

@@ -16,8 +16,8 @@ func newReader(b []byte) *bufio.Reader { return bufio.NewReader(bytes.NewReader(
 // pack wraps a message as kOps does with all that it says over TCP.
 func pack(t testing.TB, message []byte) []byte {
 	t.Helper()
-	var packed bytes.Buffer
-	w := lzw.NewWriter(&packed, lzw.LSB, 8)
+	var compressed bytes.Buffer
+	w := lzw.NewWriter(&compressed, lzw.LSB, 8)
 	if _, err := w.Write(message); err != nil {
 		t.Fatal(err)
 	}
@@ -25,8 +25,8 @@ func pack(t testing.TB, message []byte) []byte {
 		t.Fatal(err)
 	}
 	b := appendUint(appendKey(appendMap([]byte{typeCompressed}, 2), "Algo"), 0)
-	b = append(appendKey(b, "Buf"), 0xdb, byte(packed.Len()>>24), byte(packed.Len()>>16), byte(packed.Len()>>8), byte(packed.Len()))
-	return append(b, packed.Bytes()...)
+	b = append(appendKey(b, "Buf"), 0xdb, byte(compressed.Len()>>24), byte(compressed.Len()>>16), byte(compressed.Len()>>8), byte(compressed.Len()))
+	return append(b, compressed.Bytes()...)
 }
 
 func FuzzParsePart(f *testing.F) {

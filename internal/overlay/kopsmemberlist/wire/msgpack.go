@@ -10,15 +10,14 @@ import (
 	"math"
 )
 
-// maxDepth bounds how deep a value that nobody asked for may be nested.
+// maxDepth bounds the nesting of values that are skipped.
 const maxDepth = 16
 
-// maxKey bounds a field's name. The longest in use has twelve bytes.
+// maxKey bounds a field's name, in bytes. The longest in use has twelve.
 const maxKey = 64
 
-// decoder reads msgpack as the overlay writes it: maps with field names, whole
-// numbers, truth values, and one family of strings for text and bytes. The later
-// additions of the format are understood too.
+// decoder reads msgpack as the overlay writes it: maps with field names, integers, booleans, and one family of
+// strings for text and bytes. It also understands later additions to the format.
 type decoder struct{ in *bufio.Reader }
 
 func (d decoder) byte() (byte, error) {
@@ -26,7 +25,7 @@ func (d decoder) byte() (byte, error) {
 	return b, truncated(err)
 }
 
-// truncated makes an end in the middle of a value the error that it is.
+// truncated turns io.EOF in the middle of a value into io.ErrUnexpectedEOF.
 func truncated(err error) error {
 	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
@@ -34,7 +33,7 @@ func truncated(err error) error {
 	return err
 }
 
-// number reads size bytes, at most 8, as a number.
+// number reads an integer of size bytes, at most 8.
 func (d decoder) number(size int) (uint64, error) {
 	var b [8]byte
 	if _, err := io.ReadFull(d.in, b[8-size:]); err != nil {
@@ -43,7 +42,7 @@ func (d decoder) number(size int) (uint64, error) {
 	return binary.BigEndian.Uint64(b[:]), nil
 }
 
-// fields reads a map and calls visit with each key, which has to read the value.
+// fields reads a map and calls visit with each key; visit must read the value.
 func (d decoder) fields(visit func(key string) error) error {
 	tag, err := d.byte()
 	if err != nil {
@@ -68,7 +67,7 @@ func (d decoder) fields(visit func(key string) error) error {
 	return err
 }
 
-// raw reads text or bytes, at most limit of them.
+// raw reads text or bytes, at most limit bytes.
 func (d decoder) raw(limit int) ([]byte, error) {
 	tag, err := d.byte()
 	if err != nil {
@@ -86,7 +85,7 @@ func (d decoder) raw(limit int) ([]byte, error) {
 	return readExactly(d.in, int(size))
 }
 
-// rawSize returns the length of what a tag begins, if that is text or bytes.
+// rawSize returns the length of the text or bytes that tag begins; ok is false if it begins something else.
 func (d decoder) rawSize(tag byte) (size uint64, ok bool, err error) {
 	switch {
 	case tag&0xe0 == 0xa0:
@@ -97,15 +96,14 @@ func (d decoder) rawSize(tag byte) (size uint64, ok bool, err error) {
 		size, err = d.number(2)
 	case tag == 0xc6, tag == 0xdb:
 		size, err = d.number(4)
-	case tag == 0xc0: // nil, as the original writes an absent byte string
+	case tag == 0xc0: // nil: how the original writes an absent byte string
 	default:
 		return 0, false, nil
 	}
 	return size, err == nil, err
 }
 
-// readExactly reads size bytes. Its buffer grows with what arrives, not with
-// what was promised.
+// readExactly reads size bytes. Its buffer grows with what arrives, not with the announced size.
 func readExactly(in io.Reader, size int) ([]byte, error) {
 	var b bytes.Buffer
 	if _, err := io.CopyN(&b, in, int64(size)); err != nil {
@@ -114,7 +112,7 @@ func readExactly(in io.Reader, size int) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// uint reads a whole number from 0 to most.
+// uint reads an integer from 0 to most.
 func (d decoder) uint(most uint64) (uint64, error) {
 	tag, err := d.byte()
 	if err != nil {
@@ -126,7 +124,7 @@ func (d decoder) uint(most uint64) (uint64, error) {
 	case tag >= 0xcc && tag <= 0xcf:
 		v, err = d.number(1 << (tag - 0xcc))
 	case tag >= 0xd0 && tag <= 0xd3:
-		// Signed: what stands for a negative number is beyond every bound here.
+		// Signed: negative numbers exceed every bound here.
 		size := 1 << (tag - 0xd0)
 		if v, err = d.number(size); err == nil && v>>(8*size-1) == 1 {
 			v = math.MaxUint64
@@ -148,7 +146,7 @@ func (d decoder) bool() (bool, error) {
 	return tag == 0xc3, err
 }
 
-// skip passes over a value of any kind.
+// skip skips a value of any kind.
 func (d decoder) skip(depth int) error {
 	if depth > maxDepth {
 		return fmt.Errorf("nested deeper than %d", maxDepth)
@@ -197,10 +195,10 @@ func (d decoder) discard(size uint64, err error) error {
 	return truncated(err)
 }
 
-// appendMap appends the head of a map of n fields, at most 15.
+// appendMap appends the header of a map with n fields, at most 15.
 func appendMap(dst []byte, n int) []byte { return append(dst, 0x80|byte(n)) }
 
-// appendKey appends a field's name, of at most 31 bytes.
+// appendKey appends a field's name, at most 31 bytes.
 func appendKey(dst []byte, key string) []byte {
 	return append(append(dst, 0xa0|byte(len(key))), key...)
 }

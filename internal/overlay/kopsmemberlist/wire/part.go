@@ -18,10 +18,9 @@ const (
 
 var errKeyText = errors.New("key is not valid UTF-8")
 
-// Part is what one user of the overlay has to say. A message that spreads a
-// change is one Part.
+// Part is the data of one user of the overlay. A message after a change is one Part.
 type Part struct {
-	Key  string // whose it is; kOps has one, "dns"
+	Key  string // the user; kOps has one, "dns"
 	Data []byte
 }
 

@@ -46,7 +46,7 @@ const capturedName = "01M82YE65KQTKV9P89H684WTWS"
 
 func TestTheCapturedAnswerIsUnpackedByteForByte(t *testing.T) {
 	d := decoder{newReader(unhex(t, dumpPacked)[1:])}
-	plain, err := d.unpack(MaxPlain)
+	plain, err := d.decompress(MaxPlain)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -208,7 +208,7 @@ func TestWhatIsLongerThanAllowedIsRefused(t *testing.T) {
 	const size = 100_000
 	stream := append(unhex(t, `06 82 a16e db000186a0`), make([]byte, size)...) // a field of that size
 	stream = append(stream, unhex(t, `a54e6f646573 00`)...)
-	packed := pack(t, stream)
+	compressed := pack(t, stream)
 	for _, tc := range []struct {
 		name                string
 		stream              []byte
@@ -217,9 +217,9 @@ func TestWhatIsLongerThanAllowedIsRefused(t *testing.T) {
 	}{
 		{"just not too long", stream, len(stream), 0, nil},
 		{"one byte too long", stream, len(stream) - 1, 0, errTooLong},
-		{"packed, and just not too long", packed, len(packed), len(stream), nil},
-		{"packed, and one byte too long", packed, len(packed) - 1, len(stream), errTooLong},
-		{"packed into far less than it unpacks to", packed, len(packed), len(stream) - 1, errTooLong},
+		{"packed, and just not too long", compressed, len(compressed), len(stream), nil},
+		{"packed, and one byte too long", compressed, len(compressed) - 1, len(stream), errTooLong},
+		{"packed into far less than it unpacks to", compressed, len(compressed), len(stream) - 1, errTooLong},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			if _, err := readExchange(io.MultiReader(bytes.NewReader(tc.stream), endless{}), tc.maxStream, tc.maxPlain); !errors.Is(err, tc.want) {

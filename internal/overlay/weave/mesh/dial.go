@@ -14,43 +14,42 @@ import (
 
 // Dialing.
 const (
-	maxDialing    = 4                      // attempts at the same time
-	dialStagger   = 250 * time.Millisecond // between attempts as long as there is no connection
-	retryFirst    = 2 * time.Second        // interval after a first failure, +-50 %
-	retryMost     = 6 * time.Minute
-	retryAlone    = 15 * time.Second // at most, as long as there is no connection
+	maxDialing    = 4                      // concurrent attempts
+	dialStagger   = 250 * time.Millisecond // between attempts while there is no connection
+	minRetry      = 2 * time.Second        // after the first failure, +-50 %
+	maxRetry      = 6 * time.Minute
+	maxRetryAlone = 15 * time.Second // at most, while there is no connection
 	stableAfter   = time.Minute      // a connection that lasted so long was no failure
-	seedPatience  = 500 * time.Millisecond
-	maxPatience   = 30 * time.Second
-	trimEvery     = time.Minute
-	trimAge       = 5 * time.Minute
-	maxAddresses  = 4 // tried for one peer
+	seedDelayStep = 500 * time.Millisecond
+	maxSeedDelay  = 30 * time.Second
+	trimInterval  = time.Minute
+	minTrimAge    = 5 * time.Minute
+	maxAddresses  = 4 // per peer
 	spareOutbound = 4
 )
 
-// target is an address that is, or was, worth dialing.
+// target is an address that is, or was, to be dialled.
 type target struct {
 	addr     netip.AddrPort
 	seed     bool
-	portless bool // configured without a port: ours is taken
+	portless bool // configured without a port, so with ours
 	order    uint64
 
-	name     wire.Name // who answered there, or is said to live there
-	named    bool
-	busy     bool
-	link     LinkID
-	began    time.Time
-	due      time.Time
-	interval time.Duration
-	never    bool
-	fault    string // last failure, so that each is told once
+	name      wire.Name // the peer that answered there, or is said to be there
+	named     bool
+	dialing   bool
+	link      LinkID
+	dialStart time.Time
+	due       time.Time
+	interval  time.Duration
+	neverDial bool
+	fault     string // last failure, logged once
 
-	patience time.Time // a seed is left to others until then; zero if it needs nobody
+	notBefore time.Time // before that a seed is left to other peers; zero if it is connected
 }
 
-// SetSeeds replaces the addresses at which the mesh is looked for first. A port
-// of 0 stands for our own. An empty list is ignored: whoever answers it has
-// lost sight of the cluster.
+// SetSeeds replaces the seeds. A port of 0 means our own. An empty list is ignored, because then its source has lost
+// sight of the cluster.
 func (m *Mesh) SetSeeds(now time.Time, seeds []netip.AddrPort) {
 	if len(seeds) == 0 {
 		return
@@ -64,8 +63,8 @@ func (m *Mesh) SetSeeds(now time.Time, seeds []netip.AddrPort) {
 			continue
 		}
 		t := m.target(addr)
-		if !t.seed { // heard again: try again soon
-			t.interval, t.due = retryFirst, minTime(t.due, now)
+		if !t.seed { // listed again: retry soon
+			t.interval, t.due = minRetry, minTime(t.due, now)
 		}
 		t.seed, t.portless = true, s.Port() == 0
 	}
@@ -89,7 +88,7 @@ func maxTime(a, b time.Time) time.Time {
 func (m *Mesh) target(addr netip.AddrPort) *target {
 	t := m.targets[addr]
 	if t == nil {
-		t = &target{addr: addr, interval: retryFirst, order: m.cfg.Rand.Uint64()}
+		t = &target{addr: addr, interval: minRetry, order: m.cfg.Rand.Uint64()}
 		m.targets[addr] = t
 	}
 	return t
@@ -101,24 +100,23 @@ func (m *Mesh) discovered(addr netip.AddrPort) bool {
 	return t == nil || !t.seed
 }
 
-// Failed says that dialing addr, as Effects.Dial asked, has not led to a
-// connection, be it that Register refused it.
+// Failed reports that dialling an address from Effects.Dial has not led to a connection, including when Register
+// refused it.
 func (m *Mesh) Failed(now time.Time, addr netip.AddrPort, err error) {
 	t := m.targets[addr]
 	if t == nil {
 		return
 	}
-	t.busy = false
-	m.backOff(now, t)
-	sooner(&m.planDue, now) // another target may have waited for its turn
+	t.dialing = false
+	m.backoff(now, t)
+	sooner(&m.planDue, now) // another target may wait for its turn
 	switch {
 	case errors.Is(err, ErrSelf):
-		t.never = true
+		t.neverDial = true
 		return
 	case errors.Is(err, ErrCollision):
-		// The original never comes back to such an address. We do, rarely: the
-		// other one may stop.
-		t.due = now.Add(retryMost)
+		// The original never retries such an address. We do, rarely, because the other peer may stop.
+		t.due = now.Add(maxRetry)
 	}
 	expected := errors.Is(err, ErrDuplicate) || errors.Is(err, ErrLimit)
 	if text := err.Error(); text != t.fault && !expected {
@@ -127,35 +125,34 @@ func (m *Mesh) Failed(now time.Time, addr netip.AddrPort, err error) {
 	}
 }
 
-func (m *Mesh) backOff(now time.Time, t *target) {
+func (m *Mesh) backoff(now time.Time, t *target) {
 	delay := t.interval/2 + time.Duration(m.cfg.Rand.Int64N(int64(t.interval)))
 	if len(m.links) == 0 {
-		delay = min(delay, retryAlone)
+		delay = min(delay, maxRetryAlone)
 	}
 	t.due = now.Add(delay)
-	t.interval = min(t.interval*3/2, retryMost)
+	t.interval = min(t.interval*3/2, maxRetry)
 	sooner(&m.planDue, t.due)
 }
 
-// answered notes who is at h.Target and, unless l is nil, that we are connected
-// with it now.
-func (m *Mesh) answered(h Hello, l *link) {
+// dialSucceeded records the peer at h.Target and, unless l is nil, that we are connected to it.
+func (m *Mesh) dialSucceeded(h Hello, l *link) {
 	t := m.target(h.Target)
 	t.name, t.named = h.Remote.Name, true
 	if l != nil {
-		t.busy, t.link, t.fault = false, l.id, ""
-		l.dialed = t.began
+		t.dialing, t.link, t.fault = false, l.id, ""
+		l.dialed = t.dialStart
 	}
 }
 
-// ended notes that a connection is gone.
-func (m *Mesh) ended(now time.Time, l *link) {
+// linkClosed records that a connection has ended.
+func (m *Mesh) linkClosed(now time.Time, l *link) {
 	if len(m.links) == 0 {
-		// Alone: whatever was put off is urgent now.
+		// No connection left: seeds are urgent now.
 		for _, t := range m.targets {
-			if t.seed && !t.busy {
-				t.interval = retryFirst
-				t.due = minTime(t.due, now.Add(time.Duration(m.cfg.Rand.Int64N(int64(retryFirst)))))
+			if t.seed && !t.dialing {
+				t.interval = minRetry
+				t.due = minTime(t.due, now.Add(time.Duration(m.cfg.Rand.Int64N(int64(minRetry)))))
 			}
 		}
 	}
@@ -165,87 +162,86 @@ func (m *Mesh) ended(now time.Time, l *link) {
 	}
 	t.link = 0
 	if now.Sub(l.dialed) > stableAfter {
-		t.interval, t.due = retryFirst, now
+		t.interval, t.due = minRetry, now
 		return
 	}
-	m.backOff(now, t)
+	m.backoff(now, t)
 }
 
-// plan decides whom to dial now and when to think again.
+// plan decides what to dial now, and when to plan again.
 func (m *Mesh) plan(now time.Time) {
-	if m.missing = 0; m.cfg.ConnLimit > 0 && len(m.links) >= m.cfg.ConnLimit {
-		return // a connection that ends brings us back here
+	if m.missingLinks = 0; m.cfg.ConnLimit > 0 && len(m.links) >= m.cfg.ConnLimit {
+		return // when a connection ends, we plan again
 	}
-	busy := 0
-	var last time.Time // began the latest attempt under way
+	dialing := 0
+	var last time.Time // start of the latest attempt under way
 	for _, t := range m.targets {
-		if t.busy {
-			busy++
-			last = maxTime(last, t.began)
+		if t.dialing {
+			dialing++
+			last = maxTime(last, t.dialStart)
 		}
 	}
-	wanted := m.wanted(now)
-	m.missing = len(wanted)
-	for _, t := range wanted {
-		if t.busy || t.never || t.link != 0 {
+	wantedTargets := m.wantedTargets(now)
+	m.missingLinks = len(wantedTargets)
+	for _, t := range wantedTargets {
+		if t.dialing || t.neverDial || t.link != 0 {
 			continue
 		}
 		at := t.due
-		if len(m.links) > 0 && t.patience.After(at) {
-			at = t.patience
+		if len(m.links) > 0 && t.notBefore.After(at) {
+			at = t.notBefore
 		}
 		if at.After(now) {
 			sooner(&m.planDue, at)
 			continue
 		}
-		if busy >= maxDialing || m.cfg.Leaf && busy+len(m.links) >= max(m.cfg.Links, 1) {
-			return // a dial that ends brings us back here
+		if dialing >= maxDialing || m.cfg.Leaf && dialing+len(m.links) >= max(m.cfg.Links, 1) {
+			return // when an attempt ends, we plan again
 		}
-		// The first connection brings the topology, and with it the answer
-		// which seeds still need one. Nobody is to be rushed until then.
-		if next := last.Add(dialStagger); len(m.links) == 0 && busy > 0 && next.After(now) {
+		// The first connection brings the topology, and with it which seeds still need one. No hurry until then.
+		if next := last.Add(dialStagger); len(m.links) == 0 && dialing > 0 && next.After(now) {
 			sooner(&m.planDue, next)
 			return
 		}
-		t.busy, t.began, last = true, now, now
-		busy++
+		t.dialing, t.dialStart, last = true, now, now
+		dialing++
 		m.effects.Dial = append(m.effects.Dial, t.addr)
 	}
 }
 
-// wanted returns the targets that ought to be connected and are not, the most
-// important first, and forgets those that nothing speaks for any more.
-func (m *Mesh) wanted(now time.Time) []*target {
-	var wanted []*target
-	held := m.heldSeeds()
+// wantedTargets returns the targets that should be connected and are not, the most important first, and drops those
+// without a reason to exist.
+func (m *Mesh) wantedTargets(now time.Time) []*target {
+	var wantedTargets []*target
+	held := m.coveredSeeds()
 	for _, t := range m.targets {
 		if !t.seed {
 			continue
 		}
 		if held[t] {
-			t.patience = time.Time{}
+			t.notBefore = time.Time{}
 			continue
 		}
-		if t.patience.IsZero() {
-			t.patience = now.Add(m.patience(t))
+		if t.notBefore.IsZero() {
+			t.notBefore = now.Add(m.seedDelay(t))
 		}
-		wanted = append(wanted, t)
+		wantedTargets = append(wantedTargets, t)
 	}
-	slices.SortFunc(wanted, func(a, b *target) int { return cmp.Or(a.due.Compare(b.due), cmp.Compare(a.order, b.order)) })
+	slices.SortFunc(wantedTargets, func(a, b *target) int { return cmp.Or(a.due.Compare(b.due), cmp.Compare(a.order, b.order)) })
 	if m.cfg.Discover && !m.cfg.Leaf {
-		wanted = append(wanted, m.wantedPeers(now)...)
+		wantedTargets = append(wantedTargets, m.wantedPeers(now)...)
 	}
 	for addr, t := range m.targets {
-		if !t.seed && !t.busy && t.link == 0 && !t.never && !slices.Contains(wanted, t) && !now.Before(t.due) {
+		if !t.seed && !t.dialing && t.link == 0 && !t.neverDial && !slices.Contains(wantedTargets, t) && !now.Before(t.due) {
 			delete(m.targets, addr)
 		}
 	}
-	return wanted
+	return wantedTargets
 }
 
-// heldSeeds returns the seeds that need no connection of ours: we have one to
-// the peer there, or another peer of the mesh says that it has one.
-func (m *Mesh) heldSeeds() map[*target]bool {
+// coveredSeeds returns the seeds that need no connection of ours: we have one to the peer there, or another peer of
+// the mesh claims one.
+func (m *Mesh) coveredSeeds() map[*target]bool {
 	held := make(map[*target]bool)
 	seeds := make(map[string]*target)
 	for _, t := range m.targets {
@@ -289,10 +285,9 @@ func (m *Mesh) connected(n wire.Name) bool {
 	return p != nil && p.link != nil
 }
 
-// patience says how long to leave a seed to others. All peers that know each
-// other come to the same order, so the first dials, and the rest see it in the
-// topology before their turn comes.
-func (m *Mesh) patience(t *target) time.Duration {
+// seedDelay returns how long to leave a seed to others. All peers that know each other compute the same order, so
+// that the first dials and the others see it in the topology before their turn.
+func (m *Mesh) seedDelay(t *target) time.Duration {
 	if m.cfg.Leaf {
 		return 0
 	}
@@ -308,5 +303,5 @@ func (m *Mesh) patience(t *target) time.Duration {
 			before++
 		}
 	}
-	return min(2*updateAfter+time.Duration(before)*seedPatience, maxPatience)
+	return min(2*updateDelay+time.Duration(before)*seedDelayStep, maxSeedDelay)
 }

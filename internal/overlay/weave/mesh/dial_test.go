@@ -16,10 +16,10 @@ var errRefused = errors.New("connection refused")
 // dials lets time go by and returns what was dialed, with when.
 func (b *bench) dials(d time.Duration) (addrs []netip.AddrPort, at []time.Duration) {
 	start, end := b.now, b.now.Add(d)
-	for wake := b.m.Wake(); !wake.After(end); wake = b.m.Wake() {
+	for wake := b.m.NextTick(); !wake.After(end); wake = b.m.NextTick() {
 		b.now = maxTime(b.now, wake)
 		b.m.Tick(b.now)
-		for _, a := range b.m.Take().Dial {
+		for _, a := range b.m.TakeEffects().Dial {
 			addrs = append(addrs, a)
 			at = append(at, b.now.Sub(start))
 		}
@@ -57,8 +57,8 @@ func TestFailuresAreRetriedEverMoreRarely(t *testing.T) { // A11
 	b := newBench(t, Config{})
 	b.connect("a") // not alone, or there would be a bound of 15 s
 	b.m.SetSeeds(b.now, seedAddrs(1))
-	interval := retryFirst
-	addrs, _ := b.dials(maxPatience)
+	interval := minRetry
+	addrs, _ := b.dials(maxSeedDelay)
 	for i := range 20 {
 		if len(addrs) != 1 {
 			t.Fatalf("attempt %d: dialed %v", i, addrs)
@@ -68,10 +68,10 @@ func TestFailuresAreRetriedEverMoreRarely(t *testing.T) { // A11
 			t.Fatalf("retried %d within half the interval of %v", i, interval)
 		}
 		addrs, _ = b.dials(interval + time.Millisecond)
-		interval = min(interval*3/2, retryMost)
+		interval = min(interval*3/2, maxRetry)
 	}
-	if interval != retryMost {
-		t.Errorf("the interval ends at %v, want %v", interval, retryMost)
+	if interval != maxRetry {
+		t.Errorf("the interval ends at %v, want %v", interval, maxRetry)
 	}
 }
 
@@ -79,9 +79,9 @@ func TestAPeerAloneDoesNotWaitForMinutes(t *testing.T) {
 	b := newBench(t, Config{})
 	b.m.SetSeeds(b.now, seedAddrs(1))
 	for i := range 20 {
-		addrs, _ := b.dials(retryAlone)
+		addrs, _ := b.dials(maxRetryAlone)
 		if len(addrs) != 1 {
-			t.Fatalf("attempt %d: dialed %v within %v", i, addrs, retryAlone)
+			t.Fatalf("attempt %d: dialed %v within %v", i, addrs, maxRetryAlone)
 		}
 		b.m.Failed(b.now, addrs[0], errRefused)
 	}
@@ -94,7 +94,7 @@ func TestAFailureIsReportedOnce(t *testing.T) {
 	notices := 0
 	for _, err := range []error{errRefused, errRefused, errors.New("timeout"), ErrDuplicate} {
 		b.m.Failed(b.now, simAddr(1), err)
-		notices += len(b.m.Take().Notices)
+		notices += len(b.m.TakeEffects().Notices)
 	}
 	if notices != 2 {
 		t.Errorf("%d notices on two kinds of failure, want 2", notices)
@@ -107,7 +107,7 @@ func TestOurselvesAndOurNamesakesAreLeftAlone(t *testing.T) { // A3 step 5
 	b.dials(time.Second)
 	b.m.Failed(b.now, simAddr(1), ErrSelf)
 	b.m.Failed(b.now, simAddr(2), ErrCollision)
-	if addrs, _ := b.dials(retryMost - time.Second); addrs != nil {
+	if addrs, _ := b.dials(maxRetry - time.Second); addrs != nil {
 		t.Errorf("dialed again: %v", addrs)
 	}
 	if addrs, _ := b.dials(2 * time.Second); !slices.Equal(addrs, []netip.AddrPort{simAddr(2)}) {
@@ -134,7 +134,7 @@ func TestSeedsThatTheMeshHoldsAreNotDialed(t *testing.T) {
 			b.mustReceive(1, topo("a", claims("a", 7, 2, "self", "b"), trying))
 		}, true},
 		{"we are connected with the peer there", func(b *bench) {
-			b.m.answered(Hello{Target: simAddr(2), Remote: wire.Features{Name: wire.NameOf("a")}}, nil)
+			b.m.dialSucceeded(Hello{Target: simAddr(2), Remote: wire.Features{Name: wire.NameOf("a")}}, nil)
 		}, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -169,25 +169,25 @@ func TestALongConnectionThatEndsIsMadeAgainAtOnce(t *testing.T) { // A11
 		wait  time.Duration
 	}{
 		{"after more than a minute", stableAfter + time.Second, 0},
-		{"after less it counts as a failure", stableAfter - time.Second, retryFirst / 2},
+		{"after less it counts as a failure", stableAfter - time.Second, minRetry / 2},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			b := newBench(t, Config{})
 			b.connect("b")
 			b.m.SetSeeds(b.now, seedAddrs(1))
-			b.dials(maxPatience)
-			began := b.m.targets[simAddr(1)].began
+			b.dials(maxSeedDelay)
+			dialStart := b.m.targets[simAddr(1)].dialStart
 			h := hello("a", 7, 1)
 			h.Outbound, h.Target, h.Addr = true, simAddr(1), simAddr(1).String()
 			id, err := b.m.Register(b.now, h)
 			if err != nil {
 				t.Fatal(err)
 			}
-			b.pass(tc.lived - b.now.Sub(began))
-			b.m.Take()
+			b.pass(tc.lived - b.now.Sub(dialStart))
+			b.m.TakeEffects()
 			b.m.Close(b.now, id)
-			b.m.targets[simAddr(1)].patience = b.now
-			_, at := b.dials(maxPatience)
+			b.m.targets[simAddr(1)].notBefore = b.now
+			_, at := b.dials(maxSeedDelay)
 			if len(at) == 0 || at[0] < tc.wait || tc.wait == 0 && at[0] > 0 {
 				t.Errorf("made again after %v, want from %v on", at, tc.wait)
 			}
@@ -224,9 +224,9 @@ func TestALeafKeepsItsNumberOfConnections(t *testing.T) {
 	}
 	var closed []LinkID
 	for end := b.now.Add(2 * time.Minute); b.now.Before(end); {
-		b.now = maxTime(b.now, b.m.Wake())
+		b.now = maxTime(b.now, b.m.NextTick())
 		b.m.Tick(b.now)
-		e := b.m.Take()
+		e := b.m.TakeEffects()
 		for _, c := range e.Close {
 			closed = append(closed, c.ID)
 		}
@@ -253,9 +253,9 @@ func TestFormerChoicesOfTheRingAreGivenUp(t *testing.T) {
 		}
 	}
 	// None of them takes part, so the ring wants none.
-	b.pass(trimAge - time.Minute)
+	b.pass(minTrimAge - time.Minute)
 	if b.m.Links() != 20 {
-		t.Errorf("%d connections after %v, want all 20", b.m.Links(), trimAge-time.Minute)
+		t.Errorf("%d connections after %v, want all 20", b.m.Links(), minTrimAge-time.Minute)
 	}
 	b.pass(time.Hour)
 	if b.m.Links() != spareOutbound {

@@ -50,7 +50,7 @@ func (b *bench) connect(node string) LinkID {
 // sent returns what waits for a neighbour now.
 func (b *bench) sent(id LinkID) (out []wire.Message) {
 	b.t.Helper()
-	b.m.Take()
+	b.m.TakeEffects()
 	for frame := b.m.Next(b.now, id); frame != nil; frame = b.m.Next(b.now, id) {
 		m, err := wire.ParseMessage(frame)
 		if err != nil {
@@ -64,7 +64,7 @@ func (b *bench) sent(id LinkID) (out []wire.Message) {
 // pass lets time go by, with every timer that falls into it.
 func (b *bench) pass(d time.Duration) {
 	end := b.now.Add(d)
-	for at := b.m.Wake(); !at.After(end); at = b.m.Wake() {
+	for at := b.m.NextTick(); !at.After(end); at = b.m.NextTick() {
 		b.now = maxTime(b.now, at)
 		b.m.Tick(b.now)
 	}

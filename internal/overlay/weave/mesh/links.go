@@ -16,17 +16,17 @@ func (m *Mesh) link(id LinkID) *link {
 	return m.links[i]
 }
 
-// Register makes a connection part of the mesh, or says why not: then the
-// caller closes it and, if it dialed, calls Failed. Another connection to the same peer may be closed for it.
+// Register adds a connection to the mesh. On an error the caller closes it and, if it dialled, calls Failed. Another
+// connection to the same peer may be closed in its favour.
 func (m *Mesh) Register(now time.Time, h Hello) (LinkID, error) {
 	l, err := m.register(now, h)
 	if h.Outbound {
-		m.answered(h, l)
+		m.dialSucceeded(h, l)
 	}
 	if err != nil {
 		return 0, err
 	}
-	m.greet(now, l)
+	m.queueInitial(now, l)
 	return l.id, nil
 }
 
@@ -50,26 +50,25 @@ func (m *Mesh) register(now time.Time, h Hello) (*link, error) {
 	if m.cfg.ConnLimit > 0 && len(m.links) >= m.cfg.ConnLimit {
 		return nil, ErrLimit
 	}
-	// A placeholder has UID 0 and counts as restarted too.
-	l.dump = l.dump || p == nil || p.uid != h.Remote.UID || !m.route(now).routed(p)
+	// A placeholder has UID 0, so it counts as restarted.
+	l.sendTopology = l.sendTopology || p == nil || p.uid != h.Remote.UID || !m.route(now).isRouted(p)
 	if p = m.table.peer(h.Remote.Name); p == nil {
 		return nil, ErrLimit
 	}
 	if p.version == 0 {
 		p.nick, p.uid, p.shortID, p.hasShortID = h.Remote.NickName, h.Remote.UID, h.Remote.ShortID, h.Remote.HasShortID
-		m.table.touch(p)
+		m.table.markChanged(p)
 	}
 	m.nextID++
 	l.id, l.peer, p.link = m.nextID, p, l
 	m.links = append(m.links, l)
 	m.routesDue = now
-	m.claim(now)
+	m.updateEdges(now)
 	sooner(&m.planDue, now)
 	return l, nil
 }
 
-// replace decides which of two connections to one peer stays. Both ends see the
-// same uid, so that they agree.
+// replace decides which of two connections to one peer survives. Both ends see the same uid, so they agree.
 func (m *Mesh) replace(now time.Time, p *peer, l *link) error {
 	if p == nil || p.link == nil {
 		return nil
@@ -81,37 +80,36 @@ func (m *Mesh) replace(now time.Time, p *peer, l *link) error {
 		m.drop(now, p.link, ErrDuplicate)
 		return ErrDuplicate
 	}
-	// What was on its way over the old connection may be lost.
-	l.dump = true
+	// Frames sent over the old connection may be lost.
+	l.sendTopology = true
 	m.drop(now, p.link, ErrReplaced)
 	return nil
 }
 
-// greet queues what a new neighbour is to hear first.
-func (m *Mesh) greet(now time.Time, l *link) {
+// queueInitial queues what a new neighbour is sent first.
+func (m *Mesh) queueInitial(now time.Time, l *link) {
 	if m.cfg.Leaf {
 		for key := range m.own {
 			l.out.addKey(key)
 		}
 	} else {
-		// The protocol sends the state only together with the topology. It is
-		// small, and a new connection is often the end of a disturbance.
+		// The protocol sends the state only together with the topology. But the state is small, and a new connection
+		// often follows a disturbance.
 		l.out.stateAll = true
-		l.fullAt = now
-		l.out.topologyAll = l.dump
+		l.fullSentAt = now
+		l.out.topologyAll = l.sendTopology
 	}
-	m.ready(l)
+	m.markReady(l)
 }
 
-// Close takes a connection out of the mesh that has ended by itself. It does
-// nothing if the Mesh has taken it out already.
+// Close removes a connection that has ended by itself. It does nothing if the Mesh has removed it already.
 func (m *Mesh) Close(now time.Time, id LinkID) {
 	if l := m.link(id); l != nil {
 		m.remove(now, l)
 	}
 }
 
-// drop takes a connection out of the mesh and has the shell close it.
+// drop removes a connection and makes the caller close it.
 func (m *Mesh) drop(now time.Time, l *link, reason error) {
 	m.remove(now, l)
 	m.effects.Close = append(m.effects.Close, Closing{l.id, reason})
@@ -123,14 +121,13 @@ func (m *Mesh) remove(now time.Time, l *link) {
 	l.peer.link = nil
 	m.routesDue = now
 	m.collectDue = now
-	m.claim(now)
-	m.ended(now, l)
+	m.updateEdges(now)
+	m.linkClosed(now, l)
 	sooner(&m.planDue, now)
 }
 
-// claim makes our record claim the connections that it should: those to peers
-// that claim any themselves. A leaf claims none.
-func (m *Mesh) claim(now time.Time) {
+// updateEdges updates the connections in our record: those to peers that claim any themselves. A leaf claims none.
+func (m *Mesh) updateEdges(now time.Time) {
 	if m.cfg.Leaf {
 		return
 	}
@@ -151,20 +148,19 @@ func (m *Mesh) claim(now time.Time) {
 		}
 	}
 	self.edges = edges
-	m.table.bump()
-	ifUnset(&m.updateDue, now.Add(updateAfter))
+	m.table.bumpVersion()
+	setIfZero(&m.updateDue, now.Add(updateDelay))
 }
 
-// ready has the shell ask for frames of l.
-func (m *Mesh) ready(l *link) {
+// markReady makes the caller fetch frames of l.
+func (m *Mesh) markReady(l *link) {
 	if !l.out.notified && !l.out.empty() {
 		l.out.notified = true
 		m.effects.Ready = append(m.effects.Ready, l.id)
 	}
 }
 
-// route returns the routes, computed anew if a change of the topology has been
-// waiting long enough.
+// route returns the routes, recomputed if a change of the topology is due.
 func (m *Mesh) route(now time.Time) *routes {
 	if m.routes == nil || !m.routesDue.IsZero() && !now.Before(m.routesDue) {
 		m.routes, m.routesDue = newRoutes(m.table), time.Time{}
@@ -173,12 +169,11 @@ func (m *Mesh) route(now time.Time) *routes {
 	return m.routes
 }
 
-// manyLinks is the number of connections up to which gossip goes over all of
-// them. The protocol draws about 2*log2(N); in a sparse mesh that is nearly all,
-// and those left out would have to wait for the next periodic gossip.
+// manyLinks is the number of connections up to which gossip uses all of them. The protocol picks about 2*log2(N); in
+// a sparse mesh that is nearly all, and the others would have to wait for the next periodic gossip.
 const manyLinks = 32
 
-// neighbours draws the connections to gossip over, leaving out except.
+// neighbours picks the connections to gossip over, except the given one.
 func (m *Mesh) neighbours(now time.Time, except *link) []*link {
 	if m.cfg.Leaf || len(m.links) <= manyLinks {
 		return slices.DeleteFunc(slices.Clone(m.links), func(l *link) bool { return l == except })
@@ -187,11 +182,11 @@ func (m *Mesh) neighbours(now time.Time, except *link) []*link {
 	if except != nil {
 		skip = except.peer
 	}
-	return linksTo(m.route(now).random(m.cfg.Rand, skip))
+	return linksTo(m.route(now).pickNeighbours(m.cfg.Rand, skip))
 }
 
-// relays returns the connections to pass a received broadcast of origin on over.
-// One of our own that comes back goes no further.
+// relays returns the connections over which to relay a broadcast of origin. Our own is not relayed when it comes
+// back.
 func (m *Mesh) relays(now time.Time, origin wire.Name) []*link {
 	if m.cfg.Leaf || origin == m.table.self.name {
 		return nil

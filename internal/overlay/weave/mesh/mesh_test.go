@@ -47,12 +47,12 @@ func TestRegistrationIsCheckedInOrder(t *testing.T) { // A3 step 5, A9
 					t.Fatal(err)
 				}
 				first = id
-				b.m.Take()
+				b.m.TakeEffects()
 			}
 			if _, err := b.m.Register(b.now, tc.hello); !errors.Is(err, tc.want) {
 				t.Errorf("Register: %v, want %v", err, tc.want)
 			}
-			evicted := slices.ContainsFunc(b.m.Take().Close, func(c Closing) bool { return c.ID == first })
+			evicted := slices.ContainsFunc(b.m.TakeEffects().Close, func(c Closing) bool { return c.ID == first })
 			if evicted != tc.evict {
 				t.Errorf("the first connection was closed: %v, want %v", evicted, tc.evict)
 			}
@@ -247,8 +247,8 @@ func TestPeriodicGossip(t *testing.T) { // A10
 	b.sent(left)
 	b.sent(right)
 	whole := 0
-	for range everyRounds {
-		b.pass(gossipEvery)
+	for range fullTopologyRounds {
+		b.pass(gossipInterval)
 		for _, id := range []LinkID{left, right} {
 			got := said(t, b.sent(id))
 			if !slices.Contains(got, "4 dns from self: k=v") {
@@ -258,7 +258,7 @@ func TestPeriodicGossip(t *testing.T) { // A10
 		}
 	}
 	if whole != 1 {
-		t.Errorf("%d neighbours heard the whole topology in %d rounds, want 1", whole, everyRounds)
+		t.Errorf("%d neighbours heard the whole topology in %d rounds, want 1", whole, fullTopologyRounds)
 	}
 }
 
@@ -375,8 +375,8 @@ func FuzzReceive(f *testing.F) {
 			m.Close(now, ids[0])
 		}
 		for range 20 {
-			m.Take()
-			now = maxTime(now, m.Wake())
+			m.TakeEffects()
+			now = maxTime(now, m.NextTick())
 			m.Tick(now)
 			for _, id := range ids {
 				for frame := m.Next(now, id); frame != nil; frame = m.Next(now, id) {

@@ -8,30 +8,29 @@ import (
 	"github.com/muster-dev/muster/internal/overlay/weave/wire"
 )
 
-// maxForwarded bounds the unicasts that wait for one neighbour, in bytes. They
-// are the only frames that cannot be merged; kOps sends none.
+// maxForwarded bounds the queued unicasts for one neighbour, in bytes. They are the only frames that cannot be
+// merged; kOps sends none.
 const maxForwarded = 1 << 20
 
-// dumpChunk is where a topology is split into several updates. The original
-// cannot send more than one frame of 10 MiB, which ends at about 480 peers.
-const dumpChunk = 4 << 20
+// topologyChunk is the size in bytes at which a topology is split into several updates. The original sends it in one
+// frame of at most 10 MiB, which is enough for about 480 peers.
+const topologyChunk = 4 << 20
 
-// outbox is what waits to be sent over one connection. It says what to send,
-// not how: frames are encoded when the connection can take them, so that a slow
-// one gets few and recent ones.
+// outbox is what must be sent over one connection. It says what to send, not in which frames: these are encoded when
+// the connection can take them, so that a slow one gets few and recent ones.
 type outbox struct {
 	notified    bool
-	frames      [][]byte // encoded already
+	frames      [][]byte // already encoded
 	topologyAll bool
 	topology    map[wire.Name]struct{}
-	flush       bool // the batch of topology is to go
+	flush       bool // topology is to be sent
 	stateAll    bool
 	state       map[string]struct{}
 	casts       []*cast
-	forwarded   int // bytes of forwarded unicasts in frames
+	forwarded   int // bytes of relayed unicasts in frames
 }
 
-// cast is a broadcast on its way, merged with later ones of the same origin.
+// cast is a queued broadcast, merged with later ones of the same origin.
 type cast struct {
 	origin   wire.Name
 	topology map[wire.Name]struct{}
@@ -68,15 +67,14 @@ func (o *outbox) empty() bool {
 	return len(o.frames) == 0 && !o.topologyAll && !(o.flush && len(o.topology) > 0) && !o.stateAll && len(o.state) == 0 && len(o.casts) == 0
 }
 
-// frames holds encoded messages for as long as what they say is current.
+// frames are encoded messages, valid while gen is current.
 type frames struct {
 	gen    uint64
 	frames [][]byte
 }
 
-// Next returns the next frame to send over a connection, or nil if there is
-// none; then the shell waits until Effects.Ready names the connection. The
-// frame must not be changed.
+// Next returns the next frame to send over a connection, or nil if there is none; then the caller waits until
+// Effects.Ready has the connection. The frame must not be modified.
 func (m *Mesh) Next(now time.Time, id LinkID) []byte {
 	l := m.link(id)
 	if l == nil {
@@ -87,7 +85,7 @@ func (m *Mesh) Next(now time.Time, id LinkID) []byte {
 		o.topologyAll = false
 		o.topology, l.missed = nil, nil
 		o.frames = append(o.frames, m.topologyFrames()...)
-		l.fullAt = now
+		l.fullSentAt = now
 	}
 	o.flush = o.flush && len(o.topology) > 0
 	switch {
@@ -150,8 +148,7 @@ func (m *Mesh) update(names map[wire.Name]struct{}) []byte {
 	return wire.AppendUpdate(nil, records)
 }
 
-// topologyFrames returns the whole topology, in an order in which each part can
-// stand without the later ones.
+// topologyFrames returns the whole topology, ordered so that each part makes sense without the later ones.
 func (m *Mesh) topologyFrames() [][]byte {
 	if m.topology.gen == m.table.gen && m.topology.frames != nil {
 		return m.topology.frames
@@ -163,9 +160,9 @@ func (m *Mesh) topologyFrames() [][]byte {
 		m.topology.frames = append(m.topology.frames, m.gossip(wire.ChannelTopology, wire.AppendUpdate(nil, chunk)))
 		chunk, size = chunk[:0], 0
 	}
-	for _, p := range m.table.nearest() {
+	for _, p := range m.table.byDistance() {
 		e := p.encode()
-		if size > 0 && size+e.Size() > dumpChunk {
+		if size > 0 && size+e.Size() > topologyChunk {
 			send()
 		}
 		chunk = append(chunk, e)
@@ -175,8 +172,7 @@ func (m *Mesh) topologyFrames() [][]byte {
 	return m.topology.frames
 }
 
-// stateFrame returns the whole state. It fits one frame: see
-// legacy.MaxStateBytes.
+// stateFrame returns the whole state. It fits in one frame: see legacy.MaxStateBytes.
 func (m *Mesh) stateFrame() []byte {
 	if m.dns.gen != m.stateGen || m.dns.frames == nil {
 		m.dns = frames{gen: m.stateGen, frames: [][]byte{m.gossip(wire.ChannelDNS, m.state.Append(nil))}}
@@ -184,8 +180,8 @@ func (m *Mesh) stateFrame() []byte {
 	return m.dns.frames[0]
 }
 
-// Quiet reports whether no part of the state waits to be sent.
-func (m *Mesh) Quiet() bool {
+// Flushed reports whether no part of the state waits to be sent.
+func (m *Mesh) Flushed() bool {
 	for _, l := range m.links {
 		if l.out.stateAll || len(l.out.state) > 0 || len(l.out.casts) > 0 || len(l.out.frames) > 0 {
 			return false

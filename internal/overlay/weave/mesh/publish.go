@@ -8,12 +8,12 @@ import (
 	"github.com/muster-dev/muster/internal/overlay/legacy"
 )
 
-// Put writes value at key, for all peers. It fails as legacy.State.Put does.
+// Put writes value at key in the mesh. It fails as legacy.State.Put does.
 func (m *Mesh) Put(now time.Time, key, value string) error {
 	return m.write(now, key, legacy.Record{Value: value})
 }
 
-// Delete withdraws key, for all peers.
+// Delete writes a tombstone at key in the mesh.
 func (m *Mesh) Delete(now time.Time, key string) error {
 	return m.write(now, key, legacy.Record{Tombstone: true})
 }
@@ -34,33 +34,32 @@ func (m *Mesh) write(now time.Time, key string, r legacy.Record) error {
 	if !changed {
 		return nil
 	}
-	m.changed(key, Heard{From: m.table.self.name, Origin: true, At: now})
-	m.spread(now, key)
+	m.recordChanged(key, Heard{From: m.table.self.name, Origin: true, At: now})
+	m.sendOwn(now, key)
 	return nil
 }
 
-// spread sends a record of our own out: a full participant as a broadcast of
-// its whole state, as the original does, which heals what its neighbours have
-// missed; a leaf as gossip, because no broadcast tree has a leaf for its root.
-func (m *Mesh) spread(now time.Time, key string) {
+// sendOwn sends a record of our own: a full participant as a broadcast of its whole state, as the original does,
+// which also repairs what its neighbours have missed; a leaf as gossip, because no broadcast tree has a leaf as its
+// root.
+func (m *Mesh) sendOwn(now time.Time, key string) {
 	if m.cfg.Leaf {
 		for _, l := range m.links {
 			l.out.addKey(key)
-			m.ready(l)
+			m.markReady(l)
 		}
 		return
 	}
 	self := m.table.self.name
 	for _, l := range m.links {
 		l.out.cast(self).stateAll = true
-		m.ready(l)
+		m.markReady(l)
 	}
 	m.echoLater(now, []string{key})
 }
 
-// renewEarly writes once more what was written before any state was heard and
-// has lost against it. The writer did not know the version it had to exceed.
-func (m *Mesh) renewEarly(now time.Time) {
+// rewriteEarly writes again what was written before any state was received, and was overridden by it.
+func (m *Mesh) rewriteEarly(now time.Time) {
 	early := m.early
 	m.early = nil
 	for _, key := range slices.Sorted(maps.Keys(early)) {

@@ -11,17 +11,16 @@ import (
 // maxTies bounds the ties that are remembered.
 const maxTies = 256
 
-// Packet is a received frame, taken apart as far as that needs no Mesh.
+// Packet is a received frame, parsed as far as that needs no Mesh.
 type Packet struct {
 	message wire.Message
 	update  *wire.Update
 	frame   []byte
 }
 
-// Parse takes a frame apart. The result aliases it. Any number of frames may be
-// parsed at the same time.
+// Parse parses a frame. The result aliases it. It may be called concurrently.
 func Parse(frame []byte) (Packet, error) {
-	if len(frame) == 0 { // legal, and means nothing
+	if len(frame) == 0 { // valid, without meaning
 		return Packet{message: wire.Message{Tag: wire.Heartbeat}}, nil
 	}
 	p := Packet{frame: frame}
@@ -35,12 +34,12 @@ func Parse(frame []byte) (Packet, error) {
 	return p, err
 }
 
-// Receive takes in what has arrived over a connection. On an error, which never
-// has any effect on the mesh, the caller closes the connection.
+// Receive handles a packet from a connection. After an error, which never has an effect on the mesh, the caller
+// closes the connection.
 func (m *Mesh) Receive(now time.Time, id LinkID, p Packet) error {
 	l := m.link(id)
 	if l == nil {
-		return nil // what arrives after a connection was dropped
+		return nil // the connection was dropped
 	}
 	switch msg := p.message; msg.Channel {
 	case wire.ChannelTopology, wire.ChannelDNS:
@@ -57,8 +56,7 @@ func (m *Mesh) Receive(now time.Time, id LinkID, p Packet) error {
 		}
 		return m.receiveTopology(now, l, p)
 	default:
-		// Heartbeats, tags of the future, and channels that kOps does not have:
-		// nothing would be served by passing those on.
+		// Heartbeats, unknown tags, and channels that kOps does not have, which need not be relayed.
 		if msg.Tag != wire.Heartbeat {
 			m.stats.Messages["other"]++
 		}
@@ -81,7 +79,7 @@ func (m *Mesh) forward(now time.Time, to wire.Name, frame []byte) {
 	}
 	o.frames = append(o.frames, append([]byte(nil), frame...))
 	o.forwarded += len(frame)
-	m.ready(hop.link)
+	m.markReady(hop.link)
 }
 
 func (m *Mesh) receiveTopology(now time.Time, l *link, p Packet) error {
@@ -92,18 +90,18 @@ func (m *Mesh) receiveTopology(now time.Time, l *link, p Packet) error {
 	}
 	m.stats.Refused += m.table.refused - refused
 	for _, n := range a.same {
-		delete(l.out.topology, n) // it knows
+		delete(l.out.topology, n) // it has them
 		delete(l.missed, n)
 	}
-	sooner(&m.collectDue, now.Add(collectAfter))
+	sooner(&m.collectDue, now.Add(collectDelay))
 	if a.stale {
-		ifUnset(&m.updateDue, now.Add(updateAfter))
+		setIfZero(&m.updateDue, now.Add(updateDelay))
 	}
 	if len(a.fresh) > 0 {
 		m.stats.Updates++
-		ifUnset(&m.routesDue, now.Add(routesAfter))
-		m.changedTopology(now)
-		m.claim(now)
+		setIfZero(&m.routesDue, now.Add(routesDelay))
+		m.topologyChanged(now)
+		m.updateEdges(now)
 	}
 	if m.cfg.Leaf {
 		return nil
@@ -115,26 +113,24 @@ func (m *Mesh) receiveTopology(now time.Time, l *link, p Packet) error {
 		m.relayTopology(now, l, p.message.From, a)
 		return nil
 	}
-	m.tell(now, m.neighbours(now, l), l, names(a.fresh))
-	// Neighbours that do this at different times find out what the others know
-	// already, and leave it out.
-	jitter := time.Duration(m.cfg.Rand.Int64N(int64(2 * relayAfter)))
-	ifUnset(&m.relayDue, now.Add(relayAfter+jitter))
+	m.queueTopology(now, m.neighbours(now, l), l, names(a.fresh))
+	// Neighbours that do this at different times find out what the others have, and leave it out.
+	jitter := time.Duration(m.cfg.Rand.Int64N(int64(2 * relayDelay)))
+	setIfZero(&m.relayDue, now.Add(relayDelay+jitter))
 	return nil
 }
 
-// relayTopology passes on a topology broadcast, which nobody is known to send.
-// The original does so even without news; while peers see the topology
-// differently, such a broadcast could go in circles.
+// relayTopology relays a topology broadcast, which no known program sends. The original does so even without changes;
+// while peers see different topologies, such a broadcast could go in circles.
 func (m *Mesh) relayTopology(now time.Time, l *link, origin wire.Name, a applied) {
-	m.tell(now, nil, l, names(a.fresh))
+	m.queueTopology(now, nil, l, names(a.fresh))
 	for _, r := range m.relays(now, origin) {
 		c := r.out.cast(origin)
 		for _, n := range a.named {
 			c.topology[n] = struct{}{}
 			delete(r.missed, n)
 		}
-		m.ready(r)
+		m.markReady(r)
 	}
 }
 
@@ -152,10 +148,10 @@ func (m *Mesh) receiveState(now time.Time, l *link, msg wire.Message) error {
 		return err
 	}
 	m.stats.Refused += uint64(merged.Refused)
-	m.remember(now, l, msg, merged)
+	m.recordSources(now, l, msg, merged)
 	if msg.Tag == wire.Gossip && !m.synced {
 		m.synced, m.effects.Synced = true, true
-		m.renewEarly(now)
+		m.rewriteEarly(now)
 	}
 	if len(merged.Changed) == 0 || m.cfg.Leaf {
 		return nil
@@ -166,7 +162,7 @@ func (m *Mesh) receiveState(now time.Time, l *link, msg wire.Message) error {
 			for _, key := range merged.Changed {
 				r.out.addKey(key)
 			}
-			m.ready(r)
+			m.markReady(r)
 		}
 	case wire.Broadcast:
 		for _, r := range m.relays(now, msg.From) {
@@ -174,25 +170,25 @@ func (m *Mesh) receiveState(now time.Time, l *link, msg wire.Message) error {
 			for _, key := range merged.Changed {
 				c.state[key] = struct{}{}
 			}
-			m.ready(r)
+			m.markReady(r)
 		}
 		m.echoLater(now, merged.Changed)
 	}
 	return nil
 }
 
-// echoLater has keys gossiped soon. A peer that the broadcast missed, because
-// it stands elsewhere in the topology than others believe, gets them so.
+// echoLater schedules keys to be gossiped soon, for peers that the broadcast missed because peers see different
+// topologies.
 func (m *Mesh) echoLater(now time.Time, keys []string) {
 	for _, key := range keys {
 		m.echo[key] = struct{}{}
 	}
-	jitter := time.Duration(m.cfg.Rand.Int64N(int64(echoAfter / 2)))
-	ifUnset(&m.echoDue, now.Add(echoAfter+jitter))
+	jitter := time.Duration(m.cfg.Rand.Int64N(int64(echoDelay / 2)))
+	setIfZero(&m.echoDue, now.Add(echoDelay+jitter))
 }
 
-// remember keeps where news came from, and which records cannot converge.
-func (m *Mesh) remember(now time.Time, l *link, msg wire.Message, merged legacy.Merged) {
+// recordSources records where changed records came from, and which records cannot converge.
+func (m *Mesh) recordSources(now time.Time, l *link, msg wire.Message, merged legacy.Merged) {
 	for _, tie := range merged.Ties {
 		if len(m.ties) < maxTies {
 			m.ties[tie.Held.Key] = tie
@@ -206,12 +202,12 @@ func (m *Mesh) remember(now time.Time, l *link, msg wire.Message, merged legacy.
 		heard.From, heard.Origin = msg.From, true
 	}
 	for _, key := range merged.Changed {
-		m.changed(key, heard)
+		m.recordChanged(key, heard)
 	}
 }
 
-// changed notes that the record at key is another now.
-func (m *Mesh) changed(key string, heard Heard) {
+// recordChanged records that the record at key has changed.
+func (m *Mesh) recordChanged(key string, heard Heard) {
 	m.stateGen++
 	m.heard[key] = heard
 	delete(m.ties, key)

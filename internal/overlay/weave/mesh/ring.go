@@ -13,10 +13,9 @@ import (
 // fullMesh is the number of peers up to which each dials every other.
 const fullMesh = 12
 
-// ring returns whom self is to be connected with, out of all names in order:
-// its two successors, and the first peer past each point that lies half, an
-// eighth, a thirty-second of the ring away. Names are hashes, hence evenly
-// spread, and a peer that comes or goes changes the choice of few others.
+// ring returns the peers that self should be connected to, out of all names in order: its two successors, and the
+// first peer past each point half, an eighth, a thirty-second of the ring away. Names are hashes, so they are evenly
+// distributed, and a peer that comes or goes changes the choice of few others.
 func ring(self wire.Name, names []wire.Name) []wire.Name {
 	at, _ := slices.BinarySearchFunc(names, self, wire.Name.Compare)
 	if len(names) <= fullMesh {
@@ -25,11 +24,11 @@ func ring(self wire.Name, names []wire.Name) []wire.Name {
 	next := names[(at+1)%len(names)]
 	chosen := []wire.Name{next, names[(at+2)%len(names)]}
 	for step := 0; step < 128; step += 2 {
-		point := ahead(self, step)
+		point := pointAhead(self, step)
 		i, _ := slices.BinarySearchFunc(names, point, wire.Name.Compare)
 		n := names[i%len(names)]
 		if n == next || n == self {
-			break // every closer point leads there too
+			break // every closer point leads there as well
 		}
 		if !slices.Contains(chosen, n) {
 			chosen = append(chosen, n)
@@ -38,8 +37,8 @@ func ring(self wire.Name, names []wire.Name) []wire.Name {
 	return chosen
 }
 
-// ahead returns the point 2^(127-step) past n.
-func ahead(n wire.Name, step int) wire.Name {
+// pointAhead returns the point 2^(127-step) past n.
+func pointAhead(n wire.Name, step int) wire.Name {
 	hi, lo := binary.BigEndian.Uint64(n[:8]), binary.BigEndian.Uint64(n[8:])
 	var carry uint64
 	if step < 64 {
@@ -53,30 +52,28 @@ func ahead(n wire.Name, step int) wire.Name {
 	return n
 }
 
-// changedTopology has the choice of peers looked at when the topology has come
-// to rest: what looks right halfway through a start makes connections that
-// nobody needs afterwards.
-func (m *Mesh) changedTopology(now time.Time) {
-	m.newest = now
-	ifUnset(&m.news, now)
+// topologyChanged schedules choosing peers for when the topology has settled: a choice in the middle of a start makes
+// connections that are not needed later.
+func (m *Mesh) topologyChanged(now time.Time) {
+	m.lastChange = now
+	setIfZero(&m.firstChange, now)
 	sooner(&m.planDue, m.ringDue())
 }
 
 func (m *Mesh) ringDue() time.Time {
-	if m.news.IsZero() {
+	if m.firstChange.IsZero() {
 		return time.Time{}
 	}
-	return minTime(m.newest.Add(replanAfter), m.news.Add(replanAtLast))
+	return minTime(m.lastChange.Add(replanDelay), m.firstChange.Add(maxReplanDelay))
 }
 
-// wantedPeers returns targets for the peers of the ring that we are not
-// connected with: for each the address whose turn it is.
+// wantedPeers returns targets for the peers of the ring without a connection: for each peer the address to try next.
 func (m *Mesh) wantedPeers(now time.Time) []*target {
 	if due := m.ringDue(); now.Before(due) {
 		sooner(&m.planDue, due)
 		return nil
 	}
-	m.news = time.Time{}
+	m.firstChange = time.Time{}
 	missing := make(map[*peer][]*target)
 	order := ring(m.table.self.name, m.table.participants())
 	for _, n := range order {
@@ -99,7 +96,7 @@ func (m *Mesh) wantedPeers(now time.Time) []*target {
 	var wanted []*target
 	for _, n := range order {
 		candidates := missing[m.table.peers[n]]
-		if len(candidates) == 0 || slices.ContainsFunc(candidates, func(t *target) bool { return t.busy }) {
+		if len(candidates) == 0 || slices.ContainsFunc(candidates, func(t *target) bool { return t.dialing }) {
 			continue
 		}
 		wanted = append(wanted, slices.MinFunc(candidates, func(a, b *target) int { return a.due.Compare(b.due) }))
@@ -107,9 +104,8 @@ func (m *Mesh) wantedPeers(now time.Time) []*target {
 	return wanted
 }
 
-// addressOf returns the target at which the far end of a claimed connection may
-// be dialed: where its owner dialed it, or where it came from with our own port,
-// since all peers of a cluster listen on the same.
+// addressOf returns the target for dialling the far end of a claimed connection: the address that its owner dialled,
+// or its source address with our own port, because all peers of a cluster listen on the same.
 func (m *Mesh) addressOf(e edge) *target {
 	addr, err := netip.ParseAddrPort(e.addr)
 	if err != nil {
@@ -123,15 +119,14 @@ func (m *Mesh) addressOf(e edge) *target {
 		return nil
 	}
 	t := m.target(addr)
-	if t.never || t.named && t.name != e.to.name {
+	if t.neverDial || t.named && t.name != e.to.name {
 		return nil
 	}
 	return t
 }
 
-// trim closes a connection of ours that neither the ring nor a seed needs, if
-// there are many more than needed. The ring shifts as peers come and go; without
-// this its former choices would add up to a full mesh.
+// trim closes one of our connections that neither the ring nor a seed needs, if there are many more than needed. The
+// ring shifts as peers come and go; without this its former choices would add up to a full mesh.
 func (m *Mesh) trim(now time.Time) {
 	if m.cfg.Leaf {
 		return
@@ -144,7 +139,7 @@ func (m *Mesh) trim(now time.Time) {
 			continue
 		}
 		outbound++
-		if m.discovered(l.target) && now.Sub(l.since) > trimAge && !slices.Contains(needed, l.peer.name) {
+		if m.discovered(l.target) && now.Sub(l.since) > minTrimAge && !slices.Contains(needed, l.peer.name) {
 			surplus = append(surplus, l)
 		}
 	}
@@ -153,7 +148,7 @@ func (m *Mesh) trim(now time.Time) {
 	}
 }
 
-// refreshDue returns when a leaf is to make its oldest connection again.
+// refreshDue returns when a leaf must open its oldest connection again.
 func (m *Mesh) refreshDue() time.Time {
 	if !m.cfg.Leaf || m.cfg.Refresh <= 0 || len(m.links) == 0 {
 		return time.Time{}
@@ -161,13 +156,12 @@ func (m *Mesh) refreshDue() time.Time {
 	return m.links[0].since.Add(m.cfg.Refresh)
 }
 
-// refresh closes the oldest connection, which is dialed again at once. Doing it
-// the other way round would leave it to the connections' random numbers which
-// of the two survives.
+// refresh closes the oldest connection, which is dialled again at once. Opening the new one first would leave it to
+// the connections' random numbers which of the two survives.
 func (m *Mesh) refresh(now time.Time) {
 	l := m.links[0]
 	m.drop(now, l, ErrRefresh)
 	if t := m.targets[l.target]; t != nil {
-		t.due, t.interval = now, retryFirst
+		t.due, t.interval = now, minRetry
 	}
 }

@@ -8,25 +8,24 @@ import (
 	"github.com/muster-dev/muster/internal/overlay/weave/wire"
 )
 
-// routes answers where frames go, for one state of the topology. Peers are
-// numbered in the order of their names, which is the order that the protocol
-// visits the peers of one distance in.
+// routes computes where frames go, for one state of the topology. Peers are numbered in the order of their names, in
+// which the protocol visits peers of equal distance.
 type routes struct {
 	table *table
 	peers []*peer
 	index map[*peer]int32
-	first []int32 // where the neighbours of a peer start in to
+	first []int32 // index in to of the first neighbour of each peer
 	to    []int32
 
-	hop  []int32               // first hop to each peer; none for unreachable ones and self
-	size int                   // peers reached from self, self included
-	hops map[wire.Name][]int32 // neighbours to pass a broadcast on to, by origin
+	hop  []int32               // first hop to each peer; none for self and unreachable ones
+	size int                   // peers reachable from self, self included
+	hops map[wire.Name][]int32 // neighbours to relay a broadcast to, by origin
 
-	symmetric map[*peer]bool // made when first needed
+	symmetric map[*peer]bool // computed when needed
 
-	mark       []uint32 // walk's memory: reached in the walk of that number
-	walks      uint32
-	level, far []int32
+	mark        []uint32 // peers reached in walk number mark[i]
+	walks       uint32
+	level, next []int32
 }
 
 const none = int32(-1)
@@ -44,7 +43,7 @@ func newRoutes(t *table) *routes {
 	for _, p := range r.peers {
 		r.first = append(r.first, int32(len(r.to)))
 		if p == t.self {
-			// Where our frames can go is known better than we may claim.
+			// Where our frames can go we know better than our own record says.
 			for i, q := range r.peers {
 				if q.link != nil {
 					r.to = append(r.to, int32(i))
@@ -73,16 +72,15 @@ func newRoutes(t *table) *routes {
 	return r
 }
 
-// walk goes breadth-first from start until it takes up stop, and reports
-// whether it did. What it has reached by then is what isReached reports until
-// the next walk. It calls step for each peer when it is reached.
+// walk searches breadth-first from start until it visits stop, and reports whether it did. reachedIn tells which
+// peers it has reached by then, until the next walk. It calls step for each peer when it is reached.
 func (r *routes) walk(start, stop int32, step func(from, to int32)) bool {
 	r.walks++
 	r.mark[start] = r.walks
 	r.level = append(r.level[:0], start)
 	for len(r.level) > 0 {
 		slices.Sort(r.level)
-		r.far = r.far[:0]
+		r.next = r.next[:0]
 		for _, p := range r.level {
 			if p == stop {
 				return true
@@ -90,21 +88,21 @@ func (r *routes) walk(start, stop int32, step func(from, to int32)) bool {
 			for _, q := range r.to[r.first[p]:r.first[p+1]] {
 				if r.mark[q] != r.walks {
 					r.mark[q] = r.walks
-					r.far = append(r.far, q)
+					r.next = append(r.next, q)
 					if step != nil {
 						step(p, q)
 					}
 				}
 			}
 		}
-		r.level, r.far = r.far, r.level
+		r.level, r.next = r.next, r.level
 	}
 	return false
 }
 
-func (r *routes) isReached(p int32) bool { return r.mark[p] == r.walks }
+func (r *routes) reachedIn(p int32) bool { return r.mark[p] == r.walks }
 
-// unicast returns our neighbour on the way to the named peer.
+// unicast returns our neighbour on the path to the named peer, or nil.
 func (r *routes) unicast(to wire.Name) *peer {
 	p := r.table.peers[to]
 	i, ok := r.index[p]
@@ -114,8 +112,8 @@ func (r *routes) unicast(to wire.Name) *peer {
 	return r.peers[r.hop[i]]
 }
 
-// broadcast returns our neighbours that depend on us for broadcasts of origin:
-// those not reached from origin before it is our turn.
+// broadcast returns our neighbours that depend on us for broadcasts of origin: those that are not reached from origin
+// before us.
 func (r *routes) broadcast(origin wire.Name) []*peer {
 	hops, known := r.hops[origin]
 	if !known {
@@ -136,17 +134,16 @@ func (r *routes) broadcastHops(origin wire.Name) (hops []int32) {
 		return nil
 	}
 	for _, q := range r.to[r.first[self]:r.first[self+1]] {
-		if start == self || !r.isReached(q) {
+		if start == self || !r.reachedIn(q) {
 			hops = append(hops, q)
 		}
 	}
 	return hops
 }
 
-// random draws the neighbours to gossip to, leaving out except: about twice the
-// logarithm of the number of peers, each neighbour by its weight, which is the
-// number of peers that are reached over it.
-func (r *routes) random(rng *rand.Rand, except *peer) []*peer {
+// pickNeighbours picks the neighbours to gossip to, except the given one: about 2*log2 of the number of peers, each
+// weighted by the number of peers that are reached over it.
+func (r *routes) pickNeighbours(rng *rand.Rand, except *peer) []*peer {
 	weights := make(map[int32]int)
 	total := 0
 	for _, h := range r.hop {
@@ -175,10 +172,9 @@ func (r *routes) random(rng *rand.Rand, except *peer) []*peer {
 	return drawn
 }
 
-// routed reports whether p is reached over connections that both ends claim as
-// established. The protocol sends its whole state only to new neighbours that
-// are not.
-func (r *routes) routed(p *peer) bool {
+// isRouted reports whether p is reachable over connections that both ends claim as established. The protocol sends
+// its whole state only to new neighbours that are not.
+func (r *routes) isRouted(p *peer) bool {
 	if r.symmetric == nil {
 		r.symmetric = r.reachSymmetric()
 	}

@@ -63,10 +63,10 @@ func TestRoutesOfTheWorkedExample(t *testing.T) { // A7: a<b<c<d, edges ab ac bc
 		t.Errorf("first hop to self is %s", got.nick)
 	}
 	rng := rand.New(rand.NewPCG(1, 1))
-	if diff := cmp.Diff([]string{"b", "c"}, nicks(r.random(rng, nil))); diff != "" {
+	if diff := cmp.Diff([]string{"b", "c"}, nicks(r.pickNeighbours(rng, nil))); diff != "" {
 		t.Errorf("random neighbours (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff([]string{"c"}, nicks(r.random(rng, peers[1]))); diff != "" {
+	if diff := cmp.Diff([]string{"c"}, nicks(r.pickNeighbours(rng, peers[1]))); diff != "" {
 		t.Errorf("random neighbours except b (-want +got):\n%s", diff)
 	}
 }
@@ -81,7 +81,7 @@ func TestRandomNeighboursAreAboutTwiceTheLogarithm(t *testing.T) {
 		}
 	}
 	table, _ := graph(0, edges)
-	got := newRoutes(table).random(rand.New(rand.NewPCG(1, 1)), nil)
+	got := newRoutes(table).pickNeighbours(rand.New(rand.NewPCG(1, 1)), nil)
 	if len(got) != 13 { // floor(2*log2(100))
 		t.Errorf("%d neighbours of 99, want 13", len(got))
 	}
@@ -156,7 +156,7 @@ func TestOnlyEstablishedConnectionsOfBothEndsCount(t *testing.T) { // A7, second
 	peers[1].edges[1].established = false
 	r := newRoutes(table)
 	for i, want := range []bool{true, true, false, false, false} {
-		if got := r.routed(peers[i]); got != want {
+		if got := r.isRouted(peers[i]); got != want {
 			t.Errorf("%s is routed: %v, want %v", peers[i].nick, got, want)
 		}
 	}
@@ -300,7 +300,7 @@ func TestAFormerLifeOfOursIsOutbid(t *testing.T) { // A6
 			t.Errorf("%s: our version is %d, want %d", tc.name, got, tc.version)
 		}
 	}
-	b.pass(updateAfter)
+	b.pass(updateDelay)
 	if got := said(t, b.sent(a)); !slices.Contains(got, "4 topology from self: self/10") {
 		t.Errorf("told %v, want our new record", got)
 	}
@@ -316,7 +316,7 @@ func TestUnreachablePeersAreDroppedAfterAWhile(t *testing.T) { // A6
 	if !has("x") || slices.Contains(b.m.table.participants(), wire.NameOf("x")) {
 		t.Error("a peer that has just become unreachable is forgotten, or still counted as taking part")
 	}
-	b.pass(keepLost)
+	b.pass(unreachableTTL)
 	if has("x") {
 		t.Error("an unreachable peer is kept for ever")
 	}

@@ -140,7 +140,7 @@ func (n *node) settle() {
 	if n.dead {
 		return
 	}
-	e := n.Take()
+	e := n.TakeEffects()
 	for _, c := range e.Close {
 		if end := n.conns[c.ID]; end != nil {
 			end.close()
@@ -152,7 +152,7 @@ func (n *node) settle() {
 	for _, id := range e.Ready {
 		n.send(id)
 	}
-	if at := n.Wake(); !at.Equal(n.wake) {
+	if at := n.NextTick(); !at.Equal(n.wake) {
 		n.wake = at
 		n.w.after(max(0, at.Sub(n.w.now)), func() {
 			if !n.dead && n.wake.Equal(at) {

@@ -8,16 +8,16 @@ import (
 	"github.com/muster-dev/muster/internal/overlay/weave/wire"
 )
 
-// Peer is a peer as this one knows it.
+// Peer is a peer as seen by this one.
 type Peer struct {
 	Name      wire.Name
-	NickName  string // empty if only others have named it
-	UID       uint64 // 0 if only others have named it
-	Version   uint64 // of its record; 0 if it has claimed nothing
+	NickName  string // empty if known from others only
+	UID       uint64 // 0 if known from others only
+	Version   uint64 // of its record; 0 if it has sent none
 	Links     []wire.Link
 	Self      bool
-	Connected bool // with us
-	Reachable bool // over connections that peers claim, or connected
+	Connected bool // to us
+	Reachable bool // over connections that peers claim, or directly
 }
 
 // Entries returns the whole state, tombstones included, ordered by key.
@@ -26,8 +26,8 @@ func (m *Mesh) Entries() []legacy.Entry { return m.state.Entries() }
 // Get returns the record at key, which may be a tombstone.
 func (m *Mesh) Get(key string) (legacy.Record, bool) { return m.state.Get(key) }
 
-// Ties returns records that another peer holds with the same version but
-// another value, ordered by key: both stay until somebody writes again.
+// Ties returns records for which another peer has another value with the same version, ordered by key: both stay
+// until the key is written again.
 func (m *Mesh) Ties() []legacy.Tie {
 	ties := make([]legacy.Tie, 0, len(m.ties))
 	for _, key := range slices.Sorted(maps.Keys(m.ties)) {
@@ -36,7 +36,7 @@ func (m *Mesh) Ties() []legacy.Tie {
 	return ties
 }
 
-// Peers returns all peers known, self included, in the order of their names.
+// Peers returns all known peers, including this one, ordered by name.
 func (m *Mesh) Peers() []Peer {
 	r := newRoutes(m.table)
 	peers := make([]Peer, len(r.peers))
@@ -66,6 +66,6 @@ func (m *Mesh) Name() wire.Name { return m.table.self.name }
 func (m *Mesh) Stats() Stats {
 	s := m.stats
 	s.Messages = maps.Clone(s.Messages)
-	s.Settled = m.news.IsZero() && m.missing == 0 && len(m.links) > 0
+	s.Settled = m.firstChange.IsZero() && m.missingLinks == 0 && len(m.links) > 0
 	return s
 }

@@ -10,30 +10,30 @@ import (
 	"github.com/muster-dev/muster/internal/overlay/weave/wire"
 )
 
-// maxPeers bounds the peers known. Names come from records that anybody in the
-// mesh may make up; the original protocol breaks down before 500 peers.
+// maxPeers bounds the known peers. Records may contain any names, and anybody in the mesh can send them; the original
+// breaks down before 500 peers.
 const maxPeers = 4096
 
-// maxEdges bounds the connections known of all peers together, for the same
-// reason. A full mesh of 1000 peers has as many.
+// maxEdges bounds the known connections of all peers together, for the same reason. A full mesh of 1000 peers has as
+// many.
 const maxEdges = 1 << 20
 
-// keepLost is how long an unreachable peer is kept.
-const keepLost = 30 * time.Second
+// unreachableTTL is how long an unreachable peer is kept.
+const unreachableTTL = 30 * time.Second
 
-// peer is what is known of one peer.
+// peer is what is known about one peer.
 type peer struct {
 	name       wire.Name
 	nick       string
-	uid        uint64 // 0 if only others have named it
-	version    uint64 // 0 until it has said something itself
+	uid        uint64 // 0 if known from others only
+	version    uint64 // 0 until its own record was received
 	shortID    uint16
 	hasShortID bool
 	edges      []edge
 
 	link    *link        // our connection to it
-	lost    time.Time    // since when it is unreachable
-	encoded wire.Encoded // made when first needed
+	lost    time.Time    // unreachable since; zero if it is reachable
+	encoded wire.Encoded // computed when needed
 }
 
 // edge is a connection that a peer claims to have.
@@ -44,33 +44,32 @@ type edge struct {
 	established bool
 }
 
-// table is the topology as known to one peer.
+// table is the topology as known to this peer.
 type table struct {
 	self    *peer
 	peers   map[wire.Name]*peer
-	edges   int    // of all peers but self
+	edges   int    // of all peers except self
 	gen     uint64 // counts changes
-	refused uint64 // peers and records left out because of the bounds
+	refused uint64 // peers and records refused because of the bounds
 }
 
 func newTable(self *peer) *table {
 	return &table{self: self, peers: map[wire.Name]*peer{self.name: self}}
 }
 
-// applied is what an update did.
+// applied is the result of an update.
 type applied struct {
 	fresh []*peer     // added or replaced
-	named []wire.Name // all that the update has a record of, as far as known
-	same  []wire.Name // whose record we hold just as it came
-	stale bool        // a former incarnation of self was seen; self has outbid it
+	named []wire.Name // known peers that the update has a record of
+	same  []wire.Name // peers whose record we have in the same version
+	stale bool        // a record of a former instance of us was received, and superseded
 }
 
-// apply takes in an update. If any record that would be taken is malformed,
-// nothing is changed.
+// apply applies an update. If a record that would be stored is malformed, nothing is changed.
 func (t *table) apply(u *wire.Update) (applied, error) {
 	wanted := make(map[int]wire.Record)
 	for i, h := range u.Heads {
-		if h.Name == t.self.name || !t.news(h) {
+		if h.Name == t.self.name || !t.isNewer(h) {
 			continue
 		}
 		r, err := u.Record(i)
@@ -82,12 +81,12 @@ func (t *table) apply(u *wire.Update) (applied, error) {
 	var a applied
 	for i, h := range u.Heads {
 		if h.Name == t.self.name {
-			a.stale = t.outbid(h) || a.stale
+			a.stale = t.supersede(h) || a.stale
 			a.named = append(a.named, h.Name)
 			continue
 		}
-		if r, ok := wanted[i]; ok && t.news(h) {
-			if p := t.take(r); p != nil {
+		if r, ok := wanted[i]; ok && t.isNewer(h) {
+			if p := t.store(r); p != nil {
 				a.fresh = append(a.fresh, p)
 			}
 		}
@@ -101,8 +100,8 @@ func (t *table) apply(u *wire.Update) (applied, error) {
 	return a, nil
 }
 
-// news reports whether a record would replace what is known.
-func (t *table) news(h wire.Head) bool {
+// isNewer reports whether a record would replace the one we have.
+func (t *table) isNewer(h wire.Head) bool {
 	p := t.peers[h.Name]
 	if p == nil {
 		return true
@@ -113,19 +112,19 @@ func (t *table) news(h wire.Head) bool {
 	return h.HasShortID && !p.hasShortID
 }
 
-// outbid deals with a record of our own name. Another UID is a former life of
-// ours: others believe its claims until our version exceeds it.
-func (t *table) outbid(h wire.Head) bool {
+// supersede handles a record of our own name. One with another UID is of a former instance of ours: others believe it
+// until our version is greater.
+func (t *table) supersede(h wire.Head) bool {
 	if h.UID == t.self.uid || h.Version < t.self.version || h.Version == math.MaxUint64 {
 		return false
 	}
 	t.self.version = h.Version + 1
-	t.touch(t.self)
+	t.markChanged(t.self)
 	return true
 }
 
-// take puts a record in place. It returns nil if there is no room for the peer.
-func (t *table) take(r wire.Record) *peer {
+// store stores a record. It returns nil if there is no room for it.
+func (t *table) store(r wire.Record) *peer {
 	p := t.peer(r.Name)
 	if p == nil {
 		return nil
@@ -143,12 +142,11 @@ func (t *table) take(r wire.Record) *peer {
 		}
 	}
 	t.edges += len(p.edges)
-	t.touch(p)
+	t.markChanged(p)
 	return p
 }
 
-// peer returns the peer of the given name, adding a placeholder if it is
-// unknown. It returns nil if there is no room.
+// peer returns the named peer, adding a placeholder if it is unknown. It returns nil if there is no room.
 func (t *table) peer(n wire.Name) *peer {
 	p := t.peers[n]
 	if p == nil {
@@ -158,32 +156,30 @@ func (t *table) peer(n wire.Name) *peer {
 		}
 		p = &peer{name: n}
 		t.peers[n] = p
-		t.touch(p)
+		t.markChanged(p)
 	}
 	return p
 }
 
-// touch notes that p has changed.
-func (t *table) touch(p *peer) {
+// markChanged records a change of p.
+func (t *table) markChanged(p *peer) {
 	t.gen++
 	p.encoded = wire.Encoded{}
 }
 
-// bump notes a change of our own record.
-func (t *table) bump() {
+// bumpVersion records a change of our own record.
+func (t *table) bumpVersion() {
 	if t.self.version < math.MaxUint64 {
 		t.self.version++
 	}
-	t.touch(t.self)
+	t.markChanged(t.self)
 }
 
-// collect drops the peers that no chain of claimed connections has led to for
-// a while, from us or our neighbours. It returns how many it dropped, whether
-// others have become reachable or ceased to be, and when to look again.
+// collect drops the peers that have been unreachable for unreachableTTL from us and our neighbours. It returns how
+// many it dropped, whether the reachability of others has changed, and when to call it again.
 //
-// The wait is for records that overtake each other. A peer dropped because the
-// record that leads to it is a moment late would come back without its own
-// record: neighbours say everything only once.
+// The delay is for records that arrive out of order. If a peer were dropped because the record that leads to it is a
+// moment late, it would return without its own record, which neighbours send only once.
 func (t *table) collect(now time.Time) (dropped int, changed bool, again time.Time) {
 	reached := t.reachable()
 	for n, p := range t.peers {
@@ -193,8 +189,8 @@ func (t *table) collect(now time.Time) (dropped int, changed bool, again time.Ti
 			continue
 		}
 		changed = changed || p.lost.IsZero()
-		ifUnset(&p.lost, now)
-		if due := p.lost.Add(keepLost); now.Before(due) {
+		setIfZero(&p.lost, now)
+		if due := p.lost.Add(unreachableTTL); now.Before(due) {
 			sooner(&again, due)
 			continue
 		}
@@ -203,7 +199,7 @@ func (t *table) collect(now time.Time) (dropped int, changed bool, again time.Ti
 		dropped++
 	}
 	if dropped > 0 {
-		t.unname(reached)
+		t.dropStaleEdges(reached)
 	}
 	if dropped > 0 || changed {
 		t.gen++
@@ -211,7 +207,7 @@ func (t *table) collect(now time.Time) (dropped int, changed bool, again time.Ti
 	return dropped, changed, again
 }
 
-// reachable returns the peers that claimed connections lead to.
+// reachable returns the peers that are reachable over claimed connections.
 func (t *table) reachable() map[*peer]bool {
 	reached := map[*peer]bool{t.self: true}
 	queue := []*peer{t.self}
@@ -234,8 +230,8 @@ func (t *table) reachable() map[*peer]bool {
 	return reached
 }
 
-// unname removes claims of unreachable peers on peers that have been dropped.
-func (t *table) unname(reached map[*peer]bool) {
+// dropStaleEdges removes the edges of unreachable peers to peers that have been dropped.
+func (t *table) dropStaleEdges(reached map[*peer]bool) {
 	for _, p := range t.peers {
 		if !reached[p] {
 			t.edges -= len(p.edges)
@@ -261,9 +257,9 @@ func (p *peer) record() wire.Record {
 	return r
 }
 
-// nearest returns the reachable peers in the order of their distance from us, so that
-// whoever takes in the first part of the list can reach all that are in it.
-func (t *table) nearest() []*peer {
+// byDistance returns the reachable peers ordered by their distance from us, so that in any prefix of the list all
+// peers are reachable.
+func (t *table) byDistance() []*peer {
 	seen := map[*peer]bool{t.self: true}
 	order := []*peer{t.self}
 	for i := 0; i < len(order); i++ {
@@ -274,7 +270,7 @@ func (t *table) nearest() []*peer {
 			}
 		}
 	}
-	// Neighbours that we do not claim, because they claim nothing.
+	// Neighbours that we do not claim because they claim nothing.
 	for _, n := range slices.SortedFunc(maps.Keys(t.peers), wire.Name.Compare) {
 		if p := t.peers[n]; p.link != nil && !seen[p] {
 			order = append(order, p)
@@ -283,8 +279,7 @@ func (t *table) nearest() []*peer {
 	return order
 }
 
-// participants returns the names of the reachable peers that claim connections, self
-// included, in order.
+// participants returns the names of the reachable peers that claim connections, and our own, in order.
 func (t *table) participants() []wire.Name {
 	names := make([]wire.Name, 0, len(t.peers))
 	for n, p := range t.peers {

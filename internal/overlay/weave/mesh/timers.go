@@ -8,9 +8,8 @@ import (
 	"github.com/muster-dev/muster/internal/overlay/weave/wire"
 )
 
-// Wake returns when Tick is next to be called. It changes with every call of
-// another method.
-func (m *Mesh) Wake() time.Time {
+// NextTick returns when to call Tick next. It may change with every call of another method.
+func (m *Mesh) NextTick() time.Time {
 	var at time.Time
 	for _, due := range []time.Time{m.collectDue, m.updateDue, m.relayDue, m.repairDue, m.echoDue, m.gossipDue, m.planDue, m.trimDue, m.refreshDue()} {
 		if !due.IsZero() {
@@ -20,42 +19,42 @@ func (m *Mesh) Wake() time.Time {
 	return at
 }
 
-// Tick does what is due.
+// Tick does everything that is due.
 func (m *Mesh) Tick(now time.Time) {
-	take := func(due *time.Time) bool {
+	fire := func(due *time.Time) bool {
 		if due.IsZero() || now.Before(*due) {
 			return false
 		}
 		*due = time.Time{}
 		return true
 	}
-	if take(&m.collectDue) {
+	if fire(&m.collectDue) {
 		m.collect(now)
 	}
-	if take(&m.updateDue) {
+	if fire(&m.updateDue) {
 		m.sendUpdate(now)
 	}
-	if take(&m.gossipDue) {
-		m.gossipDue = now.Add(gossipEvery)
+	if fire(&m.gossipDue) {
+		m.gossipDue = now.Add(gossipInterval)
 		m.sendEverything(now)
 	}
-	if take(&m.relayDue) {
+	if fire(&m.relayDue) {
 		m.flush()
 	}
-	if take(&m.repairDue) {
+	if fire(&m.repairDue) {
 		m.repair(now)
 	}
-	if take(&m.echoDue) {
+	if fire(&m.echoDue) {
 		m.sendEcho(now)
 	}
-	if take(&m.trimDue) {
-		m.trimDue = now.Add(trimEvery)
+	if fire(&m.trimDue) {
+		m.trimDue = now.Add(trimInterval)
 		m.trim(now)
 	}
 	if due := m.refreshDue(); !due.IsZero() && !now.Before(due) {
 		m.refresh(now)
 	}
-	if take(&m.planDue) {
+	if fire(&m.planDue) {
 		m.plan(now)
 	}
 }
@@ -67,25 +66,25 @@ func (m *Mesh) collect(now time.Time) {
 	}
 	m.stats.Collected += uint64(dropped)
 	if dropped > 0 || changed {
-		ifUnset(&m.routesDue, now.Add(routesAfter))
-		m.changedTopology(now)
+		setIfZero(&m.routesDue, now.Add(routesDelay))
+		m.topologyChanged(now)
 	}
 }
 
-// sendUpdate spreads our own record and those of our new neighbours.
+// sendUpdate sends our own record and those of our new neighbours.
 func (m *Mesh) sendUpdate(now time.Time) {
 	if m.cfg.Leaf {
 		return
 	}
 	m.updated[m.table.self.name] = struct{}{}
-	m.tell(now, m.neighbours(now, nil), nil, slices.SortedFunc(maps.Keys(m.updated), wire.Name.Compare))
+	m.queueTopology(now, m.neighbours(now, nil), nil, slices.SortedFunc(maps.Keys(m.updated), wire.Name.Compare))
 	clear(m.updated)
-	ifUnset(&m.relayDue, now)
+	setIfZero(&m.relayDue, now)
 }
 
-// tell has the chosen neighbours sent the named records with the next batch,
-// and notes for all others but one that they have missed them.
-func (m *Mesh) tell(now time.Time, chosen []*link, except *link, names []wire.Name) {
+// queueTopology queues the named records for the chosen neighbours' next update, and marks them as missed for all
+// others but except.
+func (m *Mesh) queueTopology(now time.Time, chosen []*link, except *link, names []wire.Name) {
 	for _, l := range m.links {
 		if l == except {
 			continue
@@ -93,7 +92,7 @@ func (m *Mesh) tell(now time.Time, chosen []*link, except *link, names []wire.Na
 		add := l.out.addName
 		if !slices.Contains(chosen, l) {
 			add = l.miss
-			ifUnset(&m.repairDue, now.Add(repairAfter))
+			setIfZero(&m.repairDue, now.Add(repairDelay))
 		}
 		for _, n := range names {
 			if n != l.peer.name {
@@ -103,19 +102,18 @@ func (m *Mesh) tell(now time.Time, chosen []*link, except *link, names []wire.Na
 	}
 }
 
-// repair sends neighbours the records they have missed, as many neighbours as
-// the budget allows: in a full mesh one that joins changes everybody's record,
-// and telling all of it to all would be the load that kills such meshes.
+// repair sends neighbours the records that they have missed, within repairBudget: in a full mesh, a peer that joins
+// changes every peer's record, and sending them all to all is the load that kills such meshes.
 func (m *Mesh) repair(now time.Time) {
 	budget := repairBudget
 	for range m.links {
-		m.repaired = (m.repaired + 1) % len(m.links)
-		l := m.links[m.repaired]
+		m.lastRepaired = (m.lastRepaired + 1) % len(m.links)
+		l := m.links[m.lastRepaired]
 		if len(l.missed) == 0 {
 			continue
 		}
 		if budget <= 0 {
-			ifUnset(&m.repairDue, now.Add(repairAfter))
+			setIfZero(&m.repairDue, now.Add(repairDelay))
 			break
 		}
 		for n := range l.missed {
@@ -126,7 +124,7 @@ func (m *Mesh) repair(now time.Time) {
 		}
 		l.missed = nil
 		l.out.flush = true
-		m.ready(l)
+		m.markReady(l)
 	}
 }
 
@@ -137,33 +135,33 @@ func (l *link) miss(n wire.Name) {
 	l.missed[n] = struct{}{}
 }
 
-// flush lets the collected topology changes go.
+// flush sends the queued topology changes.
 func (m *Mesh) flush() {
 	for _, l := range m.links {
 		if len(l.out.topology) > 0 {
 			l.out.flush = true
-			m.ready(l)
+			m.markReady(l)
 		}
 	}
 }
 
-// sendEverything is the protocol's periodic repetition. The state goes to
-// random neighbours whole. The whole topology goes to one neighbour only, and
-// not every time: what the others need of it they have been told, see tell.
+// sendEverything is the protocol's periodic gossip. The whole state goes to random neighbours. The whole topology
+// goes to one neighbour only, and not in every round: what the others need of it they have been sent, see
+// queueTopology.
 func (m *Mesh) sendEverything(now time.Time) {
 	if m.cfg.Leaf || len(m.links) == 0 {
 		return
 	}
 	for _, l := range m.neighbours(now, nil) {
 		l.out.stateAll = true
-		m.ready(l)
+		m.markReady(l)
 	}
-	if m.rounds++; m.rounds%everyRounds != 0 {
+	if m.rounds++; m.rounds%fullTopologyRounds != 0 {
 		return
 	}
-	longest := slices.MinFunc(m.links, func(a, b *link) int { return a.fullAt.Compare(b.fullAt) })
+	longest := slices.MinFunc(m.links, func(a, b *link) int { return a.fullSentAt.Compare(b.fullSentAt) })
 	longest.out.topologyAll = true
-	m.ready(longest)
+	m.markReady(longest)
 }
 
 func (m *Mesh) sendEcho(now time.Time) {
@@ -171,7 +169,7 @@ func (m *Mesh) sendEcho(now time.Time) {
 		for key := range m.echo {
 			l.out.addKey(key)
 		}
-		m.ready(l)
+		m.markReady(l)
 	}
 	clear(m.echo)
 }

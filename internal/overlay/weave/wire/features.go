@@ -6,10 +6,10 @@ import (
 	"strconv"
 )
 
-// maxNick bounds a nickname, which is kept for as long as the peer is known.
+// maxNick bounds a nickname in bytes; it is kept for as long as the peer is known.
 const maxNick = 1024
 
-// Features is what each side says about itself first.
+// Features is what each end sends about itself first.
 type Features struct {
 	Name       Name
 	NickName   string // the node name, for people
@@ -22,7 +22,7 @@ type Features struct {
 // featureType defines type 64 as a map from string to string.
 const featureType = "\x0d\x7f\x04\x01\x02\xff\x80\x00\x01\x0c\x01\x0c\x00\x00"
 
-// Append appends the features as they stand in the first frame.
+// Append appends the features as encoded in the first frame.
 func (f Features) Append(dst []byte) []byte {
 	pairs := make([]string, 0, 14)
 	pairs = append(pairs, "PeerNameFlavour", flavour)
@@ -44,7 +44,7 @@ func (f Features) Append(dst []byte) []byte {
 	return appendGobText(dst, body)
 }
 
-// ParseFeatures reads the first frame of a connection.
+// ParseFeatures parses the first frame of a connection.
 func ParseFeatures(frame []byte) (Features, error) {
 	var f Features
 	values, err := parseStringMap(frame)

@@ -20,8 +20,7 @@ const (
 	gobUser    = 64
 )
 
-// Bounds on what a stream may define. The protocol needs three types with ten
-// fields in all.
+// Bounds on the types that a stream may define. The protocol needs three types with ten fields in all.
 const (
 	maxGobTypes  = 64
 	maxGobFields = 64
@@ -33,21 +32,21 @@ var (
 	errGobInt   = errors.New("gob: malformed integer")
 )
 
-// cursor reads gob primitives. The first error sticks and every later read
-// returns a zero value, so that callers check once.
-type cursor struct {
+// gobCursor reads gob primitives. After the first error every read returns a zero value, so that callers check err
+// once.
+type gobCursor struct {
 	b   []byte
 	err error
 }
 
-func (c *cursor) fail(err error) {
+func (c *gobCursor) fail(err error) {
 	if c.err == nil {
 		c.err = err
 	}
 	c.b = nil
 }
 
-func (c *cursor) uint() uint64 {
+func (c *gobCursor) uint() uint64 {
 	if len(c.b) == 0 {
 		c.fail(errGobShort)
 		return 0
@@ -74,7 +73,7 @@ func (c *cursor) uint() uint64 {
 	return v
 }
 
-func (c *cursor) int() int64 {
+func (c *gobCursor) int() int64 {
 	u := c.uint()
 	if u&1 != 0 {
 		return ^int64(u >> 1)
@@ -82,9 +81,8 @@ func (c *cursor) int() int64 {
 	return int64(u >> 1)
 }
 
-// count reads a number of elements. Each takes at least one byte, so a greater
-// number than there are bytes is a lie.
-func (c *cursor) count() int {
+// count reads a number of elements. Each takes at least one byte, so it cannot exceed the remaining bytes.
+func (c *gobCursor) count() int {
 	n := c.uint()
 	if n > uint64(len(c.b)) {
 		c.fail(errGobShort)
@@ -94,7 +92,7 @@ func (c *cursor) count() int {
 }
 
 // bytes reads a length and that many bytes, which alias the stream.
-func (c *cursor) bytes() []byte {
+func (c *gobCursor) bytes() []byte {
 	n := c.count()
 	b := c.b[:n:n]
 	c.b = c.b[n:]
@@ -108,13 +106,13 @@ const (
 	gobSlice
 	gobMap
 	gobArray
-	gobOpaque // encoded by the type itself: a byte string to us
+	gobOpaque // encoded by the type itself, as a byte string
 )
 
-// gobKinds is indexed by the field of a definition that is set.
+// gobKinds is indexed by the number of the field that is set in a definition.
 var gobKinds = [...]gobKind{0, gobArray, gobSlice, gobStruct, gobMap, gobOpaque, gobOpaque, gobOpaque}
 
-// gobType is a type that the stream has defined.
+// gobType is a type defined in the stream.
 type gobType struct {
 	kind      gobKind
 	fields    []gobField // of a struct
@@ -127,47 +125,44 @@ type gobField struct {
 	id   int64
 }
 
-// gobReader walks the values of one stream, taking in type definitions on the
-// way.
+// gobReader reads the values of one stream, and the type definitions between them.
 type gobReader struct {
 	rest  []byte
 	types map[int64]*gobType
 }
 
-// next returns the type and the encoding of the next value. Unless the type is
-// a struct, the zero byte in front of the value has been read. At the end of the
-// stream it returns io.EOF.
-func (r *gobReader) next() (int64, cursor, error) {
+// next returns the type and the encoding of the next value. Unless the type is a struct, the zero byte before the
+// value has been read. At the end of the stream the error is io.EOF.
+func (r *gobReader) next() (int64, gobCursor, error) {
 	for len(r.rest) > 0 {
-		c := cursor{b: r.rest}
-		body := cursor{b: c.bytes()}
+		c := gobCursor{b: r.rest}
+		body := gobCursor{b: c.bytes()}
 		if c.err != nil {
-			return 0, cursor{}, c.err
+			return 0, gobCursor{}, c.err
 		}
 		r.rest = c.b
 		id := body.int()
 		switch {
 		case body.err != nil:
-			return 0, cursor{}, body.err
+			return 0, gobCursor{}, body.err
 		case id < 0:
 			if err := r.define(-id, body); err != nil {
-				return 0, cursor{}, err
+				return 0, gobCursor{}, err
 			}
 		default:
 			if t := r.types[id]; t == nil || t.kind != gobStruct {
 				if body.uint() != 0 || body.err != nil {
-					return 0, cursor{}, errors.New("gob: value without its leading zero")
+					return 0, gobCursor{}, errors.New("gob: value without its leading zero")
 				}
 			}
 			return id, body, nil
 		}
 	}
-	return 0, cursor{}, io.EOF
+	return 0, gobCursor{}, io.EOF
 }
 
-// define takes in the definition of type id: a struct with one field for each
-// kind of type, of which one is set.
-func (r *gobReader) define(id int64, c cursor) error {
+// define reads the definition of type id: a struct with one field for each kind of type, exactly one of which is set.
+func (r *gobReader) define(id int64, c gobCursor) error {
 	if id < gobUser || r.types[id] != nil || len(r.types) >= maxGobTypes {
 		return fmt.Errorf("gob: unwelcome definition of type %d", id)
 	}
@@ -195,9 +190,8 @@ func (r *gobReader) define(id int64, c cursor) error {
 	return nil
 }
 
-// fields calls visit with the number of each field of a struct that is present;
-// visit reads the field's value from c.
-func fields(c *cursor, visit func(number uint64)) {
+// fields calls visit with the number of each field present in a struct; visit must read the field's value from c.
+func fields(c *gobCursor, visit func(number uint64)) {
 	var number uint64
 	for {
 		delta := c.uint()
@@ -212,9 +206,9 @@ func fields(c *cursor, visit func(number uint64)) {
 	}
 }
 
-// defineField reads one field of a type description. All descriptions start
-// with the type's name and number, which are of no use here.
-func defineField(t *gobType, kind, field uint64, c *cursor) {
+// defineField reads one field of a type description. All descriptions begin with the type's name and number, which
+// are not needed.
+func defineField(t *gobType, kind, field uint64, c *gobCursor) {
 	switch {
 	case field == 1:
 		fields(c, func(number uint64) {
@@ -246,7 +240,7 @@ func defineField(t *gobType, kind, field uint64, c *cursor) {
 	}
 }
 
-func readField(c *cursor) (f gobField) {
+func readField(c *gobCursor) (f gobField) {
 	fields(c, func(number uint64) {
 		switch number {
 		case 1:
@@ -260,9 +254,9 @@ func readField(c *cursor) (f gobField) {
 	return f
 }
 
-// skip passes over a value of type id. Every value takes at least one byte, so
-// the work is bounded by the length of the stream.
-func (r *gobReader) skip(id int64, c *cursor, depth int) {
+// skip skips a value of type id. Every value takes at least one byte, so the work is bounded by the length of the
+// stream.
+func (r *gobReader) skip(id int64, c *gobCursor, depth int) {
 	if depth > maxGobDepth {
 		c.fail(errors.New("gob: value nested too deeply"))
 	}
@@ -299,7 +293,7 @@ func (r *gobReader) skip(id int64, c *cursor, depth int) {
 	}
 }
 
-func (r *gobReader) skipStruct(t *gobType, c *cursor, depth int) {
+func (r *gobReader) skipStruct(t *gobType, c *gobCursor, depth int) {
 	fields(c, func(number uint64) {
 		if number > uint64(len(t.fields)) {
 			c.fail(errors.New("gob: field that the type does not have"))
@@ -309,8 +303,7 @@ func (r *gobReader) skipStruct(t *gobType, c *cursor, depth int) {
 	})
 }
 
-// scalar reads the next value of the stream, which has to be of type id: bytes
-// or string.
+// scalar reads the next value of the stream, which must be of type id: bytes or string.
 func (r *gobReader) scalar(id int64) ([]byte, error) {
 	got, c, err := r.next()
 	if errors.Is(err, io.EOF) {
@@ -351,7 +344,7 @@ func appendGobText[T string | []byte](dst []byte, text T) []byte {
 	return append(appendGobUint(dst, uint64(len(text))), text...)
 }
 
-// appendGobScalar appends a whole message that holds a string or byte string.
+// appendGobScalar appends a complete gob message with a string or byte string.
 func appendGobScalar[T string | []byte](dst []byte, id int64, text T) []byte {
 	dst = appendGobUint(dst, uint64(2+gobUintSize(uint64(len(text)))+len(text)))
 	dst = append(dst, byte(id)<<1, 0)

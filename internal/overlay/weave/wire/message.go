@@ -9,20 +9,20 @@ import (
 // Tag is the first byte of each frame after the features.
 type Tag byte
 
-// The tags. Tags 1, 2, 3 and 7 controlled an overlay network that kOps does not
-// use; like unknown ones they are to be ignored.
+// The tags. Tags 1, 2, 3 and 7 controlled an overlay network that kOps does not use; they are ignored, like unknown
+// ones.
 const (
 	Heartbeat Tag = 0
-	Gossip    Tag = 4 // spreads by passing on what is new to random neighbours
-	Unicast   Tag = 5 // goes to one peer
-	Broadcast Tag = 6 // goes to all along the tree of its origin
+	Gossip    Tag = 4 // relayed to random neighbours by each peer to which it is new
+	Unicast   Tag = 5 // to one peer
+	Broadcast Tag = 6 // to all peers, along the tree of its origin
 )
 
-// Message is what a frame carries.
+// Message is the content of a frame.
 type Message struct {
 	Tag     Tag
 	Channel string // empty with tags other than Gossip, Unicast and Broadcast
-	From    Name   // Gossip: the neighbour it came from; otherwise its origin
+	From    Name   // Gossip: the neighbour that sent it; otherwise its origin
 	To      Name   // Unicast only
 	Data    []byte // for the channel; after ParseMessage it aliases the frame
 }
@@ -45,14 +45,13 @@ func (m Message) Append(dst []byte) []byte {
 
 func (t Tag) gossips() bool { return t == Gossip || t == Unicast || t == Broadcast }
 
-// The channels that are known here; naming others costs an allocation.
+// The known channels; other names cost an allocation.
 const (
 	ChannelTopology = "topology"
 	ChannelDNS      = "dns"
 )
 
-// ParseMessage reads the content of a frame. Frames without a gossip payload,
-// known or not, come back with their tag alone.
+// ParseMessage parses the content of a frame. For a frame without a gossip payload only Tag is set.
 func ParseMessage(frame []byte) (Message, error) {
 	if len(frame) == 0 {
 		return Message{}, errors.New("empty frame")

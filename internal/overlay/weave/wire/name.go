@@ -12,7 +12,7 @@ import (
 // bytewise, and the order matters for routing.
 type Name [16]byte
 
-// flavour is the kind of names, which both ends of a connection have to share.
+// flavour is the kind of names, which both ends of a connection must share.
 const flavour = "hash"
 
 // NameOf returns the peer name of the given node name.

@@ -15,35 +15,32 @@ import (
 
 // Bounds on frames.
 const (
-	// MaxFrame is the greatest length of a frame's body in bytes, encryption
-	// included.
+	// MaxFrame is the maximum length of a frame's body in bytes, including encryption.
 	MaxFrame = 10 << 20
-	// MaxPlain is the greatest length of what one frame can carry.
+	// MaxPlain is the maximum length of a frame's content in bytes.
 	MaxPlain = MaxFrame - secretbox.Overhead
-	// maxFirst bounds the first frame, which holds the features: until it has
-	// been opened the other side has not shown that it knows the secret.
+	// maxFirst bounds the first frame, which holds the features: until it has been decrypted, the other end has not
+	// shown that it knows the secret.
 	maxFirst = 64 << 10
-	// keepBuffer is the greatest buffer that a session holds on to.
-	keepBuffer = 4 << 10
+	// maxKeptBuffer is the largest buffer that a session keeps.
+	maxKeptBuffer = 4 << 10
 )
 
-// Faults of a handshake that are worth telling apart.
+// Errors of a handshake that callers may want to tell apart.
 var (
-	// ErrVersion is returned if the other side does not speak version 2.
+	// ErrVersion is returned if the other end does not speak version 2.
 	ErrVersion = errors.New("peer does not speak version 2 of the protocol")
-	// ErrPlaintext is returned if the other side does not encrypt. No program
-	// of kOps does that: with no secret they encrypt with an empty one.
+	// ErrPlaintext is returned if the other end does not encrypt. All of kOps's programs do: without a secret, they
+	// use an empty one.
 	ErrPlaintext = errors.New("peer does not encrypt")
-	// ErrSecret is returned if the other side's first frame does not open.
+	// ErrSecret is returned if the other end's first frame does not decrypt.
 	ErrSecret = errors.New("peer uses another secret")
 )
 
-// preamble is what both sides send first: a magic word and the least and
-// greatest version spoken.
+// preamble is what both ends send first: a magic word, and the lowest and highest version spoken.
 const preamble = "weave\x02\x02"
 
-// Session is an encrypted connection past the handshake. One goroutine may read
-// from it while one writes to it.
+// Session is an encrypted connection after the handshake. One goroutine may read from it while another writes to it.
 type Session struct {
 	conn io.Writer
 	in   *bufio.Reader
@@ -55,9 +52,8 @@ type Session struct {
 	out, sealed, plain []byte // buffers of Write and Read
 }
 
-// Handshake agrees with the other side on a session key from fresh key pairs
-// and the shared secret, which may be empty. It sends and receives at the same
-// time. conn must have a deadline: Handshake returns only when both are done.
+// Handshake agrees on a session key with the other end, from new key pairs and the shared secret, which may be empty.
+// It sends and receives concurrently. conn must have a deadline: Handshake returns only when both are done.
 func Handshake(conn io.ReadWriter, dialer bool, secret []byte, own *ecdh.PrivateKey) (*Session, error) {
 	s := &Session{conn: conn, in: bufio.NewReaderSize(conn, 512)}
 	s.sendNonce[0], s.recvNonce[0] = 0x40, 0xc0
@@ -93,8 +89,8 @@ func checkPreamble(b []byte) error {
 	return nil
 }
 
-// exchange writes b while it reads. Over TCP the write of a few bytes does not
-// wait, but neither side may rely on the other reading first.
+// exchange writes b while it reads. Over TCP a write of a few bytes does not block, but neither end may rely on the
+// other reading first.
 func (s *Session) exchange(b []byte, read func() error) error {
 	wrote := make(chan error, 1)
 	go func() {
@@ -125,7 +121,7 @@ func (s *Session) readKey() ([]byte, error) {
 	return nil, fmt.Errorf("encryption flag %d", flag)
 }
 
-// sessionKey is SHA-256 over what both key pairs agree on and the secret.
+// sessionKey returns the SHA-256 of the key agreed on by both key pairs and the secret.
 func sessionKey(own *ecdh.PrivateKey, public, secret []byte) (key [32]byte, err error) {
 	shared, err := sharedKey(own, public)
 	if err != nil {
@@ -140,8 +136,7 @@ func sharedKey(own *ecdh.PrivateKey, public []byte) (shared [32]byte, err error)
 	if err != nil {
 		return shared, err
 	}
-	// Precompute would take public keys that make the result a constant, which
-	// anybody could know. ECDH refuses them.
+	// Precompute accepts public keys that make the result a constant, which anybody could know. ECDH refuses them.
 	if _, err := own.ECDH(remote); err != nil {
 		return shared, err
 	}
@@ -149,8 +144,8 @@ func sharedKey(own *ecdh.PrivateKey, public []byte) (shared [32]byte, err error)
 	return shared, nil
 }
 
-// Exchange sends our features and returns the other side's: the first frame in
-// each direction. If the other side's does not open, the error is ErrSecret.
+// Exchange sends our features and returns the other end's: the first frame in each direction. If the other end's does
+// not decrypt, the error is ErrSecret.
 func (s *Session) Exchange(own Features) (Features, error) {
 	frame := s.seal(own.Append(nil))
 	var remote Features
@@ -168,12 +163,11 @@ func (s *Session) Exchange(own Features) (Features, error) {
 	return remote, nil
 }
 
-// Read returns the content of the next frame, which is valid until the next
-// call. It returns frames without content too.
+// Read returns the content of the next frame, which may be empty. It is valid until the next call.
 func (s *Session) Read() ([]byte, error) { return s.read(MaxFrame) }
 
 func (s *Session) read(limit int) ([]byte, error) {
-	s.plain = shrink(s.plain) // waiting may take long
+	s.plain = shrink(s.plain) // the read may block for long
 	var head [4]byte
 	if err := s.readFull(head[:]); err != nil {
 		return nil, err
@@ -199,8 +193,8 @@ func (s *Session) read(limit int) ([]byte, error) {
 	return plain, nil
 }
 
-// readGrowing reads n bytes into buf, growing it only as bytes arrive: whoever
-// announces ten megabytes has to send them to make us hold them.
+// readGrowing reads n bytes into buf, growing it only as bytes arrive: a peer that announces ten megabytes must send
+// them to make us hold them.
 func readGrowing(r io.Reader, buf []byte, n int) ([]byte, error) {
 	const first = 4 << 10
 	for len(buf) < n {
@@ -220,16 +214,15 @@ func readGrowing(r io.Reader, buf []byte, n int) ([]byte, error) {
 	return buf, nil
 }
 
-// shrink empties a buffer, and lets go of a large one: most frames are small,
-// and a mesh peer has many sessions.
+// shrink empties a buffer, or drops it if it is large: most frames are small, and a mesh peer has many sessions.
 func shrink(b []byte) []byte {
-	if cap(b) > keepBuffer {
+	if cap(b) > maxKeptBuffer {
 		return nil
 	}
 	return b[:0]
 }
 
-// Write sends one frame and returns the number of bytes it took on the wire.
+// Write sends one frame and returns its length on the wire in bytes.
 func (s *Session) Write(plain []byte) (int, error) {
 	if len(plain) > MaxPlain {
 		return 0, fmt.Errorf("frame of %d bytes; at most %d fit", len(plain), MaxPlain)

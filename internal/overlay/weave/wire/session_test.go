@@ -109,7 +109,7 @@ func TestFramesOfAllSizesSurvive(t *testing.T) {
 	if _, err := a.Write(make([]byte, MaxPlain+1)); err == nil {
 		t.Error("a frame over the limit was sent")
 	}
-	if cap(a.out) > keepBuffer || cap(b.sealed) > keepBuffer {
+	if cap(a.out) > maxKeptBuffer || cap(b.sealed) > maxKeptBuffer {
 		t.Error("a session holds on to a large buffer")
 	}
 }

@@ -7,8 +7,7 @@ import (
 	"slices"
 )
 
-// Record is what a peer says about itself on the topology channel: who it is
-// and which connections it has.
+// Record is a peer's record on the topology channel: who it is and which connections it has.
 type Record struct {
 	Name       Name
 	NickName   string
@@ -19,18 +18,18 @@ type Record struct {
 	Links      []Link
 }
 
-// Link is one connection as its owner sees it.
+// Link is one connection as reported by its owner.
 type Link struct {
 	Name        Name   // the other end
-	Addr        string // ip:port; dialed if Outbound, otherwise a source address
+	Addr        string // ip:port; dialled if Outbound, otherwise a source address
 	Outbound    bool   // the record's owner dialed
 	Established bool
 }
 
-// Encoded is a record in its encoding, to be put into any number of updates.
+// Encoded is an encoded record, to be put into any number of updates.
 type Encoded struct {
-	head  []byte // the message that holds the peer
-	links []byte // the message that holds its connections
+	head  []byte // the gob message of the peer
+	links []byte // the gob message of its connections
 }
 
 // Size returns the number of bytes the record takes in an update.
@@ -110,8 +109,8 @@ func (r Record) Encode() Encoded {
 	return e
 }
 
-// AppendUpdate appends a topology update that holds the given records. Without
-// records it appends nothing, which is a valid update too.
+// AppendUpdate appends a topology update with the given records. Without records it appends nothing, which is a valid
+// update.
 func AppendUpdate(dst []byte, records []Encoded) []byte {
 	size := len(peerType) + len(linksType)
 	for _, r := range records {
@@ -138,7 +137,7 @@ const (
 	maxLinkAddr      = 128
 )
 
-// Head is what tells whether a record is news.
+// Head is the part of a record that tells whether it is newer.
 type Head struct {
 	Name       Name
 	UID        uint64
@@ -150,8 +149,8 @@ type Head struct {
 	linksType   int64
 }
 
-// Update is a topology update whose records are decoded only as far as needed
-// to see which are news: most are not. It aliases the data it was parsed from.
+// Update is a topology update whose records are decoded only as far as needed to see which are newer: most are not.
+// It aliases the data it was parsed from.
 type Update struct {
 	Heads []Head
 
@@ -159,7 +158,7 @@ type Update struct {
 	plans map[int64][]recordField
 }
 
-// recordField says what a field of a struct in the stream is to us.
+// recordField identifies a struct field in the stream.
 type recordField uint8
 
 const (
@@ -192,7 +191,7 @@ var (
 	}
 )
 
-// plan matches the fields of struct type id with those we know, by name.
+// plan maps the fields of struct type id to known ones by name.
 func (u *Update) plan(id int64, known map[string]fieldSpec) ([]recordField, error) {
 	if p, ok := u.plans[id]; ok {
 		return p, nil
@@ -219,7 +218,7 @@ func (u *Update) plan(id int64, known map[string]fieldSpec) ([]recordField, erro
 	return p, nil
 }
 
-// ParseUpdate reads a topology update. No data are an update without records.
+// ParseUpdate parses a topology update. Empty data are an update without records.
 func ParseUpdate(data []byte) (*Update, error) {
 	u := &Update{types: gobReader{rest: data}}
 	for {
@@ -234,7 +233,7 @@ func ParseUpdate(data []byte) (*Update, error) {
 		if err != nil {
 			return nil, err
 		}
-		var links cursor
+		var links gobCursor
 		if h.linksType, links, err = u.types.next(); err != nil {
 			return nil, fmt.Errorf("topology: connections of %s: %w", h.Name, err)
 		}
@@ -246,7 +245,7 @@ func ParseUpdate(data []byte) (*Update, error) {
 	}
 }
 
-func (u *Update) head(id int64, c cursor) (h Head, err error) {
+func (u *Update) head(id int64, c gobCursor) (h Head, err error) {
 	plan, err := u.plan(id, peerFields)
 	if err != nil {
 		return h, err
@@ -285,7 +284,7 @@ func (u *Update) head(id int64, c cursor) (h Head, err error) {
 	return h, nil
 }
 
-func readName(c *cursor) (n Name) {
+func readName(c *gobCursor) (n Name) {
 	b := c.bytes()
 	if c.err == nil && len(b) != len(n) {
 		c.fail(fmt.Errorf("name of %d bytes; want %d", len(b), len(n)))
@@ -295,7 +294,7 @@ func readName(c *cursor) (n Name) {
 	return n
 }
 
-func readUint16(c *cursor) uint16 {
+func readUint16(c *gobCursor) uint16 {
 	v := c.uint()
 	if v > 0xffff {
 		c.fail(errGobInt)
@@ -316,7 +315,7 @@ func (u *Update) Record(i int) (Record, error) {
 	if err != nil {
 		return r, err
 	}
-	c := cursor{b: h.links}
+	c := gobCursor{b: h.links}
 	var addrs []byte
 	var ends []int
 	for i, n := 0, c.count(); i < n && c.err == nil; i++ {
@@ -331,7 +330,7 @@ func (u *Update) Record(i int) (Record, error) {
 	if c.err != nil {
 		return r, fmt.Errorf("topology: connections of %s: %w", h.Name, c.err)
 	}
-	// All addresses share one string: a mesh has very many of them.
+	// All addresses share one string, because a mesh has very many of them.
 	text, start := string(addrs), 0
 	for i, end := range ends {
 		r.Links[i].Addr, start = text[start:end], end
@@ -339,7 +338,7 @@ func (u *Update) Record(i int) (Record, error) {
 	return r, nil
 }
 
-func (u *Update) link(c *cursor, plan []recordField, t *gobType) (l Link, addr []byte) {
+func (u *Update) link(c *gobCursor, plan []recordField, t *gobType) (l Link, addr []byte) {
 	named := false
 	fields(c, func(number uint64) {
 		if number > uint64(len(plan)) {

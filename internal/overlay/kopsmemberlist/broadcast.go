@@ -10,18 +10,17 @@ import (
 	"github.com/muster-dev/muster/internal/overlay/legacy"
 )
 
-// maxPacket is the greatest message that goes in packets, in bytes; half of what
-// fits, as with kOps.
+// maxPacket is the largest message sent in packets, in bytes: half of what fits, as in kOps.
 const maxPacket = packetSize / 2
 
-// maxSends is how many members are sent to over TCP at the same time.
+// maxSends bounds concurrent sends over TCP.
 const maxSends = 16
 
-// newcomerTime is how long after a write a new member is sent it. It may have asked
-// somebody for the whole state just before, and that somebody passes nothing on.
-const newcomerTime = 10 * time.Second
+// newMemberWindow is how long after a write a new member is sent it. It may have fetched the full state just before
+// from a member that did not have the write yet and will not pass it on.
+const newMemberWindow = 10 * time.Second
 
-// keepSending sends what we wrote to every member, until ctx ends.
+// keepSending sends our writes to every member, until ctx ends.
 func (n *Node) keepSending(ctx context.Context, ml *hashicorp.Memberlist) {
 	var sends sync.WaitGroup
 	defer sends.Wait()
@@ -29,15 +28,15 @@ func (n *Node) keepSending(ctx context.Context, ml *hashicorp.Memberlist) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-n.kick:
+		case <-n.wake:
 		}
-		message, to := n.takeUnsent(time.Now())
+		message, to := n.nextBroadcast(time.Now())
 		if len(to) == 0 {
 			continue
 		}
 		if len(message) > maxPacket {
 			for _, m := range to {
-				if n.begin(m) {
+				if n.startSend(m) {
 					sends.Go(func() { n.sendAll(ctx, ml, m) })
 				}
 			}
@@ -48,37 +47,36 @@ func (n *Node) keepSending(ctx context.Context, ml *hashicorp.Memberlist) {
 			}
 		}
 		n.mu.Lock()
-		n.handing = false
-		n.wakeQuiet()
+		n.dispatching = false
+		n.wakeFlushers()
 		n.mu.Unlock()
 	}
 }
 
-// takeUnsent returns what has to be sent, and to whom. As long as there is
-// nobody, it stays to be sent.
-func (n *Node) takeUnsent(now time.Time) (message []byte, to []member) {
+// nextBroadcast returns the message to send, and the members to send it to. Without members it stays unsent.
+func (n *Node) nextBroadcast(now time.Time) (message []byte, to []member) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if !n.unsent && now.Sub(n.wroteAt) > newcomerTime {
+	if !n.unsent && now.Sub(n.wroteAt) > newMemberWindow {
 		return nil, nil
 	}
 	for _, m := range n.othersLocked() {
-		if m.told < n.edition {
-			m.told = n.edition
+		if m.sentEdition < n.edition {
+			m.sentEdition = n.edition
 			n.members[m.node.Name] = m
 			to = append(to, m)
 		}
 	}
 	if len(to) > 0 {
-		n.unsent, n.handing = false, true
-		message = n.board.message()
+		n.unsent, n.dispatching = false, true
+		message = n.shared.encodeBroadcast()
 	}
 	return message, to
 }
 
-// begin reports whether m is to be sent to; if something is on its way to it, that
-// will be followed by the latest.
-func (n *Node) begin(m member) bool {
+// startSend reports whether to send to m. It returns false while a send to it is under way, which will continue with
+// the latest state.
+func (n *Node) startSend(m member) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.sending[m.node.Name] {
@@ -88,46 +86,45 @@ func (n *Node) begin(m member) bool {
 	return true
 }
 
-// sendAll sends the state over TCP until m has been sent the latest, or could not
-// be.
+// sendAll sends the state over TCP until m has the latest, or a send fails.
 func (n *Node) sendAll(ctx context.Context, ml *hashicorp.Memberlist, m member) {
 	for {
 		select {
 		case n.slots <- struct{}{}:
 		case <-ctx.Done():
-			n.end(m, 0, true)
+			n.finishSend(m, 0, true)
 			return
 		}
 		n.mu.Lock()
-		edition, message := n.edition, n.board.message()
+		edition, message := n.edition, n.shared.encodeBroadcast()
 		n.mu.Unlock()
 		err := ml.SendReliable(&m.node, message)
 		<-n.slots
 		n.count(m, err)
-		if n.end(m, edition, ctx.Err() != nil) {
+		if n.finishSend(m, edition, ctx.Err() != nil) {
 			return
 		}
 	}
 }
 
-// end reports whether m has been sent what there is, or is given up.
-func (n *Node) end(m member, edition uint64, giveUp bool) bool {
+// finishSend reports whether m has been sent the latest edition, or giveUp is set.
+func (n *Node) finishSend(m member, edition uint64, giveUp bool) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if !giveUp && edition != n.edition {
 		return false
 	}
 	delete(n.sending, m.node.Name)
-	n.wakeQuiet()
+	n.wakeFlushers()
 	return true
 }
 
 func (n *Node) count(m member, err error) {
 	n.mu.Lock()
 	if err == nil {
-		n.board.stats.Sent++
+		n.shared.stats.Sent++
 	} else {
-		n.board.stats.Unsent++
+		n.shared.stats.Unsent++
 	}
 	n.mu.Unlock()
 	if err != nil {
@@ -135,20 +132,19 @@ func (n *Node) count(m member, err error) {
 	}
 }
 
-// wakeQuiet tells those who wait for it that nothing waits to be sent. n is locked.
-func (n *Node) wakeQuiet() {
-	if n.quiet != nil && n.isQuiet() {
-		close(n.quiet)
-		n.quiet = nil
+// wakeFlushers wakes the callers of Flush if nothing waits to be sent. The caller holds mu.
+func (n *Node) wakeFlushers() {
+	if n.flushed != nil && n.isFlushed() {
+		close(n.flushed)
+		n.flushed = nil
 	}
 }
 
-func (n *Node) isQuiet() bool {
-	return len(n.othersLocked()) > 0 && !n.unsent && !n.handing && len(n.sending) == 0
+func (n *Node) isFlushed() bool {
+	return len(n.othersLocked()) > 0 && !n.unsent && !n.dispatching && len(n.sending) == 0
 }
 
-// broadcast is the state on its way in packets. A later one replaces it, because
-// that holds all of it.
+// broadcast is the state queued for gossip. A later one replaces it, because it contains all of it.
 type broadcast []byte
 
 var _ hashicorp.NamedBroadcast = broadcast(nil)

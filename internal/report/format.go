@@ -10,7 +10,7 @@ import (
 	"github.com/muster-dev/muster/internal/probe"
 )
 
-// probes sums the figures of all paths up.
+// probes sums up the figures of all paths.
 func (m Migration) probes() (sent, failed int, longest float64) {
 	for _, a := range m.Availability {
 		sent += a.Sent
@@ -20,7 +20,7 @@ func (m Migration) probes() (sent, failed int, longest float64) {
 	return sent, failed, longest
 }
 
-// byPath splits the figures, which are sorted by path.
+// byPath groups the figures, which are sorted by path.
 func (m Migration) byPath() (split [][]Availability) {
 	for i, a := range m.Availability {
 		if i == 0 || a.Path != m.Availability[i-1].Path {
@@ -37,8 +37,8 @@ var pathNames = map[probe.Path]string{
 	probe.LocalBalancer: "through the node's own balancer",
 }
 
-// pathWords are what a path is, and its figures from all vantage points.
-func pathWords(paths []Availability) (name, figures string) {
+// describePath returns the description of a path, and its figures over all vantage points.
+func describePath(paths []Availability) (name, figures string) {
 	var sum Availability
 	for _, a := range paths {
 		a.Course = nil
@@ -48,12 +48,11 @@ func pathWords(paths []Availability) (name, figures string) {
 	if !ok {
 		name = "path " + string(paths[0].Path)
 	}
-	return name, fmt.Sprintf("from %s, %s sent, %s failed, longest gap %s", counted(len(paths), "place"), thousands(sum.Sent), thousands(sum.Failed), milliseconds(sum.Longest))
+	return name, fmt.Sprintf("from %s, %s sent, %s failed, longest gap %s", plural(len(paths), "place"), thousands(sum.Sent), thousands(sum.Failed), formatMillis(sum.Longest))
 }
 
-// word is the verdict in a word: on one that is not over, or that somebody ended
-// otherwise, it is how it stands.
-func (m Migration) word() string {
+// statusText returns the verdict in a word, or the status of a migration that is not over or that a person ended.
+func (m Migration) statusText() string {
 	switch {
 	case m.Status == "returned":
 		return StepTakenBack
@@ -64,16 +63,16 @@ func (m Migration) word() string {
 	}
 }
 
-// colour is the class of the verdict's tag. What a person asked for is no failure.
-func (m Migration) colour() string {
+// statusColour returns the class of the verdict's tag. Ends that a person asked for are no failure.
+func (m Migration) statusColour() string {
 	if m.Status == "returned" || m.Status == "aborted" {
 		return string(Unknown)
 	}
 	return string(m.Verdict)
 }
 
-// sentence says what the verdict means, and why.
-func (m Migration) sentence() string {
+// verdictText returns a sentence that says what the verdict means, and why.
+func (m Migration) verdictText() string {
 	why := ""
 	if m.Why != "" && m.Why != m.Status {
 		why = ": " + m.Why
@@ -108,7 +107,7 @@ func (m Migration) sentence() string {
 	}
 }
 
-// gates counts what gates answered, and how often it was a pass.
+// gates counts the answers of gates, and those that passed.
 func (m Migration) gates() (passed, all int) {
 	for _, s := range m.Steps {
 		p, n := s.gates()
@@ -150,10 +149,10 @@ func (m Migration) replaced() string {
 	if m.Replacements.Total == 0 {
 		return "no node replaced"
 	}
-	return counted(m.Replacements.Total, "node") + " replaced, " + m.perWorker()
+	return plural(m.Replacements.Total, "node") + " replaced, " + m.perWorker()
 }
 
-// label tells a step apart: the plan's by its number.
+// label identifies a step for people: the plan's steps by number alone.
 func (s Migrated) label() string {
 	if s.Direction == Forward {
 		return fmt.Sprint(s.Number)
@@ -161,10 +160,10 @@ func (s Migrated) label() string {
 	return fmt.Sprintf("%s %d", s.Direction, s.Number)
 }
 
-// key names the step in a journal's entries.
+// key identifies the step in a journal's entries.
 func (s Migrated) key() string { return StepKey(plan.Planned{Number: s.Number, ID: s.ID}) }
 
-// gates counts what gates answered at a step, and how often it was a pass.
+// gates counts the answers of the step's gates, and those that passed.
 func (s Migrated) gates() (passed, all int) {
 	answers := slices.Clone(s.Needs)
 	for _, a := range s.Actions {
@@ -178,33 +177,33 @@ func (s Migrated) gates() (passed, all int) {
 	return passed, len(answers)
 }
 
-func (s Migrated) inShort() string {
+func (s Migrated) summary() string {
 	parts := []string{}
 	if s.Took > 0 {
-		parts = append(parts, lasting(s.Took))
+		parts = append(parts, formatDuration(s.Took))
 	}
 	switch passed, all := s.gates(); {
 	case all > 0 && passed == all:
-		parts = append(parts, counted(all, "gate")+" passed")
+		parts = append(parts, plural(all, "gate")+" passed")
 	case all > 0:
-		parts = append(parts, fmt.Sprintf("%d of %s passed", passed, counted(all, "gate")))
+		parts = append(parts, fmt.Sprintf("%d of %s passed", passed, plural(all, "gate")))
 	}
 	return strings.Join(parts, ", ")
 }
 
-func (a Acted) about() string {
+func (a Acted) nodeNote() string {
 	if a.Node == "" || strings.Contains(a.What, a.Node) {
 		return ""
 	}
 	return "(" + a.Node + ")"
 }
 
-func (a Acted) inShort() string {
+func (a Acted) summary() string {
 	parts := []string{"what came of it is not known"}
 	if a.Result != "" {
 		parts[0] = a.Result
 	}
-	parts = append(parts, lasting(a.Took))
+	parts = append(parts, formatDuration(a.Took))
 	if a.Canary {
 		parts = append(parts, "canary")
 	}
@@ -214,7 +213,7 @@ func (a Acted) inShort() string {
 	return strings.Join(parts, ", ")
 }
 
-func (r Sitting) end() string {
+func (r Sitting) endText() string {
 	switch {
 	case r.Result == "":
 		return "nothing says how: it runs, or was killed"
@@ -225,8 +224,8 @@ func (r Sitting) end() string {
 	}
 }
 
-// words say the way back.
-func (r Return) words() string {
+// describe returns the way back in words.
+func (r Return) describe() string {
 	switch {
 	case r.None != "":
 		return "none: " + r.None
@@ -237,8 +236,8 @@ func (r Return) words() string {
 	}
 }
 
-// word says what became of a role's permissions.
-func (p Permission) word() string {
+// statusText returns how a role's permissions changed.
+func (p Permission) statusText() string {
 	switch {
 	case !p.Changed():
 		return "as before"
@@ -251,25 +250,25 @@ func (p Permission) word() string {
 	}
 }
 
-func (p Permission) inShort() string {
+func (p Permission) summary() string {
 	switch {
 	case p.AllowedBefore == nil && p.AllowedAfter == nil:
 		return fmt.Sprintf("what it may do was not recorded (digest %s before, %s now)", p.Before, p.After)
 	case !p.Changed():
-		return counted(len(p.AllowedAfter), "permission")
+		return plural(len(p.AllowedAfter), "permission")
 	default:
-		return fmt.Sprintf("%s before, %d now; %d dropped, %d gained", counted(len(p.AllowedBefore), "permission"), len(p.AllowedAfter), len(p.Dropped), len(p.Gained))
+		return fmt.Sprintf("%s before, %d now; %d dropped, %d gained", plural(len(p.AllowedBefore), "permission"), len(p.AllowedAfter), len(p.Dropped), len(p.Gained))
 	}
 }
 
-func counted(n int, what string) string {
+func plural(n int, what string) string {
 	if n == 1 {
 		return "1 " + what
 	}
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
-// thousands puts a number into groups of three.
+// thousands formats n with thin spaces between groups of three digits.
 func thousands(n int) string {
 	text := fmt.Sprint(n)
 	for i := len(text) - 3; i > 0; i -= 3 {
@@ -278,15 +277,15 @@ func thousands(n int) string {
 	return text
 }
 
-func when(t time.Time) string {
+func formatTime(t time.Time) string {
 	if t.IsZero() {
 		return "never"
 	}
 	return t.UTC().Format("2006-01-02 15:04:05")
 }
 
-// lasting puts a time that something took into words, three digits or so.
-func lasting(d time.Duration) string {
+// formatDuration formats a duration with about three significant digits.
+func formatDuration(d time.Duration) string {
 	switch {
 	case d < time.Second:
 		return fmt.Sprintf("%d ms", d.Milliseconds())
@@ -299,16 +298,16 @@ func lasting(d time.Duration) string {
 	}
 }
 
-func milliseconds(ms float64) string {
+func formatMillis(ms float64) string {
 	if ms == 0 {
 		return "none"
 	}
-	return lasting(time.Duration(ms * float64(time.Millisecond)))
+	return formatDuration(time.Duration(ms * float64(time.Millisecond)))
 }
 
-func longestOf(sent int, ms float64) string {
+func formatLongest(sent int, ms float64) string {
 	if sent == 0 {
 		return "not measured"
 	}
-	return milliseconds(ms)
+	return formatMillis(ms)
 }

@@ -9,32 +9,31 @@ import (
 	"github.com/muster-dev/muster/internal/overlay/legacy"
 )
 
-// maxTies bounds the ties kept.
+// maxTies bounds the ties that are remembered.
 const maxTies = 64
 
-// board is the state and what is known about it. It is pure: no I/O, no clock.
-type board struct {
+// sharedState is the overlay's state, and what is known about it. It is pure: no I/O, no clock.
+type sharedState struct {
 	state  legacy.State
 	ties   map[string]legacy.Tie
-	synced bool // a full state of somebody else was heard
+	synced bool // another member's full state was received
 
-	// early is what was written before that. The writer did not know the version
-	// it had to exceed.
+	// early is what was written before that, without knowing the version to exceed.
 	early map[string]legacy.Record
 
 	stats Stats
 }
 
-// outcome is what has to be done after something was taken in.
+// outcome is what to do after a change.
 type outcome struct {
-	changed bool // the state
-	synced  bool // for the first time
-	send    bool // something of our own has to be sent
-	notices []error
+	changed bool // the state has changed
+	synced  bool // the first full state was received
+	send    bool // a record of ours must be sent
+	errs    []error
 }
 
-// write puts r at key.
-func (b *board) write(now time.Time, key string, r legacy.Record) (outcome, error) {
+// write writes r at key.
+func (b *sharedState) write(now time.Time, key string, r legacy.Record) (outcome, error) {
 	put := b.state.Put
 	if r.Tombstone {
 		put = func(key, _ string, now time.Time) (bool, error) { return b.state.Delete(key, now) }
@@ -55,57 +54,57 @@ func (b *board) write(now time.Time, key string, r legacy.Record) (outcome, erro
 	return outcome{changed: changed, send: changed}, nil
 }
 
-// hearMessage takes in what a member sent to spread a change.
-func (b *board) hearMessage(message []byte) outcome {
+// receiveMessage handles a message that a member sent after a change.
+func (b *sharedState) receiveMessage(message []byte) outcome {
 	b.stats.Messages++
 	p, err := wire.ParsePart(message)
 	if err != nil {
-		return b.refuse(err)
+		return b.malformed(err)
 	}
 	if p.Key != legacy.Channel {
-		return outcome{} // somebody else's
+		return outcome{} // another user of the overlay
 	}
 	out, err := b.merge(p.Data)
 	if err != nil {
-		return b.refuse(err)
+		return b.malformed(err)
 	}
 	return out
 }
 
-// hearState takes in a member's full state. Alone, we are that member: a seed has
-// led back to us.
-func (b *board) hearState(now time.Time, message []byte, alone bool) outcome {
+// receiveState handles a member's full state. alone says that there is no other member: then a seed has led back to
+// us.
+func (b *sharedState) receiveState(now time.Time, message []byte, alone bool) outcome {
 	b.stats.States++
 	var out outcome
-	heard := false
+	found := false
 	err := wire.ScanFullState(message, func(p wire.Part) error {
 		if p.Key != legacy.Channel {
 			return nil
 		}
 		part, err := b.merge(p.Data)
-		heard = heard || err == nil
+		found = found || err == nil
 		out.changed = out.changed || part.changed
 		return err
 	})
 	if err != nil {
-		out.notices = append(out.notices, b.refuse(err).notices...)
+		out.errs = append(out.errs, b.malformed(err).errs...)
 	}
-	if !heard || alone || b.synced {
+	if !found || alone || b.synced {
 		return out
 	}
 	b.synced, out.synced = true, true
-	again := b.renewEarly(now)
-	out.changed, out.send = out.changed || again.changed, again.send
-	out.notices = append(out.notices, again.notices...)
+	rewritten := b.rewriteEarly(now)
+	out.changed, out.send = out.changed || rewritten.changed, rewritten.send
+	out.errs = append(out.errs, rewritten.errs...)
 	return out
 }
 
-func (b *board) refuse(err error) outcome {
+func (b *sharedState) malformed(err error) outcome {
 	b.stats.Malformed++
-	return outcome{notices: []error{err}}
+	return outcome{errs: []error{err}}
 }
 
-func (b *board) merge(data []byte) (outcome, error) {
+func (b *sharedState) merge(data []byte) (outcome, error) {
 	merged, err := b.state.Merge(data)
 	if err != nil {
 		return outcome{}, err
@@ -125,8 +124,8 @@ func (b *board) merge(data []byte) (outcome, error) {
 	return outcome{changed: len(merged.Changed) > 0}, nil
 }
 
-// renewEarly writes once more what lost against what was there.
-func (b *board) renewEarly(now time.Time) (out outcome) {
+// rewriteEarly writes again what was overridden by the state received.
+func (b *sharedState) rewriteEarly(now time.Time) (out outcome) {
 	early := b.early
 	b.early = nil
 	for _, key := range slices.Sorted(maps.Keys(early)) {
@@ -134,26 +133,26 @@ func (b *board) renewEarly(now time.Time) (out outcome) {
 		if held, _ := b.state.Get(key); held.Value == want.Value && held.Tombstone == want.Tombstone {
 			continue
 		}
-		again, err := b.write(now, key, want)
+		rewritten, err := b.write(now, key, want)
 		if err != nil {
-			out.notices = append(out.notices, err)
+			out.errs = append(out.errs, err)
 		}
-		out.changed, out.send = out.changed || again.changed, out.send || again.send
+		out.changed, out.send = out.changed || rewritten.changed, out.send || rewritten.send
 	}
 	return out
 }
 
-// message is what spreads a change: the whole state.
-func (b *board) message() []byte {
+// encodeBroadcast returns the message sent after a change: the whole state.
+func (b *sharedState) encodeBroadcast() []byte {
 	return wire.AppendPart(nil, wire.Part{Key: legacy.Channel, Data: b.state.Append(nil)})
 }
 
-// full is our side of an exchange of full states.
-func (b *board) full() []byte {
+// fullState returns our side of an exchange of full states.
+func (b *sharedState) fullState() []byte {
 	return wire.AppendFullState(nil, wire.Part{Key: legacy.Channel, Data: b.state.Append(nil)})
 }
 
-func (b *board) tieList() []legacy.Tie {
+func (b *sharedState) tieList() []legacy.Tie {
 	ties := make([]legacy.Tie, 0, len(b.ties))
 	for _, key := range slices.Sorted(maps.Keys(b.ties)) {
 		ties = append(ties, b.ties[key])
