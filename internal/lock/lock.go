@@ -14,7 +14,6 @@
 package lock
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -187,8 +186,10 @@ func (l *Lock) Release(ctx context.Context) error {
 	return nil
 }
 
-// write puts the state in place. A write whose answer got lost shows as a
-// conflict with ourselves, which is none.
+// write stores the state on the condition that the object is as this lock last saw it.
+//
+// A write whose response was lost, this one or an earlier renewal, appears as a conflict with ourselves. Tokens are
+// unique to one acquisition, so an object with ours tells that case apart: it is overwritten once more.
 func (l *Lock) write(ctx context.Context) error {
 	data, err := json.Marshal(l.state)
 	if err != nil {
@@ -197,15 +198,23 @@ func (l *Lock) write(ctx context.Context) error {
 	data = append(data, '\n')
 	version, err := l.store.Put(ctx, l.key, data, l.version)
 	if errors.Is(err, store.ErrConflict) {
-		there, readErr := l.store.Get(ctx, l.key)
-		if readErr != nil || !bytes.Equal(there.Data, data) {
+		current, currentVersion, readErr := read(ctx, l.store, l.key)
+		switch {
+		case errors.Is(readErr, store.ErrTransient):
+			return readErr // whose the lock is remains unknown
+		case readErr != nil || !l.state.sameHolder(current):
 			return err
 		}
-		version, err = there.Version, nil
+		version, err = l.store.Put(ctx, l.key, data, currentVersion)
 	}
 	if err != nil {
 		return err
 	}
 	l.version = version
 	return nil
+}
+
+// sameHolder reports whether o is a state of the same acquisition that was not released.
+func (s State) sameHolder(o State) bool {
+	return s.Token == o.Token && s.Owner == o.Owner && s.Since.Equal(o.Since) && !o.Released
 }

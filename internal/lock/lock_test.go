@@ -132,6 +132,55 @@ func TestALockIsLostOnlyWhenItCouldNotBeRenewedForAWholeTerm(t *testing.T) {
 	})
 }
 
+// deaf stores what is put, and loses the next response.
+type deaf struct {
+	store.Store
+	loseNext atomic.Bool
+}
+
+func (s *deaf) Put(ctx context.Context, key string, data []byte, old store.Version) (store.Version, error) {
+	version, err := s.Store.Put(ctx, key, data, old)
+	if err == nil && s.loseNext.Swap(false) {
+		return "", store.ErrTransient
+	}
+	return version, err
+}
+
+func TestARenewalWhoseResponseWasLostDoesNotLoseTheLock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &deaf{Store: &mem.Store{}}
+		l := acquired(t, s, "ann")
+		ctx, stop := context.WithCancel(t.Context())
+		kept := make(chan error, 1)
+		go func() { kept <- l.Keep(ctx) }()
+		s.loseNext.Store(true)
+		time.Sleep(10 * Term)
+		stop()
+		if err := <-kept; err != nil {
+			t.Errorf("Keep: %v", err)
+		}
+	})
+}
+
+func TestReleaseAfterALostResponseReleases(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &deaf{Store: &mem.Store{}}
+		l := acquired(t, s, "ann")
+		ctx, stop := context.WithTimeout(t.Context(), Term/2)
+		defer stop()
+		s.loseNext.Store(true)
+		if err := l.Keep(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Release(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if state, err := Inspect(t.Context(), s, key); err != nil || !state.Released {
+			t.Errorf("after Release: %+v, %v; want a released lock", state, err)
+		}
+	})
+}
+
 func TestManyWantTheLockAndOneGetsIt(t *testing.T) {
 	s := &mem.Store{}
 	var won atomic.Int32
