@@ -34,7 +34,7 @@ const (
 // Role is what the nodes of an instance group are for.
 type Role string
 
-// The roles of kOps. RoleControlPlane is also what the older word Master means.
+// The roles of kOps. The older spelling Master reads as RoleControlPlane.
 const (
 	RoleControlPlane Role = "ControlPlane"
 	RoleNode         Role = "Node"

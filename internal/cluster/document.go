@@ -11,8 +11,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// decode reads the next document and returns its root. The library panics on
-// states that it takes for impossible; foreign bytes must not get that far.
+// decode reads the next document and returns its root. The library panics on states that it considers impossible;
+// foreign input must not panic.
 func decode(dec *yaml.Decoder) (node *yaml.Node, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -48,7 +48,7 @@ func describeYAML(err error, data []byte) (line int, msg string) {
 		}
 		return line, "a value begins with an asterisk but no anchor has that name; put the value in quotes"
 	}
-	if i := firstUnreadable(data); line == 0 && i >= 0 {
+	if i := firstInvalid(data); line == 0 && i >= 0 {
 		return lineAt(data, i), clip(msg) + "; save the file as UTF-8 text"
 	}
 	if line == 0 || fromParser(msg) {
@@ -57,8 +57,7 @@ func describeYAML(err error, data []byte) (line int, msg string) {
 	return line, clip(msg) + "; look at indentation and quotes near this place"
 }
 
-// fromParser tells the errors of the library's parser from those of its
-// scanner: only the scanner's have a line that counts from 1.
+// fromParser tells the library's parser errors from its scanner errors: only the latter count lines from 1.
 func fromParser(msg string) bool {
 	return slices.ContainsFunc([]string{
 		"did not find expected <",
@@ -76,9 +75,8 @@ func lineAt(data []byte, offset int) int {
 	return 1 + bytes.Count(data[:offset], []byte("\n"))
 }
 
-// firstUnreadable returns the offset of the first byte that is no UTF-8 text,
-// or -1.
-func firstUnreadable(data []byte) int {
+// firstInvalid returns the offset of the first byte that is not UTF-8 text, or -1.
+func firstInvalid(data []byte) int {
 	for i := 0; i < len(data); {
 		c, size := utf8.DecodeRune(data[i:])
 		if c == utf8.RuneError && size == 1 || c < ' ' && c != '\t' && c != '\n' && c != '\r' || c == 0x7f {
@@ -89,32 +87,31 @@ func firstUnreadable(data []byte) int {
 	return -1
 }
 
-// weigher counts nodes with aliases expanded, each node once.
-type weigher struct {
-	weights map[*yaml.Node]int // 0 while the node is being weighed
+// expansion computes how many nodes a document has with its aliases expanded, visiting each node once.
+type expansion struct {
+	sizes map[*yaml.Node]int // 0 while the node is being visited
 }
 
-// weigh returns the node's weight, capped a little above maxNodes, or the
-// alias that closes a circle.
-func (w *weigher) weigh(n *yaml.Node) (weight int, circle *yaml.Node) {
-	weight = 1
-	w.weights[n] = 0
+// size returns the expanded size of a node, capped a little above maxNodes, or the alias that closes a cycle.
+func (w *expansion) size(n *yaml.Node) (size int, cycle *yaml.Node) {
+	size = 1
+	w.sizes[n] = 0
 	for _, child := range n.Content {
-		cw, bad := w.weigh(child)
+		cw, bad := w.size(child)
 		if bad != nil {
 			return 0, bad
 		}
-		weight = min(weight+cw, maxNodes+1)
+		size = min(size+cw, maxNodes+1)
 	}
 	if n.Kind == yaml.AliasNode {
-		target, seen := w.weights[n.Alias]
+		target, seen := w.sizes[n.Alias]
 		if !seen || target == 0 {
 			return 0, n
 		}
-		weight = min(weight+target, maxNodes+1)
+		size = min(size+target, maxNodes+1)
 	}
-	w.weights[n] = weight
-	return weight, nil
+	w.sizes[n] = size
+	return size, nil
 }
 
 // clip keeps foreign text in messages to a length that fits a line.

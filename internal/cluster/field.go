@@ -15,14 +15,12 @@ type reader struct {
 	faults  []*SpecError
 	dropped int
 
-	// indexed keeps the fields of each mapping that was looked into, so that
-	// its own faults are reported once.
+	// indexed caches the fields of each mapping, so that its faults are reported once.
 	indexed map[*yaml.Node]map[string]*yaml.Node
 }
 
-// field is a place in a document: where it is and what stands there. A field
-// that is absent, null or below something unusable has a nil node and reads as
-// zero values, so a path can be followed without asking at each step.
+// field is a node of the document with its path. A field that is absent, null or below something unusable has a nil node
+// and reads as zero values, so a path can be followed without a check at each step.
 type field struct {
 	r     *reader
 	node  *yaml.Node
@@ -54,7 +52,7 @@ func (f field) line() int {
 	return f.node.Line
 }
 
-// fault notes a fault at the field.
+// fault records a fault at the field.
 func (f field) fault(format string, args ...any) {
 	f.r.fault(f.line(), f.owner+f.path+" "+format, args...)
 }
@@ -182,8 +180,8 @@ func (f field) isEmptyText() bool {
 	return f.node != nil && f.node.Kind == yaml.ScalarNode && f.node.Value == ""
 }
 
-// truth returns a truth value; a missing one is false.
-func (f field) truth() bool {
+// boolean returns true or false; a missing field is false.
+func (f field) boolean() bool {
 	if f.node == nil {
 		return false
 	}
@@ -234,14 +232,14 @@ func (f field) prefix() netip.Prefix {
 	return p
 }
 
-// addrPort returns an address with a port. With portless, the port may be left
-// out and reads as 0; without, the host may be left out and reads as [::].
-func (f field) addrPort(portless bool) netip.AddrPort {
+// addrPort returns an address with a port. With portOptional the port may be left out and reads as 0; otherwise the host
+// may be left out and reads as [::].
+func (f field) addrPort(portOptional bool) netip.AddrPort {
 	s := f.text()
 	if s == "" {
 		return netip.AddrPort{}
 	}
-	if portless {
+	if portOptional {
 		if a, err := netip.ParseAddr(s); err == nil {
 			return netip.AddrPortFrom(a, 0)
 		}
@@ -256,8 +254,7 @@ func (f field) addrPort(portless bool) netip.AddrPort {
 	return ap
 }
 
-// oneOf returns the text if it is among the values. Values are compared as
-// they stand, because kOps does.
+// oneOf returns the text if it is among the values. The comparison is exact, as in kOps.
 func oneOf[T ~string](f field, values ...T) T {
 	s := f.text()
 	if s == "" {
@@ -274,8 +271,8 @@ func oneOf[T ~string](f field, values ...T) T {
 	return ""
 }
 
-// either returns the one of two spellings of a field that is present: the
-// first is v1alpha2's own, the second that of kOps's internal version.
+// either returns whichever of a field's two spellings is present: f is that of v1alpha2, g that of kOps's internal
+// version. Both is a fault.
 func either(f, g field) field {
 	if !g.present() {
 		return f

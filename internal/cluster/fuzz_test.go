@@ -62,8 +62,8 @@ func checkFaults(t *testing.T, c *Cluster, err error) {
 
 // checkCluster looks at what the package promises of a parsed cluster.
 func checkCluster(t *testing.T, c *Cluster) {
-	if flaws := c.validate(); len(flaws) > 0 {
-		t.Errorf("the cluster does not satisfy its own checks: %+v", flaws)
+	if problems := c.validate(); len(problems) > 0 {
+		t.Errorf("the cluster does not satisfy its own checks: %+v", problems)
 	}
 	if !isDNSName(c.Name) || c.Line < 1 {
 		t.Errorf("name %q on line %d", c.Name, c.Line)

@@ -2,9 +2,8 @@ package cluster
 
 import "fmt"
 
-// GossipNotice is one sentence about how long kOps carries the cluster, worked
-// out from the release that last updated it; 0 means that none is known. It is
-// empty for clusters that do not gossip.
+// GossipNotice returns one sentence on when kOps drops support for the cluster, given the release that last updated it
+// (0 if unknown). It is empty for clusters that do not gossip.
 func (c *Cluster) GossipNotice(r Release) string {
 	if c.UsesNoneDNS() || !IsGossipName(c.Name) {
 		return ""

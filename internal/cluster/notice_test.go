@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestTheNoticeCountsFromTheKopsInTheStore(t *testing.T) {
+func TestTheNoticeDependsOnTheKopsInTheStore(t *testing.T) {
 	gossip := &Cluster{Name: "atlas.k8s.local", DNSType: DNSPrivate}
 	for r, want := range map[Release]string{
 		0:          "which kOps it has is not known",

@@ -52,10 +52,9 @@ func (e *SpecError) Error() string {
 // YAML documents in any order or as items of a List. Fields that this package
 // does not use are ignored; those it uses are checked.
 //
-// The error joins a [*SpecError] for each fault, in the order of the file, so
-// its first line stands for itself. Faults between documents (an unknown
-// subnet, no worker at all) are looked for once each document is sound. The
-// name of the file is only for messages.
+// The error joins a [*SpecError] for each fault, in the order of the file, so its first line can be shown alone. Faults
+// across documents (an unknown subnet, no worker at all) are checked once each document is valid. The name of the file
+// is only for messages.
 func Parse(file string, data []byte) (*Cluster, error) {
 	r := &reader{file: file, indexed: map[*yaml.Node]map[string]*yaml.Node{}}
 	c := r.parse(data)
@@ -85,7 +84,7 @@ func (r *reader) parse(data []byte) *Cluster {
 	return r.manifest(&m)
 }
 
-// documents splits the file and checks that its aliases stay within bounds.
+// documents splits the file and checks that its aliases, expanded, stay within maxNodes.
 func (r *reader) documents(data []byte) []*yaml.Node {
 	var roots []*yaml.Node
 	dec := yaml.NewDecoder(bytes.NewReader(data))
@@ -101,15 +100,15 @@ func (r *reader) documents(data []byte) []*yaml.Node {
 		}
 		roots = append(roots, node)
 	}
-	w := weigher{weights: map[*yaml.Node]int{}}
+	w := expansion{sizes: map[*yaml.Node]int{}}
 	total := 0
 	for _, root := range roots {
-		weight, bad := w.weigh(root)
+		size, bad := w.size(root)
 		if bad != nil {
 			r.fault(bad.Line, "alias %q stands inside what it stands for; write the values out", clip("*"+bad.Value))
 			return nil
 		}
-		if total += weight; total > maxNodes {
+		if total += size; total > maxNodes {
 			r.fault(root.Line, "aliases expand to more than %d values; write the values out", maxNodes)
 			return nil
 		}
@@ -117,7 +116,7 @@ func (r *reader) documents(data []byte) []*yaml.Node {
 	return slices.DeleteFunc(roots, isNull)
 }
 
-// fault notes a fault. Line 0 means the whole file.
+// fault records a fault. Line 0 means the whole file.
 func (r *reader) fault(line int, format string, args ...any) {
 	if len(r.faults) == maxFaults {
 		r.dropped++

@@ -231,9 +231,9 @@ func TestClusterFaultsNameLineAndCure(t *testing.T) {
 			want: `atlas.yaml:7: spec.api.loadBalancer.class is "Gateway"; kOps knows Classic, Network`},
 		{name: "an unknown load balancer type", old: cloudLine, replacement: cloudLine + "  api: {loadBalancer: {type: Private}}\n",
 			want: `atlas.yaml:7: spec.api.loadBalancer.type is "Private"; kOps knows Public, Internal`},
-		{name: "a truth value that is none", old: cloudLine, replacement: cloudLine + "  api: {loadBalancer: {useForInternalApi: maybe}}\n",
+		{name: "a boolean that is neither", old: cloudLine, replacement: cloudLine + "  api: {loadBalancer: {useForInternalApi: maybe}}\n",
 			want: `atlas.yaml:7: spec.api.loadBalancer.useForInternalApi is neither true nor false; write one of them`},
-		{name: "a public name that is none", old: cloudLine, replacement: cloudLine + "  masterPublicName: api atlas\n",
+		{name: "an invalid public name", old: cloudLine, replacement: cloudLine + "  masterPublicName: api atlas\n",
 			want: `atlas.yaml:7: spec.masterPublicName is "api atlas", neither a DNS name nor an address; write one, such as api.atlas.k8s.local`},
 		{name: "a subnet without a name", old: "  - name: eu-central-1a\n    cidr", replacement: "  - name: eu-central-1a\n  - cidr",
 			want: `atlas.yaml:10: spec.subnets[1] has no name; give each subnet one`},
@@ -242,7 +242,7 @@ func TestClusterFaultsNameLineAndCure(t *testing.T) {
 	})
 }
 
-func TestNetworksAndAddressesThatAreNoneAreRefused(t *testing.T) {
+func TestInvalidNetworksAndAddressesAreRefused(t *testing.T) {
 	const cloudLine = "  cloudProvider: aws\n"
 	runFaults(t, []faultCase{
 		{name: "a network with too long a prefix", old: "10.80.0.0/16", replacement: "10.80.0.0/33",
@@ -330,11 +330,11 @@ func TestAliasesThatExpandTooFarAreRefused(t *testing.T) {
 	for i := 1; i < 20; i++ {
 		fmt.Fprintf(&bomb, "x%d: &x%d [%s]\n", i, i, strings.TrimSuffix(strings.Repeat(fmt.Sprintf("*x%d, ", i-1), 10), ", "))
 	}
-	circle := "kind: Cluster\nspec: &s\n  gossipConfig: &g\n    secondary: *g\n"
+	cycle := "kind: Cluster\nspec: &s\n  gossipConfig: &g\n    secondary: *g\n"
 	runFaults(t, []faultCase{
-		{name: "a bomb", whole: bomb.String(),
+		{name: "exponential aliases", whole: bomb.String(),
 			want: fmt.Sprintf("atlas.yaml:1: aliases expand to more than %d values; write the values out", maxNodes)},
-		{name: "a circle", whole: circle,
+		{name: "a cycle", whole: cycle,
 			want: `atlas.yaml:4: alias "*g" stands inside what it stands for; write the values out`},
 	})
 }

@@ -8,14 +8,13 @@ import (
 	"strings"
 )
 
-// manifest is what the documents of a file turn out to be.
+// manifest is the documents of a file by kind.
 type manifest struct {
 	clusters []field
 	groups   []field
 }
 
-// document sorts one document into the manifest. An item of a List is a
-// document too, but not another List.
+// document adds one document to the manifest. An item of a List is a document too, but not another List.
 func (r *reader) document(root field, m *manifest, item bool) {
 	if !root.present() {
 		return
@@ -27,16 +26,15 @@ func (r *reader) document(root field, m *manifest, item bool) {
 	kind := root.at("kind")
 	switch name := kind.text(); name {
 	case "Cluster":
-		if r.versioned(root, name) {
+		if r.knownVersion(root, name) {
 			m.clusters = append(m.clusters, root)
 		}
 	case "InstanceGroup":
-		if r.versioned(root, name) {
+		if r.knownVersion(root, name) {
 			m.groups = append(m.groups, root)
 		}
 	case "SSHCredential":
-		// kOps keeps the administrator's public key this way. It says nothing
-		// about discovery and stands in many manifests.
+		// kOps stores the administrator's public key this way. Many manifests have one; it does not affect discovery.
 	case "List":
 		if item {
 			kind.fault("is a List inside a List; write the documents one after another, with --- between them")
@@ -53,8 +51,8 @@ func (r *reader) document(root field, m *manifest, item bool) {
 	}
 }
 
-// versioned checks a document's API version.
-func (r *reader) versioned(root field, kind string) bool {
+// knownVersion reports whether the document has an API version that is read, and records a fault if not.
+func (r *reader) knownVersion(root field, kind string) bool {
 	version := root.at("apiVersion")
 	switch v := version.text(); v {
 	case apiGroup, apiGroupLegacy:
@@ -69,7 +67,7 @@ func (r *reader) versioned(root field, kind string) bool {
 	return false
 }
 
-// manifest reads the documents and then looks at how they fit together.
+// manifest reads the documents, then validates them together.
 func (r *reader) manifest(m *manifest) *Cluster {
 	if len(m.clusters) == 0 {
 		if len(r.faults) == 0 {
@@ -200,7 +198,7 @@ func api(spec field) API {
 		a.LoadBalancer = &LoadBalancer{
 			Type:              oneOf(lb.at("type"), LoadBalancerPublic, LoadBalancerInternal),
 			Class:             oneOf(lb.at("class"), LoadBalancerClassic, LoadBalancerNetwork),
-			UseForInternalAPI: either(lb.at("useForInternalApi"), lb.at("useForInternalAPI")).truth(),
+			UseForInternalAPI: either(lb.at("useForInternalApi"), lb.at("useForInternalAPI")).boolean(),
 		}
 	}
 	for _, access := range either(spec.at("kubernetesApiAccess"), f.at("access")).list() {
@@ -274,21 +272,21 @@ func (r *reader) role(root, f field, group string) Role {
 	}
 }
 
-// sizes reads the bounds and fills in what is missing as kOps does.
+// sizes reads the bounds and applies kOps's defaults to missing ones.
 func sizes(minField, maxField field, role Role) (minSize, maxSize int) {
-	preset := 2
+	byDefault := 2
 	if role == RoleControlPlane || role == RoleBastion {
-		preset = 1
+		byDefault = 1
 	}
 	lower, hasMin := minField.count()
 	upper, hasMax := maxField.count()
 	switch {
 	case !hasMin && !hasMax:
-		return preset, preset
+		return byDefault, byDefault
 	case !hasMin:
-		return min(preset, upper), upper
+		return min(byDefault, upper), upper
 	case !hasMax:
-		return lower, max(preset, lower)
+		return lower, max(byDefault, lower)
 	}
 	if lower > upper {
 		minField.fault("is %d, more than maxSize %d; raise maxSize or lower minSize", lower, upper)

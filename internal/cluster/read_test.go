@@ -189,7 +189,7 @@ spec:
 	}
 }
 
-func TestPresenceIsToldFromAbsence(t *testing.T) {
+func TestAnEmptyFieldIsToldFromAMissingOne(t *testing.T) {
 	const cloudLine = "  cloudProvider: aws\n"
 	tests := []struct {
 		name  string

@@ -50,8 +50,7 @@ const (
 type Refusal struct {
 	Code Code
 
-	// KopsAccepts is true where kOps lets the spec pass all the same. The
-	// reason is then what happens to the nodes afterwards.
+	// KopsAccepts is true if kOps accepts the spec nevertheless. The reason is then what happens to the nodes.
 	KopsAccepts bool
 
 	// Path is the field of the v1alpha2 spec to look at.
@@ -67,14 +66,12 @@ type Refusal struct {
 // String returns the refusal in one line.
 func (f Refusal) String() string { return f.Path + ": " + f.Why + "; " + f.Next }
 
-// Refusals returns what stands between the cluster's spec and the given
-// topology under the given kOps release, the DNS type itself aside: what kOps
-// refuses, and what kOps accepts but leaves nodes without a way to the API. An
-// empty result means that with the DNS type set the cluster has that topology.
+// Refusals returns the reasons why the cluster's spec cannot have the given topology under the given kOps release, the
+// DNS type itself aside: what kOps refuses, and what kOps accepts but leaves nodes without a way to the API. An empty
+// result means that setting the DNS type is enough.
 //
-// It says nothing about the road there. A spec may be fit for None while a
-// direct change would still strand the workers that gossip today; that is for a
-// plan to find out.
+// It says nothing about the order of changes: a spec may qualify for None while changing it directly would strand the
+// workers that gossip today. Package plan answers that.
 func (c *Cluster) Refusals(target Topology, r Release) []Refusal {
 	var all []Refusal
 	all = append(all, c.refusedTopology(target, r)...)
@@ -88,7 +85,7 @@ func (c *Cluster) Refusals(target Topology, r Release) []Refusal {
 
 const dnsTypePath = "spec.topology.dns.type"
 
-// refusedTopology asks if the release has such a topology at all, here.
+// refusedTopology checks that the release supports the topology on this cloud.
 func (c *Cluster) refusedTopology(target Topology, r Release) []Refusal {
 	gossips := target == Gossip || target == Hybrid
 	known := rulesOf(r)
@@ -128,7 +125,7 @@ func (c *Cluster) supported(r Release) []Topology {
 	return slices.DeleteFunc(Topologies(), func(t Topology) bool { return !Supports(c.Cloud, t, r) })
 }
 
-// refusedName asks if the name allows the topology. None takes any name.
+// refusedName checks that the name allows the topology. None allows any name.
 func (c *Cluster) refusedName(target Topology) []Refusal {
 	f := Refusal{Path: "metadata.name"}
 	isGossip := IsGossipName(c.Name)
@@ -179,7 +176,7 @@ func (c *Cluster) refusedGossipFields(r Release) []Refusal {
 	return all
 }
 
-// refusedBalancer asks if the API's load balancer can carry the nodes.
+// refusedBalancer checks that the API's load balancer can carry the nodes' traffic.
 func (c *Cluster) refusedBalancer(target Topology, r Release) []Refusal {
 	lb := c.API.LoadBalancer
 	forNodes := target == None || target == Hybrid

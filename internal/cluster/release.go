@@ -30,7 +30,7 @@ func Releases() []Release {
 // String returns "1.36" and the like.
 func (r Release) String() string { return "1." + strconv.Itoa(int(r)) }
 
-// MarshalText lets releases stand in JSON as they are spoken.
+// MarshalText writes what String returns, so that JSON has "1.36".
 func (r Release) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
 
 // ParseRelease reads a kOps version such as "1.36", "v1.36.2" or
@@ -59,7 +59,7 @@ func ParseRelease(version string) (Release, error) {
 	return r, nil
 }
 
-// rules is what one release line does differently from another.
+// rules are the differences between release lines.
 type rules struct {
 	// gossip: the release runs gossip clusters; else it refuses their topology
 	// and their configuration fields.
@@ -84,12 +84,12 @@ type rules struct {
 	// kops-controller without any load balancer.
 	servedAnyway []Cloud
 
-	// stripped: clouds whose gossip workers lose the credentials for seed
-	// look-up and state store even where they still need them.
+	// stripped: clouds on which gossip workers lose the credentials for seed discovery and the state store even though they
+	// may still need them.
 	stripped []Cloud
 }
 
-// rulesOf is the one table of differences between release lines.
+// rulesOf returns the rules of a release line.
 func rulesOf(r Release) rules {
 	switch {
 	case r <= Release135:
@@ -122,7 +122,7 @@ func (c *Cluster) hasBalancerForNodes() bool {
 	return lb != nil && (c.Cloud != AWS || lb.Class == LoadBalancerNetwork)
 }
 
-// GossipDeadline says how long kOps carries gossip, as data.
+// GossipDeadline is how long kOps supports gossip.
 type GossipDeadline struct {
 	// DeprecatedSince is the version from which kOps calls gossip deprecated.
 	DeprecatedSince string
@@ -131,8 +131,8 @@ type GossipDeadline struct {
 	Bridge Release
 	// Refused is the first release line that refuses gossip clusters.
 	Refused Release
-	// Announced is what the release notes have said over time, oldest first.
-	// They contradict each other; the code behind Refused is what counts.
+	// Announced is what the release notes said over time, oldest first. They contradict each other; Refused is what the
+	// code does.
 	Announced []Announcement
 }
 

@@ -59,7 +59,7 @@ func TestASecretIsNeverPrinted(t *testing.T) {
 	}
 }
 
-func TestASecretKeepsItsValueForWhoeverAsks(t *testing.T) {
+func TestRevealReturnsTheSecret(t *testing.T) {
 	s := NewSecret("correct horse")
 	if !s.Set() || s.Reveal() != "correct horse" {
 		t.Errorf("set %v, value of %d bytes; want the value that went in", s.Set(), len(s.Reveal()))
@@ -69,7 +69,7 @@ func TestASecretKeepsItsValueForWhoeverAsks(t *testing.T) {
 	}
 }
 
-func TestNoSecretIsToldFromASecret(t *testing.T) {
+func TestASecretReportsWhetherItIsSet(t *testing.T) {
 	for name, s := range map[string]Secret{"the zero value": {}, "an empty value": NewSecret("")} {
 		b, err := json.Marshal(s)
 		if s.Set() || s.Reveal() != "" || s.String() != "" || string(b) != `""` || err != nil {

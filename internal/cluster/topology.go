@@ -29,9 +29,8 @@ func ParseTopology(s string) (Topology, error) {
 	return "", fmt.Errorf("topology %q is unknown; write one of %s", clip(s), join(Topologies()))
 }
 
-// Topology returns how the cluster's nodes find the API when the given kOps
-// release last configured them. A DNS type of None decides before the name
-// does.
+// Topology returns how the cluster's nodes find the API if the given kOps release last configured them. A DNS type of
+// None takes precedence over the name.
 //
 // For kOps 1.37 a gossip name without None still gives [Gossip]: that is what
 // the nodes do, and why 1.37 refuses the spec. On GCE with a load balancer, the
@@ -56,8 +55,8 @@ func (c *Cluster) Topology(r Release) Topology {
 // is tested before the name everywhere in kOps.
 func (c *Cluster) UsesNoneDNS() bool { return c.DNSType == DNSNone }
 
-// UsesLegacyGossip reports whether kOps of the given release takes the cluster
-// for a gossip cluster, hybrid included. kOps 1.37 has no such test left.
+// UsesLegacyGossip reports whether kOps of the given release treats the cluster as a gossip cluster, hybrid included.
+// kOps 1.37 no longer has this test.
 func (c *Cluster) UsesLegacyGossip(r Release) bool {
 	return rulesOf(r).gossip && !c.UsesNoneDNS() && IsGossipName(c.Name)
 }

@@ -5,23 +5,23 @@ import (
 	"strings"
 )
 
-// flaw is a fault of a value: the line that it came from and a sentence.
-type flaw struct {
+// problem is one thing that is wrong with a cluster, and the line that it came from.
+type problem struct {
 	line int
 	msg  string
 }
 
 // validate returns what is wrong with a cluster as a whole, most basic first.
 // What one field may hold is checked where it is read.
-func (c *Cluster) validate() []flaw {
-	var flaws []flaw
+func (c *Cluster) validate() []problem {
+	var problems []problem
 	add := func(line int, format string, args ...any) {
-		flaws = append(flaws, flaw{line: line, msg: fmt.Sprintf(format, args...)})
+		problems = append(problems, problem{line: line, msg: fmt.Sprintf(format, args...)})
 	}
 	switch {
 	case len(c.Groups) == 0:
 		add(c.Line, `cluster %q has no instance groups; add what "kops get instancegroups --name %s -o yaml" prints`, clip(c.Name), clip(c.Name))
-		return flaws
+		return problems
 	case len(c.GroupsOf(RoleControlPlane)) == 0:
 		add(c.Line, "cluster %q has no instance group with role ControlPlane; add its control-plane groups", clip(c.Name))
 	case c.Size(RoleControlPlane) == 0:
@@ -61,7 +61,7 @@ func (c *Cluster) validate() []flaw {
 			}
 		}
 	}
-	return flaws
+	return problems
 }
 
 func (c *Cluster) subnetNames() string {

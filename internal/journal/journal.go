@@ -1,17 +1,15 @@
-// Package journal is the record of what a migration did: an intent before each
-// action, an outcome after it, each entry chained to the one before by its
-// hash, kept in the cluster's state store.
+// Package journal records what a migration did, in the cluster's state store: an intent before each action, an outcome
+// after it, each entry chained to its predecessor by hash.
 //
-// It is what makes a run resumable and its report evidence. It decides nothing:
-// what an entry means for what comes next is for whoever reads it to say.
+// It makes a run resumable and its report evidence. It decides nothing: package reconcile interprets the entries.
 //
 // # Invariants
 //
 //   - Entries are only ever added. Each is an object of its own, created on the
 //     condition that it does not exist, so that of two writers one fails with
 //     [ErrFenced] before it acts.
-//   - Fencing tokens (see package lock) never go down along the chain.
-//   - A journal whose chain does not hold is not read at all: [ErrBroken].
+//   - Fencing tokens (see package lock) never decrease along the chain.
+//   - A journal with a broken chain is not read at all: [ErrBroken].
 package journal
 
 import (
@@ -36,15 +34,14 @@ import (
 // Kind says what an entry is.
 type Kind string
 
-// The kinds. Every Intent is followed by an Outcome of the same step and
-// action, unless the process died in between; then the next run decides from
-// the world what came of it.
+// The kinds. Every Intent is followed by an Outcome of the same step and action, unless the process died in between; the
+// next run then determines the outcome from the state of the cluster.
 const (
 	Begun   Kind = "begun"   // a run starts or resumes
-	Intent  Kind = "intent"  // an action is about to be carried out
-	Outcome Kind = "outcome" // what came of it
-	Gate    Kind = "gate"    // a gate's answer
-	Note    Kind = "note"    // said by a person: pause, resume, hold released
+	Intent  Kind = "intent"  // an action is about to start
+	Outcome Kind = "outcome" // how the action ended
+	Gate    Kind = "gate"    // a gate's verdict
+	Note    Kind = "note"    // an operator's request: pause, resume, hold released
 	Ended   Kind = "ended"   // the run is over; Detail says how
 )
 
@@ -67,10 +64,9 @@ type Entry struct {
 }
 
 var (
-	// ErrFenced: somebody else has written since, with a token of their own.
-	// The writer must stop at once: it is not alone.
+	// ErrFenced: another process has written since, with its own token. The writer must stop at once.
 	ErrFenced = errors.New("another process writes this journal")
-	// ErrBroken: the chain of hashes, numbers or tokens does not hold.
+	// ErrBroken: hashes, sequence numbers or tokens do not form a chain.
 	ErrBroken = errors.New("the journal's chain is broken")
 )
 
@@ -85,13 +81,13 @@ type Journal struct {
 	store store.Store
 	dir   string
 
-	mu      sync.Mutex // guards what follows; held while an entry is written
+	mu      sync.Mutex // guards the fields below; held while an entry is written
 	entries []Entry
 	last    string // hash of the last entry
 }
 
-// Open reads a run's journal whole and checks its chain. A run that has none
-// yet has an empty one. dir is where its entries are, a key of the store.
+// Open reads all of a run's journal and checks its chain. A run without entries has an empty journal. dir is the key
+// prefix of its entries.
 func Open(ctx context.Context, s store.Store, dir string) (*Journal, error) {
 	keys, err := s.List(ctx, dir)
 	if err != nil {
@@ -99,17 +95,17 @@ func Open(ctx context.Context, s store.Store, dir string) (*Journal, error) {
 	}
 	keys = slices.DeleteFunc(keys, func(key string) bool { return path.Dir(key) != dir || !strings.HasSuffix(key, suffix) })
 	objects := make([]store.Object, len(keys))
-	reading, gctx := errgroup.WithContext(ctx)
-	reading.SetLimit(parallel)
+	group, gctx := errgroup.WithContext(ctx)
+	group.SetLimit(parallel)
 	for i, key := range keys {
-		reading.Go(func() (err error) {
+		group.Go(func() (err error) {
 			if objects[i], err = s.Get(gctx, key); err != nil {
 				return fmt.Errorf("read journal entry %s: %w", key, err)
 			}
 			return nil
 		})
 	}
-	if err := reading.Wait(); err != nil {
+	if err := group.Wait(); err != nil {
 		return nil, err
 	}
 	j := &Journal{store: s, dir: dir}
@@ -123,11 +119,10 @@ func Open(ctx context.Context, s store.Store, dir string) (*Journal, error) {
 	return j, nil
 }
 
-// parallel is how many entries are read at a time: the journal of a thousand
-// nodes has ten thousand, each an answer of the store away.
+// parallel bounds concurrent reads: the journal of a thousand nodes has ten thousand entries, each a round trip.
 const parallel = 16
 
-// follow decodes the entry that comes after the last one.
+// follow decodes the next entry and checks that it continues the chain.
 func (j *Journal) follow(key string, data []byte) (Entry, error) {
 	broken := func(format string, args ...any) (Entry, error) {
 		return Entry{}, fmt.Errorf("%s: %w: %s", key, ErrBroken, fmt.Sprintf(format, args...))
@@ -150,16 +145,14 @@ func (j *Journal) follow(key string, data []byte) (Entry, error) {
 
 const suffix = ".json"
 
-// key sorts in the order of numbers for as long as no run has ten million
-// entries.
+// key returns the key of an entry. Keys sort numerically up to ten million entries.
 func (j *Journal) key(seq uint64) string { return fmt.Sprintf("%s/%07d%s", j.dir, seq, suffix) }
 
-// Hash is the hexadecimal SHA-256 of an entry as it is stored: what the next one
-// names it by.
+// Hash returns the hexadecimal SHA-256 of an entry as it is stored, which is Prev of the next one.
 func (e Entry) Hash() string {
 	data, err := json.Marshal(e)
 	if err != nil {
-		return "" // cannot be: an entry that was read or written is JSON
+		return "" // unreachable: an entry that was read or written is JSON
 	}
 	return hash(append(data, '\n'))
 }
@@ -176,13 +169,11 @@ func (j *Journal) Entries() []Entry {
 	return append([]Entry(nil), j.entries...)
 }
 
-// Append writes an entry and returns it as it stands in the store; the caller
-// gives Kind, Step, Action, Result and Detail. When it returns without error
-// the entry will be seen by every later Open.
+// Append writes an entry and returns it as stored; the caller sets Kind, Step, Action, Result and Detail. Once it
+// returns without error, every later Open sees the entry.
 //
-// A store that gives no answer is asked again until ctx ends. A write whose
-// answer got lost is found by reading it back, so that an entry is never there
-// twice.
+// Transient errors of the store are retried until ctx ends. A write whose response was lost is recognised by reading it
+// back, so that no entry is written twice. The error wraps [ErrFenced] if another process writes the journal.
 func (j *Journal) Append(ctx context.Context, w Writer, e Entry) (Entry, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -196,7 +187,7 @@ func (j *Journal) Append(ctx context.Context, w Writer, e Entry) (Entry, error) 
 		return Entry{}, fmt.Errorf("append to journal %s: %w", j.dir, err)
 	}
 	data = append(data, '\n')
-	for pause := firstPause; ; pause = min(2*pause, lastPause) {
+	for backoff := minBackoff; ; backoff = min(2*backoff, maxBackoff) {
 		err = j.put(ctx, e.Seq, data)
 		if err == nil {
 			j.entries, j.last = append(j.entries, e), hash(data)
@@ -206,7 +197,7 @@ func (j *Journal) Append(ctx context.Context, w Writer, e Entry) (Entry, error) 
 			break
 		}
 		select {
-		case <-time.After(pause):
+		case <-time.After(backoff):
 			continue
 		case <-ctx.Done():
 		}
@@ -215,13 +206,13 @@ func (j *Journal) Append(ctx context.Context, w Writer, e Entry) (Entry, error) 
 	return Entry{}, fmt.Errorf("append to journal %s: %w", j.dir, err)
 }
 
-// The pauses between two attempts to write an entry.
+// The backoff between attempts to write an entry, doubled each time.
 const (
-	firstPause = 250 * time.Millisecond
-	lastPause  = 5 * time.Second
+	minBackoff = 250 * time.Millisecond
+	maxBackoff = 5 * time.Second
 )
 
-// put creates an entry's object, or finds that it has done so before.
+// put creates an entry's object, or finds that an earlier attempt did.
 func (j *Journal) put(ctx context.Context, seq uint64, data []byte) error {
 	key := j.key(seq)
 	_, err := j.store.Put(ctx, key, data, store.Absent)
@@ -238,9 +229,7 @@ func (j *Journal) put(ctx context.Context, seq uint64, data []byte) error {
 	return nil
 }
 
-// OpenIntents returns the actions that were begun and have no known outcome,
-// in the order in which they were begun, at most one for each pair of step and
-// action.
+// OpenIntents returns the intents without an outcome, oldest first, at most one for each step and action.
 func (j *Journal) OpenIntents() []Entry {
 	type action struct{ step, action string }
 	var open []Entry
@@ -248,15 +237,15 @@ func (j *Journal) OpenIntents() []Entry {
 		same := func(o Entry) bool { return action{o.Step, o.Action} == action{e.Step, e.Action} }
 		switch e.Kind {
 		case Intent:
-			open = append(removed(open, same), e)
+			open = append(without(open, same), e)
 		case Outcome:
-			open = removed(open, same)
+			open = without(open, same)
 		}
 	}
 	return open
 }
 
-func removed(entries []Entry, match func(Entry) bool) []Entry {
+func without(entries []Entry, match func(Entry) bool) []Entry {
 	var kept []Entry
 	for _, e := range entries {
 		if !match(e) {

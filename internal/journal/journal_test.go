@@ -67,7 +67,7 @@ func TestAnEntrysHashIsWhatTheNextOneNames(t *testing.T) {
 	}
 }
 
-func TestTheNumberOfEntriesDoesNotChangeTheirOrder(t *testing.T) {
+func TestEntriesStayInOrderHoweverMany(t *testing.T) {
 	s := &mem.Store{}
 	j := opened(t, s)
 	for i := range 25 {
@@ -115,20 +115,20 @@ func TestAnOldTokenIsFenced(t *testing.T) {
 	}
 }
 
-// forgetful carries a write out and loses the answer, as a network does: the
-// retry of a driver then finds the object there.
-type forgetful struct{ store.Store }
+// lossy is a store that carries out a write and loses its response: the
+// driver's retry then finds the object there.
+type lossy struct{ store.Store }
 
-func (f forgetful) Put(ctx context.Context, key string, data []byte, old store.Version) (store.Version, error) {
+func (f lossy) Put(ctx context.Context, key string, data []byte, old store.Version) (store.Version, error) {
 	if _, err := f.Store.Put(ctx, key, data, old); err != nil {
 		return "", err
 	}
 	return f.Store.Put(ctx, key, data, old)
 }
 
-func TestAWriteWhoseAnswerGotLostCountsOnce(t *testing.T) {
+func TestAWriteWhoseResponseWasLostCountsOnce(t *testing.T) {
 	s := &mem.Store{}
-	j, err := Open(t.Context(), forgetful{s}, dir)
+	j, err := Open(t.Context(), lossy{s}, dir)
 	if err != nil {
 		t.Fatal(err)
 	}

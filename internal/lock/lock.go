@@ -1,20 +1,16 @@
-// Package lock is the one lock of a cluster: an object in its state store that
-// says who is changing the cluster, why, and until when, with a fencing token
-// that only ever grows.
+// Package lock is a cluster's lock: an object in its state store that says who is changing the cluster, why, and until
+// when, with a fencing token that only ever grows.
 //
 // kOps's state store has no lock of its own. This one keeps two of Muster's
 // migrations apart; it cannot keep kOps away, which is why a migration also
 // compares what it sees with what it planned.
 //
-// A lock that its owner does not renew expires. The token is what makes that
-// safe: whoever takes the lock over gets a greater one, and everything that is
-// written under the lock carries it (see package journal), so that an owner who
-// was asleep cannot go on. The object stays when the lock is released, because
-// the token must not start again.
+// A lock that its owner does not renew expires. The token makes that safe: the next owner gets a greater one, and
+// everything written under the lock carries it (see package journal), so that a suspended owner cannot go on. The object
+// stays when the lock is released, because the token must not start over.
 package lock
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -24,17 +20,16 @@ import (
 	"github.com/muster-dev/muster/internal/store"
 )
 
-// Term is how long a lock lasts without being renewed. It is renewed three
-// times as often. Longer keeps others waiting after a crash; shorter loses the
-// lock to a state store that is slow for a while.
+// Term is how long a lock lasts without renewal; it is renewed three times per term. A longer term keeps others waiting
+// after a crash; a shorter one loses the lock while the state store is slow.
 const Term = 2 * time.Minute
 
-// maxObject bounds what is read: a lock has a few hundred bytes.
+// maxObject bounds what is parsed, in bytes: a lock has a few hundred.
 const maxObject = 64 << 10
 
-// State is what the object says.
+// State is the content of the object.
 type State struct {
-	Owner    string    `json:"owner"`  // who: user, host and process
+	Owner    string    `json:"owner"`  // user, host and process
 	Reason   string    `json:"reason"` // for what
 	Since    time.Time `json:"since"`
 	Expires  time.Time `json:"expires"`
@@ -42,21 +37,21 @@ type State struct {
 	Released bool      `json:"released,omitempty"`
 }
 
-// Held reports whether somebody has the lock at the given time.
+// Held reports whether the lock is held at the given time.
 func (s State) Held(now time.Time) bool { return !s.Released && now.Before(s.Expires) }
 
-// String says whose the lock is, for people.
+// String describes the holder, for people.
 func (s State) String() string {
 	return fmt.Sprintf("%s since %s (%s), until %s unless renewed",
 		s.Owner, s.Since.Format(time.RFC3339), s.Reason, s.Expires.Format(time.RFC3339))
 }
 
-// HeldError says that somebody else has the lock.
+// HeldError says that another owner holds the lock.
 type HeldError struct{ State State }
 
 func (e *HeldError) Error() string { return "locked by " + e.State.String() }
 
-// ErrLost says that the lock expired or was taken away while it was held.
+// ErrLost says that the lock expired or was broken while it was held.
 var ErrLost = errors.New("the lock was lost")
 
 // Lock is a lock that is held. Its methods are safe for concurrent use, except
@@ -83,7 +78,7 @@ func Acquire(ctx context.Context, s store.Store, key, owner, reason string) (*Lo
 	}}
 	if err := l.write(ctx); err != nil {
 		if errors.Is(err, store.ErrConflict) {
-			// Somebody was faster; say who.
+			// Another owner was faster; name it.
 			if state, _, readErr := read(ctx, s, key); readErr == nil && state.Held(now) {
 				return nil, &HeldError{state}
 			}
@@ -93,30 +88,28 @@ func Acquire(ctx context.Context, s store.Store, key, owner, reason string) (*Lo
 	return l, nil
 }
 
-// Inspect returns what the object at key says; the zero State if there is none.
+// Inspect returns the state of the lock at key; the zero State if there is none.
 func Inspect(ctx context.Context, s store.Store, key string) (State, error) {
 	state, _, err := read(ctx, s, key)
 	return state, err
 }
 
-// Break releases the lock at key whoever holds it, and returns whose it was.
-// Whoever held it finds out at the next renewal, or at the next write under its
-// token.
+// Break releases the lock at key whoever holds it, and returns its previous state. The previous holder finds out at its
+// next renewal, or at its next write under the token.
 func Break(ctx context.Context, s store.Store, key string) (State, error) {
 	state, version, err := read(ctx, s, key)
 	if err != nil || !state.Held(time.Now()) {
 		return state, err
 	}
-	was := state
+	previous := state
 	state.Released = true
-	// The next owner's token exceeds that of a write which the former one may
-	// have under way.
+	// The next owner's token must exceed that of a write that the previous one may have in flight.
 	state.Token++
 	l := &Lock{store: s, key: key, version: version, state: state}
 	if err := l.write(ctx); err != nil {
-		return was, fmt.Errorf("break lock %s: %w", key, err)
+		return previous, fmt.Errorf("break lock %s: %w", key, err)
 	}
-	return was, nil
+	return previous, nil
 }
 
 func read(ctx context.Context, s store.Store, key string) (State, store.Version, error) {
@@ -137,15 +130,14 @@ func read(ctx context.Context, s store.Store, key string) (State, store.Version,
 	return state, object.Version, nil
 }
 
-// Token is what everything written under the lock carries.
+// Token returns the fencing token that everything written under the lock carries.
 func (l *Lock) Token() uint64 { return l.state.Token }
 
-// Owner is who was given to Acquire.
+// Owner returns the owner that was given to Acquire.
 func (l *Lock) Owner() string { return l.state.Owner }
 
-// Keep renews the lock until ctx ends, and then returns nil with the lock still
-// held. It returns [ErrLost] as soon as the lock is somebody else's, or could
-// not be renewed before it expired: then nothing more may be done under it.
+// Keep renews the lock until ctx ends, and then returns nil with the lock still held. It returns [ErrLost] as soon as
+// another owner has the lock or it could not be renewed before it expired: nothing more may then be done under it.
 func (l *Lock) Keep(ctx context.Context) error {
 	tick := time.NewTicker(Term / 3)
 	defer tick.Stop()
@@ -169,16 +161,16 @@ func (l *Lock) Keep(ctx context.Context) error {
 func (l *Lock) renew(ctx context.Context) error {
 	ctx, cancel := context.WithDeadline(ctx, l.state.Expires)
 	defer cancel()
-	was := l.state.Expires
+	previous := l.state.Expires
 	l.state.Expires = time.Now().UTC().Add(Term)
 	err := l.write(ctx)
 	if err != nil {
-		l.state.Expires = was
+		l.state.Expires = previous
 	}
 	return err
 }
 
-// Release gives the lock back. That it was lost already is no error.
+// Release releases the lock. That it was lost already is not an error.
 func (l *Lock) Release(ctx context.Context) error {
 	l.state.Released = true
 	if err := l.write(ctx); err != nil && !errors.Is(err, store.ErrConflict) {
@@ -187,8 +179,10 @@ func (l *Lock) Release(ctx context.Context) error {
 	return nil
 }
 
-// write puts the state in place. A write whose answer got lost shows as a
-// conflict with ourselves, which is none.
+// write stores the state on the condition that the object is as this lock last saw it.
+//
+// A write whose response was lost, this one or an earlier renewal, appears as a conflict with ourselves. Tokens are
+// unique to one acquisition, so an object with ours tells that case apart: it is overwritten once more.
 func (l *Lock) write(ctx context.Context) error {
 	data, err := json.Marshal(l.state)
 	if err != nil {
@@ -197,15 +191,23 @@ func (l *Lock) write(ctx context.Context) error {
 	data = append(data, '\n')
 	version, err := l.store.Put(ctx, l.key, data, l.version)
 	if errors.Is(err, store.ErrConflict) {
-		there, readErr := l.store.Get(ctx, l.key)
-		if readErr != nil || !bytes.Equal(there.Data, data) {
+		current, currentVersion, readErr := read(ctx, l.store, l.key)
+		switch {
+		case errors.Is(readErr, store.ErrTransient):
+			return readErr // whose the lock is remains unknown
+		case readErr != nil || !l.state.sameHolder(current):
 			return err
 		}
-		version, err = there.Version, nil
+		version, err = l.store.Put(ctx, l.key, data, currentVersion)
 	}
 	if err != nil {
 		return err
 	}
 	l.version = version
 	return nil
+}
+
+// sameHolder reports whether o is a state of the same acquisition that was not released.
+func (s State) sameHolder(o State) bool {
+	return s.Token == o.Token && s.Owner == o.Owner && s.Since.Equal(o.Since) && !o.Released
 }

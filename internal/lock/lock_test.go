@@ -24,7 +24,7 @@ func acquired(t *testing.T, s store.Store, owner string) *Lock {
 	return l
 }
 
-func TestASecondOwnerIsToldWhoseTheLockIs(t *testing.T) {
+func TestASecondOwnerLearnsWhoHoldsTheLock(t *testing.T) {
 	s := &mem.Store{}
 	acquired(t, s, "ann@laptop")
 	_, err := Acquire(t.Context(), s, key, "bob@ci", "the same")
@@ -63,67 +63,67 @@ func TestALockThatIsRenewedDoesNotExpire(t *testing.T) {
 		s := &mem.Store{}
 		l := acquired(t, s, "ann")
 		ctx, stop := context.WithCancel(t.Context())
-		kept := make(chan error, 1)
-		go func() { kept <- l.Keep(ctx) }()
+		done := make(chan error, 1)
+		go func() { done <- l.Keep(ctx) }()
 		time.Sleep(10 * Term)
 		var held *HeldError
 		if _, err := Acquire(t.Context(), s, key, "bob", ""); !errors.As(err, &held) {
 			t.Errorf("Acquire after ten terms: %v; want a HeldError", err)
 		}
 		stop()
-		if err := <-kept; err != nil {
+		if err := <-done; err != nil {
 			t.Errorf("Keep: %v", err)
 		}
 	})
 }
 
-func TestAnOwnerFindsOutThatTheLockWasBroken(t *testing.T) {
+func TestAnOwnerLearnsThatTheLockWasBroken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &mem.Store{}
 		l := acquired(t, s, "ann")
-		kept := make(chan error, 1)
-		go func() { kept <- l.Keep(t.Context()) }()
-		was, err := Break(t.Context(), s, key)
-		if err != nil || was.Owner != "ann" {
-			t.Fatalf("Break: %v, %v; want ann's", was, err)
+		done := make(chan error, 1)
+		go func() { done <- l.Keep(t.Context()) }()
+		previous, err := Break(t.Context(), s, key)
+		if err != nil || previous.Owner != "ann" {
+			t.Fatalf("Break: %v, %v; want ann's", previous, err)
 		}
-		if err := <-kept; !errors.Is(err, ErrLost) {
+		if err := <-done; !errors.Is(err, ErrLost) {
 			t.Errorf("Keep: %v; want ErrLost", err)
 		}
 	})
 }
 
-// severed answers nothing once it is cut.
-type severed struct {
+// unreachable is a store whose writes fail while down is set.
+type unreachable struct {
 	store.Store
-	cut *atomic.Bool
+	down *atomic.Bool
 }
 
-func (s severed) Put(ctx context.Context, key string, data []byte, old store.Version) (store.Version, error) {
-	if s.cut.Load() {
+func (s unreachable) Put(ctx context.Context, key string, data []byte, old store.Version) (store.Version, error) {
+	if s.down.Load() {
 		return "", store.ErrTransient
 	}
 	return s.Store.Put(ctx, key, data, old)
 }
 
-func TestALockIsLostOnlyWhenItCouldNotBeRenewedForAWholeTerm(t *testing.T) {
+func TestALockIsLostOnlyAfterAWholeTermWithoutRenewal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := severed{&mem.Store{}, new(atomic.Bool)}
+		s := unreachable{&mem.Store{}, new(atomic.Bool)}
 		l := acquired(t, s, "ann")
 		began := time.Now()
-		kept := make(chan error, 1)
-		go func() { kept <- l.Keep(t.Context()) }()
-		s.cut.Store(true)
+		done := make(chan error, 1)
+		go func() { done <- l.Keep(t.Context()) }()
+		s.down.Store(true)
 		time.Sleep(Term / 2)
-		s.cut.Store(false) // one renewal missed
+		s.down.Store(false) // one renewal missed
 		time.Sleep(Term)
 		select {
-		case err := <-kept:
+		case err := <-done:
 			t.Fatalf("Keep gave up after one missed renewal: %v", err)
 		default:
 		}
-		s.cut.Store(true)
-		if err := <-kept; !errors.Is(err, ErrLost) {
+		s.down.Store(true)
+		if err := <-done; !errors.Is(err, ErrLost) {
 			t.Errorf("Keep: %v; want ErrLost", err)
 		}
 		if held := time.Since(began); held < 2*Term {
@@ -132,7 +132,56 @@ func TestALockIsLostOnlyWhenItCouldNotBeRenewedForAWholeTerm(t *testing.T) {
 	})
 }
 
-func TestManyWantTheLockAndOneGetsIt(t *testing.T) {
+// lossy is a store that carries out a write and loses its response.
+type lossy struct {
+	store.Store
+	loseNext atomic.Bool
+}
+
+func (s *lossy) Put(ctx context.Context, key string, data []byte, old store.Version) (store.Version, error) {
+	version, err := s.Store.Put(ctx, key, data, old)
+	if err == nil && s.loseNext.Swap(false) {
+		return "", store.ErrTransient
+	}
+	return version, err
+}
+
+func TestARenewalWhoseResponseWasLostDoesNotLoseTheLock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &lossy{Store: &mem.Store{}}
+		l := acquired(t, s, "ann")
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- l.Keep(ctx) }()
+		s.loseNext.Store(true)
+		time.Sleep(10 * Term)
+		stop()
+		if err := <-done; err != nil {
+			t.Errorf("Keep: %v", err)
+		}
+	})
+}
+
+func TestReleaseAfterALostResponseReleases(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &lossy{Store: &mem.Store{}}
+		l := acquired(t, s, "ann")
+		ctx, stop := context.WithTimeout(t.Context(), Term/2)
+		defer stop()
+		s.loseNext.Store(true)
+		if err := l.Keep(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Release(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if state, err := Inspect(t.Context(), s, key); err != nil || !state.Released {
+			t.Errorf("after Release: %+v, %v; want a released lock", state, err)
+		}
+	})
+}
+
+func TestOfManyConcurrentOwnersOneGetsTheLock(t *testing.T) {
 	s := &mem.Store{}
 	var won atomic.Int32
 	var wg sync.WaitGroup
@@ -154,7 +203,7 @@ func TestManyWantTheLockAndOneGetsIt(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoLockIsLeftAlone(t *testing.T) {
+func TestAnObjectThatIsNotALockIsLeftAlone(t *testing.T) {
 	s := &mem.Store{}
 	if _, err := s.Put(t.Context(), key, []byte("not a lock"), store.Absent); err != nil {
 		t.Fatal(err)

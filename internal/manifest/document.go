@@ -18,7 +18,7 @@ type metadata struct {
 	Name   string            `yaml:"name"`
 }
 
-// clusterDoc and what it holds are in the order in which kOps writes fields.
+// clusterDoc and its parts have their fields in the order in which kOps writes them.
 type clusterDoc struct {
 	APIVersion string      `yaml:"apiVersion"`
 	Kind       string      `yaml:"kind"`
@@ -120,17 +120,16 @@ func (c Config) cluster(controlPlane []groupDoc) clusterDoc {
 		CloudProvider:       c.Cloud,
 		ConfigBase:          strings.TrimSuffix(c.StateStore, "/") + "/" + c.Name,
 		IAM:                 iam{AllowContainerRegistry: true},
-		KubernetesAPIAccess: texts(c.Access),
+		KubernetesAPIAccess: prefixStrings(c.Access),
 		KubernetesVersion:   c.KubernetesVersion,
 		NonMasqueradeCIDR:   "100.64.0.0/10",
-		SSHAccess:           texts(c.Access),
+		SSHAccess:           prefixStrings(c.Access),
 		Subnets:             c.subnets(),
 		Topology:            topology{dns{cluster.DNSNone}},
 	}
 	switch c.Cloud {
 	case cluster.AWS:
-		// Only a network load balancer carries the port that workers ask for
-		// their configuration.
+		// Only a network load balancer carries the port at which workers get their configuration.
 		spec.API.LoadBalancer.Class = cluster.LoadBalancerNetwork
 	case cluster.GCE:
 		spec.Project = c.Project
@@ -152,7 +151,7 @@ func (c Config) cluster(controlPlane []groupDoc) clusterDoc {
 	return clusterDoc{apiVersion, "Cluster", metadata{Name: c.Name}, spec}
 }
 
-func texts(prefixes []netip.Prefix) (list []string) {
+func prefixStrings(prefixes []netip.Prefix) (list []string) {
 	for _, p := range prefixes {
 		list = append(list, p.String())
 	}
@@ -174,7 +173,7 @@ func (c Config) subnets() []clusterSubnet {
 	return list
 }
 
-// controlPlane is a group for each node, zone after zone.
+// controlPlane returns an instance group for each control-plane node, round-robin over the zones.
 func (c Config) controlPlane() []groupDoc {
 	var groups []groupDoc
 	for i := range c.ControlPlaneCount {
@@ -183,13 +182,13 @@ func (c Config) controlPlane() []groupDoc {
 		if c.ControlPlaneCount > len(c.Zones) {
 			name = fmt.Sprintf("%s-%d", name, i/len(c.Zones)+1)
 		}
-		// Master is how kOps spells the role when it writes.
+		// Master is how kOps writes the role.
 		groups = append(groups, c.group(name, "Master", c.ControlPlaneSize, zone, 1))
 	}
 	return groups
 }
 
-// nodes is a group for each zone that gets a node.
+// nodes returns an instance group for each zone that gets a worker.
 func (c Config) nodes() []groupDoc {
 	var groups []groupDoc
 	for i, zone := range c.Zones {

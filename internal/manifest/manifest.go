@@ -1,9 +1,7 @@
-// Package manifest writes the kOps manifest of a cluster that does not exist
-// yet: DNS type None, on any cloud, under any name.
+// Package manifest generates the kOps manifest of a new cluster: DNS type None, on any cloud, under any name.
 //
-// It writes what kOps cannot work out for itself and nothing more; images,
-// machine types and add-ons are kOps's own choice unless somebody names them. It
-// never writes a cluster that gossips. The package is pure.
+// It sets what kOps cannot derive and nothing more; images, machine types and add-ons are left to kOps unless configured.
+// It never generates a gossip cluster. The package is pure.
 package manifest
 
 import (
@@ -21,21 +19,20 @@ import (
 	"github.com/muster-dev/muster/internal/cluster"
 )
 
-// maxSubnets is how many parts the network is cut into.
+// maxSubnets is how many subnets the network is divided into.
 const maxSubnets = 8
 
-// Config says what the cluster is to be.
+// Config describes the cluster.
 type Config struct {
-	// Name is any DNS name. One in .k8s.local makes no gossip cluster here.
+	// Name is any DNS name. With DNS type None, one in .k8s.local does not gossip either.
 	Name  string
 	Cloud cluster.Cloud
 	// Zones are where the nodes go; at least one, at most eight, of one region.
 	Zones []string
-	// KubernetesVersion is required: kOps takes it from a channel, which
-	// changes under one's feet.
+	// KubernetesVersion is required: kOps's default comes from a channel and changes over time.
 	KubernetesVersion string
-	// ControlPlaneCount is 1, 3, 5 or 7, since etcd wants a majority. Zero
-	// means 1. The nodes are spread over the zones, a group for each.
+	// ControlPlaneCount is 1, 3, 5 or 7, since etcd needs a majority. Zero means 1. The nodes are spread over the zones,
+	// one instance group each.
 	ControlPlaneCount int
 	// NodeCount is the number of workers, spread over the zones. Zero means 2.
 	NodeCount int
@@ -43,18 +40,16 @@ type Config struct {
 	ControlPlaneSize string
 	NodeSize         string
 	Image            string
-	// Network is the cluster's own. The zero prefix means 172.20.0.0/16 on the
-	// clouds where kOps makes subnets by address; elsewhere it is not used.
+	// Network is the cluster's network. The zero prefix means 172.20.0.0/16 on clouds where kOps creates subnets by CIDR;
+	// elsewhere it is not used.
 	Network netip.Prefix
-	// Access is who may reach the API and SSH. Empty means everybody, as in
-	// kOps.
+	// Access are the networks that may reach the API and SSH. Empty means all, as in kOps.
 	Access []netip.Prefix
-	// LoadBalancer is where the API's load balancer is reached from. Empty
-	// means Public. Metal has none.
+	// LoadBalancer is the type of the API's load balancer. Empty means Public. Metal has none.
 	LoadBalancer cluster.LoadBalancerType
 	// Project is required on gce and unused elsewhere.
 	Project string
-	// StateStore is the URL that the cluster will live under.
+	// StateStore is the URL of the state store.
 	StateStore string
 }
 
@@ -64,13 +59,13 @@ type Document struct {
 	Data []byte
 }
 
-// Manifest is a new cluster.
+// Manifest is the documents of a new cluster.
 type Manifest struct {
 	Cluster Document
 	Groups  []Document
 }
 
-// New returns the manifest, or everything that is wrong with the configuration.
+// New returns the manifest, or all faults of the configuration joined.
 func New(c Config) (*Manifest, error) {
 	c = c.withDefaults()
 	if err := c.validate(); err != nil {
@@ -112,7 +107,7 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// hasSubnetCIDRs: clouds on which kOps makes subnets by address.
+// hasSubnetCIDRs reports whether kOps creates subnets by CIDR on the cloud.
 func (c Config) hasSubnetCIDRs() bool {
 	return slices.Contains([]cluster.Cloud{cluster.AWS, cluster.Azure, cluster.Hetzner, cluster.OpenStack}, c.Cloud)
 }
@@ -149,7 +144,7 @@ func (c Config) validate() error {
 	return errors.Join(errs...)
 }
 
-// kubernetesVersion is a release, or the URL of a build, which kOps takes as well.
+// kubernetesVersion matches a release, or the URL of a build, which kOps accepts as well.
 var kubernetesVersion = regexp.MustCompile(`^v?[0-9]+\.[0-9]+\.[0-9]+([-+][0-9A-Za-z.+-]+)?$|^https?://`)
 
 func (c Config) validateZones() (errs []error) {
@@ -171,7 +166,7 @@ func (c Config) validateZones() (errs []error) {
 	return errs
 }
 
-// region is a zone's region, where the cloud spells it that way.
+// region returns a zone's region on clouds whose zone names contain it, else nothing.
 func (c Config) region(zone string) string {
 	switch c.Cloud {
 	case cluster.AWS:
@@ -186,7 +181,7 @@ func (c Config) region(zone string) string {
 	}
 }
 
-// subnet is the i-th part of the network.
+// subnet returns the i-th subnet of the network.
 func (c Config) subnet(i int) string {
 	const bits = 3 // maxSubnets parts
 	length := c.Network.Bits() + bits

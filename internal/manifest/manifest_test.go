@@ -98,7 +98,7 @@ func TestEachControlPlaneNodeIsAMemberOfEtcd(t *testing.T) {
 	}
 }
 
-func TestEveryFaultIsSaid(t *testing.T) {
+func TestEveryFaultIsReported(t *testing.T) {
 	_, err := manifest.New(manifest.Config{Name: "a", Cloud: "vax", ControlPlaneCount: 2, NodeCount: -1, LoadBalancer: "x", Network: netip.MustParsePrefix("fd00::/16")})
 	for _, want := range []string{`cloud "vax"`, "no version of kubernetes", "2 control-plane nodes", "-1 nodes", `load balancer type "x"`, "0 zones", "network fd00::/16"} {
 		if err == nil || !strings.Contains(err.Error(), want) {

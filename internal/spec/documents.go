@@ -12,9 +12,8 @@ type Document struct {
 	Data []byte
 }
 
-// Documents splits a file at its --- lines. Documents of nothing but comments
-// and blank lines are left out. A --- line with more on it, and what follows a
-// ... line, stay with the document before, where a parser will refuse them.
+// Documents splits a file at its --- lines. Documents of only comments and blank lines are left out. A --- line with
+// content, and whatever follows a ... line, stay with the preceding document, where a parser refuses them.
 func Documents(data []byte) []Document {
 	var docs []Document
 	current := Document{Line: 1}
@@ -37,7 +36,7 @@ func Documents(data []byte) []Document {
 	return docs
 }
 
-// isSeparatorRest: nothing but a comment may follow a separator.
+// isSeparatorRest reports whether only blanks or a comment follow a separator.
 func isSeparatorRest(rest []byte) bool {
 	text := strings.TrimRight(string(rest), " \t\r\n")
 	return text == "" || strings.HasPrefix(strings.TrimLeft(text, " \t"), "#") && text[0] != '#'

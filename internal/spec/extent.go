@@ -7,11 +7,10 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-var errSpread = errors.New("is spread over several lines")
+var errMultiline = errors.New("is spread over several lines")
 
-// extent is where a node begins and ends in the source. indent is how far its
-// parent is indented, in characters; only text in block style needs it. Comments
-// behind a node do not belong to it.
+// extent returns where a node begins and ends in the source. indent is its parent's indentation in characters, which
+// only block scalars need. Trailing comments are not part of a node.
 func (s *source) extent(n *yaml.Node, indent int) (from, to int, err error) {
 	from = s.offset(n)
 	if n.Anchor != "" || n.Style&yaml.TaggedStyle != 0 {
@@ -25,7 +24,7 @@ func (s *source) extent(n *yaml.Node, indent int) (from, to int, err error) {
 	case isFlow(n):
 		to, err = s.flowEnd(n, from)
 	case len(n.Content) == 0:
-		err = errSpread
+		err = errMultiline
 	default:
 		last := n.Content[len(n.Content)-1]
 		if isNull(last) && last.Value == "" {
@@ -36,10 +35,10 @@ func (s *source) extent(n *yaml.Node, indent int) (from, to int, err error) {
 	return from, to, err
 }
 
-// emptyEnd is the end of a mapping or list whose last value is not written out.
+// emptyEnd returns the end of a mapping or list whose last value is an implicit null.
 func (s *source) emptyEnd(n *yaml.Node, from int) (int, int, error) {
 	if n.Kind != yaml.MappingNode {
-		return 0, 0, errSpread
+		return 0, 0, errMultiline
 	}
 	_, end, err := s.extent(n.Content[len(n.Content)-2], 0)
 	if err != nil {
@@ -47,7 +46,7 @@ func (s *source) emptyEnd(n *yaml.Node, from int) (int, int, error) {
 	}
 	colon := bytes.IndexByte(s.data[end:], ':')
 	if colon < 0 {
-		return 0, 0, errSpread
+		return 0, 0, errMultiline
 	}
 	return from, end + colon + 1, nil
 }
@@ -80,11 +79,10 @@ func (s *source) scalarEnd(n *yaml.Node, from, indent int) (int, error) {
 	case bytes.HasPrefix(rest, []byte(n.Value)):
 		return from + len(n.Value), nil
 	}
-	return 0, errSpread
+	return 0, errMultiline
 }
 
-// blockEnd is the end of text that begins with | or >: the last line that is
-// indented deeper than its parent.
+// blockEnd returns the end of a block scalar (| or >): its last line that is indented deeper than the parent.
 func (s *source) blockEnd(from, indent int) int {
 	end := s.afterLine(from)
 	for at := end; at < len(s.data); {
@@ -102,13 +100,13 @@ func (s *source) blockEnd(from, indent int) int {
 	return len(bytes.TrimRight(s.data[:end], "\r\n"))
 }
 
-// flowEnd is behind the closing brace or bracket.
+// flowEnd returns the offset after the closing brace or bracket.
 func (s *source) flowEnd(n *yaml.Node, from int) (int, error) {
 	at := from + 1
 	if len(n.Content) > 0 {
 		last := n.Content[len(n.Content)-1]
 		if isNull(last) && last.Value == "" {
-			return 0, errSpread
+			return 0, errMultiline
 		}
 		var err error
 		if _, at, err = s.extent(last, 0); err != nil {
@@ -124,9 +122,9 @@ func (s *source) flowEnd(n *yaml.Node, from int) (int, error) {
 		case closing:
 			return at + 1, nil
 		case ' ', '\t', '\r', '\n', ',':
-		default: // a comment, or something that is not known here
-			return 0, errSpread
+		default: // a comment, or anything else
+			return 0, errMultiline
 		}
 	}
-	return 0, errSpread
+	return 0, errMultiline
 }

@@ -7,10 +7,10 @@ import (
 	"strings"
 )
 
-// Append is the index that stands for a new last element.
+// Append is the index of a new last element.
 const Append = -1
 
-// Step is one step of a path: a key of a mapping, or an index of a list.
+// Step is one element of a path: a key of a mapping, or an index of a list.
 type Step struct {
 	Key   string
 	Index int
@@ -26,9 +26,8 @@ var (
 	quotedKey = regexp.MustCompile(`^\["((?:[^"\\]|\\.)+)"\]`)
 )
 
-// ParsePath reads a path. Keys are separated by dots; a key that has dots itself
-// is written as metadata.labels["kops.k8s.io/cluster"]. Indices count from 0,
-// and [+] is one past the last.
+// ParsePath reads a path. Keys are separated by dots; a key that contains dots is quoted, as in
+// metadata.labels["kops.k8s.io/cluster"]. Indices count from 0, and [+] appends.
 func ParsePath(s string) (Path, error) {
 	var p Path
 	for rest := s; rest != ""; {

@@ -1,13 +1,11 @@
-// Package spec changes single fields of a kOps manifest and leaves every other
-// byte as it is: comments, order, quotes, blank lines, fields that nobody knows.
+// Package spec changes single fields of a kOps manifest and leaves every other byte as it is: comments, order, quotes,
+// blank lines, unknown fields.
 //
-// [Edit] finds the place with a YAML parser, splices the source text, reads the
-// result again and refuses its own work unless exactly the wanted fields differ.
-// What it cannot splice that way (an alias that other places share, a value over
-// several lines) it leaves alone and says so; a person with an editor can.
+// [Edit] locates the field with a YAML parser, splices the source text, parses the result, and returns it only if exactly
+// the wanted fields differ. What cannot be spliced that way (an alias that is used elsewhere too, a value over several
+// lines) is an error that says so; it has to be changed in an editor.
 //
-// The package is pure and knows nothing about kOps's fields. It is no formatter:
-// it never writes a document anew.
+// The package is pure and knows nothing about kOps's fields. It is not a formatter: it never rewrites a document.
 package spec
 
 import (
@@ -25,20 +23,18 @@ const MaxSize = 4 << 20
 type Change struct {
 	path   Path
 	value  any
-	text   string // what a person wrote as value, if they did
+	text   string // the value as a user wrote it, or empty
 	remove bool
 }
 
-// Set makes the field at path hold a value: text, a number, a truth value, nil,
-// or maps and lists of these. Mappings on the way that are missing are made. The
-// index one past a list's end, or [+], appends.
+// Set sets the field at path to a value: a string, number, boolean, nil, or maps and lists of these. Missing mappings
+// along the path are created. The index one past a list's end, or [+], appends.
 func Set(path Path, value any) Change { return Change{path: path, value: value} }
 
-// Remove takes the field, or list element, at path away. It must exist.
+// Remove removes the field or list element at path, which must exist.
 func Remove(path Path) Change { return Change{path: path, remove: true} }
 
-// ParseChange reads PATH=VALUE, with a value in YAML's one-line spelling, or
-// PATH- to remove.
+// ParseChange reads PATH=VALUE, with a YAML value on one line, or PATH- to remove.
 func ParseChange(s string) (Change, error) {
 	path, text, set := strings.Cut(s, "=")
 	if !set {
@@ -63,10 +59,10 @@ func ParseChange(s string) (Change, error) {
 	return Change{path: p, value: value, text: text}, nil
 }
 
-// Path returns the place that is changed.
+// Path returns the path of the field.
 func (c Change) Path() Path { return c.path }
 
-// Removes reports whether the change takes its field away.
+// Removes reports whether the change removes its field.
 func (c Change) Removes() bool { return c.remove }
 
 // String returns what [ParseChange] reads.
@@ -98,9 +94,8 @@ func (e *Error) Error() string {
 	return msg
 }
 
-// Edit applies changes to one YAML document, one after another, and returns the
-// new text. It returns an [*Error] and no text when one of them cannot be made.
-// A change to what is already there changes nothing.
+// Edit applies changes to one YAML document in order and returns the new text. If one of them cannot be made, it returns
+// an [*Error] and no text. Setting a field to the value that it has changes nothing.
 func Edit(data []byte, changes ...Change) ([]byte, error) {
 	for _, c := range changes {
 		edited, err := edit(data, c)
@@ -129,7 +124,7 @@ func edit(data []byte, c Change) ([]byte, error) {
 	if !c.remove && equal(before, want) {
 		return data, nil
 	}
-	cut, err := source.place(root, c)
+	cut, err := source.locate(root, c)
 	if err != nil {
 		return nil, err
 	}
@@ -141,7 +136,7 @@ func edit(data []byte, c Change) ([]byte, error) {
 	return edited, nil
 }
 
-// typed keeps text text: 1.30 for a field that holds text is no number.
+// typed returns the value to set. A field that holds a string keeps one: 1.30 is not a number there.
 func (c Change) typed(root *yaml.Node) any {
 	if c.text == "" {
 		return c.value

@@ -16,7 +16,7 @@ type cut struct {
 	text     string
 }
 
-// source is a document's text and where its lines begin.
+// source is a document's text and the offsets of its lines.
 type source struct {
 	data  []byte
 	lines []int
@@ -36,7 +36,7 @@ func newSource(data []byte) *source {
 	return s
 }
 
-// offset is where a node begins. Its column counts characters.
+// offset returns where a node begins. The library counts columns in characters.
 func (s *source) offset(n *yaml.Node) int {
 	if n.Line < 1 || n.Line > len(s.lines) {
 		return len(s.data)
@@ -57,7 +57,7 @@ func (s *source) lineOf(offset int) int {
 	return line
 }
 
-// afterLine is the offset behind the line that has the offset.
+// afterLine returns the offset of the next line.
 func (s *source) afterLine(offset int) int {
 	if i := bytes.IndexByte(s.data[offset:], '\n'); i >= 0 {
 		return offset + i + 1
@@ -65,8 +65,8 @@ func (s *source) afterLine(offset int) int {
 	return len(s.data)
 }
 
-// onlySpace reports whether nothing but spaces stands on the line before offset.
-func (s *source) onlySpace(offset int) bool {
+// indentOnly reports whether only spaces precede offset on its line.
+func (s *source) indentOnly(offset int) bool {
 	start := s.lines[s.lineOf(offset)-1]
 	return len(bytes.TrimLeft(s.data[start:offset], " ")) == 0
 }
@@ -104,25 +104,25 @@ func keyIndex(n *yaml.Node, key string) int {
 	return -1
 }
 
-// place finds what to replace for a change that is known to be possible.
-func (s *source) place(root *yaml.Node, c Change) (cut, error) {
+// locate returns the replacement for a change that apply accepted.
+func (s *source) locate(root *yaml.Node, c Change) (cut, error) {
 	at, rest := descend(root, c.path)
 	if c.remove {
 		parent, _ := descend(root, c.path[:len(c.path)-1])
 		return s.removal(root, parent, c.path)
 	}
 	if len(rest) > 0 && !isNull(at) && !isEmptyFlow(at) {
-		// The first missing step becomes a new entry that holds the others.
+		// The first missing step becomes a new entry that contains the others.
 		return s.addition(at, rest[0], nest(rest[1:], c.value), c.path)
 	}
 	value := nest(rest, c.value)
 	if text, ok := s.inline(at, value); ok {
 		from, to, err := s.extent(at, 0)
-		return cut{from, to, text}, s.named(err, c.path)
+		return cut{from, to, text}, s.wrap(err, c.path)
 	}
 	done := c.path[:len(c.path)-len(rest)]
 	if len(done) == 0 {
-		return cut{}, s.cannot(c.path, at)
+		return cut{}, s.unsupported(c.path, at)
 	}
 	parent, _ := descend(root, done[:len(done)-1])
 	return s.rewrite(parent, done[len(done)-1], value, c.path)
@@ -144,14 +144,13 @@ func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.ShortTag(
 
 func isFlow(n *yaml.Node) bool { return n.Style&yaml.FlowStyle != 0 }
 
-// isEmptyFlow: {} or [], which opens up into lines when it gets its first entry,
-// as kOps writes it.
+// isEmptyFlow reports {} or [], which becomes block style with its first entry, as kOps writes it.
 func isEmptyFlow(n *yaml.Node) bool { return isFlow(n) && len(n.Content) == 0 }
 
-// inline gives the text of a value that can take a token's place on its line.
+// inline returns the text of a value that can replace a token on its line.
 func (s *source) inline(old *yaml.Node, value any) (string, bool) {
 	if old.Kind == yaml.MappingNode || old.Kind == yaml.SequenceNode {
-		if !isFlow(old) || isEmptyFlow(old) { // what is in braces stays in braces
+		if !isFlow(old) || isEmptyFlow(old) { // flow style stays flow style
 			return "", false
 		}
 		return flow(value)
@@ -160,7 +159,7 @@ func (s *source) inline(old *yaml.Node, value any) (string, bool) {
 		return "", false
 	}
 	var n yaml.Node
-	if guard(func() error { return n.Encode(value) }) != nil || n.Kind != yaml.ScalarNode {
+	if recovered(func() error { return n.Encode(value) }) != nil || n.Kind != yaml.ScalarNode {
 		return "", false
 	}
 	if n.ShortTag() == "!!str" && old.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle) != 0 {
@@ -171,7 +170,7 @@ func (s *source) inline(old *yaml.Node, value any) (string, bool) {
 
 func flow(value any) (string, bool) {
 	var n yaml.Node
-	if guard(func() error { return n.Encode(value) }) != nil {
+	if recovered(func() error { return n.Encode(value) }) != nil {
 		return "", false
 	}
 	n.Style |= yaml.FlowStyle
@@ -186,7 +185,7 @@ func oneLine(n *yaml.Node) (string, bool) {
 
 func encode(v any) (string, error) {
 	var b strings.Builder
-	err := guard(func() error {
+	err := recovered(func() error {
 		enc := yaml.NewEncoder(&b)
 		enc.SetIndent(2)
 		if err := enc.Encode(v); err != nil {
@@ -197,7 +196,7 @@ func encode(v any) (string, error) {
 	return b.String(), err
 }
 
-// render gives the lines of an entry of a mapping or a list, indented.
+// render returns the indented lines of an entry of a mapping or a list.
 func (s *source) render(step Step, value any, indent int) (string, error) {
 	var entry any = map[string]any{step.Key: value}
 	if step.List {
@@ -218,17 +217,16 @@ func (s *source) render(step Step, value any, indent int) (string, error) {
 	return b.String(), nil
 }
 
-// addition adds an entry to a mapping or a list that has others, or none.
+// addition inserts an entry into a mapping or a list.
 func (s *source) addition(parent *yaml.Node, step Step, value any, path Path) (cut, error) {
 	if parent.Kind == yaml.AliasNode || len(parent.Content) == 0 {
-		return cut{}, s.cannot(path, parent)
+		return cut{}, s.unsupported(path, parent)
 	}
 	if isFlow(parent) {
 		return s.flowAddition(parent, step, value, path)
 	}
-	// Behind the last entry that sorts before the new one, since kOps sorts, and
-	// behind what that entry holds, so that a comment stays with what it is
-	// about.
+	// After the last entry that sorts before the new one, since kOps sorts, and after all of that entry's lines, so that
+	// comments stay with their fields.
 	last := parent.Content[len(parent.Content)-1]
 	if !step.List {
 		last = parent.Content[1]
@@ -240,20 +238,20 @@ func (s *source) addition(parent *yaml.Node, step Step, value any, path Path) (c
 	}
 	_, end, err := s.extent(last, parent.Column-1)
 	if err != nil {
-		return cut{}, s.named(err, path)
+		return cut{}, s.wrap(err, path)
 	}
 	text, err := s.render(step, value, parent.Column-1)
 	if err != nil {
-		return cut{}, s.named(err, path)
+		return cut{}, s.wrap(err, path)
 	}
 	at := s.afterLine(end)
-	if at == len(s.data) && at > 0 && s.data[at-1] != '\n' { // the file's last line is not ended
+	if at == len(s.data) && at > 0 && s.data[at-1] != '\n' { // no newline at the end of the file
 		return cut{at, at, s.eol + strings.TrimSuffix(text, s.eol)}, nil
 	}
 	return cut{at, at, text}, nil
 }
 
-// flowAddition adds to what is written in braces on one line.
+// flowAddition inserts an entry into a mapping or list in flow style.
 func (s *source) flowAddition(parent *yaml.Node, step Step, value any, path Path) (cut, error) {
 	var entry any = map[string]any{step.Key: value}
 	if step.List {
@@ -261,17 +259,17 @@ func (s *source) flowAddition(parent *yaml.Node, step Step, value any, path Path
 	}
 	text, ok := flow(entry)
 	if !ok {
-		return cut{}, s.cannot(path, parent)
+		return cut{}, s.unsupported(path, parent)
 	}
 	_, end, err := s.extent(parent.Content[len(parent.Content)-1], 0)
 	if err != nil {
-		return cut{}, s.named(err, path)
+		return cut{}, s.wrap(err, path)
 	}
 	return cut{end, end, ", " + text[1:len(text)-1]}, nil
 }
 
-// entry is where an entry of a mapping or a list begins and ends: from its key
-// or dash to the last byte of its value.
+// entry returns where an entry of a mapping or a list begins and ends: from its key or dash to the last byte of its
+// value.
 func (s *source) entry(parent *yaml.Node, step Step) (from, to int, err error) {
 	var value *yaml.Node
 	if step.List {
@@ -299,54 +297,54 @@ func (s *source) entry(parent *yaml.Node, step Step) (from, to int, err error) {
 	return from, to, err
 }
 
-// rewrite writes one entry anew, its lines and no others.
+// rewrite replaces one entry, its lines and no others.
 func (s *source) rewrite(parent *yaml.Node, step Step, value any, path Path) (cut, error) {
 	if parent.Kind == yaml.AliasNode || isFlow(parent) || step.List && step.Index == Append {
-		return cut{}, s.cannot(path, parent)
+		return cut{}, s.unsupported(path, parent)
 	}
 	from, to, err := s.entry(parent, step)
 	if err != nil {
-		return cut{}, s.named(err, path)
+		return cut{}, s.wrap(err, path)
 	}
 	text, err := s.render(step, value, parent.Column-1)
 	if err != nil {
-		return cut{}, s.named(err, path)
+		return cut{}, s.wrap(err, path)
 	}
 	return cut{from, to, strings.TrimSpace(text)}, nil
 }
 
-// removal takes an entry's lines away.
+// removal deletes an entry's lines.
 func (s *source) removal(root, parent *yaml.Node, path Path) (cut, error) {
 	step := path[len(path)-1]
 	if parent.Kind == yaml.AliasNode || isFlow(parent) {
-		return cut{}, s.cannot(path, parent)
+		return cut{}, s.unsupported(path, parent)
 	}
 	only := len(parent.Content) == 1 || parent.Kind == yaml.MappingNode && len(parent.Content) == 2
 	if only {
-		return s.emptying(root, parent, path)
+		return s.emptied(root, parent, path)
 	}
 	from, to, err := s.entry(parent, step)
 	if err != nil {
-		return cut{}, s.named(err, path)
+		return cut{}, s.wrap(err, path)
 	}
-	if s.onlySpace(from) {
+	if s.indentOnly(from) {
 		return cut{s.lines[s.lineOf(from)-1], s.afterLine(to), ""}, nil
 	}
-	// The first field of a list's element stands behind its dash: what comes
-	// next, a comment or the second field, takes its place.
+	// The first field of a list element shares the line of the dash: what follows, a comment or the second field, moves
+	// there.
 	if i := keyIndex(parent, step.Key); !step.List && i+2 < len(parent.Content) {
 		at := s.afterLine(to)
 		at += len(s.data[at:]) - len(bytes.TrimLeft(s.data[at:], " \r\n"))
 		return cut{from, at, ""}, nil
 	}
-	return cut{}, s.cannot(path, parent)
+	return cut{}, s.unsupported(path, parent)
 }
 
-// emptying takes the only entry of a mapping or a list away. What stands between
-// the field above and the entry, comments that is, stays.
-func (s *source) emptying(root, parent *yaml.Node, path Path) (cut, error) {
+// emptied removes the only entry of a mapping or a list, which becomes {} or []. Comments between its key and the entry
+// stay.
+func (s *source) emptied(root, parent *yaml.Node, path Path) (cut, error) {
 	if len(path) == 1 {
-		return cut{}, s.cannot(path, parent)
+		return cut{}, s.unsupported(path, parent)
 	}
 	step, field := path[len(path)-1], path[len(path)-2]
 	above, _ := descend(root, path[:len(path)-2])
@@ -356,25 +354,25 @@ func (s *source) emptying(root, parent *yaml.Node, path Path) (cut, error) {
 	}
 	from, to, err := s.entry(parent, step)
 	if err != nil {
-		return cut{}, s.named(err, path)
+		return cut{}, s.wrap(err, path)
 	}
-	if field.List || isFlow(above) || above.Kind != yaml.MappingNode || !s.onlySpace(from) {
+	if field.List || isFlow(above) || above.Kind != yaml.MappingNode || !s.indentOnly(from) {
 		return s.rewrite(above, field, empty, path)
 	}
 	_, key, err := s.extent(above.Content[keyIndex(above, field.Key)], 0)
 	if err != nil {
-		return cut{}, s.named(err, path)
+		return cut{}, s.wrap(err, path)
 	}
 	colon := key + bytes.IndexByte(s.data[key:], ':') + 1
 	between := s.data[colon:s.lines[s.lineOf(from)-1]]
 	return cut{colon, to, text + string(bytes.TrimRight(between, "\r\n"))}, nil
 }
 
-func (s *source) cannot(path Path, n *yaml.Node) error {
+func (s *source) unsupported(path Path, n *yaml.Node) error {
 	return &Error{Path: path.String(), Line: n.Line, Msg: "is written in a way that muster does not edit; change it in an editor"}
 }
 
-func (s *source) named(err error, path Path) error {
+func (s *source) wrap(err error, path Path) error {
 	if err == nil {
 		return nil
 	}

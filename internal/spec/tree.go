@@ -14,29 +14,29 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// maxNodes bounds a document with its aliases written out.
+// maxNodes bounds a document with its aliases expanded.
 const maxNodes = 200_000
 
 // scalar is a single value: its type and its text.
 type scalar struct{ tag, value string }
 
-// parse reads one document, as values and as nodes with their places.
+// parse reads one document, as a tree of values and as YAML nodes.
 func parse(data []byte) (any, *yaml.Node, error) {
 	if len(data) > MaxSize {
 		return nil, nil, &Error{Msg: fmt.Sprintf("document has %d bytes, over the limit of %d", len(data), MaxSize)}
 	}
-	if i := bytes.IndexFunc(data, oddBreak); i >= 0 || bytes.Contains(bytes.ReplaceAll(data, []byte("\r\n"), nil), []byte("\r")) {
+	if i := bytes.IndexFunc(data, ambiguousBreak); i >= 0 || bytes.Contains(bytes.ReplaceAll(data, []byte("\r\n"), nil), []byte("\r")) {
 		return nil, nil, &Error{Msg: "document has characters that end a line for some programs and not for others; save it with plain line breaks"}
 	}
 	var doc, second yaml.Node
 	dec := yaml.NewDecoder(bytes.NewReader(data))
-	if err := guard(func() error { return dec.Decode(&doc) }); err != nil {
+	if err := recovered(func() error { return dec.Decode(&doc) }); err != nil {
 		if errors.Is(err, io.EOF) {
 			return nil, nil, &Error{Msg: "document is empty"}
 		}
 		return nil, nil, notYAML(err)
 	}
-	if err := guard(func() error { return dec.Decode(&second) }); !errors.Is(err, io.EOF) {
+	if err := recovered(func() error { return dec.Decode(&second) }); !errors.Is(err, io.EOF) {
 		return nil, nil, &Error{Msg: "more than one document; edit them one at a time"}
 	}
 	if doc.Kind != yaml.DocumentNode || len(doc.Content) != 1 || doc.Content[0].Kind != yaml.MappingNode {
@@ -47,15 +47,15 @@ func parse(data []byte) (any, *yaml.Node, error) {
 	return tree, doc.Content[0], err
 }
 
-// oddBreak: the library takes these for line breaks, most editors do not; and
-// a byte order mark shifts its columns.
-func oddBreak(r rune) bool {
+// ambiguousBreak reports characters that the library takes for line breaks and most editors do not, and the byte order
+// mark, which shifts the library's columns.
+func ambiguousBreak(r rune) bool {
 	return r == '\u0085' || r == '\u2028' || r == '\u2029' || r == '\ufeff'
 }
 
-// guard turns the library's panics, which it means for impossible states, into
-// errors: foreign bytes must not get that far.
-func guard(do func() error) (err error) {
+// recovered runs do and turns the library's panics, meant for impossible states, into errors: foreign input must not
+// panic.
+func recovered(do func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("yaml: reader gave up (%q)", fmt.Sprint(p))
@@ -64,10 +64,9 @@ func guard(do func() error) (err error) {
 	return do()
 }
 
-// Decode reads one YAML document into v. Foreign bytes never make it panic, and
-// its error has one line.
+// Decode reads one YAML document into v. It never panics on foreign input, and its error is one line.
 func Decode(data []byte, v any) error {
-	err := guard(func() error { return yaml.Unmarshal(data, v) })
+	err := recovered(func() error { return yaml.Unmarshal(data, v) })
 	var several *yaml.TypeError
 	if errors.As(err, &several) && len(several.Errors) > 0 {
 		return errors.New(several.Errors[0])
@@ -87,7 +86,8 @@ func notYAML(err error) error {
 	return &Error{Line: line, Msg: "not YAML: " + clip(msg)}
 }
 
-// build turns nodes into values: map[string]any, []any, scalar.
+// build turns nodes into a tree of map[string]any, []any and scalar. left bounds the nodes to come; open are the
+// enclosing nodes, to detect cycles.
 func build(n *yaml.Node, left *int, open []*yaml.Node) (any, error) {
 	if *left--; *left < 0 {
 		return nil, &Error{Line: n.Line, Msg: "aliases expand to too many values; write the values out"}
@@ -126,17 +126,17 @@ func build(n *yaml.Node, left *int, open []*yaml.Node) (any, error) {
 	case yaml.AliasNode:
 		return build(n.Alias, left, append(open, n))
 	default:
-		if n.ShortTag() == "!!null" { // null, ~ and nothing are the same
+		if n.ShortTag() == "!!null" { // null, ~ and an empty value are the same
 			return scalar{tag: "!!null"}, nil
 		}
 		return scalar{n.ShortTag(), n.Value}, nil
 	}
 }
 
-// values turns what a caller sets into the same form.
-func values(v any) (any, error) {
+// toTree turns a value that a caller sets into such a tree.
+func toTree(v any) (any, error) {
 	var n yaml.Node
-	if err := guard(func() error { return n.Encode(v) }); err != nil {
+	if err := recovered(func() error { return n.Encode(v) }); err != nil {
 		return nil, err
 	}
 	left := maxNodes
@@ -145,16 +145,16 @@ func values(v any) (any, error) {
 
 func equal(a, b any) bool { return reflect.DeepEqual(a, b) }
 
-// apply makes the change on values.
+// apply makes the change on the tree.
 func apply(tree any, c Change) (any, error) {
-	value, err := values(c.value)
+	value, err := toTree(c.value)
 	if err != nil {
 		return nil, &Error{Path: c.path.String(), Msg: err.Error()}
 	}
-	return change(tree, c.path, c, value)
+	return applyAt(tree, c.path, c, value)
 }
 
-func change(tree any, rest Path, c Change, value any) (any, error) {
+func applyAt(tree any, rest Path, c Change, value any) (any, error) {
 	if len(rest) == 0 {
 		return value, nil
 	}
@@ -175,18 +175,18 @@ func change(tree any, rest Path, c Change, value any) (any, error) {
 		if step.List {
 			return nil, &Error{Path: here.String(), Msg: "is a mapping, not a list"}
 		}
-		return changeKey(t, rest, c, value)
+		return applyToMap(t, rest, c, value)
 	case []any:
 		if !step.List {
 			return nil, &Error{Path: here.String(), Msg: "is a list; say which element, such as [0]"}
 		}
-		return changeElement(t, rest, c, value)
+		return applyToList(t, rest, c, value)
 	default:
 		return nil, &Error{Path: here.String(), Msg: "is a single value and has no fields"}
 	}
 }
 
-func changeKey(t map[string]any, rest Path, c Change, value any) (any, error) {
+func applyToMap(t map[string]any, rest Path, c Change, value any) (any, error) {
 	t = maps.Clone(t)
 	key := rest[0].Key
 	old, there := t[key]
@@ -197,7 +197,7 @@ func changeKey(t map[string]any, rest Path, c Change, value any) (any, error) {
 		delete(t, key)
 		return t, nil
 	}
-	v, err := change(old, rest[1:], c, value)
+	v, err := applyAt(old, rest[1:], c, value)
 	if err != nil {
 		return nil, err
 	}
@@ -205,7 +205,7 @@ func changeKey(t map[string]any, rest Path, c Change, value any) (any, error) {
 	return t, nil
 }
 
-func changeElement(t []any, rest Path, c Change, value any) (any, error) {
+func applyToList(t []any, rest Path, c Change, value any) (any, error) {
 	t = slices.Clone(t)
 	i := rest[0].Index
 	if i == Append {
@@ -219,7 +219,7 @@ func changeElement(t []any, rest Path, c Change, value any) (any, error) {
 	case i == len(t):
 		t = append(t, nil)
 	}
-	v, err := change(t[i], rest[1:], c, value)
+	v, err := applyAt(t[i], rest[1:], c, value)
 	if err != nil {
 		return nil, err
 	}

@@ -95,7 +95,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	defer cancel()
 	one := int32(1)
 	if _, err := s.client.NewListBlobsFlatPager(&container.ListBlobsFlatOptions{Prefix: &s.prefix, MaxResults: &one}).NextPage(ctx); err != nil {
-		return nil, s.fault("list", "", err)
+		return nil, s.fault(ctx, "list", "", err)
 	}
 	return s, nil
 }
@@ -110,14 +110,14 @@ func (s *Store) Get(ctx context.Context, key string) (store.Object, error) {
 	}
 	res, err := s.blob(key).DownloadStream(ctx, nil)
 	if err != nil {
-		return store.Object{}, s.fault("read", key, err)
+		return store.Object{}, s.fault(ctx, "read", key, err)
 	}
 	body := res.NewRetryReader(ctx, nil) // goes on where a broken connection stopped
 	defer func() { _ = body.Close() }()
 	data, err := io.ReadAll(io.LimitReader(body, store.MaxSize+1))
 	switch {
 	case err != nil:
-		return store.Object{}, s.fault("read", key, err)
+		return store.Object{}, s.fault(ctx, "read", key, err)
 	case len(data) > store.MaxSize:
 		return store.Object{}, fmt.Errorf("read %s: larger than %d bytes; not a state store's object", store.Where(s, key), store.MaxSize)
 	case res.ETag == nil:
@@ -141,7 +141,7 @@ func (s *Store) Put(ctx context.Context, key string, data []byte, old store.Vers
 	if err == nil {
 		return "", fmt.Errorf("write %s: %w: the answer has no ETag", store.Where(s, key), store.ErrTransient)
 	}
-	err = s.fault("write", key, err)
+	err = s.fault(ctx, "write", key, err)
 	if old != store.Absent && old != store.Any && isMissing(err) {
 		return "", fmt.Errorf("write %s: %w", store.Where(s, key), store.ErrConflict)
 	}
@@ -187,7 +187,7 @@ func (s *Store) Delete(ctx context.Context, key string, old store.Version) error
 		return fmt.Errorf("delete %s: %w", store.Where(s, key), store.ErrConflict)
 	}
 	if _, err := s.blob(key).Delete(ctx, &blob.DeleteOptions{AccessConditions: condition(old)}); err != nil {
-		return s.fault("delete", key, err)
+		return s.fault(ctx, "delete", key, err)
 	}
 	return nil
 }
@@ -214,7 +214,7 @@ func (s *Store) List(ctx context.Context, prefix string) ([]string, error) {
 	for pages := s.client.NewListBlobsFlatPager(&container.ListBlobsFlatOptions{Prefix: &under}); pages.More(); {
 		page, err := pages.NextPage(ctx)
 		if err != nil {
-			return nil, s.fault("list", prefix, err)
+			return nil, s.fault(ctx, "list", prefix, err)
 		}
 		for _, b := range page.Segment.BlobItems {
 			keys = append(keys, strings.TrimPrefix(*b.Name, s.prefix))
@@ -234,7 +234,7 @@ func (s *Store) Names(ctx context.Context, prefix string) ([]string, error) {
 	for pages := s.client.NewListBlobsHierarchyPager("/", &container.ListBlobsHierarchyOptions{Prefix: &under}); pages.More(); {
 		page, err := pages.NextPage(ctx)
 		if err != nil {
-			return nil, s.fault("list", prefix, err)
+			return nil, s.fault(ctx, "list", prefix, err)
 		}
 		for _, b := range page.Segment.BlobItems {
 			names = append(names, strings.TrimPrefix(*b.Name, under))
@@ -266,7 +266,7 @@ func (s *Store) noCredentials() error {
 }
 
 // fault gives an error its kind and says what to do about it.
-func (s *Store) fault(verb, key string, err error) error {
+func (s *Store) fault(ctx context.Context, verb, key string, err error) error {
 	where := s.url
 	if key != "" {
 		where = store.Where(s, key)
@@ -275,7 +275,7 @@ func (s *Store) fault(verb, key string, err error) error {
 	var lookup *net.DNSError
 	var answer *azcore.ResponseError
 	switch {
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+	case ctx.Err() != nil && errors.Is(err, ctx.Err()): // an attempt's own timeout is transient
 		return fmt.Errorf("%s %s: %w", verb, where, err)
 	case errors.As(err, &unauthenticated), strings.Contains(err.Error(), "DefaultAzureCredential:"):
 		return s.noCredentials()

@@ -97,7 +97,7 @@ func (s *Store) Get(ctx context.Context, key string) (store.Object, error) {
 	}
 	data, header, err := s.client.do(ctx, request{method: http.MethodGet, url: s.object(key) + "?alt=media"})
 	if err != nil {
-		return store.Object{}, s.fault("read", key, err)
+		return store.Object{}, s.fault(ctx, "read", key, err)
 	}
 	generation := header.Get("X-Goog-Generation")
 	if generation == "" {
@@ -142,7 +142,7 @@ func (s *Store) Put(ctx context.Context, key string, data []byte, old store.Vers
 		}
 		return store.Version(written.Generation), nil
 	}
-	err = s.fault("write", key, err)
+	err = s.fault(ctx, "write", key, err)
 	if errors.Is(err, store.ErrConflict) {
 		if v, ok := s.wrote(ctx, key, id); ok {
 			return v, nil
@@ -172,7 +172,7 @@ func (s *Store) Delete(ctx context.Context, key string, old store.Version) error
 	condition(query, old)
 	_, _, err := s.client.do(ctx, request{method: http.MethodDelete, url: s.object(key) + "?" + query.Encode()})
 	if err != nil {
-		return s.fault("delete", key, err)
+		return s.fault(ctx, "delete", key, err)
 	}
 	return nil
 }
@@ -252,7 +252,7 @@ func (s *Store) page(ctx context.Context, query url.Values) (page, error) {
 		method: http.MethodGet, url: s.endpoint + "/storage/v1/b/" + url.PathEscape(s.bucket) + "/o?" + query.Encode(),
 	})
 	if err != nil {
-		return p, s.fault("list", "", err)
+		return p, s.fault(ctx, "list", "", err)
 	}
 	if err := json.Unmarshal(answer, &p); err != nil {
 		return p, fmt.Errorf("list %s: the answer is no JSON: %w", s.url, err)
@@ -265,7 +265,7 @@ func (s *Store) object(key string) string {
 }
 
 // fault gives an error its kind and says what to do about it.
-func (s *Store) fault(verb, key string, err error) error {
+func (s *Store) fault(ctx context.Context, verb, key string, err error) error {
 	where := s.url
 	if key != "" {
 		where = store.Where(s, key)
@@ -276,7 +276,7 @@ func (s *Store) fault(verb, key string, err error) error {
 	}
 	var a *answerError
 	if !errors.As(err, &a) {
-		if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		if ctx.Err() != nil && errors.Is(err, ctx.Err()) { // a request's own timeout is transient
 			return fmt.Errorf("%s %s: %w", verb, where, err)
 		}
 		return fmt.Errorf("%s %s: %w: %w", verb, where, store.ErrTransient, err)

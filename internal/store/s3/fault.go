@@ -15,7 +15,7 @@ import (
 
 // fault gives an error its kind and says what to do about it. The key is empty
 // when the whole store is meant.
-func (s *Store) fault(verb, key string, err error) error {
+func (s *Store) fault(ctx context.Context, verb, key string, err error) error {
 	where := s.url
 	if key != "" {
 		where = store.Where(s, key)
@@ -41,7 +41,7 @@ func (s *Store) fault(verb, key string, err error) error {
 		return fmt.Errorf("%s %s: %w: %s", verb, where, store.ErrUnsupported, said)
 	}
 	switch {
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+	case ctx.Err() != nil && errors.Is(err, ctx.Err()): // a request's own timeout is transient
 		return fmt.Errorf("%s %s: %w", verb, where, err)
 	case code == "AccessDenied" || status == http.StatusForbidden:
 		return &store.Fault{Where: where, What: verb + " is denied", Next: "allow " + permissionFor(verb) + " on the bucket to these credentials", Err: store.ErrDenied}

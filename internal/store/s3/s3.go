@@ -155,7 +155,7 @@ func (s *Store) findRegion(ctx context.Context, cfg aws.Config) error {
 	default:
 		var response *awshttp.ResponseError
 		if !errors.As(err, &response) {
-			return s.fault("open", "", err)
+			return s.fault(ctx, "open", "", err)
 		}
 		region = response.HTTPResponse().Header.Get("X-Amz-Bucket-Region")
 	}
@@ -179,13 +179,13 @@ func (s *Store) Get(ctx context.Context, key string) (store.Object, error) {
 	}
 	out, err := s.client.GetObject(ctx, &s3.GetObjectInput{Bucket: &s.bucket, Key: s.name(key)})
 	if err != nil {
-		return store.Object{}, s.fault("read", key, err)
+		return store.Object{}, s.fault(ctx, "read", key, err)
 	}
 	defer out.Body.Close()
 	data, err := io.ReadAll(io.LimitReader(out.Body, store.MaxSize+1))
 	switch {
 	case err != nil:
-		return store.Object{}, s.fault("read", key, err)
+		return store.Object{}, s.fault(ctx, "read", key, err)
 	case len(data) > store.MaxSize:
 		return store.Object{}, fmt.Errorf("read %s: larger than %d bytes; not a state store's object", store.Where(s, key), store.MaxSize)
 	}
@@ -213,7 +213,7 @@ func (s *Store) Put(ctx context.Context, key string, data []byte, old store.Vers
 	if err == nil {
 		return store.Version(aws.ToString(out.ETag)), nil
 	}
-	err = s.fault("write", key, err)
+	err = s.fault(ctx, "write", key, err)
 	var fault *store.Fault // a missing bucket
 	if old != store.Absent && old != store.Any && errors.Is(err, store.ErrNotFound) && !errors.As(err, &fault) {
 		return "", fmt.Errorf("write %s: %w", store.Where(s, key), store.ErrConflict)
@@ -244,7 +244,7 @@ func (s *Store) Delete(ctx context.Context, key string, old store.Version) error
 		return err
 	}
 	if _, err := s.client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &s.bucket, Key: s.name(key)}); err != nil {
-		return s.fault("delete", key, err)
+		return s.fault(ctx, "delete", key, err)
 	}
 	in := &s3.DeleteObjectInput{Bucket: &s.bucket, Key: s.name(key)}
 	switch old {
@@ -255,7 +255,7 @@ func (s *Store) Delete(ctx context.Context, key string, old store.Version) error
 		in.IfMatch = aws.String(string(old))
 	}
 	if _, err := s.client.DeleteObject(ctx, in); err != nil {
-		return s.fault("delete", key, err)
+		return s.fault(ctx, "delete", key, err)
 	}
 	return nil
 }
@@ -293,7 +293,7 @@ func (s *Store) list(ctx context.Context, prefix, delimiter string) ([]string, e
 	for pages := s3.NewListObjectsV2Paginator(s.client, in); pages.HasMorePages(); {
 		page, err := pages.NextPage(ctx)
 		if err != nil {
-			return nil, s.fault("list", prefix, err)
+			return nil, s.fault(ctx, "list", prefix, err)
 		}
 		for _, o := range page.Contents {
 			// Some tools mark folders with empty objects: no objects of kOps.

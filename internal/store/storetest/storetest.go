@@ -8,11 +8,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sync/errgroup"
@@ -64,6 +67,27 @@ func Run(t *testing.T, k Knobs, open func(t *testing.T) store.Store) {
 		{"the caller's bytes stay the caller's", noAliases},
 	} {
 		t.Run(tt.name, func(t *testing.T) { tt.run(t, open(t), k) })
+	}
+}
+
+// Timeouts checks how a driver classifies the errors of its HTTP client: a request's own timeout is transient, the
+// caller's deadline is not. fault is the driver's classification.
+func Timeouts(t *testing.T, fault func(context.Context, error) error) {
+	t.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
+	defer server.Close()
+	res, err := (&http.Client{Timeout: time.Millisecond}).Get(server.URL)
+	if err == nil {
+		res.Body.Close()
+		t.Fatal("a request without a response succeeded")
+	}
+	is(t, "a request's timeout", fault(t.Context(), err), store.ErrTransient)
+	ctx, cancel := context.WithTimeout(t.Context(), 0)
+	defer cancel()
+	err = fault(ctx, ctx.Err())
+	is(t, "the caller's deadline", err, context.DeadlineExceeded)
+	if errors.Is(err, store.ErrTransient) {
+		t.Errorf("the caller's deadline: %v is transient", err)
 	}
 }
 
