@@ -52,7 +52,7 @@ carry unmaintained modules, such as protokube with weaveworks/mesh, and with
 			case chosen == 0 && cmd.Flags().NFlag() == 0:
 				return cmd.Help()
 			case chosen != 1:
-				return usagef("want one of --node, --root DIR and --binary FILE; see %s --help", cmd.CommandPath())
+				return misspokef(cmd, "want one of --node, --root DIR and --binary FILE")
 			}
 			return auditNode(cmd.Context(), s, o)
 		},
@@ -155,7 +155,7 @@ func newExplain(s streams) *cobra.Command {
 		Short: "Say what a finding means and what to do, or list all findings",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 1 {
-				return usagef("%s takes one finding, not %d", cmd.CommandPath(), len(args))
+				return misspokef(cmd, "%s takes one finding, not %d", cmd.CommandPath(), len(args))
 			}
 			return nil
 		},

@@ -49,7 +49,7 @@ func readTwo(ctx context.Context, s streams, files []string) (first, second []ia
 func twoFiles(first, second string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) != 2 {
-			return usagef("%s wants two files, %s and %s; see %s --help", cmd.CommandPath(), first, second, cmd.CommandPath())
+			return misspokef(cmd, "%s wants two files, %s and %s", cmd.CommandPath(), first, second)
 		}
 		return nil
 	}

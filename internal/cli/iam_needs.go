@@ -115,7 +115,7 @@ exit codes: 0 held is what is needed, 3 something is wider, not needed or missin
 				o.fromEnvironment()
 			}
 			if len(args) > 1 || len(args) == 0 && (o.name == "" || o.state == "") {
-				return usagef("%s wants one file with a policy, or --name and --state of a cluster; see %s --help", cmd.CommandPath(), cmd.CommandPath())
+				return misspokef(cmd, "%s wants one file with a policy, or --name and --state of a cluster", cmd.CommandPath())
 			}
 			return nil
 		},

@@ -269,9 +269,9 @@ func newLabFault(s streams, dir *string) *cobra.Command {
 		Use:   "fault KIND",
 		Short: "Disturb the lab",
 		Long:  "Fault does to the lab what the world may do to a cluster, and mends it after a while.\n" + faultHelp("KIND is one of:"),
-		Args: func(_ *cobra.Command, args []string) error {
+		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return usagef("want one kind of fault; see muster lab fault --help")
+				return misspokef(cmd, "want one kind of fault")
 			}
 			return rehearse.CheckFault(args[0])
 		},
