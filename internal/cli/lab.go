@@ -141,7 +141,7 @@ func labUp(ctx context.Context, s streams, dir string, o labUpOptions) error {
 	if err := labStatus(ctx, s, base, ""); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(s.out, "\nnext: %s, %s, %s\n", labCommand(base, "fault KIND"), labCommand(base, "status"), labCommand(base, "down"))
+	_, err = fmt.Fprintf(s.out, "\n%s", toType(labCommand(base, "status"), labCommand(base, "fault KIND"), labCommand(base, "down")))
 	return err
 }
 
