@@ -109,7 +109,7 @@ func permissions(in Input, r *Report) {
 // workerTerms are those of the workers' role under the topology.
 func (in Input) workerTerms(role cloud.Role) (iam.Terms, bool) {
 	release, _ := in.release()
-	t := iam.Terms{Role: cluster.RoleNode, Topology: in.Topology(), Release: release, Cluster: in.Spec.Name, Registry: true}
+	t := iam.Terms{Role: cluster.RoleNode, Topology: in.Topology(), Release: release, Cluster: in.Spec.Name, Registry: in.Manifest.Registry}
 	for _, g := range in.Cloud.Groups {
 		for _, b := range append([]*cloud.BootConfig{g.Template.Boot}, bootsOf(g)...) {
 			if b != nil && b.ConfigBase != "" {
@@ -163,7 +163,7 @@ func policyFindings(in Input, r *Report, role cloud.Role, terms iam.Terms, held 
 		r.find("MU204", role.Name, "%s", why)
 	}
 	for _, n := range held.Missing {
-		if n.Name != "PullImages" && len(role.Managed) == 0 && !unread { // the spec alone says if images are pulled there
+		if len(role.Managed) == 0 && !unread {
 			f := r.find("MU203", role.Name, "%s is missing: %s %s", strings.Join(n.Actions, ", "), n.Caller, n.Why)
 			r.causes(in, f, LinkPermissions)
 			if neededLater(terms, n) {

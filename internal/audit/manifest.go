@@ -20,6 +20,11 @@ import (
 type Manifest struct {
 	Cilium    bool
 	Terraform bool // spec.target.terraform: the cluster's resources are Terraform's
+	// Registry is spec.iam.allowContainerRegistry: nodes pull from the account's own.
+	Registry bool
+	// ServiceAccounts is spec.iam.useServiceAccountExternalPermissions: add-ons have
+	// roles of their own.
+	ServiceAccounts bool
 	// Callers are the places whose scripts name protokube: hooks, files and
 	// user-data of the cluster and its groups.
 	Callers []string
@@ -57,9 +62,13 @@ type document struct {
 	Spec struct {
 		Networking map[string]yaml.Node `yaml:"networking"`
 		Target     map[string]yaml.Node `yaml:"target"`
-		Hooks      []yaml.Node          `yaml:"hooks"`
-		FileAssets []yaml.Node          `yaml:"fileAssets"`
-		UserData   []yaml.Node          `yaml:"additionalUserData"`
+		IAM        struct {
+			Registry        yaml.Node `yaml:"allowContainerRegistry"`
+			ServiceAccounts yaml.Node `yaml:"useServiceAccountExternalPermissions"`
+		} `yaml:"iam"`
+		Hooks      []yaml.Node `yaml:"hooks"`
+		FileAssets []yaml.Node `yaml:"fileAssets"`
+		UserData   []yaml.Node `yaml:"additionalUserData"`
 	} `yaml:"spec"`
 	Items []document `yaml:"items"`
 }
@@ -69,6 +78,8 @@ func (m *Manifest) add(d document) {
 	_, terraform := d.Spec.Target["terraform"]
 	m.Cilium = m.Cilium || cilium
 	m.Terraform = m.Terraform || terraform
+	m.Registry = m.Registry || d.Spec.IAM.Registry.Value == "true"
+	m.ServiceAccounts = m.ServiceAccounts || d.Spec.IAM.ServiceAccounts.Value == "true"
 	where := "the cluster"
 	if d.Kind == "InstanceGroup" {
 		where = "group " + d.Metadata.Name

@@ -87,7 +87,7 @@ func TestAWSAuditInBetween(t *testing.T) {
 	if code := cli.Main([]string{"iam", "audit", "--name", name, "--state", "file://" + dir}, strings.NewReader(""), &out, &errs); code != cli.ExitFindings {
 		t.Errorf("iam audit: exit %d; %s", code, errs.String())
 	}
-	for _, want := range []string{"nodes." + name + "\n", "ec2:DescribeInstances      not needed", "masters." + name + "\n", "missing"} {
+	for _, want := range []string{"nodes." + name + "   ", "  not needed  ec2:DescribeInstances\n", "masters." + name + "   ", "missing"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("iam audit lacks %q:\n%s", want, out.String())
 		}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -52,7 +53,7 @@ carry unmaintained modules, such as protokube with weaveworks/mesh, and with
 			case chosen == 0 && cmd.Flags().NFlag() == 0:
 				return cmd.Help()
 			case chosen != 1:
-				return usagef("want one of --node, --root DIR and --binary FILE; see %s --help", cmd.CommandPath())
+				return misspokef(cmd, "want one of --node, --root DIR and --binary FILE")
 			}
 			return auditNode(cmd.Context(), s, o)
 		},
@@ -115,9 +116,12 @@ func readPrograms(ctx context.Context, s streams, o auditNodeOptions) (node.Repo
 	if info, err := os.Stat(root); err != nil || !info.IsDir() {
 		return node.Report{}, usagef("--root %q is no directory that can be read", root)
 	}
-	looked, last := 0, time.Now()
+	looked, last, every := 0, time.Now(), 10*time.Second
+	if isTerminal(s.err) {
+		every = 2 * time.Second
+	}
 	return node.Scan(ctx, root, func(path string) {
-		if looked++; time.Since(last) > 2*time.Second {
+		if looked++; time.Since(last) > every {
 			last = time.Now()
 			fmt.Fprintf(s.err, "muster: %d files, now %s\n", looked, path)
 		}
@@ -126,7 +130,8 @@ func readPrograms(ctx context.Context, s streams, o auditNodeOptions) (node.Repo
 
 func programTable(s streams, r node.Report) error {
 	dead := 0
-	tab := tabwriter.NewWriter(s.out, 0, 8, 2, ' ', 0)
+	var rows bytes.Buffer
+	tab := tabwriter.NewWriter(&rows, 0, 8, 2, ' ', 0)
 	for _, p := range r.Programs {
 		for _, d := range p.Dead {
 			dead++
@@ -140,9 +145,9 @@ func programTable(s streams, r node.Report) error {
 	if err := tab.Flush(); err != nil {
 		return err
 	}
-	fmt.Fprintf(s.out, "%s in %s; %s looked at, %d could not be read\n", counted(dead, "unmaintained module", "unmaintained modules"),
-		counted(len(r.Programs), "Go program", "Go programs"), counted(r.Looked, "file", "files"), len(r.Unread))
-	return nil
+	_, err := fmt.Fprintf(s.out, "%s in %s; %s looked at, %d could not be read\n%s", counted(dead, "unmaintained module", "unmaintained modules"),
+		counted(len(r.Programs), "Go program", "Go programs"), counted(r.Looked, "file", "files"), len(r.Unread), &rows)
+	return err
 }
 
 func newExplain(s streams) *cobra.Command {
@@ -155,7 +160,7 @@ func newExplain(s streams) *cobra.Command {
 		Short: "Say what a finding means and what to do, or list all findings",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 1 {
-				return usagef("%s takes one finding, not %d", cmd.CommandPath(), len(args))
+				return misspokef(cmd, "%s takes one finding, not %d", cmd.CommandPath(), len(args))
 			}
 			return nil
 		},

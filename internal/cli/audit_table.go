@@ -30,7 +30,7 @@ func auditTable(s streams, r audit.Report, o auditOptions) error {
 		}
 	}
 	if next := afterAudit(r, o); len(next) > 0 {
-		fmt.Fprintf(&page, "\nnext: %s\n", strings.Join(next, "\n      "))
+		fmt.Fprintf(&page, "\n%s", toType(next...))
 	}
 	_, err := page.WriteTo(s.out)
 	return err
@@ -166,17 +166,6 @@ func joinSummary(r audit.Report) string {
 		parts = append(parts, counted(lost, "live node", "live nodes")+" would not come back from a reboot")
 	}
 	return strings.Join(parts, "; ")
-}
-
-// blockers says of each finding that stands in the way what it costs.
-func blockers(s streams, r audit.Report) {
-	title := "\nIN THE WAY\n"
-	for _, f := range r.Findings {
-		if f.Blocks != "" {
-			fmt.Fprintf(s.out, "%s  %s  %s\n         next: %s\n", title, f.ID, f.Why, f.Next)
-			title = ""
-		}
-	}
 }
 
 // few names the first groups and says how many more there are, of so many.

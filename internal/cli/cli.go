@@ -113,7 +113,11 @@ func Run(ctx context.Context, s streams, args []string) int {
 	if err == nil {
 		return ExitOK
 	}
-	if text := err.Error(); text != "" {
+	text := err.Error()
+	if miss := (misspoken{}); errors.As(err, &miss) {
+		text = better(miss, args)
+	}
+	if text != "" {
 		fmt.Fprintln(s.err, "muster: "+strings.TrimPrefix(text, "muster: "))
 	}
 	return exitCode(err)
@@ -138,6 +142,7 @@ func Commands() *cobra.Command {
 func exitCode(err error) int {
 	var (
 		usage    usageError
+		shape    misspoken
 		refused  refusal
 		found    findings
 		policy   *iam.SyntaxError
@@ -156,7 +161,7 @@ func exitCode(err error) int {
 		return ExitLocked
 	case errors.As(err, &found):
 		return ExitFindings
-	case errors.As(err, &usage), errors.As(err, &spec), errors.As(err, &config), errors.As(err, &labUsage), errors.As(err, &planFile), errors.As(err, &policy), errors.As(err, &kube), isStoreFault(err):
+	case errors.As(err, &usage), errors.As(err, &shape), errors.As(err, &spec), errors.As(err, &config), errors.As(err, &labUsage), errors.As(err, &planFile), errors.As(err, &policy), errors.As(err, &kube), isStoreFault(err):
 		return ExitUsage
 	default:
 		return ExitFailed
@@ -181,9 +186,9 @@ way. It touches no cluster.
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-		Args: func(_ *cobra.Command, args []string) error {
+		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return usagef("unknown command %q; see muster --help", args[0])
+				return misspokef(cmd, "unknown command %q", args[0])
 			}
 			return nil
 		},
@@ -192,7 +197,7 @@ way. It touches no cluster.
 		if args := cmd.Flags().Args(); cmd == root && len(args) > 0 {
 			err = fmt.Errorf("unknown command %q", args[0]) // whose flags are unknown, too
 		}
-		return usagef("%v; see %s --help", err, cmd.CommandPath())
+		return misspokef(cmd, "%v", err)
 	})
 	root.AddCommand(newPlan(s), newReconcile(s), newJournal(s), newRehearse(s), newLab(s), newInit(s), newToken(s), newGossip(s), newIAM(s), newDescribe(s), newAudit(s), newExplain(s),
 		newGet(s), newEdit(s), newReplace(s), newCreate(s), newValidate(s), newExport(s), newInstall(s), newUninstall(s))
@@ -222,7 +227,7 @@ func newVersion(s streams) *cobra.Command {
 // noArgs refuses arguments in one line.
 func noArgs(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
-		return usagef("%s takes no argument %q; see %s --help", cmd.CommandPath(), args[0], cmd.CommandPath())
+		return misspokef(cmd, "%s takes no argument %q", cmd.CommandPath(), args[0])
 	}
 	return nil
 }

@@ -71,7 +71,7 @@ AWS_ENDPOINT_URL, S3_ENDPOINT, HCLOUD_TOKEN and so on.
 			if err := d.Draw(s.out); err != nil || d.Deadline == "" {
 				return err
 			}
-			_, err = fmt.Fprintf(s.out, "\nnext: muster audit cluster %[1]s, muster plan cluster %[1]s --to none\n", flags.again())
+			_, err = fmt.Fprintf(s.out, "\n%s", toType("muster audit cluster "+flags.again(), "muster plan cluster "+flags.again()+" --to none"))
 			return err
 		},
 	}

@@ -80,7 +80,7 @@ func newEditGroup(s streams) *cobra.Command {
 		Example: "  muster edit ig nodes-us-east-1a --name atlas.k8s.local --set spec.maxSize=6",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return usagef("%s takes the name of one group; see %s --help", cmd.CommandPath(), cmd.CommandPath())
+				return misspokef(cmd, "%s takes the name of one group", cmd.CommandPath())
 			}
 			if err := o.needName(); err != nil {
 				return err

@@ -170,7 +170,7 @@ func newGetGroups(s streams) *cobra.Command {
 		Example: "  muster get ig --name atlas.k8s.local --state s3://kops-state",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 1 {
-				return usagef("%s takes one group, not %d", cmd.CommandPath(), len(args))
+				return misspokef(cmd, "%s takes one group, not %d", cmd.CommandPath(), len(args))
 			}
 			if err := errors.Join(checkOutput(output, getOutputs...), f.needName()); err != nil {
 				return firstLine(err)

@@ -49,7 +49,7 @@ func readTwo(ctx context.Context, s streams, files []string) (first, second []ia
 func twoFiles(first, second string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) != 2 {
-			return usagef("%s wants two files, %s and %s; see %s --help", cmd.CommandPath(), first, second, cmd.CommandPath())
+			return misspokef(cmd, "%s wants two files, %s and %s", cmd.CommandPath(), first, second)
 		}
 		return nil
 	}
@@ -104,20 +104,27 @@ several statements that cover one only together.`,
 			if err != nil {
 				return err
 			}
-			return reportProof(s, iam.Prove(newer, older), output)
+			return reportProof(s, args[0], args[1], iam.Prove(newer, older), output)
 		},
 	}
 	cmd.Flags().StringVarP(&output, "output", "o", "", "json")
 	return cmd
 }
 
-func reportProof(s streams, proof iam.Proof, output string) error {
+// verdicts say what a proof came to, of two policies.
+var verdicts = map[iam.Verdict]string{
+	iam.Subset:       "subset: %s allows nothing that %s does not",
+	iam.NotSubset:    "not a subset: %s allows what %s does not, such as",
+	iam.CannotDecide: "cannot decide whether %s allows nothing that %s does not",
+}
+
+func reportProof(s streams, newer, older string, proof iam.Proof, output string) error {
 	if output == "json" {
 		if err := printJSON(s, proof); err != nil {
 			return err
 		}
 	} else {
-		fmt.Fprintln(s.out, proof.Verdict)
+		fmt.Fprintf(s.out, verdicts[proof.Verdict]+"\n", newer, older)
 		if r := proof.Counter; r != nil {
 			printRequest(s, *r)
 		}

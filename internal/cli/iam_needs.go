@@ -1,13 +1,13 @@
 package cli
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
 	"maps"
 	"os"
 	"slices"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -115,7 +115,7 @@ exit codes: 0 held is what is needed, 3 something is wider, not needed or missin
 				o.fromEnvironment()
 			}
 			if len(args) > 1 || len(args) == 0 && (o.name == "" || o.state == "") {
-				return usagef("%s wants one file with a policy, or --name and --state of a cluster; see %s --help", cmd.CommandPath(), cmd.CommandPath())
+				return misspokef(cmd, "%s wants one file with a policy, or --name and --state of a cluster", cmd.CommandPath())
 			}
 			return nil
 		},
@@ -134,39 +134,73 @@ exit codes: 0 held is what is needed, 3 something is wider, not needed or missin
 			if err != nil {
 				return err
 			}
-			return reportComparison(s, iam.Compare(held, iam.Needs(t)), o.output)
+			return reportComparison(s, nameOf(args[0]), iam.Compare(held, iam.Needs(t)), o.output)
 		},
 	}
 	o.add(cmd, "json")
 	return cmd
 }
 
-func reportComparison(s streams, c iam.Comparison, output string) error {
-	show := comparisonTable
+func reportComparison(s streams, of string, c iam.Comparison, output string) error {
+	err := error(nil)
 	if output == "json" {
-		show = func(s streams, c iam.Comparison) error { return printJSON(s, c) }
+		err = printJSON(s, c)
+	} else {
+		err = comparisonTable(s, of, c)
 	}
-	if err := show(s, c); err != nil {
-		return err
+	if err == nil && !c.Clean() {
+		err = errFound
 	}
-	if !c.Clean() {
-		return errFound
-	}
-	return nil
+	return err
 }
 
-func comparisonTable(s streams, c iam.Comparison) error {
-	tab := tabwriter.NewWriter(s.out, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(tab, "held\tstanding\tasked by\twhy")
-	for _, h := range c.Holdings {
-		fmt.Fprintf(tab, "%s\t%s\t%s\t%s\n", h.What, h.Standing, cmp.Or(h.Caller, "-"), h.Why)
+// missing stands among the standings for what is needed and not held.
+const missing iam.Standing = "missing"
+
+// comparisonTable shows how much of what is held is needed, then what is not, first,
+// with what is alike in one place.
+func comparisonTable(s streams, of string, c iam.Comparison) error {
+	type reason struct {
+		standing    iam.Standing
+		caller, why string
+	}
+	counts := map[iam.Standing]int{}
+	actions := map[reason][]string{}
+	var reasons []reason
+	add := func(standing iam.Standing, action, caller, why string) {
+		r := reason{standing, caller, why}
+		if actions[r] == nil {
+			reasons = append(reasons, r)
+		}
+		actions[r] = append(actions[r], action)
+		counts[standing]++
 	}
 	for _, n := range c.Missing {
 		for _, a := range n.Actions {
-			fmt.Fprintf(tab, "%s\tmissing\t%s\t%s\n", a, n.Caller, n.Why)
+			add(missing, a, n.Caller, n.Why)
 		}
 	}
-	return tab.Flush()
+	for _, h := range c.Holdings {
+		add(h.Standing, h.What, h.Caller, h.Why)
+	}
+	var total []string
+	var rows [][]string
+	for _, standing := range []iam.Standing{missing, iam.Excess, iam.Wider, iam.Unclear, iam.Needed} {
+		if n := counts[standing]; n > 0 {
+			total = append(total, fmt.Sprintf("%d %s", n, standing))
+		}
+		for _, r := range reasons {
+			if r.standing == standing {
+				why := strings.TrimPrefix(r.caller+": "+r.why, ": ")
+				rows = append(rows, []string{string(standing), strings.Join(actions[r], ", ")}, []string{"", "  " + why})
+			}
+		}
+	}
+	var page bytes.Buffer
+	fmt.Fprintf(&page, "%s   %s\n", of, orDash(total))
+	folded(&page, rows)
+	_, err := page.WriteTo(s.out)
+	return err
 }
 
 func newIAMRender(s streams) *cobra.Command {

@@ -68,6 +68,8 @@ func (o termsOptions) observed(in audit.Input) (t iam.Terms, err error) {
 	o.release = release.String()
 	o.topology = cmp.Or(o.topology, string(in.Spec.Topology(release)))
 	o.state, o.backups = "", "" // the nodes' own word counts
+	o.registry = o.registry || in.Manifest.Registry
+	o.accounts = o.accounts || in.Manifest.ServiceAccounts
 	if in.Spec.Cloud == cluster.AWS {
 		o.region = cmp.Or(o.region, cloudopen.Region(in.Spec))
 	}
@@ -87,8 +89,7 @@ func printRoles(s streams, all []roleComparison, gaps []cloud.Gap, output string
 		return printJSON(s, all)
 	}
 	for _, r := range all {
-		fmt.Fprintf(s.out, "%s\n", r.Role)
-		if err := comparisonTable(s, r.Comparison); err != nil {
+		if err := comparisonTable(s, r.Role, r.Comparison); err != nil {
 			return err
 		}
 		fmt.Fprintln(s.out)

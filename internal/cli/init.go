@@ -158,8 +158,8 @@ func runInit(s streams, o initOptions) error {
 		}
 	}
 	fmt.Fprintf(s.out, "%s: CA, overlay keyring and %s in %s\n", c.Cluster, counted(len(nodes), "control-plane configuration", "control-plane configurations"), out)
-	fmt.Fprintf(s.out, "next: muster-peer --config %s\n", filepath.Join(out, "nodes", c.ControlPlane[0].Node, "node.yaml"))
-	fmt.Fprintf(s.out, "      muster token create --dir %s --node WORKER\n", filepath.Join(o.out, "nodes", c.ControlPlane[0].Node))
+	first := filepath.Join("nodes", c.ControlPlane[0].Node)
+	fmt.Fprint(s.out, toType("muster-peer --config "+filepath.Join(out, first, "node.yaml"), "muster token create --dir "+filepath.Join(o.out, first)+" --node WORKER"))
 	return nil
 }
 

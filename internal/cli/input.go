@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"github.com/muster-dev/muster/internal/cluster"
+	"github.com/muster-dev/muster/internal/plan"
 )
 
 // maxInput bounds a file that is read whole, in bytes. What each kind of file may
@@ -55,6 +56,9 @@ func (s streams) readManifests(ctx context.Context, files ...string) ([]manifest
 			return nil, usagef("cannot read the cluster's manifest: %w", err)
 		}
 		spec, err := cluster.Parse(nameOf(name), data)
+		if err != nil && isPlan(data) {
+			return nil, usagef("%s is a plan and no manifest; try: muster rehearse -f MANIFEST --plan %s", nameOf(name), name)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -62,6 +66,9 @@ func (s streams) readManifests(ctx context.Context, files ...string) ([]manifest
 	}
 	return all, nil
 }
+
+// isPlan reports whether a file says that it is a plan, whole or not.
+func isPlan(data []byte) bool { return bytes.Contains(data[:min(len(data), 100)], []byte(plan.Format)) }
 
 // readManifest is readManifests for one.
 func (s streams) readManifest(ctx context.Context, file string) (manifestFile, error) {

@@ -141,7 +141,7 @@ func labUp(ctx context.Context, s streams, dir string, o labUpOptions) error {
 	if err := labStatus(ctx, s, base, ""); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(s.out, "\nnext: %s, %s, %s\n", labCommand(base, "fault KIND"), labCommand(base, "status"), labCommand(base, "down"))
+	_, err = fmt.Fprintf(s.out, "\n%s", toType(labCommand(base, "status"), labCommand(base, "fault KIND"), labCommand(base, "down")))
 	return err
 }
 
@@ -269,9 +269,9 @@ func newLabFault(s streams, dir *string) *cobra.Command {
 		Use:   "fault KIND",
 		Short: "Disturb the lab",
 		Long:  "Fault does to the lab what the world may do to a cluster, and mends it after a while.\n" + faultHelp("KIND is one of:"),
-		Args: func(_ *cobra.Command, args []string) error {
+		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return usagef("want one kind of fault; see muster lab fault --help")
+				return misspokef(cmd, "want one kind of fault")
 			}
 			return rehearse.CheckFault(args[0])
 		},

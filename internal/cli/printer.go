@@ -183,6 +183,22 @@ func (p *printer) Watch(now rehearse.Pulse) {
 
 func milliseconds(d time.Duration) string { return fmt.Sprintf("%d ms", d.Milliseconds()) }
 
+// span says a time without parts that are zero, such as 1h.
+func span(d time.Duration) string {
+	text := d.String()
+	for _, part := range []string{"m0s", "h0m"} {
+		if strings.HasSuffix(text, part) {
+			text = text[:len(text)-2]
+		}
+	}
+	return text
+}
+
+// toType says what to type next, a line each.
+func toType(commands ...string) string {
+	return "next: " + strings.Join(commands, "\n      ") + "\n"
+}
+
 // finish ends the live line.
 func (p *printer) finish() {
 	p.mu.Lock()

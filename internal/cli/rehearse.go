@@ -61,6 +61,11 @@ It ends with a verdict and evidence, and exits 0 only if every rule held.
   muster rehearse cluster atlas.k8s.local --state s3://kops-state`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			// A shell turns -f *.yaml into one flag and the rest as arguments.
+			for _, name := range args {
+				if _, err := os.Stat(name); err != nil && !isFile(name) {
+					return misspokef(cmd, "no file %q", name)
+				}
+			}
 			o.files = append(o.files, args...)
 			return rehearseManifests(cmd.Context(), s, o)
 		},

@@ -203,7 +203,7 @@ It exits 0 if the signature is good, 1 if it is not or its key is not trusted,
 and 2 if file, signature or keys cannot be read.`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return usagef("%s wants one file; see %s --help", cmd.CommandPath(), cmd.CommandPath())
+				return misspokef(cmd, "%s wants one file", cmd.CommandPath())
 			}
 			return nil
 		},

@@ -45,9 +45,11 @@ func (f *stateFlags) open(ctx context.Context, s streams) (store.Store, error) {
 func (f *stateFlags) cluster(cmd *cobra.Command, args []string) error {
 	switch {
 	case len(args) > 1:
-		return usagef("%s takes one cluster, not %d; see %s --help", cmd.CommandPath(), len(args), cmd.CommandPath())
+		return misspokef(cmd, "%s takes one cluster, not %d", cmd.CommandPath(), len(args))
 	case len(args) == 1 && cmd.Flags().Changed("name") && args[0] != f.name:
 		return usagef("two cluster names, %q and --name %q; give one", args[0], f.name)
+	case len(args) == 1 && isFile(args[0]):
+		return misspokef(cmd, "%q is a file and no cluster's name", args[0])
 	case len(args) == 1:
 		f.name = args[0]
 	}

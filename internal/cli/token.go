@@ -143,7 +143,7 @@ func (c clusterFile) writeWorker(s streams, dir string, o tokenOptions, balance 
 	if err := writeYAML(config, "# Worker "+o.node+"; run muster-agent --config with this file.\n", c.workerConfig(o.node, enrol.PinOf(ca.Certificate).String(), balance)); err != nil {
 		return err
 	}
-	fmt.Fprintf(s.out, "token %s for %s, good for %v, and its configuration in %s\n", token.ID, o.node, o.ttl, out)
+	fmt.Fprintf(s.out, "token %s for %s, good for %s, and its configuration in %s\n", token.ID, o.node, span(o.ttl), out)
 	fmt.Fprintf(s.out, "next: muster-agent --config %s\n", config)
 	return nil
 }

@@ -111,7 +111,7 @@ func (v *validation) print(s streams) {
 		fmt.Fprintf(s.out, "  %s  %s: %s\n%20snext: %s\n", mark, f.Where, f.Why, "", f.Next)
 	}
 	if len(v.Findings) == 0 {
-		fmt.Fprintln(s.out, "nothing found")
+		fmt.Fprintln(s.out, "no problems in the spec; whether nodes join is another question: muster audit cluster")
 	}
 }
 
