@@ -78,18 +78,19 @@ func notFound(err error) bool {
 }
 
 // dial connects from the machine.
-func (m *machine) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+func (m *machine) dial(ctx context.Context, protocol, addr string) (net.Conn, error) {
+	space, ip := m.network()
 	m.mu.Lock()
-	space, ip, off := m.space, m.Addr, m.off
+	off := m.off
 	m.mu.Unlock()
 	if off {
 		return nil, fmt.Errorf("%s is off", m.Name)
 	}
 	if space != nil {
-		return space.Dial(ctx, network, addr)
+		return space.Dial(ctx, protocol, addr)
 	}
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: ip.AsSlice()}}
-	return dialer.DialContext(ctx, network, addr)
+	return dialer.DialContext(ctx, protocol, addr)
 }
 
 func (l *Lab) roots() (*x509.CertPool, error) {

@@ -157,7 +157,8 @@ func (m *machine) awaitAPI(ctx context.Context, l *Lab) error {
 		if !up {
 			return false, errors.New("it ended")
 		}
-		err := l.Call(ctx, m.Name, netip.AddrPortFrom(m.Addr, APIPort), l.apiName(), "/readyz")
+		_, addr := m.network()
+		err := l.Call(ctx, m.Name, netip.AddrPortFrom(addr, APIPort), l.apiName(), "/readyz")
 		return err == nil, err
 	})
 	if err != nil {

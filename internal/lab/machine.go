@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -30,9 +31,9 @@ const overlayPort = node.OverlayPort
 
 // machine is one node: its files, what should run on it, and what does.
 type machine struct {
-	Node
+	Node  // Addr is guarded by mu
 	dir   string
-	space *netns.Node // nil without namespaces
+	space *netns.Node // guarded by mu; nil without namespaces
 
 	legacy bool // its peer is in protokube's place
 
@@ -58,6 +59,13 @@ type tally struct {
 
 func newMachine(n Node, dir string, legacy bool) *machine {
 	return &machine{Node: n, dir: dir, legacy: legacy, wanted: make(map[Program]bool), running: make(map[Program]*proc.Process), off: true}
+}
+
+// network returns the node's namespace and address, which change with [Lab.ChangeAddress].
+func (m *machine) network() (*netns.Node, netip.Addr) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.space, m.Addr
 }
 
 func (m *machine) path(name string) string { return filepath.Join(m.dir, name) }

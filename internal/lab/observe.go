@@ -174,8 +174,9 @@ func (l *Lab) Running(name string) ([]Running, error) {
 		all = append(all, Running{Node: name, Program: p, PID: process.PID(), Usage: usage, Sockets: sockets})
 	}
 	slices.SortFunc(all, func(a, b Running) int { return a.PID - b.PID })
+	space, addr := m.network()
 	strange := slices.DeleteFunc(listening, func(s proc.Socket) bool {
-		ours := m.space != nil || s.Local.Addr() == m.Addr
+		ours := space != nil || s.Local.Addr() == addr
 		return !ours || !slices.Contains(gossipPorts, s.Local.Port()) || slices.ContainsFunc(all, func(r Running) bool { return slices.Contains(r.Sockets, s) })
 	})
 	if len(strange) > 0 {
@@ -189,7 +190,7 @@ func (l *Lab) Running(name string) ([]Running, error) {
 // none, since nobody keeps them open.
 func (m *machine) listeners(processes map[Program]*proc.Process) ([]proc.Socket, error) {
 	pid := os.Getpid()
-	if m.space != nil {
+	if space, _ := m.network(); space != nil {
 		if len(processes) == 0 {
 			return nil, nil
 		}

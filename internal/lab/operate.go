@@ -12,6 +12,7 @@ import (
 
 	"github.com/muster-dev/muster/internal/enrol"
 	"github.com/muster-dev/muster/internal/identity"
+	"github.com/muster-dev/muster/internal/lab/netns"
 	"github.com/muster-dev/muster/internal/lab/proc"
 	"github.com/muster-dev/muster/internal/node"
 )
@@ -74,8 +75,8 @@ func (l *Lab) Command(name string, argv ...string) ([]string, error) {
 		return nil, err
 	}
 	argv = append([]string{path}, argv[1:]...)
-	if m.space != nil {
-		argv = m.space.Wrap(argv)
+	if space, _ := m.network(); space != nil {
+		argv = space.Wrap(argv)
 	}
 	return argv, nil
 }
@@ -301,19 +302,19 @@ func (l *Lab) ChangeAddress(ctx context.Context, name string) error {
 
 // readdress moves a machine that is off to another address.
 func (l *Lab) readdress(ctx context.Context, m *machine, addr netip.Addr) error {
+	var space *netns.Node
 	if l.net != nil {
-		if err := l.net.RemoveNode(ctx, m.Name); err != nil {
-			return err
-		}
-		space, err := l.addSpace(ctx, m.Name, addr, m.path("hosts"))
+		err := l.net.RemoveNode(ctx, m.Name)
 		if err != nil {
 			return err
 		}
-		m.space = space
+		if space, err = l.addSpace(ctx, m.Name, addr, m.path("hosts")); err != nil {
+			return err
+		}
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.Addr = addr
+	m.space, m.Addr = space, addr
 	return m.forget(APIServer, KubeAPIServer, Peer, Agent)
 }
 
