@@ -12,7 +12,7 @@ import (
 
 // pipeNet is a network of in-memory connections, for tests with a fake clock.
 type pipeNet struct {
-	mu        sync.Mutex // guards what follows
+	mu        sync.Mutex // guards the fields below
 	listeners map[string]*pipeListener
 	dials     []time.Time
 }
@@ -99,7 +99,7 @@ func newConnPair() (net.Conn, net.Conn) {
 
 // stream is one direction.
 type stream struct {
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the fields below
 	data    []byte
 	closed  bool
 	changed chan struct{} // closed and replaced at each change

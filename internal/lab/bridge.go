@@ -11,30 +11,28 @@ import (
 	"github.com/muster-dev/muster/internal/lab/proc"
 )
 
-// Gossips reports whether the lab's overlays are kOps's, which a leaf can
-// publish into.
+// Gossips reports whether the lab's overlays are kOps's, into which a leaf can publish.
 func (l *Lab) Gossips() bool { return l.legacy() }
 
-// PublishBalancer puts the load balancer into the records of the legacy overlays,
-// as a leaf that joins, writes and leaves. The control plane's own addresses stay
-// in them: its peers keep those there, and the balancer too while it answers, so
-// that a leaf which wrote the balancer alone would only be corrected.
+// PublishBalancer adds the load balancer to the records of the legacy overlays, as a leaf that joins, writes and
+// leaves. The control plane's own addresses stay in the records: its peers keep them there, and keep the balancer too
+// while it answers. A leaf that wrote the balancer alone would only be corrected.
 func (l *Lab) PublishBalancer(ctx context.Context) error {
 	layout := l.Layout()
 	if err := l.publish(ctx, layout.addrs(APIPort), layout.balancer(APIPort)); err != nil {
 		return err
 	}
-	l.note(func(d *Declared) { d.Bridge = true })
+	l.updateDeclared(func(d *Declared) { d.Bridge = true })
 	return nil
 }
 
-// WithdrawBalancer takes it out again, by writing what stood there before: a
-// record is never withdrawn from under those that read it.
+// WithdrawBalancer removes the load balancer from the records by writing the previous addresses: a record is never
+// withdrawn while nodes read it.
 func (l *Lab) WithdrawBalancer(ctx context.Context) error {
 	if err := l.publish(ctx, l.Layout().addrs(APIPort), nil); err != nil {
 		return err
 	}
-	l.note(func(d *Declared) { d.Bridge = false })
+	l.updateDeclared(func(d *Declared) { d.Bridge = false })
 	return nil
 }
 
@@ -45,12 +43,12 @@ func (l *Lab) publish(ctx context.Context, members, balancer []netip.AddrPort) e
 	}
 	var at, addrs []string
 	for _, n := range l.Layout().ControlPlane() {
-		if m, err := l.machine(n.Name); err == nil && m.runs(Peer) {
+		if m, err := l.machine(n.Name); err == nil && m.isRunning(Peer) {
 			at = append(at, n.Addr.String())
 		}
 	}
 	if len(at) == 0 {
-		return nil // with the last peer its records are gone
+		return nil // without peers there are no records
 	}
 	for _, a := range members {
 		addrs = append(addrs, a.Addr().String())
@@ -58,8 +56,8 @@ func (l *Lab) publish(ctx context.Context, members, balancer []netip.AddrPort) e
 	for _, a := range balancer {
 		addrs = append(addrs, a.Addr().String())
 	}
-	// Where there are two overlays the peers copy into the second what they read in
-	// the first, and would undo what they saw in the second alone.
+	// With two overlays the peers copy to the secondary what they read from the primary, and would undo what was
+	// written to the secondary alone.
 	overlay := Weave
 	primary, _ := l.overlays()
 	if primary == cluster.ProtocolMemberlist {
@@ -89,8 +87,8 @@ func (l *Lab) publish(ctx context.Context, members, balancer []netip.AddrPort) e
 	return nil
 }
 
-// runs reports whether a program runs on the node.
-func (m *machine) runs(p Program) bool {
+// isRunning reports whether a program runs on the node.
+func (m *machine) isRunning(p Program) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.alive(p)

@@ -16,18 +16,17 @@ import (
 	"time"
 )
 
-// callTimeout bounds one call that a gate makes.
+// callTimeout bounds one call of a gate.
 const callTimeout = 3 * time.Second
 
-// Call makes one HTTPS request from a node: from its address, and inside its
-// network where it has one. The server must prove serverName by a certificate of
-// the cluster's CA, whatever address is dialled, and answer 200.
+// Call makes one HTTPS request from a node: from its address, and inside its network namespace if it has one. The
+// server must have a certificate of the cluster's CA for serverName, whatever address is dialled, and answer 200.
 func (l *Lab) Call(ctx context.Context, from string, to netip.AddrPort, serverName, path string) error {
 	_, err := l.request(ctx, http.MethodGet, from, to, serverName, path)
 	return err
 }
 
-// request makes one request, as whoever the certificates say.
+// request makes one request, with the given client certificates.
 func (l *Lab) request(ctx context.Context, method, from string, to netip.AddrPort, serverName, path string, as ...tls.Certificate) ([]byte, error) {
 	m, err := l.machine(from)
 	if err != nil {
@@ -63,33 +62,34 @@ func (l *Lab) request(ctx context.Context, method, from string, to netip.AddrPor
 	return body, nil
 }
 
-// statusError is an answer that is not 200.
+// statusError is a response other than 200.
 type statusError struct {
-	code int
-	says string
+	code    int
+	message string
 }
 
-func (e *statusError) Error() string { return e.says }
+func (e *statusError) Error() string { return e.message }
 
-// notFound reports whether an API server has no such object.
+// notFound reports whether an API server answered that an object does not exist.
 func notFound(err error) bool {
 	status := (*statusError)(nil)
 	return errors.As(err, &status) && status.code == http.StatusNotFound
 }
 
 // dial connects from the machine.
-func (m *machine) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+func (m *machine) dial(ctx context.Context, protocol, addr string) (net.Conn, error) {
+	space, ip := m.network()
 	m.mu.Lock()
-	space, ip, off := m.space, m.Addr, m.off
+	off := m.off
 	m.mu.Unlock()
 	if off {
 		return nil, fmt.Errorf("%s is off", m.Name)
 	}
 	if space != nil {
-		return space.Dial(ctx, network, addr)
+		return space.Dial(ctx, protocol, addr)
 	}
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: ip.AsSlice()}}
-	return dialer.DialContext(ctx, network, addr)
+	return dialer.DialContext(ctx, protocol, addr)
 }
 
 func (l *Lab) roots() (*x509.CertPool, error) {
@@ -104,13 +104,13 @@ func (l *Lab) roots() (*x509.CertPool, error) {
 	return roots, nil
 }
 
-// nodeTimeout is how old the last heart beat of a ready node may be. A real
-// control plane leaves that to a controller, which the lab does not run.
+// nodeTimeout is how old the last heartbeat of a ready node may be. In a real control plane a controller decides
+// that, which the lab does not run.
 const nodeTimeout = 6 * time.Second
 
-// NodesReady asks an API server which nodes are ready. Any that answers will do.
+// NodesReady returns the names of the ready nodes, from any API server that answers.
 func (l *Lab) NodesReady(ctx context.Context) (ready []string, err error) {
-	body, err := l.operate(ctx, http.MethodGet, "/api/v1/nodes")
+	body, err := l.operatorRequest(ctx, http.MethodGet, "/api/v1/nodes")
 	if err != nil {
 		return nil, fmt.Errorf("list nodes: %w", err)
 	}
@@ -140,18 +140,17 @@ func (l *Lab) NodesReady(ctx context.Context) (ready []string, err error) {
 	return ready, nil
 }
 
-// deleteNode takes a node out of the API, if it is there.
+// deleteNode deletes a node from the API, if it exists.
 func (l *Lab) deleteNode(ctx context.Context, name string) error {
-	_, err := l.operate(ctx, http.MethodDelete, "/api/v1/nodes/"+name)
+	_, err := l.operatorRequest(ctx, http.MethodDelete, "/api/v1/nodes/"+name)
 	if notFound(err) {
 		return nil
 	}
 	return err
 }
 
-// operate asks an API server for something as the cluster's operator. Any that
-// answers will do.
-func (l *Lab) operate(ctx context.Context, method, path string) (body []byte, err error) {
+// operatorRequest makes a request as the cluster's operator, to any API server that answers.
+func (l *Lab) operatorRequest(ctx context.Context, method, path string) (body []byte, err error) {
 	pair, err := tls.LoadX509KeyPair(l.path("pki/operator.crt"), l.path("pki/operator.key"))
 	if err != nil {
 		return nil, err

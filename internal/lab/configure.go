@@ -16,7 +16,7 @@ import (
 	"github.com/muster-dev/muster/internal/node"
 )
 
-// nodeConfig is the configuration of a node program on m. The caller holds m.mu.
+// nodeConfig returns the configuration of a node program on m. The caller holds m.mu.
 func (l *Lab) nodeConfig(m *machine, p Program) node.Config {
 	layout := l.Layout()
 	cfg := node.Config{
@@ -53,7 +53,7 @@ func (l *Lab) nodeConfig(m *machine, p Program) node.Config {
 		cfg.Services[0].Balance = node.AddrPort{AddrPort: m.balancerAddr(l)}
 	}
 	if m.Role == identity.ControlPlane && m.discovery {
-		// From here on a fellow may have left the overlay and still serve.
+		// Other control-plane nodes may have left the overlay and still serve.
 		cfg.Slice = &node.Slice{}
 		if l.cfg.Kubernetes.Real() {
 			cfg.Slice.Certificate, cfg.Slice.Key = l.path("pki/slice.crt"), l.path("pki/slice.key")
@@ -62,7 +62,7 @@ func (l *Lab) nodeConfig(m *machine, p Program) node.Config {
 	return cfg
 }
 
-// hostsFile is the path under which the node's programs know the hosts file.
+// hostsFile returns the path of the hosts file for the node's programs.
 func (m *machine) hostsFile() string {
 	if m.space != nil {
 		return "/etc/hosts"
@@ -84,9 +84,8 @@ func (m *machine) socket(p Program) string {
 	return m.path("agent.sock")
 }
 
-// configFile is where a program's configuration lies. It is written when the
-// program first starts and then stays: a node that reboots has the configuration
-// that it was made with, whatever has changed around it. See forget.
+// configFile returns the path of a program's configuration. It is written when the program first starts and then
+// kept: a node that reboots has its original configuration, whatever has changed meanwhile. See removeConfigs.
 func (m *machine) configFile(p Program) string {
 	switch {
 	case p == KubeAPIServer:
@@ -97,8 +96,8 @@ func (m *machine) configFile(p Program) string {
 	return m.path(strings.Fields(string(p))[0] + ".yaml")
 }
 
-// forget makes the next start of a program write its configuration anew.
-func (m *machine) forget(programs ...Program) error {
+// removeConfigs makes the next start of the programs write a new configuration.
+func (m *machine) removeConfigs(programs ...Program) error {
 	for _, p := range programs {
 		if err := os.Remove(m.configFile(p)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
@@ -107,8 +106,7 @@ func (m *machine) forget(programs ...Program) error {
 	return nil
 }
 
-// spec writes a program's configuration, unless it has one, and returns how to
-// start it.
+// spec writes a program's configuration, unless it exists, and returns how to start it.
 func (m *machine) spec(l *Lab, p Program) (proc.Spec, error) {
 	name := strings.Fields(string(p))[0]
 	spec := proc.Spec{Name: m.Name + " " + string(p), Path: l.cfg.Programs.Muster, LogFile: m.path(name + ".log")}
@@ -119,7 +117,7 @@ func (m *machine) spec(l *Lab, p Program) (proc.Spec, error) {
 	case Peer, Agent:
 		if p == Peer && m.legacy {
 			spec.Path = l.cfg.Programs.Peer
-			spec.Args, err = l.flagsOf(m)
+			spec.Args, err = l.peerFlags(m)
 			return spec, err
 		}
 		spec.Path = l.cfg.Programs.Peer

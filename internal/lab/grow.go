@@ -13,21 +13,19 @@ import (
 	"github.com/muster-dev/muster/internal/identity"
 )
 
-// Template is what the next worker of a group is born as. Its values are the names
-// of the planner's classes.
+// Template is what the next worker of a group is created as. Its values are the names of the planner's classes.
 type Template string
 
-// The templates. To the lab the last three are one: muster-agent, with whatever
-// addresses the cluster has.
+// The templates. To the lab the last three are the same: muster-agent, with whatever addresses the cluster has.
 const (
 	BornGossip     Template = "gossip"
-	BornUnresolved Template = "unresolved" // knows no address, and never joins
+	BornUnresolved Template = "unresolved" // has no address, and never joins
 	BornHybrid     Template = "hybrid"
 	BornNone       Template = "none"
 	BornList       Template = "list"
 )
 
-// programs returns what a worker of the template boots.
+// programs returns what a worker of the template runs.
 func (t Template) programs() []Program {
 	switch t {
 	case BornGossip:
@@ -38,17 +36,16 @@ func (t Template) programs() []Program {
 	return []Program{Agent}
 }
 
-// Declared is what a cluster's state store and cloud hold and no process shows. A
-// lab has neither, so it keeps a note of it. Of these Templates and Lookup have an
-// effect: on workers that boot.
+// Declared is state that on a real cluster is in the state store and the cloud and not in any process. The lab only
+// records it, but Templates and Lookup affect workers that boot.
 type Declared struct {
 	None       bool                // spec.topology.dns.type
-	Agent      bool                // the workers' groups carry muster-agent
+	Agent      bool                // the workers' groups have muster-agent
 	Quiet      bool                // the control plane's templates do not gossip
-	Templates  map[string]Template // what the next worker of a group is born as
-	Before     *Declared           // the versions of before the last update; nil if there are none
+	Templates  map[string]Template // what the next worker of a group is created as
+	Before     *Declared           // versions before the last update; nil if there was none
 	Lookup     bool                // workers may look for the overlay's seeds
-	Policy     bool                // the same, by a policy that is to go again
+	Policy     bool                // the same, by a temporary policy
 	Controller bool                // dns-controller is deployed
 	Bridge     bool                // the load balancer is in the overlay's records
 	Ports      bool                // gossip ports are open
@@ -63,7 +60,7 @@ func (d Declared) clone() Declared {
 	return d
 }
 
-// declared is what a lab of this topology begins with.
+// declared returns what a lab of this topology starts with.
 func (l Layout) declared(start cluster.Topology) Declared {
 	gossips := start != cluster.None
 	d := Declared{
@@ -80,14 +77,14 @@ func (l Layout) declared(start cluster.Topology) Declared {
 	return d
 }
 
-// Declared returns what is declared now.
+// Declared returns the current declared state.
 func (l *Lab) Declared() Declared {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.declared.clone()
 }
 
-// Declare changes what is declared. Nodes that live are not touched.
+// Declare changes the declared state. Running nodes are not affected.
 func (l *Lab) Declare(d Declared) error {
 	known := l.Layout().Groups(identity.Worker)
 	for g := range d.Templates {
@@ -101,14 +98,14 @@ func (l *Lab) Declare(d Declared) error {
 	return l.writeSeeds()
 }
 
-// note changes what is declared where an operation implies it.
-func (l *Lab) note(change func(*Declared)) {
+// updateDeclared changes the declared state as an operation implies.
+func (l *Lab) updateDeclared(change func(*Declared)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	change(&l.declared)
 }
 
-// BornAs returns what a worker was born as.
+// BornAs returns the template that a worker was created from.
 func (l *Lab) BornAs(name string) (Template, error) {
 	m, err := l.machine(name)
 	if err != nil {
@@ -119,10 +116,9 @@ func (l *Lab) BornAs(name string) (Template, error) {
 	return m.template, nil
 }
 
-// AddWorker makes a new machine in a group, with nothing on it, and boots it by
-// the group's template of now. Where there is one of that name already, it is
-// booted unless it is up. A machine that does not come up stays for whoever wants
-// to see why; see [Lab.Tail] and [Lab.RemoveWorker].
+// AddWorker creates a new machine in a group, without any state, and boots it by the group's current template. If a
+// machine of that name exists, it is booted unless it is up. A machine that does not come up is kept, so that the
+// reason can be found; see [Lab.Tail] and [Lab.RemoveWorker].
 func (l *Lab) AddWorker(ctx context.Context, group, name string) error {
 	m, err := l.machine(name)
 	if err != nil {
@@ -142,12 +138,12 @@ func (l *Lab) AddWorker(ctx context.Context, group, name string) error {
 	return nil
 }
 
-// install makes a machine.
+// install creates a machine.
 func (l *Lab) install(ctx context.Context, group, name string) (*machine, error) {
 	l.mu.Lock()
 	template, known := l.declared.Templates[group]
-	node := Node{Name: name, Group: group, Role: identity.Worker, Addr: l.layout.spare}
-	l.layout.spare = node.Addr.Next()
+	node := Node{Name: name, Group: group, Role: identity.Worker, Addr: l.layout.nextFree}
+	l.layout.nextFree = node.Addr.Next()
 	l.mu.Unlock()
 	if !known {
 		return nil, fmt.Errorf("the lab has no group of workers %q", group)
@@ -155,7 +151,7 @@ func (l *Lab) install(ctx context.Context, group, name string) (*machine, error)
 	m := newMachine(node, filepath.Join(l.cfg.Dir, name), l.legacy())
 	m.template = template
 	m.want(append(template.programs(), Kubelet)...)
-	if err := os.RemoveAll(m.dir); err != nil { // of one before that was taken away
+	if err := os.RemoveAll(m.dir); err != nil { // of a removed machine of that name
 		return nil, err
 	}
 	if err := m.prepare(l, l.overlayKey); err != nil {
@@ -168,7 +164,7 @@ func (l *Lab) install(ctx context.Context, group, name string) (*machine, error)
 	}
 	if l.net != nil {
 		var err error
-		if m.space, err = l.addSpace(ctx, name, node.Addr, m.path("hosts")); err != nil {
+		if m.space, err = l.addNamespace(ctx, name, node.Addr, m.path("hosts")); err != nil {
 			return nil, err
 		}
 	}
@@ -179,8 +175,8 @@ func (l *Lab) install(ctx context.Context, group, name string) (*machine, error)
 	return m, nil
 }
 
-// RemoveWorker shuts a worker down in order and takes it away, out of the API too.
-// What it measured is kept. One that is not there has been removed.
+// RemoveWorker shuts a worker down in order and removes it, also from the API. What it measured is kept. A worker
+// that does not exist counts as removed.
 func (l *Lab) RemoveWorker(ctx context.Context, name string) error {
 	m, err := l.machine(name)
 	if err != nil {
@@ -201,7 +197,7 @@ func (l *Lab) RemoveWorker(ctx context.Context, name string) error {
 	l.mu.Lock()
 	delete(l.machines, name)
 	l.layout.Nodes = slices.DeleteFunc(slices.Clone(l.layout.Nodes), func(n Node) bool { return n.Name == name })
-	l.departed[name] = m
+	l.removed[name] = m
 	l.mu.Unlock()
 	if l.net == nil {
 		return nil
@@ -209,8 +205,7 @@ func (l *Lab) RemoveWorker(ctx context.Context, name string) error {
 	return l.net.RemoveNode(ctx, name)
 }
 
-// shutDown ends everything on a node in order: first what uses the API, so that it
-// misses nothing that goes after it.
+// shutDown stops everything on a node in order: first what uses the API, so that it does not see what follows.
 func (m *machine) shutDown(ctx context.Context) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -225,11 +220,10 @@ func (m *machine) shutDown(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// Departed returns what the probers of workers that were removed have measured, by
-// name.
+// Departed returns what the probers of removed workers have measured, by name.
 func (l *Lab) Departed() map[string]Observation {
 	l.mu.Lock()
-	gone := maps.Clone(l.departed)
+	gone := maps.Clone(l.removed)
 	l.mu.Unlock()
 	all := make(map[string]Observation)
 	for name, m := range gone {
@@ -238,7 +232,7 @@ func (l *Lab) Departed() map[string]Observation {
 	return all
 }
 
-// Tail returns the ends of the logs of what runs on a node.
+// Tail returns the ends of the logs of a node's programs.
 func (l *Lab) Tail(name string) (string, error) {
 	m, err := l.machine(name)
 	if err != nil {
@@ -247,9 +241,8 @@ func (l *Lab) Tail(name string) (string, error) {
 	return m.tail(), nil
 }
 
-// JoinGossip puts muster-peer back on a control-plane node: in the place of
-// muster-agent, or beside it where the peer cannot serve workers. It is the way
-// back from [Lab.LeaveGossip].
+// JoinGossip starts muster-peer on a control-plane node again: in place of muster-agent, or next to it if the peer
+// cannot serve workers. It undoes [Lab.LeaveGossip].
 func (l *Lab) JoinGossip(ctx context.Context, name string) error {
 	m, err := l.machine(name)
 	if err != nil {
@@ -276,7 +269,7 @@ func (l *Lab) JoinGossip(ctx context.Context, name string) error {
 	return m.awaitDaemons(ctx)
 }
 
-// Serves reports whether a control-plane node is made to serve workers.
+// Serves reports whether a control-plane node is configured to serve workers.
 func (l *Lab) Serves(name string) (bool, error) {
 	m, err := l.machine(name)
 	if err != nil {
@@ -287,8 +280,7 @@ func (l *Lab) Serves(name string) (bool, error) {
 	return m.discovery, nil
 }
 
-// Balances reports whether the lab's load balancer runs, and whether the
-// worker-facing service is on it.
+// Balances reports whether the lab's load balancer runs, and whether it has a listener for the worker-facing service.
 func (l *Lab) Balances() (api, discovery bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -22,8 +22,8 @@ import (
 	"github.com/muster-dev/muster/internal/probe"
 )
 
-// kubeletConfig configures the kubelet stand-in: whatever on a worker calls the
-// API by name. It registers its Node, keeps it ready, and probes every path.
+// kubeletConfig configures the kubelet stand-in, which represents everything on a worker that calls the API by name.
+// It registers its Node, keeps it ready, and probes every path.
 type kubeletConfig struct {
 	Node        string         `json:"node"`
 	ServerName  string         `json:"serverName"`
@@ -34,10 +34,9 @@ type kubeletConfig struct {
 	Key         string         `json:"key"`
 	Targets     []probe.Target `json:"targets"`
 	Samples     string         `json:"samples"`
-	// Lease is whether the API server keeps leases, by which a real control plane
-	// sees that nodes live.
+	// Lease says that the API server has leases, by which a real control plane sees that nodes are alive.
 	Lease bool `json:"lease,omitempty"`
-	// Pause is between two probes of a path; 0 means the prober's own.
+	// Pause is the pause between two probes of a path; 0 means the prober's default.
 	Pause time.Duration `json:"pause,omitempty"`
 }
 
@@ -67,12 +66,12 @@ func (l *Lab) kubeletConfig(m *machine) kubeletConfig {
 	return cfg
 }
 
-// kubernetesPause is between two probes where the API servers are real ones: each
-// answer costs those milliseconds of processor time, and the machine is one.
+// kubernetesPause is the pause between two probes with real API servers: each response takes those milliseconds of
+// processor time, and all run on one machine.
 const kubernetesPause = 500 * time.Millisecond
 
-// kubeletBeat is how often the stand-in says that its node is well.
-const kubeletBeat = time.Second
+// heartbeatInterval is how often the stand-in reports its node ready.
+const heartbeatInterval = time.Second
 
 func runKubelet(ctx context.Context, cfg kubeletConfig) error {
 	pem, err := os.ReadFile(cfg.CA)
@@ -93,9 +92,8 @@ func runKubelet(ctx context.Context, cfg kubeletConfig) error {
 	}
 	defer samples.Close()
 
-	// The node's own way to the API: by name, as its kubeconfig says. The
-	// balancer is not up in the first moment of a boot, nor is the hosts block;
-	// the prober starts when the node has joined once.
+	// The node's own path to the API: by name, as in its kubeconfig. At first neither the balancer nor the hosts
+	// block is there; the prober starts once the node has joined.
 	client := &http.Client{
 		Timeout: 2 * time.Second,
 		Transport: &http.Transport{
@@ -109,14 +107,14 @@ func runKubelet(ctx context.Context, cfg kubeletConfig) error {
 	defer join()
 	g.Go(func() error {
 		for {
-			if err := cfg.beat(ctx, client); err == nil {
+			if err := cfg.heartbeat(ctx, client); err == nil {
 				join()
 			} else if joined.Err() == nil && ctx.Err() == nil {
 				fmt.Fprintln(os.Stderr, "not joined:", err)
 			}
-			pause := kubeletBeat
+			pause := heartbeatInterval
 			if joined.Err() == nil {
-				pause = pollEvery
+				pause = pollInterval
 			}
 			select {
 			case <-ctx.Done():
@@ -141,8 +139,7 @@ func runKubelet(ctx context.Context, cfg kubeletConfig) error {
 	return g.Wait()
 }
 
-// dialByName connects to the first address of the hosts file that takes the
-// connection.
+// dialByName connects to the first address in the hosts file that accepts the connection.
 func (c kubeletConfig) dialByName(ctx context.Context, _, _ string) (net.Conn, error) {
 	content, err := os.ReadFile(c.HostsFile)
 	if err != nil {
@@ -160,8 +157,8 @@ func (c kubeletConfig) dialByName(ctx context.Context, _, _ string) (net.Conn, e
 	return nil, errors.Join(errs...)
 }
 
-// beat reports the node ready, and registers it first where it is not known.
-func (c kubeletConfig) beat(ctx context.Context, client *http.Client) error {
+// heartbeat reports the node ready, and registers it first if necessary.
+func (c kubeletConfig) heartbeat(ctx context.Context, client *http.Client) error {
 	now := time.Now().UTC().Format(time.RFC3339)
 	object := map[string]any{
 		"apiVersion": "v1",
@@ -172,8 +169,7 @@ func (c kubeletConfig) beat(ctx context.Context, client *http.Client) error {
 		}}},
 	}
 	const nodes = "/api/v1/nodes"
-	// A patch, as a kubelet's: a whole Node without the taints that the server gave
-	// it is refused.
+	// A patch, like a kubelet's: the server refuses a whole Node without the taints that it has added.
 	err := c.send(ctx, client, http.MethodPatch, nodes+"/"+c.Node+"/status", object)
 	if notFound(err) {
 		err = c.send(ctx, client, http.MethodPost, nodes, object)
@@ -184,7 +180,7 @@ func (c kubeletConfig) beat(ctx context.Context, client *http.Client) error {
 	return c.renew(ctx, client)
 }
 
-// renew renews the node's lease, and makes it where there is none.
+// renew renews the node's lease, or creates it.
 func (c kubeletConfig) renew(ctx context.Context, client *http.Client) error {
 	lease := map[string]any{
 		"apiVersion": "coordination.k8s.io/v1",
@@ -221,9 +217,9 @@ func (c kubeletConfig) send(ctx context.Context, client *http.Client, method, pa
 		return err
 	}
 	defer resp.Body.Close()
-	said, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+	reply, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
 	if err == nil && resp.StatusCode >= 300 {
-		err = &statusError{resp.StatusCode, fmt.Sprintf("%s %s answered %s: %.200s", method, path, resp.Status, strings.TrimSpace(string(said)))}
+		err = &statusError{resp.StatusCode, fmt.Sprintf("%s %s answered %s: %.200s", method, path, resp.Status, strings.TrimSpace(string(reply)))}
 	}
 	return err
 }

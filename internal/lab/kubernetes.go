@@ -23,18 +23,16 @@ import (
 	"github.com/muster-dev/muster/internal/lab/proc"
 )
 
-// Kubernetes are the programs of a real control plane. The zero value has none:
-// the lab's API servers are built in.
+// Kubernetes are the programs of a real control plane. The zero value means the lab's built-in API servers.
 type Kubernetes struct {
 	APIServer string `json:"apiServer,omitempty"` // kube-apiserver
 	Etcd      string `json:"etcd,omitempty"`
 }
 
-// Real reports whether there are any.
+// Real reports whether the API servers are real ones.
 func (k Kubernetes) Real() bool { return k.APIServer != "" }
 
-// FindKubernetes looks for both programs: where a flag says, where the environment
-// says ($KUBE_APISERVER, $ETCD), and then in PATH.
+// FindKubernetes finds both programs: by flag, by the environment ($KUBE_APISERVER, $ETCD), or in PATH.
 func FindKubernetes(apiServer, etcd string) (k Kubernetes, err error) {
 	if k.APIServer, err = findProgram("kube-apiserver", "--kube-apiserver", apiServer, "KUBE_APISERVER"); err != nil {
 		return Kubernetes{}, err
@@ -46,35 +44,35 @@ func FindKubernetes(apiServer, etcd string) (k Kubernetes, err error) {
 }
 
 func findProgram(name, flag, given, env string) (string, error) {
-	said := flag
+	source := flag
 	if given == "" {
 		if given = os.Getenv(env); given != "" {
-			said = "$" + env
+			source = "$" + env
 		}
 	}
 	if given == "" {
-		said, given = "PATH", name
+		source, given = "PATH", name
 	}
 	path, err := exec.LookPath(given)
 	if err == nil {
 		path, err = filepath.Abs(path)
 	}
 	if err != nil {
-		return "", &UsageError{fmt.Errorf("--apiserver real: no %s (%s: %w); give %s PATH or set %s; make kubernetes builds it into bin/", name, said, err, flag, env)}
+		return "", &UsageError{fmt.Errorf("--apiserver real: no %s (%s: %w); give %s PATH or set %s; make kubernetes builds it into bin/", name, source, err, flag, env)}
 	}
 	return path, nil
 }
 
-// etcdPort is where the lab's one etcd listens. It speaks plain HTTP: nothing but
-// the lab's own network, which exists inside its namespaces alone, leads to it.
+// etcdPort is the port of the lab's one etcd. It serves plain HTTP, because only the lab's own network, inside its
+// namespaces, leads to it.
 const etcdPort = 2379
 
 func (l *Lab) etcdAddr() netip.AddrPort { return netip.AddrPortFrom(l.layout.etcd, etcdPort) }
 
-// startEtcd starts the store of real API servers, and waits until it answers. One
-// is enough: what the lab is about is how nodes find the API servers.
+// startEtcd starts the store of real API servers, and waits until it answers. One is enough: the lab is about how
+// nodes find API servers.
 func (l *Lab) startEtcd(ctx context.Context) error {
-	space, err := l.addSpace(ctx, "etcd", l.layout.etcd, l.path("etcd.hosts"))
+	space, err := l.addNamespace(ctx, "etcd", l.layout.etcd, l.path("etcd.hosts"))
 	if err != nil {
 		return err
 	}
@@ -116,7 +114,7 @@ func (l *Lab) startEtcd(ctx context.Context) error {
 	return nil
 }
 
-// kubeAPIServerFlags is the command line of a node's kube-apiserver.
+// kubeAPIServerFlags returns the command line of a node's kube-apiserver.
 func (l *Lab) kubeAPIServerFlags(m *machine) []string {
 	return []string{
 		"--bind-address=" + m.Addr.String(),
@@ -138,8 +136,7 @@ func (l *Lab) kubeAPIServerFlags(m *machine) []string {
 	}
 }
 
-// awaitAPI waits until a node's real API server is ready. The built-in one is at
-// once.
+// awaitAPI waits until a node's real API server is ready. The built-in one is ready at once.
 func (m *machine) awaitAPI(ctx context.Context, l *Lab) error {
 	if !l.cfg.Kubernetes.Real() {
 		return nil
@@ -157,7 +154,8 @@ func (m *machine) awaitAPI(ctx context.Context, l *Lab) error {
 		if !up {
 			return false, errors.New("it ended")
 		}
-		err := l.Call(ctx, m.Name, netip.AddrPortFrom(m.Addr, APIPort), l.apiName(), "/readyz")
+		_, addr := m.network()
+		err := l.Call(ctx, m.Name, netip.AddrPortFrom(addr, APIPort), l.apiName(), "/readyz")
 		return err == nil, err
 	})
 	if err != nil {
@@ -166,9 +164,8 @@ func (m *machine) awaitAPI(ctx context.Context, l *Lab) error {
 	return nil
 }
 
-// writeKubernetes writes what real API servers share: the key that signs service
-// accounts, and the certificate with which Muster's daemons follow the
-// EndpointSlice. They are kube-proxy to it, which may do that and no more.
+// writeKubernetes writes what real API servers share: the key that signs service accounts, and the certificate with
+// which Muster's daemons watch the EndpointSlice. It is that of kube-proxy, which may do that and no more.
 func (l *Lab) writeKubernetes() error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -189,8 +186,7 @@ func (l *Lab) writeKubernetes() error {
 	)
 }
 
-// issueClient writes base.crt and base.key, a certificate by which an API server
-// knows a user and its group.
+// issueClient writes base.crt and base.key, a client certificate for a user and a group.
 func (l *Lab) issueClient(base, user, group string) error {
 	signer, err := tls.LoadX509KeyPair(l.path("pki/ca.crt"), l.path("pki/ca.key"))
 	if err != nil {
@@ -226,8 +222,8 @@ func (l *Lab) issueClient(base, user, group string) error {
 	)
 }
 
-// flagsFile returns the command line that a program was made with, one flag a
-// line, and writes it first if there is none.
+// flagsFile returns a program's original command line, one flag a line, and writes it first if the file does not
+// exist.
 func flagsFile(path string, make func() []string) ([]string, error) {
 	data, err := os.ReadFile(path)
 	if os.IsNotExist(err) {

@@ -89,7 +89,7 @@ func TestAKubeletBeatsAsARealOneDoes(t *testing.T) {
 	client := &http.Client{Transport: rewritten(func(r *http.Request) { r.URL.Scheme, r.URL.Host = "http", at })}
 	c := kubeletConfig{Node: "w", ServerName: "api.internal.a.k8s.local", Lease: true}
 	for range 2 {
-		if err := c.beat(t.Context(), client); err != nil {
+		if err := c.heartbeat(t.Context(), client); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -119,7 +119,7 @@ func grown(t *testing.T, start cluster.Topology) *Lab {
 	l.layout.LoadBalancer = netip.MustParseAddr("127.90.3.1")
 	l.layout.Nodes = []Node{{Name: "w", Group: "nodes", Role: identity.Worker}}
 	l.declared = l.layout.declared(start)
-	l.departed = make(map[string]*machine)
+	l.removed = make(map[string]*machine)
 	return l
 }
 

@@ -1,16 +1,12 @@
-// Package lab runs a cluster on one machine: every node of a spec as real
-// processes with an address of its own, a load balancer, and an API server on
-// each control-plane node. It is what rehearsals rehearse on.
+// Package lab runs a cluster on one machine: every node of a spec as real processes with its own address, a load
+// balancer, and an API server on each control-plane node. Rehearsals run on it.
 //
-// The node programs are the real ones, unchanged and configured by files as on a
-// real node. The API server is built in and small, and says so, or is the real
-// one with an etcd of the lab's; see [Kubernetes]. What calls it, the "kubelet
-// stand-in", registers a Node and keeps it ready. Without network namespaces every node is an address
-// of 127.0.0.0/8; with them (Linux, root) each node also has a network and an
-// /etc/hosts of its own.
+// The node programs are the real ones, unchanged and configured by files as on a real node. The API server is built
+// in and small, and says so, or is the real one with an etcd of the lab's; see [Kubernetes]. Its client, the "kubelet
+// stand-in", registers a Node and keeps it ready. Without network namespaces every node is an address of 127.0.0.0/8;
+// with them (Linux, root) each node also has its own network and /etc/hosts.
 //
-// Nothing outlives a lab: [Run] owns every process, and the kernel ends them
-// with it even if it is killed.
+// Nothing outlives a lab: [Run] owns every process, and the kernel ends them even if Run's process is killed.
 package lab
 
 import (
@@ -40,7 +36,7 @@ import (
 // Programs are the paths of the programs that a lab runs.
 type Programs struct{ Muster, Peer, Agent string }
 
-// FindPrograms looks for the node programs beside the running muster.
+// FindPrograms finds the node programs next to the running muster.
 func FindPrograms() (Programs, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -49,7 +45,7 @@ func FindPrograms() (Programs, error) {
 	return ProgramsIn(filepath.Dir(self))
 }
 
-// ProgramsIn returns the programs in a directory, or says which is missing.
+// ProgramsIn returns the programs in a directory; the error says which is missing.
 func ProgramsIn(dir string) (Programs, error) {
 	p := Programs{
 		Muster: filepath.Join(dir, "muster"),
@@ -64,63 +60,60 @@ func ProgramsIn(dir string) (Programs, error) {
 	return p, nil
 }
 
-// Config says what lab to run.
+// Config configures a lab.
 type Config struct {
-	// Cluster is the spec to build. Required.
+	// Cluster is the spec of the cluster. Required.
 	Cluster *cluster.Cluster
 	// Start is the topology to start in: gossip, hybrid (the control plane
 	// gossips, the workers do not) or none. Required.
 	Start cluster.Topology
-	// Boots makes the workers kOps's own, which boot as its nodeup has them boot:
-	// by group, what they are and will be born with; for a group that it lacks,
-	// Start decides. Nil gives workers Muster's programs.
+	// Boots makes the workers kOps's own, which boot as nodeup does: by group, what they were and will be created
+	// with; Start decides for groups without an entry. Nil makes workers run Muster's programs.
 	Boots map[string]Boot
-	// Overlay is what the nodes gossip over. Empty means what OverlayOf says.
+	// Overlay is the gossip overlay. Empty means that of OverlayOf.
 	Overlay Overlay
-	// Dir receives configuration, state and logs. It must be empty or missing.
+	// Dir is for configuration, state and logs. It must be empty or missing.
 	Dir string
-	// Programs to run. Required.
+	// Programs are the programs to run. Required.
 	Programs Programs
-	// Netns gives every node a network namespace. Needs root on Linux.
+	// Netns gives every node a network namespace. It needs root on Linux.
 	Netns bool
-	// Kubernetes are the programs of a real control plane, which needs Netns:
-	// Kubernetes refuses API servers that advertise a loopback address. The zero
-	// value has the API server that is built in.
+	// Kubernetes are the programs of a real control plane, which needs Netns: Kubernetes refuses API servers that
+	// advertise a loopback address. The zero value means the built-in API server.
 	Kubernetes Kubernetes
-	// Bare leaves out the kubelet stand-ins: nothing calls the API and nothing
-	// is probed. For benchmarks of the node programs alone.
+	// Bare omits the kubelet stand-ins: nothing calls the API and nothing is probed. For benchmarks of the node
+	// programs alone.
 	Bare bool
-	// Log receives what happens to processes; nil discards.
+	// Log gets the starts and ends of processes; nil discards.
 	Log *slog.Logger
 }
 
 // Lab is a running lab. Its methods are safe for concurrent use.
 type Lab struct {
-	cfg   Config
-	log   *slog.Logger
-	sup   *proc.Supervisor
-	net   *netns.Network // nil without namespaces
-	ca    *enrol.CA
-	claim net.Listener // holds the lab's addresses against other labs
+	cfg           Config
+	log           *slog.Logger
+	sup           *proc.Supervisor
+	net           *netns.Network // nil without namespaces
+	ca            *enrol.CA
+	loopbackClaim net.Listener // reserves the lab's addresses against other labs
 
 	overlayKey    string      // of the native overlay; set before anything runs
 	balancerSpace *netns.Node // set before anything runs; nil without namespaces
 
-	mu       sync.Mutex // guards what follows; never held while waiting
+	mu       sync.Mutex // guards the fields below; never held while waiting
 	layout   Layout
 	machines map[string]*machine
-	balancer *proc.Process // nil while it is gone
-	exposed  bool          // whether the balancer has a discovery listener
+	balancer *proc.Process // nil while it does not run
+	exposed  bool          // the balancer has a discovery listener
 	revision int           // of the balancer's settings
 	declared Declared
-	departed map[string]*machine // workers that were removed
+	removed  map[string]*machine // workers that were removed
 
-	templates map[string]cloud.BootPath // what the next worker of a group is born with
-	retired   bool                      // dns-controller is gone
+	templates         map[string]cloud.BootPath // what the next worker of a group is created with
+	controllerRetired bool                      // dns-controller is gone
 }
 
-// startTimeout bounds how long a lab takes to come up, on a busy machine. Real
-// API servers alone need seconds of processor time each.
+// startTimeout bounds the start of a lab on a busy machine. Each real API server needs seconds of processor time.
 func (l *Lab) startTimeout() time.Duration {
 	if l.cfg.Kubernetes.Real() {
 		return 4 * time.Minute
@@ -128,8 +121,7 @@ func (l *Lab) startTimeout() time.Duration {
 	return time.Minute
 }
 
-// Run starts a lab, calls use with it once every node works, and takes it down
-// again when use returns or ctx ends.
+// Run starts a lab, calls use once every node works, and stops the lab when use returns or ctx ends.
 func Run(ctx context.Context, cfg Config, use func(context.Context, *Lab) error) error {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -138,33 +130,33 @@ func Run(ctx context.Context, cfg Config, use func(context.Context, *Lab) error)
 	if err != nil {
 		return err
 	}
-	if l.claim != nil {
-		defer l.claim.Close()
+	if l.loopbackClaim != nil {
+		defer l.loopbackClaim.Close()
 	}
-	// What the lab is built on ends after everything that runs on it.
+	// The supervisor and the network end after everything that runs on them.
 	base, endBase := context.WithCancel(context.WithoutCancel(ctx))
 	defer endBase()
-	var ground errgroup.Group
-	ground.Go(func() error { return l.sup.Run(base) })
+	var infrastructure errgroup.Group
+	infrastructure.Go(func() error { return l.sup.Run(base) })
 	if l.net != nil {
-		ground.Go(func() error { return l.net.Run(base) })
+		infrastructure.Go(func() error { return l.net.Run(base) })
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	done, finish := context.WithCancel(ctx)
-	g.Go(func() error { return l.collect(done) })
+	g.Go(func() error { return l.collectSamples(done) })
 	if l.kopsWorkers() {
-		g.Go(func() error { return l.nodeups(done) })
+		g.Go(func() error { return l.runNodeups(done) })
 	}
 	g.Go(func() error {
 		defer finish()
-		if err := l.up(ctx); err != nil {
+		if err := l.startAll(ctx); err != nil {
 			return fmt.Errorf("start the lab: %w", err)
 		}
 		return use(ctx, l)
 	})
 	err = g.Wait()
 	endBase()
-	return errors.Join(err, ground.Wait())
+	return errors.Join(err, infrastructure.Wait())
 }
 
 func newLab(cfg Config) (*Lab, error) {
@@ -173,7 +165,7 @@ func newLab(cfg Config) (*Lab, error) {
 	}
 	l := &Lab{
 		cfg: cfg, log: cfg.Log, sup: proc.New(cfg.Log),
-		machines: make(map[string]*machine), departed: make(map[string]*machine),
+		machines: make(map[string]*machine), removed: make(map[string]*machine),
 		templates: make(map[string]cloud.BootPath),
 	}
 	if cfg.Kubernetes.Real() && !cfg.Netns {
@@ -190,7 +182,7 @@ func newLab(cfg Config) (*Lab, error) {
 		}
 		l.net, err = netns.New(netns.Config{Supervisor: l.sup, Self: cfg.Programs.Muster, LogDir: cfg.Dir, IPv4: network, Log: cfg.Log})
 	} else {
-		network, l.claim, err = claimLoopback()
+		network, l.loopbackClaim, err = claimLoopback()
 	}
 	if err != nil {
 		return nil, err
@@ -199,27 +191,26 @@ func newLab(cfg Config) (*Lab, error) {
 		return nil, err
 	}
 	l.declared = l.layout.declared(cfg.Start)
-	l.declared.Lookup = l.declared.Lookup || l.kopsWorkers() // until it is told what was seen
+	l.declared.Lookup = l.declared.Lookup || l.kopsWorkers() // until Declare says what was observed
 	for _, n := range l.layout.Nodes {
 		m := newMachine(n, filepath.Join(cfg.Dir, n.Name), l.legacy())
 		m.template = l.declared.Templates[n.Group]
 		if l.kopsWorkers() && m.isWorker() {
 			boot := l.bootOf(n.Group)
-			m.born, l.templates[n.Group] = boot.Lives, boot.Template
+			m.bootPath, l.templates[n.Group] = boot.Lives, boot.Template
 		}
 		l.machines[n.Name] = m
 	}
 	return l, nil
 }
 
-// UsageError is a fault of what the lab was asked to be.
+// UsageError is a fault of the requested lab.
 type UsageError struct{ Err error }
 
 func (e *UsageError) Error() string { return e.Err.Error() }
 func (e *UsageError) Unwrap() error { return e.Err }
 
-// claimLoopback picks a /16 of 127.0.0.0/8 that no other lab uses, and holds a
-// port in it so that none will.
+// claimLoopback picks a /16 of 127.0.0.0/8 that no other lab uses, and reserves it by listening on a port in it.
 func claimLoopback() (netip.Prefix, net.Listener, error) {
 	var last error
 	for _, second := range rand.Perm(160) {
@@ -233,7 +224,7 @@ func claimLoopback() (netip.Prefix, net.Listener, error) {
 	return netip.Prefix{}, nil, &UsageError{fmt.Errorf("no free loopback network for a lab: %w; end other labs (muster lab down), or use Linux", last)}
 }
 
-// Layout returns the nodes with their present addresses.
+// Layout returns the nodes with their current addresses.
 func (l *Lab) Layout() Layout {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -242,7 +233,7 @@ func (l *Lab) Layout() Layout {
 	return layout
 }
 
-// Dir returns where the lab keeps its files.
+// Dir returns the directory of the lab's files.
 func (l *Lab) Dir() string { return l.cfg.Dir }
 
 // machine returns a node's machine.
@@ -256,11 +247,11 @@ func (l *Lab) machine(name string) (*machine, error) {
 	return m, nil
 }
 
-// ErrNoNode says that a lab has no node of a name.
+// ErrNoNode says that the lab has no node of that name.
 var ErrNoNode = errors.New("the lab has no node")
 
-// writeSecrets makes the CA, every control-plane node's identity, the API
-// servers' certificates and the overlay's keyring.
+// writeSecrets creates the CA, every control-plane node's identity, the API servers' certificates and the overlay's
+// keyring.
 func (l *Lab) writeSecrets() error {
 	var nodes []enrol.ControlPlaneNode
 	for _, n := range l.layout.ControlPlane() {
@@ -292,8 +283,8 @@ func (l *Lab) writeSecrets() error {
 	return l.writeSeeds()
 }
 
-// wire gives every node its network namespace.
-func (l *Lab) wire(ctx context.Context, layout Layout) error {
+// addNamespaces gives every node its network namespace.
+func (l *Lab) addNamespaces(ctx context.Context, layout Layout) error {
 	if l.net == nil {
 		return nil
 	}
@@ -302,43 +293,43 @@ func (l *Lab) wire(ctx context.Context, layout Layout) error {
 		if err != nil {
 			return err
 		}
-		if m.space, err = l.addSpace(ctx, n.Name, n.Addr, m.path("hosts")); err != nil {
+		if m.space, err = l.addNamespace(ctx, n.Name, n.Addr, m.path("hosts")); err != nil {
 			return err
 		}
 	}
 	if layout.LoadBalancer.IsValid() {
 		var err error
-		if l.balancerSpace, err = l.addSpace(ctx, "load-balancer", layout.LoadBalancer, l.path("load-balancer.hosts")); err != nil {
+		if l.balancerSpace, err = l.addNamespace(ctx, "load-balancer", layout.LoadBalancer, l.path("load-balancer.hosts")); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (l *Lab) addSpace(ctx context.Context, name string, addr netip.Addr, hosts string) (*netns.Node, error) {
+func (l *Lab) addNamespace(ctx context.Context, name string, addr netip.Addr, hosts string) (*netns.Node, error) {
 	return l.net.AddNode(ctx, netns.NodeSpec{Name: name, HostsFile: hosts, IPv4: addr})
 }
 
-// writeSeeds writes what a cloud's instance list would say: where the overlay's
-// control-plane members are, to those who may read it.
+// writeSeeds writes the addresses of the overlay's control-plane members, as a cloud's instance list would have them,
+// for the nodes that may read it.
 func (l *Lab) writeSeeds() error {
 	var seeds []byte
 	for _, n := range l.Layout().ControlPlane() {
 		if l.legacy() {
-			// As protokube has them from the cloud: without a port.
+			// As protokube gets them from the cloud: without ports.
 			seeds = fmt.Appendln(seeds, n.Addr)
 		} else {
 			seeds = fmt.Appendln(seeds, netip.AddrPortFrom(n.Addr, overlayPort))
 		}
 	}
 	err := replaceFile(l.path("seeds"), seeds, 0o644)
-	if !l.permitted() {
+	if !l.mayBoot() {
 		seeds = nil
 	}
 	return errors.Join(err, replaceFile(l.path("seeds.workers"), seeds, 0o644))
 }
 
-// seedsFile is where a node reads the overlay's seeds.
+// seedsFile returns the path of a node's file of seeds.
 func (l *Lab) seedsFile(m *machine) string {
 	if m.isWorker() {
 		return l.path("seeds.workers")
@@ -348,5 +339,5 @@ func (l *Lab) seedsFile(m *machine) string {
 
 func (l *Lab) path(name string) string { return filepath.Join(l.cfg.Dir, name) }
 
-// isWorker reports the role of a node that exists.
+// isWorker reports whether the node is a worker.
 func (m *machine) isWorker() bool { return m.Role == identity.Worker }

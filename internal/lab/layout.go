@@ -11,8 +11,7 @@ import (
 	"github.com/muster-dev/muster/internal/node"
 )
 
-// The lab's ports. The API's differs from the usual 443 so that the lab needs no
-// privilege; everything else is as on a real node.
+// The lab's ports. The API's is not 443, so that the lab needs no privileges; everything else is as on a real node.
 const (
 	APIPort      = 6443
 	balancerPort = 6444 // muster-agent's local balancer
@@ -26,18 +25,18 @@ type Node struct {
 	Addr  netip.Addr
 }
 
-// Layout is what a lab is made of: the spec's nodes, each with an address.
+// Layout is the nodes of a lab: those of the spec, each with an address.
 type Layout struct {
 	Cluster      *cluster.Cluster
 	Nodes        []Node     // control plane first, in the order of the spec
-	LoadBalancer netip.Addr // the zero Addr where the spec has none
+	LoadBalancer netip.Addr // the zero Addr if the spec has none
 	Network      netip.Prefix
 	etcd         netip.Addr // of real API servers
-	spare        netip.Addr // the next address that is free
+	nextFree     netip.Addr // the next free address
 }
 
-// NewLayout lays a spec out in a /16 network. Groups have as many nodes as their
-// minSize says; bastions take no part in discovery and are left out.
+// NewLayout assigns the nodes of a spec addresses in a /16 network. Groups have minSize nodes; bastions take no part
+// in discovery and are left out.
 func NewLayout(c *cluster.Cluster, network netip.Prefix) (Layout, error) {
 	l := Layout{Cluster: c, Network: network}
 	host := func(third, fourth int) netip.Addr {
@@ -75,7 +74,7 @@ func NewLayout(c *cluster.Cluster, network netip.Prefix) (Layout, error) {
 		l.LoadBalancer = host(3, 1)
 	}
 	l.etcd = host(3, 2)
-	l.spare = host(4, 1)
+	l.nextFree = host(4, 1)
 	return l, nil
 }
 
@@ -119,18 +118,18 @@ func (l Layout) balancer(port uint16) []netip.AddrPort {
 	return []netip.AddrPort{netip.AddrPortFrom(l.LoadBalancer, port)}
 }
 
-// Program is what runs on a node.
+// Program is a program on a node.
 type Program string
 
-// The programs of a lab. Kubelet stands for everything on a worker that calls
-// the API; APIServer is built in and small, and KubeAPIServer the real one.
+// The programs of a lab. Kubelet represents everything on a worker that calls the API; APIServer is the small
+// built-in one, and KubeAPIServer the real one.
 const (
 	Peer         Program = "muster-peer"
 	Agent        Program = "muster-agent"
 	Kubelet      Program = "kubelet stand-in"
 	APIServer    Program = "API server (built in)"
 	LoadBalancer Program = "load balancer"
-	Stranger     Program = "unknown program" // not the lab's, and yet on a node
+	Stranger     Program = "unknown program" // not started by the lab
 
 	KubeAPIServer Program = "kube-apiserver"
 )
@@ -138,8 +137,7 @@ const (
 // services returns the services section of a node's configuration.
 func (l Layout) services(n Node, p Program, discovery bool) []node.Service {
 	api := node.Service{Name: "api.internal"}
-	// kops-controller.internal is the worker-facing service's name in a kOps
-	// cluster; the lab has Muster's own behind it.
+	// In a kOps cluster kops-controller.internal is the worker-facing service; in the lab Muster's own is behind it.
 	controller := node.Service{
 		Name:       "kops-controller.internal",
 		Check:      "/healthz",

@@ -89,7 +89,7 @@ func TestLayoutSizes(t *testing.T) {
 				t.Errorf("load balancer at %v, want one: %v", l.LoadBalancer, tt.balanced)
 			}
 			names := make(map[string]bool)
-			addrs := map[netip.Addr]bool{l.spare: true}
+			addrs := map[netip.Addr]bool{l.nextFree: true}
 			if tt.balanced {
 				addrs[l.LoadBalancer] = true
 			}
@@ -110,11 +110,11 @@ func TestLayoutSizes(t *testing.T) {
 
 func TestServicesOfANode(t *testing.T) {
 	for _, tt := range []struct {
-		name     string
-		balanced bool
-		worker   bool
-		program  Program
-		serves   bool
+		name         string
+		balanced     bool
+		worker       bool
+		program      Program
+		setDiscovery bool
 
 		publishAPI, publishController bool
 		balancers, addresses          int
@@ -123,7 +123,7 @@ func TestServicesOfANode(t *testing.T) {
 		{name: "a worker's agent has balancer and list", balanced: true, worker: true, program: Agent, balancers: 1, addresses: 2},
 		{name: "without a balancer the list is all", worker: true, program: Agent, addresses: 2},
 		{name: "a control-plane node publishes its API", balanced: true, program: Peer, publishAPI: true},
-		{name: "and the worker-facing service once it serves it", balanced: true, program: Peer, serves: true, publishAPI: true, publishController: true},
+		{name: "and the worker-facing service once it serves it", balanced: true, program: Peer, setDiscovery: true, publishAPI: true, publishController: true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			l, err := NewLayout(spec(tt.balanced, group("cp", cluster.RoleControlPlane, 2), group("w", cluster.RoleNode, 1)), testNetwork)
@@ -134,7 +134,7 @@ func TestServicesOfANode(t *testing.T) {
 			if tt.worker {
 				n = l.Workers()[0]
 			}
-			services := l.services(n, tt.program, tt.serves)
+			services := l.services(n, tt.program, tt.setDiscovery)
 			for i, want := range []struct {
 				publish bool
 				port    uint16

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -28,36 +29,43 @@ import (
 
 const overlayPort = node.OverlayPort
 
-// machine is one node: its files, what should run on it, and what does.
+// machine is one node: its files, what should run on it, and what does run.
 type machine struct {
-	Node
+	Node  // Addr is guarded by mu
 	dir   string
-	space *netns.Node // nil without namespaces
+	space *netns.Node // guarded by mu; nil without namespaces
 
-	legacy bool // its peer is in protokube's place
+	legacy bool // its peer runs in protokube's place
 
-	mu        sync.Mutex                // guards what follows
-	wanted    map[Program]bool          // what a boot starts: the node's template
-	running   map[Program]*proc.Process // what was started; it may have died since
+	mu        sync.Mutex                // guards the fields below
+	wanted    map[Program]bool          // what a boot starts
+	running   map[Program]*proc.Process // what was started, and may have ended
 	discovery bool                      // serves the worker-facing API
 	off       bool
-	split     bool // its legacy peer is cut off from those of most others
-	probes    tally
-	template  Template // what a worker was born as
+	split     bool // its legacy peer is separated from most others
+	probes    probeTally
+	template  Template // what a worker was created from
 
-	born  cloud.BootPath // what a worker of kOps's boots with; "" for Muster's own programs
-	waits string         // and what its boot waits for; "" once it has its kubelet
-	life  int            // counts its boots
+	bootPath   cloud.BootPath // what a worker of kOps's boots with; "" for Muster's own programs
+	waitingFor string         // what its boot waits for; "" once its kubelet runs
+	bootID     int            // counts its boots
 }
 
-// tally is what the node's prober has measured so far.
-type tally struct {
+// probeTally is what the node's prober has measured.
+type probeTally struct {
 	probe.Tally
-	offset int64 // how much of the samples file has been read
+	offset int64 // bytes of the samples file read so far
 }
 
 func newMachine(n Node, dir string, legacy bool) *machine {
 	return &machine{Node: n, dir: dir, legacy: legacy, wanted: make(map[Program]bool), running: make(map[Program]*proc.Process), off: true}
+}
+
+// network returns the node's namespace and address, which change with [Lab.ChangeAddress].
+func (m *machine) network() (*netns.Node, netip.Addr) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.space, m.Addr
 }
 
 func (m *machine) path(name string) string { return filepath.Join(m.dir, name) }
@@ -72,8 +80,8 @@ func (m *machine) want(programs ...Program) {
 	}
 }
 
-// stateDir is where the node programs keep state. Both share it, as they do on a
-// real node: whoever holds its lock owns the hosts block.
+// stateDir returns the state directory of the node programs. Both share it, as on a real node: whoever holds its lock
+// owns the hosts block.
 func (m *machine) stateDir(l *Lab) string {
 	if m.Role == identity.ControlPlane {
 		return l.path(filepath.Join("pki", "nodes", m.Name))
@@ -81,7 +89,7 @@ func (m *machine) stateDir(l *Lab) string {
 	return m.path("state")
 }
 
-// prepare writes what a node has before anything runs on it.
+// prepare writes the initial files of a node.
 func (m *machine) prepare(l *Lab, overlayKey string) error {
 	if err := os.MkdirAll(m.stateDir(l), 0o755); err != nil {
 		return err
@@ -90,8 +98,7 @@ func (m *machine) prepare(l *Lab, overlayKey string) error {
 		return err
 	}
 	if l.net == nil {
-		// A node's hosts file begins with somebody else's lines, which have to
-		// survive.
+		// The hosts file begins with foreign lines, which must survive.
 		if err := os.WriteFile(m.path("hosts"), []byte("127.0.0.1\tlocalhost\n::1\tlocalhost\n"), 0o644); err != nil {
 			return err
 		}
@@ -116,18 +123,17 @@ func newOverlayKey() (string, error) {
 	return base64.StdEncoding.EncodeToString(key) + "\n", nil
 }
 
-// boot starts everything that the node's template asks for, in the order of a
-// real boot: the API server before what publishes it, and what uses names only
-// once the node daemon says it is ready, as its systemd unit would have it. A
-// worker of kOps's is only switched on: nodeups does the rest.
+// boot starts everything in the node's template in the order of a real boot: the API server before the daemon that
+// publishes it, and the programs that use names once the daemon reports ready, as its systemd unit would have it. A
+// worker of kOps's is only switched on: runNodeups does the rest.
 func (m *machine) boot(ctx context.Context, l *Lab) error {
 	m.mu.Lock()
 	m.off = false
-	kops := m.born != ""
+	kops := m.bootPath != ""
 	if kops {
 		clear(m.wanted)
-		m.waits = "it has just been switched on"
-		m.life++
+		m.waitingFor = "it has just been switched on"
+		m.bootID++
 	}
 	m.mu.Unlock()
 	if kops {
@@ -151,7 +157,7 @@ func (m *machine) boot(ctx context.Context, l *Lab) error {
 	return nil
 }
 
-// startWanted starts a program that the template asks for and that is not up.
+// startWanted starts a program of the template that does not run.
 func (m *machine) startWanted(ctx context.Context, l *Lab, p Program) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -161,10 +167,10 @@ func (m *machine) startWanted(ctx context.Context, l *Lab, p Program) error {
 	return m.start(ctx, l, p)
 }
 
-// readyTimeout bounds how long a node daemon takes to know an endpoint.
+// readyTimeout bounds the time until a node daemon knows an endpoint.
 const readyTimeout = 20 * time.Second
 
-// awaitDaemons waits until the node daemons of the template serve something.
+// awaitDaemons waits until the node daemons of the template serve an endpoint.
 func (m *machine) awaitDaemons(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
@@ -190,7 +196,7 @@ func (m *machine) awaitDaemons(ctx context.Context) error {
 	return nil
 }
 
-// hostsReady reports whether the block is written, or in another program's hands.
+// hostsReady reports whether the hosts block is written, or owned by another program.
 func (m *machine) hostsReady(r node.Report) bool {
 	return r.Hosts == "ok" || strings.HasPrefix(r.Hosts, hosts.Waiting)
 }
@@ -226,11 +232,11 @@ func (m *machine) alive(p Program) bool {
 	}
 }
 
-// stopGrace is how long a program has to stop: the two seconds that the node
-// programs promise, and some for a busy machine.
+// stopGrace is how long a program may take to stop: the two seconds that the node programs promise, and some for a
+// busy machine.
 const stopGrace = 4 * time.Second
 
-// stop ends one program in an orderly way and takes it out of the template.
+// stop stops one program in order and removes it from the template.
 func (m *machine) stop(ctx context.Context, p Program) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -243,11 +249,11 @@ func (m *machine) stop(ctx context.Context, p Program) error {
 	if err := process.Stop(ctx, stopGrace); err != nil {
 		return err
 	}
-	return m.forget(p)
+	return m.removeConfigs(p)
 }
 
-// cut ends everything on the node at once, as a power failure does.
-func (m *machine) cut(ctx context.Context) error {
+// powerOff kills everything on the node at once, as a power failure does.
+func (m *machine) powerOff(ctx context.Context) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.off = true

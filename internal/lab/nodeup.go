@@ -16,20 +16,19 @@ import (
 	"github.com/muster-dev/muster/internal/node"
 )
 
-// Boot is how the workers of a group boot where they are kOps's own.
+// Boot says how the workers of a group boot if they are kOps's own.
 type Boot struct {
-	// Lives is what its workers of now were born with. One that was born with a
-	// name that nothing resolves never joined, and still tries.
+	// Lives is what the current workers were created with. Those with a name that nothing resolves never joined, and
+	// still try.
 	Lives cloud.BootPath
-	// Template is what the next worker of the group is born with.
+	// Template is what the next worker of the group is created with.
 	Template cloud.BootPath
 }
 
 // kopsWorkers reports whether the lab's workers are kOps's own.
 func (l *Lab) kopsWorkers() bool { return l.cfg.Boots != nil }
 
-// bootOf returns how a group boots at first; the topology decides where nothing
-// is said.
+// bootOf returns how a group boots at first; by default the topology decides.
 func (l *Lab) bootOf(group string) Boot {
 	path := cloud.BootAddresses
 	if l.cfg.Start == cluster.Gossip {
@@ -44,14 +43,12 @@ func (l *Lab) bootOf(group string) Boot {
 	return b
 }
 
-// nodeupEvery is how often a worker that has not joined tries again; kOps's
-// nodeup waits half a minute.
-const nodeupEvery = 200 * time.Millisecond
+// nodeupInterval is how often a worker that has not joined tries again; kOps's nodeup waits half a minute.
+const nodeupInterval = 200 * time.Millisecond
 
-// nodeups is what kOps's nodeup does on every worker that is up and has not got
-// to its end yet, again and again until ctx ends.
-func (l *Lab) nodeups(ctx context.Context) error {
-	tick := time.NewTicker(nodeupEvery)
+// runNodeups performs the work of kOps's nodeup on every booting worker, repeatedly until ctx ends.
+func (l *Lab) runNodeups(ctx context.Context) error {
+	tick := time.NewTicker(nodeupInterval)
 	defer tick.Stop()
 	for {
 		select {
@@ -63,51 +60,49 @@ func (l *Lab) nodeups(ctx context.Context) error {
 		for _, n := range l.Layout().Workers() {
 			m, err := l.machine(n.Name)
 			if err != nil {
-				continue // the layout has no others
+				continue // it has just been removed
 			}
-			if life, booting := m.booting(); booting {
-				tries.Go(func() { m.noteBoot(life, l.nodeup(ctx, m, life)) })
+			if bootID, booting := m.booting(); booting {
+				tries.Go(func() { m.setBootResult(bootID, l.nodeup(ctx, m, bootID)) })
 			}
 		}
 		tries.Wait()
 	}
 }
 
-// nodeup tries once to get a worker from power-on to a kubelet, as kOps's nodeup
-// does. The error is what it waits for. life is the boot that it belongs to: a
-// try that outlives it changes nothing any more.
-func (l *Lab) nodeup(ctx context.Context, m *machine, life int) error {
+// nodeup tries once to bring a worker from power-on to a running kubelet, as kOps's nodeup does. The error says what
+// it waits for. bootID is the boot that the attempt belongs to: after that it has no effect.
+func (l *Lab) nodeup(ctx context.Context, m *machine, bootID int) error {
 	m.mu.Lock()
-	born := m.born
+	born := m.bootPath
 	m.mu.Unlock()
 	switch born {
 	case cloud.BootGossip:
-		return l.nodeupGossip(ctx, m, life)
+		return l.nodeupGossip(ctx, m, bootID)
 	case cloud.BootAddresses:
-		return l.nodeupAddresses(ctx, m, life)
+		return l.nodeupAddresses(ctx, m, bootID)
 	}
 	return fmt.Errorf("it asks for its configuration under a name that nothing resolves, kops-controller.internal.%s", l.cfg.Cluster.Name)
 }
 
 // nodeupGossip reads the state store and leaves the names to protokube.
-func (l *Lab) nodeupGossip(ctx context.Context, m *machine, life int) error {
-	if !l.permitted() {
+func (l *Lab) nodeupGossip(ctx context.Context, m *machine, bootID int) error {
+	if !l.mayBoot() {
 		return errors.New("its role may no longer list instances and read the state store, so it finds no seed")
 	}
-	if err := m.startIn(ctx, l, life, Peer); err != nil {
+	if err := m.startDuring(ctx, l, bootID, Peer); err != nil {
 		return err
 	}
 	report, err := node.Ask(ctx, node.Status{Socket: m.socket(Peer)})
 	if err != nil || len(report.Services) == 0 || len(report.Services[0].Serving) == 0 || !m.hostsReady(report) {
 		return errors.New("its peer knows no address of the API yet")
 	}
-	return m.startIn(ctx, l, life, Kubelet)
+	return m.startDuring(ctx, l, bootID, Kubelet)
 }
 
-// nodeupAddresses asks the load balancer for the node's configuration and writes
-// its addresses into the hosts block, once: nobody changes them later. The
-// worker-facing service answers in the place of kops-controller.
-func (l *Lab) nodeupAddresses(ctx context.Context, m *machine, life int) error {
+// nodeupAddresses gets the node's configuration through the load balancer and writes its addresses into the hosts
+// block, once: nothing changes them later. The worker-facing service answers in place of kops-controller.
+func (l *Lab) nodeupAddresses(ctx context.Context, m *machine, bootID int) error {
 	layout := l.Layout()
 	if !layout.LoadBalancer.IsValid() {
 		return errors.New("it was born with addresses of a load balancer that is not there")
@@ -118,28 +113,28 @@ func (l *Lab) nodeupAddresses(ctx context.Context, m *machine, life int) error {
 	}
 	names := []string{"api.internal." + l.cfg.Cluster.Name, "kops-controller.internal." + l.cfg.Cluster.Name}
 	entry := hosts.Entry{Addr: layout.LoadBalancer, Names: names}
-	if err := m.inLife(life, func() error { return m.rewriteHosts(entry) }); err != nil {
+	if err := m.duringBoot(bootID, func() error { return m.rewriteHosts(entry) }); err != nil {
 		return err
 	}
-	return m.startIn(ctx, l, life, Kubelet)
+	return m.startDuring(ctx, l, bootID, Kubelet)
 }
 
-// errPast is of a try that belongs to a boot of before.
-var errPast = errors.New("the node was switched off")
+// errStaleBoot is returned to an attempt of an earlier boot.
+var errStaleBoot = errors.New("the node was switched off")
 
-// inLife does something to the node if it still is in the boot that it was in.
-func (m *machine) inLife(life int, do func() error) error {
+// duringBoot calls do with the machine locked, if the node is still in the given boot.
+func (m *machine) duringBoot(bootID int, do func() error) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.off || m.life != life {
-		return errPast
+	if m.off || m.bootID != bootID {
+		return errStaleBoot
 	}
 	return do()
 }
 
-// startIn starts a program unless it runs, in that boot only.
-func (m *machine) startIn(ctx context.Context, l *Lab, life int, p Program) error {
-	return m.inLife(life, func() error {
+// startDuring starts a program unless it runs, in the given boot only.
+func (m *machine) startDuring(ctx context.Context, l *Lab, bootID int, p Program) error {
+	return m.duringBoot(bootID, func() error {
 		m.wanted[p] = true
 		if m.alive(p) {
 			return nil
@@ -148,8 +143,8 @@ func (m *machine) startIn(ctx context.Context, l *Lab, life int, p Program) erro
 	})
 }
 
-// rewriteHosts replaces the block of the node's hosts file, in place; without
-// entries it takes the block out. The caller holds m.mu.
+// rewriteHosts replaces the block of the node's hosts file in place; without entries it removes the block. The caller
+// holds m.mu.
 func (m *machine) rewriteHosts(entries ...hosts.Entry) error {
 	content, err := os.ReadFile(m.path("hosts"))
 	if err != nil {
@@ -163,60 +158,57 @@ func (m *machine) rewriteHosts(entries ...hosts.Entry) error {
 	return os.WriteFile(m.path("hosts"), content, 0o644)
 }
 
-// booting reports whether the node is one of kOps's that is up and has not come
-// to its kubelet, and in which boot.
-func (m *machine) booting() (life int, yes bool) {
+// booting reports whether the node is one of kOps's, is on and has no kubelet yet, and returns the ID of its boot.
+func (m *machine) booting() (bootID int, yes bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.life, m.born != "" && !m.off && m.waits != ""
+	return m.bootID, m.bootPath != "" && !m.off && m.waitingFor != ""
 }
 
-// noteBoot notes how a try of nodeup ended.
-func (m *machine) noteBoot(life int, err error) {
-	_ = m.inLife(life, func() error {
-		m.waits = ""
+// setBootResult records the result of an attempt of nodeup.
+func (m *machine) setBootResult(bootID int, err error) {
+	_ = m.duringBoot(bootID, func() error {
+		m.waitingFor = ""
 		if err != nil {
-			m.waits = err.Error()
+			m.waitingFor = err.Error()
 		}
 		return nil
-	}) // of a boot of before nobody asks
+	}) // results of an earlier boot are dropped
 }
 
-// Boot returns what a worker of kOps's waits for on its way from power-on to a
-// kubelet; empty once it has come there.
-func (l *Lab) Boot(name string) (waits string, err error) {
+// Boot returns what a worker of kOps's waits for between power-on and its kubelet; empty once that runs.
+func (l *Lab) Boot(name string) (waitingFor string, err error) {
 	m, err := l.machine(name)
 	if err != nil {
 		return "", err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.waits, nil
+	return m.waitingFor, nil
 }
 
-// SetTemplate changes what the next worker of a group is born with. Those that
-// live are not touched.
+// SetTemplate changes what the next worker of a group is created with. Existing ones are not affected.
 func (l *Lab) SetTemplate(group string, path cloud.BootPath) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.templates[group] = path
 }
 
-// Permit says whether the workers' role in the cloud lets one that gossips boot:
-// it lists instances for its seeds, and reads the state store.
+// Permit sets whether the workers' cloud role lets a gossiping worker boot: it must list instances for its seeds, and
+// read the state store.
 func (l *Lab) Permit(yes bool) error {
-	l.note(func(d *Declared) { d.Lookup, d.Policy = yes, false })
+	l.updateDeclared(func(d *Declared) { d.Lookup, d.Policy = yes, false })
 	return l.writeSeeds()
 }
 
-// permitted reports whether it does, by itself or by a policy that is to go again.
-func (l *Lab) permitted() bool {
+// mayBoot reports whether the role lets a gossiping worker boot, by itself or by a temporary policy.
+func (l *Lab) mayBoot() bool {
 	d := l.Declared()
 	return d.Lookup || d.Policy
 }
 
-// Replace puts a new worker in the place of one, born from its group's template
-// of this moment with nothing of the old one's but its name and its address.
+// Replace replaces a worker by a new one from its group's current template, which keeps only the name and the
+// address.
 func (l *Lab) Replace(ctx context.Context, name string) error {
 	m, err := l.machine(name)
 	if err != nil {
@@ -225,25 +217,24 @@ func (l *Lab) Replace(ctx context.Context, name string) error {
 	if !l.kopsWorkers() || !m.isWorker() {
 		return fmt.Errorf("replace %s: it is no worker of kOps's", name)
 	}
-	if err := m.cut(ctx); err != nil {
+	if err := m.powerOff(ctx); err != nil {
 		return err
 	}
-	if err := m.renew(l); err != nil {
+	if err := m.reimage(l); err != nil {
 		return fmt.Errorf("replace %s: %w", name, err)
 	}
 	l.mu.Lock()
 	born := l.templates[m.Group]
 	l.mu.Unlock()
 	m.mu.Lock()
-	m.born = born
+	m.bootPath = born
 	m.mu.Unlock()
 	return l.PowerOnAsBefore(ctx, name)
 }
 
-// renew leaves of a node that is off what an image has: no state, no
-// configuration, no block in the hosts file.
-func (m *machine) renew(l *Lab) error {
-	if err := m.forget(Peer, Kubelet); err != nil {
+// reimage resets a node that is off to its image: no state, no configuration, no block in the hosts file.
+func (m *machine) reimage(l *Lab) error {
+	if err := m.removeConfigs(Peer, Kubelet); err != nil {
 		return err
 	}
 	if err := os.RemoveAll(m.stateDir(l)); err != nil {
@@ -257,16 +248,15 @@ func (m *machine) renew(l *Lab) error {
 	return m.rewriteHosts()
 }
 
-// RetireController is the end of dns-controller, which publishes the control
-// plane's names in kOps's overlays: its peers, who publish in the lab, start anew
-// without that. What the records say stays, and nobody corrects it. On Muster's
-// own overlay, which kOps knows nothing of, it does nothing.
+// RetireController removes dns-controller, which publishes the control plane's names in kOps's overlays. In the lab
+// its peers publish them, so they are restarted without that. The records stay, and nobody corrects them. With
+// Muster's own overlay, which kOps does not know, it does nothing.
 func (l *Lab) RetireController(ctx context.Context) error {
 	l.mu.Lock()
-	retired := l.retired
-	l.retired = true
+	controllerRetired := l.controllerRetired
+	l.controllerRetired = true
 	l.mu.Unlock()
-	if retired || !l.legacy() {
+	if controllerRetired || !l.legacy() {
 		return nil
 	}
 	for _, n := range l.Layout().ControlPlane() {

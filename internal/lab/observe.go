@@ -15,10 +15,10 @@ import (
 	"github.com/muster-dev/muster/internal/probe"
 )
 
-// Observation is what a worker's prober has measured up to now.
+// Observation is what a worker's prober has measured so far.
 type Observation struct {
-	Working  []probe.Path       // paths whose last probe was answered
-	Streak   map[probe.Path]int // probes answered in a row, by path
+	Working  []probe.Path       // paths whose last probe succeeded
+	Streak   map[probe.Path]int // successful probes in a row, by path
 	Figures  []probe.Figures
 	Losses   []probe.Loss
 	Failures []probe.Sample
@@ -53,9 +53,9 @@ func (m *machine) observation() Observation {
 	return o
 }
 
-// collect keeps the tallies current, so that gates see the present and a
-// node that is about to be cut has nothing unread.
-func (l *Lab) collect(ctx context.Context) error {
+// collectSamples keeps the tallies current, so that gates see the present state and nothing is left unread when a
+// node is powered off.
+func (l *Lab) collectSamples(ctx context.Context) error {
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -76,12 +76,12 @@ func (l *Lab) collect(ctx context.Context) error {
 	}
 }
 
-// SamplesFile is what a worker's prober writes, in the worker's directory.
+// SamplesFile is the name of the file with a worker's samples, in its directory.
 const SamplesFile = "probes.ndjson"
 
 func (m *machine) samplesFile() string { return m.path(SamplesFile) }
 
-// readSamples takes in what the prober has written since the last call.
+// readSamples reads what the prober has written since the last call.
 func (m *machine) readSamples() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -116,10 +116,10 @@ func (c *countingReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// restartTally notes that the node was off. Its prober died with it, perhaps in
-// the middle of a line, which is finished here so that the next one stands alone.
+// restartTally records that the node was off. Its prober was killed, perhaps in the middle of a line, which is
+// truncated here so that the next one stands alone.
 func (m *machine) restartTally() {
-	_ = m.readSamples() // what cannot be read now is reported by collect
+	_ = m.readSamples() // collectSamples reports errors
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if info, err := os.Stat(m.samplesFile()); err == nil {
@@ -128,7 +128,7 @@ func (m *machine) restartTally() {
 	m.probes.Restart()
 }
 
-// Running is one program on a node, as the kernel has it.
+// Running is one program on a node, according to the kernel.
 type Running struct {
 	Node    string
 	Program Program
@@ -137,9 +137,8 @@ type Running struct {
 	Sockets []proc.Socket
 }
 
-// Running returns the programs that run on a node now. Whoever else listens on a
-// gossip port of the node is among them as Stranger: a node gossips or does not,
-// whoever does it.
+// Running returns the programs that run on a node now. Other programs that listen on a gossip port of the node are
+// included as Stranger, so that gossip is noticed whoever does it.
 func (l *Lab) Running(name string) ([]Running, error) {
 	m, err := l.machine(name)
 	if err != nil {
@@ -153,7 +152,7 @@ func (l *Lab) Running(name string) ([]Running, error) {
 		}
 	}
 	m.mu.Unlock()
-	// Before those of each process: what appears in between is no stranger.
+	// Read before those of each process, so that a socket opened in between is not taken for a stranger's.
 	listening, err := m.listeners(processes)
 	if err != nil {
 		return nil, err
@@ -174,22 +173,22 @@ func (l *Lab) Running(name string) ([]Running, error) {
 		all = append(all, Running{Node: name, Program: p, PID: process.PID(), Usage: usage, Sockets: sockets})
 	}
 	slices.SortFunc(all, func(a, b Running) int { return a.PID - b.PID })
-	strange := slices.DeleteFunc(listening, func(s proc.Socket) bool {
-		ours := m.space != nil || s.Local.Addr() == m.Addr
+	space, addr := m.network()
+	unknownListeners := slices.DeleteFunc(listening, func(s proc.Socket) bool {
+		ours := space != nil || s.Local.Addr() == addr
 		return !ours || !slices.Contains(gossipPorts, s.Local.Port()) || slices.ContainsFunc(all, func(r Running) bool { return slices.Contains(r.Sockets, s) })
 	})
-	if len(strange) > 0 {
-		all = append(all, Running{Node: name, Program: Stranger, Sockets: strange})
+	if len(unknownListeners) > 0 {
+		all = append(all, Running{Node: name, Program: Stranger, Sockets: unknownListeners})
 	}
 	return all, nil
 }
 
-// listeners returns the listening sockets of the node's network namespace; without
-// namespaces those of all nodes. A node in a namespace on which nothing runs has
-// none, since nobody keeps them open.
+// listeners returns the listening sockets in the node's network namespace; without namespaces those of all nodes. A
+// namespace without processes has none.
 func (m *machine) listeners(processes map[Program]*proc.Process) ([]proc.Socket, error) {
 	pid := os.Getpid()
-	if m.space != nil {
+	if space, _ := m.network(); space != nil {
 		if len(processes) == 0 {
 			return nil, nil
 		}
@@ -204,11 +203,10 @@ func (m *machine) listeners(processes map[Program]*proc.Process) ([]proc.Socket,
 	return all, err
 }
 
-// gossipPorts are where overlays listen: Muster's own and kOps's four.
+// gossipPorts are the ports of overlays: Muster's own and kOps's four.
 var gossipPorts = []uint16{node.OverlayPort, 3993, 3998, 3999, 4000}
 
-// Gossips reports whether r is a gossip program or listens on a gossip port. Peer
-// is one whatever protocol it speaks.
+// Gossips reports whether r is a gossip program or listens on a gossip port. Peer is one whatever protocol it speaks.
 func (r Running) Gossips() bool { return r.Program == Peer || len(r.GossipSockets()) > 0 }
 
 // GossipSockets returns the sockets of r on gossip ports.
@@ -221,7 +219,7 @@ func (r Running) GossipSockets() (sockets []proc.Socket) {
 	return sockets
 }
 
-// Report asks a node program for its status.
+// Report returns the status of a node program.
 func (l *Lab) Report(ctx context.Context, name string, p Program) (node.Report, error) {
 	at, err := l.Socket(name, p)
 	if err != nil {

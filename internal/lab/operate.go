@@ -12,14 +12,15 @@ import (
 
 	"github.com/muster-dev/muster/internal/enrol"
 	"github.com/muster-dev/muster/internal/identity"
+	"github.com/muster-dev/muster/internal/lab/netns"
 	"github.com/muster-dev/muster/internal/lab/proc"
 	"github.com/muster-dev/muster/internal/node"
 )
 
-// tokenLifetime bounds how long a worker's enrolment token is good for.
+// tokenLifetime is how long a worker's enrolment token is valid.
 const tokenLifetime = 10 * time.Minute
 
-// PowerOn boots a node: whatever its template says is started.
+// PowerOn boots a node: it starts everything in its template.
 func (l *Lab) PowerOn(ctx context.Context, name string) error {
 	m, err := l.machine(name)
 	if err != nil {
@@ -28,17 +29,16 @@ func (l *Lab) PowerOn(ctx context.Context, name string) error {
 	return m.boot(ctx, l)
 }
 
-// PowerOff ends everything on a node at once, without a warning to anybody.
+// PowerOff kills everything on a node at once, without warning.
 func (l *Lab) PowerOff(ctx context.Context, name string) error {
 	m, err := l.machine(name)
 	if err != nil {
 		return err
 	}
-	return m.cut(ctx)
+	return m.powerOff(ctx)
 }
 
-// Reboot is PowerOff and PowerOn with a pause between them in which the node is
-// away.
+// Reboot is PowerOff and PowerOnAsBefore with a pause between them.
 func (l *Lab) Reboot(ctx context.Context, name string, away time.Duration) error {
 	if err := l.PowerOff(ctx, name); err != nil {
 		return err
@@ -51,8 +51,8 @@ func (l *Lab) Reboot(ctx context.Context, name string, away time.Duration) error
 	return l.PowerOnAsBefore(ctx, name)
 }
 
-// PowerOnAsBefore boots a node that was cut off with the files it had: what it
-// was configured with when it was made, not what the lab would tell it now.
+// PowerOnAsBefore boots a node that was powered off with the files it had: with its original configuration, not the
+// one that it would get now.
 func (l *Lab) PowerOnAsBefore(ctx context.Context, name string) error {
 	m, err := l.machine(name)
 	if err != nil {
@@ -62,8 +62,7 @@ func (l *Lab) PowerOnAsBefore(ctx context.Context, name string) error {
 	return m.boot(ctx, l)
 }
 
-// Command returns the command line that runs a program on a node, as a person on
-// it would.
+// Command returns the command line that runs a program on a node, as if started there.
 func (l *Lab) Command(name string, argv ...string) ([]string, error) {
 	m, err := l.machine(name)
 	if err != nil {
@@ -74,15 +73,15 @@ func (l *Lab) Command(name string, argv ...string) ([]string, error) {
 		return nil, err
 	}
 	argv = append([]string{path}, argv[1:]...)
-	if m.space != nil {
-		argv = m.space.Wrap(argv)
+	if space, _ := m.network(); space != nil {
+		argv = space.Wrap(argv)
 	}
 	return argv, nil
 }
 
-// StartAgent puts muster-agent on a worker, beside what runs there: it gets its
-// boot configuration and a one-time token, and the hosts block when its
-// predecessor lets go of it. From now on the node's template has it.
+// StartAgent starts muster-agent on a worker, next to its predecessor: it gets its boot configuration and a one-time
+// token, and takes over the hosts block when the predecessor releases it. The agent becomes part of the node's
+// template.
 func (l *Lab) StartAgent(ctx context.Context, name string) error {
 	m, err := l.machine(name)
 	if err != nil {
@@ -100,7 +99,7 @@ func (l *Lab) StartAgent(ctx context.Context, name string) error {
 	return l.restart(ctx, m, Kubelet) // it has one more path to probe
 }
 
-// writeToken puts a one-time enrolment token on a worker.
+// writeToken writes a one-time enrolment token for a worker.
 func (l *Lab) writeToken(m *machine) error {
 	tokens := enrol.TokenStore{Path: l.path("tokens.json")}
 	token, err := tokens.Create(tokenLifetime, m.Name, time.Now())
@@ -110,10 +109,10 @@ func (l *Lab) writeToken(m *machine) error {
 	return os.WriteFile(m.path("token"), []byte(token.Text()+"\n"), 0o600)
 }
 
-// StopAgent takes muster-agent off a worker again.
+// StopAgent removes muster-agent from a worker.
 func (l *Lab) StopAgent(ctx context.Context, name string) error { return l.stop(ctx, name, Agent) }
 
-// StopPeer takes muster-peer off a node.
+// StopPeer removes muster-peer from a node.
 func (l *Lab) StopPeer(ctx context.Context, name string) error { return l.stop(ctx, name, Peer) }
 
 func (l *Lab) stop(ctx context.Context, name string, p Program) error {
@@ -130,15 +129,14 @@ func (l *Lab) stop(ctx context.Context, name string, p Program) error {
 	return nil
 }
 
-// restart stops a program and starts it with a new configuration. A node that is
-// off, perhaps just now, gets the new configuration when it boots.
+// restart restarts a program with a new configuration. A node that is off gets the new configuration when it boots.
 func (l *Lab) restart(ctx context.Context, m *machine, p Program) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if !m.wanted[p] {
 		return nil
 	}
-	if err := m.forget(p); err != nil {
+	if err := m.removeConfigs(p); err != nil {
 		return err
 	}
 	if m.off {
@@ -152,23 +150,22 @@ func (l *Lab) restart(ctx context.Context, m *machine, p Program) error {
 	return m.start(ctx, l, p)
 }
 
-// ServeDiscovery makes a control-plane node serve enrolment and the endpoint
-// stream: by restarting its peer with that in its configuration, or, where the
-// peer is in protokube's place and knows nothing of it, by muster-agent beside it.
+// ServeDiscovery makes a control-plane node serve enrolment and the endpoint stream: by restarting its peer with that
+// in its configuration or, if the peer is in protokube's place and does not support it, by muster-agent next to it.
 func (l *Lab) ServeDiscovery(ctx context.Context, name string) error {
 	m, err := l.machine(name)
 	if err != nil {
 		return err
 	}
-	m.serves(true)
-	if err := l.takeUpDiscovery(ctx, m); err != nil {
-		m.serves(false) // so that it is seen to be left to do
+	m.setDiscovery(true)
+	if err := l.startDiscovery(ctx, m); err != nil {
+		m.setDiscovery(false) // so that the step does not look done
 		return err
 	}
 	return nil
 }
 
-func (l *Lab) takeUpDiscovery(ctx context.Context, m *machine) error {
+func (l *Lab) startDiscovery(ctx context.Context, m *machine) error {
 	if !m.legacy {
 		return l.restart(ctx, m, Peer)
 	}
@@ -178,14 +175,13 @@ func (l *Lab) takeUpDiscovery(ctx context.Context, m *machine) error {
 	return m.awaitDaemons(ctx)
 }
 
-func (m *machine) serves(yes bool) {
+func (m *machine) setDiscovery(yes bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.discovery = yes
 }
 
-// addAgent makes muster-agent part of a node's template, and starts it unless it
-// runs or the node is off.
+// addAgent adds muster-agent to a node's template, and starts it unless it runs or the node is off.
 func (l *Lab) addAgent(ctx context.Context, m *machine) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -196,9 +192,8 @@ func (l *Lab) addAgent(ctx context.Context, m *machine) error {
 	return m.start(ctx, l, Agent)
 }
 
-// LeaveGossip replaces muster-peer by muster-agent on a control-plane node. For
-// the moment between them the node serves no stream, unless the agent is there
-// already; its API server serves on.
+// LeaveGossip replaces muster-peer by muster-agent on a control-plane node. In between the node serves no stream,
+// unless the agent is there already; its API server keeps serving.
 func (l *Lab) LeaveGossip(ctx context.Context, name string) error {
 	m, err := l.machine(name)
 	if err != nil {
@@ -268,19 +263,19 @@ func (l *Lab) StopLoadBalancer(ctx context.Context) error {
 	}
 }
 
-// ChangeAddress gives a control-plane node another address, as a replaced
-// instance has: it goes, and comes back elsewhere under the same name.
+// ChangeAddress gives a control-plane node another address, like a replaced instance: it is powered off and boots
+// elsewhere under the same name.
 func (l *Lab) ChangeAddress(ctx context.Context, name string) error {
 	m, err := l.machine(name)
 	if err != nil {
 		return err
 	}
-	if err := m.cut(ctx); err != nil {
+	if err := m.powerOff(ctx); err != nil {
 		return err
 	}
 	l.mu.Lock()
-	addr := l.layout.spare
-	l.layout.spare = addr.Next()
+	addr := l.layout.nextFree
+	l.layout.nextFree = addr.Next()
 	for i := range l.layout.Nodes {
 		if l.layout.Nodes[i].Name == name {
 			l.layout.Nodes[i].Addr = addr
@@ -301,28 +296,27 @@ func (l *Lab) ChangeAddress(ctx context.Context, name string) error {
 
 // readdress moves a machine that is off to another address.
 func (l *Lab) readdress(ctx context.Context, m *machine, addr netip.Addr) error {
+	var space *netns.Node
 	if l.net != nil {
-		if err := l.net.RemoveNode(ctx, m.Name); err != nil {
-			return err
-		}
-		space, err := l.addSpace(ctx, m.Name, addr, m.path("hosts"))
+		err := l.net.RemoveNode(ctx, m.Name)
 		if err != nil {
 			return err
 		}
-		m.space = space
+		if space, err = l.addNamespace(ctx, m.Name, addr, m.path("hosts")); err != nil {
+			return err
+		}
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.Addr = addr
-	return m.forget(APIServer, KubeAPIServer, Peer, Agent)
+	m.space, m.Addr = space, addr
+	return m.removeConfigs(APIServer, KubeAPIServer, Peer, Agent)
 }
 
-// SplitOverlay cuts the overlay in two: the named nodes hear each other and
-// nobody else. The network itself stays as it is. The returned function heals it.
+// SplitOverlay splits the overlay in two: the named nodes reach each other and nobody else. The network itself is not
+// changed. heal undoes it.
 //
-// On the native overlay it gives them another key, so that every datagram from the
-// other side is refused. The legacy ones have no such thing; there, the peers of
-// the named nodes start anew, on other ports and with each other as seeds.
+// On the native overlay they get another key, so that every datagram from the other side is refused. Legacy overlays
+// have no keys; there the peers of the named nodes are restarted on other ports, with each other as seeds.
 func (l *Lab) SplitOverlay(ctx context.Context, names ...string) (heal func(context.Context) error, err error) {
 	var undo []func(context.Context) error
 	heal = func(ctx context.Context) error {
@@ -346,7 +340,7 @@ func (l *Lab) SplitOverlay(ctx context.Context, names ...string) (heal func(cont
 		if err != nil {
 			return heal, err
 		}
-		mend, err := l.splitOff(ctx, m, key)
+		mend, err := l.splitNode(ctx, m, key)
 		if err != nil {
 			return heal, err
 		}
@@ -355,16 +349,16 @@ func (l *Lab) SplitOverlay(ctx context.Context, names ...string) (heal func(cont
 	return heal, nil
 }
 
-// splitOff cuts one node off.
-func (l *Lab) splitOff(ctx context.Context, m *machine, key string) (mend func(context.Context) error, err error) {
+// splitNode splits one node off.
+func (l *Lab) splitNode(ctx context.Context, m *machine, key string) (mend func(context.Context) error, err error) {
 	if l.legacy() {
-		turn := func(ctx context.Context, split bool) error {
+		setSplit := func(ctx context.Context, split bool) error {
 			m.mu.Lock()
 			m.split = split
 			m.mu.Unlock()
 			return l.restart(ctx, m, Peer)
 		}
-		return func(ctx context.Context) error { return turn(ctx, false) }, turn(ctx, true)
+		return func(ctx context.Context) error { return setSplit(ctx, false) }, setSplit(ctx, true)
 	}
 	path := m.path("overlay.keys")
 	old, err := os.ReadFile(path)
@@ -375,7 +369,7 @@ func (l *Lab) splitOff(ctx context.Context, m *machine, key string) (mend func(c
 	return mend, replaceFile(path, []byte(key), 0o600)
 }
 
-// writeSplitSeeds writes the seeds of the nodes that are cut off.
+// writeSplitSeeds writes the seeds of the nodes that are split off.
 func (l *Lab) writeSplitSeeds(names []string) error {
 	var seeds []byte
 	for _, n := range l.Layout().ControlPlane() {
@@ -395,7 +389,7 @@ func (l *Lab) HostsFile(name string) (string, error) {
 	return m.path("hosts"), nil
 }
 
-// Socket returns where a node program serves its status.
+// Socket returns the address of a node program's status.
 func (l *Lab) Socket(name string, p Program) (node.Status, error) {
 	m, err := l.machine(name)
 	if err != nil {

@@ -10,19 +10,19 @@ import (
 	"github.com/muster-dev/muster/internal/identity"
 )
 
-// Overlay is what the nodes of a lab gossip over before they leave gossip.
+// Overlay is the overlay over which the nodes of a lab gossip before they leave gossip.
 type Overlay string
 
-// The overlays. On all but Native every node runs muster-peer in the place of
-// kOps's protokube, on kOps's own ports.
+// The overlays. With all but Native every node runs muster-peer in the place of kOps's protokube, on kOps's own
+// ports.
 const (
 	Native         Overlay = "native"          // Muster's own
 	Weave          Overlay = "weave"           // kOps's mesh
 	KopsMemberlist Overlay = "kops-memberlist" // kOps's memberlist
-	Both           Overlay = "both"            // one of them read from, the other written to as well
+	Both           Overlay = "both"            // a primary that is read, and a secondary that is written too
 )
 
-// ParseOverlay reads the name of an overlay.
+// ParseOverlay parses the name of an overlay.
 func ParseOverlay(s string) (Overlay, error) {
 	switch o := Overlay(s); o {
 	case Native, Weave, KopsMemberlist, Both:
@@ -31,8 +31,8 @@ func ParseOverlay(s string) (Overlay, error) {
 	return "", fmt.Errorf("overlay %q; want %s, %s, %s or %s", s, Native, Weave, KopsMemberlist, Both)
 }
 
-// OverlayOf returns what a lab of the cluster gossips over unless it is told:
-// Native, or what the spec's gossipConfig says where it has one.
+// OverlayOf returns the default overlay of a lab of the cluster: Native, or that of the spec's gossipConfig if it has
+// one.
 func OverlayOf(c *cluster.Cluster) Overlay {
 	if c.Gossip == nil {
 		return Native
@@ -40,7 +40,7 @@ func OverlayOf(c *cluster.Cluster) Overlay {
 	return KopsOverlayOf(c)
 }
 
-// KopsOverlayOf returns what kOps's own nodes of the cluster gossip over.
+// KopsOverlayOf returns the overlay of kOps's own nodes of the cluster.
 func KopsOverlayOf(c *cluster.Cluster) Overlay {
 	primary, secondary := protocols(c)
 	switch {
@@ -52,8 +52,7 @@ func KopsOverlayOf(c *cluster.Cluster) Overlay {
 	return Weave
 }
 
-// protocols returns the overlay that nodes of a kOps cluster read from and the one
-// that they write to as well, with kOps's defaults.
+// protocols returns the protocols of the primary and the secondary overlay of a kOps cluster, with kOps's defaults.
 func protocols(c *cluster.Cluster) (primary, secondary cluster.GossipProtocol) {
 	primary, secondary = cluster.ProtocolMesh, cluster.ProtocolMemberlist
 	if g := c.Gossip; g != nil {
@@ -67,18 +66,17 @@ func protocols(c *cluster.Cluster) (primary, secondary cluster.GossipProtocol) {
 	return primary, secondary
 }
 
-// Where protokube listens. The lab keeps to that whatever the spec says: each
-// node has an address of its own.
+// protokube's ports. The lab uses them whatever the spec says, because each node has its own address.
 var protokubePorts = map[cluster.GossipProtocol]uint16{cluster.ProtocolMesh: 3999, cluster.ProtocolMemberlist: 4000}
 
-// splitOffset is added to the ports of peers that are cut off from the rest.
+// splitOffset is added to the ports of peers that are split off.
 const splitOffset = 10000
 
 // legacy reports whether the lab's nodes gossip as kOps's do.
 func (l *Lab) legacy() bool { return l.cfg.Overlay != Native }
 
-// overlays returns the protocols of the lab's legacy overlays, the one that is
-// read from first; the second is empty if there is one only.
+// overlays returns the protocols of the lab's legacy overlays, primary first; the second is empty if there is only
+// one.
 func (l *Lab) overlays() (primary, secondary cluster.GossipProtocol) {
 	switch l.cfg.Overlay {
 	case Weave:
@@ -93,8 +91,7 @@ func (l *Lab) overlays() (primary, secondary cluster.GossipProtocol) {
 	return primary, secondary
 }
 
-// protokubeFlags is the command line of a node's legacy peer. The caller holds
-// m.mu.
+// protokubeFlags returns the command line of a node's legacy peer. The caller holds m.mu.
 func (l *Lab) protokubeFlags(m *machine) []string {
 	primary, secondary := l.overlays()
 	seeds := l.seedsFile(m)
@@ -125,7 +122,7 @@ func (l *Lab) protokubeFlags(m *machine) []string {
 		}
 	}
 	if m.Role == identity.ControlPlane && !l.controllerGone() {
-		// The lab has no kops-controller; its API server answers to that name too.
+		// The lab has no kops-controller; its API server has that name too.
 		api := netip.AddrPortFrom(m.Addr, APIPort)
 		flags = append(flags, "--ca="+l.path(filepath.Join("pki", "ca.crt")),
 			fmt.Sprintf("--publish=api.internal=%s/readyz", api),
@@ -134,14 +131,14 @@ func (l *Lab) protokubeFlags(m *machine) []string {
 	return flags
 }
 
-// controllerGone reports whether nobody publishes for the control plane any more.
+// controllerGone reports whether the peers no longer publish for the control plane.
 func (l *Lab) controllerGone() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.retired
+	return l.controllerRetired
 }
 
-// gossipAddr is where a node's legacy peer listens. The caller holds m.mu.
+// gossipAddr is the listen address of a node's legacy peer. The caller holds m.mu.
 func (m *machine) gossipAddr(p cluster.GossipProtocol) netip.AddrPort {
 	port := protokubePorts[p]
 	if m.split {
@@ -150,8 +147,7 @@ func (m *machine) gossipAddr(p cluster.GossipProtocol) netip.AddrPort {
 	return netip.AddrPortFrom(m.Addr, port)
 }
 
-// gossipSecrets returns the secrets of the spec's gossipConfig by protokube's
-// flags.
+// gossipSecrets returns the secrets of the spec's gossipConfig, by protokube's flags.
 func (l *Lab) gossipSecrets() map[string]cluster.Secret {
 	secrets := make(map[string]cluster.Secret)
 	if g := l.cfg.Cluster.Gossip; g != nil {
@@ -163,7 +159,7 @@ func (l *Lab) gossipSecrets() map[string]cluster.Secret {
 	return secrets
 }
 
-// writeGossipSecrets puts the overlays' secrets on a node.
+// writeGossipSecrets writes the overlays' secrets for a node.
 func (l *Lab) writeGossipSecrets(m *machine) error {
 	for flag, secret := range l.gossipSecrets() {
 		if err := os.WriteFile(m.path(flag), []byte(secret.Reveal()+"\n"), 0o600); err != nil {
@@ -173,7 +169,7 @@ func (l *Lab) writeGossipSecrets(m *machine) error {
 	return nil
 }
 
-// flagsOf is the command line that a legacy peer was made with.
-func (l *Lab) flagsOf(m *machine) ([]string, error) {
+// peerFlags returns the original command line of a legacy peer.
+func (l *Lab) peerFlags(m *machine) ([]string, error) {
 	return flagsFile(m.configFile(Peer), func() []string { return l.protokubeFlags(m) })
 }

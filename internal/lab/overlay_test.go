@@ -106,19 +106,19 @@ func TestALegacyPeersFlags(t *testing.T) {
 func TestALegacyPeerKeepsItsFlags(t *testing.T) {
 	l := legacyLab(t, Both)
 	m := l.machines["w"]
-	first, err := l.flagsOf(m)
+	first, err := l.peerFlags(m)
 	if err != nil {
 		t.Fatal(err)
 	}
 	m.Addr = netip.MustParseAddr("127.90.4.1")
-	again, err := l.flagsOf(m)
+	again, err := l.peerFlags(m)
 	if err != nil || !slices.Equal(first, again) {
 		t.Errorf("flags changed without a reason: %v\n%q\n%q", err, first, again)
 	}
-	if err := m.forget(Peer); err != nil {
+	if err := m.removeConfigs(Peer); err != nil {
 		t.Fatal(err)
 	}
-	if again, err = l.flagsOf(m); err != nil || slices.Equal(first, again) {
+	if again, err = l.peerFlags(m); err != nil || slices.Equal(first, again) {
 		t.Errorf("made anew with the old flags: %v", err)
 	}
 }

@@ -22,12 +22,11 @@ import (
 	"github.com/muster-dev/muster/internal/node"
 )
 
-// ProcessVerb is the hidden subcommand of muster that is the lab's own programs:
-// the API server, the load balancer and the kubelet stand-in.
+// ProcessVerb is the hidden subcommand of muster for the lab's own programs: the API server, the load balancer and
+// the kubelet stand-in.
 const ProcessVerb = "lab-process"
 
-// ProcessMain runs one of the lab's own programs until ctx ends. args are its
-// name and its configuration file.
+// ProcessMain runs one of the lab's own programs until ctx ends. args are its name and the path of its configuration.
 func ProcessMain(ctx context.Context, args []string, log *slog.Logger) error {
 	if len(args) != 2 {
 		return fmt.Errorf("want PROGRAM CONFIG, got %d arguments", len(args))
@@ -71,7 +70,7 @@ func (l *Lab) apiServerConfig(m *machine) apiserver.Config {
 	}
 }
 
-// apiServer is what serves the API on control-plane nodes.
+// apiServer returns the program that serves the API on control-plane nodes.
 func (l *Lab) apiServer() Program {
 	if l.cfg.Kubernetes.Real() {
 		return KubeAPIServer
@@ -79,10 +78,10 @@ func (l *Lab) apiServer() Program {
 	return APIServer
 }
 
-// apiName is the name that API servers prove by certificate.
+// apiName is the name in the API servers' certificates.
 func (l *Lab) apiName() string { return "api.internal." + l.cfg.Cluster.Name }
 
-// writeBalancer writes what the load balancer does, and waits until it does it.
+// writeBalancer writes the load balancer's settings, and waits until they are in effect.
 func (l *Lab) writeBalancer(ctx context.Context) error {
 	layout := l.Layout()
 	if !layout.LoadBalancer.IsValid() {
@@ -114,7 +113,7 @@ func (l *Lab) writeBalancer(ctx context.Context) error {
 		return err
 	}
 	if !running {
-		return nil // it reads them when it starts
+		return nil // it will read them when it starts
 	}
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
@@ -122,17 +121,15 @@ func (l *Lab) writeBalancer(ctx context.Context) error {
 	return err
 }
 
-// issueServer gives a control-plane node's API server its certificate. It names
-// no address: whoever dials checks the name. On a legacy overlay it answers to
-// kops-controller's name as well.
+// issueServer issues the certificate of a control-plane node's API server. It has no addresses, because clients
+// verify the name. For legacy overlays it has kops-controller's name as well.
 func (l *Lab) issueServer(m *machine) error {
 	name := l.cfg.Cluster.Name
 	id := identity.Identity{Cluster: name, Role: identity.ControlPlane, Node: m.Name}
 	return l.issue(m.path("apiserver"), id, enrol.IssueOptions{DNSNames: []string{"api.internal." + name, "api." + name, "kops-controller.internal." + name}})
 }
 
-// issueKubelet gives a worker's kubelet stand-in its certificate: that of a node,
-// which may register itself and nobody else.
+// issueKubelet issues the certificate of a worker's kubelet stand-in: a node's, which may register itself only.
 func (l *Lab) issueKubelet(m *machine) error {
 	return l.issueClient(m.path("kubelet"), "system:node:"+m.Name, "system:nodes")
 }
@@ -157,5 +154,5 @@ func (l *Lab) issue(base string, id identity.Identity, o enrol.IssueOptions) err
 	)
 }
 
-// pin is what a worker's boot configuration knows of the CA.
+// pin returns the pin of the CA, for a worker's boot configuration.
 func (l *Lab) pin() string { return enrol.PinOf(l.ca.Certificate).String() }

@@ -12,16 +12,15 @@ import (
 	"github.com/muster-dev/muster/internal/cluster"
 )
 
-// up starts everything, control plane first, and returns once every worker has
-// called the API by name.
-func (l *Lab) up(ctx context.Context) error {
+// startAll starts everything, control plane first, and returns once every worker has called the API by name.
+func (l *Lab) startAll(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, l.startTimeout())
 	defer cancel()
 	if err := l.writeSecrets(); err != nil {
 		return err
 	}
 	layout := l.Layout()
-	if err := l.wire(ctx, layout); err != nil {
+	if err := l.addNamespaces(ctx, layout); err != nil {
 		return err
 	}
 	if l.cfg.Kubernetes.Real() {
@@ -29,7 +28,7 @@ func (l *Lab) up(ctx context.Context) error {
 			return err
 		}
 	}
-	l.exposed = l.cfg.Start != cluster.Gossip // nothing of the lab runs yet
+	l.exposed = l.cfg.Start != cluster.Gossip // no lock needed: nothing runs yet
 	if err := l.StartLoadBalancer(ctx); err != nil {
 		return err
 	}
@@ -40,7 +39,7 @@ func (l *Lab) up(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			m.want(l.memberPrograms()...)
+			m.want(l.controlPlanePrograms()...)
 			m.discovery = l.cfg.Start != cluster.Gossip
 			return l.PowerOn(ctx, n.Name)
 		})
@@ -49,7 +48,7 @@ func (l *Lab) up(ctx context.Context) error {
 		return err
 	}
 	for _, n := range layout.Workers() {
-		starts.Go(func() error { return l.upWorker(ctx, n.Name) })
+		starts.Go(func() error { return l.startWorker(ctx, n.Name) })
 	}
 	if err := starts.Wait(); err != nil {
 		return err
@@ -60,20 +59,20 @@ func (l *Lab) up(ctx context.Context) error {
 	return l.awaitWorkers(ctx)
 }
 
-// memberPrograms are what a control-plane node starts with.
-func (l *Lab) memberPrograms() []Program {
+// controlPlanePrograms returns the initial programs of a control-plane node.
+func (l *Lab) controlPlanePrograms() []Program {
 	switch {
 	case l.cfg.Start == cluster.None:
 		return []Program{l.apiServer(), Agent}
 	case l.cfg.Start == cluster.Hybrid && l.legacy():
-		return []Program{l.apiServer(), Peer, Agent} // a peer in protokube's place serves no worker
+		return []Program{l.apiServer(), Peer, Agent} // a peer in protokube's place serves no workers
 	default:
 		return []Program{l.apiServer(), Peer}
 	}
 }
 
-// upWorker starts a worker with what it has at first.
-func (l *Lab) upWorker(ctx context.Context, name string) error {
+// startWorker starts a worker with its initial programs.
+func (l *Lab) startWorker(ctx context.Context, name string) error {
 	m, err := l.machine(name)
 	if err != nil {
 		return err
@@ -95,8 +94,7 @@ func (l *Lab) upWorker(ctx context.Context, name string) error {
 	return l.PowerOn(ctx, name)
 }
 
-// awaitWorkers returns once the by-name path works of every worker that was born
-// with any.
+// awaitWorkers waits until the by-name path of every worker works, except of those created without one.
 func (l *Lab) awaitWorkers(ctx context.Context) error {
 	for _, n := range l.Layout().Workers() {
 		if l.kopsWorkers() && l.bootOf(n.Group).Lives == cloud.BootName {
@@ -114,10 +112,10 @@ func (l *Lab) awaitWorkers(ctx context.Context) error {
 	return nil
 }
 
-// pollEvery is how often the lab looks whether something has come true.
-const pollEvery = 50 * time.Millisecond
+// pollInterval is how often poll asks.
+const pollInterval = 50 * time.Millisecond
 
-// poll asks until the answer is yes, the question fails for good, or ctx ends.
+// poll calls ask until it returns true or ctx ends; then the error includes ask's last one.
 func poll(ctx context.Context, ask func() (bool, error)) error {
 	for {
 		ok, err := ask()
@@ -127,7 +125,7 @@ func poll(ctx context.Context, ask func() (bool, error)) error {
 		select {
 		case <-ctx.Done():
 			return errors.Join(ctx.Err(), err)
-		case <-time.After(pollEvery):
+		case <-time.After(pollInterval):
 		}
 	}
 }

@@ -1,31 +1,25 @@
-// Package apiserver is the lab's built-in stand-in for a Kubernetes API server.
-// It serves, over TLS and in Kubernetes' own JSON, exactly what discovery and
-// its rehearsals need:
+// Package apiserver is the lab's built-in replacement for a Kubernetes API server. It serves, over TLS and in
+// Kubernetes' own JSON, exactly what discovery and its rehearsals need:
 //
 //   - /livez, /readyz and /version;
-//   - Nodes: list, get, create, delete, and the status that a kubelet posts,
-//     from whose age the Ready condition is derived when a Node is read;
-//   - the EndpointSlice of the kubernetes service, by list, get and watch. Like
-//     real servers, each keeps a lease in the shared state, and the slice lists
-//     those whose lease has not run out. A server that is killed drops out when
-//     its lease does; one that is stopped takes itself off at once.
+//   - Nodes: list, get, create, delete, and the status that a kubelet posts, from whose age the Ready condition is
+//     derived when a Node is read;
+//   - the EndpointSlice of the kubernetes service, by list, get and watch. Like real servers, each keeps a lease in
+//     the shared state, and the slice lists those with a valid lease. A server that is killed drops out when its
+//     lease expires; one that is stopped removes itself at once.
 //
-// The servers of one lab share a directory that stands in for etcd; see store.
+// The servers of one lab share a directory that replaces etcd; see store.
 //
-// It is no API server otherwise, and says so in its version and its Server
-// header. In particular: reading needs no identity, and any client certificate
-// of the client CA may change any Node. There is no other kind of object, no
-// discovery document, no paging, no field selector, no patch but that of a
-// Node's status, no watch of Nodes. A Node keeps its metadata's labels and
-// annotations, its spec, and of its status conditions, addresses and nodeInfo.
-// A watch tells the latest state, and may pass over states between. The Ready
-// condition turning Unknown does not change a Node's resourceVersion. A
-// readyz that fails answers 503 where a real one answers 500. Certificates are
+// It is no API server otherwise, and says so in its version and its Server header. In particular: reading needs no
+// identity, and any client certificate of the client CA may change any Node. There is no other kind of object, no
+// discovery document, no paging, no field selector, no patch except of a Node's status, no watch of Nodes. A Node
+// keeps its metadata's labels and annotations, its spec, and of its status conditions, addresses and nodeInfo. A
+// watch sends the latest state, and may skip states in between. When the Ready condition turns Unknown, a Node's
+// resourceVersion does not change. A readyz that fails answers 503 where a real one answers 500. Certificates are
 // read once.
 //
-// What it shares with the real one and is easily overlooked: a server that
-// becomes unready stays in the EndpointSlice, and the slice is never emptied,
-// not even when no server is left.
+// What it has in common with the real one and is easily overlooked: a server that becomes unready stays in the
+// EndpointSlice, and the slice is never emptied, even if no server is left.
 package apiserver
 
 import (
@@ -50,57 +44,51 @@ import (
 
 const (
 	readHeaderTimeout = 5 * time.Second
-	bodyTimeout       = 10 * time.Second // to read a body, and to write an answer
+	requestTimeout    = 10 * time.Second // for reading the request, and for writing the response
 	idleTimeout       = time.Minute
 	maxHeaderBytes    = 64 << 10
 	maxBodyBytes      = 256 << 10
 )
 
-// Config says how to run a server.
+// Config configures a server.
 type Config struct {
-	// Name is the server's own, unique among the servers of one lab: that of
-	// its node. Required.
+	// Name is the server's name, unique among the servers of one lab: that of its node. Required.
 	Name string
 	// Listen is the address to serve on. Required, unless Listener is set.
 	Listen netip.AddrPort
-	// Listener takes the place of Listen; tests have use for it. Run closes it.
+	// Listener replaces Listen, in tests. Run closes it.
 	Listener net.Listener `json:"-"`
-	// Advertise is the address in the EndpointSlice. Default: the one that is
-	// served on. All servers of a lab have to agree on the port and on the
-	// version of IP, because an EndpointSlice has one of each.
+	// Advertise is the address in the EndpointSlice. Default: the address served on. All servers of a lab must agree
+	// on the port and the IP version, because an EndpointSlice has one of each.
 	Advertise netip.AddrPort
 	// CertFile and KeyFile are the server's certificate and key, in PEM.
 	// Required.
 	CertFile, KeyFile string
-	// ClientCAFile has, in PEM, whom to trust for client certificates. Empty
-	// means nobody, so that nothing can be changed.
+	// ClientCAFile has the CAs that client certificates must chain to, in PEM. Empty means that no client certificate
+	// is accepted, so that nothing can be changed.
 	ClientCAFile string
-	// StateDir is the directory that the servers share. It has to exist.
-	// Required.
+	// StateDir is the existing directory that the servers share. Required.
 	StateDir string
-	// UnreadyFile makes the server unready for as long as a file of this path
-	// exists; its first line is the reason. Empty means none.
+	// UnreadyFile makes the server unready while a file of this path exists; its first line is the reason. Empty
+	// means none.
 	UnreadyFile string
-	// LeaseTTL is how long the server stays in the EndpointSlice after it last
-	// renewed its lease, which it does three times as often. Default 3 s;
-	// Kubernetes has 15 s.
+	// LeaseTTL is how long the server stays in the EndpointSlice after its last renewal of the lease; it renews three
+	// times as often. Default 3 s; Kubernetes has 15 s.
 	LeaseTTL time.Duration
-	// NodeTimeout is how old a Node's last status may be before its Ready
-	// condition is Unknown. Default 5 s; Kubernetes has 50 s.
+	// NodeTimeout is the age of a Node's last status from which its Ready condition is Unknown. Default 5 s;
+	// Kubernetes has 50 s.
 	NodeTimeout time.Duration
-	// ShutdownDelay is how long the server goes on serving, unready, once it is
-	// told to end. Default 1 s.
+	// ShutdownDelay is how long the server keeps serving, unready, once it is told to stop. Default 1 s.
 	ShutdownDelay time.Duration
-	// DrainTimeout bounds the wait for requests at the end. Default 2 s, of
-	// which one that speaks HTTP/2 takes a good part only to say good-bye.
+	// DrainTimeout bounds the wait for requests at the end. Default 2 s, of which HTTP/2 needs a good part for
+	// closing its connections alone.
 	DrainTimeout time.Duration
 	// BookmarkInterval is the time between the bookmarks of a watch that asks
 	// for them. Default 1 s; Kubernetes has about a minute.
 	BookmarkInterval time.Duration
-	// Version is what /version claims to be, with a suffix that says it is
-	// built in. Default v1.36.0.
+	// Version is the version that /version reports, with a suffix that says it is built in. Default v1.36.0.
 	Version string
-	// Log receives changes of readiness and of the EndpointSlice. Nil discards.
+	// Log gets changes of readiness and of the EndpointSlice. Nil discards.
 	Log *slog.Logger `json:"-"`
 }
 
@@ -141,9 +129,8 @@ func (c *Config) validate() error {
 	return errors.Join(faults...)
 }
 
-// Run serves until ctx ends, and then ends in order: unready and out of the
-// EndpointSlice at once, serving for ShutdownDelay, then letting requests
-// finish. It returns an error when it cannot begin or has to give up.
+// Run serves until ctx ends, and then stops in order: it is unready and out of the EndpointSlice at once, serves for
+// ShutdownDelay, and then lets requests finish. It returns an error if it cannot start or must give up.
 func Run(ctx context.Context, cfg Config) error {
 	cfg.setDefaults()
 	if cfg.Listener != nil {
@@ -191,8 +178,8 @@ type server struct {
 	log      *slog.Logger
 	store    *store
 	stopping atomic.Bool
-	draining chan struct{}            // closed when watches have to end
-	latest   atomic.Pointer[snapshot] // what watches tell; register replaces it
+	draining chan struct{}            // closed when watches must end
+	latest   atomic.Pointer[snapshot] // what watches send; register replaces it
 
 	mu       sync.Mutex
 	notReady string // guarded by mu; the reason last logged, "" for ready
@@ -230,13 +217,12 @@ func (s *server) serve(ctx context.Context, listener net.Listener, trust *tls.Co
 	return group.Wait()
 }
 
-// shutDown ends the HTTP server. Unless ctx has ended nobody was told to
-// expect it, and there is nothing to delay for.
+// shutDown shuts the HTTP server down. It delays only if ctx has ended: otherwise clients expect no shutdown.
 func (s *server) shutDown(ctx context.Context, server *http.Server) error {
 	s.stopping.Store(true)
-	s.noteReadiness()
+	s.updateReadiness()
 	if ctx.Err() != nil {
-		time.Sleep(s.cfg.ShutdownDelay) // bounded, and nothing is to shorten it
+		time.Sleep(s.cfg.ShutdownDelay) // bounded, and not to be shortened
 	}
 	close(s.draining)
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.DrainTimeout)
@@ -248,8 +234,8 @@ func (s *server) shutDown(ctx context.Context, server *http.Server) error {
 	return nil
 }
 
-// noteReadiness logs the readiness when it has changed, and returns it.
-func (s *server) noteReadiness() (reason string) {
+// updateReadiness returns why the server is not ready, or "", and logs changes.
+func (s *server) updateReadiness() (reason string) {
 	is := s.unready()
 	s.mu.Lock()
 	was := s.notReady
@@ -288,7 +274,7 @@ func (s *server) unready() string {
 	return ""
 }
 
-// tlsConfig reads the certificates.
+// tlsConfig loads the certificates.
 func tlsConfig(cfg Config) (*tls.Config, error) {
 	certificate, err := tls.LoadX509KeyPair(cfg.CertFile, cfg.KeyFile)
 	if err != nil {

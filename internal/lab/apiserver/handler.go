@@ -21,47 +21,47 @@ const (
 // handler routes requests.
 func (s *server) handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { answerText(w, http.StatusOK, "ok") })
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { writeText(w, http.StatusOK, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if reason := s.unready(); reason != "" {
-			answerText(w, http.StatusServiceUnavailable, "not ready: "+reason)
+			writeText(w, http.StatusServiceUnavailable, "not ready: "+reason)
 			return
 		}
-		answerText(w, http.StatusOK, "ok")
+		writeText(w, http.StatusOK, "ok")
 	})
 	mux.HandleFunc("GET /version", s.version)
 
-	mux.HandleFunc("GET "+nodesPath, answering(s.listNodes))
-	mux.HandleFunc("GET "+nodesPath+"/{name}", answering(s.getNode))
-	mux.HandleFunc("POST "+nodesPath, identified(s.createNode))
-	mux.HandleFunc("DELETE "+nodesPath+"/{name}", identified(s.deleteNode))
-	mux.HandleFunc("PUT "+nodesPath+"/{name}/status", identified(s.replaceNodeStatus))
-	mux.HandleFunc("PATCH "+nodesPath+"/{name}/status", identified(s.patchNodeStatus))
+	mux.HandleFunc("GET "+nodesPath, handlerOf(s.listNodes))
+	mux.HandleFunc("GET "+nodesPath+"/{name}", handlerOf(s.getNode))
+	mux.HandleFunc("POST "+nodesPath, requireClientCert(s.createNode))
+	mux.HandleFunc("DELETE "+nodesPath+"/{name}", requireClientCert(s.deleteNode))
+	mux.HandleFunc("PUT "+nodesPath+"/{name}/status", requireClientCert(s.replaceNodeStatus))
+	mux.HandleFunc("PATCH "+nodesPath+"/{name}/status", requireClientCert(s.patchNodeStatus))
 
 	mux.HandleFunc("GET "+slicesPath, func(w http.ResponseWriter, r *http.Request) {
 		if watch := r.URL.Query().Get("watch"); watch == "true" || watch == "1" {
 			s.watchSlices(w, r)
 			return
 		}
-		answering(s.listSlices)(w, r)
+		handlerOf(s.listSlices)(w, r)
 	})
-	mux.HandleFunc("GET "+slicesPath+"/{name}", answering(s.getSlice))
-	mux.HandleFunc("/", answering(func(r *http.Request) (any, error) {
+	mux.HandleFunc("GET "+slicesPath+"/{name}", handlerOf(s.getSlice))
+	mux.HandleFunc("/", handlerOf(func(r *http.Request) (any, error) {
 		return nil, &apiError{http.StatusNotFound, "NotFound",
 			fmt.Sprintf("%s %s: the lab's built-in API server does not have this", r.Method, r.URL.Path)}
 	}))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Server", "muster lab API server (built in)")
 		control := http.NewResponseController(w)
-		deadline := time.Now().Add(bodyTimeout)
-		// A connection that cannot have deadlines does not exist here.
+		deadline := time.Now().Add(requestTimeout)
+		// Every connection here supports deadlines.
 		_ = errors.Join(control.SetReadDeadline(deadline), control.SetWriteDeadline(deadline))
 		r.Body = http.MaxBytesReader(w, r.Body, maxBodyBytes)
 		mux.ServeHTTP(w, r)
 	})
 }
 
-// apiError is an error that has a code and a reason of Kubernetes.
+// apiError is an error with a code and a reason of Kubernetes.
 type apiError struct {
 	code    int
 	reason  string
@@ -74,29 +74,28 @@ func badRequest(format string, args ...any) error {
 	return &apiError{http.StatusBadRequest, "BadRequest", fmt.Sprintf(format, args...)}
 }
 
-// created is an answer with status 201.
+// created is a response with status 201.
 type created struct{ object any }
 
-// answering turns a function that returns an object into a handler.
-func answering(act func(*http.Request) (any, error)) http.HandlerFunc {
+// handlerOf turns a function that returns an object into a handler.
+func handlerOf(act func(*http.Request) (any, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		object, err := act(r)
 		if err != nil {
-			answerError(w, err)
+			writeError(w, err)
 			return
 		}
 		code := http.StatusOK
 		if made, ok := object.(created); ok {
 			code, object = http.StatusCreated, made.object
 		}
-		answerJSON(w, code, object)
+		writeJSON(w, code, object)
 	}
 }
 
-// identified is answering for those who have a client certificate of the
-// client CA. Having got this far with one means that it was verified.
-func identified(act func(*http.Request) (any, error)) http.HandlerFunc {
-	return answering(func(r *http.Request) (any, error) {
+// requireClientCert is handlerOf for clients with a verified certificate of the client CA.
+func requireClientCert(act func(*http.Request) (any, error)) http.HandlerFunc {
+	return handlerOf(func(r *http.Request) (any, error) {
 		if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 {
 			return nil, &apiError{http.StatusUnauthorized, "Unauthorized", "a client certificate is needed to change anything"}
 		}
@@ -104,12 +103,12 @@ func identified(act func(*http.Request) (any, error)) http.HandlerFunc {
 	})
 }
 
-// version answers /version.
+// version handles /version.
 func (s *server) version(w http.ResponseWriter, _ *http.Request) {
 	number, _, _ := strings.Cut(strings.TrimPrefix(s.cfg.Version, "v"), "-")
 	major, rest, _ := strings.Cut(number, ".")
 	minor, _, _ := strings.Cut(rest, ".")
-	answerJSON(w, http.StatusOK, map[string]string{
+	writeJSON(w, http.StatusOK, map[string]string{
 		"major": major, "minor": minor, "gitVersion": s.cfg.Version + "+muster.built.in",
 		"goVersion": runtime.Version(), "compiler": runtime.Compiler, "platform": runtime.GOOS + "/" + runtime.GOARCH,
 	})
@@ -140,17 +139,17 @@ func readObject(r *http.Request, object any, mediaTypes ...string) error {
 	return nil
 }
 
-func answerText(w http.ResponseWriter, code int, text string) {
+func writeText(w http.ResponseWriter, code int, text string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-cache, private")
 	w.WriteHeader(code)
-	io.WriteString(w, text) // a client that went away is no fault
+	io.WriteString(w, text) // the client may have gone
 }
 
-func answerJSON(w http.ResponseWriter, code int, object any) {
+func writeJSON(w http.ResponseWriter, code int, object any) {
 	text, err := json.Marshal(object)
 	if err != nil {
-		answerError(w, err)
+		writeError(w, err)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -158,20 +157,19 @@ func answerJSON(w http.ResponseWriter, code int, object any) {
 	w.Write(append(text, '\n'))
 }
 
-// answerError answers with a Status. An error that is not an apiError is the
-// server's own.
-func answerError(w http.ResponseWriter, err error) {
+// writeError responds with a Status. An error that is not an apiError is the server's own.
+func writeError(w http.ResponseWriter, err error) {
 	known := (*apiError)(nil)
 	if !errors.As(err, &known) {
 		known = &apiError{http.StatusInternalServerError, "InternalError", err.Error()}
 	}
-	answerJSON(w, known.code, status{
+	writeJSON(w, known.code, status{
 		typeMeta: typeMeta{Kind: "Status", APIVersion: "v1"},
 		Status:   "Failure", Message: known.message, Reason: known.reason, Code: known.code,
 	})
 }
 
-// notFound turns an object's absence into an answer.
+// notFound turns fs.ErrNotExist into an apiError.
 func notFound(err error, resource, name string) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return &apiError{http.StatusNotFound, "NotFound", fmt.Sprintf("%s %q not found", resource, name)}

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// The parts of Kubernetes' types that the server knows, as they are in JSON.
+// The parts of Kubernetes' types that the server supports, as in JSON.
 
 type typeMeta struct {
 	Kind       string `json:"kind,omitempty"`
@@ -99,7 +99,7 @@ type bookmark struct {
 	Metadata listMeta `json:"metadata"`
 }
 
-// status is how Kubernetes answers when there is no object to answer with.
+// status is Kubernetes' response if there is no object.
 type status struct {
 	typeMeta
 	Metadata struct{} `json:"metadata"`
@@ -111,5 +111,5 @@ type status struct {
 
 var dnsName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`)
 
-// validName tells whether a name can be an object's, and so a file's.
+// validName reports whether a name can be an object's, and so a file's.
 func validName(name string) bool { return len(name) <= 253 && dnsName.MatchString(name) }

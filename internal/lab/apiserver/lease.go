@@ -12,11 +12,11 @@ import (
 	"time"
 )
 
-// tick is how often a server looks at the shared state: how old what a watch
-// tells can be, and how late a lease that ran out is noticed.
+// tick is how often a server reads the shared state: it bounds the delay of watches, and of noticing that a lease has
+// expired.
 const tick = 100 * time.Millisecond
 
-// lease says that a server lives. It is renewed long before it runs out.
+// lease says that a server is alive. It is renewed long before it expires.
 type lease struct {
 	Advertise netip.AddrPort `json:"advertise"`
 	Expires   time.Time      `json:"expires"`
@@ -25,33 +25,31 @@ type lease struct {
 // errDisagree is for servers that cannot be in one EndpointSlice.
 var errDisagree = errors.New("the API servers of a lab have to agree on the port and on IPv4 or IPv6")
 
-// snapshot is the EndpointSlice at a revision of the store. It does not change;
-// changed closes when there is another.
+// snapshot is the EndpointSlice at a revision of the store. It is immutable; changed is closed when there is another.
 type snapshot struct {
 	revision uint64
-	version  uint64         // the slice's own revision, 0 without slice
-	created  uint64         // the revision that brought the slice
+	version  uint64         // revision of the slice; 0 if there is none
+	created  uint64         // revision at which the slice was created
 	slice    *endpointSlice // nil until the first server was ready
 	changed  chan struct{}
 }
 
-// storedSlice is the EndpointSlice as it is kept.
+// storedSlice is the EndpointSlice as stored.
 type storedSlice struct {
 	Created uint64        `json:"created"`
 	Slice   endpointSlice `json:"slice"`
 }
 
-// register keeps the server's lease and the EndpointSlice, and tells watches of
-// changes, until ctx ends. Then it gives the lease up. The first lease waits
-// until the server is ready; from then on readiness plays no part, as with the
+// register keeps the server's lease and the EndpointSlice up to date, and notifies watches, until ctx ends. Then it
+// releases the lease. The first lease waits until the server is ready; later readiness has no effect, as with the
 // real one.
 func (s *server) register(ctx context.Context) error {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
 	var renewed time.Time
-	var trouble string
+	var lastError string
 	for {
-		reason := s.noteReadiness()
+		reason := s.updateReadiness()
 		renew := time.Since(renewed) >= s.cfg.LeaseTTL/3 && (reason == "" || !renewed.IsZero())
 		err := s.reconcile(ctx, renew)
 		switch {
@@ -59,11 +57,11 @@ func (s *server) register(ctx context.Context) error {
 			return err
 		case ctx.Err() != nil:
 			return s.withdraw(context.WithoutCancel(ctx))
-		case err != nil && err.Error() != trouble:
-			trouble = err.Error()
+		case err != nil && err.Error() != lastError:
+			lastError = err.Error()
 			s.log.Error("API server cannot keep its lease", "reason", err)
 		case err == nil:
-			trouble = ""
+			lastError = ""
 			if renew {
 				renewed = time.Now()
 			}
@@ -76,9 +74,8 @@ func (s *server) register(ctx context.Context) error {
 	}
 }
 
-// reconcile renews the lease if asked to, brings the EndpointSlice up to date
-// and tells watches. It locks the others out only when there is something to
-// write.
+// reconcile renews the lease if renew is set, updates the EndpointSlice and notifies watches. It locks exclusively
+// only if there is something to write.
 func (s *server) reconcile(ctx context.Context, renew bool) error {
 	var now snapshot
 	stale := false
@@ -86,8 +83,8 @@ func (s *server) reconcile(ctx context.Context, renew bool) error {
 		if now, err = readSnapshot(tx); err != nil {
 			return err
 		}
-		wanted, err := wantedSlice(tx, now.slice)
-		stale = wanted != nil
+		desired, err := wantedSlice(tx, now.slice)
+		stale = desired != nil
 		return err
 	})
 	if err == nil && (renew || stale) {
@@ -108,7 +105,7 @@ func (s *server) reconcile(ctx context.Context, renew bool) error {
 	return nil
 }
 
-// withdraw gives the lease up, so that the server is off the slice at once.
+// withdraw releases the lease, so that the server leaves the slice at once.
 func (s *server) withdraw(ctx context.Context) error {
 	err := s.store.update(ctx, func(tx *transaction) error {
 		if err := tx.remove(leaseFile(s.cfg.Name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -126,8 +123,8 @@ func (s *server) withdraw(ctx context.Context) error {
 	return nil
 }
 
-// publish makes a snapshot the latest, and wakes the watches if it tells of
-// another slice. Only register's goroutine calls it.
+// publish makes a snapshot the latest, and wakes the watches if it has another slice. Only register's goroutine calls
+// it.
 func (s *server) publish(now snapshot) {
 	former := s.latest.Load()
 	now.changed = former.changed
@@ -140,8 +137,8 @@ func (s *server) publish(now snapshot) {
 	}
 }
 
-// renew writes the server's lease. It fails with errDisagree if another server
-// that lives could not share a slice with this one.
+// renew writes the server's lease. It fails with errDisagree if another live server could not share a slice with this
+// one.
 func (s *server) renew(tx *transaction) error {
 	others, err := readLeases(tx)
 	if err != nil {
@@ -156,34 +153,33 @@ func (s *server) renew(tx *transaction) error {
 	return tx.put(leaseFile(s.cfg.Name), lease{Advertise: own, Expires: tx.now.Add(s.cfg.LeaseTTL)})
 }
 
-// writeSlice brings the stored EndpointSlice up to date and returns what is
-// stored then.
+// writeSlice updates the stored EndpointSlice and returns the stored one.
 func (s *server) writeSlice(tx *transaction) (snapshot, error) {
 	now, err := readSnapshot(tx)
 	if err != nil {
 		return snapshot{}, err
 	}
-	wanted, err := wantedSlice(tx, now.slice)
-	if err != nil || wanted == nil {
+	desired, err := wantedSlice(tx, now.slice)
+	if err != nil || desired == nil {
 		return now, err
 	}
 	revision, err := tx.advance()
 	if err != nil {
 		return snapshot{}, err
 	}
-	wanted.Metadata.ResourceVersion = strconv.FormatUint(revision, 10)
-	wanted.Metadata.Generation++
-	var was []endpoint
+	desired.Metadata.ResourceVersion = strconv.FormatUint(revision, 10)
+	desired.Metadata.Generation++
+	var previous []endpoint
 	if now.slice == nil {
 		now.created = revision
 	} else {
-		was = now.slice.Endpoints
+		previous = now.slice.Endpoints
 	}
-	if err := tx.put(sliceFile, storedSlice{now.created, *wanted}); err != nil {
+	if err := tx.put(sliceFile, storedSlice{now.created, *desired}); err != nil {
 		return snapshot{}, err
 	}
-	s.log.Info("EndpointSlice kubernetes changed", "from", addresses(was), "to", addresses(wanted.Endpoints))
-	return snapshot{revision: revision, version: revision, created: now.created, slice: wanted}, nil
+	s.log.Info("EndpointSlice kubernetes changed", "from", addresses(previous), "to", addresses(desired.Endpoints))
+	return snapshot{revision: revision, version: revision, created: now.created, slice: desired}, nil
 }
 
 // readSnapshot reads the revision and the slice.
@@ -205,22 +201,21 @@ func readSnapshot(tx *transaction) (snapshot, error) {
 	return snapshot{revision: revision, version: version, created: stored.Created, slice: &stored.Slice}, nil
 }
 
-// wantedSlice returns the slice that the leases call for, or nil if that is the
-// one there is. Without any lease it is: the last endpoints stay, as the real
-// lease reconciler refuses to erase them all.
-func wantedSlice(tx *transaction, is *endpointSlice) (*endpointSlice, error) {
+// wantedSlice returns the slice that the leases call for, or nil if the present one is right. Without any lease it
+// is: the last endpoints stay, as the real lease reconciler refuses to remove them all.
+func wantedSlice(tx *transaction, current *endpointSlice) (*endpointSlice, error) {
 	servers, err := readLeases(tx)
 	if err != nil || len(servers) == 0 {
 		return nil, err
 	}
-	wanted := &endpointSlice{
+	desired := &endpointSlice{
 		typeMeta:    typeMeta{Kind: "EndpointSlice", APIVersion: "discovery.k8s.io/v1"},
 		AddressType: "IPv4",
 	}
-	if is != nil {
-		wanted.Metadata = is.Metadata
+	if current != nil {
+		desired.Metadata = current.Metadata
 	} else {
-		wanted.Metadata = objectMeta{
+		desired.Metadata = objectMeta{
 			Name: "kubernetes", Namespace: "default", UID: newUID(), CreationTimestamp: timestamp{tx.now},
 			Labels: map[string]string{"kubernetes.io/service-name": "kubernetes"},
 		}
@@ -229,25 +224,24 @@ func wantedSlice(tx *transaction, is *endpointSlice) (*endpointSlice, error) {
 	for _, server := range servers {
 		addrs = append(addrs, server.Addr())
 		if server.Addr().Is6() {
-			wanted.AddressType = "IPv6"
+			desired.AddressType = "IPv6"
 		}
-		wanted.Ports = []endpointPort{{Name: "https", Port: server.Port(), Protocol: "TCP"}}
+		desired.Ports = []endpointPort{{Name: "https", Port: server.Port(), Protocol: "TCP"}}
 	}
 	slices.SortFunc(addrs, netip.Addr.Compare)
 	for _, addr := range slices.Compact(addrs) {
-		wanted.Endpoints = append(wanted.Endpoints, endpoint{
+		desired.Endpoints = append(desired.Endpoints, endpoint{
 			Addresses: []netip.Addr{addr}, Conditions: endpointConditions{Ready: true},
 		})
 	}
-	if is != nil && wanted.AddressType == is.AddressType && slices.Equal(wanted.Ports, is.Ports) &&
-		slices.Equal(addresses(wanted.Endpoints), addresses(is.Endpoints)) {
+	if current != nil && desired.AddressType == current.AddressType && slices.Equal(desired.Ports, current.Ports) &&
+		slices.Equal(addresses(desired.Endpoints), addresses(current.Endpoints)) {
 		return nil, nil
 	}
-	return wanted, nil
+	return desired, nil
 }
 
-// readLeases returns, by name, where the servers are whose lease has not run
-// out.
+// readLeases returns the addresses of the servers with a valid lease, by name.
 func readLeases(tx *transaction) (map[string]netip.AddrPort, error) {
 	names, err := tx.names(leaseDir)
 	if err != nil {

@@ -11,6 +11,5 @@ type lockMode int
 
 const shared, exclusive lockMode = 0, 1
 
-// tryLock fails: without locks that end with their process the servers could
-// not share a directory.
+// tryLock fails: without locks that the kernel releases with the process, servers could not share a directory.
 func tryLock(*os.File, lockMode) (bool, error) { return false, errors.ErrUnsupported }

@@ -15,7 +15,7 @@ const (
 	exclusive lockMode = syscall.LOCK_EX
 )
 
-// tryLock tells whether it got the lock. It does not wait.
+// tryLock reports whether it got the lock, without waiting.
 func tryLock(file *os.File, mode lockMode) (bool, error) {
 	err := syscall.Flock(int(file.Fd()), int(mode)|syscall.LOCK_NB)
 	if errors.Is(err, syscall.EWOULDBLOCK) || errors.Is(err, syscall.EINTR) {

@@ -15,16 +15,16 @@ const (
 	mediaPatch = "application/strategic-merge-patch+json"
 )
 
-// storedNode is a Node as it is kept.
+// storedNode is a Node as stored.
 type storedNode struct {
 	Node node `json:"node"`
-	// Heartbeat is when the last status came, by the server's clock and more
-	// exact than a condition can say. Zero means that none has come.
+	// Heartbeat is when the last status arrived, by the server's clock and more precise than a condition. Zero means
+	// never.
 	Heartbeat time.Time `json:"heartbeat"`
 }
 
-// view returns the Node as it is to be seen at a time: with a Ready condition
-// that is Unknown once the status is older than timeout.
+// view returns the Node as seen at a time: with a Ready condition that is Unknown once the status is older than
+// timeout.
 func (n storedNode) view(now time.Time, timeout time.Duration) node {
 	seen := n.Node
 	if !n.Heartbeat.IsZero() && now.Sub(n.Heartbeat) <= timeout {
@@ -44,17 +44,17 @@ func (n storedNode) view(now time.Time, timeout time.Duration) node {
 	return seen
 }
 
-// beat returns the Node after a status has come. A whole status takes the
-// former's place; a patch adds to it, conditions by their type.
-func (n storedNode) beat(posted nodeStatus, whole bool, now time.Time, timeout time.Duration) storedNode {
-	former := n.view(now, timeout).Status.Conditions
+// updateStatus returns the Node with a new status. A whole status replaces the old one; a patch merges, conditions by
+// type.
+func (n storedNode) updateStatus(posted nodeStatus, whole bool, now time.Time, timeout time.Duration) storedNode {
+	previous := n.view(now, timeout).Status.Conditions
 	fresh := slices.Clone(posted.Conditions)
 	for i := range fresh {
 		c := &fresh[i]
 		c.LastHeartbeatTime, c.LastTransitionTime = timestamp{now}, timestamp{now}
-		at := slices.IndexFunc(former, func(f nodeCondition) bool { return f.Type == c.Type })
-		if at >= 0 && former[at].Status == c.Status {
-			c.LastTransitionTime = former[at].LastTransitionTime
+		at := slices.IndexFunc(previous, func(f nodeCondition) bool { return f.Type == c.Type })
+		if at >= 0 && previous[at].Status == c.Status {
+			c.LastTransitionTime = previous[at].LastTransitionTime
 		}
 	}
 	if whole {
@@ -73,8 +73,7 @@ func (n storedNode) beat(posted nodeStatus, whole bool, now time.Time, timeout t
 	return n
 }
 
-// withConditions returns conditions with others added, or put in the place of
-// those of the same type.
+// withConditions returns conditions with others added, or replacing those of the same type.
 func withConditions(conditions []nodeCondition, others ...nodeCondition) []nodeCondition {
 	merged := slices.Clone(conditions)
 	for _, other := range others {
@@ -109,7 +108,7 @@ func (s *server) listNodes(r *http.Request) (any, error) {
 				return err
 			}
 			seen := stored.view(tx.now, s.cfg.NodeTimeout)
-			seen.typeMeta = typeMeta{} // the list has it
+			seen.typeMeta = typeMeta{} // it is in the list
 			answer.Items = append(answer.Items, seen)
 		}
 		return nil
@@ -145,15 +144,15 @@ func (s *server) createNode(r *http.Request) (any, error) {
 	}
 	var seen node
 	err := s.store.update(r.Context(), func(tx *transaction) error {
-		var there storedNode
-		err := tx.get(nodeFile(name), &there)
+		var existing storedNode
+		err := tx.get(nodeFile(name), &existing)
 		if err == nil {
 			return &apiError{http.StatusConflict, "AlreadyExists", fmt.Sprintf("nodes %q already exists", name)}
 		}
 		if !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		made := storedNode{Node: node{
+		newNode := storedNode{Node: node{
 			typeMeta: typeMeta{Kind: "Node", APIVersion: "v1"},
 			Metadata: objectMeta{
 				Name: name, UID: newUID(), CreationTimestamp: timestamp{tx.now},
@@ -162,9 +161,9 @@ func (s *server) createNode(r *http.Request) (any, error) {
 			Spec: posted.Spec,
 		}}
 		if len(posted.Status.Conditions) > 0 {
-			made = made.beat(posted.Status, true, tx.now, s.cfg.NodeTimeout)
+			newNode = newNode.updateStatus(posted.Status, true, tx.now, s.cfg.NodeTimeout)
 		}
-		seen, err = s.putNode(tx, made)
+		seen, err = s.putNode(tx, newNode)
 		return err
 	})
 	return created{seen}, err
@@ -190,7 +189,7 @@ func (s *server) replaceNodeStatus(r *http.Request) (any, error) {
 	if err := readObject(r, &posted, mediaJSON); err != nil {
 		return nil, err
 	}
-	return s.beat(r, posted, true)
+	return s.updateStatus(r, posted, true)
 }
 
 func (s *server) patchNodeStatus(r *http.Request) (any, error) {
@@ -198,11 +197,11 @@ func (s *server) patchNodeStatus(r *http.Request) (any, error) {
 	if err := readObject(r, &posted, mediaPatch); err != nil {
 		return nil, err
 	}
-	return s.beat(r, posted, false)
+	return s.updateStatus(r, posted, false)
 }
 
-// beat stores a status.
-func (s *server) beat(r *http.Request, posted node, whole bool) (any, error) {
+// updateStatus stores a status.
+func (s *server) updateStatus(r *http.Request, posted node, whole bool) (any, error) {
 	name := r.PathValue("name")
 	if err := checkNode(posted, name); err != nil {
 		return nil, err
@@ -218,13 +217,13 @@ func (s *server) beat(r *http.Request, posted node, whole bool) (any, error) {
 				fmt.Sprintf("nodes %q is at resource version %s, not %s", name, stored.Node.Metadata.ResourceVersion, version)}
 		}
 		var err error
-		seen, err = s.putNode(tx, stored.beat(posted.Status, whole, tx.now, s.cfg.NodeTimeout))
+		seen, err = s.putNode(tx, stored.updateStatus(posted.Status, whole, tx.now, s.cfg.NodeTimeout))
 		return err
 	})
 	return seen, err
 }
 
-// putNode stores a Node under a new revision, and returns what is to be seen.
+// putNode stores a Node at a new revision, and returns it as seen by clients.
 func (s *server) putNode(tx *transaction, stored storedNode) (node, error) {
 	revision, err := tx.advance()
 	if err != nil {
@@ -234,7 +233,7 @@ func (s *server) putNode(tx *transaction, stored storedNode) (node, error) {
 	return stored.view(tx.now, s.cfg.NodeTimeout), tx.put(nodeFile(stored.Node.Metadata.Name), stored)
 }
 
-// checkNode checks what a client sent as the Node of that name.
+// checkNode validates what a client sent for the named Node.
 func checkNode(posted node, name string) error {
 	switch {
 	case posted.Kind != "" && posted.Kind != "Node":
@@ -252,8 +251,7 @@ func checkNode(posted node, name string) error {
 	return nil
 }
 
-// refuseSelectors refuses query parameters that a client relies on and the
-// server does not have.
+// refuseSelectors refuses query parameters that the server does not support.
 func refuseSelectors(r *http.Request, names ...string) error {
 	for _, name := range names {
 		if value := r.URL.Query().Get(name); value != "" && value != "false" && value != "0" {

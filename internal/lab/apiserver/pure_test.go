@@ -20,10 +20,10 @@ func TestReadyFollowsTheHeartbeats(t *testing.T) {
 		return nodeStatus{Conditions: []nodeCondition{{Type: "Ready", Status: status, Reason: "Kubelet"}}}
 	}
 	created := storedNode{Node: node{Metadata: objectMeta{Name: "worker", CreationTimestamp: timestamp{at(0)}}}}
-	once := created.beat(ready("True"), true, at(1), timeout)
-	twice := once.beat(ready("True"), true, at(4), timeout)
-	failing := twice.beat(ready("False"), true, at(6), timeout)
-	back := once.beat(ready("True"), true, at(20), timeout)
+	once := created.updateStatus(ready("True"), true, at(1), timeout)
+	twice := once.updateStatus(ready("True"), true, at(4), timeout)
+	failing := twice.updateStatus(ready("False"), true, at(6), timeout)
+	back := once.updateStatus(ready("True"), true, at(20), timeout)
 
 	type want struct {
 		status, reason string
@@ -60,12 +60,12 @@ func TestReadyFollowsTheHeartbeats(t *testing.T) {
 }
 
 func TestAPatchAddsToAStatus(t *testing.T) {
-	stored := storedNode{}.beat(nodeStatus{
+	stored := storedNode{}.updateStatus(nodeStatus{
 		Conditions: []nodeCondition{{Type: "Ready", Status: "True"}, {Type: "DiskPressure", Status: "False"}},
 		Addresses:  json.RawMessage(`["a"]`),
 	}, true, at(1), time.Minute)
 	before := slices.Clone(stored.Node.Status.Conditions)
-	patched := stored.beat(nodeStatus{
+	patched := stored.updateStatus(nodeStatus{
 		Conditions: []nodeCondition{{Type: "DiskPressure", Status: "True"}}, NodeInfo: json.RawMessage(`{}`),
 	}, false, at(3), time.Minute)
 	want := nodeStatus{
@@ -120,7 +120,7 @@ func FuzzNodesFromStrangers(f *testing.F) {
 		if json.Unmarshal(text, &posted) != nil || checkNode(posted, posted.Metadata.Name) != nil {
 			return
 		}
-		stored := storedNode{Node: posted}.beat(posted.Status, false, at(1), time.Second)
+		stored := storedNode{Node: posted}.updateStatus(posted.Status, false, at(1), time.Second)
 		written, err := json.Marshal(stored)
 		if err != nil {
 			t.Fatalf("a node that was accepted cannot be stored: %v", err)

@@ -14,12 +14,11 @@ import (
 )
 
 const (
-	// watchMinimum is how long a watch lasts that does not ask for less: a
-	// random time from there to twice that, like the real one's, so that
-	// clients do not all come back together.
-	watchMinimum = 30 * time.Minute
-	// watchMaximum bounds what a watch can ask for.
-	watchMaximum = 24 * time.Hour
+	// minWatch is the minimum duration of a watch that does not ask for less: a random time from there to twice that,
+	// as with the real one, so that clients do not all reconnect together.
+	minWatch = 30 * time.Minute
+	// maxWatch bounds the duration that a watch can ask for.
+	maxWatch = 24 * time.Hour
 	// eventTimeout bounds the writing of one event to a client.
 	eventTimeout = 5 * time.Second
 )
@@ -43,7 +42,7 @@ func (s *server) listSlices(r *http.Request) (any, error) {
 	}
 	if now.slice != nil && selector.selects(now.slice.Metadata.Labels) {
 		item := *now.slice
-		item.typeMeta = typeMeta{} // the list has it
+		item.typeMeta = typeMeta{} // it is in the list
 		answer.Items = append(answer.Items, item)
 	}
 	return answer, nil
@@ -69,12 +68,12 @@ func (s *server) readSnapshot(r *http.Request) (now snapshot, err error) {
 	return now, err
 }
 
-// watchOptions is what a watch asks for.
+// watchOptions are the parameters of a watch.
 type watchOptions struct {
-	selector  selector
-	known     uint64 // the revision that the client has, 0 for none
-	timeout   time.Duration
-	bookmarks bool
+	selector      selector
+	knownRevision uint64 // revision that the client has; 0 for none
+	timeout       time.Duration
+	bookmarks     bool
 }
 
 func parseWatch(query url.Values) (watchOptions, error) {
@@ -84,18 +83,18 @@ func parseWatch(query url.Values) (watchOptions, error) {
 		return watchOptions{}, err
 	}
 	if version := query.Get("resourceVersion"); version != "" {
-		if options.known, err = strconv.ParseUint(version, 10, 63); err != nil {
+		if options.knownRevision, err = strconv.ParseUint(version, 10, 63); err != nil {
 			return watchOptions{}, badRequest("resourceVersion %q is not a revision", version)
 		}
 	}
-	options.timeout = watchMinimum + rand.N(watchMinimum)
+	options.timeout = minWatch + rand.N(minWatch)
 	if seconds := query.Get("timeoutSeconds"); seconds != "" {
 		n, err := strconv.ParseUint(seconds, 10, 31)
 		if err != nil {
 			return watchOptions{}, badRequest("timeoutSeconds %q is not a number of seconds", seconds)
 		}
 		if n > 0 {
-			options.timeout = min(time.Duration(n)*time.Second, watchMaximum)
+			options.timeout = min(time.Duration(n)*time.Second, maxWatch)
 		}
 	}
 	allow := query.Get("allowWatchBookmarks")
@@ -103,50 +102,50 @@ func parseWatch(query url.Values) (watchOptions, error) {
 	return options, nil
 }
 
-// watchSlices streams changes of the EndpointSlice until the client goes, its
-// time is over, or the server drains.
+// watchSlices streams changes of the EndpointSlice until the client disconnects, its timeout passes, or the server
+// drains.
 func (s *server) watchSlices(w http.ResponseWriter, r *http.Request) {
 	options, err := parseWatch(r.URL.Query())
 	if err == nil {
 		err = refuseSelectors(r, "fieldSelector", "sendInitialEvents")
 	}
-	var first snapshot
+	var initial snapshot
 	if err == nil {
-		first, err = s.readSnapshot(r)
+		initial, err = s.readSnapshot(r)
 	}
-	if err == nil && options.known > first.revision {
-		// Another lab's, perhaps. A client that is told so lists again.
+	if err == nil && options.knownRevision > initial.revision {
+		// It may be another lab's. After this error clients list again.
 		err = &apiError{http.StatusGone, "Expired",
-			fmt.Sprintf("resource version %d is beyond the present %d", options.known, first.revision)}
+			fmt.Sprintf("resource version %d is beyond the present %d", options.knownRevision, initial.revision)}
 	}
 	if err != nil {
-		answerError(w, err)
+		writeError(w, err)
 		return
 	}
 	stream := &eventStream{
-		encoder: json.NewEncoder(w), control: http.NewResponseController(w), selector: options.selector, sent: options.known,
+		encoder: json.NewEncoder(w), control: http.NewResponseController(w), selector: options.selector, sent: options.knownRevision,
 	}
-	// The request is read and the watch is to outlast what an answer may take.
+	// The request has been read, and the watch may take longer than a normal response.
 	if errors.Join(stream.control.SetReadDeadline(time.Time{}), stream.control.SetWriteDeadline(time.Time{})) != nil {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusOK)
-	if stream.control.Flush() != nil || stream.slice(first) != nil {
+	if stream.control.Flush() != nil || stream.slice(initial) != nil {
 		return
 	}
 	s.follow(r, stream, options)
 }
 
-// follow sends what happens from here on.
+// follow sends the changes from now on.
 func (s *server) follow(r *http.Request, stream *eventStream, options watchOptions) {
 	end := time.NewTimer(options.timeout)
 	defer end.Stop()
-	var mark <-chan time.Time // never, without bookmarks
+	var bookmarkTick <-chan time.Time // nil without bookmarks
 	if options.bookmarks {
 		ticker := time.NewTicker(s.cfg.BookmarkInterval)
 		defer ticker.Stop()
-		mark = ticker.C
+		bookmarkTick = ticker.C
 	}
 	for {
 		now := s.latest.Load()
@@ -156,7 +155,7 @@ func (s *server) follow(r *http.Request, stream *eventStream, options watchOptio
 		}
 		select {
 		case <-now.changed:
-		case <-mark:
+		case <-bookmarkTick:
 			err = stream.bookmark(*s.latest.Load())
 		case <-end.C:
 			return
@@ -176,10 +175,10 @@ type eventStream struct {
 	encoder  *json.Encoder
 	control  *http.ResponseController
 	selector selector
-	sent     uint64 // the revision that the client has
+	sent     uint64 // revision that the client has
 }
 
-// slice tells of the slice in a snapshot, unless the client has it.
+// slice sends the slice of a snapshot, unless the client has it.
 func (e *eventStream) slice(now snapshot) error {
 	if now.slice == nil || now.version <= e.sent || !e.selector.selects(now.slice.Metadata.Labels) {
 		return nil
@@ -192,8 +191,8 @@ func (e *eventStream) slice(now snapshot) error {
 	return e.send(watchEvent{Type: kind, Object: now.slice})
 }
 
-// bookmark tells up to which revision the client knows everything. The slice of
-// the snapshot comes first, if the client has not got it.
+// bookmark sends the revision up to which the client is up to date. The snapshot's slice is sent first if the client
+// lacks it.
 func (e *eventStream) bookmark(now snapshot) error {
 	if err := e.slice(now); err != nil {
 		return err
@@ -204,8 +203,8 @@ func (e *eventStream) bookmark(now snapshot) error {
 	}})
 }
 
-// send writes an event. The deadline is lifted again because HTTP/2 gives up a
-// stream when its deadline passes, whether or not anything waits to be written.
+// send writes an event. The deadline is reset afterwards because HTTP/2 closes a stream when its deadline passes,
+// even if nothing waits to be written.
 func (e *eventStream) send(event watchEvent) error {
 	if err := e.control.SetWriteDeadline(time.Now().Add(eventTimeout)); err != nil {
 		return err
@@ -219,23 +218,23 @@ func (e *eventStream) send(event watchEvent) error {
 	return e.control.SetWriteDeadline(time.Time{})
 }
 
-// selector is a label selector of equalities.
+// selector is a label selector with equality terms only.
 type selector map[string]string
 
 func parseSelector(text string) (selector, error) {
-	chosen := make(selector)
+	parsed := make(selector)
 	for term := range strings.SplitSeq(text, ",") {
 		if term == "" {
 			continue
 		}
 		key, value, found := strings.Cut(term, "=")
-		value = strings.TrimPrefix(value, "=") // key==value means the same
+		value = strings.TrimPrefix(value, "=") // key==value is equivalent
 		if !found || key == "" || strings.HasSuffix(key, "!") || strings.ContainsAny(value, "=()") {
 			return nil, badRequest("label selector term %q is not key=value, which is all there is here", term)
 		}
-		chosen[key] = value
+		parsed[key] = value
 	}
-	return chosen, nil
+	return parsed, nil
 }
 
 func (s selector) selects(labels map[string]string) bool {

@@ -14,13 +14,11 @@ import (
 )
 
 const (
-	// lockTimeout bounds the wait for the other servers. Each holds the lock
-	// for well under a millisecond.
+	// lockTimeout bounds the wait for other servers. Each holds the lock for well under a millisecond.
 	lockTimeout = 5 * time.Second
 	lockPoll    = 2 * time.Millisecond
 
-	// firstRevision is that of a store nothing was written to. It is not 0
-	// because that stands for "any" in Kubernetes.
+	// firstRevision is the revision of an empty store. It is not 0, which means "any" in Kubernetes.
 	firstRevision = 1
 
 	revisionFile = "revision"
@@ -31,18 +29,15 @@ const (
 	tempPrefix   = ".tmp-"
 )
 
-// store is the directory that stands in for etcd: one JSON file an object, and
-// a revision that grows with every change of a Node or of the EndpointSlice.
+// store is the directory that replaces etcd: one JSON file an object, and a revision that increases with every change
+// of a Node or of the EndpointSlice.
 //
-// Every access holds a lock that the kernel releases with the process. A file
-// is replaced by rename, so one that a killed server was writing is either the
-// former or the new one. The revision is written before the object that carries
-// it: a kill between the two leaves a gap, never a number used twice. Nothing
-// is synced to disk, because a lab does not outlive its machine.
+// Every access holds a lock that the kernel releases with the process. Files are replaced by rename, so a server that
+// is killed leaves the old or the new one. The revision is written before the object that has it: a kill in between
+// leaves a gap, never a revision used twice. Nothing is synced to disk, because a lab does not outlive its machine.
 type store struct{ dir string }
 
-// openStore opens the directory and removes what killed servers left half
-// written.
+// openStore opens the directory and removes temporary files of servers that were killed.
 func openStore(ctx context.Context, dir string) (*store, error) {
 	s := &store{dir: dir}
 	for _, sub := range []string{leaseDir, nodeDir} {
@@ -67,18 +62,17 @@ type transaction struct {
 	now time.Time
 }
 
-// view runs look while nobody writes.
-func (s *store) view(ctx context.Context, look func(*transaction) error) error {
-	return s.locked(ctx, shared, look)
+// view calls fn while nobody writes.
+func (s *store) view(ctx context.Context, fn func(*transaction) error) error {
+	return s.locked(ctx, shared, fn)
 }
 
-// update runs change while nobody else reads or writes. What it wrote before
-// an error stays written.
-func (s *store) update(ctx context.Context, change func(*transaction) error) error {
-	return s.locked(ctx, exclusive, change)
+// update calls fn while nobody else reads or writes. What it wrote before an error stays.
+func (s *store) update(ctx context.Context, fn func(*transaction) error) error {
+	return s.locked(ctx, exclusive, fn)
 }
 
-func (s *store) locked(ctx context.Context, mode lockMode, do func(*transaction) error) error {
+func (s *store) locked(ctx context.Context, mode lockMode, fn func(*transaction) error) error {
 	ctx, cancel := context.WithTimeout(ctx, lockTimeout)
 	defer cancel()
 	file, err := os.OpenFile(filepath.Join(s.dir, lockFile), os.O_RDWR|os.O_CREATE, 0o600)
@@ -92,7 +86,7 @@ func (s *store) locked(ctx context.Context, mode lockMode, do func(*transaction)
 			return fmt.Errorf("lock %s: %w", file.Name(), err)
 		}
 		if taken {
-			return do(&transaction{dir: s.dir, now: time.Now()})
+			return fn(&transaction{dir: s.dir, now: time.Now()})
 		}
 		select {
 		case <-time.After(lockPoll):
@@ -105,7 +99,7 @@ func (s *store) locked(ctx context.Context, mode lockMode, do func(*transaction)
 // readRevision returns the store's revision. It does not lock.
 func (s *store) readRevision() (uint64, error) {
 	if _, err := os.Stat(filepath.Join(s.dir, nodeDir)); err != nil {
-		return 0, err // the directory is gone; a missing file alone is a new store
+		return 0, err // the directory is gone; if only the file is missing, the store is new
 	}
 	return (&transaction{dir: s.dir}).revision()
 }
@@ -126,7 +120,7 @@ func (tx *transaction) revision() (uint64, error) {
 	return revision, nil
 }
 
-// advance returns a new revision.
+// advance increments the revision and returns it.
 func (tx *transaction) advance() (uint64, error) {
 	revision, err := tx.revision()
 	if err != nil {
@@ -136,7 +130,7 @@ func (tx *transaction) advance() (uint64, error) {
 	return revision, tx.replace(revisionFile, []byte(strconv.FormatUint(revision, 10)+"\n"))
 }
 
-// get reads an object. One that is not there is an fs.ErrNotExist.
+// get reads an object. If it does not exist, the error is fs.ErrNotExist.
 func (tx *transaction) get(name string, object any) error {
 	path := filepath.Join(tx.dir, name)
 	text, err := os.ReadFile(path)
@@ -158,7 +152,7 @@ func (tx *transaction) put(name string, object any) error {
 	return tx.replace(name, text)
 }
 
-// remove deletes an object. One that is not there is an fs.ErrNotExist.
+// remove deletes an object. If it does not exist, the error is fs.ErrNotExist.
 func (tx *transaction) remove(name string) error { return os.Remove(filepath.Join(tx.dir, name)) }
 
 // names returns the names of the objects in a directory, sorted.
@@ -176,7 +170,7 @@ func (tx *transaction) names(dir string) ([]string, error) {
 	return names, nil
 }
 
-// replace writes a file in one step.
+// replace writes a file atomically.
 func (tx *transaction) replace(name string, text []byte) error {
 	path := filepath.Join(tx.dir, name)
 	file, err := os.CreateTemp(filepath.Dir(path), tempPrefix)

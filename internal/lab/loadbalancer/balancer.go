@@ -1,28 +1,24 @@
-// Package loadbalancer is the lab's stand-in for a cloud's network load
-// balancer: it takes TCP connections, passes each to one target, and asks the
-// targets for their health.
+// Package loadbalancer is the lab's replacement for a cloud's network load balancer: it accepts TCP connections,
+// forwards each to one target, and checks the targets' health.
 //
-// It behaves as those balancers do, their faults included, because the lab is
-// there to show what a cluster suffers behind one:
+// It behaves as those balancers do, including their weaknesses, because the lab exists to show what they do to a
+// cluster:
 //
-//   - a connection goes to a healthy target, in turn. When that target does not
-//     answer the connection is lost: no other target is tried;
-//   - when no target is healthy all of them get connections (fail open);
-//   - a new target has to pass its checks before it is healthy;
-//   - a connection to a target that becomes unhealthy stays as it is. One to a
-//     target that is taken off the list is reset.
+//   - a connection goes to a healthy target, in turn. If that target does not answer the connection is lost: no other
+//     target is tried;
+//   - if no target is healthy all of them get connections (fail open);
+//   - a new target must pass its checks before it is healthy;
+//   - a connection to a target that becomes unhealthy is kept. One to a target that is removed from the list is
+//     reset.
 //
-// It is not the balancer that runs on nodes (package balance does better than
-// this), and not the whole of any cloud's: no TLS, no UDP, no proxy protocol,
-// no zones, no idle time-out, no delay on (de)registration, and the targets see
-// the balancer's address instead of the client's.
+// It is not the balancer that runs on nodes (package balance does better than this), and does not have all that
+// clouds have: no TLS, no UDP, no proxy protocol, no zones, no idle timeout, no delay on (de)registration, and the
+// targets see the balancer's address instead of the client's.
 //
-// The balancer runs as a process of its own. Its settings are a JSON file that
-// it follows while it runs, see [WriteSettings]. What it does is answered over
-// a unix socket, see [ReadStatus]: an answer comes from the living process and
-// is of that moment, whereas a status file can be a dead process's last words;
-// and a unix socket is reached from outside the network namespace that the
-// balancer may be in.
+// The balancer runs as a separate process. Its settings are a JSON file that it watches, see [WriteSettings]. Its
+// status is served over a unix socket, see [ReadStatus]: a response comes from the live process and is current,
+// whereas a status file can be that of a dead process; and a unix socket is reachable from outside the network
+// namespace that the balancer may be in.
 package loadbalancer
 
 import (
@@ -36,20 +32,19 @@ import (
 	"time"
 )
 
-// pollInterval is how often the settings file is looked at. It is read whole
-// every time: a few KiB cost less than reasons why a time stamp did not change.
+// pollInterval is how often the settings file is read. Reading the few KiB each time is simpler than relying on time
+// stamps.
 const pollInterval = 100 * time.Millisecond
 
-// Config says how to run a balancer.
+// Config configures a balancer.
 type Config struct {
-	// SettingsFile is the JSON of a [Settings]. It has to be readable and valid
-	// at the start. A version that is not, later, is reported in the status and
-	// otherwise ignored. Required.
+	// SettingsFile is the JSON of a [Settings]. It must be valid at the start. Later, an invalid version is reported
+	// in the status and otherwise ignored. Required.
 	SettingsFile string
-	// StatusSocket is the path of the unix socket that answers with the status,
-	// at most about 100 bytes. A dead predecessor's is replaced. Required.
+	// StatusSocket is the path of the unix socket that serves the status, at most about 100 bytes. That of a dead
+	// predecessor is replaced. Required.
 	StatusSocket string
-	// Log receives changes of settings and of targets' health. Nil discards.
+	// Log gets changes of settings and of targets' health. Nil discards.
 	Log *slog.Logger
 }
 
@@ -64,8 +59,8 @@ func (c *Config) validate() error {
 	return errors.Join(faults...)
 }
 
-// Run runs a balancer until ctx ends. Then it closes its listeners, resets its
-// connections and returns nil. It returns an error when it cannot begin.
+// Run runs a balancer until ctx ends. Then it closes its listeners, resets its connections and returns nil. It
+// returns an error if it cannot start.
 func Run(ctx context.Context, cfg Config) error {
 	if err := cfg.validate(); err != nil {
 		return fmt.Errorf("load balancer: %w", err)
@@ -84,7 +79,7 @@ func Run(ctx context.Context, cfg Config) error {
 
 	b := &balancer{cfg: cfg, log: cfg.Log}
 	ctx, cancel := context.WithCancel(ctx)
-	defer b.work.Wait()
+	defer b.goroutines.Wait()
 	defer cancel()
 	if err := b.apply(ctx, settings); err != nil {
 		return fmt.Errorf("load balancer: %s: %w", cfg.SettingsFile, err)
@@ -94,26 +89,25 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return fmt.Errorf("load balancer: %w", err)
 	}
-	b.work.Go(func() { b.follow(ctx, text) })
+	b.goroutines.Go(func() { b.watchSettings(ctx, text) })
 	return serveStatus(ctx, status, b.status)
 }
 
 // balancer is a running load balancer.
 type balancer struct {
-	cfg  Config
-	log  *slog.Logger
-	work sync.WaitGroup // every goroutine of the balancer; all end with Run's context
+	cfg        Config
+	log        *slog.Logger
+	goroutines sync.WaitGroup // all goroutines of the balancer; they end with Run's context
 
-	mu          sync.Mutex // guards what follows
+	mu          sync.Mutex // guards the fields below
 	revision    string
-	settingsErr error // why the file as it is now is not applied, or nil
+	settingsErr error // why the present file is not applied, or nil
 	listeners   []*listener
 }
 
-// follow applies the settings file whenever it changes. A version that cannot
-// be applied is tried again, since the reason may pass: a port that is still in
-// use, for one.
-func (b *balancer) follow(ctx context.Context, applied []byte) {
+// watchSettings applies the settings file whenever it changes. A version that cannot be applied is retried, because
+// the reason may pass: a port that is still in use, for instance.
+func (b *balancer) watchSettings(ctx context.Context, applied []byte) {
 	ticker := time.NewTicker(pollInterval)
 	defer ticker.Stop()
 	for {
@@ -124,7 +118,7 @@ func (b *balancer) follow(ctx context.Context, applied []byte) {
 		}
 		text, err := os.ReadFile(b.cfg.SettingsFile)
 		if err == nil && bytes.Equal(text, applied) {
-			b.report(nil)
+			b.setSettingsError(nil)
 			continue
 		}
 		var settings Settings
@@ -134,7 +128,7 @@ func (b *balancer) follow(ctx context.Context, applied []byte) {
 		if err == nil {
 			err = b.apply(ctx, settings)
 		}
-		b.report(err)
+		b.setSettingsError(err)
 		if err == nil {
 			applied = text
 			b.log.Info("load balancer settings applied", "revision", settings.Revision)
@@ -142,8 +136,8 @@ func (b *balancer) follow(ctx context.Context, applied []byte) {
 	}
 }
 
-// report notes why the settings file is not applied, and logs it once.
-func (b *balancer) report(err error) {
+// setSettingsError records why the settings file is not applied, and logs it once.
+func (b *balancer) setSettingsError(err error) {
 	b.mu.Lock()
 	was := b.settingsErr
 	b.settingsErr = err
@@ -154,8 +148,7 @@ func (b *balancer) report(err error) {
 	}
 }
 
-// apply changes the balancer to the settings: either to all of them, or, with
-// an error, to none.
+// apply applies the settings: all of them or, with an error, none.
 func (b *balancer) apply(ctx context.Context, settings Settings) error {
 	checks := make([]*check, len(settings.Listeners))
 	for i, wanted := range settings.Listeners {
@@ -191,13 +184,13 @@ func (b *balancer) apply(ctx context.Context, settings Settings) error {
 
 	// From here on nothing can fail.
 	for i, l := range next {
-		l.update(&b.work, settings.Listeners[i].Targets, checks[i])
+		l.update(&b.goroutines, settings.Listeners[i].Targets, checks[i])
 		if current[l.name] == l {
 			delete(current, l.name)
 		}
 	}
 	for _, l := range opened {
-		b.work.Go(func() { l.serve(&b.work) })
+		b.goroutines.Go(func() { l.serve(&b.goroutines) })
 	}
 	for _, l := range current {
 		l.close()

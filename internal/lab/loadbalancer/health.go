@@ -13,27 +13,27 @@ import (
 	"time"
 )
 
-// State is what a balancer believes of a target.
+// State is the health of a target according to the balancer.
 type State string
 
 // The states of a target.
 const (
-	Initial   State = "initial" // not checked often enough; gets connections only by fail open
+	Initial   State = "initial" // not checked often enough yet; gets connections only by fail open
 	Healthy   State = "healthy"
 	Unhealthy State = "unhealthy"
 )
 
-// health is what is known of one target.
+// health is the health of one target.
 type health struct {
 	state  State
-	since  time.Time // when it came to state
+	since  time.Time // when state last changed
 	reason string    // the last failure, "" after a success
 	passed int       // checks passed in a row
 	failed int       // checks failed in a row
 }
 
-// after returns the health after one more check.
-func (h health) after(err error, now time.Time, healthyThreshold, unhealthyThreshold int) health {
+// next returns the health after one more check.
+func (h health) next(err error, now time.Time, healthyThreshold, unhealthyThreshold int) health {
 	if err == nil {
 		h.passed, h.failed, h.reason = h.passed+1, 0, ""
 	} else {
@@ -48,7 +48,7 @@ func (h health) after(err error, now time.Time, healthyThreshold, unhealthyThres
 	return h
 }
 
-// check is a health check that is ready to be made. It does not change.
+// check is a prepared health check. It is immutable.
 type check struct {
 	spec               HealthCheck
 	interval, timeout  time.Duration
@@ -81,7 +81,7 @@ func newCheck(spec HealthCheck, settings Settings) (*check, error) {
 		}
 	}
 	c.client = &http.Client{
-		// A kept connection would say nothing about whether new ones work.
+		// A kept connection would not show whether new ones work.
 		Transport: &http.Transport{TLSClientConfig: trust, DisableKeepAlives: true},
 		CheckRedirect: func(*http.Request, []*http.Request) error {
 			return http.ErrUseLastResponse
@@ -90,8 +90,8 @@ func newCheck(spec HealthCheck, settings Settings) (*check, error) {
 	return c, nil
 }
 
-// ask makes the check of a target once. Nil means that it passed.
-func (c *check) ask(ctx context.Context, target netip.AddrPort) error {
+// run performs the check of a target once.
+func (c *check) run(ctx context.Context, target netip.AddrPort) error {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	if c.spec.Port != 0 {

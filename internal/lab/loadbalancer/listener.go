@@ -13,18 +13,17 @@ import (
 )
 
 const (
-	// connectTimeout bounds the attempt to reach a target. A real balancer has
-	// no such bound, it leaves the client waiting for its own.
+	// connectTimeout bounds the connection to a target. Real balancers have no such bound; the client waits for its
+	// own.
 	connectTimeout = 10 * time.Second
-	// acceptPause keeps a listener that cannot accept, for want of descriptors
-	// say, from spinning.
-	acceptPause = 50 * time.Millisecond
+	// acceptRetryDelay keeps a listener that cannot accept, for lack of descriptors for instance, from spinning.
+	acceptRetryDelay = 50 * time.Millisecond
 )
 
 // listener serves one port.
 type listener struct {
 	name     string
-	wanted   netip.AddrPort // as the settings have it
+	wanted   netip.AddrPort // from the settings
 	socket   *net.TCPListener
 	log      *slog.Logger
 	ctx      context.Context // ends with the listener
@@ -32,12 +31,12 @@ type listener struct {
 	check    atomic.Pointer[check]
 	accepted atomic.Uint64
 
-	mu      sync.Mutex // guards what follows
-	targets []*target
-	turn    int // counts connections, to hand them out in turn
+	mu         sync.Mutex // guards the fields below
+	targets    []*target
+	nextTarget int // counts connections, for round robin
 }
 
-// openListener takes the address. Connections are served from serve on.
+// openListener starts to listen. Connections are accepted once serve runs.
 func openListener(ctx context.Context, wanted Listener, log *slog.Logger) (*listener, error) {
 	var config net.ListenConfig
 	socket, err := config.Listen(ctx, "tcp", wanted.Listen.String())
@@ -55,14 +54,14 @@ func (l *listener) close() {
 	l.socket.Close()
 }
 
-// address returns the address that the listener has.
+// address returns the listener's actual address.
 func (l *listener) address() netip.AddrPort {
 	return l.socket.Addr().(*net.TCPAddr).AddrPort()
 }
 
-// update gives the listener its targets and their check. A target that stays
-// keeps its health and its connections. Checks run as part of work.
-func (l *listener) update(work *sync.WaitGroup, wanted []netip.AddrPort, check *check) {
+// update sets the listener's targets and their check. Targets that remain keep their health and connections. Checks
+// run in goroutines.
+func (l *listener) update(goroutines *sync.WaitGroup, wanted []netip.AddrPort, check *check) {
 	l.check.Store(check)
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -75,7 +74,7 @@ func (l *listener) update(work *sync.WaitGroup, wanted []netip.AddrPort, check *
 		t := current[addr]
 		if t == nil {
 			t = newTarget(l.ctx, addr)
-			work.Go(func() { l.watch(t) })
+			goroutines.Go(func() { l.watch(t) })
 		}
 		delete(current, addr)
 		l.targets[i] = t
@@ -85,8 +84,8 @@ func (l *listener) update(work *sync.WaitGroup, wanted []netip.AddrPort, check *
 	}
 }
 
-// serve takes connections until the listener is closed.
-func (l *listener) serve(work *sync.WaitGroup) {
+// serve accepts connections until the listener is closed.
+func (l *listener) serve(goroutines *sync.WaitGroup) {
 	stop := context.AfterFunc(l.ctx, func() { l.socket.Close() })
 	defer stop()
 	for {
@@ -98,17 +97,17 @@ func (l *listener) serve(work *sync.WaitGroup) {
 			l.log.Warn("load balancer cannot accept", "listener", l.name, "reason", err)
 			select {
 			case <-l.ctx.Done():
-			case <-time.After(acceptPause):
+			case <-time.After(acceptRetryDelay):
 			}
 			continue
 		}
 		l.accepted.Add(1)
-		work.Go(func() { l.forward(client) })
+		goroutines.Go(func() { l.forward(client) })
 	}
 }
 
-// pick returns the target whose turn it is: among the healthy ones, or among
-// all when there are none. It returns nil when there is no target.
+// pick returns the next target in turn: of the healthy ones or, if there is none, of all. It returns nil if there is
+// no target.
 func (l *listener) pick() *target {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -124,11 +123,11 @@ func (l *listener) pick() *target {
 	if len(candidates) == 0 {
 		return nil
 	}
-	l.turn++
-	return candidates[l.turn%len(candidates)]
+	l.nextTarget++
+	return candidates[l.nextTarget%len(candidates)]
 }
 
-// forward serves one connection, to its end.
+// forward forwards one connection until it ends.
 func (l *listener) forward(client *net.TCPConn) {
 	t := l.pick()
 	if t == nil {
@@ -138,7 +137,7 @@ func (l *listener) forward(client *net.TCPConn) {
 	dialer := net.Dialer{Timeout: connectTimeout}
 	conn, err := dialer.DialContext(t.ctx, "tcp", t.addr.String())
 	if err != nil {
-		// No other target is tried: the client finds out, as it would.
+		// No other target is tried, as with a real balancer.
 		t.lost.Add(1)
 		reset(client)
 		return
@@ -152,8 +151,7 @@ func (l *listener) forward(client *net.TCPConn) {
 	relay(client, server)
 }
 
-// relay copies both ways until both sides have ended, each in its own time, or
-// one of them fails.
+// relay copies both ways until both sides have ended, independently, or one of them fails.
 func relay(a, b *net.TCPConn) {
 	var back sync.WaitGroup
 	back.Go(func() { copyHalf(a, b) })
@@ -163,8 +161,8 @@ func relay(a, b *net.TCPConn) {
 	_ = b.Close()
 }
 
-// copyHalf copies one way and passes the end on: an orderly end as such, so
-// that the other way goes on, and a failure as a reset of both.
+// copyHalf copies one way and passes on its end: a regular end by CloseWrite, so that the other way continues, and a
+// failure by resetting both.
 func copyHalf(to, from *net.TCPConn) {
 	_, err := io.Copy(to, from)
 	if err == nil {
@@ -176,7 +174,7 @@ func copyHalf(to, from *net.TCPConn) {
 	}
 }
 
-// reset closes a connection such that the peer sees a failure, not an end.
+// reset closes a connection so that the peer sees an error, not EOF.
 func reset(conn *net.TCPConn) {
 	conn.SetLinger(0)
 	_ = conn.Close()

@@ -12,38 +12,33 @@ import (
 	"github.com/google/renameio/v2/maybe"
 )
 
-// Settings are what a balancer does. They may change while it runs.
+// Settings configure a balancer. They may change while it runs.
 type Settings struct {
-	// Revision is the writer's mark. It comes back in [Status], which is how
-	// the writer knows that these settings are in force.
+	// Revision is set by the writer and returned in [Status], which shows whether these settings are in effect.
 	Revision string `json:"revision,omitempty"`
-	// Interval is how long after the beginning of a health check of a target
-	// the next one begins. Default 500 ms, which is the lab's; clouds have 10 s
-	// or 30 s.
+	// Interval is the time between the starts of two health checks of a target. Default 500 ms, for the lab; clouds
+	// have 10 s or 30 s.
 	Interval Duration `json:"interval,omitzero"`
 	// Timeout bounds one health check. Default 1 s.
 	Timeout Duration `json:"timeout,omitzero"`
-	// HealthyThreshold and UnhealthyThreshold are how many checks in a row have
-	// to pass, or to fail, before a target counts as healthy, or as unhealthy.
-	// Default 2 each.
+	// HealthyThreshold and UnhealthyThreshold are how many checks in a row must pass or fail before a target is
+	// healthy or unhealthy. Default 2 each.
 	HealthyThreshold   int `json:"healthyThreshold,omitzero"`
 	UnhealthyThreshold int `json:"unhealthyThreshold,omitzero"`
-	// Listeners are the ports that the balancer serves. One that keeps its name
-	// and address keeps its connections when the settings change.
+	// Listeners are the ports of the balancer. A listener that keeps its name and address keeps its connections when
+	// the settings change.
 	Listeners []Listener `json:"listeners"`
 }
 
-// Listener is one port and where its connections go.
+// Listener is one port and its targets.
 type Listener struct {
 	// Name is unique among the listeners. Required.
 	Name string `json:"name"`
-	// Listen is the address to take connections on. Port 0 is for tests; the
-	// status tells which one it became. Required.
+	// Listen is the address to listen on. Port 0 is for tests; the status has the actual one. Required.
 	Listen netip.AddrPort `json:"listen"`
-	// Targets get the connections. None at all means that every connection is
-	// reset.
+	// Targets get the connections. Without targets every connection is reset.
 	Targets []netip.AddrPort `json:"targets"`
-	// HealthCheck is how the targets are asked for their health.
+	// HealthCheck is the health check of the targets.
 	HealthCheck HealthCheck `json:"healthCheck,omitzero"`
 }
 
@@ -53,25 +48,24 @@ const (
 	HTTPS = "https"
 )
 
-// HealthCheck is how a target is asked for its health.
+// HealthCheck is the health check of a target.
 type HealthCheck struct {
-	// Protocol is TCP, where a connection that opens is health, or HTTPS, where
-	// an answer of 200 to 399 to a GET is. Default TCP.
+	// Protocol is TCP, where a connection is enough, or HTTPS, where a GET must return a status of 200 to 399.
+	// Default TCP.
 	Protocol string `json:"protocol,omitempty"`
-	// Port is where to ask. 0 means the target's own.
+	// Port is the port to check. 0 means the target's own.
 	Port uint16 `json:"port,omitzero"`
-	// Path is what HTTPS asks for. Default /readyz.
+	// Path is the path for HTTPS. Default /readyz.
 	Path string `json:"path,omitempty"`
-	// CAFile has the certificates, in PEM, that HTTPS trusts; it is read when
-	// settings are applied. ServerName is
-	// whom HTTPS expects. Both are required unless Insecure is set.
+	// CAFile has the CAs, in PEM, that HTTPS trusts; it is read when settings are applied. ServerName is the name
+	// that the certificate must have. Both are required unless Insecure is set.
 	CAFile     string `json:"caFile,omitempty"`
 	ServerName string `json:"serverName,omitempty"`
-	// Insecure makes HTTPS take any certificate, as clouds' balancers do.
+	// Insecure makes HTTPS accept any certificate, as clouds' balancers do.
 	Insecure bool `json:"insecure,omitzero"`
 }
 
-// Duration is a time.Duration that is written as text, such as "500ms".
+// Duration is a time.Duration encoded as text, such as "500ms".
 type Duration time.Duration
 
 // MarshalText implements [encoding.TextMarshaler].
@@ -84,8 +78,7 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	return err
 }
 
-// WriteSettings writes the settings file of a balancer, in one step, so that a
-// reader never finds half of it. It refuses settings that are not valid.
+// WriteSettings writes the settings file of a balancer atomically. It refuses invalid settings.
 func WriteSettings(path string, settings Settings) error {
 	if err := settings.validate(); err != nil {
 		return fmt.Errorf("load balancer settings for %s: %w", path, err)
@@ -97,7 +90,7 @@ func WriteSettings(path string, settings Settings) error {
 	return maybe.WriteFile(path, append(text, '\n'), 0o600)
 }
 
-// parseSettings reads, completes and checks settings.
+// parseSettings parses settings, sets defaults and validates.
 func parseSettings(text []byte) (Settings, error) {
 	var settings Settings
 	decoder := json.NewDecoder(bytes.NewReader(text))
@@ -139,7 +132,7 @@ func (s *Settings) setDefaults() {
 	}
 }
 
-// validate returns everything that is wrong. Zero values are not.
+// validate returns all faults, joined. Zero values are valid.
 func (s *Settings) validate() error {
 	var faults []error
 	if s.Interval < 0 || s.Timeout < 0 || s.HealthyThreshold < 0 || s.UnhealthyThreshold < 0 {

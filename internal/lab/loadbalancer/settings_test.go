@@ -112,7 +112,7 @@ func TestHealthTakesChecksInARow(t *testing.T) {
 				if outcome == 'f' {
 					err = errors.New("no answer")
 				}
-				h = h.after(err, begin.Add(time.Duration(i+1)*time.Second), 3, 2)
+				h = h.next(err, begin.Add(time.Duration(i+1)*time.Second), 3, 2)
 			}
 			if h.state != test.want || h.since.Sub(begin) != time.Duration(test.since)*time.Second {
 				t.Errorf("%s since %s, want %s since %ds", h.state, h.since.Sub(begin), test.want, test.since)

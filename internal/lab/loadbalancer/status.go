@@ -17,48 +17,47 @@ import (
 const (
 	statusTimeout = 2 * time.Second
 	statusPoll    = 10 * time.Millisecond
-	statusLimit   = 1 << 20 // bytes
-	// socketPathLimit is what fits into the kernel's address of a unix socket.
-	socketPathLimit = 107
+	maxStatus     = 1 << 20 // bytes
+	// maxSocketPath is the longest path in the kernel's address of a unix socket.
+	maxSocketPath = 107
 )
 
-// Status is what a balancer does, at one moment.
+// Status is the status of a balancer.
 type Status struct {
 	PID int `json:"pid"`
-	// Revision is the one of the settings in force.
+	// Revision is that of the settings in effect.
 	Revision string `json:"revision"`
-	// SettingsError says why the settings file as it is now is not in force.
+	// SettingsError says why the present settings file is not in effect.
 	SettingsError string           `json:"settingsError,omitempty"`
 	Listeners     []ListenerStatus `json:"listeners"`
 }
 
-// ListenerStatus is what one listener does.
+// ListenerStatus is the status of a listener.
 type ListenerStatus struct {
 	Name    string         `json:"name"`
 	Address netip.AddrPort `json:"address"`
-	// Accepted counts the connections taken from clients.
+	// Accepted counts accepted connections.
 	Accepted uint64 `json:"accepted"`
 	// FailOpen is set when no target is healthy, so that all get connections.
 	FailOpen bool           `json:"failOpen"`
 	Targets  []TargetStatus `json:"targets"`
 }
 
-// TargetStatus is what is known of one target of a listener.
+// TargetStatus is the status of a target of a listener.
 type TargetStatus struct {
 	Address netip.AddrPort `json:"address"`
 	State   State          `json:"state"`
 	Since   time.Time      `json:"since"`
-	// Reason is why the last check failed; "" when it passed.
+	// Reason is why the last check failed; "" if it passed.
 	Reason string `json:"reason,omitempty"`
-	// Active are the connections open now, Served those opened so far, and
-	// Lost those that the target did not take.
+	// Active are the connections open now, Served those opened so far, and Lost those that the target did not accept.
 	Active int64  `json:"active"`
 	Served uint64 `json:"served"`
 	Lost   uint64 `json:"lost"`
 }
 
-// ReadStatus asks the balancer behind a status socket. It takes two seconds at
-// most. An error means that no balancer answers there now.
+// ReadStatus returns the status of the balancer behind a status socket. It takes at most two seconds. An error means
+// that no balancer answers there.
 func ReadStatus(ctx context.Context, socket string) (Status, error) {
 	status, err := readStatus(ctx, socket)
 	if err != nil {
@@ -90,12 +89,12 @@ func readStatus(ctx context.Context, socket string) (Status, error) {
 		return Status{}, errors.New(response.Status)
 	}
 	var status Status
-	err = json.NewDecoder(io.LimitReader(response.Body, statusLimit)).Decode(&status)
+	err = json.NewDecoder(io.LimitReader(response.Body, maxStatus)).Decode(&status)
 	return status, err
 }
 
-// AwaitRevision waits until the settings of that revision are in force, and
-// returns the status. When ctx ends first it says what is in the way.
+// AwaitRevision waits until the settings of that revision are in effect, and returns the status. If ctx ends first,
+// the error says why they are not.
 func AwaitRevision(ctx context.Context, socket, revision string) (Status, error) {
 	ticker := time.NewTicker(statusPoll)
 	defer ticker.Stop()
@@ -120,7 +119,7 @@ func AwaitRevision(ctx context.Context, socket, revision string) (Status, error)
 	}
 }
 
-// status returns what the balancer does now.
+// status returns the current status.
 func (b *balancer) status() Status {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -155,11 +154,11 @@ func (l *listener) status() ListenerStatus {
 	return status
 }
 
-// listenStatus opens the status socket, for its owner only. A socket that a
-// dead predecessor left is replaced; one that answers is not.
+// listenStatus opens the status socket, accessible to its owner only. The socket of a dead predecessor is replaced;
+// one that answers is not.
 func listenStatus(ctx context.Context, path string) (net.Listener, error) {
-	if len(path) > socketPathLimit {
-		return nil, fmt.Errorf("status socket %s: the path has %d bytes, and %d fit", path, len(path), socketPathLimit)
+	if len(path) > maxSocketPath {
+		return nil, fmt.Errorf("status socket %s: the path has %d bytes, and %d fit", path, len(path), maxSocketPath)
 	}
 	info, err := os.Lstat(path)
 	switch {
@@ -188,12 +187,12 @@ func listenStatus(ctx context.Context, path string) (net.Listener, error) {
 	return socket, nil
 }
 
-// serveStatus answers on the socket until ctx ends.
+// serveStatus serves the status on the socket until ctx ends.
 func serveStatus(ctx context.Context, socket net.Listener, status func() Status) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
-		json.NewEncoder(w).Encode(status()) // a reader that went away is no fault
+		json.NewEncoder(w).Encode(status()) // the client may have gone
 	})
 	server := &http.Server{Handler: mux, ReadTimeout: statusTimeout, WriteTimeout: statusTimeout}
 	stop := context.AfterFunc(ctx, func() { server.Close() })

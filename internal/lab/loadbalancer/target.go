@@ -15,7 +15,7 @@ type target struct {
 	cancel context.CancelFunc
 	active atomic.Int64  // connections open now
 	served atomic.Uint64 // connections opened so far
-	lost   atomic.Uint64 // connections that it did not take
+	lost   atomic.Uint64 // connections that it did not accept
 
 	mu     sync.Mutex
 	health health // guarded by mu
@@ -39,12 +39,12 @@ func (l *listener) watch(t *target) {
 	for {
 		check := l.check.Load()
 		next := time.NewTimer(check.interval)
-		err := check.ask(t.ctx, t.addr)
+		err := check.run(t.ctx, t.addr)
 		if t.ctx.Err() != nil {
 			next.Stop()
 			return
 		}
-		l.note(t, check, err)
+		l.record(t, check, err)
 		select {
 		case <-next.C:
 		case <-t.ctx.Done():
@@ -54,15 +54,15 @@ func (l *listener) watch(t *target) {
 	}
 }
 
-// note adds the outcome of a check to what is known of the target.
-func (l *listener) note(t *target, check *check, outcome error) {
+// record adds the result of a check to the target's health.
+func (l *listener) record(t *target, check *check, outcome error) {
 	t.mu.Lock()
-	was := t.health
-	t.health = was.after(outcome, time.Now(), check.healthyThreshold, check.unhealthyThreshold)
-	is := t.health
+	previous := t.health
+	t.health = previous.next(outcome, time.Now(), check.healthyThreshold, check.unhealthyThreshold)
+	current := t.health
 	t.mu.Unlock()
-	if is.state != was.state {
+	if current.state != previous.state {
 		l.log.Info("load balancer target changed", "listener", l.name, "target", t.addr,
-			"from", was.state, "to", is.state, "reason", is.reason)
+			"from", previous.state, "to", current.state, "reason", current.reason)
 	}
 }

@@ -11,9 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Dial connects from the node: a socket belongs to the network namespace of the
-// thread that made it, for ever, so the calling goroutine's thread visits the
-// node's and comes back. Addresses only; no name is resolved.
+// Dial connects from the node. A socket stays in the network namespace of the thread that created it, so a thread of
+// its own enters the node's namespace for that. Addresses only; no name is resolved.
 func (node *Node) Dial(ctx context.Context, network, address string) (net.Conn, error) {
 	namespace, err := node.holder.open()
 	if err != nil {
@@ -31,17 +30,15 @@ func (node *Node) Dial(ctx context.Context, network, address string) (net.Conn, 
 	}
 	done := make(chan result, 1)
 	go func() {
-		// Never unlocked: the thread ends with the goroutine instead of going
-		// back to the scheduler with somebody else's network. The one thread
-		// that Go does not end is the process's first, and /proc shows its
-		// namespace as the process's, so that one has to come home.
+		// Never unlocked, so that the thread ends with the goroutine instead of returning to the scheduler in another
+		// network. Go does not end the process's first thread, whose namespace /proc shows as the process's, so that
+		// one must return to its own.
 		runtime.LockOSThread()
 		if err := unix.Setns(int(namespace.Fd()), unix.CLONE_NEWNET); err != nil {
 			done <- result{err: err}
 			return
 		}
-		// With one address and no name, the dialer makes its socket on this
-		// goroutine.
+		// With one address and no name, the dialer creates its socket on this goroutine.
 		var dialer net.Dialer
 		conn, err := dialer.DialContext(ctx, network, address)
 		if unix.Gettid() == unix.Getpid() {

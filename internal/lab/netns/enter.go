@@ -6,21 +6,20 @@ import (
 	"strconv"
 )
 
-// The subcommands that a program has to have to be a [Config].Self. They are
-// the first argument, and hidden: a person has no use for them.
+// The subcommands that [Config].Self must have. They are the first argument, and hidden, because they are not for
+// people.
 const (
 	HoldVerb  = "netns-hold"
 	EnterVerb = "netns-enter"
 )
 
-// EnterArgv returns the command line by which self runs argv in the network
-// namespace of the holder pid, with the file hosts as its /etc/hosts.
+// EnterArgv returns the command line with which self runs argv in the network namespace of the holder pid, with the
+// file hosts as its /etc/hosts.
 func EnterArgv(self string, pid int, hosts string, argv []string) []string {
 	return append([]string{self, EnterVerb, strconv.Itoa(pid), hosts, "--"}, argv...)
 }
 
-// EnterMain is the subcommand [EnterVerb]; args are those after it. It returns
-// only when something is wrong: see [Enter].
+// EnterMain is the subcommand [EnterVerb]; args are those after it. It returns only on an error: see [Enter].
 func EnterMain(args []string) error {
 	pid, hosts, argv, err := parseEnter(args)
 	if err != nil {
@@ -32,7 +31,7 @@ func EnterMain(args []string) error {
 	return nil
 }
 
-// parseEnter reads the arguments that EnterArgv makes.
+// parseEnter parses the arguments that EnterArgv makes.
 func parseEnter(args []string) (pid int, hosts string, argv []string, err error) {
 	if len(args) < 4 || args[2] != "--" {
 		return 0, "", nil, errors.New("usage: PID HOSTS-FILE -- PROGRAM [ARGUMENT...]")

@@ -14,8 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Check returns what this machine lacks for network namespaces, all of it, on
-// one line.
+// Check returns an error with everything that this machine lacks for network namespaces, on one line.
 func Check() error {
 	var faults []string
 	if !hasCapability(unix.CAP_SYS_ADMIN) || !hasCapability(unix.CAP_NET_ADMIN) {
@@ -34,7 +33,7 @@ func Check() error {
 	return errors.New(strings.Join(faults, "; "))
 }
 
-// hasCapability tells whether this process may use the capability now.
+// hasCapability reports whether this process has the capability in effect.
 func hasCapability(capability uint) bool {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
@@ -44,9 +43,8 @@ func hasCapability(capability uint) bool {
 	return data[capability/32].Effective&(1<<(capability%32)) != 0
 }
 
-// HoldMain is the subcommand [HoldVerb]; args are those after it: the hosts
-// file, or "". It makes that file the /etc/hosts of its mount namespace, for
-// people who look in, and then lasts until its standard input ends.
+// HoldMain is the subcommand [HoldVerb]; args are those after it: the hosts file, or "". It mounts that file as the
+// /etc/hosts of its mount namespace, for people who enter it, and runs until its standard input ends.
 func HoldMain(args []string) error {
 	if len(args) != 1 {
 		return fmt.Errorf("%s: usage: HOSTS-FILE", HoldVerb)
@@ -58,7 +56,7 @@ func HoldMain(args []string) error {
 }
 
 func hold(stdin io.Reader, hostsFile string) error {
-	// Started by hand it would cover the machine's own /etc/hosts.
+	// Run by hand it would cover the machine's own /etc/hosts.
 	parent := fmt.Sprintf("/proc/%d/ns/", os.Getppid())
 	for _, kind := range []string{"net", "mnt"} {
 		own, err := os.Readlink("/proc/self/ns/" + kind)
@@ -74,7 +72,7 @@ func hold(stdin io.Reader, hostsFile string) error {
 		}
 	}
 	if hostsFile != "" {
-		if err := coverHosts(hostsFile); err != nil {
+		if err := mountHosts(hostsFile); err != nil {
 			return err
 		}
 	}
@@ -82,21 +80,18 @@ func hold(stdin io.Reader, hostsFile string) error {
 	return err
 }
 
-// Enter turns this process into argv, running in the network namespace of the
-// holder pid and in a mount namespace of its own, where hostsFile is
-// /etc/hosts. It returns only when that fails. A pid that is not a holder of
-// ours is refused.
+// Enter replaces this process by argv, running in the network namespace of the holder pid and in a new mount
+// namespace, where hostsFile is /etc/hosts. It returns only on failure. A pid that is not a holder of ours is
+// refused.
 //
-// The process ends with the thread that started it, as package proc has all its
-// children do. A program that starts it in another way has to see to it that
-// this thread lasts.
+// The process ends with the thread that started it, as package proc arranges for all its children. If it is started
+// in another way, that thread must last.
 func Enter(pid int, hostsFile string, argv []string) error {
 	if len(argv) == 0 {
 		return errors.New("no program to run")
 	}
-	// Namespaces belong to threads. Exec keeps those of the thread that calls
-	// it; the others end. It stays locked on failure: nothing else may run on a
-	// thread that is half way into another network.
+	// Namespaces belong to threads. Exec keeps those of the calling thread; the others end. On failure the thread
+	// stays locked: nothing else may run on a thread that may be in another network.
 	runtime.LockOSThread()
 
 	program, err := exec.LookPath(argv[0])
@@ -114,13 +109,12 @@ func Enter(pid int, hostsFile string, argv []string) error {
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 		return fmt.Errorf("make a mount namespace: %w", err)
 	}
-	if err := coverHosts(hostsFile); err != nil {
+	if err := mountHosts(hostsFile); err != nil {
 		return err
 	}
-	// The death signal that package proc asked for belongs to the main thread,
-	// and this one, which survives the exec, need not be that: without asking
-	// again the program would outlive a supervisor that is killed. Until the
-	// exec the main thread's still counts, so there is no gap.
+	// The parent-death signal that package proc requested belongs to the main thread, and the thread that survives
+	// the exec need not be that one: without requesting it again the program would outlive a supervisor that is
+	// killed. Until the exec the main thread's is in effect, so there is no gap.
 	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
 		return fmt.Errorf("ask to end with the parent: %w", err)
 	}
@@ -134,7 +128,7 @@ func holderNamespace(pid int) (*os.File, error) {
 		return nil, fmt.Errorf("holder %d is gone: %w", pid, err)
 	}
 	defer dir.Close()
-	// From here on the number does not matter: dir is this one process.
+	// From here on the number does not matter: dir refers to this process.
 	path := fmt.Sprintf("/proc/self/fd/%d/", dir.Fd())
 	commandLine, err := os.ReadFile(path + "cmdline")
 	if err != nil {
@@ -150,10 +144,9 @@ func holderNamespace(pid int) (*os.File, error) {
 	return namespace, nil
 }
 
-// coverHosts mounts the file over /etc/hosts, in a mount namespace that must
-// not be the machine's. Cutting the namespace's ties comes first, or the mount
-// would spread to where it was copied from.
-func coverHosts(file string) error {
+// mountHosts mounts the file over /etc/hosts, in a mount namespace that must not be the machine's. It first makes
+// mounts private, or the mount would propagate to the namespace that this one was copied from.
+func mountHosts(file string) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)
 	}

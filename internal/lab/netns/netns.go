@@ -1,29 +1,23 @@
-// Package netns gives each node of a lab a network of its own on one machine:
-// a network namespace with a cable to a common switch, and a mount namespace in
-// which /etc/hosts is the node's file.
+// Package netns gives each node of a lab its own network on one machine: a network namespace with a link to a common
+// switch, and a mount namespace in which /etc/hosts is the node's file.
 //
-// A node's namespace belongs to a holder, a process that does nothing but exist
-// in it. Programs enter it by [Node.Wrap]. The switch is a bridge in a holder's
-// namespace too, so the machine's own network is never touched: no address, no
-// link and no route is added to it, and lab nodes cannot reach it.
+// A node's namespace is kept by a holder, a process that does nothing else. Programs enter it by [Node.Wrap]. The
+// switch is a bridge in a holder's namespace as well, so the machine's own network is never touched: no address, link
+// or route is added to it, and lab nodes cannot reach it.
 //
 // Invariants:
 //
-//   - nothing has a name outside the processes: no entry in /run/netns or
-//     /etc/netns, no mount that others see. When the holders and the programs
-//     in their namespaces have ended, by whatever signal, the kernel takes
-//     namespaces, cables and addresses away;
-//   - namespaces are addressed by open descriptors, never by a bare process
-//     number that the kernel could have given to another process: a mistake
-//     there would reconfigure the machine's own network;
-//   - within a namespace /etc/hosts is a bind mount of one file. Its inode has
-//     to be kept: writing the file in place shows everywhere at once, while
-//     replacing it by rename fails inside with EBUSY, and outside detaches the
-//     node from the new file. Programs that own /etc/hosts meet the same in
-//     containers.
+//   - nothing has a name outside the processes: no entry in /run/netns or /etc/netns, no mount that others see. When
+//     the holders and the programs in their namespaces have ended, by whatever signal, the kernel removes namespaces,
+//     links and addresses;
+//   - namespaces are addressed by open descriptors, never by a bare process number that the kernel could have given
+//     to another process: a mistake there would reconfigure the machine's own network;
+//   - within a namespace /etc/hosts is a bind mount of one file. Its inode must be kept: writing the file in place
+//     shows everywhere at once, while replacing it by rename fails inside with EBUSY, and outside detaches the node
+//     from the new file. Programs that write /etc/hosts meet the same in containers.
 //
-// Linux only; it needs CAP_SYS_ADMIN and CAP_NET_ADMIN, ip and bridge of
-// iproute2, and nsenter of util-linux. [Check] says what is missing.
+// Linux only; it needs CAP_SYS_ADMIN and CAP_NET_ADMIN, ip and bridge of iproute2, and nsenter of util-linux. [Check]
+// says what is missing.
 package netns
 
 import (
@@ -44,8 +38,7 @@ import (
 )
 
 const (
-	// holderGrace is what a holder gets to end by itself. It has nothing to do
-	// but notice.
+	// holderGrace is how long a holder may take to end by itself.
 	holderGrace = time.Second
 	// teardownTimeout bounds the end of Run.
 	teardownTimeout = 10 * time.Second
@@ -54,23 +47,20 @@ const (
 // ErrStopped is returned for a [Network] whose Run has ended.
 var ErrStopped = errors.New("the lab network has stopped")
 
-// Config says how to build a [Network].
+// Config configures a [Network].
 type Config struct {
-	// Supervisor starts the holders. It has to run for as long as the network
-	// does. Required.
+	// Supervisor starts the holders. It must run for as long as the network does. Required.
 	Supervisor *proc.Supervisor
 	// Self is the absolute path of a program that calls [HoldMain] and
 	// [EnterMain] for its subcommands [HoldVerb] and [EnterVerb]: muster
 	// itself. Required.
 	Self string
-	// LogDir receives a log file for each holder. It has to exist. Empty
-	// discards what holders say.
+	// LogDir is an existing directory for a log file of each holder. Empty discards their output.
 	LogDir string
-	// IPv4 and IPv6 are the networks that nodes get their addresses from. They
-	// exist only inside the namespaces. Default 10.213.0.0/16 and
-	// fd00:213::/64. On a kernel without IPv6 nodes have IPv4 only.
+	// IPv4 and IPv6 are the networks of the nodes' addresses. They exist only inside the namespaces. Default
+	// 10.213.0.0/16 and fd00:213::/64. On a kernel without IPv6 nodes have IPv4 only.
 	IPv4, IPv6 netip.Prefix
-	// Log receives nodes coming, going, cut off and restored. Nil discards.
+	// Log gets nodes that are added, removed, cut off and restored. Nil discards.
 	Log *slog.Logger
 }
 
@@ -103,25 +93,25 @@ func (c *Config) validate() error {
 	return errors.Join(faults...)
 }
 
-// Network is a switch and the nodes on it. Make it with [New], keep
-// [Network.Run] running, and call the other methods from any goroutine.
+// Network is a switch and the nodes on it. Create it with [New], keep [Network.Run] running, and call the other
+// methods from any goroutine.
 type Network struct {
 	cfg     Config
 	log     *slog.Logger
 	running atomic.Bool
-	ready   chan struct{} // closed when the switch is there
+	ready   chan struct{} // closed when the switch is up
 	done    chan struct{} // closed when Run ends
 	bridge  *holder       // written before ready closes
 	ipv6    bool          // written before ready closes
 
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex // guards the fields below
 	nodes    map[string]*Node
 	lastPort int
 	pool4    pool
 	pool6    pool
 }
 
-// New returns a network that has nothing running yet.
+// New returns a network that does not run yet.
 func New(cfg Config) (*Network, error) {
 	cfg.setDefaults()
 	if err := cfg.validate(); err != nil {
@@ -138,10 +128,9 @@ func New(cfg Config) (*Network, error) {
 	}, nil
 }
 
-// Run brings up the switch, keeps it until ctx ends and then ends every holder.
-// It returns an error when the switch cannot be built or is lost. Programs that
-// still run in a namespace then are the caller's to end; until that their
-// namespace lives on. Run may be called once.
+// Run creates the switch, keeps it until ctx ends and then ends every holder. It returns an error if the switch
+// cannot be created or is lost. Programs that still run in a namespace are the caller's to stop; until then their
+// namespace stays. Run may be called once.
 func (n *Network) Run(ctx context.Context) error {
 	if !n.running.CompareAndSwap(false, true) {
 		return errors.New("the lab network has been run before")
@@ -149,8 +138,7 @@ func (n *Network) Run(ctx context.Context) error {
 	err := n.run(ctx)
 	close(n.done)
 
-	// No node can join from here on, because AddNode looks at done under the
-	// lock before it registers one.
+	// No node can join from here on, because register checks done under the lock.
 	teardown, cancel := context.WithTimeout(context.WithoutCancel(ctx), teardownTimeout)
 	defer cancel()
 	return errors.Join(err, n.releaseAll(teardown))
@@ -168,7 +156,7 @@ func (n *Network) run(ctx context.Context) error {
 	if n.bridge, err = n.startHolder(ctx, "switch", ""); err != nil {
 		return fmt.Errorf("lab network: %w", err)
 	}
-	if err := wireSwitch(ctx, n.bridge); err != nil {
+	if err := createBridge(ctx, n.bridge); err != nil {
 		return fmt.Errorf("lab network: %w", err)
 	}
 	close(n.ready)
@@ -199,8 +187,8 @@ func (n *Network) releaseAll(ctx context.Context) error {
 	return group.Wait()
 }
 
-// await waits until the switch is up.
-func (n *Network) await(ctx context.Context) error {
+// awaitReady waits until the switch is up.
+func (n *Network) awaitReady(ctx context.Context) error {
 	select {
 	case <-n.done:
 		return ErrStopped
@@ -219,13 +207,13 @@ func (n *Network) await(ctx context.Context) error {
 // holder is a process that keeps a namespace.
 type holder struct {
 	process *proc.Process
-	// dir is /proc/PID, opened: it refers to this very process for ever, and
-	// reading through it fails once the process is gone.
+	// dir is the open directory /proc/PID: it always refers to this process, and reading through it fails once the
+	// process is gone.
 	dir *os.File
-	// stdin ends the holder when it closes, which it also does when this
-	// process ends: a second way, beside the death signal of package proc.
+	// stdin ends the holder when it is closed, also by the end of this process: a second safeguard besides the
+	// parent-death signal of package proc.
 	stdin *os.File
-	// id is the namespace as the kernel names it, such as net:[4026532281].
+	// id is the kernel's name of the namespace, such as net:[4026532281].
 	id string
 }
 
@@ -256,7 +244,7 @@ func (n *Network) startHolder(ctx context.Context, name, hostsFile string) (*hol
 	return h, nil
 }
 
-// identify opens /proc/PID and notes which namespace it is.
+// identify opens /proc/PID and reads the namespace's id.
 func (h *holder) identify() error {
 	var err error
 	if h.dir, err = os.Open(fmt.Sprintf("/proc/%d", h.process.PID())); err != nil {
@@ -266,7 +254,7 @@ func (h *holder) identify() error {
 		return err
 	}
 	if h.process.State() != nil {
-		// It ended, so the number may have been another's when it was opened.
+		// It has ended, so the number may have been another process's.
 		return fmt.Errorf("it ended at once: %s", h.process.Tail(1))
 	}
 	own, err := os.Readlink("/proc/self/ns/net")

@@ -15,30 +15,29 @@ import (
 	"github.com/muster-dev/muster/internal/lab/proc"
 )
 
-// firstHosts is what a node's hosts file begins with.
-const firstHosts = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+// initialHosts is the initial content of a node's hosts file.
+const initialHosts = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
 
 var (
 	errNoNode   = errors.New("there is no such node")
 	errNameUsed = errors.New("there is a node of this name")
 )
 
-// NodeSpec says what node to add.
+// NodeSpec specifies a node to add.
 type NodeSpec struct {
-	// Name is the node's, unique in the network. Required.
+	// Name is the node's name, unique in the network. Required.
 	Name string
 	// HostsFile is the absolute path of the file that is the node's
 	// /etc/hosts. A missing one is created with localhost in it. Required.
 	HostsFile string
-	// IPv4 and IPv6 are the node's addresses, within the network's prefixes.
-	// Invalid (the zero value) means the next one never used before, as a
-	// cloud does for a new instance.
+	// IPv4 and IPv6 are the node's addresses, within the network's prefixes. The zero value means the next one never
+	// used before, as for a new instance in a cloud.
 	IPv4, IPv6 netip.Addr
 }
 
 func (s NodeSpec) validate() error {
 	var faults []error
-	// The name becomes part of a file's name and of a command for ip.
+	// The name becomes part of a file name and of a command for ip.
 	if strings.Trim(s.Name, "abcdefghijklmnopqrstuvwxyz0123456789.-") != "" || strings.Trim(s.Name, ".-") == "" {
 		faults = append(faults, fmt.Errorf("name %q is not made of a-z, 0-9, dots and dashes", s.Name))
 	}
@@ -48,19 +47,18 @@ func (s NodeSpec) validate() error {
 	return errors.Join(faults...)
 }
 
-// Node is one member of a [Network]. Its fields do not change.
+// Node is a node on a [Network]. Its fields do not change.
 type Node struct {
 	Name       string
 	HostsFile  string
 	IPv4, IPv6 netip.Addr // IPv6 is invalid on a kernel without it
 
 	self   string
-	port   string // the switch's end of the cable
+	port   string // its port on the switch
 	holder *holder
 }
 
-// AddNode starts a node: a holder, its cable to the switch and its addresses.
-// When it fails nothing of the node remains.
+// AddNode adds a node: a holder, its link to the switch and its addresses. If it fails nothing of the node remains.
 func (n *Network) AddNode(ctx context.Context, spec NodeSpec) (*Node, error) {
 	node, err := n.addNode(ctx, spec)
 	if err != nil {
@@ -74,7 +72,7 @@ func (n *Network) addNode(ctx context.Context, spec NodeSpec) (*Node, error) {
 	if err := spec.validate(); err != nil {
 		return nil, err
 	}
-	if err := n.await(ctx); err != nil {
+	if err := n.awaitReady(ctx); err != nil {
 		return nil, err
 	}
 	if err := createHosts(spec.HostsFile); err != nil {
@@ -85,35 +83,35 @@ func (n *Network) addNode(ctx context.Context, spec NodeSpec) (*Node, error) {
 		return nil, err
 	}
 	if node.holder, err = n.startHolder(ctx, node.Name, node.HostsFile); err != nil {
-		n.giveBack(node)
+		n.releaseAddrs(node)
 		return nil, err
 	}
-	if err = n.wireNode(ctx, node); err == nil {
+	if err = n.connectNode(ctx, node); err == nil {
 		err = n.register(node)
 	}
 	if err != nil {
 		err = errors.Join(err, node.holder.release(ctx))
-		n.giveBack(node)
+		n.releaseAddrs(node)
 		return nil, err
 	}
 	return node, nil
 }
 
-// reserve takes the node's addresses and its port on the switch.
+// reserve allocates the node's addresses and its port on the switch.
 func (n *Network) reserve(spec NodeSpec) (*Node, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.nodes[spec.Name] != nil {
 		return nil, errNameUsed
 	}
-	ipv4, err := n.pool4.take(spec.IPv4)
+	ipv4, err := n.pool4.allocate(spec.IPv4)
 	if err != nil {
 		return nil, err
 	}
 	var ipv6 netip.Addr
 	if n.ipv6 {
-		if ipv6, err = n.pool6.take(spec.IPv6); err != nil {
-			n.pool4.give(ipv4)
+		if ipv6, err = n.pool6.allocate(spec.IPv6); err != nil {
+			n.pool4.release(ipv4)
 			return nil, err
 		}
 	}
@@ -124,7 +122,7 @@ func (n *Network) reserve(spec NodeSpec) (*Node, error) {
 	}, nil
 }
 
-// register makes a node that is complete one of the network's.
+// register adds a complete node to the network.
 func (n *Network) register(node *Node) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -140,16 +138,16 @@ func (n *Network) register(node *Node) error {
 	return nil
 }
 
-// giveBack returns a node's addresses.
-func (n *Network) giveBack(node *Node) {
+// releaseAddrs releases a node's addresses.
+func (n *Network) releaseAddrs(node *Node) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.pool4.give(node.IPv4)
-	n.pool6.give(node.IPv6)
+	n.pool4.release(node.IPv4)
+	n.pool6.release(node.IPv6)
 }
 
-// RemoveNode pulls the node's cable and ends its holder. Its programs, if any
-// are left, keep running without a network; ending them is the caller's part.
+// RemoveNode removes the node's link and ends its holder. Programs that still run there lose their network; stopping
+// them is up to the caller.
 func (n *Network) RemoveNode(ctx context.Context, name string) error {
 	n.mu.Lock()
 	node := n.nodes[name]
@@ -163,7 +161,7 @@ func (n *Network) RemoveNode(ctx context.Context, name string) error {
 		unplug = n.bridge.ip(ctx, nil, "link delete dev "+node.port)
 	}
 	err := errors.Join(unplug, node.holder.release(ctx))
-	n.giveBack(node)
+	n.releaseAddrs(node)
 	if err != nil {
 		return fmt.Errorf("remove lab node %q: %w", name, err)
 	}
@@ -171,26 +169,23 @@ func (n *Network) RemoveNode(ctx context.Context, name string) error {
 	return nil
 }
 
-// Cut makes the switch drop everything from and to the node. The node's own
-// link stays up, as it does for a machine whose network is broken elsewhere: it
-// notices by silence only. Cutting a node that is cut changes nothing.
+// Cut makes the switch drop all traffic from and to the node. The node's own link stays up, as for a machine whose
+// network is broken elsewhere. Cutting a node twice has no effect.
 func (n *Network) Cut(ctx context.Context, name string) error {
-	return n.setPort(ctx, name, "cut", "disabled", 0)
+	return n.setPortState(ctx, name, "cut", "disabled", 0)
 }
 
-// Restore undoes [Network.Cut]. Connections that have not given up resume when
-// their next retransmission is due.
+// Restore undoes [Network.Cut]. Connections that have not timed out resume with their next retransmission.
 func (n *Network) Restore(ctx context.Context, name string) error {
-	return n.setPort(ctx, name, "restore", "forwarding", 3)
+	return n.setPortState(ctx, name, "restore", "forwarding", 3)
 }
 
-// setPort sets the state of the node's port on the switch, by the kernel's
-// number for it.
-func (n *Network) setPort(ctx context.Context, name, verb, state string, number int) error {
+// setPortState sets the state of the node's port on the switch, by the kernel's number.
+func (n *Network) setPortState(ctx context.Context, name, verb, state string, number int) error {
 	node, err := n.node(name)
 	if err == nil {
-		// Of the ways to say so this is the one that works everywhere: ip link
-		// set ... type bridge_slave state succeeds and changes nothing.
+		// This is the one way that works everywhere: ip link set ... type bridge_slave state succeeds without an
+		// effect.
 		err = n.bridge.batch(ctx, "bridge", nil, []string{fmt.Sprintf("link set dev %s state %d", node.port, number)})
 	}
 	if err != nil {
@@ -209,8 +204,7 @@ func (n *Network) node(name string) (*Node, error) {
 	return nil, errNoNode
 }
 
-// Holder returns the process that keeps the node's namespaces. A person gets a
-// shell on the node by nsenter -t PID -n -m.
+// Holder returns the process that keeps the node's namespaces. For a shell on the node, run nsenter -t PID -n -m.
 func (node *Node) Holder() *proc.Process { return node.holder.process }
 
 // Wrap returns the command line that runs argv on the node; it suits
@@ -219,9 +213,8 @@ func (node *Node) Wrap(argv []string) []string {
 	return EnterArgv(node.self, node.holder.process.PID(), node.HostsFile, argv)
 }
 
-// Processes returns the numbers of the processes on the node, other than its
-// holder, in rising order. It asks the kernel which processes are in the node's
-// network namespace, so it finds those that nobody wrote down as well.
+// Processes returns the IDs of the processes on the node, except its holder, in ascending order: all that are in the
+// node's network namespace according to the kernel, whoever started them.
 func (node *Node) Processes() ([]int, error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
@@ -235,8 +228,7 @@ func (node *Node) Processes() ([]int, error) {
 		}
 		id, err := os.Readlink(filepath.Join("/proc", entry.Name(), "ns/net"))
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
-			// It ended meanwhile, or has privileges that this process lacks and
-			// so cannot have been started by it.
+			// It has ended, or has privileges that this process lacks and so was not started by it.
 			continue
 		}
 		if err != nil {
@@ -250,7 +242,7 @@ func (node *Node) Processes() ([]int, error) {
 	return found, nil
 }
 
-// createHosts creates a hosts file that is missing.
+// createHosts creates the hosts file if it is missing.
 func createHosts(path string) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if errors.Is(err, fs.ErrExist) {
@@ -259,6 +251,6 @@ func createHosts(path string) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.WriteString(firstHosts)
+	_, err = f.WriteString(initialHosts)
 	return errors.Join(err, f.Close())
 }

@@ -5,10 +5,10 @@ import (
 	"net/netip"
 )
 
-// pool hands out the addresses of a network. The caller locks.
+// pool allocates the addresses of a network. The caller locks.
 type pool struct {
 	prefix netip.Prefix
-	last   netip.Addr // the last one handed out by count
+	last   netip.Addr // the last address allocated in sequence
 	taken  map[netip.Addr]bool
 }
 
@@ -17,9 +17,8 @@ func newPool(prefix netip.Prefix) pool {
 	return pool{prefix: prefix, last: prefix.Addr(), taken: make(map[netip.Addr]bool)}
 }
 
-// take takes the wanted address or, when that is invalid, the next one that
-// has never been handed out.
-func (p *pool) take(wanted netip.Addr) (netip.Addr, error) {
+// allocate allocates the wanted address or, if that is invalid, the next one never allocated before.
+func (p *pool) allocate(wanted netip.Addr) (netip.Addr, error) {
 	if !wanted.IsValid() {
 		return p.next()
 	}
@@ -47,11 +46,11 @@ func (p *pool) next() (netip.Addr, error) {
 	}
 }
 
-// usable tells whether the address can be a node's: neither the network's
-// first, which names the network, nor its last, which is IPv4's broadcast.
+// usable reports whether addr can be a node's: neither the first of the network nor the last, which is IPv4's
+// broadcast address.
 func (p *pool) usable(addr netip.Addr) bool {
 	return p.prefix.Contains(addr) && addr != p.prefix.Addr() && p.prefix.Contains(addr.Next())
 }
 
-// give takes an address back. Only a caller that asks for it gets it again.
-func (p *pool) give(addr netip.Addr) { delete(p.taken, addr) }
+// release releases an address. It is only allocated again on explicit request.
+func (p *pool) release(addr netip.Addr) { delete(p.taken, addr) }

@@ -46,7 +46,7 @@ func TestExplainNamesTheCommandThatFailed(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			if got := explain(exit, "ip", test.output, commands).Error(); got != test.want {
+			if got := batchError(exit, "ip", test.output, commands).Error(); got != test.want {
 				t.Errorf("got  %s\nwant %s", got, test.want)
 			}
 		})
@@ -62,7 +62,7 @@ func TestAPoolNeverGivesAnAddressTwice(t *testing.T) {
 		ever := make(map[netip.Addr]bool)
 		t.Repeat(map[string]func(*rapid.T){
 			"take the next": func(t *rapid.T) {
-				addr, err := p.take(netip.Addr{})
+				addr, err := p.allocate(netip.Addr{})
 				if err != nil {
 					if len(ever) < 14 {
 						t.Fatalf("of 14 addresses only %d were ever held: %v", len(ever), err)
@@ -79,7 +79,7 @@ func TestAPoolNeverGivesAnAddressTwice(t *testing.T) {
 				for range rapid.IntRange(0, 17).Draw(t, "offset") {
 					addr = addr.Next()
 				}
-				got, err := p.take(addr)
+				got, err := p.allocate(addr)
 				usable := prefix.Contains(addr) && addr != prefix.Addr() && prefix.Contains(addr.Next())
 				if want := usable && !held[addr]; (err == nil) != want || want && got != addr {
 					t.Fatalf("take(%s) = %s, %v while it is usable %t, held %t", addr, got, err, usable, held[addr])
@@ -90,7 +90,7 @@ func TestAPoolNeverGivesAnAddressTwice(t *testing.T) {
 			},
 			"give one back": func(t *rapid.T) {
 				for addr := range held {
-					p.give(addr)
+					p.release(addr)
 					delete(held, addr)
 					return
 				}

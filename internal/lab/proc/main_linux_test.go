@@ -19,8 +19,8 @@ import (
 // roleVar makes the test binary play a child instead of running tests.
 const roleVar = "MUSTER_PROC_TEST_ROLE"
 
-// patience bounds every wait of these tests; none should come near it.
-const patience = 10 * time.Second
+// graceTimer bounds every wait of these tests; none should come near it.
+const graceTimer = 10 * time.Second
 
 func TestMain(m *testing.M) {
 	role := os.Getenv(roleVar)
@@ -160,7 +160,7 @@ func run(t *testing.T) *proc.Supervisor {
 			if err != nil {
 				t.Errorf("Run returned %v", err)
 			}
-		case <-time.After(patience):
+		case <-time.After(graceTimer):
 			t.Error("Run did not return")
 		}
 	})
@@ -207,10 +207,10 @@ func awaitLog(t *testing.T, p *proc.Process, prefix string) string {
 // eventually waits until what holds.
 func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(graceTimer)
 	for !holds() {
 		if time.Now().After(deadline) {
-			t.Fatalf("waited %s in vain until %s", patience, what)
+			t.Fatalf("waited %s in vain until %s", graceTimer, what)
 		}
 		time.Sleep(2 * time.Millisecond)
 	}

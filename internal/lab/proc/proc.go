@@ -1,23 +1,18 @@
-// Package proc supervises the real processes of a lab, and reads from the
-// kernel what a process is doing: its memory, its processor time and the
-// ports it listens on.
+// Package proc supervises the real processes of a lab, and reads from the kernel what a process does: its memory, its
+// processor time and the ports that it listens on.
 //
 // Invariants:
 //
-//   - every child ends with its supervisor, whatever ends the supervisor: when
-//     [Supervisor.Run] returns all children have been killed and reaped, and
-//     when the supervising process itself is killed the kernel kills them;
-//   - a child, and whatever it started without leaving its process group, is
-//     signalled only while it has not been reaped, so a number that the kernel
-//     has meanwhile given to somebody else is never hit.
+//   - every child ends with its supervisor, whatever ends the supervisor: when [Supervisor.Run] returns all children
+//     have been killed and reaped, and when the supervising process itself is killed the kernel kills them;
+//   - a child, and whatever it started without leaving its process group, is signalled only while it has not been
+//     reaped, so a process ID that the kernel has reused is never hit.
 //
-// It is not an init system: it restarts nothing and orders nothing. A
-// descendant that moves to a process group of its own escapes it, and a
-// grandchild outlives a supervisor that was killed by SIGKILL unless its
-// parent takes care of it. The lab's programs start no processes.
+// It is not an init system: it restarts nothing and orders nothing. A descendant that moves to another process group
+// escapes it, and a grandchild outlives a supervisor killed by SIGKILL unless its parent prevents that. The lab's
+// programs start no processes.
 //
-// Linux only. On other systems the package builds, and starting a process
-// fails with [errors.ErrUnsupported].
+// Linux only. On other systems the package builds, and starting a process fails with [errors.ErrUnsupported].
 package proc
 
 import (
@@ -33,45 +28,38 @@ import (
 	"time"
 )
 
-// reapTimeout bounds the wait for a process that has been sent SIGKILL. Only a
-// process stuck inside the kernel needs longer than an instant.
+// reapTimeout bounds the wait for a process after SIGKILL. Only a process stuck in the kernel needs longer than an
+// instant.
 const reapTimeout = 10 * time.Second
 
-// Spec says what to start.
+// Spec specifies a process to start.
 type Spec struct {
-	// Name stands for the process in logs and errors. Required; it need not be
-	// unique.
+	// Name is the name of the process in logs and errors. Required; it need not be unique.
 	Name string
 	// Path is the program, as an absolute path. Required.
 	Path string
-	// Args follow the program's name on the command line.
+	// Args are the arguments, without the program's name.
 	Args []string
-	// Env is the whole environment as KEY=value. Nil means the supervisor's
-	// own; a caller that wants none passes an empty slice.
+	// Env is the whole environment as KEY=value. Nil means the supervisor's own; an empty slice means none.
 	Env []string
 	// Dir is the working directory. Empty means the supervisor's own.
 	Dir string
-	// LogFile receives standard output and standard error, appended. Its
-	// directory must exist. Empty discards both, and leaves [Process.Tail]
-	// with nothing to show.
+	// LogFile is the file to which standard output and standard error are appended. Its directory must exist. Empty
+	// discards both, and [Process.Tail] is then empty.
 	LogFile string
 	// Stdin is the child's standard input. Nil means /dev/null. The caller
 	// keeps its own copy and closes it.
 	Stdin *os.File
-	// Files are what the child has open from descriptor 3 on. The caller keeps its
-	// own copies and closes them.
+	// Files are the child's open files from descriptor 3 on. The caller keeps its own copies and closes them.
 	Files []*os.File
-	// Wrap turns the command line into the one to start, for example one that
-	// enters a network namespace first. It must exec the given command line
-	// rather than fork it: the process started is the one supervised. Nil
-	// means none.
+	// Wrap returns the command line to start instead, for example one that enters a network namespace first. It must
+	// exec the given command line rather than fork it: the process started is the one supervised. Nil means none.
 	Wrap func(argv []string) []string
-	// Isolate starts the child in a network namespace and a mount namespace of
-	// its own. It needs CAP_SYS_ADMIN.
+	// Isolate starts the child in new network and mount namespaces. It needs CAP_SYS_ADMIN.
 	Isolate bool
 }
 
-// validate returns everything that is wrong with the spec.
+// validate returns all faults of the spec, joined.
 func (s Spec) validate() error {
 	var faults []error
 	if s.Name == "" {
@@ -105,10 +93,10 @@ type Process struct {
 	exited chan struct{} // closed once the process is reaped
 
 	mu     sync.Mutex
-	reaped bool // guarded by mu; from then on pid may belong to somebody else
+	reaped bool // guarded by mu; once set, pid may belong to another process
 }
 
-// Name returns the name that the spec gave.
+// Name returns the name in the spec.
 func (p *Process) Name() string { return p.spec.Name }
 
 // PID returns the process id. It is meaningful until [Process.Exited] closes.
@@ -117,8 +105,7 @@ func (p *Process) PID() int { return p.pid }
 // LogFile returns the path of the log file, or "".
 func (p *Process) LogFile() string { return p.spec.LogFile }
 
-// Exited returns a channel that closes when the process has ended and been
-// reaped.
+// Exited returns a channel that is closed when the process has ended and been reaped.
 func (p *Process) Exited() <-chan struct{} { return p.exited }
 
 // State returns how the process ended, or nil while it runs.
@@ -131,9 +118,9 @@ func (p *Process) State() *os.ProcessState {
 	}
 }
 
-// Wait waits until the process has ended. It returns nil for exit status zero,
-// otherwise an error that says how it ended and quotes the last line of its
-// log. When ctx ends first it returns ctx's error and leaves the process alone.
+// Wait waits until the process has ended. It returns nil for exit status zero, otherwise an error that says how it
+// ended and quotes the last line of its log. If ctx ends first it returns ctx's error and does not affect the
+// process.
 func (p *Process) Wait(ctx context.Context) error {
 	select {
 	case <-p.exited:
@@ -173,19 +160,18 @@ func (p *Process) Kill() error {
 	return nil
 }
 
-// Stop sends SIGTERM and waits until the process has ended. After grace, or
-// when ctx ends, it sends SIGKILL to the process and its group. It returns nil
-// once the process is gone, however it went; [Process.State] tells how.
+// Stop sends SIGTERM and waits until the process has ended. After grace, or when ctx ends, it sends SIGKILL to the
+// process and its group. It returns nil once the process has ended, however; see [Process.State].
 func (p *Process) Stop(ctx context.Context, grace time.Duration) error {
 	if err := p.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
-	patience := time.NewTimer(grace)
-	defer patience.Stop()
+	graceTimer := time.NewTimer(grace)
+	defer graceTimer.Stop()
 	select {
 	case <-p.exited:
 		return nil
-	case <-patience.C:
+	case <-graceTimer.C:
 		p.log.Warn("process ignores SIGTERM; killing it", "name", p.Name(), "pid", p.pid, "grace", grace)
 	case <-ctx.Done():
 	}
@@ -200,5 +186,5 @@ func (p *Process) Stop(ctx context.Context, grace time.Duration) error {
 	}
 }
 
-// String names the process as in "worker-1 (pid 4711)".
+// String returns name and ID, as in "worker-1 (pid 4711)".
 func (p *Process) String() string { return fmt.Sprintf("%s (pid %d)", p.Name(), p.pid) }

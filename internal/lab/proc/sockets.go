@@ -14,22 +14,20 @@ import (
 	"strings"
 )
 
-// Socket is a socket that takes what strangers send: a listening TCP socket,
-// or a bound UDP socket without a fixed peer. A UDP client that has sent
-// without connecting first looks the same to the kernel, and so here.
+// Socket is a socket that accepts traffic from anybody: a listening TCP socket, or a bound UDP socket without a fixed
+// peer. A UDP client that has sent without connecting first looks the same to the kernel, and so here.
 type Socket struct {
-	// Network is "tcp" or "udp". The address tells IPv4 from IPv6.
+	// Network is "tcp" or "udp", for IPv4 and IPv6.
 	Network string
-	// Local is the address it is bound to. An unspecified IPv6 address takes
-	// IPv4 as well unless the program asked for IPv6 only; the kernel's tables
-	// do not say.
+	// Local is the bound address. An unspecified IPv6 address accepts IPv4 as well unless the program requested IPv6
+	// only; the kernel's tables do not tell.
 	Local netip.AddrPort
 	// Inode identifies the socket within its network namespace.
 	Inode uint64
 }
 
-// tables are the kernel's socket tables: file, network, and the state that
-// makes a socket a listener there (TCP_LISTEN; TCP_CLOSE is UDP without peer).
+// tables are the kernel's socket tables: file, network, and the state of a listener there (TCP_LISTEN; TCP_CLOSE for
+// UDP without peer).
 var tables = [...]struct{ file, network, state string }{
 	{"net/tcp", "tcp", "0A"},
 	{"net/tcp6", "tcp", "0A"},
@@ -37,11 +35,9 @@ var tables = [...]struct{ file, network, state string }{
 	{"net/udp6", "udp", "07"},
 }
 
-// Held returns those of the sockets, as [NamespaceListeners] gave them for its
-// network namespace, that the process has open. Reading the kernel's tables is
-// what costs, so they are read once for all processes of a namespace. Reading
-// another user's process needs root. A socket that the process holds from a
-// namespace other than its main thread's is not seen.
+// Held returns those of the sockets from [NamespaceListeners] that the process has open. Reading the kernel's tables
+// is expensive, so they are read once for all processes of a namespace. Reading another user's process needs root. A
+// socket from a namespace other than that of the process's main thread is not seen.
 func Held(pid int, sockets []Socket) ([]Socket, error) {
 	owned, err := socketInodes(pid)
 	if err != nil {
@@ -50,8 +46,8 @@ func Held(pid int, sockets []Socket) ([]Socket, error) {
 	return slices.DeleteFunc(slices.Clone(sockets), func(s Socket) bool { return !owned[s.Inode] }), nil
 }
 
-// NamespaceListeners returns every such socket in the network namespace of the
-// process, whoever holds it, sorted by network and address. It is a snapshot.
+// NamespaceListeners returns every such socket in the network namespace of the process, whichever process has it,
+// sorted by network and address. It is a snapshot.
 func NamespaceListeners(pid int) ([]Socket, error) {
 	if _, err := os.Stat(procPath(pid, "net")); err != nil {
 		return nil, fmt.Errorf("sockets around process %d: %w", pid, err)
@@ -88,7 +84,7 @@ func socketInodes(pid int) (map[uint64]bool, error) {
 	for _, entry := range entries {
 		target, err := os.Readlink(dir + "/" + entry.Name())
 		if errors.Is(err, fs.ErrNotExist) {
-			continue // closed since
+			continue // closed meanwhile
 		}
 		if err != nil {
 			return nil, err
@@ -106,8 +102,8 @@ func socketInodes(pid int) (map[uint64]bool, error) {
 	return inodes, nil
 }
 
-// parseSocketTable reads one of /proc/net/{tcp,tcp6,udp,udp6} and returns the
-// sockets in the given state that are bound to a port and have no peer.
+// parseSocketTable parses one of /proc/net/{tcp,tcp6,udp,udp6} and returns the sockets in the given state that are
+// bound to a port and have no peer.
 func parseSocketTable(text, network, state string) ([]Socket, error) {
 	const local, remote, status, inode = 1, 2, 3, 9 // columns, proc_net(5)
 	var sockets []Socket
@@ -144,9 +140,8 @@ func parseSocketTable(text, network, state string) ([]Socket, error) {
 	return sockets, nil
 }
 
-// parseSocketAddress reads an address such as 0100007F:1F90. The kernel prints
-// the address as 32-bit words in the machine's byte order, the port as a
-// number.
+// parseSocketAddress parses an address such as 0100007F:1F90. The kernel prints the address as 32-bit words in the
+// machine's byte order, and the port as a number.
 func parseSocketAddress(s string) (netip.AddrPort, error) {
 	host, service, _ := strings.Cut(s, ":")
 	words, err := hex.DecodeString(host)

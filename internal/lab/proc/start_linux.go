@@ -18,9 +18,8 @@ import (
 // groupTimeout bounds the wait for the rest of a killed process group.
 const groupTimeout = 5 * time.Second
 
-// attributes gives the child a process group of its own, so that it can be
-// killed with what it started and a Ctrl-C at the terminal reaches only the
-// supervisor, and makes it die with the thread that forks it.
+// attributes gives the child its own process group, so that it can be killed with everything that it started and a
+// Ctrl-C at the terminal reaches only the supervisor, and makes it die with the thread that forks it.
 func attributes(spec Spec) *syscall.SysProcAttr {
 	attr := &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if spec.Isolate {
@@ -29,7 +28,7 @@ func attributes(spec Spec) *syscall.SysProcAttr {
 	return attr
 }
 
-// startCommand starts cmd and explains the one refusal an operator can mend.
+// startCommand starts cmd and explains the one error that an operator can fix.
 func startCommand(cmd *exec.Cmd, spec Spec) error {
 	err := cmd.Start()
 	if spec.Isolate && errors.Is(err, unix.EPERM) {
@@ -38,8 +37,7 @@ func startCommand(cmd *exec.Cmd, spec Spec) error {
 	return err
 }
 
-// killGroup sends SIGKILL to the group that pid leads. The group being gone is
-// no error.
+// killGroup sends SIGKILL to the group of pid. It is no error if the group is gone.
 func killGroup(pid int) error {
 	if err := unix.Kill(-pid, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
 		return err
@@ -58,9 +56,8 @@ func awaitExit(pid int) {
 	}
 }
 
-// awaitGroup returns when nobody lives in the killed group of pid, so that an
-// ended process means an ended group. Zombies do not count: the rest of a group
-// belongs to init by now, which collects them when it likes.
+// awaitGroup waits until no process of the killed group of pid is alive, so that an ended process means an ended
+// group. Zombies do not count: they belong to init by now, which reaps them at any time.
 func awaitGroup(pid int) {
 	deadline := time.Now().Add(groupTimeout)
 	for unix.Kill(-pid, 0) == nil && groupLives(pid) && time.Now().Before(deadline) {
@@ -68,8 +65,7 @@ func awaitGroup(pid int) {
 	}
 }
 
-// groupLives tells whether /proc has a process of the group that is more than
-// a zombie.
+// groupLives reports whether /proc has a process of the group that is not a zombie.
 func groupLives(group int) bool {
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil {

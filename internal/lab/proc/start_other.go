@@ -11,8 +11,7 @@ import (
 
 func attributes(Spec) *syscall.SysProcAttr { return nil }
 
-// startCommand refuses: without PR_SET_PDEATHSIG a killed lab would leave its
-// processes behind.
+// startCommand fails: without PR_SET_PDEATHSIG a lab that is killed would leave its processes behind.
 func startCommand(*exec.Cmd, Spec) error {
 	return fmt.Errorf("the lab's processes need Linux: %w", errors.ErrUnsupported)
 }

@@ -19,14 +19,13 @@ import (
 // returned or is about to.
 var ErrStopped = errors.New("the supervisor has stopped")
 
-// Supervisor starts processes and owns them until they have ended. Make it
-// with [New], keep [Supervisor.Run] running, and call the other methods from
-// any goroutine.
+// Supervisor starts processes and owns them until they have ended. Create it with [New], keep [Supervisor.Run]
+// running, and call the other methods from any goroutine.
 type Supervisor struct {
 	log      *slog.Logger
 	running  atomic.Bool
 	requests chan startRequest
-	done     chan struct{} // closed when Run takes no more requests
+	done     chan struct{} // closed when Run accepts no more requests
 	reapers  sync.WaitGroup
 
 	mu    sync.Mutex
@@ -35,7 +34,7 @@ type Supervisor struct {
 
 type startRequest struct {
 	spec  Spec
-	reply chan<- startReply // has room for the one reply
+	reply chan<- startReply // buffered for the one reply
 }
 
 type startReply struct {
@@ -43,8 +42,7 @@ type startReply struct {
 	err     error
 }
 
-// New returns a supervisor that logs starts and ends of processes to log; nil
-// discards them.
+// New returns a supervisor that logs starts and ends of processes to log; nil discards them.
 func New(log *slog.Logger) *Supervisor {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
@@ -56,17 +54,14 @@ func New(log *slog.Logger) *Supervisor {
 	}
 }
 
-// Run starts the processes that [Supervisor.Start] asks for until ctx ends.
-// Then it kills those that still run and returns when every one has been
-// reaped. A caller that wants processes to end in order, or gently, stops them
-// first. Run may be called once.
+// Run starts the processes requested by [Supervisor.Start] until ctx ends. Then it kills those that still run and
+// returns when all have been reaped. A caller that wants processes to end in order, or gracefully, stops them first.
+// Run may be called once.
 //
-// Run keeps its OS thread to itself, because the kernel sends a child the
-// signal of PR_SET_PDEATHSIG when the *thread* that forked it ends, not when
-// the process does. Were children forked on whatever thread the caller of
-// Start happens to be on, the Go runtime could end that thread and with it,
-// for no visible reason, the child. Locked here, the thread lives exactly as
-// long as Run, and by then there are no children left.
+// Run locks its OS thread, because the kernel sends a child the signal of PR_SET_PDEATHSIG when the *thread* that
+// forked it ends, not the process. If children were forked on the thread of Start's caller, the Go runtime could end
+// that thread and, for no visible reason, the child with it. The locked thread lives exactly as long as Run, and by
+// then there are no children left.
 func (s *Supervisor) Run(ctx context.Context) error {
 	if !s.running.CompareAndSwap(false, true) {
 		return errors.New("the supervisor has been run before")
@@ -86,8 +81,8 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	}
 }
 
-// Start starts a process. It waits for [Supervisor.Run] to take the request,
-// at most until ctx ends; ctx does not bound the process's life.
+// Start starts a process. It waits until [Supervisor.Run] accepts the request, at most until ctx ends; ctx does not
+// bound the life of the process.
 func (s *Supervisor) Start(ctx context.Context, spec Spec) (*Process, error) {
 	if err := spec.validate(); err != nil {
 		return nil, fmt.Errorf("start %q: %w", spec.Name, err)
@@ -100,13 +95,12 @@ func (s *Supervisor) Start(ctx context.Context, spec Spec) (*Process, error) {
 	case <-ctx.Done():
 		return nil, fmt.Errorf("start %q: %w", spec.Name, ctx.Err())
 	}
-	// The request is taken, so the answer is on its way: returning early would
-	// lose a process that has been started.
-	answer := <-reply
-	if answer.err != nil {
-		return nil, fmt.Errorf("start %q: %w", spec.Name, answer.err)
+	// The request has been accepted, so a reply will come: returning early would lose a started process.
+	started := <-reply
+	if started.err != nil {
+		return nil, fmt.Errorf("start %q: %w", spec.Name, started.err)
 	}
-	return answer.process, nil
+	return started.process, nil
 }
 
 // Processes returns the processes that have not been reaped, oldest first.
@@ -116,7 +110,7 @@ func (s *Supervisor) Processes() []*Process {
 	return slices.Clone(s.procs)
 }
 
-// start forks a child. Only Run may call it: see there for the thread.
+// start forks a child. Only Run may call it, because of its thread.
 func (s *Supervisor) start(spec Spec) (*Process, error) {
 	argv, err := spec.argv()
 	if err != nil {
@@ -131,7 +125,7 @@ func (s *Supervisor) start(spec Spec) (*Process, error) {
 		if err != nil {
 			return nil, err
 		}
-		defer logFile.Close() // the child has its own descriptor by then
+		defer logFile.Close() // the child has its own descriptor
 		cmd.Stdout, cmd.Stderr = logFile, logFile
 	}
 	if err := startCommand(cmd, spec); err != nil {
@@ -150,13 +144,13 @@ func (s *Supervisor) start(spec Spec) (*Process, error) {
 func (s *Supervisor) reap(p *Process) {
 	awaitExit(p.pid)
 
-	// Until it is reaped the dead process keeps its number, so whatever is left
-	// of its group can be killed by that number without hitting a stranger.
+	// Until it is reaped the dead process keeps its ID, so the rest of its group can be killed without hitting
+	// another process.
 	p.mu.Lock()
 	if err := killGroup(p.pid); err != nil {
 		s.log.Warn("process group was not killed", "name", p.Name(), "pid", p.pid, "reason", err)
 	}
-	p.cmd.Wait() // what it would report is in ProcessState
+	p.cmd.Wait() // its result is in ProcessState
 	p.reaped = true
 	p.mu.Unlock()
 	awaitGroup(p.pid)
@@ -185,8 +179,8 @@ func (s *Supervisor) killAll() error {
 	case <-reaped:
 		return errors.Join(faults...)
 	case <-time.After(reapTimeout):
-		// The goroutines that wait for them stay behind with the processes:
-		// nothing can be done about a process stuck in the kernel.
+		// The goroutines that wait for them are leaked with the processes: nothing can be done about a process stuck
+		// in the kernel.
 		var left []string
 		for _, p := range s.Processes() {
 			left = append(left, p.String())

@@ -95,7 +95,7 @@ func TestStopIsGentleFirst(t *testing.T) {
 	s := run(t)
 	p := start(t, s, child(t, "gentle"))
 	awaitLog(t, p, "ready")
-	if err := p.Stop(t.Context(), patience); err != nil {
+	if err := p.Stop(t.Context(), graceTimer); err != nil {
 		t.Fatal(err)
 	}
 	if got := p.State().String(); got != "exit status 0" {

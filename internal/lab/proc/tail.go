@@ -7,12 +7,11 @@ import (
 	"os"
 )
 
-// tailBytes is how much of the end of a log Tail reads, at most.
+// tailBytes bounds how much of the end of a log Tail reads.
 const tailBytes = 64 << 10
 
-// Tail returns the last n lines of the process's log, without the final line
-// break: something to put under an error message. It is "" when there is no
-// log, or nothing in it, and says so in brackets when the log cannot be read.
+// Tail returns the last n lines of the process's log, without the final line break, for error messages. It is "" if
+// there is no log or it is empty, and an explanation in brackets if the log cannot be read.
 func (p *Process) Tail(n int) string {
 	if p.spec.LogFile == "" {
 		return ""

@@ -12,38 +12,36 @@ import (
 	"time"
 )
 
-// clockTick is the unit of processor time in /proc. The kernel calls it
-// USER_HZ and has it fixed at 100 a second on every architecture that Go runs
-// on, whatever the kernel's own tick is.
+// clockTick is the unit of processor time in /proc. The kernel calls it USER_HZ; it is 100 a second on every
+// architecture that Go supports, whatever the kernel's own tick.
 const clockTick = time.Second / 100
 
-// Usage is what a process holds and has used, as the kernel counts it.
+// Usage is what a process uses, according to the kernel.
 type Usage struct {
 	RSS     int64         // resident memory in bytes
-	PeakRSS int64         // the most that RSS has been, in bytes
+	PeakRSS int64         // maximum of RSS so far, in bytes
 	CPU     time.Duration // user and system time since the start, in steps of 10 ms
 	Threads int
 }
 
-// Usage reads the usage of the process. It returns [os.ErrProcessDone] when it
-// has ended.
+// Usage returns the usage of the process. If it has ended, the error is [os.ErrProcessDone].
 func (p *Process) Usage() (Usage, error) {
 	usage, err := ReadUsage(p.pid)
 	select {
 	case <-p.exited:
-		// The number may be somebody else's by now, and so may what was read.
+		// The ID may be another process's by now, and so may the usage read.
 		return Usage{}, fmt.Errorf("usage of %s: %w", p, os.ErrProcessDone)
 	default:
 		return usage, err
 	}
 }
 
-// ReadUsage reads the usage of a process from /proc. It returns
-// [os.ErrProcessDone] when there is no such process, or only a zombie of it.
+// ReadUsage reads the usage of a process from /proc. If there is no such process, or only a zombie, the error is
+// [os.ErrProcessDone].
 func ReadUsage(pid int) (Usage, error) {
 	usage, err := readUsage(pid)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
-		err = os.ErrProcessDone // it went away before, or between two files
+		err = os.ErrProcessDone // it ended before, or between two files
 	}
 	if err != nil {
 		return Usage{}, fmt.Errorf("usage of process %d: %w", pid, err)
@@ -77,10 +75,10 @@ func readUsage(pid int) (Usage, error) {
 	return usage, nil
 }
 
-// parseStat reads processor time and thread count from /proc/PID/stat.
+// parseStat parses processor time and thread count from /proc/PID/stat.
 func parseStat(stat []byte) (cpu time.Duration, threads int, err error) {
-	// The second field is the program's name in brackets, which may itself
-	// hold blanks and brackets: the fields that count begin after the last one.
+	// The second field is the program's name in brackets, which may contain blanks and brackets: the other fields
+	// begin after the last bracket.
 	end := bytes.LastIndexByte(stat, ')')
 	if end < 0 {
 		return 0, 0, fmt.Errorf("stat %q has no program name", stat)
@@ -107,7 +105,7 @@ func parseStat(stat []byte) (cpu time.Duration, threads int, err error) {
 	return time.Duration(user+system) * clockTick, threads, nil
 }
 
-// parseStatm reads resident memory in bytes from /proc/PID/statm.
+// parseStatm parses resident memory in bytes from /proc/PID/statm.
 func parseStatm(statm []byte, pageSize int) (int64, error) {
 	fields := strings.Fields(string(statm))
 	if len(fields) < 2 {
@@ -120,8 +118,8 @@ func parseStatm(statm []byte, pageSize int) (int64, error) {
 	return int64(pages) * int64(pageSize), nil
 }
 
-// parsePeak reads the largest resident memory in bytes from /proc/PID/status.
-// The line is missing when the process has just given up its memory to end.
+// parsePeak parses the maximum resident memory in bytes from /proc/PID/status. The line is missing if the process has
+// just released its memory to end.
 func parsePeak(status []byte) (int64, error) {
 	for line := range strings.Lines(string(status)) {
 		value, found := strings.CutPrefix(line, "VmHWM:")
@@ -137,14 +135,14 @@ func parsePeak(status []byte) (int64, error) {
 	return 0, os.ErrProcessDone
 }
 
-// Executable returns the path of the program that a process runs, from
-// /proc/PID/exe: what was loaded, not what the process calls itself.
+// Executable returns the path of the program that a process runs, from /proc/PID/exe: the file that was loaded,
+// whatever the process calls itself.
 func Executable(pid int) (string, error) {
 	path, err := os.Readlink(procPath(pid, "exe"))
 	if err != nil {
 		return "", fmt.Errorf("program of process %d: %w", pid, err)
 	}
-	// The kernel marks a program file that has been replaced since.
+	// The kernel marks a program file that has been replaced.
 	return strings.TrimSuffix(path, " (deleted)"), nil
 }
 

@@ -12,13 +12,13 @@ import (
 	"time"
 )
 
-// batchTimeout bounds one run of ip or bridge. They answer within milliseconds; a kernel busy
-// with taking namespaces down may hold it up.
+// batchTimeout bounds one run of ip or bridge. They take milliseconds, but a kernel busy with removing namespaces may
+// delay them.
 const batchTimeout = 10 * time.Second
 
-// wireSwitch makes the bridge. It forwards from the first moment: no spanning
-// tree, and no learning of who wants multicast, which IPv6 lives on.
-func wireSwitch(ctx context.Context, bridge *holder) error {
+// createBridge creates the bridge. It forwards at once: without spanning tree, and without multicast snooping,
+// because IPv6 depends on multicast.
+func createBridge(ctx context.Context, bridge *holder) error {
 	return bridge.ip(ctx, nil,
 		"link set dev lo up",
 		"link add name br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0",
@@ -26,12 +26,11 @@ func wireSwitch(ctx context.Context, bridge *holder) error {
 	)
 }
 
-// wireNode lays the cable between switch and node and gives the node its
-// addresses.
-func (n *Network) wireNode(ctx context.Context, node *Node) error {
+// connectNode creates the link between switch and node and assigns the node's addresses.
+func (n *Network) connectNode(ctx context.Context, node *Node) error {
 	err := n.bridge.ip(ctx, node.holder,
 		"link add name "+node.port+" type veth peer name eth0 netns "+peerNamespace,
-		// A port's name has room for 15 bytes; this is for whoever looks at it.
+		// A port's name has at most 15 bytes; the alias tells people whose it is.
 		"link set dev "+node.port+" alias "+node.Name,
 		"link set dev "+node.port+" master br0",
 		"link set dev "+node.port+" up",
@@ -44,22 +43,21 @@ func (n *Network) wireNode(ctx context.Context, node *Node) error {
 		"address add " + netip.PrefixFrom(node.IPv4, n.cfg.IPv4.Bits()).String() + " dev eth0",
 	}
 	if node.IPv6.IsValid() {
-		// Looking for a duplicate would keep the address useless for a second.
+		// Duplicate address detection would keep the address unusable for a second.
 		commands = append(commands,
 			"address add "+netip.PrefixFrom(node.IPv6, n.cfg.IPv6.Bits()).String()+" dev eth0 nodad")
 	}
 	return node.holder.ip(ctx, nil, append(commands, "link set dev eth0 up")...)
 }
 
-// The namespaces are handed to ip as descriptors: what they refer to cannot
-// change between looking and using, as a process number could.
+// Namespaces are passed to ip as descriptors: unlike process numbers, they cannot come to mean another process.
 const (
 	ownNamespace  = "/proc/self/fd/3"
 	peerNamespace = "/proc/self/fd/4"
 )
 
-// ip runs commands of ip(8) in the holder's namespace, in order, up to the
-// first that fails. A command may name the namespace of peer as peerNamespace.
+// ip runs commands of ip(8) in the holder's namespace, in order, until one fails. A command may refer to the
+// namespace of peer as peerNamespace.
 func (h *holder) ip(ctx context.Context, peer *holder, commands ...string) error {
 	return h.batch(ctx, "ip", peer, commands)
 }
@@ -88,14 +86,13 @@ func (h *holder) batch(ctx context.Context, tool string, peer *holder, commands 
 	var output bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &output, &output
 	if err := cmd.Run(); err != nil {
-		return explain(err, tool, output.String(), commands)
+		return batchError(err, tool, output.String(), commands)
 	}
 	return nil
 }
 
-// explain turns a failure of a batch into an error that names the command and
-// the reason.
-func explain(err error, tool, output string, commands []string) error {
+// batchError makes an error of a failed batch that names the command and the reason.
+func batchError(err error, tool, output string, commands []string) error {
 	var reasons []string
 	failed := tool + " -batch"
 	for line := range strings.Lines(output) {
