@@ -22,7 +22,6 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/muster-dev/muster/internal/store"
@@ -45,9 +44,9 @@ type Store struct {
 	store.Store
 	config Config
 	owner  string
-	turn   chan struct{} // one token: writers of this process wait here first
+	turn   chan struct{} // semaphore of one: writers of this process queue here first
 
-	mu      sync.Mutex // guards what follows, and the probe
+	probing chan struct{} // semaphore of one: guards the fields below, and is held during the probe
 	probed  bool
 	trusted bool
 }
@@ -64,7 +63,7 @@ func New(inner store.Store, c Config) *Store {
 		c.Poll = 200 * time.Millisecond
 	}
 	host, _ := os.Hostname() // for people only
-	return &Store{Store: inner, config: c, owner: fmt.Sprintf("%s, process %d", host, os.Getpid()), turn: make(chan struct{}, 1)}
+	return &Store{Store: inner, config: c, owner: fmt.Sprintf("%s, process %d", host, os.Getpid()), turn: make(chan struct{}, 1), probing: make(chan struct{}, 1)}
 }
 
 // Put implements store.Store.
@@ -136,8 +135,12 @@ func top(key string) store.Layout {
 
 // trust reports whether preconditions hold, and finds out the first time.
 func (s *Store) trust(ctx context.Context, cluster store.Layout) (bool, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	select {
+	case s.probing <- struct{}{}:
+		defer func() { <-s.probing }()
+	case <-ctx.Done():
+		return false, ctx.Err()
+	}
 	if s.probed {
 		return s.trusted, nil
 	}

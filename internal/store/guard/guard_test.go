@@ -154,6 +154,37 @@ func (f *flaky) Put(ctx context.Context, key string, data []byte, old store.Vers
 	return f.Store.Put(ctx, key, data, old)
 }
 
+// stuck is a server that never responds to a write.
+type stuck struct{ store.Store }
+
+func (stuck) Put(ctx context.Context, _ string, _ []byte, _ store.Version) (store.Version, error) {
+	<-ctx.Done()
+	return "", ctx.Err()
+}
+
+func TestAWriterDoesNotWaitForAnothersProbeBeyondItsDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := guard.New(stuck{&mem.Store{}}, guard.Config{})
+		put := func(timeout time.Duration) error {
+			ctx, cancel := context.WithTimeout(t.Context(), timeout)
+			defer cancel()
+			_, err := s.Put(ctx, "a/config", nil, store.Absent)
+			return err
+		}
+		var wg sync.WaitGroup
+		wg.Go(func() { _ = put(time.Hour) })
+		synctest.Wait()
+		began := time.Now()
+		if err := put(time.Second); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Put = %v; want the deadline", err)
+		}
+		if took := time.Since(began); took != time.Second {
+			t.Errorf("it took %v; want 1 s", took)
+		}
+		wg.Wait()
+	})
+}
+
 // TestWritersOfManyProcessesLoseNothing has a server with latency on both sides
 // of every call, and writers that know nothing of each other. With the long
 // latency the line takes many times as long as a ticket is good for.
