@@ -80,7 +80,7 @@ func TestStoreOverServersOfEveryKind(t *testing.T) {
 		"one that honours all":      {},
 		"one that ignores all":      {ignoresWrites: true, ignoresDeletes: true},
 		"one that ignores deletes":  {ignoresDeletes: true},
-		"one that rejects them":  {refuses: true, ignoresDeletes: true},
+		"one that rejects them":     {refuses: true, ignoresDeletes: true},
 		"one that ignores creation": {ignoresWrites: true},
 	} {
 		t.Run(name, func(t *testing.T) {
