@@ -2,7 +2,6 @@ package sshsig
 
 import (
 	"fmt"
-	"path"
 	"strings"
 	"time"
 
@@ -113,10 +112,45 @@ func (s signer) allows(namespace string) bool {
 	if s.namespaces == nil {
 		return true
 	}
+	allowed := false
 	for _, pattern := range s.namespaces {
-		if match, err := path.Match(pattern, namespace); err == nil && match {
+		negated, isNegated := strings.CutPrefix(pattern, "!")
+		switch {
+		case isNegated && matches(negated, namespace):
+			return false
+		case !isNegated && matches(pattern, namespace):
+			allowed = true
+		}
+	}
+	return allowed
+}
+
+// matches reports whether a pattern of ssh_config(5) matches: * is any characters, ? is one.
+func matches(pattern, s string) bool {
+	prefix, rest, found := strings.Cut(pattern, "*")
+	if !found {
+		return len(pattern) == len(s) && matchesPrefix(pattern, s)
+	}
+	if !matchesPrefix(prefix, s) {
+		return false
+	}
+	for i := len(prefix); i <= len(s); i++ {
+		if matches(rest, s[i:]) {
 			return true
 		}
 	}
 	return false
+}
+
+// matchesPrefix reports whether s begins with a pattern without *.
+func matchesPrefix(pattern, s string) bool {
+	if len(pattern) > len(s) {
+		return false
+	}
+	for i := range len(pattern) {
+		if pattern[i] != '?' && pattern[i] != s[i] {
+			return false
+		}
+	}
+	return true
 }
