@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -65,10 +66,13 @@ type Client struct {
 	http *http.Client
 }
 
+// silenceLibraries discards the logs of client-go, which logs what it also returns. Once, because klog's logger is a
+// variable without a lock.
+var silenceLibraries = sync.OnceFunc(func() { klog.SetSlogLogger(slog.New(slog.DiscardHandler)) })
+
 // Open reads the kubeconfig, and asks nothing yet. Errors are *ConfigError.
 func Open(cfg Config) (*Client, error) {
-	// The libraries log what they also return.
-	klog.SetSlogLogger(slog.New(slog.DiscardHandler))
+	silenceLibraries()
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
 	rules.ExplicitPath = cfg.Kubeconfig
 	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: cfg.Context}).ClientConfig()
