@@ -86,6 +86,9 @@ func Supervise(ctx context.Context, dir, manifest string, cfg lab.Config) error 
 	})
 }
 
+// shutdownGrace is how long requests may take to end when the supervisor stops.
+const shutdownGrace = time.Second
+
 type supervisor struct {
 	lab      *lab.Lab
 	cluster  string
@@ -138,14 +141,20 @@ func (s *supervisor) serve(ctx context.Context, path string) error {
 		stop()
 	})
 	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
-	end := context.AfterFunc(ctx, func() {
-		grace, cancel := context.WithTimeout(context.Background(), time.Second)
+	var shutdown sync.WaitGroup
+	shutdown.Go(func() {
+		<-ctx.Done()
+		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)
 		defer cancel()
 		if srv.Shutdown(grace) != nil {
 			srv.Close()
 		}
 	})
-	defer end()
+	// Serve returns as soon as the shutdown begins, while requests may still be running.
+	defer func() {
+		stop()
+		shutdown.Wait()
+	}()
 	if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}

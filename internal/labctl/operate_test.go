@@ -1,9 +1,13 @@
 package labctl
 
 import (
+	"bufio"
 	"context"
 	"errors"
+	"io"
+	"net"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -71,6 +75,54 @@ func TestTheFaultOfWhoAsksIsToldFromOneOfTheLab(t *testing.T) {
 		if w.Code != tt.want || tt.err != nil && !strings.Contains(w.Body.String(), tt.err.Error()) {
 			t.Errorf("%v: answered %d %s; want %d", tt.err, w.Code, w.Body, tt.want)
 		}
+	}
+}
+
+func TestNoRequestOutlivesTheSupervisor(t *testing.T) {
+	dir, err := os.MkdirTemp("", "lab") // t.TempDir may be too long for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	s := &supervisor{operating: make(chan struct{}, 1)}
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	served := make(chan error, 1)
+	go func() { served <- s.serve(ctx, SocketPath(dir)) }()
+	conn := dialSoon(t, SocketPath(dir))
+	defer conn.Close()
+	// The server acknowledges a request with a body that is not sent, and reads it until the connection is closed.
+	if _, err := io.WriteString(conn, "PUT /declared HTTP/1.1\r\nHost: lab\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	responses := bufio.NewReader(conn)
+	if line, err := responses.ReadString('\n'); err != nil || !strings.Contains(line, "100 Continue") {
+		t.Fatalf("got %q, %v; want 100 Continue", line, err)
+	}
+	stop()
+	if err := <-served; err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.SetReadDeadline(time.Now().Add(100 * time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(io.Discard, responses); errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error("the request is still running")
+	}
+}
+
+// dialSoon connects to a socket that is about to be opened.
+func dialSoon(t *testing.T, path string) net.Conn {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		conn, err := net.Dial("unix", path)
+		if err == nil {
+			return conn
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Millisecond)
 	}
 }
 
