@@ -8,7 +8,7 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// Signers are the keys of an allowed-signers file, as ssh-keygen(1) has it.
+// Signers are the keys of an allowed-signers file; see ssh-keygen(1).
 type Signers []signer
 
 type signer struct {
@@ -18,8 +18,8 @@ type signer struct {
 	after, before time.Time
 }
 
-// ReadSigners reads an allowed-signers file. Lines for certificate authorities are
-// passed over: certificates are not checked here.
+// ReadSigners reads an allowed-signers file. Lines for certificate authorities are skipped: certificates are not
+// supported.
 func ReadSigners(data []byte) (Signers, error) {
 	var all Signers
 	for i, line := range strings.Split(string(data), "\n") {
@@ -57,9 +57,9 @@ func readSigner(line string) (s signer, skip bool, err error) {
 		case "namespaces":
 			s.namespaces = strings.Split(value, ",")
 		case "valid-after":
-			s.after, err = moment(value)
+			s.after, err = parseTime(value)
 		case "valid-before":
-			s.before, err = moment(value)
+			s.before, err = parseTime(value)
 		default:
 			err = fmt.Errorf("%w: option %q is not known", ErrUnreadable, clip(name))
 		}
@@ -70,7 +70,7 @@ func readSigner(line string) (s signer, skip bool, err error) {
 	return s, false, nil
 }
 
-// principals cuts the first field off, which may be quoted.
+// principals splits off the first field, which may be quoted.
 func principals(line string) (who, rest string) {
 	if quoted, ok := strings.CutPrefix(line, `"`); ok {
 		who, rest, _ = strings.Cut(quoted, `"`)
@@ -83,8 +83,8 @@ func principals(line string) (who, rest string) {
 	return line[:i], strings.TrimSpace(line[i:])
 }
 
-// moment reads a time as ssh-keygen writes it: local time, unless it ends in Z.
-func moment(s string) (time.Time, error) {
+// parseTime reads a time in ssh-keygen's format: local time, unless it ends in Z.
+func parseTime(s string) (time.Time, error) {
 	zone := time.Local
 	digits, ok := strings.CutSuffix(s, "Z")
 	if ok {
@@ -98,7 +98,7 @@ func moment(s string) (time.Time, error) {
 	return time.Time{}, fmt.Errorf("%w: %q is no time; want YYYYMMDD[HHMM[SS]][Z]", ErrUnreadable, clip(s))
 }
 
-// Who returns the principals of a key, if it may sign in a namespace at a time.
+// Who returns the principals of a key if it may sign in a namespace at the given time.
 func (all Signers) Who(key ssh.PublicKey, namespace string, at time.Time) (who string, ok bool) {
 	for _, s := range all {
 		if Same(s.key, key) && s.allows(namespace) && !at.Before(s.after) && (s.before.IsZero() || at.Before(s.before)) {
