@@ -19,7 +19,7 @@ import (
 	"github.com/muster-dev/muster/internal/rehearse"
 )
 
-func TestWhatALabIsNotToldRightIsRefused(t *testing.T) {
+func TestInvalidOperationsAreRefused(t *testing.T) {
 	s := &supervisor{}
 	for _, tt := range []struct {
 		name      string
@@ -41,7 +41,7 @@ func TestWhatALabIsNotToldRightIsRefused(t *testing.T) {
 	}
 }
 
-func TestEveryGateCanBeNamedFromAfar(t *testing.T) {
+func TestEveryGateIsAvailableToClients(t *testing.T) {
 	for _, kind := range []rehearse.GateKind{
 		rehearse.Healthy, rehearse.Serves, rehearse.Balanced, rehearse.Proven, rehearse.Bridged, rehearse.Unbridged, rehearse.DaemonReady,
 		rehearse.OwnsHosts, rehearse.WaysWork, rehearse.AllWork, rehearse.NodeReady, rehearse.NodeGone, rehearse.Quiet, rehearse.Gossips, rehearse.AllQuiet,
@@ -61,7 +61,7 @@ func TestEveryGateCanBeNamedFromAfar(t *testing.T) {
 	}
 }
 
-func TestTheFaultOfWhoAsksIsToldFromOneOfTheLab(t *testing.T) {
+func TestTheClientsErrorIsToldFromTheLabs(t *testing.T) {
 	for _, tt := range []struct {
 		err  error
 		want int
@@ -71,7 +71,7 @@ func TestTheFaultOfWhoAsksIsToldFromOneOfTheLab(t *testing.T) {
 		{errors.New("it does not come up"), 500},
 	} {
 		w := httptest.NewRecorder()
-		answer(w, "done", tt.err)
+		respond(w, "done", tt.err)
 		if w.Code != tt.want || tt.err != nil && !strings.Contains(w.Body.String(), tt.err.Error()) {
 			t.Errorf("%v: answered %d %s; want %d", tt.err, w.Code, w.Body, tt.want)
 		}
@@ -126,33 +126,33 @@ func dialSoon(t *testing.T, path string) net.Conn {
 	}
 }
 
-func TestWhatWasBegunIsDoneAlsoForOneWhoLeft(t *testing.T) {
+func TestAnOperationCompletesAfterItsClientDisconnected(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &supervisor{operating: make(chan struct{}, 1)}
-		asking, leave := context.WithCancel(t.Context())
+		requestCtx, disconnect := context.WithCancel(t.Context())
 		var order []string
 		first := make(chan error)
 		go func() {
-			first <- s.carryOut(t.Context(), asking, func(ctx context.Context) error {
+			first <- s.runOperation(t.Context(), requestCtx, func(ctx context.Context) error {
 				time.Sleep(10 * time.Second)
 				order = append(order, "begun first")
 				return ctx.Err()
 			})
 		}()
 		synctest.Wait()
-		leave()
+		disconnect()
 		if err := <-first; !errors.Is(err, context.Canceled) {
-			t.Errorf("who left was told %v", err)
+			t.Errorf("the client that disconnected got %v", err)
 		}
-		err := s.carryOut(t.Context(), t.Context(), func(context.Context) error {
+		err := s.runOperation(t.Context(), t.Context(), func(context.Context) error {
 			order = append(order, "undone after it")
 			return nil
 		})
-		s.working.Wait()
+		s.background.Wait()
 		if diff := cmp.Diff([]string{"begun first", "undone after it"}, order); err != nil || diff != "" {
 			t.Errorf("%v; order (-want +got):\n%s", err, diff)
 		}
-		if err := s.carryOut(t.Context(), t.Context(), func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }); !errors.Is(err, context.DeadlineExceeded) {
+		if err := s.runOperation(t.Context(), t.Context(), func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("an operation without end gave %v; want its limit", err)
 		}
 	})
