@@ -111,21 +111,17 @@ func (o *Operator) balancerTags(name string) []types.Tag {
 func (o *Operator) configTargets(ctx context.Context, vpc string) (arn string, err error) {
 	name := targetGroupName("kops-controller", o.cluster)
 	found, err := change(ctx, describeTargetGroups, name, o.elbv2.DescribeTargetGroups, &elbv2.DescribeTargetGroupsInput{Names: []string{name}})
-	if err == nil && len(found.TargetGroups) > 0 {
-		return aws.ToString(found.TargetGroups[0].TargetGroupArn), nil
-	}
-	if err != nil && !errors.Is(err, cloud.ErrNotFound) {
+	switch {
+	case err == nil && len(found.TargetGroups) > 0:
+		arn = aws.ToString(found.TargetGroups[0].TargetGroupArn)
+	case err == nil || errors.Is(err, cloud.ErrNotFound):
+		if arn, err = o.createConfigTargets(ctx, name, vpc); err != nil {
+			return "", err
+		}
+	default:
 		return "", err
 	}
-	made, err := change(ctx, createTargetGroup, name, o.elbv2.CreateTargetGroup, &elbv2.CreateTargetGroupInput{
-		Name: &name, VpcId: &vpc, Protocol: types.ProtocolEnumTcp, Port: aws.Int32(configPort), TargetType: types.TargetTypeEnumInstance,
-		HealthCheckProtocol: types.ProtocolEnumHttps, HealthCheckPath: aws.String("/healthz"), HealthCheckIntervalSeconds: aws.Int32(10),
-		HealthyThresholdCount: aws.Int32(2), UnhealthyThresholdCount: aws.Int32(2), Tags: o.balancerTags(name),
-	})
-	if err != nil {
-		return "", err
-	}
-	arn = aws.ToString(made.TargetGroups[0].TargetGroupArn)
+	// Also if it exists: a run may have been killed after it created the target group.
 	_, err = change(ctx, modifyTargetGroup, name, o.elbv2.ModifyTargetGroupAttributes, &elbv2.ModifyTargetGroupAttributesInput{
 		TargetGroupArn: &arn, Attributes: []types.TargetGroupAttribute{
 			{Key: aws.String("deregistration_delay.timeout_seconds"), Value: aws.String("30")},
@@ -133,6 +129,18 @@ func (o *Operator) configTargets(ctx context.Context, vpc string) (arn string, e
 		},
 	})
 	return arn, err
+}
+
+func (o *Operator) createConfigTargets(ctx context.Context, name, vpc string) (arn string, err error) {
+	created, err := change(ctx, createTargetGroup, name, o.elbv2.CreateTargetGroup, &elbv2.CreateTargetGroupInput{
+		Name: &name, VpcId: &vpc, Protocol: types.ProtocolEnumTcp, Port: aws.Int32(configPort), TargetType: types.TargetTypeEnumInstance,
+		HealthCheckProtocol: types.ProtocolEnumHttps, HealthCheckPath: aws.String("/healthz"), HealthCheckIntervalSeconds: aws.Int32(10),
+		HealthyThresholdCount: aws.Int32(2), UnhealthyThresholdCount: aws.Int32(2), Tags: o.balancerTags(name),
+	})
+	if err != nil {
+		return "", err
+	}
+	return aws.ToString(created.TargetGroups[0].TargetGroupArn), nil
 }
 
 // joinTargets attaches a target group to every group of the control plane.
