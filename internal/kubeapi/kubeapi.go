@@ -1,8 +1,7 @@
-// Package kubeapi asks a cluster's API server, as a kubeconfig leads to it: one
-// GET at a time, with a bound on the answer.
+// Package kubeapi sends GET requests to a cluster's API server, found by kubeconfig, and bounds the size of responses.
 //
-// It is no general client and knows no types of Kubernetes: those who ask decode
-// what matters to them. It changes nothing and keeps no cache.
+// It is not a general client and knows no types of Kubernetes: callers decode what they need. It changes nothing and has
+// no cache.
 package kubeapi
 
 import (
@@ -15,17 +14,18 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
 )
 
-// Config says which cluster is asked.
+// Config selects the cluster.
 type Config struct {
-	// Kubeconfig is the file. Default: $KUBECONFIG, then ~/.kube/config.
+	// Kubeconfig is the path of the file. Default: $KUBECONFIG, then ~/.kube/config.
 	Kubeconfig string
-	// Context is the context in it. Default: its current one.
+	// Context is a context of the file. Default: its current context.
 	Context string
 }
 
@@ -40,9 +40,9 @@ func (e *ConfigError) Error() string {
 // Unwrap implements error.
 func (e *ConfigError) Unwrap() error { return e.err }
 
-// StatusError is an answer that is not what was asked for.
+// StatusError is a response other than 200.
 type StatusError struct {
-	Code    int    // of HTTP
+	Code    int    // HTTP status
 	Message string // one line
 }
 
@@ -51,29 +51,32 @@ func (e *StatusError) Error() string {
 	return fmt.Sprintf("the API server answers %d: %s", e.Code, e.Message)
 }
 
-// Denied reports whether the credentials do not allow the question.
+// Denied reports whether the credentials do not allow the request.
 func (e *StatusError) Denied() bool {
 	return e.Code == http.StatusForbidden || e.Code == http.StatusUnauthorized
 }
 
-// Client asks one API server. It is safe for concurrent use.
+// Client sends requests to one API server. It is safe for concurrent use.
 type Client struct {
-	// Rest is how client-go's libraries get there.
+	// Rest is the configuration for client-go's libraries.
 	Rest *rest.Config
 	// Base is the API server's URL.
 	Base *url.URL
 	http *http.Client
 }
 
-// Open reads the kubeconfig, and asks nothing yet. Errors are *ConfigError.
+// silenceLibraries discards the logs of client-go, which logs what it also returns. Once, because klog's logger is a
+// variable without a lock.
+var silenceLibraries = sync.OnceFunc(func() { klog.SetSlogLogger(slog.New(slog.DiscardHandler)) })
+
+// Open reads the kubeconfig and makes no request. Errors are *ConfigError.
 func Open(cfg Config) (*Client, error) {
-	// The libraries log what they also return.
-	klog.SetSlogLogger(slog.New(slog.DiscardHandler))
+	silenceLibraries()
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
 	rules.ExplicitPath = cfg.Kubeconfig
 	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: cfg.Context}).ClientConfig()
 	switch {
-	case clientcmd.IsEmptyConfig(err): // whose advice is about a variable that kubectl has left behind
+	case clientcmd.IsEmptyConfig(err): // its message recommends $KUBERNETES_MASTER, which kubectl no longer reads
 		return nil, &ConfigError{errors.New("none found (tried $KUBECONFIG and ~/.kube/config)")}
 	case err != nil:
 		return nil, &ConfigError{oneLine(err)}
@@ -93,11 +96,11 @@ func oneLine(err error) error {
 	return errors.New(strings.Join(strings.Fields(err.Error()), " "))
 }
 
-// Close gives up idle connections.
+// Close closes idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
-// Get decodes the JSON at a path, below the server's URL, into answer. What is
-// longer than limit bytes is an error. A refusal is a *StatusError.
+// Get decodes the JSON at a path, relative to the server's URL, into answer. A response of more than limit bytes is an
+// error; one other than 200 is a *StatusError. There is no deadline but ctx's.
 func (c *Client) Get(ctx context.Context, path string, query url.Values, limit int64, answer any) error {
 	at := c.Base.JoinPath(path)
 	at.RawQuery = query.Encode()
@@ -107,10 +110,10 @@ func (c *Client) Get(ctx context.Context, path string, query url.Values, limit i
 	}
 	req.Header.Set("Accept", "application/json")
 	resp, err := c.http.Do(req)
-	var asked *url.Error
+	var withURL *url.Error
 	switch {
-	case errors.As(err, &asked):
-		return asked.Err // without the question, which callers name
+	case errors.As(err, &withURL):
+		return withURL.Err // callers name the request
 	case err != nil:
 		return err
 	}

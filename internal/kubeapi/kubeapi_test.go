@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/muster-dev/muster/internal/kubeapi"
@@ -55,6 +56,20 @@ func TestARefusalIsOneLine(t *testing.T) {
 	if !errors.As(err, &refused) || !refused.Denied() || err.Error() != "the API server answers 403: pods is forbidden: no" {
 		t.Errorf("Get = %v; want a refusal on one line", err)
 	}
+}
+
+// The race detector watches.
+func TestClientsAreOpenedConcurrently(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "none")
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			if _, err := kubeapi.Open(kubeapi.Config{Kubeconfig: file}); err == nil {
+				t.Error("a missing kubeconfig was opened")
+			}
+		})
+	}
+	all.Wait()
 }
 
 func TestAKubeconfigThatIsNotThereSaysWhatToGive(t *testing.T) {

@@ -1,6 +1,5 @@
-// Package labctl keeps a lab running in the background and talks to it: the
-// supervisor behind `muster lab up`, and the client behind the other lab
-// commands. They meet at a Unix socket in the lab's directory.
+// Package labctl runs a lab in the background and controls it: the supervisor behind `muster lab up`, and the client behind
+// the other lab commands. They communicate over a Unix socket in the lab's directory.
 package labctl
 
 import (
@@ -24,7 +23,7 @@ import (
 	"github.com/muster-dev/muster/internal/rehearse"
 )
 
-// Status is what a lab looks like now.
+// Status is the current state of a lab.
 type Status struct {
 	Cluster  string       `json:"cluster"`
 	Manifest string       `json:"manifest"` // the file that the lab was built from
@@ -34,12 +33,11 @@ type Status struct {
 	Faults   []string     `json:"faults"` // those injected so far
 	Nodes    []NodeStatus `json:"nodes"`
 	Balancer *Balancer    `json:"loadBalancer,omitempty"` // nil for a cluster without
-	// Bridges is whether a leaf can write into the overlay's records.
+	// Bridges reports whether a leaf can write the overlay's records.
 	Bridges bool `json:"bridges"`
-	// Departed is what the probers of workers that were removed have measured.
+	// Departed are the measurements of removed workers' probers, by name.
 	Departed map[string][]probe.Figures `json:"departed,omitempty"`
-	// Losses are the stretches in which a worker, departed or not, had no working
-	// path, by name.
+	// Losses are the periods in which a worker, removed or not, had no working path, by name.
 	Losses map[string][]probe.Loss `json:"losses,omitempty"`
 }
 
@@ -73,8 +71,8 @@ type Process struct {
 // SocketPath returns where the supervisor of the lab in dir listens.
 func SocketPath(dir string) string { return filepath.Join(dir, "control.sock") }
 
-// Supervise runs a lab, built from a manifest, and serves its control socket until
-// it is asked to stop or ctx ends. The lab's own files go to dir/lab.
+// Supervise runs a lab, built from a manifest, and serves its control socket until it is told to stop or ctx ends. The
+// lab's own files are in dir/lab.
 func Supervise(ctx context.Context, dir, manifest string, cfg lab.Config) error {
 	cfg.Dir = filepath.Join(dir, "lab")
 	return lab.Run(ctx, cfg, func(ctx context.Context, l *lab.Lab) error {
@@ -86,6 +84,9 @@ func Supervise(ctx context.Context, dir, manifest string, cfg lab.Config) error 
 	})
 }
 
+// shutdownGrace is how long requests may take to end when the supervisor stops.
+const shutdownGrace = time.Second
+
 type supervisor struct {
 	lab      *lab.Lab
 	cluster  string
@@ -94,8 +95,8 @@ type supervisor struct {
 	since    time.Time
 	log      *slog.Logger
 
-	working   sync.WaitGroup // faults and operations that are under way
-	operating chan struct{}  // holds a token while an operation is; of capacity 1
+	background sync.WaitGroup // running faults and operations
+	operating  chan struct{}  // semaphore of one, held by the running operation
 
 	mu     sync.Mutex
 	faults []string // guarded by mu
@@ -109,11 +110,11 @@ func (s *supervisor) serve(ctx context.Context, path string) error {
 		return err
 	}
 	defer os.Remove(path)
-	defer s.working.Wait()
+	defer s.background.Wait()
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
 		status, err := s.status()
-		answer(w, status, err)
+		respond(w, status, err)
 	})
 	mux.HandleFunc("POST /fault", func(w http.ResponseWriter, r *http.Request) {
 		kind := r.URL.Query().Get("kind")
@@ -124,37 +125,42 @@ func (s *supervisor) serve(ctx context.Context, path string) error {
 			s.mu.Lock()
 			s.faults = append(s.faults, what)
 			s.mu.Unlock()
-			s.working.Go(func() {
+			s.background.Go(func() {
 				if err := run(ctx); err != nil {
 					s.log.Error("fault", "kind", kind, "err", err)
 				}
 			})
 		}
-		answer(w, what, err)
+		respond(w, what, err)
 	})
-	s.answerOperations(ctx, mux)
+	s.handleOperations(ctx, mux)
 	mux.HandleFunc("POST /down", func(w http.ResponseWriter, _ *http.Request) {
-		answer(w, "stopping", nil)
+		respond(w, "stopping", nil)
 		stop()
 	})
 	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
-	end := context.AfterFunc(ctx, func() {
-		grace, cancel := context.WithTimeout(context.Background(), time.Second)
+	var shutdown sync.WaitGroup
+	shutdown.Go(func() {
+		<-ctx.Done()
+		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)
 		defer cancel()
 		if srv.Shutdown(grace) != nil {
 			srv.Close()
 		}
 	})
-	defer end()
+	// Serve returns as soon as the shutdown begins, while requests may still be running.
+	defer func() {
+		stop()
+		shutdown.Wait()
+	}()
 	if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
 	return nil
 }
 
-// answer writes a value, or the error that came instead: of what was asked, or of
-// what was done.
-func answer(w http.ResponseWriter, v any, err error) {
+// respond writes a value as JSON, or an error: 400 for the caller's, 500 for the lab's.
+func respond(w http.ResponseWriter, v any, err error) {
 	w.Header().Set("Content-Type", "application/json")
 	if err != nil {
 		code := http.StatusInternalServerError
@@ -164,7 +170,7 @@ func answer(w http.ResponseWriter, v any, err error) {
 		w.WriteHeader(code)
 		v = map[string]string{"error": err.Error()}
 	}
-	_ = json.NewEncoder(w).Encode(v) // the reader went away
+	_ = json.NewEncoder(w).Encode(v) // the client has disconnected
 }
 
 func (s *supervisor) status() (Status, error) {
@@ -189,7 +195,7 @@ func (s *supervisor) status() (Status, error) {
 	for _, n := range layout.Nodes {
 		ns, losses, err := s.nodeStatus(n)
 		if errors.Is(err, lab.ErrNoNode) {
-			continue // it has just been removed
+			continue // removed meanwhile
 		}
 		if err != nil {
 			return st, err
@@ -227,25 +233,25 @@ func (s *supervisor) nodeStatus(n lab.Node) (NodeStatus, []probe.Loss, error) {
 	return ns, o.Losses, err
 }
 
-// ErrNoLab says that no lab answers in a directory.
+// ErrNoLab says that no lab runs in a directory.
 var ErrNoLab = errors.New("no lab is running")
 
 // Client talks to the supervisor of the lab in a directory.
 type Client struct{ Dir string }
 
-// Limits of a request. A status asks the kernel about every process of the lab.
+// Timeouts of requests. A status reads the usage of every process of the lab.
 const (
 	callTimeout   = 10 * time.Second
 	statusTimeout = 30 * time.Second
 )
 
-// call makes one request within a time. body is sent as JSON, if there is one.
-func (c Client) call(ctx context.Context, within time.Duration, method, path string, body, into any) error {
-	ctx, cancel := context.WithTimeout(ctx, within)
+// call makes one request. A payload is sent as JSON unless it is nil.
+func (c Client) call(ctx context.Context, timeout time.Duration, method, path string, payload, result any) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	var sent bytes.Buffer
-	if body != nil {
-		if err := json.NewEncoder(&sent).Encode(body); err != nil {
+	if payload != nil {
+		if err := json.NewEncoder(&sent).Encode(payload); err != nil {
 			return err
 		}
 	}
@@ -267,13 +273,13 @@ func (c Client) call(ctx context.Context, within time.Duration, method, path str
 		return err
 	}
 	defer resp.Body.Close()
-	said, err := io.ReadAll(io.LimitReader(resp.Body, maxBody))
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody))
 	if err != nil {
 		return err
 	}
 	if resp.StatusCode != http.StatusOK {
 		var problem struct{ Error string }
-		if json.Unmarshal(said, &problem) == nil && problem.Error != "" {
+		if json.Unmarshal(body, &problem) == nil && problem.Error != "" {
 			err := errors.New(problem.Error)
 			if resp.StatusCode == http.StatusBadRequest {
 				return &lab.UsageError{Err: err}
@@ -282,33 +288,32 @@ func (c Client) call(ctx context.Context, within time.Duration, method, path str
 		}
 		return fmt.Errorf("the lab answered %s", resp.Status)
 	}
-	return json.Unmarshal(said, into)
+	return json.Unmarshal(body, result)
 }
 
-// maxBody bounds what is read of a request or an answer.
+// maxBody bounds a request or response body, in bytes.
 const maxBody = 4 << 20
 
-func decode(from io.Reader, into any) error {
-	return json.NewDecoder(io.LimitReader(from, maxBody)).Decode(into)
+func decode(from io.Reader, result any) error {
+	return json.NewDecoder(io.LimitReader(from, maxBody)).Decode(result)
 }
 
-// Status asks what the lab looks like.
+// Status returns the current state of the lab.
 func (c Client) Status(ctx context.Context) (st Status, err error) {
 	err = c.call(ctx, statusTimeout, http.MethodGet, "/status", nil, &st)
 	return st, err
 }
 
-// Fault injects a fault; node picks its target where it has one, "" leaves the
-// choice to the lab. It returns what is going to happen.
+// Fault injects a fault into a node, or one of the lab's choice if node is empty. It returns a description.
 func (c Client) Fault(ctx context.Context, kind, node string) (what string, err error) {
 	err = c.call(ctx, callTimeout, http.MethodPost, "/fault?"+url.Values{"kind": {kind}, "node": {node}}.Encode(), nil, &what)
 	return what, err
 }
 
-// Down stops the lab and waits until its supervisor is gone.
+// Down stops the lab and waits up to 20 s for its supervisor to end.
 func (c Client) Down(ctx context.Context) error {
-	var said string
-	if err := c.call(ctx, callTimeout, http.MethodPost, "/down", nil, &said); err != nil {
+	var ignored string
+	if err := c.call(ctx, callTimeout, http.MethodPost, "/down", nil, &ignored); err != nil {
 		return err
 	}
 	deadline := time.Now().Add(20 * time.Second)

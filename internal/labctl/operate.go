@@ -14,12 +14,10 @@ import (
 	"github.com/muster-dev/muster/internal/report"
 )
 
-// Operation is something that a lab can be told to do. Each may be told again
-// where it is not known whether it was done.
+// Operation is an operation of a lab. Operations are idempotent: one with an unknown outcome may be repeated.
 type Operation string
 
-// The operations. Those about a node take its name; AddWorker takes the name of
-// the node to make, and its group.
+// The operations. Those on a node take its name; AddWorker takes the name and the group of the new node.
 const (
 	ServeDiscovery   Operation = "serve-discovery"
 	ExposeDiscovery  Operation = "expose-discovery"
@@ -32,10 +30,10 @@ const (
 	Reboot           Operation = "reboot"
 )
 
-// rebootTime is how long a node that is rebooted is away.
+// rebootTime is how long a rebooting node is down.
 const rebootTime = 500 * time.Millisecond
 
-// operation returns what carries an operation out.
+// operation returns the function that performs an operation.
 func (s *supervisor) operation(o Operation, group, node string) (func(context.Context) error, error) {
 	onNode := map[Operation]func(context.Context, string) error{
 		ServeDiscovery: s.lab.ServeDiscovery,
@@ -62,12 +60,11 @@ func (s *supervisor) operation(o Operation, group, node string) (func(context.Co
 	return nil, fmt.Errorf("a lab cannot %q", o)
 }
 
-// carryOut does one thing to its end, also when whoever asked for it has gone
-// meanwhile, as a cloud does. There is one at a time, so that what undoes it waits
-// for it.
-func (s *supervisor) carryOut(ctx, asking context.Context, do func(context.Context) error) error {
+// runOperation completes an operation even if the client disconnects, as a cloud does. Operations run one at a time, so
+// that one that reverts another waits for it.
+func (s *supervisor) runOperation(ctx, requestCtx context.Context, do func(context.Context) error) error {
 	done := make(chan error, 1)
-	s.working.Go(func() {
+	s.background.Go(func() {
 		select {
 		case s.operating <- struct{}{}:
 			defer func() { <-s.operating }()
@@ -82,81 +79,76 @@ func (s *supervisor) carryOut(ctx, asking context.Context, do func(context.Conte
 	select {
 	case err := <-done:
 		return err
-	case <-asking.Done():
-		return context.Cause(asking)
+	case <-requestCtx.Done():
+		return context.Cause(requestCtx)
 	}
 }
 
-// answerOperations serves what executors need of a lab. What it begins ends with
-// ctx.
-func (s *supervisor) answerOperations(ctx context.Context, mux *http.ServeMux) {
+// handleOperations registers the handlers for executors. Operations that they start end with ctx.
+func (s *supervisor) handleOperations(ctx context.Context, mux *http.ServeMux) {
 	mux.HandleFunc("POST /operate", func(w http.ResponseWriter, r *http.Request) {
 		q := r.URL.Query()
 		do, err := s.operation(Operation(q.Get("do")), q.Get("group"), q.Get("node"))
 		if err == nil {
-			err = s.carryOut(ctx, r.Context(), do)
+			err = s.runOperation(ctx, r.Context(), do)
 		}
-		answer(w, "done", err)
+		respond(w, "done", err)
 	})
 	mux.HandleFunc("GET /gate", func(w http.ResponseWriter, r *http.Request) {
 		q := r.URL.Query()
 		gate, err := rehearse.GateOf(s.lab, s.cluster, rehearse.GateKind(q.Get("kind")), q.Get("node"))
 		if err != nil {
-			answer(w, nil, err)
+			respond(w, nil, err)
 			return
 		}
-		var a gateAnswer
+		var a gateResult
 		a.Verdict, a.Reason = gate.Check(r.Context())
-		answer(w, a, nil)
+		respond(w, a, nil)
 	})
-	mux.HandleFunc("GET /declared", func(w http.ResponseWriter, _ *http.Request) { answer(w, s.lab.Declared(), nil) })
+	mux.HandleFunc("GET /declared", func(w http.ResponseWriter, _ *http.Request) { respond(w, s.lab.Declared(), nil) })
 	mux.HandleFunc("PUT /declared", func(w http.ResponseWriter, r *http.Request) {
 		var d lab.Declared
 		err := decode(r.Body, &d)
 		if err == nil {
 			err = s.lab.Declare(d)
 		}
-		answer(w, "done", err)
+		respond(w, "done", err)
 	})
 	mux.HandleFunc("GET /samples", func(w http.ResponseWriter, _ *http.Request) {
 		files := make(map[string]string)
 		for _, n := range s.lab.Layout().Workers() {
 			files[n.Name] = filepath.Join(s.lab.Dir(), n.Name, lab.SamplesFile)
 		}
-		answer(w, files, nil)
+		respond(w, files, nil)
 	})
 	mux.HandleFunc("GET /tail", func(w http.ResponseWriter, r *http.Request) {
 		tail, err := s.lab.Tail(r.URL.Query().Get("node"))
-		answer(w, tail, err)
+		respond(w, tail, err)
 	})
 }
 
-type gateAnswer struct {
+type gateResult struct {
 	Verdict report.Verdict `json:"verdict"`
 	Reason  string         `json:"reason"`
 }
 
-// operationTimeout bounds an operation. The longest makes a machine and waits for
-// its daemon.
+// operationTimeout bounds an operation. The longest creates a machine and waits for its daemon.
 const operationTimeout = time.Minute
 
-// Operate tells the lab to do something, and returns when it is done. group is for
-// AddWorker, node for what is about one.
+// Operate performs an operation and returns when it has ended. group is for AddWorker, node for operations on a node.
 func (c Client) Operate(ctx context.Context, o Operation, group, node string) error {
 	query := url.Values{"do": {string(o)}, "group": {group}, "node": {node}}
-	var said string
-	// Longer than the lab's own limit and that of one before it, so that its reason
-	// is heard.
-	return c.call(ctx, 2*operationTimeout+callTimeout, http.MethodPost, "/operate?"+query.Encode(), nil, &said)
+	var ignored string
+	// Longer than the lab's own timeout and that of a preceding operation, so that the lab's error arrives.
+	return c.call(ctx, 2*operationTimeout+callTimeout, http.MethodPost, "/operate?"+query.Encode(), nil, &ignored)
 }
 
-// Gate returns a gate of the lab, asked over its socket. What could not be asked
-// is unknown.
+// Gate returns a gate that is checked in the lab. Its verdict is unknown if the lab does not respond.
 func (c Client) Gate(cluster string, kind rehearse.GateKind, node string) (reconcile.Gate, error) {
 	gate, err := rehearse.GateOf(nil, cluster, kind, node)
 	query := url.Values{"kind": {string(kind)}, "node": {node}}
 	gate.Check = func(ctx context.Context) (report.Verdict, string) {
-		var a gateAnswer
+		var a gateResult
 		if err := c.call(ctx, operationTimeout, http.MethodGet, "/gate?"+query.Encode(), nil, &a); err != nil {
 			return report.Unknown, err.Error()
 		}
@@ -165,7 +157,7 @@ func (c Client) Gate(cluster string, kind rehearse.GateKind, node string) (recon
 	return gate, err
 }
 
-// Declared asks what is declared of the lab's cluster.
+// Declared returns what is declared of the lab's cluster.
 func (c Client) Declared(ctx context.Context) (d lab.Declared, err error) {
 	err = c.call(ctx, callTimeout, http.MethodGet, "/declared", nil, &d)
 	return d, err
@@ -178,17 +170,17 @@ func (c Client) Declare(ctx context.Context, change func(*lab.Declared)) error {
 		return err
 	}
 	change(&d)
-	var said string
-	return c.call(ctx, callTimeout, http.MethodPut, "/declared", d, &said)
+	var ignored string
+	return c.call(ctx, callTimeout, http.MethodPut, "/declared", d, &ignored)
 }
 
-// Samples asks where the workers' probers write, by node: a line of JSON a probe.
+// Samples returns the files that the workers' probers write, by node: one line of JSON per probe.
 func (c Client) Samples(ctx context.Context) (files map[string]string, err error) {
 	err = c.call(ctx, callTimeout, http.MethodGet, "/samples", nil, &files)
 	return files, err
 }
 
-// Tail asks for the ends of the logs of what runs on a node.
+// Tail returns the ends of the logs of a node's programs.
 func (c Client) Tail(ctx context.Context, node string) (tail string, err error) {
 	err = c.call(ctx, callTimeout, http.MethodGet, "/tail?"+url.Values{"node": {node}}.Encode(), nil, &tail)
 	return tail, err

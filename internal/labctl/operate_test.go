@@ -1,9 +1,13 @@
 package labctl
 
 import (
+	"bufio"
 	"context"
 	"errors"
+	"io"
+	"net"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -15,7 +19,7 @@ import (
 	"github.com/muster-dev/muster/internal/rehearse"
 )
 
-func TestWhatALabIsNotToldRightIsRefused(t *testing.T) {
+func TestInvalidOperationsAreRefused(t *testing.T) {
 	s := &supervisor{}
 	for _, tt := range []struct {
 		name      string
@@ -37,7 +41,7 @@ func TestWhatALabIsNotToldRightIsRefused(t *testing.T) {
 	}
 }
 
-func TestEveryGateCanBeNamedFromAfar(t *testing.T) {
+func TestEveryGateIsAvailableToClients(t *testing.T) {
 	for _, kind := range []rehearse.GateKind{
 		rehearse.Healthy, rehearse.Serves, rehearse.Balanced, rehearse.Proven, rehearse.Bridged, rehearse.Unbridged, rehearse.DaemonReady,
 		rehearse.OwnsHosts, rehearse.WaysWork, rehearse.AllWork, rehearse.NodeReady, rehearse.NodeGone, rehearse.Quiet, rehearse.Gossips, rehearse.AllQuiet,
@@ -57,7 +61,7 @@ func TestEveryGateCanBeNamedFromAfar(t *testing.T) {
 	}
 }
 
-func TestTheFaultOfWhoAsksIsToldFromOneOfTheLab(t *testing.T) {
+func TestTheClientsErrorIsToldFromTheLabs(t *testing.T) {
 	for _, tt := range []struct {
 		err  error
 		want int
@@ -67,40 +71,88 @@ func TestTheFaultOfWhoAsksIsToldFromOneOfTheLab(t *testing.T) {
 		{errors.New("it does not come up"), 500},
 	} {
 		w := httptest.NewRecorder()
-		answer(w, "done", tt.err)
+		respond(w, "done", tt.err)
 		if w.Code != tt.want || tt.err != nil && !strings.Contains(w.Body.String(), tt.err.Error()) {
 			t.Errorf("%v: answered %d %s; want %d", tt.err, w.Code, w.Body, tt.want)
 		}
 	}
 }
 
-func TestWhatWasBegunIsDoneAlsoForOneWhoLeft(t *testing.T) {
+func TestNoRequestOutlivesTheSupervisor(t *testing.T) {
+	dir, err := os.MkdirTemp("", "lab") // t.TempDir may be too long for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	s := &supervisor{operating: make(chan struct{}, 1)}
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	served := make(chan error, 1)
+	go func() { served <- s.serve(ctx, SocketPath(dir)) }()
+	conn := dialSoon(t, SocketPath(dir))
+	defer conn.Close()
+	// The server acknowledges a request with a body that is not sent, and reads it until the connection is closed.
+	if _, err := io.WriteString(conn, "PUT /declared HTTP/1.1\r\nHost: lab\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	responses := bufio.NewReader(conn)
+	if line, err := responses.ReadString('\n'); err != nil || !strings.Contains(line, "100 Continue") {
+		t.Fatalf("got %q, %v; want 100 Continue", line, err)
+	}
+	stop()
+	if err := <-served; err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.SetReadDeadline(time.Now().Add(100 * time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(io.Discard, responses); errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error("the request is still running")
+	}
+}
+
+// dialSoon connects to a socket that is about to be opened.
+func dialSoon(t *testing.T, path string) net.Conn {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		conn, err := net.Dial("unix", path)
+		if err == nil {
+			return conn
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+func TestAnOperationCompletesAfterItsClientDisconnected(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &supervisor{operating: make(chan struct{}, 1)}
-		asking, leave := context.WithCancel(t.Context())
+		requestCtx, disconnect := context.WithCancel(t.Context())
 		var order []string
 		first := make(chan error)
 		go func() {
-			first <- s.carryOut(t.Context(), asking, func(ctx context.Context) error {
+			first <- s.runOperation(t.Context(), requestCtx, func(ctx context.Context) error {
 				time.Sleep(10 * time.Second)
 				order = append(order, "begun first")
 				return ctx.Err()
 			})
 		}()
 		synctest.Wait()
-		leave()
+		disconnect()
 		if err := <-first; !errors.Is(err, context.Canceled) {
-			t.Errorf("who left was told %v", err)
+			t.Errorf("the client that disconnected got %v", err)
 		}
-		err := s.carryOut(t.Context(), t.Context(), func(context.Context) error {
+		err := s.runOperation(t.Context(), t.Context(), func(context.Context) error {
 			order = append(order, "undone after it")
 			return nil
 		})
-		s.working.Wait()
+		s.background.Wait()
 		if diff := cmp.Diff([]string{"begun first", "undone after it"}, order); err != nil || diff != "" {
 			t.Errorf("%v; order (-want +got):\n%s", err, diff)
 		}
-		if err := s.carryOut(t.Context(), t.Context(), func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }); !errors.Is(err, context.DeadlineExceeded) {
+		if err := s.runOperation(t.Context(), t.Context(), func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("an operation without end gave %v; want its limit", err)
 		}
 	})

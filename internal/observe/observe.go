@@ -1,9 +1,7 @@
-// Package observe reads a cluster from the two places that know it: the state
-// store and its cloud. What audit, describe, plan and reconcile are told of a
-// cluster comes from here, so that they never disagree about what was seen.
+// Package observe reads a cluster from its state store and its cloud, for audit, describe, plan and reconcile, so that they
+// agree on what was observed.
 //
-// It reads and judges nothing. What could not be read is a gap, never an empty
-// answer; only a spec that cannot be read is an error.
+// It evaluates nothing. What could not be read is a gap, never an empty result; only an unreadable spec is an error.
 package observe
 
 import (
@@ -31,31 +29,29 @@ type Cluster struct {
 	Spec     *cluster.Cluster
 	Manifest []byte // the spec as the store has it
 	Version  string // of the kOps that applied it last; empty if none has
-	// Configs are the node configurations in the store, by group, as far as they
-	// say what is asked of them.
+	// Configs are the node configurations in the store that could be decoded, by group.
 	Configs map[string]describe.NodeConfig
-	// raw are the same objects, by group. One that is missing is not there, unless
-	// a gap says that it could not be read.
+	// raw are the node configurations undecoded, by group. A missing one does not exist, unless there is a gap about it.
 	raw map[string][]byte
 	// Addons are those of the bootstrap channel; nil if it could not be read.
 	Addons []audit.Addon
-	// Gaps is what the store did not give.
+	// Gaps is what could not be read from the store.
 	Gaps []cloud.Gap
 
-	// Cloud is nil if the cloud could not be asked, and then Blind says why.
+	// Cloud is nil if the cloud could not be observed; Blind then has the reason.
 	Cloud *cloud.Observation
 	Blind string
 }
 
-// Stored reads what the state store holds. It fails if the spec cannot be read or
-// the store not be listed; another object that cannot be read is a gap.
+// Stored reads the state store. It fails if the spec cannot be read or the store cannot be listed; any other unreadable
+// object is a gap.
 func Stored(ctx context.Context, st store.Store, name string) (*Cluster, error) {
-	kept, err := store.Read(ctx, st, name)
+	stored, err := store.Read(ctx, st, name)
 	if err != nil {
 		return nil, err
 	}
-	c := &Cluster{Version: kept.KopsVersion, Manifest: kept.Manifest(), Configs: map[string]describe.NodeConfig{}, raw: map[string][]byte{}}
-	if c.Spec, err = kept.Parse(); err != nil {
+	c := &Cluster{Version: stored.KopsVersion, Manifest: stored.Manifest(), Configs: map[string]describe.NodeConfig{}, raw: map[string][]byte{}}
+	if c.Spec, err = stored.Parse(); err != nil {
 		return nil, err
 	}
 	if err := c.nodeConfigs(ctx, st); err != nil {
@@ -65,10 +61,10 @@ func Stored(ctx context.Context, st store.Store, name string) (*Cluster, error) 
 	return c, nil
 }
 
-// Look looks at the cluster in its cloud. It fails if the way there cannot be
-// right or ctx has ended; a cloud that refuses or does not answer leaves Blind.
+// Look observes the cluster in its cloud. It fails if the provider is misconfigured or ctx was cancelled; a cloud that
+// denies access or does not respond leaves Blind.
 func (c *Cluster) Look(ctx context.Context, p cloud.Provider) error {
-	seen, err := p.Observe(ctx)
+	observation, err := p.Observe(ctx)
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):
 		return ctx.Err()
@@ -77,16 +73,15 @@ func (c *Cluster) Look(ctx context.Context, p cloud.Provider) error {
 	case err != nil:
 		c.Cloud, c.Blind = nil, err.Error()
 	default:
-		c.Cloud, c.Blind = seen, ""
+		c.Cloud, c.Blind = observation, ""
 	}
 	return nil
 }
 
-// storeReaders bounds how many objects are read at a time.
-const storeReaders = 8
+// concurrentReads bounds the objects that are read at a time.
+const concurrentReads = 8
 
-// nodeConfigs reads what nodes read when they boot. The list is complete, so that
-// a group without an object has none.
+// nodeConfigs reads the nodes' boot configurations. The list is complete: a group without an object has none.
 func (c *Cluster) nodeConfigs(ctx context.Context, st store.Store) error {
 	keys, err := st.List(ctx, store.Layout(c.Spec.Name).NodeConfigs())
 	if err != nil {
@@ -94,14 +89,14 @@ func (c *Cluster) nodeConfigs(ctx context.Context, st store.Store) error {
 	}
 	keys = slices.DeleteFunc(keys, func(key string) bool { return path.Base(key) != "nodeupconfig.yaml" })
 	objects := make([][]byte, len(keys))
-	faults := make([]error, len(keys))
-	g, reading := errgroup.WithContext(ctx)
-	g.SetLimit(storeReaders)
+	errs := make([]error, len(keys))
+	g, readCtx := errgroup.WithContext(ctx)
+	g.SetLimit(concurrentReads)
 	for i, key := range keys {
 		g.Go(func() error {
-			object, err := st.Get(reading, key)
-			objects[i], faults[i] = object.Data, err
-			return reading.Err()
+			object, err := st.Get(readCtx, key)
+			objects[i], errs[i] = object.Data, err
+			return readCtx.Err()
 		})
 	}
 	if err := g.Wait(); err != nil {
@@ -109,8 +104,8 @@ func (c *Cluster) nodeConfigs(ctx context.Context, st store.Store) error {
 	}
 	for i, key := range keys {
 		group := path.Base(path.Dir(key)) // igconfig/ROLE/GROUP/nodeupconfig.yaml
-		if faults[i] != nil {
-			c.Gaps = append(c.Gaps, cloud.Gap{What: nodeConfiguration, Subject: group, Why: faults[i].Error()})
+		if errs[i] != nil {
+			c.Gaps = append(c.Gaps, cloud.Gap{What: nodeConfiguration, Subject: group, Why: errs[i].Error()})
 			continue
 		}
 		c.raw[group] = objects[i]
@@ -121,10 +116,10 @@ func (c *Cluster) nodeConfigs(ctx context.Context, st store.Store) error {
 	return nil
 }
 
-// nodeConfiguration is what a gap is about.
+// nodeConfiguration is the What of gaps about boot configurations.
 const nodeConfiguration = "node configuration"
 
-// channel reads which add-ons the control plane applies.
+// channel reads the add-ons that the control plane applies.
 func (c *Cluster) channel(ctx context.Context, st store.Store) {
 	key := store.Layout(c.Spec.Name).BootstrapChannel()
 	object, err := st.Get(ctx, key)
@@ -136,8 +131,7 @@ func (c *Cluster) channel(ctx context.Context, st store.Store) {
 	}
 }
 
-// Facts are what package describe makes a description of. That a group has no
-// node configuration that can be understood is a gap there.
+// Facts returns the input of package describe. A group without a readable node configuration is a gap there.
 func (c *Cluster) Facts() describe.Facts {
 	gaps := slices.Clone(c.Gaps)
 	for _, g := range c.Spec.Groups {
@@ -156,7 +150,7 @@ func (c *Cluster) Facts() describe.Facts {
 	return describe.Facts{Spec: c.Spec, KopsVersion: c.Version, Seen: c.Cloud, Blind: c.Blind, NodeConfigs: c.Configs, Gaps: gaps}
 }
 
-// Audit is what package audit judges, without what only a probe can tell.
+// Audit returns the input of package audit, without the results of probes.
 func (c *Cluster) Audit() audit.Input {
 	in := audit.Input{Spec: c.Spec, Version: c.Version, Cloud: c.Cloud, Store: &audit.Store{
 		NodeConfigs: map[string]audit.NodeConfig{}, Addons: c.Addons, Gaps: c.Gaps,
@@ -165,17 +159,17 @@ func (c *Cluster) Audit() audit.Input {
 		sum := sha256.Sum256(data)
 		in.Store.NodeConfigs[group] = audit.NodeConfig{Hash: base64.StdEncoding.EncodeToString(sum[:])}
 	}
-	// The spec was read already; what the audit asks beside it may be missing.
+	// The spec has been parsed; the audit's other fields of the manifest are optional.
 	if m, err := audit.ReadManifest(c.Manifest); err == nil {
 		in.Manifest = m
 	}
 	return in
 }
 
-// controllerAddon is kOps's name of the add-on that publishes names.
+// controllerAddon is the name of dns-controller's add-on.
 const controllerAddon = "dns-controller.addons.k8s.io"
 
-// Controller says whether dns-controller is deployed by what the channel holds.
+// Controller reports whether the channel deploys dns-controller.
 func (c *Cluster) Controller() cloud.Answer {
 	switch {
 	case c.Addons == nil:
@@ -186,8 +180,8 @@ func (c *Cluster) Controller() cloud.Answer {
 	return cloud.No
 }
 
-// Problem states what to plan for, and which facts that rests on. A version of
-// kOps that cannot be read is of kind [cloud.ErrUsage].
+// Problem returns the planning problem and the facts that it is based on. An unknown version of kOps is an error of kind
+// [cloud.ErrUsage].
 func (c *Cluster) Problem(ask plan.Ask) (plan.Problem, []plan.Fact, error) {
 	if c.Cloud == nil {
 		return plan.Problem{}, nil, fmt.Errorf("plan %s: its machines could not be seen: %s; plan -f takes its spec's word for a first look", c.Spec.Name, c.Blind)

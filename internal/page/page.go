@@ -1,13 +1,11 @@
-// Package page makes HTML pages of one file, for reports and plans: readable on a
-// phone, in the dark and on paper, without a script.
+// Package page builds self-contained HTML pages for reports and plans, for phones, dark mode and paper, without scripts.
 //
-// It is a builder of strings and no template engine: those keep the linker from
-// leaving out what nobody calls.
+// It builds strings instead of using a template engine, which would disable the linker's dead-code elimination.
 //
 // # Invariants
 //
-//   - Whatever is put into a page is text there, unless it is [Markup].
-//   - A page fetches nothing and runs nothing, and tells browsers so.
+//   - Everything put into a page is escaped, unless it is [Markup].
+//   - A page loads and runs nothing, and has a Content-Security-Policy that says so.
 package page
 
 import (
@@ -19,11 +17,10 @@ import (
 // Page is a page under construction. Its zero value is empty and ready.
 type Page struct{ strings.Builder }
 
-// Markup is a string that is HTML already.
+// Markup is a string of HTML, which is not escaped.
 type Markup string
 
-// Put writes a piece of HTML, as [fmt.Fprintf] does. Arguments that are not
-// [Markup] or numbers are escaped.
+// Put writes HTML with the format of [fmt.Fprintf]. Arguments that are not [Markup] or numbers are escaped.
 func (p *Page) Put(format string, args ...any) {
 	for i, a := range args {
 		switch v := a.(type) {
@@ -37,7 +34,7 @@ func (p *Page) Put(format string, args ...any) {
 	fmt.Fprintf(p, format, args...)
 }
 
-// Made returns what is put into a page by do.
+// Made returns what do puts into a page.
 func Made(do func(p *Page)) Markup {
 	var p Page
 	do(&p)
@@ -54,23 +51,22 @@ func (p *Page) Begin(title string) {
 // End closes it.
 func (p *Page) End() { p.Put("</body>\n</html>\n") }
 
-// Table puts a table, whose rows turn into blocks where a screen is narrow: each
-// cell then says its heading itself. A heading that begins with > is of numbers, one
-// with = of what is not to be broken into lines. Without rows there is none.
+// Table puts a table, whose rows become blocks on narrow screens, each cell with its heading. A heading that begins with >
+// is of a column of numbers, one with = of a column that does not wrap. Without rows nothing is put.
 func (p *Page) Table(heads []string, rows [][]any) {
 	if len(rows) == 0 {
 		return
 	}
 	p.Put("<table>\n<thead><tr>")
 	for _, h := range heads {
-		class, name := styled(h)
+		class, name := headClass(h)
 		p.Put("<th scope=\"col\"%s>%s</th>", class, name)
 	}
 	p.Put("</tr></thead>\n<tbody>\n")
 	for _, row := range rows {
 		p.Put("<tr>")
 		for i, cell := range row {
-			class, name := styled(heads[i])
+			class, name := headClass(heads[i])
 			p.Put("<td%s data-label=\"%s\">%s</td>", class, name, cell)
 		}
 		p.Put("</tr>\n")
@@ -78,7 +74,7 @@ func (p *Page) Table(heads []string, rows [][]any) {
 	p.Put("</tbody>\n</table>\n")
 }
 
-func styled(head string) (class Markup, name string) {
+func headClass(head string) (class Markup, name string) {
 	if name, ok := strings.CutPrefix(head, ">"); ok {
 		return " class=\"n\"", name
 	}
@@ -88,14 +84,13 @@ func styled(head string) (class Markup, name string) {
 	return "", head
 }
 
-// Figure puts a number and what it is of, into a list of class figures. class may be
-// empty, or bad.
+// Figure puts a number and its label into a list of class figures. class is empty or bad.
 func (p *Page) Figure(class, number, of string) {
 	p.Put("<div><dt>%s</dt><dd class=\"%s\">%s</dd></div>\n", of, class, number)
 }
 
-// Lines puts a list of lines below a heading: of class minus what is gone, plus what
-// is new. The heading may be empty; without lines there is no list.
+// Lines puts a list of lines below a heading, with class minus for removed and plus for added ones. The heading may be
+// empty; without lines nothing is put.
 func (p *Page) Lines(head, class string, lines []string) {
 	if len(lines) == 0 {
 		return
@@ -110,8 +105,7 @@ func (p *Page) Lines(head, class string, lines []string) {
 	p.Put("</ul>\n")
 }
 
-// Tag is a word in a colour that says how it is: pass, done, fail, stopped, unknown
-// or wait; grey for any other class.
+// Tag is a word in the colour of its class: pass, done, fail, stopped, unknown or wait; grey for any other.
 func Tag(class, word string) Markup {
 	return Made(func(p *Page) { p.Put("<span class=\"tag %s\">%s</span>", class, word) })
 }

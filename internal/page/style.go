@@ -1,7 +1,7 @@
 package page
 
-// style is all that a page looks like. Colours keep a contrast of 4.5 to 1 in
-// light and in dark; a test in a browser measures it.
+// style is the style sheet of all pages. Colours have a contrast of at least 4.5 to 1 in light and dark mode; a test in a
+// browser measures it.
 const style = `:root{color-scheme:light dark;--bg:#fafaf9;--card:#fff;--fg:#1d2125;--soft:#5a6270;--line:#e2e4e8;--good:#17724a;--goodbg:#e6f4ec;--bad:#b3261e;--badbg:#fdebe9;--wait:#855300;--waitbg:#fcf1d8;--mute:#eceef1;--band:#dde3ec;--band2:#cbd4e1;--ok:#3da676;--no:#d5453b}
 @media screen and (prefers-color-scheme:dark){:root{--bg:#131519;--card:#1a1d23;--fg:#e5e7ea;--soft:#9ca5b2;--line:#2d323b;--good:#62cf9c;--goodbg:#14302480;--bad:#ff8f83;--badbg:#40201d80;--wait:#e8b95a;--waitbg:#3a2e1180;--mute:#262b33;--band:#323b49;--band2:#414c5e;--ok:#3da676;--no:#e5635a}}
 *{box-sizing:border-box}

@@ -21,9 +21,8 @@ import (
 	"k8s.io/streaming/pkg/httpstream/spdy"
 )
 
-// Dial connects to a port of the node that has the given address. The
-// connection has deadlines; what goes wrong at its other end, such as a port on
-// which nobody listens, is the error of the next Read.
+// Dial connects to a port of the node with the given address. The connection supports deadlines. Errors at its remote end,
+// such as a refused connection, are returned by the next Read.
 func (g *Gateway) Dial(ctx context.Context, addr netip.AddrPort) (net.Conn, error) {
 	for _, p := range g.pods {
 		if p.Addr == addr.Addr().Unmap() {
@@ -42,49 +41,49 @@ func (g *Gateway) forward(ctx context.Context, p Pod, addr netip.AddrPort) (net.
 	if err != nil {
 		return nil, err
 	}
-	// Only errors come on the first stream, and nothing goes out on it.
+	// The first stream carries errors only, from the server.
 	headers := http.Header{}
 	headers.Set(corev1.StreamType, corev1.StreamTypeError)
 	headers.Set(corev1.PortHeader, strconv.Itoa(int(addr.Port())))
 	headers.Set(corev1.PortForwardRequestIDHeader, "0")
-	faults, err := tunnel.CreateStream(headers)
+	errs, err := tunnel.CreateStream(headers)
 	if err != nil {
 		closeTunnel(tunnel)
 		return nil, err
 	}
-	faults.Close()
+	errs.Close()
 	headers.Set(corev1.StreamType, corev1.StreamTypeData)
 	data, err := tunnel.CreateStream(headers)
 	if err != nil {
 		closeTunnel(tunnel)
 		return nil, err
 	}
-	return newConn(tunnel, data, faults, addr), nil
+	return newConn(tunnel, data, errs, addr), nil
 }
 
-// tunnel opens a connection to a pod's ports. If WebSockets are refused, SPDY
-// is tried: API servers before 1.30, and some proxies, know nothing else.
+// tunnel opens a connection to a pod's ports. It falls back to plain SPDY if WebSockets are refused, as by API servers
+// before 1.30 and some proxies.
 func (g *Gateway) tunnel(ctx context.Context, p Pod) (httpstream.Connection, error) {
 	at := g.base.JoinPath("api/v1/namespaces", namespace, "pods", p.Name, "portforward")
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, at.String(), nil)
 	if err != nil {
 		return nil, err
 	}
-	transport, holder, err := websocket.RoundTripperFor(g.config)
+	transport, connHolder, err := websocket.RoundTripperFor(g.config)
 	if err != nil {
 		return nil, err
 	}
-	conn, err := websocket.Negotiate(transport, holder, req, constants.WebsocketsSPDYTunnelingPrefix+clientportforward.PortForwardProtocolV1Name)
+	conn, err := websocket.Negotiate(transport, connHolder, req, constants.WebsocketsSPDYTunnelingPrefix+clientportforward.PortForwardProtocolV1Name)
 	if err == nil {
 		return spdy.NewClientConnectionWithPings(clientportforward.NewTunnelingConnection("muster", conn), clientportforward.PingPeriod)
 	}
 	if !httpstream.IsUpgradeFailure(err) && !httpstream.IsHTTPSProxyError(err) {
 		return nil, err
 	}
-	return g.plainSPDY(ctx, at.String())
+	return g.dialSPDY(ctx, at.String())
 }
 
-func (g *Gateway) plainSPDY(ctx context.Context, at string) (httpstream.Connection, error) {
+func (g *Gateway) dialSPDY(ctx context.Context, at string) (httpstream.Connection, error) {
 	tls, err := rest.TLSConfigFor(g.config)
 	if err != nil {
 		return nil, err
@@ -118,66 +117,65 @@ func (g *Gateway) plainSPDY(ctx context.Context, at string) (httpstream.Connecti
 	return conn, nil
 }
 
-// closeTunnel gives a tunnel up. There is nothing to do about an error: the
-// connection below it is gone then.
+// closeTunnel closes a tunnel. An error means that its connection is gone already.
 func closeTunnel(c httpstream.Connection) { _ = c.Close() }
 
-// lingerFor is how long Close waits for the other end to take what was sent.
-const lingerFor = time.Second
+// linger is how long Close waits for the remote end to read what was sent.
+const linger = time.Second
 
-// conn is a forwarded connection: one end of a pipe, because streams have no
-// deadlines, whose other end is copied to and from the stream.
+// conn is a forwarded connection: one end of a pipe, since streams have no deadlines, whose other end is copied to and
+// from the stream.
 type conn struct {
-	net.Conn // our end of the pipe
+	net.Conn // local end of the pipe
 	tunnel   httpstream.Connection
 	addr     netip.AddrPort
 
-	sent     chan struct{} // closed when all that was written is in the stream
-	heard    chan struct{} // closed when the stream has ended
-	reported chan struct{} // closed when the stream of errors has ended
-	report   error         // what came on it; after reported
-	fault    error         // why the stream ended; after heard
+	sent     chan struct{} // closed when all data has been written to the stream
+	received chan struct{} // closed when the data stream has ended
+	reported chan struct{} // closed when the error stream has ended
+	report   error         // from the error stream; valid after reported
+	readErr  error         // why the data stream ended; valid after received
 }
 
-func newConn(tunnel httpstream.Connection, data, faults httpstream.Stream, addr netip.AddrPort) *conn {
-	near, far := net.Pipe()
-	c := &conn{Conn: near, tunnel: tunnel, addr: addr, sent: make(chan struct{}), heard: make(chan struct{}), reported: make(chan struct{})}
-	go c.send(data, far)
-	go c.hear(data, far)
-	go c.listen(faults)
+func newConn(tunnel httpstream.Connection, data, errs httpstream.Stream, addr netip.AddrPort) *conn {
+	local, remote := net.Pipe()
+	c := &conn{Conn: local, tunnel: tunnel, addr: addr, sent: make(chan struct{}), received: make(chan struct{}), reported: make(chan struct{})}
+	go c.send(data, remote)
+	go c.receive(data, remote)
+	go c.readReport(errs)
 	return c
 }
 
-func (c *conn) send(data httpstream.Stream, far net.Conn) {
+func (c *conn) send(data httpstream.Stream, remote net.Conn) {
 	defer close(c.sent)
-	// How the pipe ended does not matter: it was closed.
-	_, _ = io.Copy(data, far)
-	data.Close() // ours only; the other end may still speak
+	// The pipe ends when it is closed, whatever the error.
+	_, _ = io.Copy(data, remote)
+	data.Close() // half-close: the remote end may still send
 }
 
-func (c *conn) hear(data httpstream.Stream, far net.Conn) {
-	defer close(c.heard)
-	_, c.fault = io.Copy(far, data)
-	// A report is on its way when the stream ends.
-	timer := time.NewTimer(lingerFor)
+func (c *conn) receive(data httpstream.Stream, remote net.Conn) {
+	defer close(c.received)
+	_, c.readErr = io.Copy(remote, data)
+	// The error may arrive after the end of the data.
+	timer := time.NewTimer(linger)
 	defer timer.Stop()
 	select {
 	case <-c.reported:
 		if c.report != nil {
-			c.fault = c.report
+			c.readErr = c.report
 		}
 	case <-timer.C:
 	}
-	far.Close()
+	remote.Close()
 }
 
-// maxReport bounds what is read of an error, in bytes.
+// maxReport bounds an error message, in bytes.
 const maxReport = 1 << 10
 
-func (c *conn) listen(faults httpstream.Stream) {
+func (c *conn) readReport(errs httpstream.Stream) {
 	defer close(c.reported)
-	// A stream that breaks off reports nothing.
-	text, _ := io.ReadAll(io.LimitReader(faults, maxReport))
+	// A stream that breaks reports nothing.
+	text, _ := io.ReadAll(io.LimitReader(errs, maxReport))
 	if len(text) > 0 {
 		c.report = errors.New(strings.Join(strings.Fields(string(text)), " "))
 	}
@@ -187,27 +185,26 @@ func (c *conn) listen(faults httpstream.Stream) {
 func (c *conn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	if errors.Is(err, io.EOF) {
-		<-c.heard
-		if c.fault != nil {
-			err = fmt.Errorf("port %d of the node: %w", c.addr.Port(), c.fault)
+		<-c.received
+		if c.readErr != nil {
+			err = fmt.Errorf("port %d of the node: %w", c.addr.Port(), c.readErr)
 		}
 	}
 	return n, err
 }
 
-// Close implements net.Conn. What was written before arrives, if the other end
-// takes it within a second.
+// Close implements net.Conn. Data written before is delivered if the remote end reads it within a second.
 func (c *conn) Close() error {
 	err := c.Conn.Close()
-	timer := time.NewTimer(lingerFor)
+	timer := time.NewTimer(linger)
 	defer timer.Stop()
 	select {
-	case <-c.heard:
+	case <-c.received:
 	case <-timer.C:
 	}
 	closeTunnel(c.tunnel)
 	<-c.sent
-	<-c.heard
+	<-c.received
 	<-c.reported
 	return err
 }

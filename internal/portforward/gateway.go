@@ -15,16 +15,16 @@ import (
 	"github.com/muster-dev/muster/internal/kubeapi"
 )
 
-// Pod is a pod that has its node's network.
+// Pod is a pod with hostNetwork.
 type Pod struct {
 	Name string
 	Node string
 	Addr netip.Addr // of the node
-	// ControlPlane says that it is one that only control-plane nodes run.
+	// ControlPlane is true for pods that only control-plane nodes run.
 	ControlPlane bool
 }
 
-// Gateway reaches nodes of one cluster. It is safe for concurrent use.
+// Gateway connects to nodes of one cluster. It is safe for concurrent use.
 type Gateway struct {
 	config *rest.Config
 	base   *url.URL
@@ -51,14 +51,13 @@ func Open(ctx context.Context, cfg kubeapi.Config) (*Gateway, error) {
 	return g, nil
 }
 
-// Pods returns a pod for each node that has one, control-plane nodes first,
-// then by node.
+// Pods returns one pod per node, control-plane nodes first, then by node name.
 func (g *Gateway) Pods() []Pod { return slices.Clone(g.pods) }
 
 // maxList bounds the list of pods, in bytes.
 const maxList = 64 << 20
 
-// podList is what matters of a list of pods.
+// podList is the fields of a PodList that are used.
 type podList struct {
 	Items []struct {
 		Metadata struct {
@@ -86,15 +85,15 @@ func list(ctx context.Context, client *kubeapi.Client) ([]Pod, error) {
 	case err != nil:
 		return nil, err
 	}
-	return choose(all), nil
+	return onePodPerNode(all), nil
 }
 
-// onControlPlane are kOps's pods that run on control-plane nodes, in the order
-// in which they are taken: the first is a static pod, which no rollout moves.
-var onControlPlane = []string{"kube-apiserver", "kops-controller", "dns-controller"}
+// controlPlaneApps are kOps's apps that run on control-plane nodes only, in order of preference: the first is a static
+// pod, which no rollout moves.
+var controlPlaneApps = []string{"kube-apiserver", "kops-controller", "dns-controller"}
 
-// choose picks a pod a node.
-func choose(list podList) []Pod {
+// onePodPerNode selects the preferred pod of each node.
+func onePodPerNode(list podList) []Pod {
 	best := make(map[netip.Addr]Pod)
 	ranks := make(map[netip.Addr]int)
 	for _, p := range list.Items {
@@ -102,12 +101,12 @@ func choose(list podList) []Pod {
 		if err != nil || !p.Spec.HostNetwork || p.Status.Phase != "Running" {
 			continue
 		}
-		rank := slices.IndexFunc(onControlPlane, func(app string) bool {
+		rank := slices.IndexFunc(controlPlaneApps, func(app string) bool {
 			return p.Metadata.Labels["k8s-app"] == app || strings.HasPrefix(p.Metadata.Name, app+"-")
 		})
 		controlPlane := rank >= 0
 		if !controlPlane {
-			rank = len(onControlPlane)
+			rank = len(controlPlaneApps)
 		}
 		pod := Pod{Name: p.Metadata.Name, Node: p.Spec.NodeName, Addr: addr.Unmap(), ControlPlane: controlPlane}
 		old, known := best[pod.Addr]

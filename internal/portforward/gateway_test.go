@@ -281,7 +281,7 @@ func TestOnePodANodeIsChosen(t *testing.T) {
 		{"kops-controller-x", "cp-2", addr("10.0.0.2"), true},
 		{"cilium-w", "worker", addr("10.0.0.9"), false},
 	}
-	if diff := cmp.Diff(want, choose(list), cmpopts.EquateComparable(netip.Addr{})); diff != "" {
+	if diff := cmp.Diff(want, onePodPerNode(list), cmpopts.EquateComparable(netip.Addr{})); diff != "" {
 		t.Errorf("pods (-want +got):\n%s", diff)
 	}
 }

@@ -1,5 +1,4 @@
-// Package secretfile reads files that hold secrets, and refuses those that
-// others could have read or written.
+// Package secretfile reads files that contain secrets, and rejects those that other users can read or write.
 package secretfile
 
 import (
@@ -8,21 +7,16 @@ import (
 	"os"
 )
 
-// Read returns the contents of a file that holds a secret, of at most limit
-// bytes. A file that its group or others may read or write is refused: whoever
-// could have read the secret has it, and whoever could have written it has chosen
-// it. The error then names the file, its mode and the command that repairs it; no
-// error shows what stands in the file. A missing file gives an error that is
-// fs.ErrNotExist. On Windows, where the mode says nothing about who may read, it
-// is not checked.
+// Read returns the contents of a file, of at most limit bytes. It rejects a file that its group or others may read or
+// write, with an error that names the file, its mode and the command that corrects it. No error contains the contents. A
+// missing file is fs.ErrNotExist. On Windows the mode is not checked, since it does not tell who has access.
 func Read(path string, limit int64) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	// The open file is asked, not the path, so that both answers are about the
-	// same file.
+	// Stat the open file, not the path, so that it is the file that is read.
 	info, err := f.Stat()
 	if err != nil {
 		return nil, err

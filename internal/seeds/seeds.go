@@ -1,6 +1,5 @@
-// Package seeds reads where peers of an overlay may be found: addresses in flags,
-// and in a file that whatever watches the machines keeps up to date. It asks no
-// cloud.
+// Package seeds parses the seed addresses of an overlay, from flags and from a file that is maintained externally. It
+// discovers none.
 package seeds
 
 import (
@@ -11,11 +10,10 @@ import (
 	"strings"
 )
 
-// maxFile bounds a file of seeds: thousands of addresses.
+// maxFile bounds a seed file, in bytes: enough for thousands of addresses.
 const maxFile = 1 << 20
 
-// Parse reads one address, with a port or without; a port of 0 in the result
-// stands for none.
+// Parse reads one address with or without a port; port 0 in the result means none.
 func Parse(text string) (netip.AddrPort, error) {
 	if addr, err := netip.ParseAddr(text); err == nil {
 		return netip.AddrPortFrom(addr, 0), nil
@@ -27,9 +25,8 @@ func Parse(text string) (netip.AddrPort, error) {
 	return addr, nil
 }
 
-// File reads the addresses of a file: one a line, of which everything from a # on
-// is ignored. An error names the file and the line; the seeds before it are
-// returned too, since some are better than none.
+// File reads the addresses in a file, one per line; # begins a comment. An error names the file and the line; the seeds
+// before it are returned too, since some are better than none.
 func File(path string) (all []netip.AddrPort, err error) {
 	f, err := os.Open(path)
 	if err != nil {

@@ -10,11 +10,10 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// ErrEncrypted says that a private key needs a passphrase.
+// ErrEncrypted says that a private key has a passphrase.
 var ErrEncrypted = errors.New("the key has a passphrase")
 
-// ReadKey reads a private key: OpenSSH's format, PKCS #8, PKCS #1 or SEC 1, in
-// PEM. The error never holds a part of it.
+// ReadKey reads a private key in PEM: OpenSSH's format, PKCS #8, PKCS #1 or SEC 1. The error never contains part of it.
 func ReadKey(data []byte) (ssh.Signer, error) {
 	signer, err := ssh.ParsePrivateKey(data)
 	if missing := (*ssh.PassphraseMissingError)(nil); errors.As(err, &missing) {
@@ -32,7 +31,7 @@ func ReadKey(data []byte) (ssh.Signer, error) {
 	return signer, nil
 }
 
-// ReadPublicKey reads a public key: a line as ssh-keygen writes it, or PEM.
+// ReadPublicKey reads a public key: a line in ssh-keygen's format, or PEM.
 func ReadPublicKey(data []byte) (ssh.PublicKey, error) {
 	if block, _ := pem.Decode(data); block != nil {
 		if public, err := x509.ParsePKIXPublicKey(block.Bytes); err == nil {
@@ -52,5 +51,5 @@ func ReadPublicKey(data []byte) (ssh.PublicKey, error) {
 	return key, nil
 }
 
-// Same reports whether two keys are one.
+// Same reports whether two keys are equal.
 func Same(a, b ssh.PublicKey) bool { return bytes.Equal(a.Marshal(), b.Marshal()) }

@@ -2,14 +2,13 @@ package sshsig
 
 import (
 	"fmt"
-	"path"
 	"strings"
 	"time"
 
 	"golang.org/x/crypto/ssh"
 )
 
-// Signers are the keys of an allowed-signers file, as ssh-keygen(1) has it.
+// Signers are the keys of an allowed-signers file; see ssh-keygen(1).
 type Signers []signer
 
 type signer struct {
@@ -19,8 +18,8 @@ type signer struct {
 	after, before time.Time
 }
 
-// ReadSigners reads an allowed-signers file. Lines for certificate authorities are
-// passed over: certificates are not checked here.
+// ReadSigners reads an allowed-signers file. Lines for certificate authorities are skipped: certificates are not
+// supported.
 func ReadSigners(data []byte) (Signers, error) {
 	var all Signers
 	for i, line := range strings.Split(string(data), "\n") {
@@ -58,9 +57,9 @@ func readSigner(line string) (s signer, skip bool, err error) {
 		case "namespaces":
 			s.namespaces = strings.Split(value, ",")
 		case "valid-after":
-			s.after, err = moment(value)
+			s.after, err = parseTime(value)
 		case "valid-before":
-			s.before, err = moment(value)
+			s.before, err = parseTime(value)
 		default:
 			err = fmt.Errorf("%w: option %q is not known", ErrUnreadable, clip(name))
 		}
@@ -71,7 +70,7 @@ func readSigner(line string) (s signer, skip bool, err error) {
 	return s, false, nil
 }
 
-// principals cuts the first field off, which may be quoted.
+// principals splits off the first field, which may be quoted.
 func principals(line string) (who, rest string) {
 	if quoted, ok := strings.CutPrefix(line, `"`); ok {
 		who, rest, _ = strings.Cut(quoted, `"`)
@@ -84,8 +83,8 @@ func principals(line string) (who, rest string) {
 	return line[:i], strings.TrimSpace(line[i:])
 }
 
-// moment reads a time as ssh-keygen writes it: local time, unless it ends in Z.
-func moment(s string) (time.Time, error) {
+// parseTime reads a time in ssh-keygen's format: local time, unless it ends in Z.
+func parseTime(s string) (time.Time, error) {
 	zone := time.Local
 	digits, ok := strings.CutSuffix(s, "Z")
 	if ok {
@@ -99,7 +98,7 @@ func moment(s string) (time.Time, error) {
 	return time.Time{}, fmt.Errorf("%w: %q is no time; want YYYYMMDD[HHMM[SS]][Z]", ErrUnreadable, clip(s))
 }
 
-// Who returns the principals of a key, if it may sign in a namespace at a time.
+// Who returns the principals of a key if it may sign in a namespace at the given time.
 func (all Signers) Who(key ssh.PublicKey, namespace string, at time.Time) (who string, ok bool) {
 	for _, s := range all {
 		if Same(s.key, key) && s.allows(namespace) && !at.Before(s.after) && (s.before.IsZero() || at.Before(s.before)) {
@@ -113,10 +112,45 @@ func (s signer) allows(namespace string) bool {
 	if s.namespaces == nil {
 		return true
 	}
+	allowed := false
 	for _, pattern := range s.namespaces {
-		if match, err := path.Match(pattern, namespace); err == nil && match {
+		negated, isNegated := strings.CutPrefix(pattern, "!")
+		switch {
+		case isNegated && matches(negated, namespace):
+			return false
+		case !isNegated && matches(pattern, namespace):
+			allowed = true
+		}
+	}
+	return allowed
+}
+
+// matches reports whether a pattern of ssh_config(5) matches: * is any characters, ? is one.
+func matches(pattern, s string) bool {
+	prefix, rest, found := strings.Cut(pattern, "*")
+	if !found {
+		return len(pattern) == len(s) && matchesPrefix(pattern, s)
+	}
+	if !matchesPrefix(prefix, s) {
+		return false
+	}
+	for i := len(prefix); i <= len(s); i++ {
+		if matches(rest, s[i:]) {
 			return true
 		}
 	}
 	return false
+}
+
+// matchesPrefix reports whether s begins with a pattern without *.
+func matchesPrefix(pattern, s string) bool {
+	if len(pattern) > len(s) {
+		return false
+	}
+	for i := range len(pattern) {
+		if pattern[i] != '?' && pattern[i] != s[i] {
+			return false
+		}
+	}
+	return true
 }

@@ -1,17 +1,15 @@
-// Package sshsig signs files and verifies signatures in OpenSSH's format, so that
-// whoever has a report, its signature and a public key can check it with
-// ssh-keygen alone:
+// Package sshsig signs files and verifies signatures in OpenSSH's format, so that a report can be verified with ssh-keygen
+// alone:
 //
 //	ssh-keygen -Y verify -f ALLOWED_SIGNERS -I WHO -n muster-report -s FILE.sig < FILE
 //
-// The format is OpenSSH's PROTOCOL.sshsig. This package is no key store: it knows
-// no agent, no hardware keys and no certificates, for which ssh-keygen -Y sign
-// makes signatures that Verify takes as well.
+// The format is OpenSSH's PROTOCOL.sshsig. The package does not sign with agents, hardware keys or certificates; use
+// ssh-keygen -Y sign for these, whose signatures Verify accepts as well.
 //
 // # Invariants
 //
-//   - A signature is good for one message in one namespace, and for no other.
-//   - Keys that are weak today are not taken: DSA, RSA below 2048 bits, SHA-1.
+//   - A signature is valid for one message in one namespace only.
+//   - Weak algorithms are rejected: DSA, RSA below 2048 bits, SHA-1.
 package sshsig
 
 import (
@@ -37,10 +35,9 @@ const (
 )
 
 var (
-	// ErrBad says that a signature is not one of this message, or not by a key
-	// that is trusted.
+	// ErrBad says that a signature is not of this message, or not by a trusted key.
 	ErrBad = errors.New("bad signature")
-	// ErrUnreadable says that something is no signature or no key at all.
+	// ErrUnreadable says that the input is not a signature or key at all.
 	ErrUnreadable = errors.New("unreadable")
 )
 
@@ -66,8 +63,7 @@ func (e envelope) message(digest []byte) []byte {
 	return append([]byte(magic), ssh.Marshal(signed{e.Namespace, e.Reserved, e.Hash, digest})...)
 }
 
-// Sign signs a message for a namespace, and returns an armoured signature that
-// ends in a newline.
+// Sign signs a message for a namespace, and returns an armoured signature with a final newline.
 func Sign(key ssh.Signer, namespace string, message []byte) ([]byte, error) {
 	algorithm, err := algorithmFor(key.PublicKey())
 	if err != nil {
@@ -87,7 +83,7 @@ func Sign(key ssh.Signer, namespace string, message []byte) ([]byte, error) {
 	return armour(append([]byte(magic), ssh.Marshal(e)...), keygenWidth), nil
 }
 
-// How many characters a line of an armour has.
+// Line widths of an armour, in characters.
 const (
 	keygenWidth = 70
 	pemWidth    = 64
@@ -120,9 +116,8 @@ func algorithmFor(key ssh.PublicKey) (string, error) {
 	}
 }
 
-// Verify checks an armoured signature of a message in a namespace and returns the
-// key that made it. Whether that key is trusted is the caller's to say. The error
-// is ErrBad, or ErrUnreadable where there is no signature to check.
+// Verify checks an armoured signature of a message in a namespace and returns the key that made it. The caller decides
+// whether that key is trusted. The error wraps ErrBad, or ErrUnreadable if the input is not a signature.
 func Verify(namespace string, message, armoured []byte) (ssh.PublicKey, error) {
 	e, key, sig, err := parse(armoured)
 	if err != nil {
@@ -155,9 +150,8 @@ func Verify(namespace string, message, armoured []byte) (ssh.PublicKey, error) {
 	return key, nil
 }
 
-// parse takes a signature apart. Whatever follows the armour, precedes it or is
-// encoded in another way than Sign and ssh-keygen encode it is refused, so that
-// not one byte of a signature can be changed unseen.
+// parse decodes a signature. Anything before or after the armour, and any other encoding than that of Sign or ssh-keygen,
+// is rejected, so that no byte of a signature can change unnoticed.
 func parse(armoured []byte) (e envelope, key ssh.PublicKey, sig *ssh.Signature, err error) {
 	unreadable := func(format string, args ...any) (envelope, ssh.PublicKey, *ssh.Signature, error) {
 		return e, nil, nil, fmt.Errorf("%w: %s", ErrUnreadable, fmt.Sprintf(format, args...))

@@ -23,18 +23,18 @@ import (
 
 const space = "muster-report"
 
-// keys returns a private key of each kind, in each format that it is kept in.
+// keys returns a private key of each kind in each format.
 func keys(t testing.TB) map[string][]byte {
 	t.Helper()
-	all, err := made()
+	all, err := generated()
 	if err != nil {
 		t.Fatal(err)
 	}
 	return all
 }
 
-// made makes the keys once: RSA takes its time.
-var made = sync.OnceValues(func() (map[string][]byte, error) {
+// generated generates the keys once, because RSA is slow.
+var generated = sync.OnceValues(func() (map[string][]byte, error) {
 	_, ed, err1 := ed25519.GenerateKey(rand.Reader)
 	ec, err2 := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	rs, err3 := rsa.GenerateKey(rand.Reader, 2048)
@@ -84,7 +84,7 @@ func TestEachKindOfKeySignsAndVerifies(t *testing.T) {
 	}
 }
 
-// checkWithOpenSSH lets ssh-keygen judge our signature.
+// checkWithOpenSSH verifies a signature with ssh-keygen.
 func checkWithOpenSSH(t *testing.T, key ssh.PublicKey, message, sig []byte) {
 	t.Helper()
 	keygen := needKeygen(t)
@@ -153,8 +153,8 @@ func TestASignatureBySSHKeygenIsGood(t *testing.T) {
 	}
 }
 
-// Whatever byte of a message or of its signature is changed, it is seen.
-func TestEveryChangedByteIsFound(t *testing.T) {
+// No byte of a message or of its signature can change unnoticed.
+func TestEveryChangedByteIsDetected(t *testing.T) {
 	key, err := ReadKey(keys(t)["ed25519 in PKCS #8"])
 	if err != nil {
 		t.Fatal(err)
@@ -169,7 +169,7 @@ func TestEveryChangedByteIsFound(t *testing.T) {
 			for _, by := range []byte{0x01, 0x20, 0x80, 0xff} { // neighbours, the other case, no ASCII, all bits
 				target[i] ^= by
 				if _, err := Verify(space, message, sig); err == nil {
-					t.Errorf("byte %d of the %s was changed to %#x, and nobody saw it", i, name, target[i])
+					t.Errorf("byte %d of the %s was changed to %#x unnoticed", i, name, target[i])
 				}
 				target[i] ^= by
 			}
@@ -233,6 +233,9 @@ func TestAllowedSigners(t *testing.T) {
 		"quoted principals":              {file: `"ops@example,sre@example" ` + public, who: "ops@example,sre@example"},
 		"for this namespace":             {file: `ops@example namespaces="file,muster-report" ` + public, who: "ops@example"},
 		"for another namespace":          {file: `ops@example namespaces="git" ` + public},
+		"for all but this namespace":     {file: `ops@example namespaces="*,!muster-*" ` + public},
+		"for all but another namespace":  {file: `ops@example namespaces="!git,muster-??port,*x" ` + public, who: "ops@example"},
+		"for namespaces without a class": {file: `ops@example namespaces="muster-repor[t]" ` + public},
 		"expired":                        {file: `ops@example valid-before="20261031Z" ` + public},
 		"not valid yet":                  {file: `ops@example valid-after="20261102000000Z" ` + public},
 		"valid now":                      {file: `ops@example valid-after="20261031Z",valid-before="202611020000Z" ` + public, who: "ops@example"},

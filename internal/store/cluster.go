@@ -14,18 +14,17 @@ import (
 	"github.com/muster-dev/muster/internal/cluster"
 )
 
-// readers bounds how many objects of one cluster are read at a time.
-const readers = 8
+// concurrentReads bounds the objects of one cluster that are read at a time.
+const concurrentReads = 8
 
-// Cluster is what the store holds of one cluster, as it stands there.
+// Cluster is one cluster as stored.
 type Cluster struct {
 	Name string
 	// Spec is the config object.
 	Spec Object
 	// Groups are the instance groups, by name.
 	Groups []Object
-	// KopsVersion is the version that last updated the cluster, or empty when
-	// none has yet.
+	// KopsVersion is the version that last updated the cluster, or empty if none has.
 	KopsVersion string
 
 	where string // base of messages
@@ -39,7 +38,7 @@ func Clusters(ctx context.Context, s Store) ([]string, error) {
 	}
 	found := make([]bool, len(names))
 	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(readers)
+	g.SetLimit(concurrentReads)
 	for i, name := range names {
 		if CheckKey(name) != nil {
 			continue
@@ -65,8 +64,8 @@ func Clusters(ctx context.Context, s Store) ([]string, error) {
 	return clusters, nil
 }
 
-// Read reads a cluster's spec, its groups and the version of kOps. A cluster
-// that is not there is a [*Fault] that wraps [ErrNotFound].
+// Read reads a cluster's spec, its groups and the version of kOps. For a missing cluster it returns a [*Fault] that wraps
+// [ErrNotFound].
 func Read(ctx context.Context, s Store, name string) (*Cluster, error) {
 	if err := CheckKey(name); err != nil || strings.Contains(name, "/") {
 		return nil, &Fault{Where: s.URL(), What: fmt.Sprintf("%q is no name of a cluster", name), Next: "give the name that the spec has, such as atlas.k8s.local"}
@@ -94,12 +93,11 @@ func Read(ctx context.Context, s Store, name string) (*Cluster, error) {
 	return c, nil
 }
 
-// ReadAll reads several clusters, in the order of their names. One that has gone
-// since it was listed is left out.
+// ReadAll reads several clusters, in the order of names. One that was deleted meanwhile is left out.
 func ReadAll(ctx context.Context, s Store, names []string) ([]*Cluster, error) {
 	all := make([]*Cluster, len(names))
 	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(readers)
+	g.SetLimit(concurrentReads)
 	for i, name := range names {
 		g.Go(func() error {
 			c, err := Read(ctx, s, name)
@@ -116,8 +114,7 @@ func ReadAll(ctx context.Context, s Store, names []string) ([]*Cluster, error) {
 	return slices.DeleteFunc(all, func(c *Cluster) bool { return c == nil }), nil
 }
 
-// Groups reads the instance groups under a cluster's name, also where no spec is
-// there: a writer that was killed leaves groups without one.
+// Groups reads the instance groups of a cluster, even without a spec: a writer that was killed leaves such groups.
 func Groups(ctx context.Context, s Store, name string) ([]Object, error) {
 	groups, err := readGroups(ctx, s, Layout(name))
 	if err != nil {
@@ -133,7 +130,7 @@ func readGroups(ctx context.Context, s Store, layout Layout) ([]Object, error) {
 	}
 	groups := make([]Object, len(keys))
 	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(readers)
+	g.SetLimit(concurrentReads)
 	for i, key := range keys {
 		g.Go(func() error {
 			o, err := s.Get(ctx, key)
@@ -150,13 +147,13 @@ func readGroups(ctx context.Context, s Store, layout Layout) ([]Object, error) {
 	return slices.DeleteFunc(groups, func(o Object) bool { return o.Key == "" }), nil
 }
 
-// Draft is a cluster that a store does not hold, or not like this.
+// Draft returns a cluster as it would be in the store, from objects that are not stored yet.
 func Draft(s Store, name string, spec Object, groups ...Object) *Cluster {
 	return &Cluster{Name: name, Spec: spec, Groups: groups, where: s.URL()}
 }
 
-// With returns the cluster with one of its objects replaced, or with one more
-// group. What is no spec and no group of the cluster changes nothing.
+// With returns the cluster with one object replaced, or with a new group. Objects other than its spec and groups are
+// ignored.
 func (c *Cluster) With(o Object) *Cluster {
 	changed := *c
 	if o.Key == c.Spec.Key {
@@ -182,14 +179,13 @@ func (c *Cluster) Group(name string) (Object, bool) {
 	return Object{}, false
 }
 
-// Manifest returns the cluster and its groups as one file of documents, each
-// byte for byte as it stands in the store.
+// Manifest returns the cluster and its groups as one multi-document file, each byte for byte as stored.
 func (c *Cluster) Manifest() []byte {
 	data, _ := c.manifest()
 	return data
 }
 
-// part says where an object begins in the manifest.
+// part is where an object begins in the manifest.
 type part struct {
 	line int // the object's first line, counted from 1
 	key  string
@@ -211,8 +207,7 @@ func (c *Cluster) manifest() ([]byte, []part) {
 	return b.Bytes(), parts
 }
 
-// Parse reads the manifest. The faults of its error name the object in the store
-// that has them, and the line there.
+// Parse parses the manifest. Faults in its error name the object in the store and the line there.
 func (c *Cluster) Parse() (*cluster.Cluster, error) {
 	data, parts := c.manifest()
 	parsed, err := cluster.Parse(strings.TrimSuffix(c.where, "/")+"/"+c.Name, data)
@@ -254,8 +249,7 @@ func relocate(err error, where string, parts []part) error {
 	return errors.Join(moved...)
 }
 
-// Release returns the release line of the kOps that last updated the cluster.
-// A cluster that none has updated yet gives false.
+// Release returns the release line of the kOps that last updated the cluster. ok is false if none has.
 func (c *Cluster) Release() (r cluster.Release, ok bool, err error) {
 	if c.KopsVersion == "" {
 		return 0, false, nil

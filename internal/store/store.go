@@ -2,9 +2,8 @@
 // written with a precondition on the version that was read, so that two writers
 // cannot lose an update.
 //
-// [Store] is what every driver does; each driver is a package below this one,
-// and package open is the one list of them. [Layout] knows where kOps keeps
-// what, and where Muster's own objects live; [Read] puts a cluster together.
+// [Store] is the contract of every driver; each driver is a package below this one, and package open lists them. [Layout]
+// has the keys of kOps's and Muster's objects; [Read] reads a cluster.
 //
 // The package is not a file system: there are no directories to make or remove,
 // and nothing is renamed. It decides nothing about clusters.
@@ -19,50 +18,44 @@ import (
 	"unicode/utf8"
 )
 
-// Version is a driver's own name for the content of an object: an ETag, a
-// generation, a hash. Only equality means anything.
+// Version is an opaque identifier of an object's content: an ETag, a generation, a hash. Only equality is meaningful.
 type Version string
 
 // Preconditions of [Store.Put] and [Store.Delete] besides a version that was read.
 const (
 	// Absent: the object must not exist.
 	Absent Version = ""
-	// Any: whatever is there is overwritten. For objects that nobody else writes.
+	// Any: no precondition. For objects with a single writer.
 	Any Version = "*"
 )
 
-// MaxSize is the largest object that drivers read, in bytes. What decides how
-// nodes find the API has a thousandth of that.
+// MaxSize is the largest object that drivers read, in bytes. Those that Muster reads have a thousandth of that.
 const MaxSize = 32 << 20
 
-// Object is what was read.
+// Object is an object as read.
 type Object struct {
 	Key     string
 	Data    []byte
 	Version Version
 }
 
-// Store holds objects by key: what [CheckKey] lets through, relative to the
-// store's base. Methods try what is transient a few times, for as long as ctx
-// allows, and are safe for concurrent use. Their errors wrap one of the kinds below, or ctx's own.
+// Store holds objects by key: one that [CheckKey] accepts, relative to the store's base. Methods retry transient errors a
+// few times, within ctx, and are safe for concurrent use. Their errors wrap one of the kinds below, or ctx's error.
 type Store interface {
 	// URL is the base in kOps's spelling, without credentials.
 	URL() string
 	// Get reads an object. A missing one is [ErrNotFound].
 	Get(ctx context.Context, key string) (Object, error)
-	// Put writes an object whole if what is there has version old, and returns
-	// the new version. Otherwise it changes nothing and returns [ErrConflict].
-	// An object is never seen half written.
+	// Put writes an object if the current version is old, and returns the new version. Otherwise it changes nothing and
+	// returns [ErrConflict]. Readers never see a partial write.
 	Put(ctx context.Context, key string, data []byte, old Version) (Version, error)
-	// Delete removes an object if what is there has version old. A missing
-	// object is [ErrNotFound].
+	// Delete removes an object if its current version is old. A missing object is [ErrNotFound].
 	Delete(ctx context.Context, key string, old Version) error
 	// List returns the keys of all objects below prefix (itself a key, or
 	// empty), sorted.
 	List(ctx context.Context, prefix string) ([]string, error)
-	// Names returns the names directly below prefix, sorted: of objects, and of
-	// what has objects below it. It does not look at those, so the top of a
-	// store with years of backups is cheap to ask for.
+	// Names returns the names directly below prefix, sorted: of objects and of common prefixes. It does not list what is
+	// below those, so that it is cheap at the top of a store with years of backups.
 	Names(ctx context.Context, prefix string) ([]string, error)
 }
 
@@ -72,16 +65,15 @@ var (
 	ErrConflict  = errors.New("changed since it was read")
 	ErrDenied    = errors.New("denied")
 	ErrTransient = errors.New("no answer")
-	// ErrUnsupported: the store does not know what was asked, such as a
-	// precondition.
+	// ErrUnsupported: the server does not implement the request, such as a precondition.
 	ErrUnsupported = errors.New("not supported")
 )
 
-// Fault is an error that the person at the keyboard can mend.
+// Fault is an error that the user can correct.
 type Fault struct {
-	// Where is the URL or object that is meant.
+	// Where is the URL of the store or object.
 	Where string
-	// What is wrong, in one line.
+	// What is wrong, as one line.
 	What string
 	// Next is what to do about it.
 	Next string
@@ -98,9 +90,8 @@ func (f *Fault) Error() string {
 // Unwrap returns the kind or the cause.
 func (f *Fault) Unwrap() error { return f.Err }
 
-// CheckKey refuses what is no key: keys are UTF-8 text of at most 900 bytes
-// without control characters or backslashes, in components separated by single
-// slashes, none of them empty or beginning with a dot.
+// CheckKey returns an error for an invalid key. Keys are UTF-8 text of at most 900 bytes without control characters or
+// backslashes, in components separated by single slashes, none of them empty or beginning with a dot.
 func CheckKey(key string) error {
 	switch {
 	case key == "":
@@ -118,7 +109,7 @@ func CheckKey(key string) error {
 	return nil
 }
 
-// CheckPrefix is [CheckKey] for what List and Names take: empty means all.
+// CheckPrefix is [CheckKey] for the prefixes of List and Names, which may be empty.
 func CheckPrefix(prefix string) error {
 	if prefix == "" {
 		return nil

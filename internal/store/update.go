@@ -8,19 +8,17 @@ import (
 	"time"
 )
 
-// The pause after a conflict is random, up to a bound that doubles from the
-// first to the last of these.
+// The backoff after a conflict is random, up to a bound that doubles from minBackoff to maxBackoff.
 const (
-	firstPause = 10 * time.Millisecond
-	lastPause  = 5 * time.Second
+	minBackoff = 10 * time.Millisecond
+	maxBackoff = 5 * time.Second
 )
 
-// Update changes one object and loses nobody else's change: it reads, lets
-// change make the new content, writes over what it read, and begins again when
-// somebody was faster, until ctx ends. A missing object reads as nil; change
-// may be called more than once. It returns what was written.
+// Update changes one object by compare-and-swap: it reads the object, lets change compute the new content, and writes it
+// over the version that was read. After a conflict it starts again, until ctx ends. A missing object reads as nil; change
+// may be called more than once. It returns the object as written.
 func Update(ctx context.Context, s Store, key string, change func(old []byte) ([]byte, error)) (Object, error) {
-	for pause := firstPause; ; pause = min(2*pause, lastPause) {
+	for backoff := minBackoff; ; backoff = min(2*backoff, maxBackoff) {
 		o, err := s.Get(ctx, key)
 		if err != nil && !errors.Is(err, ErrNotFound) {
 			return Object{}, err
@@ -37,7 +35,7 @@ func Update(ctx context.Context, s Store, key string, change func(old []byte) ([
 			return Object{}, err
 		}
 		select {
-		case <-time.After(rand.N(pause)):
+		case <-time.After(rand.N(backoff)):
 		case <-ctx.Done():
 			return Object{}, fmt.Errorf("%w, and %w", err, ctx.Err())
 		}

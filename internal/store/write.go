@@ -7,22 +7,20 @@ import (
 	"time"
 )
 
-// undoTimeout bounds taking back, which goes on when the caller's context ends.
+// undoTimeout bounds the roll-back, which goes on when the caller's context ends.
 const undoTimeout = 30 * time.Second
 
-// Write is one object to be written over what was read of it.
+// Write is one object to be written over the version that was read.
 type Write struct {
-	// Old is what was read; without a version, nothing was there.
+	// Old is the object as read; without a version, it did not exist.
 	Old Object
-	// Data is what it becomes. Its key is that of Old.
+	// Data is its new content.
 	Data []byte
 }
 
-// WriteAll writes several objects, each over the version that was read, in the
-// given order. When one cannot be written, those before it are taken back as far
-// as nobody has changed them since, so that a store is left as it was found. A
-// process that is killed in the middle leaves whole objects, some old and some
-// new: put the one last that the others mean nothing without.
+// WriteAll writes several objects, each over the version that was read, in the given order. If one cannot be written,
+// those before it are rolled back unless they have changed since. A process that is killed in between leaves whole
+// objects, some old and some new: put the object last that gives the others their meaning.
 func WriteAll(ctx context.Context, s Store, writes []Write) error {
 	written := make([]Version, 0, len(writes))
 	for _, w := range writes {
@@ -35,7 +33,7 @@ func WriteAll(ctx context.Context, s Store, writes []Write) error {
 	return nil
 }
 
-// undo takes back, newest first.
+// undo rolls back, newest first.
 func undo(ctx context.Context, s Store, writes []Write, written []Version) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
 	defer cancel()

@@ -85,7 +85,7 @@ func (e *ending) Put(ctx context.Context, key string, data []byte, old store.Ver
 	return e.Store.Put(ctx, key, data, old)
 }
 
-func TestWritesThatAreInterruptedAreTakenBack(t *testing.T) {
+func TestInterruptedWritesAreRolledBack(t *testing.T) {
 	for n := 1; n <= 3; n++ {
 		ctx, cancel := context.WithCancel(t.Context())
 		s := &mem.Store{}
@@ -100,7 +100,7 @@ func TestWritesThatAreInterruptedAreTakenBack(t *testing.T) {
 	}
 }
 
-func TestAnUpdateBeginsAgainUntilItsContextEnds(t *testing.T) {
+func TestAnUpdateRetriesUntilItsContextEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &mem.Store{}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

@@ -1,16 +1,12 @@
-// Package aws looks at a kOps cluster on AWS: seeds, Auto Scaling groups with
-// their instances and launch templates, load balancers with target health,
-// security groups as rules between the parties, and what each role may do.
+// Package aws observes a kOps cluster on AWS: seeds, Auto Scaling groups with their instances and launch templates, load
+// balancers with target health, security groups as rules between parties, and the permissions of roles.
 //
-// A [Provider] only reads: every client of its is reached through an interface
-// without a mutating method. What changes a cluster is an [Operator], another type
-// with clients of its own. Each call goes through one recorder, which knows the
-// permission that it needs, so that the operator's policy and what --explain-calls
-// prints cannot drift from what is called.
+// A [Provider] only reads: its clients are interfaces without mutating methods. Changes are made by an [Operator], a type
+// of its own with its own clients. Every call is recorded with the permission that it needs, so that the documented policy
+// and the output of --explain-calls match the calls.
 //
-// Invariants: what could not be read is a [cloud.Gap] and never an empty answer;
-// a security group that not every member of a party carries proves nothing; a
-// secret in user-data never leaves package bootconfig.
+// Invariants: what could not be read is a [cloud.Gap], never an empty result; a security group that not every member of a
+// party has proves nothing; a secret in user-data never leaves package bootconfig.
 package aws
 
 import (
@@ -38,47 +34,42 @@ import (
 	"github.com/muster-dev/muster/internal/cloud"
 )
 
-// Config says which cluster to look at, and from where.
+// Config identifies the cluster and how to reach AWS.
 type Config struct {
-	// Cluster is kOps's name of the cluster. Only [Provider.Self] does without.
+	// Cluster is the cluster's name. Only [Provider.Self] does not need it.
 	Cluster string
 
-	// Region is AWS's name of the region. Empty: AWS_REGION, the profile, and
-	// with OnInstance the instance's own.
+	// Region is the AWS region. Empty: AWS_REGION, the profile, and with OnInstance the instance's region.
 	Region string
 
-	// Endpoint replaces the addresses of all services. Empty: AWS_ENDPOINT_URL
-	// and its kin as the SDK reads them, or AWS itself.
+	// Endpoint overrides the endpoints of all services. Empty: AWS_ENDPOINT_URL and the like, as the SDK reads them, or
+	// AWS.
 	Endpoint string
 
-	// OnInstance is set where the program runs on an instance of the cluster,
-	// whose metadata service then says the region. Elsewhere that service is
-	// only asked for credentials.
+	// OnInstance is set if the program runs on an instance of the cluster: the region may then come from the metadata
+	// service, which is used for credentials only otherwise.
 	OnInstance bool
 
 	// Timeout bounds each method as a whole. 0: 2 minutes.
 	Timeout time.Duration
 
-	// Attempts bounds how often one call is made that meets throttling, a broken
-	// service or none. 0: as often as Timeout allows.
+	// Attempts bounds the attempts of a call that is throttled or fails transiently. 0: as many as Timeout allows.
 	Attempts int
 
-	// Backoff bounds the wait between two attempts, which grows with jitter
-	// from a second. 0: 5 seconds.
+	// Backoff bounds the delay between attempts, which grows with jitter from a second. 0: 5 seconds.
 	Backoff time.Duration
 }
 
 const (
 	defaultTimeout = 2 * time.Minute
 	defaultBackoff = 5 * time.Second
-	// attemptTimeout bounds one attempt, so that a connection that hangs costs
-	// an attempt and not the deadline.
+	// attemptTimeout bounds one attempt, so that a hanging connection does not use up Timeout.
 	attemptTimeout = 30 * time.Second
-	// parallel bounds calls at a time: AWS counts them a second, an account.
-	parallel = 4
+	// maxParallel bounds concurrent calls: AWS limits the rate per account.
+	maxParallel = 4
 )
 
-// What is called, and nothing that changes anything.
+// The clients, with read-only methods alone.
 type (
 	ec2API interface {
 		DescribeInstances(context.Context, *ec2.DescribeInstancesInput, ...func(*ec2.Options)) (*ec2.DescribeInstancesOutput, error)
@@ -112,7 +103,7 @@ type (
 	}
 )
 
-// Provider looks at one cluster. It implements [cloud.Provider].
+// Provider observes one cluster. It implements [cloud.Provider].
 type Provider struct {
 	cluster string
 	region  string
@@ -129,11 +120,11 @@ type Provider struct {
 
 var _ cloud.Provider = (*Provider)(nil)
 
-// regionName is what AWS's names of regions look like.
+// regionName matches names of AWS regions.
 var regionName = regexp.MustCompile(`^[a-z]{2,}(-[a-z]+)+-[0-9]+$`)
 
-// New returns a provider. It calls no service but, with OnInstance and without a
-// Region, the instance's metadata. Faults are of kind [cloud.ErrUsage].
+// New returns a provider. It makes no call, except to the metadata service with OnInstance and without a Region. Errors
+// are of kind [cloud.ErrUsage].
 func New(ctx context.Context, c Config) (*Provider, error) {
 	cfg, err := c.load(ctx)
 	if err != nil {
@@ -157,11 +148,11 @@ func New(ctx context.Context, c Config) (*Provider, error) {
 	return p, nil
 }
 
-// load reads the SDK's configuration.
+// load returns the SDK's configuration.
 func (c Config) load(ctx context.Context) (aws.Config, error) {
 	options := []func(*config.LoadOptions) error{
 		config.WithRetryer(func() aws.Retryer { return c.retryer() }),
-		config.WithAPIOptions([]func(*middleware.Stack) error{rememberFaults}),
+		config.WithAPIOptions([]func(*middleware.Stack) error{recordAttempts}),
 		config.WithHTTPClient(awshttp.NewBuildableClient().WithTimeout(attemptTimeout)),
 	}
 	if c.Region != "" {
@@ -189,9 +180,8 @@ func (c Config) load(ctx context.Context) (aws.Config, error) {
 	return cfg, nil
 }
 
-// retryer retries with jitter what AWS says is worth it. Its own budget of
-// retries is switched off: it would give up on a throttled account early, and
-// what bounds us is the deadline.
+// retryer retries, with jitter, what AWS documents as retryable. The SDK's retry quota is disabled: it would give up early
+// on a throttled account, while the bound here is the deadline.
 func (c Config) retryer() aws.Retryer {
 	return retry.NewStandard(func(o *retry.StandardOptions) {
 		o.MaxAttempts = c.Attempts
@@ -208,8 +198,7 @@ func (c Config) retryer() aws.Retryer {
 	})
 }
 
-// authenticate makes sure that there are credentials, so that none is one error
-// and not one a call.
+// authenticate checks that there are credentials, so that their lack is one error and not one per call.
 func (p *Provider) authenticate(ctx context.Context) error {
 	if _, err := p.credentials.Retrieve(ctx); err != nil {
 		if ctx.Err() != nil {

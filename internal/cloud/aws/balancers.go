@@ -25,7 +25,7 @@ import (
 // group does, through the tags that kOps gives them. A classic one that no group
 // joins is looked for beside a network one, too: kOps leaves it there, without
 // targets, when it makes that one.
-func (l *look) balancers(ctx context.Context, groups []*group) []cloud.LoadBalancer {
+func (l *lookup) balancers(ctx context.Context, groups []*group) []cloud.LoadBalancer {
 	var targets, classics []string
 	for _, g := range groups {
 		if g.Role != cluster.RoleNode && g.Role != cluster.RoleBastion {
@@ -36,13 +36,13 @@ func (l *look) balancers(ctx context.Context, groups []*group) []cloud.LoadBalan
 	targets, classics = unique(targets), unique(classics)
 	var network, classic []cloud.LoadBalancer
 	if len(targets) == 0 && len(classics) == 0 {
-		together(
+		inParallel(
 			func() { network = l.taggedNetwork(ctx) },
 			func() { classic = l.taggedClassic(ctx) },
 		)
 	} else {
-		together(
-			func() { network = l.networkOf(ctx, targets) },
+		inParallel(
+			func() { network = l.balancersOf(ctx, targets) },
 			func() {
 				if len(classics) > 0 {
 					classic = l.classicsNamed(ctx, classics)
@@ -59,9 +59,8 @@ func (l *look) balancers(ctx context.Context, groups []*group) []cloud.LoadBalan
 
 func unique(s []string) []string { return slices.Compact(slices.Sorted(slices.Values(s))) }
 
-// networkOf returns the load balancers behind whose listeners the target groups
-// are.
-func (l *look) networkOf(ctx context.Context, targets []string) []cloud.LoadBalancer {
+// balancersOf returns the load balancers of target groups.
+func (l *lookup) balancersOf(ctx context.Context, targets []string) []cloud.LoadBalancer {
 	if len(targets) == 0 {
 		return nil
 	}
@@ -82,7 +81,7 @@ func (l *look) networkOf(ctx context.Context, targets []string) []cloud.LoadBala
 		l.gap("load balancers", "", err)
 		return nil
 	}
-	return l.described(ctx, balancers)
+	return l.describe(ctx, balancers)
 }
 
 // tagName is what kOps calls the load balancer of the API by: those of Services
@@ -92,7 +91,7 @@ const tagName = "Name"
 func balancerName(cluster string) string { return "api." + cluster }
 
 // taggedNetwork returns the load balancers that carry the tags of the API's.
-func (l *look) taggedNetwork(ctx context.Context) []cloud.LoadBalancer {
+func (l *lookup) taggedNetwork(ctx context.Context) []cloud.LoadBalancer {
 	balancers, err := l.networkBalancers(ctx, &elbv2.DescribeLoadBalancersInput{PageSize: aws.Int32(400)})
 	if err != nil {
 		l.gap("load balancers", "", err)
@@ -118,10 +117,10 @@ func (l *look) taggedNetwork(ctx context.Context) []cloud.LoadBalancer {
 			}
 		}
 	}
-	return l.described(ctx, ours)
+	return l.describe(ctx, ours)
 }
 
-func (l *look) networkBalancers(ctx context.Context, in *elbv2.DescribeLoadBalancersInput) ([]types.LoadBalancer, error) {
+func (l *lookup) networkBalancers(ctx context.Context, in *elbv2.DescribeLoadBalancersInput) ([]types.LoadBalancer, error) {
 	var all []types.LoadBalancer
 	for {
 		out, err := call(ctx, &l.recorder, describeLoadBalancers, "network and application", l.elbv2.DescribeLoadBalancers, in)
@@ -135,7 +134,7 @@ func (l *look) networkBalancers(ctx context.Context, in *elbv2.DescribeLoadBalan
 	}
 }
 
-func (l *look) targetGroups(ctx context.Context, in *elbv2.DescribeTargetGroupsInput) ([]types.TargetGroup, error) {
+func (l *lookup) targetGroups(ctx context.Context, in *elbv2.DescribeTargetGroupsInput) ([]types.TargetGroup, error) {
 	var all []types.TargetGroup
 	for {
 		out, err := call(ctx, &l.recorder, describeTargetGroups, cmp.Or(aws.ToString(in.LoadBalancerArn), fmt.Sprintf("%d target groups", len(in.TargetGroupArns))), l.elbv2.DescribeTargetGroups, in)
@@ -149,8 +148,8 @@ func (l *look) targetGroups(ctx context.Context, in *elbv2.DescribeTargetGroupsI
 	}
 }
 
-// described fills in listeners, target health and addresses.
-func (l *look) described(ctx context.Context, balancers []types.LoadBalancer) []cloud.LoadBalancer {
+// describe adds listeners, target health and addresses.
+func (l *lookup) describe(ctx context.Context, balancers []types.LoadBalancer) []cloud.LoadBalancer {
 	all := make([]cloud.LoadBalancer, len(balancers))
 	var work []func()
 	for i, lb := range balancers {
@@ -167,7 +166,7 @@ func (l *look) described(ctx context.Context, balancers []types.LoadBalancer) []
 			func() { out.Listeners = l.listeners(ctx, out.ID, out.Name) },
 			func() { out.Addresses = l.interfaces(ctx, out.Name) })
 	}
-	together(work...)
+	inParallel(work...)
 	return all
 }
 
@@ -178,9 +177,9 @@ func schemeOf(s string) string {
 	return s
 }
 
-// interfaces returns the addresses of a network load balancer: those of its
-// network interfaces, since its API does not say.
-func (l *look) interfaces(ctx context.Context, name string) []netip.Addr {
+// interfaces returns the addresses of a network load balancer, from its network interfaces, since its own API does not
+// have them.
+func (l *lookup) interfaces(ctx context.Context, name string) []netip.Addr {
 	in := &ec2.DescribeNetworkInterfacesInput{
 		MaxResults: aws.Int32(pageSize),
 		Filters:    []ec2types.Filter{filter("description", "ELB net/"+name+"/*"), filter("interface-type", "network_load_balancer")},
@@ -217,7 +216,7 @@ func (l *look) interfaces(ctx context.Context, name string) []netip.Addr {
 	return slices.Compact(all)
 }
 
-func (l *look) listeners(ctx context.Context, arn, name string) []cloud.Listener {
+func (l *lookup) listeners(ctx context.Context, arn, name string) []cloud.Listener {
 	in := &elbv2.DescribeListenersInput{LoadBalancerArn: aws.String(arn)}
 	var found []types.Listener
 	for {
@@ -231,13 +230,13 @@ func (l *look) listeners(ctx context.Context, arn, name string) []cloud.Listener
 			break
 		}
 	}
-	checks, targets := l.behind(ctx, arn, name)
+	checks, targets := l.targetsBehind(ctx, arn, name)
 	var all []cloud.Listener
 	for _, f := range found {
 		one := cloud.Listener{Port: int(aws.ToInt32(f.Port)), Protocol: string(f.Protocol)}
 		for _, g := range forwardsTo(f) {
 			one.Check = checks[g]
-			one.Targets = with(one.Targets, targets[g])
+			one.Targets = appendTargets(one.Targets, targets[g])
 		}
 		slices.SortFunc(one.Targets, func(a, b cloud.Target) int { return cmp.Or(strings.Compare(a.ID, b.ID), a.Port-b.Port) })
 		all = append(all, one)
@@ -246,17 +245,16 @@ func (l *look) listeners(ctx context.Context, arn, name string) []cloud.Listener
 	return all
 }
 
-// with adds the targets of a group. None is an answer, unless it was not read.
-func with(targets, more []cloud.Target) []cloud.Target {
+// appendTargets adds the targets of a target group. Nil means that they could not be read, empty that there are none.
+func appendTargets(targets, more []cloud.Target) []cloud.Target {
 	if targets == nil && more != nil {
 		targets = []cloud.Target{}
 	}
 	return append(targets, more...)
 }
 
-// behind returns the health checks and the targets of the target groups behind a
-// load balancer, by target group.
-func (l *look) behind(ctx context.Context, arn, name string) (checks map[string]string, targets map[string][]cloud.Target) {
+// targetsBehind returns the health checks and targets of a load balancer's target groups, by their ARN.
+func (l *lookup) targetsBehind(ctx context.Context, arn, name string) (checks map[string]string, targets map[string][]cloud.Target) {
 	groups, err := l.targetGroups(ctx, &elbv2.DescribeTargetGroupsInput{LoadBalancerArn: aws.String(arn)})
 	if err != nil {
 		l.gap("target health", name, err)
@@ -264,7 +262,7 @@ func (l *look) behind(ctx context.Context, arn, name string) (checks map[string]
 	}
 	var mu sync.Mutex // guards the maps
 	checks, targets = map[string]string{}, map[string][]cloud.Target{}
-	each(groups, func(g types.TargetGroup) {
+	forEach(groups, func(g types.TargetGroup) {
 		health, err := l.health(ctx, g)
 		if err != nil {
 			l.gap("target health", name, err)
@@ -278,7 +276,7 @@ func (l *look) behind(ctx context.Context, arn, name string) (checks map[string]
 	return checks, targets
 }
 
-func (l *look) health(ctx context.Context, g types.TargetGroup) ([]cloud.Target, error) {
+func (l *lookup) health(ctx context.Context, g types.TargetGroup) ([]cloud.Target, error) {
 	out, err := call(ctx, &l.recorder, describeTargetHealth, aws.ToString(g.TargetGroupName), l.elbv2.DescribeTargetHealth,
 		&elbv2.DescribeTargetHealthInput{TargetGroupArn: g.TargetGroupArn})
 	if err != nil {
@@ -313,7 +311,7 @@ func healthOf(s types.TargetHealthStateEnum) cloud.TargetHealth {
 	return cloud.TargetUnknown
 }
 
-// forwardsTo lists the target groups that a listener sends connections to.
+// forwardsTo returns the target groups that a listener forwards to.
 func forwardsTo(f types.Listener) (groups []string) {
 	for _, a := range f.DefaultActions {
 		if a.TargetGroupArn != nil {

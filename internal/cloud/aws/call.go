@@ -11,11 +11,11 @@ import (
 	"github.com/muster-dev/muster/internal/cloud"
 )
 
-// action is an API call that this package makes, by AWS's name of the
-// permission that allows it: for all of them, the two are spelled alike.
+// action is an API call that this package makes, as the IAM action that allows it; for these calls, the two have the same
+// name.
 type action string
 
-// The calls, and no others.
+// The calls of a provider.
 const (
 	describeGroups           action = "autoscaling:DescribeAutoScalingGroups"
 	describeInstances        action = "ec2:DescribeInstances"
@@ -35,7 +35,7 @@ const (
 	metadata                 action = "instance metadata" // needs no permission
 )
 
-// permissions is every action with what it is called for: the operator's policy.
+// permissions are the actions of a provider and what each is for.
 var permissions = map[action]string{
 	describeGroups:           "instance groups and which instances they hold",
 	describeInstances:        "instances, detached ones too, and seeds",
@@ -54,8 +54,7 @@ var permissions = map[action]string{
 	listRolePolicies:         "what a role may do",
 }
 
-// Permissions lists what an operator needs to be allowed for this package to see
-// everything, sorted. None of it changes anything.
+// Permissions returns the IAM actions, sorted, that a complete observation needs. All are read-only.
 func Permissions() []string {
 	var all []string
 	for a := range permissions {
@@ -65,23 +64,23 @@ func Permissions() []string {
 	return all
 }
 
-// recorder notes the calls of one look at a cluster.
+// recorder records the calls of one observation.
 type recorder struct {
-	mu    sync.Mutex // guards what follows
-	calls []timed
+	mu    sync.Mutex // guards the fields below
+	calls []timedCall
 }
 
-// timed is a call with its beginning, by which calls are put in order.
-type timed struct {
+// timedCall is a call and when it began.
+type timedCall struct {
 	cloud.Call
 	began time.Time
 }
 
-// inOrder returns the calls in the order in which they began.
-func (r *recorder) inOrder() []cloud.Call {
+// sortedCalls returns the calls by when they began.
+func (r *recorder) sortedCalls() []cloud.Call {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	slices.SortStableFunc(r.calls, func(a, b timed) int { return a.began.Compare(b.began) })
+	slices.SortStableFunc(r.calls, func(a, b timedCall) int { return a.began.Compare(b.began) })
 	calls := make([]cloud.Call, len(r.calls))
 	for i, c := range r.calls {
 		calls[i] = c.Call
@@ -89,15 +88,13 @@ func (r *recorder) inOrder() []cloud.Call {
 	return calls
 }
 
-// attempt holds what the last attempt of a call met. When a deadline ends the
-// wait before the next one, the SDK forgets what all the waiting was about.
+// attempt holds the error of a call's last attempt. The SDK drops it if a deadline ends the wait before the next one.
 type attempt struct{ fault error }
 
 type attemptKey struct{}
 
-// rememberFaults adds to a client's calls, inside the loop of attempts, the step
-// that fills in the attempt.
-func rememberFaults(stack *middleware.Stack) error {
+// recordAttempts adds a middleware to a client, inside the retry loop, that records the error of each attempt.
+func recordAttempts(stack *middleware.Stack) error {
 	step := middleware.FinalizeMiddlewareFunc("RememberFaults", func(ctx context.Context, in middleware.FinalizeInput, next middleware.FinalizeHandler) (middleware.FinalizeOutput, middleware.Metadata, error) {
 		out, meta, err := next.HandleFinalize(ctx, in)
 		if last, ok := ctx.Value(attemptKey{}).(*attempt); ok && err != nil && ctx.Err() == nil {
@@ -108,8 +105,8 @@ func rememberFaults(stack *middleware.Stack) error {
 	return stack.Finalize.Insert(step, "Retry", middleware.After)
 }
 
-// call makes one API call, records it, and returns its error as one line of a
-// kind of package cloud. All calls go through here.
+// call makes one API call, records it, and returns its error as one line with a kind of package cloud. All calls go
+// through here.
 func call[In, Out, Option any](
 	ctx context.Context, r *recorder, a action, resource string,
 	do func(context.Context, *In, ...func(*Option)) (*Out, error), in *In,
@@ -129,6 +126,6 @@ func call[In, Out, Option any](
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.calls = append(r.calls, timed{c, began})
+	r.calls = append(r.calls, timedCall{c, began})
 	return out, err
 }

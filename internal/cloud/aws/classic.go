@@ -15,18 +15,18 @@ import (
 )
 
 // classicsNamed returns classic load balancers by name.
-func (l *look) classicsNamed(ctx context.Context, names []string) []cloud.LoadBalancer {
+func (l *lookup) classicsNamed(ctx context.Context, names []string) []cloud.LoadBalancer {
 	found, err := l.classicBalancers(ctx, &elb.DescribeLoadBalancersInput{LoadBalancerNames: names})
 	if err != nil {
 		l.gap("load balancers", "", err)
 		return nil
 	}
-	return l.describedClassics(ctx, found)
+	return l.describeClassics(ctx, found)
 }
 
 // taggedClassic returns the classic load balancers that carry the tags of the API's.
 // An account may have hundreds; kOps's names of them all begin alike.
-func (l *look) taggedClassic(ctx context.Context) []cloud.LoadBalancer {
+func (l *lookup) taggedClassic(ctx context.Context) []cloud.LoadBalancer {
 	found, err := l.classicBalancers(ctx, &elb.DescribeLoadBalancersInput{PageSize: aws.Int32(400)})
 	if err != nil {
 		l.gap("load balancers", "", err)
@@ -52,7 +52,7 @@ func (l *look) taggedClassic(ctx context.Context) []cloud.LoadBalancer {
 			}
 		}
 	}
-	return l.describedClassics(ctx, ours)
+	return l.describeClassics(ctx, ours)
 }
 
 // ofTheAPI reports whether a classic load balancer with such tags is a cluster's own.
@@ -63,7 +63,7 @@ func ofTheAPI(tags []types.Tag, cluster string) bool {
 	return has(tagCluster, cluster) && has(tagName, balancerName(cluster))
 }
 
-func (l *look) classicBalancers(ctx context.Context, in *elb.DescribeLoadBalancersInput) ([]types.LoadBalancerDescription, error) {
+func (l *lookup) classicBalancers(ctx context.Context, in *elb.DescribeLoadBalancersInput) ([]types.LoadBalancerDescription, error) {
 	var all []types.LoadBalancerDescription
 	for {
 		out, err := call(ctx, &l.recorder, describeLoadBalancers, "classic", l.elb.DescribeLoadBalancers, in)
@@ -77,18 +77,18 @@ func (l *look) classicBalancers(ctx context.Context, in *elb.DescribeLoadBalance
 	}
 }
 
-func (l *look) describedClassics(ctx context.Context, found []types.LoadBalancerDescription) []cloud.LoadBalancer {
+func (l *lookup) describeClassics(ctx context.Context, found []types.LoadBalancerDescription) []cloud.LoadBalancer {
 	all := make([]cloud.LoadBalancer, len(found))
 	work := make([]func(), len(found))
 	for i, lb := range found {
 		work[i] = func() { all[i] = l.classic(ctx, lb) }
 	}
-	together(work...)
+	inParallel(work...)
 	return all
 }
 
-// classic describes one. All its listeners lead to the same instances.
-func (l *look) classic(ctx context.Context, lb types.LoadBalancerDescription) cloud.LoadBalancer {
+// classic describes a classic load balancer, all of whose listeners have the same instances.
+func (l *lookup) classic(ctx context.Context, lb types.LoadBalancerDescription) cloud.LoadBalancer {
 	name := aws.ToString(lb.LoadBalancerName)
 	l.gap("addresses", name, errors.New("a classic load balancer has no addresses that last"))
 	targets, err := l.classicHealth(ctx, name)
@@ -121,7 +121,7 @@ func (l *look) classic(ctx context.Context, lb types.LoadBalancerDescription) cl
 	return out
 }
 
-func (l *look) classicHealth(ctx context.Context, name string) ([]cloud.Target, error) {
+func (l *lookup) classicHealth(ctx context.Context, name string) ([]cloud.Target, error) {
 	out, err := call(ctx, &l.recorder, describeInstanceHealth, name, l.elb.DescribeInstanceHealth, &elb.DescribeInstanceHealthInput{LoadBalancerName: aws.String(name)})
 	if err != nil {
 		return nil, err

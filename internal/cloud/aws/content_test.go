@@ -7,7 +7,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 )
 
-func TestContentsAreAllThatAnInstanceIsMadeFrom(t *testing.T) {
+func TestContentIsAllThatAnInstanceIsLaunchedFrom(t *testing.T) {
 	made := func(change func(*types.ResponseLaunchTemplateData)) *version {
 		tag := func(key, value string) types.Tag { return types.Tag{Key: &key, Value: &value} }
 		disk := func(name string, size int32) types.LaunchTemplateBlockDeviceMapping {

@@ -20,8 +20,7 @@ import (
 	"github.com/muster-dev/muster/internal/cloud"
 )
 
-// PutPolicy puts a policy into one of the cluster's roles, in place of one of the
-// same name.
+// PutPolicy creates or replaces an inline policy of one of the cluster's roles.
 func (o *Operator) PutPolicy(ctx context.Context, role, name, document string) error {
 	ctx, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
@@ -32,8 +31,7 @@ func (o *Operator) PutPolicy(ctx context.Context, role, name, document string) e
 	return wrap(err, "put policy %s into role %s", name, role)
 }
 
-// DeletePolicy takes a policy out of one of the cluster's roles. None of that
-// name is no error.
+// DeletePolicy deletes an inline policy of one of the cluster's roles. A missing one is not an error.
 func (o *Operator) DeletePolicy(ctx context.Context, role, name string) error {
 	ctx, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
@@ -60,8 +58,8 @@ func (o *Operator) ownRole(ctx context.Context, role string) error {
 	return nil
 }
 
-// DropVersions deletes the versions of a launch template before one, which
-// becomes the default if an older one was. It returns how many are gone now.
+// DropVersions deletes the versions of a launch template older than keep, which becomes the default if an older one was.
+// It returns how many it deleted.
 func (o *Operator) DropVersions(ctx context.Context, template, keep string) (dropped int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
@@ -129,8 +127,8 @@ func (o *Operator) DeleteClassic(ctx context.Context, name string) error {
 	return wrap(err, "delete classic load balancer %s", name)
 }
 
-// ownGuards returns the cluster's security groups.
-func (o *Operator) ownGuards(ctx context.Context) ([]ec2types.SecurityGroup, error) {
+// ownSecurityGroups returns the cluster's security groups.
+func (o *Operator) ownSecurityGroups(ctx context.Context) ([]ec2types.SecurityGroup, error) {
 	in := &ec2.DescribeSecurityGroupsInput{Filters: []ec2types.Filter{filter("tag:"+tagCluster, o.cluster)}}
 	var all []ec2types.SecurityGroup
 	for {
@@ -145,25 +143,24 @@ func (o *Operator) ownGuards(ctx context.Context) ([]ec2types.SecurityGroup, err
 	}
 }
 
-// ClosePorts closes ports between the cluster's own security groups, for TCP and
-// UDP. A rule whose range is wider is replaced by what is left of it, which is
-// opened before the rule goes, so that no other port is ever shut. Rules for all
-// protocols stay. It says what it closed.
+// ClosePorts closes TCP and UDP ports between the cluster's own security groups. A rule with a wider range is replaced by
+// rules for the remaining ports, which are added before it is revoked, so that no other port is ever closed. Rules for all
+// protocols stay. It returns what it closed.
 func (o *Operator) ClosePorts(ctx context.Context, ports []int) (closed []string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
 	defer func() { err = wrap(err, "close ports %v", ports) }()
-	guards, err := o.ownGuards(ctx)
+	sgs, err := o.ownSecurityGroups(ctx)
 	if err != nil {
 		return nil, err
 	}
 	own := map[string]bool{}
-	for _, g := range guards {
+	for _, g := range sgs {
 		own[aws.ToString(g.GroupId)] = true
 	}
-	for _, g := range guards {
+	for _, g := range sgs {
 		for _, p := range g.IpPermissions {
-			rule, left := cut(p, own, ports)
+			rule, left := splitPermission(p, own, ports)
 			if rule == nil {
 				continue
 			}
@@ -182,9 +179,9 @@ func (o *Operator) ClosePorts(ctx context.Context, ports []int) (closed []string
 	return closed, nil
 }
 
-// cut returns the part of a permission that lets the cluster's own groups reach
-// one of the ports, and what has to stay of it; nil if it lets none.
-func cut(p ec2types.IpPermission, own map[string]bool, ports []int) (rule *ec2types.IpPermission, left []ec2types.IpPermission) {
+// splitPermission returns the part of a permission that allows the cluster's own security groups to reach one of the
+// ports, and the permissions that remain without these ports; nil if it allows none.
+func splitPermission(p ec2types.IpPermission, own map[string]bool, ports []int) (rule *ec2types.IpPermission, left []ec2types.IpPermission) {
 	if proto := aws.ToString(p.IpProtocol); proto != "tcp" && proto != "udp" {
 		return nil, nil
 	}
@@ -216,13 +213,13 @@ func cut(p ec2types.IpPermission, own map[string]bool, ports []int) (rule *ec2ty
 	if from <= high {
 		left = append(left, some(from, high))
 	}
-	whole := some(low, high)
-	return &whole, left
+	full := some(low, high)
+	return &full, left
 }
 
-// authorize opens ports; that they are open already is no error.
-func (o *Operator) authorize(ctx context.Context, guard string, p ec2types.IpPermission) error {
-	_, err := o.ec2.AuthorizeSecurityGroupIngress(ctx, &ec2.AuthorizeSecurityGroupIngressInput{GroupId: &guard, IpPermissions: []ec2types.IpPermission{p}})
+// authorize adds a rule. An existing one is not an error.
+func (o *Operator) authorize(ctx context.Context, sg string, p ec2types.IpPermission) error {
+	_, err := o.ec2.AuthorizeSecurityGroupIngress(ctx, &ec2.AuthorizeSecurityGroupIngressInput{GroupId: &sg, IpPermissions: []ec2types.IpPermission{p}})
 	var api smithy.APIError
 	if errors.As(err, &api) && strings.HasSuffix(api.ErrorCode(), ".Duplicate") {
 		return nil

@@ -19,27 +19,24 @@ import (
 	"github.com/muster-dev/muster/internal/cloud"
 )
 
-// configPort is where kops-controller serves nodes their configuration.
+// configPort is the port at which kops-controller serves node configurations.
 const configPort = 3988
 
-// targetGroupName is kOps's name of a target group: what it is for and whose, cut
-// to 32 characters with a hash of all of it at the end. kOps finds its resources
-// by that name, so that what is made here is taken over by its next update and
-// not made twice.
+// targetGroupName returns kOps's name for a target group: its purpose and cluster, truncated to 32 characters with a hash
+// of the full name. kOps finds its resources by name, so that its next update adopts what is created here.
 func targetGroupName(what, cluster string) string {
 	name := what + "-" + strings.ReplaceAll(cluster, ".", "-")
 	h := fnv.New32a()
 	h.Write([]byte(name)) // never fails
 	hash := strings.ToLower(base32.HexEncoding.EncodeToString(h.Sum(nil)))[:6]
 	const most = 32
-	// AWS refuses a name with two dashes in a row.
+	// AWS rejects names with two consecutive dashes.
 	return strings.TrimRight(name[:min(len(name), most-1-len(hash))], "-") + "-" + hash
 }
 
-// Expose puts port 3988 on a network load balancer of the cluster, in front of
-// the control plane, as kOps 1.36 does: a target group with kOps's name and
-// health check, the control plane's groups in it, a listener, and the ways
-// through the security groups. What is there already stays.
+// Expose adds port 3988 of the control plane to a network load balancer of the cluster, as kOps 1.36 does: a target group
+// with kOps's name, health check and attributes, attached to the control plane's groups, a listener, and rules of security
+// groups. What exists already stays.
 func (o *Operator) Expose(ctx context.Context, balancer string) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
@@ -55,14 +52,14 @@ func (o *Operator) Expose(ctx context.Context, balancer string) (err error) {
 	if err := o.ownBalancer(ctx, balancer); err != nil {
 		return err
 	}
-	if err := o.openWay(ctx, lb); err != nil {
+	if err := o.openSecurityGroups(ctx, lb); err != nil {
 		return err
 	}
 	group, err := o.configTargets(ctx, aws.ToString(lb.VpcId))
 	if err != nil {
 		return err
 	}
-	if err := o.joinTargets(ctx, group); err != nil {
+	if err := o.attachTargetGroup(ctx, group); err != nil {
 		return err
 	}
 	listeners, err := change(ctx, describeListeners, balancer, o.elbv2.DescribeListeners, &elbv2.DescribeListenersInput{LoadBalancerArn: &balancer})
@@ -106,26 +103,21 @@ func (o *Operator) balancerTags(name string) []types.Tag {
 	return tags
 }
 
-// configTargets returns the target group of port 3988, which it makes if there
-// is none.
+// configTargets returns the target group of port 3988, and creates it if necessary.
 func (o *Operator) configTargets(ctx context.Context, vpc string) (arn string, err error) {
 	name := targetGroupName("kops-controller", o.cluster)
 	found, err := change(ctx, describeTargetGroups, name, o.elbv2.DescribeTargetGroups, &elbv2.DescribeTargetGroupsInput{Names: []string{name}})
-	if err == nil && len(found.TargetGroups) > 0 {
-		return aws.ToString(found.TargetGroups[0].TargetGroupArn), nil
-	}
-	if err != nil && !errors.Is(err, cloud.ErrNotFound) {
+	switch {
+	case err == nil && len(found.TargetGroups) > 0:
+		arn = aws.ToString(found.TargetGroups[0].TargetGroupArn)
+	case err == nil || errors.Is(err, cloud.ErrNotFound):
+		if arn, err = o.createConfigTargets(ctx, name, vpc); err != nil {
+			return "", err
+		}
+	default:
 		return "", err
 	}
-	made, err := change(ctx, createTargetGroup, name, o.elbv2.CreateTargetGroup, &elbv2.CreateTargetGroupInput{
-		Name: &name, VpcId: &vpc, Protocol: types.ProtocolEnumTcp, Port: aws.Int32(configPort), TargetType: types.TargetTypeEnumInstance,
-		HealthCheckProtocol: types.ProtocolEnumHttps, HealthCheckPath: aws.String("/healthz"), HealthCheckIntervalSeconds: aws.Int32(10),
-		HealthyThresholdCount: aws.Int32(2), UnhealthyThresholdCount: aws.Int32(2), Tags: o.balancerTags(name),
-	})
-	if err != nil {
-		return "", err
-	}
-	arn = aws.ToString(made.TargetGroups[0].TargetGroupArn)
+	// Also if it exists: a run may have been killed after it created the target group.
 	_, err = change(ctx, modifyTargetGroup, name, o.elbv2.ModifyTargetGroupAttributes, &elbv2.ModifyTargetGroupAttributesInput{
 		TargetGroupArn: &arn, Attributes: []types.TargetGroupAttribute{
 			{Key: aws.String("deregistration_delay.timeout_seconds"), Value: aws.String("30")},
@@ -135,8 +127,20 @@ func (o *Operator) configTargets(ctx context.Context, vpc string) (arn string, e
 	return arn, err
 }
 
-// joinTargets attaches a target group to every group of the control plane.
-func (o *Operator) joinTargets(ctx context.Context, arn string) error {
+func (o *Operator) createConfigTargets(ctx context.Context, name, vpc string) (arn string, err error) {
+	created, err := change(ctx, createTargetGroup, name, o.elbv2.CreateTargetGroup, &elbv2.CreateTargetGroupInput{
+		Name: &name, VpcId: &vpc, Protocol: types.ProtocolEnumTcp, Port: aws.Int32(configPort), TargetType: types.TargetTypeEnumInstance,
+		HealthCheckProtocol: types.ProtocolEnumHttps, HealthCheckPath: aws.String("/healthz"), HealthCheckIntervalSeconds: aws.Int32(10),
+		HealthyThresholdCount: aws.Int32(2), UnhealthyThresholdCount: aws.Int32(2), Tags: o.balancerTags(name),
+	})
+	if err != nil {
+		return "", err
+	}
+	return aws.ToString(created.TargetGroups[0].TargetGroupArn), nil
+}
+
+// attachTargetGroup attaches a target group to every Auto Scaling group of the control plane.
+func (o *Operator) attachTargetGroup(ctx context.Context, arn string) error {
 	in := &autoscaling.DescribeAutoScalingGroupsInput{Filters: []asgtypes.Filter{
 		{Name: aws.String("tag:" + tagCluster), Values: []string{o.cluster}},
 		{Name: aws.String("tag-key"), Values: []string{tagControlPlane, tagMaster}},
@@ -161,18 +165,18 @@ func (o *Operator) joinTargets(ctx context.Context, arn string) error {
 	}
 }
 
-// openWay opens port 3988 from the load balancer to the control plane, and the
-// load balancer to the workers, where it has security groups at all.
-func (o *Operator) openWay(ctx context.Context, lb types.LoadBalancer) error {
+// openSecurityGroups allows the load balancer to reach port 3988 of the control plane and the workers to reach the load
+// balancer, if it has security groups at all.
+func (o *Operator) openSecurityGroups(ctx context.Context, lb types.LoadBalancer) error {
 	if len(lb.SecurityGroups) == 0 {
 		return nil
 	}
-	guards, err := o.ownGuards(ctx)
+	sgs, err := o.ownSecurityGroups(ctx)
 	if err != nil {
 		return err
 	}
 	named := func(prefixes ...string) (ids []string) {
-		for _, g := range guards {
+		for _, g := range sgs {
 			for _, p := range prefixes {
 				if aws.ToString(g.GroupName) == p+"."+o.cluster {
 					ids = append(ids, aws.ToString(g.GroupId))

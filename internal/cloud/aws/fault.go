@@ -16,8 +16,8 @@ import (
 	"github.com/muster-dev/muster/internal/cloud"
 )
 
-// denied are AWS's codes for credentials that are missing, wrong, old or not
-// allowed, with what to do; empty where the code says it all.
+// denied are AWS's error codes for missing, wrong, expired or insufficient credentials, with a hint unless the code is
+// clear.
 var denied = map[string]string{
 	"AccessDenied":                "",
 	"AccessDeniedException":       "",
@@ -38,8 +38,8 @@ var denied = map[string]string{
 	"InvalidAccessKeyId":          "AWS does not know the access key",
 }
 
-// explain turns the SDK's error into one line with its kind. last is what the
-// last attempt met, or nil; it is worth more than that the deadline passed.
+// explain turns the SDK's error into one line with its kind. last is the error of the last attempt, or nil; it is more
+// useful than that of the deadline.
 func explain(a action, err, last error) error {
 	var (
 		api      smithy.APIError
@@ -66,9 +66,9 @@ func explain(a action, err, last error) error {
 	return fmt.Errorf("%s: %s: %w", a, cause(err), cloud.ErrTransient)
 }
 
-// explainAPI turns what AWS answered into one line with its kind.
+// explainAPI turns an error response into one line with its kind.
 func explainAPI(a action, api smithy.APIError, err error) error {
-	said, status := oneLine(api.ErrorMessage()), 0
+	message, status := oneLine(api.ErrorMessage()), 0
 	var response *awshttp.ResponseError
 	if errors.As(err, &response) {
 		status = response.HTTPStatusCode()
@@ -77,19 +77,19 @@ func explainAPI(a action, api smithy.APIError, err error) error {
 	hint, isDenied := denied[code]
 	switch {
 	case isDenied:
-		return fmt.Errorf("%s: %s (%d): %s: %w", a, code, status, cmp.Or(hint, said), cloud.ErrDenied)
+		return fmt.Errorf("%s: %s (%d): %s: %w", a, code, status, cmp.Or(hint, message), cloud.ErrDenied)
 	case isThrottle(code):
 		return fmt.Errorf("%s: throttled (%s): %w", a, code, cloud.ErrTransient)
 	case strings.HasSuffix(code, "NotFound"), strings.HasSuffix(code, "NotFoundException"), code == "NoSuchEntity":
-		return fmt.Errorf("%s: %s: %w", a, said, cloud.ErrNotFound)
+		return fmt.Errorf("%s: %s: %w", a, message, cloud.ErrNotFound)
 	}
 	switch {
 	case status >= http.StatusInternalServerError, status == http.StatusTooManyRequests:
 		return fmt.Errorf("%s: status %d (%s): %w", a, status, code, cloud.ErrTransient)
 	case status == http.StatusForbidden, status == http.StatusUnauthorized:
-		return fmt.Errorf("%s: %s (%d): %s: %w", a, code, status, said, cloud.ErrDenied)
+		return fmt.Errorf("%s: %s (%d): %s: %w", a, code, status, message, cloud.ErrDenied)
 	}
-	return fmt.Errorf("%s: %s: %s: %w", a, code, said, cloud.ErrUsage)
+	return fmt.Errorf("%s: %s: %s: %w", a, code, message, cloud.ErrUsage)
 }
 
 func isThrottle(code string) bool {
@@ -97,7 +97,7 @@ func isThrottle(code string) bool {
 	return ok
 }
 
-// cause is the innermost error's text: the SDK's own layers repeat themselves.
+// cause returns the innermost error's text: the SDK's wrappers repeat themselves.
 func cause(err error) string {
 	for {
 		inner := errors.Unwrap(err)
@@ -108,8 +108,7 @@ func cause(err error) string {
 	}
 }
 
-// oneLine keeps AWS's texts to what fits a line. The encoded message that EC2
-// adds to refusals is for a machine.
+// oneLine limits AWS's messages to one line, without the encoded message that EC2 appends to denials.
 func oneLine(s string) string {
 	s, _, _ = strings.Cut(s, " Encoded authorization failure message")
 	s = strings.Join(strings.Fields(s), " ")

@@ -166,7 +166,7 @@ func TestAnErrorIsOneLineOfItsKind(t *testing.T) {
 	}
 }
 
-func TestThrottlingThatEndsIsNotSeen(t *testing.T) {
+func TestThrottlingThatEndsIsRetried(t *testing.T) {
 	f := &fakeAWS{answers: map[string][]answer{"DescribeInstances": {
 		ec2Error(503, "RequestLimitExceeded", "slow down"), {500, "oops"}, instancesPage("", instance("i-1", "10.0.0.1")),
 	}}}
@@ -194,7 +194,7 @@ func TestADeadlineEndsRetrying(t *testing.T) {
 	}
 }
 
-func TestNothingToLearnIsAnErrorAndNoObservation(t *testing.T) {
+func TestAFailedObservationIsAnError(t *testing.T) {
 	no := ec2Error(403, "UnauthorizedOperation", "no")
 	f := &fakeAWS{answers: map[string][]answer{
 		"DescribeInstances":         {no},
@@ -320,7 +320,7 @@ func TestSelfComesFromMetadataAndTags(t *testing.T) {
 	}
 }
 
-func TestNewRefusesWhatCannotBeRight(t *testing.T) {
+func TestNewRejectsInvalidConfigurations(t *testing.T) {
 	awstest.Environ(t, "http://127.0.0.1:1")
 	t.Setenv("AWS_REGION", "")
 	for name, tt := range map[string]struct {

@@ -18,51 +18,48 @@ import (
 	"github.com/muster-dev/muster/internal/cluster"
 )
 
-// AWS's own tags of an instance: the group it is in, which goes when it is
-// detached, and the template that it was born from, which stays.
+// AWS's own tags of an instance: its Auto Scaling group, removed when it is detached, and the launch template that it was
+// launched from.
 const (
 	tagScalingGroup    = "aws:autoscaling:groupName"
 	tagTemplateID      = "aws:ec2launchtemplate:id"
 	tagTemplateVersion = "aws:ec2launchtemplate:version"
 )
 
-// group is an instance group on its way to a [cloud.Group].
+// group is an instance group while it is being read.
 type group struct {
 	cloud.Group
-	// from is what the next instance is made from, and version which one of it:
-	// a number, $Latest or $Default.
+	// from and version are the launch template of the next instance; version is a number, $Latest or $Default.
 	from    templateRef
 	version string
 	profile string   // instance profile of the next instance
-	guards  []string // its security groups
-	// machines become Instances when all is known of them.
+	sgs     []string // its security groups
+	// machines become Instances in resolve.
 	machines []machine
-	// targets and classics are the target groups and classic load balancers
-	// that instances join.
+	// targets and classics are the attached target groups and classic load balancers.
 	targets  []string
 	classics []string
 }
 
-// machine is an instance as AWS lists it, without what nobody asks for.
+// machine is an instance while it is being read.
 type machine struct {
 	cloud.Instance
-	from    templateRef // what it was born from
+	from    templateRef // launched from
 	profile string
-	guards  []string
+	sgs     []string
 	group   string // kOps's name
 	role    cluster.Role
-	asg     string // Auto Scaling group it is in or kept warm for
+	asg     string // Auto Scaling group, also of a warm pool
 }
 
-// machines returns the groups with their instances, sorted by name. It fails if
-// neither list can be had, or if both are empty.
-func (l *look) machines(ctx context.Context) ([]*group, error) {
+// machines returns the groups with their instances, sorted by name. It fails if both lists cannot be read or are empty.
+func (l *lookup) machines(ctx context.Context) ([]*group, error) {
 	var (
 		groups          []*group
 		machines        []machine
 		groupErr, ecErr error
 	)
-	together(
+	inParallel(
 		func() { groups, groupErr = l.scalingGroups(ctx) },
 		func() { machines, ecErr = l.liveMachines(ctx) },
 	)
@@ -79,7 +76,7 @@ func (l *look) machines(ctx context.Context) ([]*group, error) {
 	return l.join(groups, machines), nil
 }
 
-func (l *look) scalingGroups(ctx context.Context) ([]*group, error) {
+func (l *lookup) scalingGroups(ctx context.Context) ([]*group, error) {
 	in := &autoscaling.DescribeAutoScalingGroupsInput{
 		MaxRecords: aws.Int32(100),
 		Filters:    []asgtypes.Filter{{Name: aws.String("tag:" + tagCluster), Values: []string{l.cluster}}},
@@ -99,7 +96,7 @@ func (l *look) scalingGroups(ctx context.Context) ([]*group, error) {
 	}
 }
 
-func (l *look) groupOf(g asgtypes.AutoScalingGroup) *group {
+func (l *lookup) groupOf(g asgtypes.AutoScalingGroup) *group {
 	tags := make(map[string]string, len(g.Tags))
 	for _, t := range g.Tags {
 		tags[aws.ToString(t.Key)] = aws.ToString(t.Value)
@@ -139,8 +136,7 @@ func (l *look) groupOf(g asgtypes.AutoScalingGroup) *group {
 	return out
 }
 
-// refOf reads which template is meant, and which version; an empty version is
-// the default one.
+// refOf returns the template and version of a specification; an empty version is the default one.
 func refOf(spec *asgtypes.LaunchTemplateSpecification) (ref templateRef, version string) {
 	if spec == nil {
 		return templateRef{}, ""
@@ -170,9 +166,8 @@ func roleOf(tags map[string]string) cluster.Role {
 	return ""
 }
 
-// liveMachines returns the cluster's instances that are not gone, in a group or
-// not.
-func (l *look) liveMachines(ctx context.Context) ([]machine, error) {
+// liveMachines returns the cluster's instances that are not terminated, in a group or not.
+func (l *lookup) liveMachines(ctx context.Context) ([]machine, error) {
 	instances, err := l.instances(ctx, &l.recorder, tagCluster+"="+l.cluster,
 		filter("instance-state-name", "pending", "running", "shutting-down", "stopping", "stopped"))
 	if err != nil {
@@ -191,7 +186,7 @@ func machineOf(i ec2types.Instance) machine {
 		Instance: cloud.Instance{
 			ID:      aws.ToString(i.InstanceId),
 			Name:    aws.ToString(i.InstanceId),
-			Addr:    private(i),
+			Addr:    privateAddr(i),
 			Version: tags[tagTemplateVersion],
 		},
 		from:  templateRef{id: tags[tagTemplateID]},
@@ -212,7 +207,7 @@ func machineOf(i ec2types.Instance) machine {
 		m.profile = profileName(aws.ToString(i.IamInstanceProfile.Arn))
 	}
 	for _, g := range i.SecurityGroups {
-		m.guards = append(m.guards, aws.ToString(g.GroupId))
+		m.sgs = append(m.sgs, aws.ToString(g.GroupId))
 	}
 	return m
 }
@@ -220,13 +215,12 @@ func machineOf(i ec2types.Instance) machine {
 // profileName is the last part of an instance profile's ARN, or the name itself.
 func profileName(arn string) string { return arn[strings.LastIndex(arn, "/")+1:] }
 
-// join puts instances into their groups, both sorted. An instance that its group
-// does not list is detached; one whose group does not exist makes a group of its
-// own, as Karpenter's do.
-func (l *look) join(groups []*group, machines []machine) []*group {
+// join assigns instances to their groups, and sorts both. An instance that its group does not list is detached; one whose
+// group does not exist, as Karpenter's, gets a group of its own.
+func (l *lookup) join(groups []*group, machines []machine) []*group {
 	byName := map[string]*group{}
 	listed := map[string]*machine{}
-	strays := map[*group][]machine{} // apart, since listed points into the slices
+	detached := map[*group][]machine{} // separate, since listed points into the slices
 	for _, g := range groups {
 		byName[g.Name] = g
 		for n := range g.machines {
@@ -235,7 +229,7 @@ func (l *look) join(groups []*group, machines []machine) []*group {
 	}
 	for _, m := range machines {
 		if known, ok := listed[m.ID]; ok {
-			// The tag was written at birth; Auto Scaling's word stands in for it.
+			// The tag of the launch takes precedence over what Auto Scaling reports.
 			if m.Version == "" {
 				m.Version, m.from = known.Version, known.from
 			}
@@ -248,22 +242,22 @@ func (l *look) join(groups []*group, machines []machine) []*group {
 				byName[name] = g
 				groups = append(groups, g)
 			}
-			// An instance that is kept warm still carries its group's tag.
+			// An instance of a warm pool still has its group's tag.
 			m.Detached = g.ID != "" && m.asg == ""
-			strays[g] = append(strays[g], m)
+			detached[g] = append(detached[g], m)
 		}
 	}
 	for _, g := range groups {
-		g.machines = append(g.machines, strays[g]...)
+		g.machines = append(g.machines, detached[g]...)
 		slices.SortStableFunc(g.machines, func(a, b machine) int { return strings.Compare(a.ID, b.ID) })
 	}
 	slices.SortFunc(groups, func(a, b *group) int { return strings.Compare(a.Name, b.Name) })
 	return groups
 }
 
-// settle fills in what follows from the templates: what the next instance would
-// boot with, and the generation of each that lives.
-func (l *look) settle(g *group, templates *templateSet) {
+// resolve adds what depends on launch templates: the next instance's boot configuration, and the generation of each
+// instance.
+func (l *lookup) resolve(g *group, templates *templateSet) {
 	next, err := templates.find(g.from, g.version)
 	switch {
 	case g.from.empty() && g.ID != "":
@@ -274,14 +268,14 @@ func (l *look) settle(g *group, templates *templateSet) {
 	if err != nil {
 		l.gap("boot configuration", g.Name, err)
 	} else {
-		l.settleTemplate(g, next, templates)
+		l.resolveTemplate(g, next, templates)
 	}
 	for n := range g.machines {
 		m := &g.machines[n]
 		born, err := templates.find(m.from, m.Version)
 		m.Generation = generation(next, born)
 		if err == nil {
-			m.Version = born.numbered()
+			m.Version = born.numberText()
 			m.profile = cmp.Or(m.profile, born.profile)
 		}
 		if m.Generation == cloud.GenerationOld {
@@ -294,15 +288,15 @@ func (l *look) settle(g *group, templates *templateSet) {
 	}
 }
 
-func (l *look) settleTemplate(g *group, next *version, templates *templateSet) {
+func (l *lookup) resolveTemplate(g *group, next *version, templates *templateSet) {
 	g.Template = cloud.Template{
 		ID:      next.template.id,
-		Version: next.numbered(),
+		Version: next.numberText(),
 		Hash:    next.hash,
 		Boot:    next.boot,
 		Older:   next.template.older(next.number),
 	}
-	g.profile, g.guards = next.profile, next.guards
+	g.profile, g.sgs = next.profile, next.sgs
 	if g.Role == "" && next.boot != nil {
 		g.Role = next.boot.Role
 	}
@@ -316,9 +310,8 @@ func (l *look) settleTemplate(g *group, next *version, templates *templateSet) {
 	}
 }
 
-// generation compares what an instance was born from with what the next one
-// would be, by contents and not by number: kOps makes a new version also where it
-// restores what an earlier one held.
+// generation compares the template version of an instance with that of the next one, by content and not by number: kOps
+// creates a new version even to restore an earlier content.
 func generation(next, born *version) cloud.Generation {
 	switch {
 	case next == nil || born == nil:

@@ -16,24 +16,22 @@ import (
 	"github.com/muster-dev/muster/internal/cluster"
 )
 
-// party is one side of a rule: what guards each of its members, and where they
-// are.
+// party is one side of a rule: its members' security groups and addresses.
 type party struct {
 	name    string
 	members [][]string // security groups of each member
 	addrs   []netip.Addr
-	// free means that security groups let every member send anything anywhere.
-	free bool
-	// unguarded means that some member has no security group, as a network load
-	// balancer may: it lets everybody in, and passes on who that was.
-	unguarded bool
+	// sendsFreely is true if every member's security groups allow all egress.
+	sendsFreely bool
+	// lacksGroup is true if some member has no security group, as a network load balancer may, and so accepts all ingress.
+	lacksGroup bool
 }
 
-// carry reports whether all members carry a security group, and whether some do.
-func (p *party) carry(guard string) (all, some bool) {
+// carry reports whether all members have a security group, and whether some do.
+func (p *party) carry(sg string) (all, some bool) {
 	all = len(p.members) > 0
-	for _, guards := range p.members {
-		if slices.Contains(guards, guard) {
+	for _, sgs := range p.members {
+		if slices.Contains(sgs, sg) {
 			some = true
 		} else {
 			all = false
@@ -42,29 +40,29 @@ func (p *party) carry(guard string) (all, some bool) {
 	return all, some
 }
 
-// network returns what security groups allow among the parties. It does not look
-// at network ACLs and routes, which kOps leaves open.
-func (l *look) network(ctx context.Context, groups []*group, balancers []cloud.LoadBalancer) cloud.Network {
+// network returns what security groups allow between the parties. It ignores network ACLs and routes, which kOps leaves
+// open.
+func (l *lookup) network(ctx context.Context, groups []*group, balancers []cloud.LoadBalancer) cloud.Network {
 	parties := parties(groups, balancers)
 	var ids []string
 	for _, p := range parties {
-		for _, guards := range p.members {
-			ids = append(ids, guards...)
+		for _, sgs := range p.members {
+			ids = append(ids, sgs...)
 		}
 	}
 	if ids = unique(ids); len(ids) == 0 {
 		l.gap("network rules", "", errors.New("no security group of an instance or load balancer could be read"))
 		return cloud.Network{Partial: true}
 	}
-	guards, err := l.securityGroups(ctx, ids)
+	sgs, err := l.securityGroups(ctx, ids)
 	if err != nil {
 		l.gap("network rules", "", err)
 		return cloud.Network{Partial: true}
 	}
-	return rulesAmong(parties, guards)
+	return networkRules(parties, sgs)
 }
 
-// parties sorts what was observed into the three parties of the cluster.
+// parties returns the cluster's three parties.
 func parties(groups []*group, balancers []cloud.LoadBalancer) []*party {
 	workers := &party{name: cloud.PartyWorkers}
 	control := &party{name: cloud.PartyControlPlane}
@@ -79,13 +77,13 @@ func parties(groups []*group, balancers []cloud.LoadBalancer) []*party {
 		default:
 			continue
 		}
-		// The next instance is a member too: it must get through as well.
-		if len(g.guards) > 0 {
-			p.members = append(p.members, g.guards)
+		// The next instance counts as a member too.
+		if len(g.sgs) > 0 {
+			p.members = append(p.members, g.sgs)
 		}
 		for _, m := range g.machines {
-			if len(m.guards) > 0 {
-				p.members = append(p.members, m.guards)
+			if len(m.sgs) > 0 {
+				p.members = append(p.members, m.sgs)
 			}
 			if m.Addr.IsValid() {
 				p.addrs = append(p.addrs, m.Addr)
@@ -94,7 +92,7 @@ func parties(groups []*group, balancers []cloud.LoadBalancer) []*party {
 	}
 	for _, lb := range balancers {
 		if len(lb.SecurityGroups) == 0 {
-			balancer.unguarded = true
+			balancer.lacksGroup = true
 		} else {
 			balancer.members = append(balancer.members, lb.SecurityGroups)
 		}
@@ -107,8 +105,8 @@ func parties(groups []*group, balancers []cloud.LoadBalancer) []*party {
 	return []*party{workers, control, balancer}
 }
 
-func (l *look) securityGroups(ctx context.Context, ids []string) (map[string]types.SecurityGroup, error) {
-	guards := make(map[string]types.SecurityGroup, len(ids))
+func (l *lookup) securityGroups(ctx context.Context, ids []string) (map[string]types.SecurityGroup, error) {
+	sgs := make(map[string]types.SecurityGroup, len(ids))
 	for some := range slices.Chunk(ids, 200) {
 		in := &ec2.DescribeSecurityGroupsInput{GroupIds: some}
 		for {
@@ -117,38 +115,37 @@ func (l *look) securityGroups(ctx context.Context, ids []string) (map[string]typ
 				return nil, err
 			}
 			for _, g := range out.SecurityGroups {
-				guards[aws.ToString(g.GroupId)] = g
+				sgs[aws.ToString(g.GroupId)] = g
 			}
 			if in.NextToken = out.NextToken; aws.ToString(in.NextToken) == "" {
 				break
 			}
 		}
 	}
-	return guards, nil
+	return sgs, nil
 }
 
-// rulesAmong turns security groups into rules. A security group that only some
-// members of a party carry proves nothing for the party, and makes the network
-// partial.
-func rulesAmong(parties []*party, guards map[string]types.SecurityGroup) cloud.Network {
+// networkRules turns security groups into rules. A security group that only some members of a party have proves nothing
+// for the party, and makes the network partial.
+func networkRules(parties []*party, sgs map[string]types.SecurityGroup) cloud.Network {
 	b := rules{parties: parties, network: cloud.Network{Rules: []cloud.Rule{}}}
 	for _, p := range parties {
-		p.free = mayAllSend(p, guards)
+		p.sendsFreely = allSendFreely(p, sgs)
 	}
 	for _, to := range parties {
-		if to.unguarded {
+		if to.lacksGroup {
 			b.partial(true)
 			if len(to.members) == 0 {
 				b.network.Rules = append(b.network.Rules, cloud.Rule{From: cloud.PartyWorld, To: to.name, Protocol: "all", High: 65535, Name: "no security group"})
 			}
 		}
-		// Of a party that nobody saw, nothing is known.
+		// Nothing is known of a party without members.
 		b.partial(len(to.members) == 0 && to.name != cloud.PartyLoadBalancer)
-		for id, guard := range guards {
+		for id, sg := range sgs {
 			switch all, some := to.carry(id); {
 			case all:
-				for _, permission := range guard.IpPermissions {
-					b.add(to, aws.ToString(guard.GroupName), permission)
+				for _, permission := range sg.IpPermissions {
+					b.add(to, aws.ToString(sg.GroupName), permission)
 				}
 			case some:
 				b.partial(true)
@@ -163,21 +160,20 @@ func sortKey(r cloud.Rule) string {
 	return fmt.Sprintf("%s|%s|%s|%05d|%05d|%s|%v", r.To, r.From, r.Protocol, r.Low, r.High, r.Name, r.Sources)
 }
 
-// mayAllSend reports whether security groups let every member of a party send
-// anything anywhere, as kOps's do.
-func mayAllSend(p *party, guards map[string]types.SecurityGroup) bool {
+// allSendFreely reports whether every member of a party has a security group that allows all egress, as kOps's do.
+func allSendFreely(p *party, sgs map[string]types.SecurityGroup) bool {
 	return !slices.ContainsFunc(p.members, func(member []string) bool {
-		return !slices.ContainsFunc(member, func(id string) bool { return sendsAnything(guards[id]) })
+		return !slices.ContainsFunc(member, func(id string) bool { return allowsAllEgress(sgs[id]) })
 	})
 }
 
-func sendsAnything(g types.SecurityGroup) bool {
+func allowsAllEgress(g types.SecurityGroup) bool {
 	return slices.ContainsFunc(g.IpPermissionsEgress, func(p types.IpPermission) bool {
 		return aws.ToString(p.IpProtocol) == "-1" && slices.ContainsFunc(p.IpRanges, func(r types.IpRange) bool { return aws.ToString(r.CidrIp) == "0.0.0.0/0" })
 	})
 }
 
-// rules is a network in the making.
+// rules builds a network.
 type rules struct {
 	parties []*party
 	network cloud.Network
@@ -185,8 +181,7 @@ type rules struct {
 
 func (b *rules) partial(yes bool) { b.network.Partial = b.network.Partial || yes }
 
-// add adds what one permission of a security group, which every member of a party
-// carries, lets in.
+// add adds the rules of one permission of a security group that every member of a party has.
 func (b *rules) add(to *party, name string, p types.IpPermission) {
 	rule := cloud.Rule{To: to.name, Name: name}
 	rule.Protocol, rule.Low, rule.High = portsOf(p)
@@ -215,19 +210,19 @@ func (b *rules) add(to *party, name string, p types.IpPermission) {
 		}
 		b.network.Rules = append(b.network.Rules, rule)
 		for _, from := range b.parties {
-			// A range lets a party in if it holds every address of the party.
+			// A range admits a party if it contains every address of the party.
 			if len(from.addrs) > 0 && !slices.ContainsFunc(from.addrs, func(a netip.Addr) bool { return !prefix.Contains(a) }) {
 				b.allow(rule, from)
 			}
 		}
 	}
-	// What is in a prefix list is not looked up.
+	// Prefix lists are not resolved.
 	b.partial(len(p.PrefixListIds) > 0)
 }
 
-// allow adds a rule from a party, unless its own security groups may hold it back.
+// allow adds a rule from a party, unless that party's own security groups may restrict egress.
 func (b *rules) allow(rule cloud.Rule, from *party) {
-	if !from.free {
+	if !from.sendsFreely {
 		b.partial(true)
 		return
 	}
@@ -245,8 +240,8 @@ func rangesOf(p types.IpPermission) (ranges []string) {
 	return ranges
 }
 
-// portsOf reads protocol and ports. Where there are no ports, as in ICMP, whose
-// types stand in their place, the rule is for all of them.
+// portsOf returns protocol and ports. Protocols without ports, such as ICMP, which has types in their place, count as all
+// ports.
 func portsOf(p types.IpPermission) (protocol string, low, high int) {
 	switch protocol = aws.ToString(p.IpProtocol); protocol {
 	case "-1":

@@ -16,9 +16,8 @@ import (
 	"github.com/muster-dev/muster/internal/cluster"
 )
 
-// look is one look at a cluster: the provider, the calls made so far, and what
-// could not be seen.
-type look struct {
+// lookup is one observation of a cluster in progress, with its calls and gaps.
+type lookup struct {
 	*Provider
 	recorder
 
@@ -26,16 +25,16 @@ type look struct {
 	gaps   []cloud.Gap
 }
 
-// gap notes what could not be observed.
-func (l *look) gap(what, subject string, why error) {
+// gap records what could not be observed.
+func (l *lookup) gap(what, subject string, why error) {
 	l.gapsMu.Lock()
 	defer l.gapsMu.Unlock()
 	absent := errors.Is(why, cloud.ErrNotFound) || errors.Is(why, bootconfig.ErrEmpty)
 	l.gaps = append(l.gaps, cloud.Gap{What: what, Subject: subject, Why: why.Error(), Absent: absent})
 }
 
-// sorted returns the gaps without repetition.
-func (l *look) sorted() []cloud.Gap {
+// sorted returns the gaps, sorted and without duplicates.
+func (l *lookup) sorted() []cloud.Gap {
 	slices.SortFunc(l.gaps, func(a, b cloud.Gap) int {
 		return cmp.Or(strings.Compare(a.What, b.What), strings.Compare(a.Subject, b.Subject), strings.Compare(a.Why, b.Why))
 	})
@@ -50,24 +49,24 @@ func (p *Provider) Observe(ctx context.Context) (*cloud.Observation, error) {
 	if err := p.authenticate(ctx); err != nil {
 		return nil, fmt.Errorf("observe %s: %w", p.cluster, err)
 	}
-	l := &look{Provider: p}
+	l := &lookup{Provider: p}
 	groups, err := l.machines(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("observe %s in %s: %w", p.cluster, p.region, err)
 	}
 	templates := l.templates(ctx, groups)
 	for _, g := range groups {
-		l.settle(g, templates)
+		l.resolve(g, templates)
 	}
 
 	o := &cloud.Observation{Cluster: p.cluster, Cloud: cluster.AWS}
 	var roles map[string]string // instance profiles and the role of each
-	together(
+	inParallel(
 		func() { o.LoadBalancers = l.balancers(ctx, groups) },
 		func() { o.Roles, roles = l.roles(ctx, groups) },
 	)
 	o.Network = l.network(ctx, groups, o.LoadBalancers)
-	// Who interrupts wants no answer; a deadline makes gaps of what is missing.
+	// A cancelled caller needs no result; after a deadline, what is missing is in gaps.
 	if err := parent.Err(); errors.Is(err, context.Canceled) {
 		return nil, fmt.Errorf("observe %s: %w", p.cluster, err)
 	}
@@ -75,25 +74,25 @@ func (p *Provider) Observe(ctx context.Context) (*cloud.Observation, error) {
 		g.Template.Permissions = roles[g.profile]
 		o.Groups = append(o.Groups, g.Group)
 	}
-	o.Calls, o.Gaps = l.inOrder(), l.sorted()
+	o.Calls, o.Gaps = l.sortedCalls(), l.sorted()
 	return o, nil
 }
 
-// together runs functions side by side and returns when all have ended.
-func together(functions ...func()) {
+// inParallel runs functions concurrently and returns when all have ended.
+func inParallel(functions ...func()) {
 	var g errgroup.Group
-	g.SetLimit(parallel)
+	g.SetLimit(maxParallel)
 	for _, f := range functions {
 		g.Go(func() error { f(); return nil })
 	}
 	_ = g.Wait() // none of them fails
 }
 
-// each runs f for every item, a few at a time, and returns when all have ended.
-func each[T any](items []T, f func(T)) {
+// forEach runs f for every item, maxParallel at a time, and returns when all have ended.
+func forEach[T any](items []T, f func(T)) {
 	functions := make([]func(), len(items))
 	for i, item := range items {
 		functions[i] = func() { f(item) }
 	}
-	together(functions...)
+	inParallel(functions...)
 }

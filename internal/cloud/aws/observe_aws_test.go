@@ -228,7 +228,7 @@ func TestAWSSeedsAreTheControlPlaneAlone(t *testing.T) {
 	}
 }
 
-func TestAWSAClusterThatIsNotThere(t *testing.T) {
+func TestAWSAMissingCluster(t *testing.T) {
 	awstest.Start(t)
 	p, err := aws.New(t.Context(), aws.Config{Cluster: "nobody.k8s.local"})
 	if err != nil {

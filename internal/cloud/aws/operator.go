@@ -21,10 +21,9 @@ import (
 	"github.com/muster-dev/muster/internal/cloud"
 )
 
-// Operator changes one cluster's infrastructure. Every method has a deadline,
-// touches only what carries the cluster's tag, and looks before it acts, so that
-// calling it again after a crash finishes what was begun and does nothing twice.
-// It is safe for concurrent use on different machines.
+// Operator changes one cluster's infrastructure. Its methods have deadlines, change only what has the cluster's tag, and
+// are idempotent: called again after a crash, they complete what was begun. It is safe for concurrent use on different
+// machines.
 type Operator struct {
 	cluster string
 	timeout time.Duration
@@ -37,11 +36,10 @@ type Operator struct {
 	iam         *iam.Client
 }
 
-// defaultPoll is the pause between two looks at whether a change has arrived.
+// defaultPoll is the interval at which the effect of a change is polled.
 const defaultPoll = 5 * time.Second
 
-// NewOperator returns an operator. It calls no service. Faults are of kind
-// [cloud.ErrUsage].
+// NewOperator returns an operator. It makes no call. Errors are of kind [cloud.ErrUsage].
 func NewOperator(ctx context.Context, c Config) (*Operator, error) {
 	cfg, err := c.load(ctx)
 	if err != nil {
@@ -59,7 +57,7 @@ func NewOperator(ctx context.Context, c Config) (*Operator, error) {
 	}, nil
 }
 
-// The calls of an operator beside those of a provider.
+// The calls of an operator in addition to those of a provider.
 const (
 	attachInstances     action = "autoscaling:AttachInstances"
 	attachTargets       action = "autoscaling:AttachLoadBalancerTargetGroups"
@@ -89,8 +87,7 @@ const (
 	updateGroup         action = "autoscaling:UpdateAutoScalingGroup"
 )
 
-// changes is every call that an operator makes beside a provider's, with what it
-// is for.
+// changes are the actions of an operator in addition to a provider's, and what each is for.
 var changes = map[action]string{
 	attachInstances:     "put back an instance whose replacement did not join",
 	attachTargets:       "let control-plane groups register on port 3988",
@@ -120,8 +117,7 @@ var changes = map[action]string{
 	updateGroup:         "lower a group's smallest size for a moment",
 }
 
-// ChangePermissions lists what an operator needs to be allowed beside
-// [Permissions] for a plan to be carried out, sorted.
+// ChangePermissions returns the IAM actions, sorted, that executing a plan needs in addition to [Permissions].
 func ChangePermissions() []string {
 	var all []string
 	for a := range changes {
@@ -131,12 +127,12 @@ func ChangePermissions() []string {
 	return all
 }
 
-// errForeign is the refusal to touch what is not the cluster's.
+// errForeign returns the error for a resource without the cluster's tag.
 func (o *Operator) errForeign(what string) error {
 	return fmt.Errorf("%s does not carry the tag %s=%s and is left alone: %w", what, tagCluster, o.cluster, cloud.ErrUsage)
 }
 
-// change makes one call. Its record goes nowhere: the journal says what was done.
+// change makes one call without recording it: the journal records what was done.
 func change[In, Out, Option any](
 	ctx context.Context, a action, resource string,
 	do func(context.Context, *In, ...func(*Option)) (*Out, error), in *In,
@@ -144,7 +140,7 @@ func change[In, Out, Option any](
 	return call(ctx, &recorder{}, a, resource, do, in)
 }
 
-// await looks until done, an error or the end of ctx.
+// await polls until done returns true or an error, or ctx ends.
 func (o *Operator) await(ctx context.Context, what string, done func(context.Context) (bool, error)) error {
 	for {
 		ok, err := done(ctx)
@@ -159,7 +155,7 @@ func (o *Operator) await(ctx context.Context, what string, done func(context.Con
 	}
 }
 
-// instance returns one of the cluster's instances; nil if it is gone or going.
+// instance returns one of the cluster's instances; nil if it is terminated or about to be.
 func (o *Operator) instance(ctx context.Context, id string) (*ec2types.Instance, error) {
 	out, err := change(ctx, describeInstances, id, o.ec2.DescribeInstances, &ec2.DescribeInstancesInput{InstanceIds: []string{id}})
 	if errors.Is(err, cloud.ErrNotFound) {
@@ -184,8 +180,7 @@ func (o *Operator) instance(ctx context.Context, id string) (*ec2types.Instance,
 	return found, nil
 }
 
-// memberOf returns the Auto Scaling group that an instance is in; empty if in
-// none.
+// memberOf returns the name of an instance's Auto Scaling group, or nothing.
 func (o *Operator) memberOf(ctx context.Context, id string) (string, error) {
 	out, err := change(ctx, describeMembers, id, o.autoscaling.DescribeAutoScalingInstances, &autoscaling.DescribeAutoScalingInstancesInput{InstanceIds: []string{id}})
 	if err != nil {
@@ -199,8 +194,7 @@ func (o *Operator) memberOf(ctx context.Context, id string) (string, error) {
 	return "", nil
 }
 
-// Terminate ends an instance. Its group, if it is in one, starts another in its
-// place. An instance that is gone is no error.
+// Terminate terminates an instance. Its group, if any, starts a replacement. A missing instance is not an error.
 func (o *Operator) Terminate(ctx context.Context, id string) error {
 	ctx, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
@@ -224,7 +218,7 @@ func (o *Operator) Terminate(ctx context.Context, id string) error {
 	return wrap(err, "terminate instance %s", id)
 }
 
-// wrap says what was attempted, if anything went wrong.
+// wrap adds what was attempted to an error; nil stays nil.
 func wrap(err error, format string, args ...any) error {
 	if err == nil {
 		return nil
@@ -232,8 +226,8 @@ func wrap(err error, format string, args ...any) error {
 	return fmt.Errorf("%s: %w", fmt.Sprintf(format, args...), err)
 }
 
-// Detach takes an instance out of its group, which starts another in its place
-// while this one goes on. One that is in no group any more is no error.
+// Detach detaches an instance from its group, which starts a replacement while the instance keeps running. One that is in
+// no group is not an error.
 func (o *Operator) Detach(ctx context.Context, id string) error {
 	ctx, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
@@ -253,7 +247,7 @@ func (o *Operator) Detach(ctx context.Context, id string) error {
 	return wrap(err, "detach instance %s from %s", id, group)
 }
 
-// maxConsole bounds what is kept of a console, in bytes: its end says why.
+// maxConsole bounds what is kept of a console's output, in bytes: its end matters.
 const maxConsole = 16 << 10
 
 // Console returns the end of an instance's console output; empty if it has none.
@@ -262,7 +256,7 @@ func (o *Operator) Console(ctx context.Context, id string) (string, error) {
 	defer cancel()
 	in := &ec2.GetConsoleOutputInput{InstanceId: &id, Latest: aws.Bool(true)}
 	out, err := change(ctx, getConsole, id, o.ec2.GetConsoleOutput, in)
-	if err != nil && errors.Is(err, cloud.ErrUsage) { // older machine types have only what was kept of the boot
+	if err != nil && errors.Is(err, cloud.ErrUsage) { // older machine types only have the output of the boot
 		in.Latest = nil
 		out, err = change(ctx, getConsole, id, o.ec2.GetConsoleOutput, in)
 	}

@@ -26,7 +26,7 @@ func operate(t *testing.T, name string) *aws.Operator {
 	return o
 }
 
-// twice does something two times: whoever was killed behind it does it again.
+// twice does something two times, as after a crash between it and its record.
 func twice(t *testing.T, what string, do func() error) {
 	t.Helper()
 	for n := range 2 {
@@ -45,7 +45,7 @@ func ids(g cloud.Group) (all []string) {
 	return all
 }
 
-func TestAWSReplacesAnInstanceAndTakesItBack(t *testing.T) {
+func TestAWSReplacesAnInstanceAndUndoesIt(t *testing.T) {
 	awstest.Start(t)
 	w := awstest.NewWorld(t, "lyra.k8s.local", awstest.NetworkBalancer)
 	w.AddGroup(controlPlane, 2)
@@ -170,12 +170,12 @@ func TestAWSContractsOnce(t *testing.T) {
 // lets reports whether TCP rules let workers reach a port of the control plane.
 func lets(t *testing.T, w *awstest.World, port int32) bool {
 	t.Helper()
-	out, err := w.EC2.DescribeSecurityGroups(t.Context(), &ec2.DescribeSecurityGroupsInput{GroupIds: []string{w.Guards["control-plane"]}})
+	out, err := w.EC2.DescribeSecurityGroups(t.Context(), &ec2.DescribeSecurityGroupsInput{GroupIds: []string{w.SecurityGroups["control-plane"]}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return slices.ContainsFunc(out.SecurityGroups[0].IpPermissions, func(p ec2types.IpPermission) bool {
-		from := slices.ContainsFunc(p.UserIdGroupPairs, func(x ec2types.UserIdGroupPair) bool { return *x.GroupId == w.Guards["nodes"] })
+		from := slices.ContainsFunc(p.UserIdGroupPairs, func(x ec2types.UserIdGroupPair) bool { return *x.GroupId == w.SecurityGroups["nodes"] })
 		return from && *p.IpProtocol == "tcp" && awssdk.ToInt32(p.FromPort) <= port && port <= awssdk.ToInt32(p.ToPort)
 	})
 }

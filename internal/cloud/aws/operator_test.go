@@ -10,9 +10,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestWhatAnOperatorMayBeAllowedIsWhatItCalls reads the calls out of the source:
-// some of them need a cluster in trouble to be made.
-func TestWhatAnOperatorMayBeAllowedIsWhatItCalls(t *testing.T) {
+// TestTheOperatorsPermissionsAreItsCalls reads the calls from the source, since some are made only for a cluster in trouble.
+func TestTheOperatorsPermissionsAreItsCalls(t *testing.T) {
 	called, listed := map[string]bool{}, map[string]bool{}
 	for _, name := range []string{"operator.go", "surge.go", "register.go", "contract.go", "expose.go"} {
 		file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)

@@ -23,9 +23,9 @@ const classicGroup = `<DescribeAutoScalingGroupsResponse><DescribeAutoScalingGro
 <Tags><member><Key>kops.k8s.io/instancegroup</Key><Value>control-plane-a</Value></member><member><Key>k8s.io/role/control-plane</Key><Value>1</Value></member></Tags>
 </member></AutoScalingGroups></DescribeAutoScalingGroupsResult></DescribeAutoScalingGroupsResponse>`
 
-// TestThePolicyIsWhatIsCalled: the operator's policy lists every call that is
+// TestThePermissionsAreTheCalls: the operator's policy lists every call that is
 // made, and none that is not.
-func TestThePolicyIsWhatIsCalled(t *testing.T) {
+func TestThePermissionsAreTheCalls(t *testing.T) {
 	unbalanced := cloudtest.Small()
 	unbalanced.Balanced = false
 	called := map[string]bool{}

@@ -14,11 +14,10 @@ import (
 	"github.com/muster-dev/muster/internal/cloud"
 )
 
-// Deregister takes an instance out of every load balancer that its group is
-// behind, and waits until none sends it anything any more, for as long as ctx
-// allows. kOps waits without a bound here.
+// Deregister removes an instance from all load balancers of its group, and waits until none sends it connections, until
+// ctx ends. kOps waits without a deadline here.
 func (o *Operator) Deregister(ctx context.Context, id string) error {
-	targets, classics, err := o.behind(ctx, id)
+	targets, classics, err := o.registrations(ctx, id)
 	if err != nil {
 		return fmt.Errorf("deregister instance %s: %w", id, err)
 	}
@@ -53,11 +52,11 @@ func (o *Operator) Deregister(ctx context.Context, id string) error {
 	return nil
 }
 
-// Register puts an instance back where [Operator.Deregister] took it out.
+// Register adds an instance to the load balancers that [Operator.Deregister] removed it from.
 func (o *Operator) Register(ctx context.Context, id string) error {
 	ctx, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
-	targets, classics, err := o.behind(ctx, id)
+	targets, classics, err := o.registrations(ctx, id)
 	if err != nil {
 		return fmt.Errorf("register instance %s: %w", id, err)
 	}
@@ -75,9 +74,9 @@ func (o *Operator) Register(ctx context.Context, id string) error {
 	return nil
 }
 
-// behind returns the target groups and classic load balancers of the group that
-// an instance is in; none if it is gone or in no group.
-func (o *Operator) behind(ctx context.Context, id string) (targets, classics []string, err error) {
+// registrations returns the target groups and classic load balancers of an instance's group; none if the instance is
+// terminated or in no group.
+func (o *Operator) registrations(ctx context.Context, id string) (targets, classics []string, err error) {
 	i, err := o.instance(ctx, id)
 	if err != nil || i == nil {
 		return nil, nil, err
@@ -90,8 +89,7 @@ func (o *Operator) behind(ctx context.Context, id string) (targets, classics []s
 	return g.TargetGroupARNs, g.LoadBalancerNames, err
 }
 
-// targetState is what a target group thinks of an instance; empty if it does not
-// know it.
+// targetState returns the health of an instance in a target group; empty if it is not registered.
 func (o *Operator) targetState(ctx context.Context, arn, id string) (types.TargetHealthStateEnum, error) {
 	out, err := change(ctx, describeTargetHealth, arn, o.elbv2.DescribeTargetHealth, &elbv2.DescribeTargetHealthInput{TargetGroupArn: &arn})
 	if err != nil {

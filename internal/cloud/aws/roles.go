@@ -16,9 +16,9 @@ import (
 	"github.com/muster-dev/muster/internal/cluster"
 )
 
-// roles returns what the groups' instance profiles allow, those of templates and
-// those that live instances still have, and which role each profile stands for.
-func (l *look) roles(ctx context.Context, groups []*group) ([]cloud.Role, map[string]string) {
+// roles returns the roles of the groups' instance profiles, of templates and of running instances, and the name of each
+// profile's role.
+func (l *lookup) roles(ctx context.Context, groups []*group) ([]cloud.Role, map[string]string) {
 	users := map[string]map[cluster.Role]bool{} // profiles with the roles of their groups
 	use := func(profile string, role cluster.Role) {
 		if profile == "" {
@@ -36,11 +36,11 @@ func (l *look) roles(ctx context.Context, groups []*group) ([]cloud.Role, map[st
 		}
 	}
 	var (
-		mu      sync.Mutex // guards what follows
+		mu      sync.Mutex // guards the maps below
 		byName  = map[string]*cloud.Role{}
 		profile = map[string]string{}
 	)
-	each(slices.Sorted(maps.Keys(users)), func(name string) {
+	forEach(slices.Sorted(maps.Keys(users)), func(name string) {
 		role, err := l.roleOf(ctx, name)
 		if err != nil {
 			l.gap("permissions", name, err)
@@ -57,7 +57,7 @@ func (l *look) roles(ctx context.Context, groups []*group) ([]cloud.Role, map[st
 		r.Roles = slices.Compact(slices.Sorted(slices.Values(append(r.Roles, slices.Collect(maps.Keys(users[name]))...))))
 	})
 	names := slices.Sorted(maps.Keys(byName))
-	each(names, func(name string) { l.permissions(ctx, byName[name]) })
+	forEach(names, func(name string) { l.permissions(ctx, byName[name]) })
 	var all []cloud.Role
 	for _, name := range names {
 		all = append(all, *byName[name])
@@ -66,7 +66,7 @@ func (l *look) roles(ctx context.Context, groups []*group) ([]cloud.Role, map[st
 }
 
 // roleOf returns the name of the role in an instance profile.
-func (l *look) roleOf(ctx context.Context, profile string) (string, error) {
+func (l *lookup) roleOf(ctx context.Context, profile string) (string, error) {
 	out, err := call(ctx, &l.recorder, getProfile, profile, l.iam.GetInstanceProfile, &iam.GetInstanceProfileInput{InstanceProfileName: aws.String(profile)})
 	if err != nil {
 		return "", err
@@ -77,10 +77,9 @@ func (l *look) roleOf(ctx context.Context, profile string) (string, error) {
 	return aws.ToString(out.InstanceProfile.Roles[0].RoleName), nil
 }
 
-// permissions fills in a role's policies: the text of those in the role, the
-// names of those attached to it.
-func (l *look) permissions(ctx context.Context, role *cloud.Role) {
-	together(
+// permissions adds a role's policies: the documents of inline ones, the names of attached ones.
+func (l *lookup) permissions(ctx context.Context, role *cloud.Role) {
+	inParallel(
 		func() {
 			names, err := l.inlineNames(ctx, role.Name)
 			if err != nil {
@@ -106,7 +105,7 @@ func (l *look) permissions(ctx context.Context, role *cloud.Role) {
 	)
 }
 
-func (l *look) inlineNames(ctx context.Context, role string) (names []string, err error) {
+func (l *lookup) inlineNames(ctx context.Context, role string) (names []string, err error) {
 	in := &iam.ListRolePoliciesInput{RoleName: aws.String(role)}
 	for {
 		out, err := call(ctx, &l.recorder, listRolePolicies, role, l.iam.ListRolePolicies, in)
@@ -121,8 +120,8 @@ func (l *look) inlineNames(ctx context.Context, role string) (names []string, er
 	}
 }
 
-// inline returns the text of a policy; the API hands it out as part of a URL.
-func (l *look) inline(ctx context.Context, role, name string) (string, error) {
+// inline returns the document of a policy, which the API URL-encodes.
+func (l *lookup) inline(ctx context.Context, role, name string) (string, error) {
 	out, err := call(ctx, &l.recorder, getRolePolicy, role+" "+name, l.iam.GetRolePolicy, &iam.GetRolePolicyInput{RoleName: aws.String(role), PolicyName: aws.String(name)})
 	if err != nil {
 		return "", err
@@ -134,7 +133,7 @@ func (l *look) inline(ctx context.Context, role, name string) (string, error) {
 	return text, nil
 }
 
-func (l *look) attached(ctx context.Context, role string) (names []string, err error) {
+func (l *lookup) attached(ctx context.Context, role string) (names []string, err error) {
 	in := &iam.ListAttachedRolePoliciesInput{RoleName: aws.String(role)}
 	for {
 		out, err := call(ctx, &l.recorder, listAttached, role, l.iam.ListAttachedRolePolicies, in)

@@ -14,22 +14,21 @@ import (
 	"github.com/muster-dev/muster/internal/cloud"
 )
 
-// The tags that kOps puts on what belongs to a cluster.
+// kOps's tags.
 const (
 	tagCluster      = "KubernetesCluster"
 	tagGroup        = "kops.k8s.io/instancegroup"
 	tagControlPlane = "k8s.io/role/control-plane"
-	tagMaster       = "k8s.io/role/master" // what older releases write, and newer ones too
+	tagMaster       = "k8s.io/role/master" // of older releases, still written by newer ones
 	tagNode         = "k8s.io/role/node"
 	tagAPIServer    = "k8s.io/role/apiserver"
 	tagBastion      = "k8s.io/role/bastion"
 )
 
-// pageSize is how many instances a page holds: AWS's own limit.
+// pageSize is the number of instances per page: AWS's maximum.
 const pageSize = 1000
 
-// Seeds implements [cloud.Provider]. Instances count that run or are pending and
-// carry a control-plane tag, the old one or the new.
+// Seeds implements [cloud.Provider], from running and pending instances with either control-plane tag.
 func (p *Provider) Seeds(ctx context.Context) ([]netip.Addr, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
@@ -44,7 +43,7 @@ func (p *Provider) Seeds(ctx context.Context) ([]netip.Addr, error) {
 	}
 	var seeds []netip.Addr
 	for _, i := range instances {
-		if a := private(i); a.IsValid() {
+		if a := privateAddr(i); a.IsValid() {
 			seeds = append(seeds, a)
 		}
 	}
@@ -56,7 +55,7 @@ func (p *Provider) Seeds(ctx context.Context) ([]netip.Addr, error) {
 	return slices.Compact(seeds), nil
 }
 
-// instances returns the cluster's instances that the filters let through.
+// instances returns the cluster's instances that match the filters.
 func (p *Provider) instances(ctx context.Context, r *recorder, what string, filters ...types.Filter) ([]types.Instance, error) {
 	in := &ec2.DescribeInstancesInput{
 		MaxResults: aws.Int32(pageSize),
@@ -77,8 +76,7 @@ func (p *Provider) instances(ctx context.Context, r *recorder, what string, filt
 	}
 }
 
-// Self says which instance this is, out of its metadata and its tags. The
-// cluster need not be configured.
+// Self identifies this instance from its metadata and tags. The cluster need not be configured.
 func (p *Provider) Self(ctx context.Context) (cloud.Self, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
@@ -113,9 +111,8 @@ func filter(name string, values ...string) types.Filter {
 	return types.Filter{Name: aws.String(name), Values: values}
 }
 
-// private returns an instance's private address, IPv4 first; zero if it has
-// none yet.
-func private(i types.Instance) netip.Addr {
+// privateAddr returns an instance's private address, preferably IPv4; zero if it has none yet.
+func privateAddr(i types.Instance) netip.Addr {
 	a, err := netip.ParseAddr(aws.ToString(i.PrivateIpAddress))
 	if err != nil {
 		a, _ = netip.ParseAddr(aws.ToString(i.Ipv6Address))

@@ -14,8 +14,7 @@ import (
 	"github.com/muster-dev/muster/internal/cloud"
 )
 
-// tagMin keeps a group's smallest size while it is lowered, so that a crash does
-// not lose it.
+// tagMin is the tag that saves a group's minimum size while it is lowered, so that it survives a crash.
 const tagMin = "muster.dev/min-size"
 
 // scalingGroup returns one of the cluster's Auto Scaling groups.
@@ -36,9 +35,8 @@ func (o *Operator) scalingGroup(ctx context.Context, name string) (types.AutoSca
 	return g, nil
 }
 
-// UndoSurge takes back [Operator.Detach]: it removes the instances that did not
-// join without starting others, and puts old ones back into their group. The
-// group's smallest size, which may stand in the way, is lowered meanwhile.
+// UndoSurge reverts [Operator.Detach]: it terminates the instances that did not join, without replacement, and attaches
+// the old ones to their group again. The group's minimum size, which may prevent that, is lowered meanwhile.
 func (o *Operator) UndoSurge(ctx context.Context, group string, old, remove []string) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
@@ -52,11 +50,11 @@ func (o *Operator) UndoSurge(ctx context.Context, group string, old, remove []st
 	}
 	old = slices.DeleteFunc(slices.Clone(old), inside)
 	if len(old) == 0 {
-		return o.raise(ctx, group)
+		return o.restoreMin(ctx, group)
 	}
 	remove = slices.DeleteFunc(slices.Clone(remove), func(id string) bool { return !inside(id) })
 	size := len(g.Instances) - len(remove)
-	if err := o.lower(ctx, g, size); err != nil {
+	if err := o.lowerMin(ctx, g, size); err != nil {
 		return err
 	}
 	for _, id := range remove {
@@ -65,7 +63,7 @@ func (o *Operator) UndoSurge(ctx context.Context, group string, old, remove []st
 			return err
 		}
 	}
-	// What the group was about to start is not wanted either.
+	// The group must not start the replacements that it has not started yet, either.
 	if _, err := change(ctx, updateGroup, group, o.autoscaling.UpdateAutoScalingGroup,
 		&autoscaling.UpdateAutoScalingGroupInput{AutoScalingGroupName: &group, DesiredCapacity: aws.Int32(int32(size))}); err != nil {
 		return err
@@ -85,18 +83,18 @@ func (o *Operator) UndoSurge(ctx context.Context, group string, old, remove []st
 			return err
 		}
 	}
-	return errors.Join(append(gone, o.raise(ctx, group))...)
+	return errors.Join(append(gone, o.restoreMin(ctx, group))...)
 }
 
-// lower lets a group have as few instances as size.
-func (o *Operator) lower(ctx context.Context, g types.AutoScalingGroup, size int) error {
-	least := int(aws.ToInt32(g.MinSize))
-	if least <= size {
+// lowerMin lowers a group's minimum size to size, if it is greater, and saves it in a tag.
+func (o *Operator) lowerMin(ctx context.Context, g types.AutoScalingGroup, size int) error {
+	minSize := int(aws.ToInt32(g.MinSize))
+	if minSize <= size {
 		return nil
 	}
 	name := aws.ToString(g.AutoScalingGroupName)
-	if _, kept := keptMin(g); !kept {
-		if _, err := change(ctx, createTags, name, o.autoscaling.CreateOrUpdateTags, &autoscaling.CreateOrUpdateTagsInput{Tags: []types.Tag{minTag(name, strconv.Itoa(least))}}); err != nil {
+	if _, saved := savedMin(g); !saved {
+		if _, err := change(ctx, createTags, name, o.autoscaling.CreateOrUpdateTags, &autoscaling.CreateOrUpdateTagsInput{Tags: []types.Tag{minTag(name, strconv.Itoa(minSize))}}); err != nil {
 			return err
 		}
 	}
@@ -104,20 +102,20 @@ func (o *Operator) lower(ctx context.Context, g types.AutoScalingGroup, size int
 	return err
 }
 
-// raise puts a group's smallest size back, if it was lowered.
-func (o *Operator) raise(ctx context.Context, name string) error {
+// restoreMin restores a group's minimum size if it was lowered.
+func (o *Operator) restoreMin(ctx context.Context, name string) error {
 	g, err := o.scalingGroup(ctx, name)
 	if err != nil {
 		return err
 	}
-	least, kept := keptMin(g)
-	if !kept {
+	minSize, saved := savedMin(g)
+	if !saved {
 		return nil
 	}
-	if _, err := change(ctx, updateGroup, name, o.autoscaling.UpdateAutoScalingGroup, &autoscaling.UpdateAutoScalingGroupInput{AutoScalingGroupName: &name, MinSize: aws.Int32(least)}); err != nil {
+	if _, err := change(ctx, updateGroup, name, o.autoscaling.UpdateAutoScalingGroup, &autoscaling.UpdateAutoScalingGroupInput{AutoScalingGroupName: &name, MinSize: aws.Int32(minSize)}); err != nil {
 		return err
 	}
-	_, err = change(ctx, deleteTags, name, o.autoscaling.DeleteTags, &autoscaling.DeleteTagsInput{Tags: []types.Tag{minTag(name, strconv.Itoa(int(least)))}})
+	_, err = change(ctx, deleteTags, name, o.autoscaling.DeleteTags, &autoscaling.DeleteTagsInput{Tags: []types.Tag{minTag(name, strconv.Itoa(int(minSize)))}})
 	return err
 }
 
@@ -125,7 +123,7 @@ func minTag(group, value string) types.Tag {
 	return types.Tag{Key: aws.String(tagMin), Value: &value, ResourceId: &group, ResourceType: aws.String("auto-scaling-group"), PropagateAtLaunch: aws.Bool(false)}
 }
 
-func keptMin(g types.AutoScalingGroup) (least int32, kept bool) {
+func savedMin(g types.AutoScalingGroup) (minSize int32, saved bool) {
 	for _, t := range g.Tags {
 		if aws.ToString(t.Key) == tagMin {
 			n, err := strconv.ParseInt(aws.ToString(t.Value), 10, 32)

@@ -21,11 +21,10 @@ import (
 	"github.com/muster-dev/muster/internal/cloud/bootconfig"
 )
 
-// eachAlone is how many launch templates are asked for one by one, with all
-// their versions. With more, one call a page returns the newest and default
-// versions of all the account's templates, and only templates of which an older
-// version still lives are asked for again.
-const eachAlone = 8
+// maxSingleReads is the number of launch templates up to which each is read by itself with all its versions. With more,
+// the latest and default versions of all the account's templates are listed, and only templates with instances of an older
+// version are read again.
+const maxSingleReads = 8
 
 // templateRef names a launch template by id, by name, or both.
 type templateRef struct{ id, name string }
@@ -39,7 +38,7 @@ func (r templateRef) String() string {
 	return r.id
 }
 
-// key is what the reference is looked up by.
+// key returns the ID, or else the name.
 func (r templateRef) key() string {
 	if r.id != "" {
 		return r.id
@@ -49,17 +48,16 @@ func (r templateRef) key() string {
 
 // template is a launch template with the versions that were read.
 type template struct {
-	id, name string
-	versions map[int64]*version
-	latest   int64 // 0 if not known
-	standard int64 // the default version; 0 if not known
-	whole    bool  // all versions were read
+	id, name      string
+	versions      map[int64]*version
+	latest        int64 // 0 if not known
+	defaultNumber int64 // the default version; 0 if not known
+	complete      bool  // all versions were read
 }
 
-// older counts the versions before one, and all that there may be if they were
-// not all read.
+// older returns the number of versions before one, or the maximum possible if not all were read.
 func (t *template) older(number int64) int {
-	if !t.whole {
+	if !t.complete {
 		return int(number - 1)
 	}
 	n := 0
@@ -76,23 +74,23 @@ type version struct {
 	template *template
 	number   int64
 	hash     string // of the user-data; empty if there is none
-	content  string // of all that an instance is made from; empty if it was not returned
+	content  string // of all that an instance is launched from; empty if not returned
 	boot     *cloud.BootConfig
 	fault    error // why boot is nil
 	profile  string
-	guards   []string
+	sgs      []string
 }
 
-func (v *version) numbered() string { return strconv.FormatInt(v.number, 10) }
+func (v *version) numberText() string { return strconv.FormatInt(v.number, 10) }
 
 // templateSet holds templates by id and by name.
 type templateSet struct {
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards the fields below
 	byKey  map[string]*template
 	faults map[string]error // why a template is not there, by key
 }
 
-// find returns the version that a group or an instance means.
+// find returns the version that a group or an instance refers to.
 func (s *templateSet) find(ref templateRef, want string) (*version, error) {
 	if ref.empty() {
 		return nil, errors.New("no launch template is named")
@@ -111,7 +109,7 @@ func (s *templateSet) find(ref templateRef, want string) (*version, error) {
 	case "$Latest":
 		number = t.latest
 	case "$Default", "":
-		number = t.standard
+		number = t.defaultNumber
 	default:
 		number, _ = strconv.ParseInt(want, 10, 64) // 0 is no version
 	}
@@ -119,7 +117,7 @@ func (s *templateSet) find(ref templateRef, want string) (*version, error) {
 	switch {
 	case !ok && fault != nil:
 		return nil, fault
-	case !ok && t.whole:
+	case !ok && t.complete:
 		return nil, fmt.Errorf("launch template %s, version %s: %w", t.name, want, cloud.ErrNotFound)
 	case !ok:
 		return nil, fmt.Errorf("launch template %s: version %s was not read", t.name, want)
@@ -127,9 +125,9 @@ func (s *templateSet) find(ref templateRef, want string) (*version, error) {
 	return v, nil
 }
 
-// add takes a version over. newest tells that the list it came from holds the
-// template's newest version.
-func (s *templateSet) add(in types.LaunchTemplateVersion, newest bool) {
+// add adds a version. hasLatest is true if the list that it is from includes the
+// template's latest version.
+func (s *templateSet) add(in types.LaunchTemplateVersion, hasLatest bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	id, name := aws.ToString(in.LaunchTemplateId), aws.ToString(in.LaunchTemplateName)
@@ -143,11 +141,11 @@ func (s *templateSet) add(in types.LaunchTemplateVersion, newest bool) {
 		return
 	}
 	t.versions[v.number] = v
-	if newest {
+	if hasLatest {
 		t.latest = max(t.latest, v.number)
 	}
 	if aws.ToBool(in.DefaultVersion) {
-		t.standard = v.number
+		t.defaultNumber = v.number
 	}
 	d := in.LaunchTemplateData
 	if d == nil {
@@ -161,15 +159,14 @@ func (s *templateSet) add(in types.LaunchTemplateVersion, newest bool) {
 			v.profile = profileName(aws.ToString(p.Arn))
 		}
 	}
-	v.guards = d.SecurityGroupIds
+	v.sgs = d.SecurityGroupIds
 	if len(d.NetworkInterfaces) > 0 {
-		v.guards = d.NetworkInterfaces[0].Groups
+		v.sgs = d.NetworkInterfaces[0].Groups
 	}
 }
 
-// contentOf identifies what a version holds, hexadecimal SHA-256. In which order
-// AWS lists tags, disks and security groups makes no difference, nor do tags of the
-// template itself.
+// contentOf returns the hexadecimal SHA-256 of a version's content. The order of tags, disks and security groups makes no
+// difference, nor do tags of the template itself.
 func contentOf(d *types.ResponseLaunchTemplateData) string {
 	c := *d
 	c.SecurityGroupIds = sortedBy(d.SecurityGroupIds, strings.Clone)
@@ -187,14 +184,13 @@ func contentOf(d *types.ResponseLaunchTemplateData) string {
 	}
 	data, err := json.Marshal(c)
 	if err != nil {
-		return "" // as good as unread
+		return "" // unknown
 	}
 	sum := sha256.Sum256(data)
 	return hex.EncodeToString(sum[:])
 }
 
-// sortedBy returns a sorted copy, nil of what is empty: AWS may say the one or the
-// other.
+// sortedBy returns a sorted copy, nil if it is empty: AWS returns either.
 func sortedBy[T any](all []T, key func(T) string) []T {
 	return slices.SortedStableFunc(slices.Values(all), func(a, b T) int { return strings.Compare(key(a), key(b)) })
 }
@@ -212,16 +208,15 @@ func readUserData(encoded string) (hash string, boot *cloud.BootConfig, fault er
 	return hash, boot, fault
 }
 
-// templates reads the launch templates of the groups: the versions that the
-// next instances are made from, and those that live instances were.
-func (l *look) templates(ctx context.Context, groups []*group) *templateSet {
+// templates reads the groups' launch templates: the versions of the next instances and of existing ones.
+func (l *lookup) templates(ctx context.Context, groups []*group) *templateSet {
 	set := &templateSet{byKey: map[string]*template{}, faults: map[string]error{}}
 	wanted := wantedTemplates(groups)
-	if len(wanted) <= eachAlone {
-		each(wanted, func(w want) { l.wholeTemplate(ctx, set, w.ref) })
+	if len(wanted) <= maxSingleReads {
+		forEach(wanted, func(w want) { l.allVersions(ctx, set, w.ref) })
 		return set
 	}
-	if err := l.newestOfAll(ctx, set, wanted); err != nil {
+	if err := l.latestAndDefault(ctx, set, wanted); err != nil {
 		for _, w := range wanted {
 			set.faults[w.ref.key()] = err
 		}
@@ -229,21 +224,21 @@ func (l *look) templates(ctx context.Context, groups []*group) *templateSet {
 	}
 	var missing []want
 	for _, w := range wanted {
-		if w.versions = set.without(w); len(w.versions) > 0 {
+		if w.versions = set.missing(w); len(w.versions) > 0 {
 			missing = append(missing, w)
 		}
 	}
-	each(missing, func(w want) { l.versions(ctx, set, w) })
+	forEach(missing, func(w want) { l.versions(ctx, set, w) })
 	return set
 }
 
-// want is a template with the versions of it that matter.
+// want is a template and the versions of it to read.
 type want struct {
 	ref      templateRef
 	versions []string
 }
 
-// wantedTemplates lists each template once.
+// wantedTemplates returns the templates of the groups and their instances, each once.
 func wantedTemplates(groups []*group) []want {
 	var (
 		order []*want
@@ -278,8 +273,8 @@ func wantedTemplates(groups []*group) []want {
 	return all
 }
 
-// without returns the versions of w that are not there yet.
-func (s *templateSet) without(w want) (missing []string) {
+// missing returns the versions of w that have not been read.
+func (s *templateSet) missing(w want) (missing []string) {
 	for _, v := range w.versions {
 		if _, err := s.find(w.ref, v); err != nil {
 			missing = append(missing, v)
@@ -288,8 +283,8 @@ func (s *templateSet) without(w want) (missing []string) {
 	return missing
 }
 
-// wholeTemplate reads all versions of one template.
-func (l *look) wholeTemplate(ctx context.Context, set *templateSet, ref templateRef) {
+// allVersions reads all versions of one template.
+func (l *lookup) allVersions(ctx context.Context, set *templateSet, ref templateRef) {
 	in := &ec2.DescribeLaunchTemplateVersionsInput{MaxResults: aws.Int32(200)}
 	in.LaunchTemplateId, in.LaunchTemplateName = ref.input()
 	err := l.eachVersion(ctx, in, ref.String(), func(v types.LaunchTemplateVersion) { set.add(v, true) })
@@ -300,13 +295,12 @@ func (l *look) wholeTemplate(ctx context.Context, set *templateSet, ref template
 		return
 	}
 	if t := set.byKey[ref.key()]; t != nil {
-		t.whole = true
+		t.complete = true
 	}
 }
 
-// newestOfAll reads the newest and the default version of every template, and
-// keeps those that are wanted.
-func (l *look) newestOfAll(ctx context.Context, set *templateSet, wanted []want) error {
+// latestAndDefault reads the latest and the default version of all templates, and keeps the wanted ones.
+func (l *lookup) latestAndDefault(ctx context.Context, set *templateSet, wanted []want) error {
 	keep := map[string]bool{}
 	for _, w := range wanted {
 		keep[w.ref.id], keep[w.ref.name] = true, true
@@ -321,14 +315,14 @@ func (l *look) newestOfAll(ctx context.Context, set *templateSet, wanted []want)
 }
 
 // versions reads the given versions of one template.
-func (l *look) versions(ctx context.Context, set *templateSet, w want) {
+func (l *lookup) versions(ctx context.Context, set *templateSet, w want) {
 	in := &ec2.DescribeLaunchTemplateVersionsInput{Versions: w.versions}
 	in.LaunchTemplateId, in.LaunchTemplateName = w.ref.input()
 	err := l.eachVersion(ctx, in, w.ref.String(), func(v types.LaunchTemplateVersion) { set.add(v, false) })
 	switch {
 	case errors.Is(err, cloud.ErrNotFound):
-		// One version that was deleted hides the others.
-		l.wholeTemplate(ctx, set, w.ref)
+		// One deleted version fails the call for the others, too.
+		l.allVersions(ctx, set, w.ref)
 	case err != nil:
 		set.mu.Lock()
 		defer set.mu.Unlock()
@@ -336,7 +330,7 @@ func (l *look) versions(ctx context.Context, set *templateSet, w want) {
 	}
 }
 
-// input returns what names the template in a call, which takes one of the two.
+// input returns the ID or the name for a call, which accepts only one of them.
 func (r templateRef) input() (id, name *string) {
 	if r.id != "" {
 		return aws.String(r.id), nil
@@ -344,7 +338,7 @@ func (r templateRef) input() (id, name *string) {
 	return nil, aws.String(r.name)
 }
 
-func (l *look) eachVersion(ctx context.Context, in *ec2.DescribeLaunchTemplateVersionsInput, what string, f func(types.LaunchTemplateVersion)) error {
+func (l *lookup) eachVersion(ctx context.Context, in *ec2.DescribeLaunchTemplateVersionsInput, what string, f func(types.LaunchTemplateVersion)) error {
 	for {
 		out, err := call(ctx, &l.recorder, describeTemplateVersions, what, l.ec2.DescribeLaunchTemplateVersions, in)
 		if err != nil {

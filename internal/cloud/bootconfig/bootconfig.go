@@ -34,6 +34,8 @@ const (
 	MaxUnpacked = 16 << 20
 	// maxDepth bounds wrappings inside wrappings.
 	maxDepth = 8
+	// maxHereDocs bounds here-documents, since each is searched for its end. A script of kOps has a few.
+	maxHereDocs = 256
 )
 
 // fileName is the file that kOps's boot YAML is written to, in some directory.

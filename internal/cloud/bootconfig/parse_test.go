@@ -232,6 +232,7 @@ func TestParseRefusesWhatItCannotTell(t *testing.T) {
 		"text":                       {"hello, world", "(plain text) holds no kube_env.yaml"},
 		"cloud-init without files":   {"#cloud-config\npackages: [htop]\n", "(cloud-init) holds no kube_env.yaml"},
 		"cloud-init that is no YAML": {"#cloud-config\n\twrite_files: [\n", "#cloud-config but not YAML"},
+		"too many here-documents":    {"#!/bin/bash\n" + strings.Repeat("cat <<A\n", 257), "more than 256 here-documents"},
 		"a list of URLs":             {"#include\nhttps://example.net/boot.sh\n", "list of URLs"},
 		"a here-document without end": {"#!/bin/bash\ncat > conf/kube_env.yaml << 'EOF'\n" + workerThatGossips,
 			"has no last line EOF"},

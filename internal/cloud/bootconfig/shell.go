@@ -41,6 +41,9 @@ func (f *finder) shell(text []byte, depth int) error {
 		)
 		switch {
 		case here != nil:
+			if f.hereDocs++; f.hereDocs > maxHereDocs {
+				return fmt.Errorf("user-data has more than %d here-documents", maxHereDocs)
+			}
 			end := here.end(lines, i+1)
 			if end < 0 {
 				if written.MatchString(line) {

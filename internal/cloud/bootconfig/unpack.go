@@ -19,6 +19,7 @@ import (
 // finder collects what lies in one user-data.
 type finder struct {
 	left        int             // bytes that may still be unpacked
+	hereDocs    int             // here-documents so far
 	boot        []byte          // the boot YAML; nil until it is found
 	seen        []string        // the wrappings, for the error of finding nothing
 	credentials map[string]bool // names of variables with secrets

@@ -1,6 +1,5 @@
-// Package portforwardtest is an API server, for tests: it lists pods, and
-// forwards ports of nodes that all have this machine's loopback for their
-// network, over WebSockets and over plain SPDY.
+// Package portforwardtest is a fake API server: it lists pods, and forwards ports over WebSockets and plain SPDY. All nodes
+// share this machine's loopback interface.
 package portforwardtest
 
 import (
@@ -29,7 +28,7 @@ type Pod struct {
 	Phase              string
 }
 
-// MarshalJSON writes the pod as an API server does, as far as it matters.
+// MarshalJSON writes the fields that package portforward reads.
 func (p Pod) MarshalJSON() ([]byte, error) {
 	type object = map[string]any
 	return json.Marshal(object{
@@ -39,15 +38,14 @@ func (p Pod) MarshalJSON() ([]byte, error) {
 	})
 }
 
-// Server is an API server. Its fields are set before it is first asked.
+// Server is an API server. Its fields must not change after the first request.
 type Server struct {
 	Pods []Pod
-	// NoWebSockets says that it knows plain SPDY only.
+	// NoWebSockets makes it support plain SPDY only.
 	NoWebSockets bool
-	// Deny is the status with which it refuses to list pods, if not 0.
+	// Deny is the status of its refusal to list pods, if not 0.
 	Deny int
-	// Ports says on which port of loopback a node's port is; one that is not
-	// named is the same.
+	// Ports maps a node's port to one of loopback; others are the same.
 	Ports map[string]string
 
 	http *httptest.Server
@@ -69,19 +67,19 @@ func Start() *Server {
 	return s
 }
 
-// Close ends it and all forwards.
+// Close ends the server and all forwards.
 func (s *Server) Close() {
 	s.http.CloseClientConnections()
 	s.http.Close()
 	s.work.Wait()
 }
 
-// Kubeconfig returns a configuration that leads to the server.
+// Kubeconfig returns a kubeconfig for the server.
 func (s *Server) Kubeconfig() []byte {
 	return fmt.Appendf(nil, "apiVersion: v1\nkind: Config\ncurrent-context: c\nclusters: [{name: c, cluster: {server: %q}}]\ncontexts: [{name: c, context: {cluster: c}}]\n", s.http.URL)
 }
 
-// Forwarded returns the forwards asked for: method and pod.
+// Forwarded returns the requested forwards: method and pod.
 func (s *Server) Forwarded() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -114,17 +112,15 @@ func (s *Server) dial(port string) (net.Conn, error) {
 	return net.Dial("tcp", net.JoinHostPort("127.0.0.1", port))
 }
 
-// Forward answers a request for a port-forward, as an API server or a kubelet
-// does, and serves it until it ends. dial connects, by TCP, to a port of the pod's
-// that was asked for.
+// Forward handles a port-forward request like an API server or a kubelet, and returns when the forward ends. dial connects,
+// by TCP, to the requested port of the pod.
 func Forward(w http.ResponseWriter, r *http.Request, dial func(port string) (net.Conn, error)) {
 	if tunnel, streams := accept(w, r, true); tunnel != nil {
 		serve(tunnel, streams, dial)
 	}
 }
 
-// accept opens the tunnel that is asked for: SPDY, in a WebSocket or by itself. If
-// it returns none, the request has been answered.
+// accept opens the requested tunnel: SPDY, plain or over a WebSocket. If it returns none, it has responded with an error.
 func accept(w http.ResponseWriter, r *http.Request, webSockets bool) (httpstream.Connection, <-chan httpstream.Stream) {
 	streams := make(chan httpstream.Stream, 2)
 	tunnel, err := open(w, r, webSockets, func(stream httpstream.Stream, _ <-chan struct{}) error {
@@ -157,12 +153,12 @@ func open(w http.ResponseWriter, r *http.Request, webSockets bool, accept httpst
 
 func serve(tunnel httpstream.Connection, streams <-chan httpstream.Stream, dial func(port string) (net.Conn, error)) {
 	defer func() { _ = tunnel.Close() }()
-	var faults, data httpstream.Stream
-	for faults == nil || data == nil {
+	var errs, data httpstream.Stream
+	for errs == nil || data == nil {
 		select {
 		case stream := <-streams:
 			if stream.Headers().Get(corev1.StreamType) == corev1.StreamTypeError {
-				faults = stream
+				errs = stream
 			} else {
 				data = stream
 			}
@@ -172,8 +168,8 @@ func serve(tunnel httpstream.Connection, streams <-chan httpstream.Stream, dial 
 	}
 	node, err := dial(data.Headers().Get(corev1.PortHeader))
 	if err != nil {
-		fmt.Fprintf(faults, "error forwarding port to pod: %v\n", err)
-		faults.Close()
+		fmt.Fprintf(errs, "error forwarding port to pod: %v\n", err)
+		errs.Close()
 		data.Close()
 		<-tunnel.CloseChan()
 		return
@@ -186,7 +182,7 @@ func serve(tunnel httpstream.Connection, streams <-chan httpstream.Stream, dial 
 		_ = node.(*net.TCPConn).CloseWrite()
 	}()
 	_, _ = io.Copy(data, node)
-	faults.Close()
+	errs.Close()
 	data.Close()
 	select {
 	case <-sent:

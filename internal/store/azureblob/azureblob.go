@@ -1,9 +1,7 @@
 // Package azureblob is a state store in a container of Azure Blob Storage.
 //
-// An object's version is its ETag; writes and deletes carry If-Match or
-// If-None-Match. Each write carries an identifier of its own in the object's
-// metadata, so that a write whose answer got lost is recognised as done and not
-// taken for somebody else's.
+// An object's version is its ETag; writes and deletes carry If-Match or If-None-Match. Each write has a unique identifier
+// in the object's metadata, so that a write whose response was lost is recognised as our own.
 package azureblob
 
 import (
@@ -32,28 +30,26 @@ import (
 )
 
 const (
-	// writeID names the metadata with a write's own identifier. Azure wants
-	// names that an identifier of C# could have.
+	// writeID is the metadata key of a write's identifier. Azure requires keys to be C# identifiers.
 	writeID = "musterwrite"
 
-	attempts       = 6
-	lastPause      = 5 * time.Second
+	maxAttempts    = 6
+	maxBackoff     = 5 * time.Second
 	requestTimeout = time.Minute
 	openTimeout    = 30 * time.Second
 )
 
-// Config says which container, and how to reach it.
+// Config identifies the container and how to reach it.
 type Config struct {
 	// Account, Container and Prefix are the base; the prefix may be empty.
 	Account   string
 	Container string
 	Prefix    string
-	// Endpoint is the URL of an account on an emulator, asked without
-	// credentials. Empty means Azure, with its default chain of credentials.
+	// Endpoint is the URL of an account on an emulator, used without credentials. Empty means Azure, with its default
+	// credential chain.
 	Endpoint string
-	// Pause comes before the second attempt and grows from there. Zero means
-	// 200 ms.
-	Pause time.Duration
+	// MinBackoff is the delay before the first retry; it grows up to 5 s. Zero means 200 ms.
+	MinBackoff time.Duration
 }
 
 // Store is a store in a container. Make one with [Open].
@@ -65,18 +61,18 @@ type Store struct {
 	url       string
 }
 
-// Open connects: it finds credentials and looks if the container is there.
+// Open finds credentials and checks that the container exists.
 func Open(ctx context.Context, c Config) (*Store, error) {
 	s := &Store{account: c.Account, container: c.Container, url: "azureblob://" + c.Account + "/" + c.Container}
 	if c.Prefix = strings.Trim(c.Prefix, "/"); c.Prefix != "" {
 		s.prefix = c.Prefix + "/"
 		s.url += "/" + c.Prefix
 	}
-	if c.Pause == 0 {
-		c.Pause = 200 * time.Millisecond
+	if c.MinBackoff == 0 {
+		c.MinBackoff = 200 * time.Millisecond
 	}
 	o := &container.ClientOptions{ClientOptions: policy.ClientOptions{Retry: policy.RetryOptions{
-		MaxRetries: attempts - 1, TryTimeout: requestTimeout, RetryDelay: c.Pause, MaxRetryDelay: lastPause,
+		MaxRetries: maxAttempts - 1, TryTimeout: requestTimeout, RetryDelay: c.MinBackoff, MaxRetryDelay: maxBackoff,
 	}}}
 	var err error
 	if c.Endpoint != "" {
@@ -112,7 +108,7 @@ func (s *Store) Get(ctx context.Context, key string) (store.Object, error) {
 	if err != nil {
 		return store.Object{}, s.fault(ctx, "read", key, err)
 	}
-	body := res.NewRetryReader(ctx, nil) // goes on where a broken connection stopped
+	body := res.NewRetryReader(ctx, nil) // resumes after a broken connection
 	defer func() { _ = body.Close() }()
 	data, err := io.ReadAll(io.LimitReader(body, store.MaxSize+1))
 	switch {
@@ -146,7 +142,7 @@ func (s *Store) Put(ctx context.Context, key string, data []byte, old store.Vers
 		return "", fmt.Errorf("write %s: %w", store.Where(s, key), store.ErrConflict)
 	}
 	if errors.Is(err, store.ErrConflict) {
-		if v, ok := s.wrote(ctx, key, id); ok {
+		if v, ok := s.ownWrite(ctx, key, id); ok {
 			return v, nil
 		}
 	}
@@ -159,15 +155,14 @@ func isMissing(err error) bool {
 	return errors.Is(err, store.ErrNotFound) && !errors.As(err, &fault)
 }
 
-// wrote reports whether the object that is there was written by this very
-// write: the answer to an earlier attempt got lost, and the precondition of the
-// next one met our own object.
-func (s *Store) wrote(ctx context.Context, key, id string) (store.Version, bool) {
+// ownWrite reports whether the current object is the result of this very write: the response to an earlier attempt was
+// lost, and the precondition of the retry failed on our own object.
+func (s *Store) ownWrite(ctx context.Context, key, id string) (store.Version, bool) {
 	res, err := s.blob(key).GetProperties(ctx, nil)
 	if err != nil || res.ETag == nil {
 		return "", false
 	}
-	for name, value := range res.Metadata { // headers come back in another spelling
+	for name, value := range res.Metadata { // the case of headers is not preserved
 		if strings.EqualFold(name, writeID) && value != nil && *value == id {
 			return store.Version(*res.ETag), true
 		}
@@ -180,7 +175,7 @@ func (s *Store) Delete(ctx context.Context, key string, old store.Version) error
 	if err := store.CheckKey(key); err != nil {
 		return err
 	}
-	if old == store.Absent { // Azure deletes what is absent, and so nothing
+	if old == store.Absent { // Azure would delete only an absent object, which is never
 		if _, err := s.Get(ctx, key); err != nil {
 			return err
 		}
@@ -206,12 +201,12 @@ func condition(old store.Version) *blob.AccessConditions {
 
 // List implements store.Store.
 func (s *Store) List(ctx context.Context, prefix string) ([]string, error) {
-	under, err := s.under(prefix)
+	fullPrefix, err := s.fullPrefix(prefix)
 	if err != nil {
 		return nil, err
 	}
 	var keys []string
-	for pages := s.client.NewListBlobsFlatPager(&container.ListBlobsFlatOptions{Prefix: &under}); pages.More(); {
+	for pages := s.client.NewListBlobsFlatPager(&container.ListBlobsFlatOptions{Prefix: &fullPrefix}); pages.More(); {
 		page, err := pages.NextPage(ctx)
 		if err != nil {
 			return nil, s.fault(ctx, "list", prefix, err)
@@ -226,28 +221,28 @@ func (s *Store) List(ctx context.Context, prefix string) ([]string, error) {
 
 // Names implements store.Store.
 func (s *Store) Names(ctx context.Context, prefix string) ([]string, error) {
-	under, err := s.under(prefix)
+	fullPrefix, err := s.fullPrefix(prefix)
 	if err != nil {
 		return nil, err
 	}
 	var names []string
-	for pages := s.client.NewListBlobsHierarchyPager("/", &container.ListBlobsHierarchyOptions{Prefix: &under}); pages.More(); {
+	for pages := s.client.NewListBlobsHierarchyPager("/", &container.ListBlobsHierarchyOptions{Prefix: &fullPrefix}); pages.More(); {
 		page, err := pages.NextPage(ctx)
 		if err != nil {
 			return nil, s.fault(ctx, "list", prefix, err)
 		}
 		for _, b := range page.Segment.BlobItems {
-			names = append(names, strings.TrimPrefix(*b.Name, under))
+			names = append(names, strings.TrimPrefix(*b.Name, fullPrefix))
 		}
 		for _, p := range page.Segment.BlobPrefixes {
-			names = append(names, strings.TrimSuffix(strings.TrimPrefix(*p.Name, under), "/"))
+			names = append(names, strings.TrimSuffix(strings.TrimPrefix(*p.Name, fullPrefix), "/"))
 		}
 	}
 	slices.Sort(names)
 	return slices.Compact(names), nil
 }
 
-func (s *Store) under(prefix string) (string, error) {
+func (s *Store) fullPrefix(prefix string) (string, error) {
 	if prefix == "" {
 		return s.prefix, nil
 	}
@@ -265,7 +260,7 @@ func (s *Store) noCredentials() error {
 	}
 }
 
-// fault gives an error its kind and says what to do about it.
+// fault gives an error its kind and, where the user can correct it, the remedy.
 func (s *Store) fault(ctx context.Context, verb, key string, err error) error {
 	where := s.url
 	if key != "" {
@@ -273,7 +268,7 @@ func (s *Store) fault(ctx context.Context, verb, key string, err error) error {
 	}
 	var unauthenticated *azidentity.AuthenticationFailedError
 	var lookup *net.DNSError
-	var answer *azcore.ResponseError
+	var response *azcore.ResponseError
 	switch {
 	case ctx.Err() != nil && errors.Is(err, ctx.Err()): // an attempt's own timeout is transient
 		return fmt.Errorf("%s %s: %w", verb, where, err)
@@ -281,14 +276,14 @@ func (s *Store) fault(ctx context.Context, verb, key string, err error) error {
 		return s.noCredentials()
 	case errors.As(err, &lookup) && lookup.IsNotFound:
 		return &store.Fault{Where: s.url, What: fmt.Sprintf("there is no storage account %q", s.account), Next: "write the state store as azureblob://account/container", Err: store.ErrNotFound}
-	case !errors.As(err, &answer):
+	case !errors.As(err, &response):
 		return fmt.Errorf("%s %s: %w: %w", verb, where, store.ErrTransient, err)
 	}
-	switch status := answer.StatusCode; {
+	switch status := response.StatusCode; {
 	case bloberror.HasCode(err, bloberror.ContainerNotFound):
 		return &store.Fault{Where: s.url, What: fmt.Sprintf("there is no container %q in account %q", s.container, s.account), Next: "correct --state or KOPS_STATE_STORE", Err: store.ErrNotFound}
 	case status == http.StatusUnauthorized, bloberror.HasCode(err, bloberror.AuthenticationFailed, bloberror.InvalidAuthenticationInfo):
-		return &store.Fault{Where: s.url, What: fmt.Sprintf("the credentials are not accepted (%s)", answer.ErrorCode), Next: "run az login, then repeat the command", Err: store.ErrDenied}
+		return &store.Fault{Where: s.url, What: fmt.Sprintf("the credentials are not accepted (%s)", response.ErrorCode), Next: "run az login, then repeat the command", Err: store.ErrDenied}
 	case status == http.StatusForbidden:
 		return &store.Fault{Where: where, What: verb + " is denied", Next: "give these credentials the role Storage Blob Data Contributor on the container (Reader to read)", Err: store.ErrDenied}
 	case status == http.StatusNotFound:
@@ -296,8 +291,8 @@ func (s *Store) fault(ctx context.Context, verb, key string, err error) error {
 	case status == http.StatusPreconditionFailed, status == http.StatusConflict:
 		return fmt.Errorf("%s %s: %w", verb, where, store.ErrConflict)
 	case status == http.StatusTooManyRequests, status >= http.StatusInternalServerError:
-		return fmt.Errorf("%s %s: %w: the server answers %d %s", verb, where, store.ErrTransient, status, answer.ErrorCode)
+		return fmt.Errorf("%s %s: %w: the server answers %d %s", verb, where, store.ErrTransient, status, response.ErrorCode)
 	default:
-		return fmt.Errorf("%s %s: the server answers %d %s", verb, where, status, answer.ErrorCode)
+		return fmt.Errorf("%s %s: the server answers %d %s", verb, where, status, response.ErrorCode)
 	}
 }

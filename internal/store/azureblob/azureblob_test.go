@@ -20,12 +20,12 @@ import (
 )
 
 // fake answers as a container of Blob Storage does: ETags, preconditions, pages
-// of three, and, if asked to, every so often 429 or 503, or a write that is done
-// but whose answer gets lost.
+// of three, and, if asked to, every so often 429 or 503, or a write that is carried
+// out but whose response is lost.
 type fake struct {
 	flaky bool
 
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex // guards the fields below
 	blobs    map[string]fakeBlob
 	writes   int
 	requests int
@@ -173,7 +173,7 @@ func open(t *testing.T, h http.Handler) (*azureblob.Store, error) {
 	server := httptest.NewServer(h)
 	t.Cleanup(server.Close)
 	return azureblob.Open(t.Context(), azureblob.Config{
-		Account: "account", Container: "container", Prefix: "states/one", Endpoint: server.URL, Pause: time.Millisecond,
+		Account: "account", Container: "container", Prefix: "states/one", Endpoint: server.URL, MinBackoff: time.Millisecond,
 	})
 }
 
@@ -190,13 +190,13 @@ func TestStore(t *testing.T) {
 	storetest.Run(t, storetest.Knobs{Editors: 50}, func(t *testing.T) store.Store { return mustOpen(t, &fake{}) })
 }
 
-func TestStoreOnAServerThatStumbles(t *testing.T) {
-	storetest.Run(t, storetest.Knobs{Editors: 8, Many: 10, Stumbles: true}, func(t *testing.T) store.Store {
+func TestStoreOnAFlakyServer(t *testing.T) {
+	storetest.Run(t, storetest.Knobs{Editors: 8, Many: 10, LosesResponses: true}, func(t *testing.T) store.Store {
 		return mustOpen(t, &fake{flaky: true})
 	})
 }
 
-func TestEachRefusalIsOneLineThatSaysWhatToDo(t *testing.T) {
+func TestEachErrorIsOneLineWithItsRemedy(t *testing.T) {
 	tests := []struct {
 		name   string
 		status int

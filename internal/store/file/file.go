@@ -1,13 +1,11 @@
 // Package file is a state store in a directory, as kOps has it under file://.
 //
-// An object is a file and its version the hash of its content. Writers of Muster
-// take turns by a lock on .muster-lock in the base directory; kOps knows no lock, so a
-// write of its own between our look and our rename, microseconds apart, goes
-// unseen. Files are replaced whole by a rename and are on the disk before a
-// write returns: kill the process at any moment, and each object is the old one
-// or the new one. No key and no symbolic link leads out of the base. Names that
-// begin with a dot are no objects: they are the lock, and what a killed writer
-// left, which the next writer of the same object removes.
+// An object is a file and its version the hash of its content. Muster's writers exclude each other by a lock on
+// .muster-lock in the base directory; kOps does not lock, so a write of its own between our comparison and our rename,
+// microseconds apart, goes unnoticed. Files are replaced by a rename and synced before a write returns: whenever the
+// process is killed, each object is either the old one or the new one. No key and no symbolic link leads out of the base.
+// Names that begin with a dot are not objects: they are the lock, and temporary files of killed writers, which the next
+// writer of the same object removes.
 package file
 
 import (
@@ -30,9 +28,9 @@ import (
 
 const (
 	lockName = ".muster-lock"
-	// lockRetry is how long a writer waits before it asks for the lock again.
+	// lockRetry is the interval at which a writer tries the lock.
 	lockRetry = 5 * time.Millisecond
-	// Specs may hold an overlay's password and the like.
+	// Specs may contain secrets such as an overlay's password.
 	filePerm, dirPerm = 0o600, 0o700
 )
 
@@ -40,9 +38,8 @@ const (
 type Store struct {
 	dir string
 	url string
-	// turn holds one token: writers of this process wait here, those of others
-	// on the lock.
-	turn chan struct{}
+	// writing is a semaphore of one: writers of this process wait here, those of other processes on the lock.
+	writing chan struct{}
 }
 
 // Open returns the store in an existing directory.
@@ -57,7 +54,7 @@ func Open(dir string) (*Store, error) {
 	case !info.IsDir():
 		return nil, &store.Fault{Where: url, What: "is a file", Next: "give the directory that holds the clusters"}
 	}
-	return &Store{dir: dir, url: url, turn: make(chan struct{}, 1)}, nil
+	return &Store{dir: dir, url: url, writing: make(chan struct{}, 1)}, nil
 }
 
 // URL implements store.Store.
@@ -66,7 +63,7 @@ func (s *Store) URL() string { return s.url }
 // Get implements store.Store.
 func (s *Store) Get(ctx context.Context, key string) (store.Object, error) {
 	var o store.Object
-	err := s.with(ctx, "read", key, func(root *os.Root) error {
+	err := s.withKey(ctx, "read", key, func(root *os.Root) error {
 		data, err := read(root, key)
 		o = store.Object{Key: key, Data: data, Version: version(data)}
 		return err
@@ -79,7 +76,7 @@ func (s *Store) Get(ctx context.Context, key string) (store.Object, error) {
 
 // Put implements store.Store.
 func (s *Store) Put(ctx context.Context, key string, data []byte, old store.Version) (store.Version, error) {
-	err := s.locked(ctx, "write", key, func(root *os.Root) error {
+	err := s.withLock(ctx, "write", key, func(root *os.Root) error {
 		err := compare(root, key, old)
 		if errors.Is(err, store.ErrNotFound) {
 			err = nil
@@ -100,7 +97,7 @@ func (s *Store) Put(ctx context.Context, key string, data []byte, old store.Vers
 
 // Delete implements store.Store.
 func (s *Store) Delete(ctx context.Context, key string, old store.Version) error {
-	return s.locked(ctx, "delete", key, func(root *os.Root) error {
+	return s.withLock(ctx, "delete", key, func(root *os.Root) error {
 		if err := compare(root, key, old); err != nil {
 			return err
 		}
@@ -111,7 +108,7 @@ func (s *Store) Delete(ctx context.Context, key string, old store.Version) error
 	})
 }
 
-// compare returns nil if the object exists and has version old, or any will do.
+// compare returns nil if the object exists and has version old, or old is Any.
 func compare(root *os.Root, key string, old store.Version) error {
 	data, err := read(root, key)
 	switch {
@@ -128,7 +125,7 @@ func compare(root *os.Root, key string, old store.Version) error {
 // List implements store.Store.
 func (s *Store) List(ctx context.Context, prefix string) ([]string, error) {
 	var keys []string
-	err := s.below(ctx, prefix, func(root *os.Root, start string) error {
+	err := s.withPrefix(ctx, prefix, func(root *os.Root, start string) error {
 		return fs.WalkDir(root.FS(), start, func(name string, d fs.DirEntry, err error) error {
 			switch {
 			case isNotFound(err): // deleted while we walk
@@ -154,7 +151,7 @@ func (s *Store) List(ctx context.Context, prefix string) ([]string, error) {
 // Names implements store.Store.
 func (s *Store) Names(ctx context.Context, prefix string) ([]string, error) {
 	var names []string
-	err := s.below(ctx, prefix, func(root *os.Root, start string) error {
+	err := s.withPrefix(ctx, prefix, func(root *os.Root, start string) error {
 		info, err := root.Stat(start)
 		if err != nil || !info.IsDir() {
 			return err
@@ -171,8 +168,8 @@ func (s *Store) Names(ctx context.Context, prefix string) ([]string, error) {
 	return names, err
 }
 
-// below runs do for the directory of a prefix, if there is one.
-func (s *Store) below(ctx context.Context, prefix string, do func(root *os.Root, start string) error) error {
+// withPrefix runs do on the directory of a prefix, if there is one.
+func (s *Store) withPrefix(ctx context.Context, prefix string, do func(root *os.Root, start string) error) error {
 	if err := store.CheckPrefix(prefix); err != nil {
 		return err
 	}
@@ -180,7 +177,7 @@ func (s *Store) below(ctx context.Context, prefix string, do func(root *os.Root,
 	if start == "" {
 		start = "."
 	}
-	err := s.open(ctx, func(root *os.Root) error { return do(root, start) })
+	err := s.withRoot(ctx, func(root *os.Root) error { return do(root, start) })
 	if isNotFound(err) {
 		return nil
 	}
@@ -190,12 +187,12 @@ func (s *Store) below(ctx context.Context, prefix string, do func(root *os.Root,
 	return nil
 }
 
-// with checks the key and runs do; errors get a name and a kind.
-func (s *Store) with(ctx context.Context, verb, key string, do func(*os.Root) error) error {
+// withKey checks the key and runs do; errors are given their object and kind.
+func (s *Store) withKey(ctx context.Context, verb, key string, do func(*os.Root) error) error {
 	if err := store.CheckKey(key); err != nil {
 		return err
 	}
-	err := s.open(ctx, do)
+	err := s.withRoot(ctx, do)
 	switch {
 	case err == nil:
 		return nil
@@ -210,9 +207,8 @@ func (s *Store) with(ctx context.Context, verb, key string, do func(*os.Root) er
 	return fmt.Errorf("%s %s: %w", verb, store.Where(s, key), err)
 }
 
-// open opens the base for one call, so that a store holds nothing that somebody
-// would have to close.
-func (s *Store) open(ctx context.Context, do func(*os.Root) error) error {
+// withRoot runs do with the base directory open, for one call only, so that a store needs no Close.
+func (s *Store) withRoot(ctx context.Context, do func(*os.Root) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -224,12 +220,12 @@ func (s *Store) open(ctx context.Context, do func(*os.Root) error) error {
 	return do(root)
 }
 
-// locked is with for those that change something: one at a time.
-func (s *Store) locked(ctx context.Context, verb, key string, do func(*os.Root) error) error {
-	return s.with(ctx, verb, key, func(root *os.Root) error {
+// withLock is withKey under the lock, for writers.
+func (s *Store) withLock(ctx context.Context, verb, key string, do func(*os.Root) error) error {
+	return s.withKey(ctx, verb, key, func(root *os.Root) error {
 		select {
-		case s.turn <- struct{}{}:
-			defer func() { <-s.turn }()
+		case s.writing <- struct{}{}:
+			defer func() { <-s.writing }()
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -256,7 +252,7 @@ func (s *Store) locked(ctx context.Context, verb, key string, do func(*os.Root) 
 	})
 }
 
-// read reads a regular file. A directory is no object.
+// read reads a regular file. A directory is not an object.
 func read(root *os.Root, key string) ([]byte, error) {
 	f, err := root.Open(key)
 	if err != nil {
@@ -277,7 +273,7 @@ func read(root *os.Root, key string) ([]byte, error) {
 	return data, err
 }
 
-// write makes the object's directory, sweeps and replaces the file.
+// write creates the object's directory, removes stale temporary files and replaces the file.
 func write(root *os.Root, key string, data []byte) error {
 	dir, name := path.Split(key)
 	dir = path.Clean("./" + dir)
@@ -289,7 +285,7 @@ func write(root *os.Root, key string, data []byte) error {
 		return err
 	}
 	defer sub.Close()
-	if err := sweep(sub, name); err != nil {
+	if err := removeStale(sub, name); err != nil {
 		return err
 	}
 	if err := replace(sub, name, data); err != nil {
@@ -298,8 +294,7 @@ func write(root *os.Root, key string, data []byte) error {
 	return syncDir(root, dir)
 }
 
-// makeDirs makes a directory and its parents; each new one is on the disk
-// before something is written into it.
+// makeDirs creates a directory and its parents; each new one is synced before it is written to.
 func makeDirs(root *os.Root, dir string) error {
 	if dir == "." {
 		return nil
@@ -317,9 +312,9 @@ func makeDirs(root *os.Root, dir string) error {
 	return syncDir(root, parent)
 }
 
-// sweep removes what killed writers of the same object left. The lock is held,
-// so no living one is among them.
-func sweep(dir *os.Root, name string) error {
+// removeStale removes temporary files that killed writers of the same object left. The lock is held, so no running writer
+// uses them.
+func removeStale(dir *os.Root, name string) error {
 	entries, err := fs.ReadDir(dir.FS(), ".")
 	if err != nil {
 		return err
@@ -335,7 +330,7 @@ func sweep(dir *os.Root, name string) error {
 	return nil
 }
 
-// isNotFound also holds where a file stands in a directory's place.
+// isNotFound also reports a file in the place of a directory.
 func isNotFound(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNotDir)
 }

@@ -18,7 +18,7 @@ import (
 	"github.com/muster-dev/muster/internal/store/storetest"
 )
 
-// writerVar makes the test binary a writer that somebody will kill.
+// writerVar makes the test binary a writer, to be killed.
 const writerVar = "MUSTER_TEST_WRITER_DIR"
 
 // dieAtVar is the number of the write before which the writer kills itself.
@@ -68,7 +68,7 @@ func TestAStoreIsADirectory(t *testing.T) {
 	}
 }
 
-func TestNoLinkLeadsOutOfTheBase(t *testing.T) {
+func TestNoSymbolicLinkLeadsOutOfTheBase(t *testing.T) {
 	outside, base := t.TempDir(), t.TempDir()
 	if err := os.WriteFile(filepath.Join(outside, "secret"), []byte("s"), 0o600); err != nil {
 		t.Fatal(err)
@@ -276,7 +276,7 @@ func TestAClusterIsThereWholeOrNotAtAll(t *testing.T) {
 	}
 }
 
-// cluster is what is written of a cluster, in the order in which it is.
+// cluster is the keys of a cluster, in the order in which they are written.
 var cluster = []string{"a/instancegroup/cp", "a/instancegroup/nodes", "a/config"}
 
 // dying kills its process before the n-th write.

@@ -12,7 +12,7 @@ import (
 
 const errNotDir = unix.ENOTDIR
 
-// replace writes a file whole and on to the disk. An existing one keeps its mode.
+// replace writes and syncs a file atomically. An existing one keeps its mode.
 func replace(dir *os.Root, name string, data []byte) error {
 	f, err := renameio.NewPendingFile(name, renameio.WithRoot(dir), renameio.WithPermissions(filePerm), renameio.WithExistingPermissions())
 	if err != nil {
@@ -28,21 +28,21 @@ func replace(dir *os.Root, name string, data []byte) error {
 	return nil
 }
 
-// syncDir makes a rename in a directory survive a crash of the machine.
+// syncDir makes renames in a directory durable.
 func syncDir(root *os.Root, dir string) error {
 	d, err := root.Open(dir)
 	if err != nil {
 		return err
 	}
 	defer d.Close()
-	if err := d.Sync(); err != nil && !errors.Is(err, unix.EINVAL) { // some file systems cannot
+	if err := d.Sync(); err != nil && !errors.Is(err, unix.EINVAL) { // not supported by some file systems
 		return err
 	}
 	return nil
 }
 
-// tryLock takes an exclusive lock on f without waiting. The lock belongs to the
-// open file and goes with it, however the process ends.
+// tryLock takes an exclusive lock on f without waiting. The lock belongs to the open file and ends with it, however the
+// process ends.
 func tryLock(f *os.File) (bool, error) {
 	for {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)

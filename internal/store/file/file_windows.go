@@ -11,7 +11,7 @@ import (
 
 const errNotDir = windows.ERROR_DIRECTORY
 
-// replace writes a file whole. renameio does not build on Windows.
+// replace writes a file atomically. renameio does not build on Windows.
 func replace(dir *os.Root, name string, data []byte) error {
 	temp := "." + name + strconv.FormatUint(rand.Uint64(), 10)
 	f, err := dir.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, filePerm)
@@ -35,8 +35,7 @@ func replace(dir *os.Root, name string, data []byte) error {
 // syncDir does nothing: Windows has no such call for directories.
 func syncDir(*os.Root, string) error { return nil }
 
-// tryLock takes an exclusive lock on f without waiting. The lock goes with the
-// process.
+// tryLock takes an exclusive lock on f without waiting. The lock ends with the process.
 func tryLock(f *os.File) (bool, error) {
 	err := windows.LockFileEx(windows.Handle(f.Fd()), windows.LOCKFILE_EXCLUSIVE_LOCK|windows.LOCKFILE_FAIL_IMMEDIATELY, 0, 1, 0, new(windows.Overlapped))
 	if errors.Is(err, windows.ERROR_LOCK_VIOLATION) {

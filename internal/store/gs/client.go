@@ -18,62 +18,62 @@ import (
 
 const (
 	requestTimeout = time.Minute
-	attempts       = 6
-	firstPause     = 200 * time.Millisecond
-	lastPause      = 5 * time.Second
+	maxAttempts    = 6
+	minBackoff     = 200 * time.Millisecond
+	maxBackoff     = 5 * time.Second
 )
 
-// request is one call of the API, repeatable.
+// request is one call of the API that can be repeated.
 type request struct {
 	method, url string
-	kind        string // content type
+	contentType string
 	body        []byte
 }
 
-// client sends requests, and again what a moment may mend. Every call that it
-// is used for may be repeated: writes carry a precondition, or may overwrite.
+// client sends requests and retries transient failures. All requests may be repeated: writes carry a precondition, or
+// may overwrite.
 type client struct {
-	http  *http.Client
-	pause time.Duration // before the second attempt; zero means firstPause
+	http    *http.Client
+	backoff time.Duration // before the first retry; zero means minBackoff
 }
 
-// answerError is an answer that is no success.
-type answerError struct {
+// statusError is an unsuccessful response.
+type statusError struct {
 	status  int
 	message string
 }
 
-func (e *answerError) Error() string {
+func (e *statusError) Error() string {
 	return fmt.Sprintf("the server answers %d %s: %s", e.status, http.StatusText(e.status), e.message)
 }
 
-// transient are the statuses that Google says to repeat.
-func (e *answerError) transient() bool {
+// transient reports the statuses that Google documents as retryable.
+func (e *statusError) transient() bool {
 	return e.status == http.StatusRequestTimeout || e.status == http.StatusTooManyRequests || e.status >= http.StatusInternalServerError
 }
 
-// do returns the body and the header of a success.
+// do sends a request, with retries, and returns the body and header of a successful response.
 func (c *client) do(ctx context.Context, r request) ([]byte, http.Header, error) {
-	pause := c.pause
-	if pause == 0 {
-		pause = firstPause
+	backoff := c.backoff
+	if backoff == 0 {
+		backoff = minBackoff
 	}
 	for attempt := 1; ; attempt++ {
-		body, header, err := c.once(ctx, r)
-		if err == nil || attempt == attempts || ctx.Err() != nil || !repeatable(err) {
+		body, header, err := c.attempt(ctx, r)
+		if err == nil || attempt == maxAttempts || ctx.Err() != nil || !retryable(err) {
 			return body, header, err
 		}
 		select {
-		case <-time.After(pause/2 + rand.N(pause)):
+		case <-time.After(backoff/2 + rand.N(backoff)):
 		case <-ctx.Done():
 			return nil, nil, ctx.Err()
 		}
-		pause = min(2*pause, lastPause)
+		backoff = min(2*backoff, maxBackoff)
 	}
 }
 
-func repeatable(err error) bool {
-	var a *answerError
+func retryable(err error) bool {
+	var a *statusError
 	if errors.As(err, &a) {
 		return a.transient()
 	}
@@ -81,13 +81,13 @@ func repeatable(err error) bool {
 	return !errors.As(err, &token)
 }
 
-func (c *client) once(ctx context.Context, r request) ([]byte, http.Header, error) {
+func (c *client) attempt(ctx context.Context, r request) ([]byte, http.Header, error) {
 	req, err := http.NewRequestWithContext(ctx, r.method, r.url, bytes.NewReader(r.body))
 	if err != nil {
 		return nil, nil, err
 	}
-	if r.kind != "" {
-		req.Header.Set("Content-Type", r.kind)
+	if r.contentType != "" {
+		req.Header.Set("Content-Type", r.contentType)
 	}
 	res, err := c.http.Do(req)
 	if err != nil {
@@ -99,14 +99,14 @@ func (c *client) once(ctx context.Context, r request) ([]byte, http.Header, erro
 	case err != nil:
 		return nil, nil, err
 	case res.StatusCode/100 != 2:
-		return nil, nil, &answerError{status: res.StatusCode, message: message(body)}
+		return nil, nil, &statusError{status: res.StatusCode, message: message(body)}
 	case len(body) > store.MaxSize:
-		return nil, nil, &answerError{status: res.StatusCode, message: fmt.Sprintf("larger than %d bytes; not a state store's object", store.MaxSize)}
+		return nil, nil, &statusError{status: res.StatusCode, message: fmt.Sprintf("larger than %d bytes; not a state store's object", store.MaxSize)}
 	}
 	return body, res.Header, nil
 }
 
-// message reads Google's own words, or the beginning of whatever came.
+// message returns Google's error message, or the beginning of the body.
 func message(body []byte) string {
 	var e struct {
 		Error struct {

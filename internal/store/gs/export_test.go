@@ -2,8 +2,8 @@ package gs
 
 import "time"
 
-// Hurry makes a store that waits hardly at all before it asks again.
-func (s *Store) Hurry() *Store {
-	s.client.pause = time.Millisecond
+// WithShortBackoff makes the store retry after a millisecond.
+func (s *Store) WithShortBackoff() *Store {
+	s.client.backoff = time.Millisecond
 	return s
 }

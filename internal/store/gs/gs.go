@@ -1,10 +1,8 @@
-// Package gs is a state store in a bucket of Google Cloud Storage, over its JSON
-// API and nothing else: Google's own client would be most of the binary.
+// Package gs is a state store in a bucket of Google Cloud Storage, over its JSON API: Google's own client would be most of
+// the binary.
 //
-// An object's version is its generation; writes and deletes carry
-// ifGenerationMatch. Each write carries an identifier of its own in the object's
-// metadata, so that a write whose answer got lost is recognised as done and not
-// taken for somebody else's.
+// An object's version is its generation; writes and deletes carry ifGenerationMatch. Each write has a unique identifier in
+// the object's metadata, so that a write whose response was lost is recognised as our own.
 package gs
 
 import (
@@ -29,19 +27,18 @@ import (
 const (
 	googleEndpoint = "https://storage.googleapis.com"
 	scope          = "https://www.googleapis.com/auth/devstorage.read_write"
-	// writeID names the metadata with a write's own identifier.
+	// writeID is the metadata key of a write's identifier.
 	writeID = "muster-write"
-	// openTimeout bounds how long credentials and bucket are looked for.
+	// openTimeout bounds finding credentials and the bucket.
 	openTimeout = 15 * time.Second
 )
 
-// Config says which bucket, and how to reach it.
+// Config identifies the bucket and how to reach it.
 type Config struct {
 	// Bucket and Prefix are the base; the prefix may be empty.
 	Bucket string
 	Prefix string
-	// Endpoint is an emulator's URL, asked without credentials. Empty means
-	// Google, with the application default credentials.
+	// Endpoint is an emulator's URL, used without credentials. Empty means Google, with the application default credentials.
 	Endpoint string
 }
 
@@ -54,7 +51,7 @@ type Store struct {
 	url      string
 }
 
-// Open connects: it finds credentials and looks if the bucket is there.
+// Open finds credentials and checks that the bucket exists.
 func Open(ctx context.Context, c Config) (*Store, error) {
 	s := &Store{bucket: c.Bucket, url: "gs://" + c.Bucket, endpoint: strings.TrimSuffix(c.Endpoint, "/")}
 	if c.Prefix = strings.Trim(c.Prefix, "/"); c.Prefix != "" {
@@ -64,16 +61,15 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	s.client.http = &http.Client{Timeout: requestTimeout}
 	if s.endpoint == "" {
 		s.endpoint = googleEndpoint
-		// The credentials outlive this call, and so does the context that they
-		// keep; each request has its own deadline.
-		found, err := google.FindDefaultCredentials(context.WithoutCancel(ctx), scope)
+		// The credentials keep this context, which must outlive the call; each request has its own deadline.
+		credentials, err := google.FindDefaultCredentials(context.WithoutCancel(ctx), scope)
 		if err != nil {
 			return nil, &store.Fault{
 				Where: s.url, What: "no credentials (tried GOOGLE_APPLICATION_CREDENTIALS, gcloud, instance)",
 				Next: "run gcloud auth application-default login, or run with --state file://...", Err: store.ErrDenied,
 			}
 		}
-		s.client.http.Transport = &oauth2.Transport{Source: found.TokenSource}
+		s.client.http.Transport = &oauth2.Transport{Source: credentials.TokenSource}
 	}
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
@@ -106,7 +102,7 @@ func (s *Store) Get(ctx context.Context, key string) (store.Object, error) {
 	return store.Object{Key: key, Data: data, Version: store.Version(generation)}, nil
 }
 
-// object is what the JSON API says about one.
+// object is an object's resource in the JSON API.
 type object struct {
 	Name       string            `json:"name,omitempty"`
 	Generation string            `json:"generation,omitempty"`
@@ -119,45 +115,44 @@ func (s *Store) Put(ctx context.Context, key string, data []byte, old store.Vers
 		return "", err
 	}
 	id := rand.Text()
-	about, err := json.Marshal(object{Name: s.prefix + key, Metadata: map[string]string{writeID: id}})
+	metadata, err := json.Marshal(object{Name: s.prefix + key, Metadata: map[string]string{writeID: id}})
 	if err != nil {
 		return "", err
 	}
-	// The identifier is random, so it parts the body as well.
+	// The identifier is random, and so serves as boundary too.
 	body := slices.Concat(
-		[]byte("--"+id+"\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n"), about,
+		[]byte("--"+id+"\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n"), metadata,
 		[]byte("\r\n--"+id+"\r\nContent-Type: application/octet-stream\r\n\r\n"), data,
 		[]byte("\r\n--"+id+"--\r\n"),
 	)
 	query := url.Values{"uploadType": {"multipart"}, "fields": {"generation"}}
 	condition(query, old)
-	answer, _, err := s.client.do(ctx, request{
+	response, _, err := s.client.do(ctx, request{
 		method: http.MethodPost, url: s.endpoint + "/upload/storage/v1/b/" + url.PathEscape(s.bucket) + "/o?" + query.Encode(),
-		kind: "multipart/related; boundary=" + id, body: body,
+		contentType: "multipart/related; boundary=" + id, body: body,
 	})
 	var written object
 	if err == nil {
-		if err := json.Unmarshal(answer, &written); err != nil || written.Generation == "" {
+		if err := json.Unmarshal(response, &written); err != nil || written.Generation == "" {
 			return "", fmt.Errorf("write %s: %w: the answer names no generation", store.Where(s, key), store.ErrTransient)
 		}
 		return store.Version(written.Generation), nil
 	}
 	err = s.fault(ctx, "write", key, err)
 	if errors.Is(err, store.ErrConflict) {
-		if v, ok := s.wrote(ctx, key, id); ok {
+		if v, ok := s.ownWrite(ctx, key, id); ok {
 			return v, nil
 		}
 	}
 	return "", err
 }
 
-// wrote reports whether the object that is there was written by this very
-// write: the answer to an earlier attempt got lost, and the precondition of the
-// next one met our own object.
-func (s *Store) wrote(ctx context.Context, key, id string) (store.Version, bool) {
-	answer, _, err := s.client.do(ctx, request{method: http.MethodGet, url: s.object(key) + "?fields=generation,metadata"})
+// ownWrite reports whether the current object is the result of this very write: the response to an earlier attempt was
+// lost, and the precondition of the retry failed on our own object.
+func (s *Store) ownWrite(ctx context.Context, key, id string) (store.Version, bool) {
+	response, _, err := s.client.do(ctx, request{method: http.MethodGet, url: s.object(key) + "?fields=generation,metadata"})
 	var o object
-	if err != nil || json.Unmarshal(answer, &o) != nil || o.Metadata[writeID] != id {
+	if err != nil || json.Unmarshal(response, &o) != nil || o.Metadata[writeID] != id {
 		return "", false
 	}
 	return store.Version(o.Generation), true
@@ -177,7 +172,7 @@ func (s *Store) Delete(ctx context.Context, key string, old store.Version) error
 	return nil
 }
 
-// condition adds the precondition. Generation 0 is that of no object.
+// condition adds the precondition. Generation 0 means that the object does not exist.
 func condition(query url.Values, old store.Version) {
 	switch old {
 	case store.Any:
@@ -210,16 +205,16 @@ type page struct {
 	NextPageToken string   `json:"nextPageToken"`
 }
 
-// list returns the keys below prefix, and those that the delimiter cuts.
+// list returns the keys below prefix and, with a delimiter, the common prefixes.
 func (s *Store) list(ctx context.Context, prefix, delimiter string) ([]string, error) {
 	if err := store.CheckPrefix(prefix); err != nil {
 		return nil, err
 	}
-	under := s.prefix
+	fullPrefix := s.prefix
 	if prefix != "" {
-		under += prefix + "/"
+		fullPrefix += prefix + "/"
 	}
-	query := url.Values{"prefix": {under}, "fields": {"items/name,prefixes,nextPageToken"}}
+	query := url.Values{"prefix": {fullPrefix}, "fields": {"items/name,prefixes,nextPageToken"}}
 	if delimiter != "" {
 		query.Set("delimiter", delimiter)
 	}
@@ -230,7 +225,7 @@ func (s *Store) list(ctx context.Context, prefix, delimiter string) ([]string, e
 			return nil, err
 		}
 		for _, o := range p.Items {
-			// Some tools mark folders with empty objects: no objects of kOps.
+			// Some tools create empty objects as folders; they are not kOps's.
 			if !strings.HasSuffix(o.Name, "/") {
 				keys = append(keys, strings.TrimPrefix(o.Name, s.prefix))
 			}
@@ -248,13 +243,13 @@ func (s *Store) list(ctx context.Context, prefix, delimiter string) ([]string, e
 
 func (s *Store) page(ctx context.Context, query url.Values) (page, error) {
 	var p page
-	answer, _, err := s.client.do(ctx, request{
+	response, _, err := s.client.do(ctx, request{
 		method: http.MethodGet, url: s.endpoint + "/storage/v1/b/" + url.PathEscape(s.bucket) + "/o?" + query.Encode(),
 	})
 	if err != nil {
 		return p, s.fault(ctx, "list", "", err)
 	}
-	if err := json.Unmarshal(answer, &p); err != nil {
+	if err := json.Unmarshal(response, &p); err != nil {
 		return p, fmt.Errorf("list %s: the answer is no JSON: %w", s.url, err)
 	}
 	return p, nil
@@ -264,7 +259,7 @@ func (s *Store) object(key string) string {
 	return s.endpoint + "/storage/v1/b/" + url.PathEscape(s.bucket) + "/o/" + url.PathEscape(s.prefix+key)
 }
 
-// fault gives an error its kind and says what to do about it.
+// fault gives an error its kind and, where the user can correct it, the remedy.
 func (s *Store) fault(ctx context.Context, verb, key string, err error) error {
 	where := s.url
 	if key != "" {
@@ -272,9 +267,9 @@ func (s *Store) fault(ctx context.Context, verb, key string, err error) error {
 	}
 	var expired *oauth2.RetrieveError
 	if errors.As(err, &expired) {
-		return &store.Fault{Where: s.url, What: "Google gives no token for these credentials" + reason(expired.ErrorCode), Next: "run gcloud auth application-default login, then repeat the command", Err: store.ErrDenied}
+		return &store.Fault{Where: s.url, What: "Google gives no token for these credentials" + quoted(expired.ErrorCode), Next: "run gcloud auth application-default login, then repeat the command", Err: store.ErrDenied}
 	}
-	var a *answerError
+	var a *statusError
 	if !errors.As(err, &a) {
 		if ctx.Err() != nil && errors.Is(err, ctx.Err()) { // a request's own timeout is transient
 			return fmt.Errorf("%s %s: %w", verb, where, err)
@@ -283,7 +278,7 @@ func (s *Store) fault(ctx context.Context, verb, key string, err error) error {
 	}
 	switch {
 	case a.status == http.StatusUnauthorized:
-		return &store.Fault{Where: s.url, What: "the credentials are not accepted" + reason(a.message), Next: "run gcloud auth application-default login, then repeat the command", Err: store.ErrDenied}
+		return &store.Fault{Where: s.url, What: "the credentials are not accepted" + quoted(a.message), Next: "run gcloud auth application-default login, then repeat the command", Err: store.ErrDenied}
 	case a.status == http.StatusForbidden:
 		return &store.Fault{Where: where, What: verb + " is denied", Next: "give these credentials roles/storage.objectAdmin on the bucket (objectViewer to read)", Err: store.ErrDenied}
 	case a.status == http.StatusNotFound && strings.Contains(a.message, "bucket does not exist"):
@@ -299,7 +294,7 @@ func (s *Store) fault(ctx context.Context, verb, key string, err error) error {
 	}
 }
 
-func reason(text string) string {
+func quoted(text string) string {
 	if text == "" {
 		return ""
 	}

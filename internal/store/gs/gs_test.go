@@ -23,12 +23,12 @@ import (
 )
 
 // fake answers as the JSON API does: generations, preconditions, pages of three,
-// and, if asked to, every so often 429 or 503, or a write that is done but whose
-// answer gets lost.
+// and, if asked to, every so often 429 or 503, or a write that is carried
+// out but whose response is lost.
 type fake struct {
 	flaky bool
 
-	mu         sync.Mutex // guards what follows
+	mu         sync.Mutex // guards the fields below
 	objects    map[string]fakeObject
 	generation int64
 	requests   int
@@ -221,18 +221,18 @@ func open(t *testing.T, h http.Handler) *gs.Store {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s.Hurry()
+	return s.WithShortBackoff()
 }
 
 func TestStore(t *testing.T) {
 	storetest.Run(t, storetest.Knobs{Editors: 50}, func(t *testing.T) store.Store { return open(t, &fake{}) })
 }
 
-func TestStoreOnAServerThatStumbles(t *testing.T) {
-	storetest.Run(t, storetest.Knobs{Editors: 8, Many: 10, Stumbles: true}, func(t *testing.T) store.Store { return open(t, &fake{flaky: true}) })
+func TestStoreOnAFlakyServer(t *testing.T) {
+	storetest.Run(t, storetest.Knobs{Editors: 8, Many: 10, LosesResponses: true}, func(t *testing.T) store.Store { return open(t, &fake{flaky: true}) })
 }
 
-func TestEachRefusalIsOneLineThatSaysWhatToDo(t *testing.T) {
+func TestEachErrorIsOneLineWithItsRemedy(t *testing.T) {
 	tests := []struct {
 		name    string
 		status  int

@@ -1,18 +1,15 @@
-// Package guard makes sure of preconditions where a server may not honour them.
+// Package guard enforces preconditions on servers that may not honour them.
 //
-// Some look-alikes of S3 accept a conditional write and overwrite all the same,
-// or refuse to hear of conditions. [Store] finds out with a probe object before
-// its first write. Where preconditions hold it adds nothing. Where they do not,
-// writers of Muster take turns by a lock made of plain objects, and compare
-// versions under it; kOps knows no such lock and goes unseen, as it always has.
+// Some S3-compatible servers accept a conditional write and overwrite regardless, or reject conditional requests. [Store]
+// finds out with a probe object before its first write. Where preconditions hold it adds nothing. Where they do not,
+// Muster's writers exclude each other with a lock made of plain objects, and compare versions under it; kOps does not take
+// the lock, so its writes go unnoticed, as they always have.
 //
-// The lock is Lamport's bakery: each writer has a ticket of its own, says that
-// it is choosing, takes a number above all that it sees, and waits for those
-// with smaller ones. It needs no condition of the server but that what is
-// written can be read and listed at once. A ticket names its owner and when it
-// expires; one that has not changed for that long, by the waiting writer's own
-// clock, is that of a dead writer and is removed. A write that a server still
-// carries out after its writer's ticket has expired is beyond any such lock.
+// The lock is Lamport's bakery algorithm: each writer has a ticket, announces that it is choosing, takes a number above
+// all that it sees, and waits for smaller ones. It requires of the server only that what was written can be read and
+// listed at once. A ticket has an owner and an expiry; one that has not changed for that long, by the waiting writer's own
+// clock, belongs to a dead writer and is removed. A write that the server carries out after its writer's ticket expired
+// cannot be prevented by such a lock.
 package guard
 
 import (
@@ -22,37 +19,34 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/muster-dev/muster/internal/store"
 )
 
-// Config says how a store is guarded.
+// Config configures a guarded store.
 type Config struct {
-	// Notice takes the sentence that says that preconditions do not hold, once.
-	// Nil drops it.
+	// Notice is called once, with a warning, if preconditions do not hold. Nil discards it.
 	Notice func(string)
-	// Expiry is how long a ticket is good without being renewed; a writer that
-	// dies holds up others for so long. Zero means 30 s.
+	// Expiry is how long a ticket is valid without renewal, and so how long a dead writer blocks others. Zero means 30 s.
 	Expiry time.Duration
-	// Poll is how often a waiting writer looks. Zero means 200 ms.
+	// Poll is the interval at which a waiting writer checks the queue. Zero means 200 ms.
 	Poll time.Duration
 }
 
 // Store guards another store. Make one with [New].
 type Store struct {
 	store.Store
-	config Config
-	owner  string
-	turn   chan struct{} // one token: writers of this process wait here first
+	config  Config
+	owner   string
+	writing chan struct{} // semaphore of one: writers of this process queue here first
 
-	mu      sync.Mutex // guards what follows, and the probe
+	probing chan struct{} // semaphore of one: guards the fields below, and is held during the probe
 	probed  bool
 	trusted bool
 }
 
-// New guards a store.
+// New returns a store that enforces preconditions on inner.
 func New(inner store.Store, c Config) *Store {
 	if c.Notice == nil {
 		c.Notice = func(string) {}
@@ -63,8 +57,8 @@ func New(inner store.Store, c Config) *Store {
 	if c.Poll == 0 {
 		c.Poll = 200 * time.Millisecond
 	}
-	host, _ := os.Hostname() // for people only
-	return &Store{Store: inner, config: c, owner: fmt.Sprintf("%s, process %d", host, os.Getpid()), turn: make(chan struct{}, 1)}
+	host, _ := os.Hostname() // informational
+	return &Store{Store: inner, config: c, owner: fmt.Sprintf("%s, process %d", host, os.Getpid()), writing: make(chan struct{}, 1), probing: make(chan struct{}, 1)}
 }
 
 // Put implements store.Store.
@@ -72,7 +66,7 @@ func (s *Store) Put(ctx context.Context, key string, data []byte, old store.Vers
 	if err := store.CheckKey(key); err != nil {
 		return "", err
 	}
-	trusted, err := s.trust(ctx, top(key))
+	trusted, err := s.trusts(ctx, clusterOf(key))
 	if err != nil {
 		return "", err
 	}
@@ -80,7 +74,7 @@ func (s *Store) Put(ctx context.Context, key string, data []byte, old store.Vers
 		return s.Store.Put(ctx, key, data, old)
 	}
 	var version store.Version
-	err = s.locked(ctx, top(key), func(ctx context.Context) error {
+	err = s.locked(ctx, clusterOf(key), func(ctx context.Context) error {
 		if err := s.compare(ctx, "write", key, old); err != nil {
 			return err
 		}
@@ -95,14 +89,14 @@ func (s *Store) Delete(ctx context.Context, key string, old store.Version) error
 	if err := store.CheckKey(key); err != nil {
 		return err
 	}
-	trusted, err := s.trust(ctx, top(key))
+	trusted, err := s.trusts(ctx, clusterOf(key))
 	if err != nil {
 		return err
 	}
 	if trusted || old == store.Any {
 		return s.Store.Delete(ctx, key, old)
 	}
-	return s.locked(ctx, top(key), func(ctx context.Context) error {
+	return s.locked(ctx, clusterOf(key), func(ctx context.Context) error {
 		if _, err := s.Store.Get(ctx, key); err != nil {
 			return err
 		}
@@ -113,7 +107,7 @@ func (s *Store) Delete(ctx context.Context, key string, old store.Version) error
 	})
 }
 
-// compare is the precondition, asked by ourselves.
+// compare checks the precondition. The lock is held.
 func (s *Store) compare(ctx context.Context, verb, key string, old store.Version) error {
 	o, err := s.Store.Get(ctx, key)
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
@@ -125,8 +119,8 @@ func (s *Store) compare(ctx context.Context, verb, key string, old store.Version
 	return nil
 }
 
-// top is the cluster that a key belongs to.
-func top(key string) store.Layout {
+// clusterOf returns the layout of the cluster that a key belongs to, or of muster for a key without one.
+func clusterOf(key string) store.Layout {
 	cluster, _, ok := strings.Cut(key, "/")
 	if !ok {
 		cluster = "muster"
@@ -134,10 +128,14 @@ func top(key string) store.Layout {
 	return store.Layout(cluster)
 }
 
-// trust reports whether preconditions hold, and finds out the first time.
-func (s *Store) trust(ctx context.Context, cluster store.Layout) (bool, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// trusts reports whether the server honours preconditions. The first call probes.
+func (s *Store) trusts(ctx context.Context, cluster store.Layout) (bool, error) {
+	select {
+	case s.probing <- struct{}{}:
+		defer func() { <-s.probing }()
+	case <-ctx.Done():
+		return false, ctx.Err()
+	}
 	if s.probed {
 		return s.trusted, nil
 	}
@@ -152,39 +150,38 @@ func (s *Store) trust(ctx context.Context, cluster store.Layout) (bool, error) {
 	return trusted, nil
 }
 
-// probe tries every precondition on an object that nobody else knows. An answer
-// that decides nothing is an error.
+// probe tries every precondition on a unique object. An inconclusive result is an error.
 func (s *Store) probe(ctx context.Context, key string) (trusted bool, err error) {
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.config.Expiry)
 		defer cancel()
-		if gone := s.Store.Delete(ctx, key, store.Any); gone != nil && !errors.Is(gone, store.ErrNotFound) && err == nil {
-			err = gone
+		if deleteErr := s.Store.Delete(ctx, key, store.Any); deleteErr != nil && !errors.Is(deleteErr, store.ErrNotFound) && err == nil {
+			err = deleteErr
 		}
 	}()
 	first, err := s.Store.Put(ctx, key, []byte("1"), store.Absent)
 	if err != nil {
-		return false, undecided(err)
+		return false, inconclusive(err)
 	}
 	if _, err = s.Store.Put(ctx, key, []byte("2"), store.Absent); !errors.Is(err, store.ErrConflict) {
-		return false, undecided(err)
+		return false, inconclusive(err)
 	}
 	second, err := s.Store.Put(ctx, key, []byte("2"), first)
 	if err != nil {
-		return false, undecided(err)
+		return false, inconclusive(err)
 	}
 	if _, err = s.Store.Put(ctx, key, []byte("3"), first); !errors.Is(err, store.ErrConflict) {
-		return false, undecided(err)
+		return false, inconclusive(err)
 	}
 	if err = s.Store.Delete(ctx, key, first); !errors.Is(err, store.ErrConflict) {
-		return false, undecided(err)
+		return false, inconclusive(err)
 	}
-	return true, undecided(s.Store.Delete(ctx, key, second))
+	return true, inconclusive(s.Store.Delete(ctx, key, second))
 }
 
-// undecided keeps the errors that say nothing about preconditions. A conflict
-// where none can be, or a refusal to hear of conditions, does say something.
-func undecided(err error) error {
+// inconclusive returns errors that tell nothing about preconditions, and nil for those that do: a conflict where there can
+// be none, or a rejection of conditional requests.
+func inconclusive(err error) error {
 	if errors.Is(err, store.ErrUnsupported) || errors.Is(err, store.ErrConflict) {
 		return nil
 	}

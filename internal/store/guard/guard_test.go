@@ -19,8 +19,8 @@ import (
 	"github.com/muster-dev/muster/internal/store/storetest"
 )
 
-// careless is a server that does not honour preconditions of one kind or other.
-type careless struct {
+// lenient is a server that ignores or rejects some preconditions.
+type lenient struct {
 	store.Store
 	faults
 
@@ -33,25 +33,25 @@ type faults struct {
 	latency                                time.Duration // at most, of each call
 }
 
-func (c *careless) pause() {
+func (c *lenient) pause() {
 	if c.latency > 0 {
 		time.Sleep(rand.N(c.latency))
 	}
 }
 
-func (c *careless) Get(ctx context.Context, key string) (store.Object, error) {
+func (c *lenient) Get(ctx context.Context, key string) (store.Object, error) {
 	c.pause()
 	defer c.pause()
 	return c.Store.Get(ctx, key)
 }
 
-func (c *careless) List(ctx context.Context, prefix string) ([]string, error) {
+func (c *lenient) List(ctx context.Context, prefix string) ([]string, error) {
 	c.pause()
 	defer c.pause()
 	return c.Store.List(ctx, prefix)
 }
 
-func (c *careless) Put(ctx context.Context, key string, data []byte, old store.Version) (store.Version, error) {
+func (c *lenient) Put(ctx context.Context, key string, data []byte, old store.Version) (store.Version, error) {
 	c.mu.Lock()
 	c.puts++
 	c.mu.Unlock()
@@ -66,7 +66,7 @@ func (c *careless) Put(ctx context.Context, key string, data []byte, old store.V
 	return c.Store.Put(ctx, key, data, old)
 }
 
-func (c *careless) Delete(ctx context.Context, key string, old store.Version) error {
+func (c *lenient) Delete(ctx context.Context, key string, old store.Version) error {
 	c.pause()
 	defer c.pause()
 	if c.ignoresDeletes {
@@ -80,12 +80,12 @@ func TestStoreOverServersOfEveryKind(t *testing.T) {
 		"one that honours all":      {},
 		"one that ignores all":      {ignoresWrites: true, ignoresDeletes: true},
 		"one that ignores deletes":  {ignoresDeletes: true},
-		"one that refuses to hear":  {refuses: true, ignoresDeletes: true},
+		"one that rejects them":     {refuses: true, ignoresDeletes: true},
 		"one that ignores creation": {ignoresWrites: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			storetest.Run(t, storetest.Knobs{Editors: 40}, func(*testing.T) store.Store {
-				inner := &careless{Store: &mem.Store{Name: "test"}, faults: server}
+				inner := &lenient{Store: &mem.Store{Name: "test"}, faults: server}
 				return guard.New(inner, guard.Config{Poll: time.Millisecond})
 			})
 		})
@@ -93,7 +93,7 @@ func TestStoreOverServersOfEveryKind(t *testing.T) {
 }
 
 func TestAServerThatHonoursAllIsProbedOnceAndThenLeftAlone(t *testing.T) {
-	inner := &careless{Store: &mem.Store{}}
+	inner := &lenient{Store: &mem.Store{}}
 	said := 0
 	s := guard.New(inner, guard.Config{Notice: func(string) { said++ }})
 	if _, err := s.Put(t.Context(), "a/config", nil, store.Absent); err != nil {
@@ -113,9 +113,9 @@ func TestAServerThatHonoursAllIsProbedOnceAndThenLeftAlone(t *testing.T) {
 	}
 }
 
-func TestAServerThatHonoursNothingIsSaidOnce(t *testing.T) {
+func TestAServerThatHonoursNothingIsReportedOnce(t *testing.T) {
 	var said []string
-	inner := &careless{Store: &mem.Store{Name: "x"}, faults: faults{ignoresWrites: true}}
+	inner := &lenient{Store: &mem.Store{Name: "x"}, faults: faults{ignoresWrites: true}}
 	s := guard.New(inner, guard.Config{Notice: func(text string) { said = append(said, text) }})
 	for i := range 3 {
 		if _, err := s.Put(t.Context(), fmt.Sprintf("a/%d", i), nil, store.Absent); err != nil {
@@ -130,7 +130,7 @@ func TestAServerThatHonoursNothingIsSaidOnce(t *testing.T) {
 	}
 }
 
-func TestAnAnswerThatDecidesNothingIsAnErrorAndAskedAgain(t *testing.T) {
+func TestAnInconclusiveProbeIsAnErrorAndRepeated(t *testing.T) {
 	inner := &flaky{Store: &mem.Store{}, left: 1}
 	s := guard.New(inner, guard.Config{})
 	if _, err := s.Put(t.Context(), "a/config", nil, store.Absent); !errors.Is(err, store.ErrDenied) {
@@ -154,9 +154,40 @@ func (f *flaky) Put(ctx context.Context, key string, data []byte, old store.Vers
 	return f.Store.Put(ctx, key, data, old)
 }
 
+// stuck is a server that never responds to a write.
+type stuck struct{ store.Store }
+
+func (stuck) Put(ctx context.Context, _ string, _ []byte, _ store.Version) (store.Version, error) {
+	<-ctx.Done()
+	return "", ctx.Err()
+}
+
+func TestAWriterDoesNotWaitForAnothersProbeBeyondItsDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := guard.New(stuck{&mem.Store{}}, guard.Config{})
+		put := func(timeout time.Duration) error {
+			ctx, cancel := context.WithTimeout(t.Context(), timeout)
+			defer cancel()
+			_, err := s.Put(ctx, "a/config", nil, store.Absent)
+			return err
+		}
+		var wg sync.WaitGroup
+		wg.Go(func() { _ = put(time.Hour) })
+		synctest.Wait()
+		began := time.Now()
+		if err := put(time.Second); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Put = %v; want the deadline", err)
+		}
+		if took := time.Since(began); took != time.Second {
+			t.Errorf("it took %v; want 1 s", took)
+		}
+		wg.Wait()
+	})
+}
+
 // TestWritersOfManyProcessesLoseNothing has a server with latency on both sides
 // of every call, and writers that know nothing of each other. With the long
-// latency the line takes many times as long as a ticket is good for.
+// latency the queue takes many times the expiry of a ticket.
 func TestWritersOfManyProcessesLoseNothing(t *testing.T) {
 	for _, latency := range []time.Duration{0, 80 * time.Millisecond, 400 * time.Millisecond} {
 		t.Run(fmt.Sprint("at most ", latency), func(t *testing.T) {
@@ -167,7 +198,7 @@ func TestWritersOfManyProcessesLoseNothing(t *testing.T) {
 
 func raceWriters(t *testing.T, latency time.Duration) {
 	const processes, edits = 12, 4
-	inner := &careless{Store: &mem.Store{}, faults: faults{ignoresWrites: true, ignoresDeletes: true, latency: latency}}
+	inner := &lenient{Store: &mem.Store{}, faults: faults{ignoresWrites: true, ignoresDeletes: true, latency: latency}}
 	if _, err := inner.Put(t.Context(), "a/config", []byte("0"), store.Any); err != nil {
 		t.Fatal(err)
 	}
@@ -198,7 +229,7 @@ func raceWriters(t *testing.T, latency time.Duration) {
 	}
 }
 
-func TestADeadWriterHoldsUpOthersUntilItsTicketExpires(t *testing.T) {
+func TestADeadWriterBlocksOthersUntilItsTicketExpires(t *testing.T) {
 	for name, left := range map[string]string{
 		"one that had a number":         `{"owner":"dead","number":1,"renewed":2}`,
 		"one that was choosing":         `{"owner":"dead","number":0,"renewed":1}`,
@@ -206,7 +237,7 @@ func TestADeadWriterHoldsUpOthersUntilItsTicketExpires(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				inner := &careless{Store: &mem.Store{}, faults: faults{ignoresWrites: true}}
+				inner := &lenient{Store: &mem.Store{}, faults: faults{ignoresWrites: true}}
 				if _, err := inner.Put(t.Context(), "a/muster/writers/DEAD", []byte(left), store.Any); err != nil {
 					t.Fatal(err)
 				}
@@ -225,9 +256,9 @@ func TestADeadWriterHoldsUpOthersUntilItsTicketExpires(t *testing.T) {
 	}
 }
 
-func TestAWriterThatGivesUpTakesItsTicketAlong(t *testing.T) {
+func TestAWriterThatGivesUpDeletesItsTicket(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		inner := &careless{Store: &mem.Store{Name: "x"}, faults: faults{ignoresWrites: true}}
+		inner := &lenient{Store: &mem.Store{Name: "x"}, faults: faults{ignoresWrites: true}}
 		if _, err := inner.Put(t.Context(), "a/muster/writers/OTHER", []byte(`{"number":1}`), store.Any); err != nil {
 			t.Fatal(err)
 		}

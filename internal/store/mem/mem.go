@@ -1,5 +1,4 @@
-// Package mem is a state store in memory, for tests and trials. It is the
-// driver that the conformance suite trusts first; nothing outlives the process.
+// Package mem is a state store in memory, for tests and trials. Nothing outlives the process.
 package mem
 
 import (
@@ -16,12 +15,12 @@ import (
 
 // Store is a store in memory. The zero value is empty and ready.
 type Store struct {
-	// Name is what stands in URLs after memory://.
+	// Name follows memory:// in the URL.
 	Name string
 
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the fields below
 	objects map[string]object
-	writes  uint64 // counts writes; makes versions
+	writes  uint64 // number of writes, used as version
 }
 
 type object struct {
@@ -96,7 +95,7 @@ func (s *Store) Names(ctx context.Context, prefix string) ([]string, error) {
 	})
 }
 
-// below returns what name makes of each key below prefix, sorted, each once.
+// below returns name of each key below prefix, sorted, without duplicates.
 func (s *Store) below(ctx context.Context, prefix string, name func(rest, key string) string) ([]string, error) {
 	if err := store.CheckPrefix(prefix); err != nil {
 		return nil, err

@@ -1,5 +1,5 @@
-// Package open turns a state store's URL into its driver. It is the one list of
-// drivers, and the one place that knows which environment variables kOps reads.
+// Package open opens a state store by its URL. It has the only list of drivers, and is the only place that knows which
+// environment variables kOps reads.
 package open
 
 import (
@@ -17,27 +17,25 @@ import (
 	"github.com/muster-dev/muster/internal/store/s3"
 )
 
-// Config says how stores are opened.
+// Config configures how stores are opened.
 type Config struct {
 	// Getenv reads the environment. Nil means an empty one.
 	Getenv func(string) string
-	// Notice takes a sentence that whoever uses the store ought to read, each
-	// once. It is called during reads and writes, never at the same time. Nil
-	// drops them.
+	// Notice is called with warnings for the user, each once, during reads and writes but never concurrently. Nil discards
+	// them.
 	Notice func(string)
 }
 
-const known = "file://, s3://, gs://, azureblob://, do://, linode://, hos://, scw://, memory://"
+const knownSchemes = "file://, s3://, gs://, azureblob://, do://, linode://, hos://, scw://, memory://"
 
-// Store opens the store of a URL in kOps's spelling. What the person who gave
-// the URL can mend is a [*store.Fault].
+// Store opens the store with a URL as kOps spells it. Errors that the user can correct are a [*store.Fault].
 func Store(ctx context.Context, where string, c Config) (store.Store, error) {
 	if c.Getenv == nil {
 		c.Getenv = func(string) string { return "" }
 	}
 	scheme, rest, ok := strings.Cut(where, "://")
 	if !ok {
-		return nil, &store.Fault{Where: fmt.Sprintf("%q", where), What: "is no state store", Next: "write it as kOps does, such as s3://kops-state; muster reads " + known}
+		return nil, &store.Fault{Where: fmt.Sprintf("%q", where), What: "is no state store", Next: "write it as kOps does, such as s3://kops-state; muster reads " + knownSchemes}
 	}
 	switch scheme {
 	case "file":
@@ -48,7 +46,7 @@ func Store(ctx context.Context, where string, c Config) (store.Store, error) {
 	case "memory":
 		return &mem.Store{Name: rest}, nil
 	}
-	bucket, prefix, err := split(where, rest)
+	bucket, prefix, err := splitBucket(where, rest)
 	if err != nil {
 		return nil, err
 	}
@@ -56,7 +54,7 @@ func Store(ctx context.Context, where string, c Config) (store.Store, error) {
 	case "s3", "do", "linode", "hos", "scw":
 		return openS3(ctx, c, s3.Config{Scheme: scheme, Bucket: bucket, Prefix: prefix})
 	case "gs":
-		return gs.Open(ctx, gs.Config{Bucket: bucket, Prefix: prefix, Endpoint: emulator(c.Getenv("STORAGE_EMULATOR_HOST"))})
+		return gs.Open(ctx, gs.Config{Bucket: bucket, Prefix: prefix, Endpoint: emulatorURL(c.Getenv("STORAGE_EMULATOR_HOST"))})
 	case "azureblob":
 		container, prefix, _ := strings.Cut(prefix, "/")
 		if container == "" {
@@ -64,14 +62,14 @@ func Store(ctx context.Context, where string, c Config) (store.Store, error) {
 		}
 		return azureblob.Open(ctx, azureblob.Config{Account: bucket, Container: container, Prefix: prefix})
 	default:
-		return nil, &store.Fault{Where: where, What: fmt.Sprintf("scheme %q is not one that muster knows", scheme), Next: "use one of " + known}
+		return nil, &store.Fault{Where: where, What: fmt.Sprintf("scheme %q is not one that muster knows", scheme), Next: "use one of " + knownSchemes}
 	}
 }
 
-// split reads bucket and prefix.
-func split(where, rest string) (bucket, prefix string, err error) {
+// splitBucket splits what follows the scheme into bucket and prefix.
+func splitBucket(where, rest string) (bucket, prefix string, err error) {
 	bucket, prefix, _ = strings.Cut(strings.Trim(rest, "/"), "/")
-	if strings.Contains(rest, "@") { // a password has no place in a message
+	if strings.Contains(rest, "@") { // it may be a password
 		where = where[:strings.Index(where, "://")] + "://..."
 	}
 	if u, err := url.Parse("//" + bucket); bucket == "" || err != nil || u.Host != bucket || u.User != nil || strings.ContainsAny(rest, "?#") {
@@ -83,8 +81,8 @@ func split(where, rest string) (bucket, prefix string, err error) {
 	return bucket, prefix, nil
 }
 
-// emulator is the URL of an emulator; Google's tools allow a bare host.
-func emulator(host string) string {
+// emulatorURL returns the URL of an emulator; Google's tools allow a bare host.
+func emulatorURL(host string) string {
 	if host == "" || strings.Contains(host, "://") {
 		return host
 	}
@@ -98,7 +96,7 @@ func openS3(ctx context.Context, c Config, s s3.Config) (store.Store, error) {
 		if s.Scheme != "s3" {
 			return nil, &store.Fault{Where: where, What: "no server is named", Next: "set S3_ENDPOINT, S3_REGION, S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY, as for kOps"}
 		}
-		return guarded(ctx, c, s)
+		return openGuarded(ctx, c, s)
 	}
 	if !strings.Contains(s.Endpoint, "://") {
 		s.Endpoint = "https://" + s.Endpoint
@@ -111,12 +109,11 @@ func openS3(ctx context.Context, c Config, s s3.Config) (store.Store, error) {
 	if (s.AccessKey == "") != (s.SecretKey == "") {
 		return nil, &store.Fault{Where: where, What: "only one of S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY is set", Next: "set both, or none to use the AWS credentials", Err: store.ErrDenied}
 	}
-	return guarded(ctx, c, s)
+	return openGuarded(ctx, c, s)
 }
 
-// guarded opens a bucket, and does not take it on trust that a server other than
-// Amazon's honours preconditions.
-func guarded(ctx context.Context, c Config, s s3.Config) (store.Store, error) {
+// openGuarded opens a bucket. It does not trust servers other than Amazon's to honour preconditions.
+func openGuarded(ctx context.Context, c Config, s s3.Config) (store.Store, error) {
 	st, err := s3.Open(ctx, s)
 	if err != nil {
 		return nil, err

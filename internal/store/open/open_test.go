@@ -63,7 +63,7 @@ func TestAnEndpointWithoutASchemeIsReachedByTLS(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoStateStoreSaysWhatToWrite(t *testing.T) {
+func TestAnInvalidURLSaysWhatToWrite(t *testing.T) {
 	for _, where := range []string{
 		"", "kops-state", "s3:/kops-state", "ftp://kops-state", "file://", "file:///nonexistent/x", "s3://", "gs:///x", "s3://a/../b", "s3://a/b//c",
 		"s3://key:secret@bucket", "s3://bucket?x=y", "azureblob://account", "do://bucket", "vfs://x",

@@ -13,17 +13,17 @@ import (
 	"github.com/muster-dev/muster/internal/store"
 )
 
-// fault gives an error its kind and says what to do about it. The key is empty
-// when the whole store is meant.
+// fault gives an error its kind and, where the user can correct it, the remedy. The key is empty for the store as a
+// whole.
 func (s *Store) fault(ctx context.Context, verb, key string, err error) error {
 	where := s.url
 	if key != "" {
 		where = store.Where(s, key)
 	}
 	var api smithy.APIError
-	code, said := "", ""
+	code, message := "", ""
 	if errors.As(err, &api) {
-		code, said = api.ErrorCode(), api.ErrorMessage()
+		code, message = api.ErrorCode(), api.ErrorMessage()
 	}
 	status := statusOf(err)
 	switch code {
@@ -36,9 +36,9 @@ func (s *Store) fault(ctx context.Context, verb, key string, err error) error {
 	case "RequestTimeTooSkewed":
 		return &store.Fault{Where: s.url, What: "this machine's clock is wrong", Next: "set it, then repeat the command", Err: store.ErrDenied}
 	case "PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException":
-		return &store.Fault{Where: s.url, What: fmt.Sprintf("the bucket is not in region %s%s", s.region, hinted(said)), Next: "set AWS_REGION, or S3_REGION with S3_ENDPOINT, to the bucket's region", Err: err}
+		return &store.Fault{Where: s.url, What: fmt.Sprintf("the bucket is not in region %s%s", s.region, regionHint(message)), Next: "set AWS_REGION, or S3_REGION with S3_ENDPOINT, to the bucket's region", Err: err}
 	case "NotImplemented":
-		return fmt.Errorf("%s %s: %w: %s", verb, where, store.ErrUnsupported, said)
+		return fmt.Errorf("%s %s: %w: %s", verb, where, store.ErrUnsupported, message)
 	}
 	switch {
 	case ctx.Err() != nil && errors.Is(err, ctx.Err()): // a request's own timeout is transient
@@ -52,15 +52,15 @@ func (s *Store) fault(ctx context.Context, verb, key string, err error) error {
 	case status == http.StatusNotImplemented:
 		return fmt.Errorf("%s %s: %w", verb, where, store.ErrUnsupported)
 	case status == 0 || status == http.StatusTooManyRequests || status >= http.StatusInternalServerError:
-		return fmt.Errorf("%s %s: %w: %w", verb, where, store.ErrTransient, plain(err))
+		return fmt.Errorf("%s %s: %w: %w", verb, where, store.ErrTransient, unwrapSDK(err))
 	default:
-		return fmt.Errorf("%s %s: %w", verb, where, plain(err))
+		return fmt.Errorf("%s %s: %w", verb, where, unwrapSDK(err))
 	}
 }
 
-// hinted keeps the region that some servers name.
-func hinted(said string) string {
-	if _, expecting, ok := strings.Cut(said, "expecting "); ok {
+// regionHint returns the region that some servers name in their message.
+func regionHint(message string) string {
+	if _, expecting, ok := strings.Cut(message, "expecting "); ok {
 		return ", but in " + strings.Trim(expecting, "'\" .")
 	}
 	return ""
@@ -97,8 +97,8 @@ func (s *Store) noCredentials(err error) error {
 	return f
 }
 
-// plain returns what went wrong without the SDK's layers around it.
-func plain(err error) error {
+// unwrapSDK returns the cause of an error without the SDK's wrappers.
+func unwrapSDK(err error) error {
 	var api smithy.APIError
 	if errors.As(err, &api) {
 		return api

@@ -34,7 +34,7 @@ func refuse(w http.ResponseWriter, status int, code, message string) {
 	fmt.Fprintf(w, `<?xml version="1.0"?><Error><Code>%s</Code><Message>%s</Message></Error>`, code, message)
 }
 
-func TestEachRefusalIsOneLineThatSaysWhatToDo(t *testing.T) {
+func TestEachErrorIsOneLineWithItsRemedy(t *testing.T) {
 	tests := []struct {
 		name    string
 		status  int
@@ -70,7 +70,7 @@ func TestEachRefusalIsOneLineThatSaysWhatToDo(t *testing.T) {
 	}
 }
 
-func TestAServerThatIsBusyIsAskedAgain(t *testing.T) {
+func TestABusyServerIsRetried(t *testing.T) {
 	var asked atomic.Int32
 	s := serve(t, func(w http.ResponseWriter, _ *http.Request) {
 		if asked.Add(1) < 3 {
@@ -86,19 +86,19 @@ func TestAServerThatIsBusyIsAskedAgain(t *testing.T) {
 	}
 }
 
-func TestAServerThatStaysBusyIsNoAnswer(t *testing.T) {
+func TestAServerThatStaysBusyIsTransient(t *testing.T) {
 	s := serve(t, func(w http.ResponseWriter, _ *http.Request) { refuse(w, 503, "SlowDown", "slow down") })
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
 	_, err := s.Get(ctx, "a/config")
 	if !errors.Is(err, store.ErrTransient) && !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("Get = %v, want no answer or the deadline", err)
+		t.Errorf("Get = %v, want transient or the deadline", err)
 	}
 }
 
-// TestALostAnswerIsNoConflict: the first attempt is done but its answer gets
-// lost, so that the second one meets the object that the first has written.
-func TestALostAnswerIsNoConflict(t *testing.T) {
+// TestALostResponseIsNotAConflict: the first attempt is carried out but its response is lost, so that the retry
+// finds the object that the first has written.
+func TestALostResponseIsNotAConflict(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		mine bool
@@ -146,13 +146,13 @@ func TestWithoutCredentialsItSaysWhatWasTried(t *testing.T) {
 	}
 }
 
-func TestAHalfReadObjectIsNoObject(t *testing.T) {
+func TestATruncatedObjectIsTransient(t *testing.T) {
 	s := serve(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Length", "100")
 		_, _ = io.WriteString(w, "kind: Clu")
 	})
 	o, err := s.Get(t.Context(), "a/config")
 	if !errors.Is(err, store.ErrTransient) {
-		t.Errorf("Get = %q, %v; want no answer", o.Data, err)
+		t.Errorf("Get = %q, %v; want transient", o.Data, err)
 	}
 }

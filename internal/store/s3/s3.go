@@ -1,11 +1,8 @@
-// Package s3 is a state store in a bucket of Amazon S3, or of anything that
-// speaks its protocol.
+// Package s3 is a state store in a bucket of Amazon S3 or a compatible server.
 //
-// An object's version is its ETag; writes and deletes carry If-Match or
-// If-None-Match. Amazon and most look-alikes honour them; package guard finds out
-// about the rest and is not this package's business. Each write carries an
-// identifier of its own in the object's metadata, so that a write whose answer
-// got lost is recognised as done and not taken for somebody else's.
+// An object's version is its ETag; writes and deletes carry If-Match or If-None-Match. Amazon and most compatible servers
+// honour them; package guard detects and handles the others. Each write has a unique identifier in the object's metadata,
+// so that a write whose response was lost is recognised as our own.
 package s3
 
 import (
@@ -31,33 +28,32 @@ import (
 )
 
 const (
-	// writeID names the metadata with a write's own identifier.
+	// writeID is the metadata key of a write's identifier.
 	writeID = "muster-write"
 
-	attempts       = 6
+	maxAttempts    = 6
 	maxBackoff     = 5 * time.Second
 	requestTimeout = time.Minute
-	// openTimeout bounds how long the chain of credentials is asked.
+	// openTimeout bounds the credential chain and finding the bucket's region.
 	openTimeout = 15 * time.Second
-	// anyRegion is where Amazon is asked for a bucket whose region is unknown.
-	anyRegion = "us-east-1"
+	// fallbackRegion is the region whose endpoint is asked for a bucket's region.
+	fallbackRegion = "us-east-1"
 )
 
-// Config says which bucket, and how to reach it. What is not said here comes
-// from where the AWS SDK looks: environment, shared files, instance.
+// Config identifies the bucket and how to reach it. Empty fields are resolved by the AWS SDK: environment, shared files,
+// instance metadata.
 type Config struct {
 	// Bucket and Prefix are the base; the prefix may be empty.
 	Bucket string
 	Prefix string
-	// Scheme is what the base's URL begins with. Empty means s3.
+	// Scheme is that of the store's URL. Empty means s3.
 	Scheme string
 	// Endpoint is the server's URL. Empty means Amazon, unless the SDK's own
 	// AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL says otherwise.
 	Endpoint string
-	// Region is the bucket's. Empty means to ask: the SDK's configuration, and
-	// Amazon itself.
+	// Region is the bucket's region. Empty means that of the SDK's configuration, corrected by asking Amazon.
 	Region string
-	// AccessKey and SecretKey are credentials. Empty means the SDK's chain.
+	// AccessKey and SecretKey are static credentials. Empty means the SDK's credential chain.
 	AccessKey string
 	SecretKey string
 }
@@ -72,7 +68,7 @@ type Store struct {
 	endpoint string // empty when it is Amazon
 }
 
-// Open connects: it finds credentials and, on Amazon, the bucket and its region.
+// Open finds credentials and, on Amazon, the bucket and its region.
 func Open(ctx context.Context, c Config) (*Store, error) {
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
@@ -106,7 +102,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		return nil, s.noCredentials(err)
 	}
 	if cfg.Region == "" {
-		cfg.Region = anyRegion
+		cfg.Region = fallbackRegion
 	}
 	s.connect(cfg)
 	if s.endpoint == "" {
@@ -118,10 +114,9 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 }
 
 func retryer() aws.Retryer {
-	// 409 is Amazon's word for a conditional write that met another one under
-	// way: neither done nor refused.
+	// Amazon answers a conditional write that races with another one with 409: neither done nor refused.
 	return retry.AddWithErrorCodes(retry.NewStandard(func(o *retry.StandardOptions) {
-		o.MaxAttempts, o.MaxBackoff = attempts, maxBackoff
+		o.MaxAttempts, o.MaxBackoff = maxAttempts, maxBackoff
 	}), "ConditionalRequestConflict", "OperationAborted")
 }
 
@@ -136,14 +131,14 @@ func (s *Store) connect(cfg aws.Config) {
 		}
 		s.endpoint = *o.BaseEndpoint
 		o.UsePathStyle = true
-		// Look-alikes refuse checksums that they do not know.
+		// Compatible servers reject checksums that they do not know.
 		o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
 		o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
 	})
 }
 
-// findRegion asks Amazon for the bucket's region, which the configured one need
-// not be. Where it does not say, the first read or write will.
+// findRegion asks Amazon for the bucket's region, which may differ from the configured one. If the response does not tell,
+// the first read or write fails with it.
 func (s *Store) findRegion(ctx context.Context, cfg aws.Config) error {
 	head, err := s.client.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &s.bucket})
 	region := ""
@@ -219,17 +214,16 @@ func (s *Store) Put(ctx context.Context, key string, data []byte, old store.Vers
 		return "", fmt.Errorf("write %s: %w", store.Where(s, key), store.ErrConflict)
 	}
 	if errors.Is(err, store.ErrConflict) {
-		if v, ok := s.wrote(ctx, key, id); ok {
+		if v, ok := s.ownWrite(ctx, key, id); ok {
 			return v, nil
 		}
 	}
 	return "", err
 }
 
-// wrote reports whether the object that is there was written by this very
-// write: the answer to an earlier attempt got lost, and the precondition of the
-// next one met our own object.
-func (s *Store) wrote(ctx context.Context, key, id string) (store.Version, bool) {
+// ownWrite reports whether the current object is the result of this very write: the response to an earlier attempt was
+// lost, and the precondition of the retry failed on our own object.
+func (s *Store) ownWrite(ctx context.Context, key, id string) (store.Version, bool) {
 	head, err := s.client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &s.bucket, Key: s.name(key)})
 	if err != nil || head.Metadata[writeID] != id {
 		return "", false
@@ -237,8 +231,7 @@ func (s *Store) wrote(ctx context.Context, key, id string) (store.Version, bool)
 	return store.Version(aws.ToString(head.ETag)), true
 }
 
-// Delete implements store.Store. The protocol does not say whether there was
-// something to delete, so that is asked first.
+// Delete implements store.Store. The protocol does not report whether the object existed, so that is checked first.
 func (s *Store) Delete(ctx context.Context, key string, old store.Version) error {
 	if err := store.CheckKey(key); err != nil {
 		return err
@@ -249,7 +242,7 @@ func (s *Store) Delete(ctx context.Context, key string, old store.Version) error
 	in := &s3.DeleteObjectInput{Bucket: &s.bucket, Key: s.name(key)}
 	switch old {
 	case store.Any:
-	case store.Absent: // it is there
+	case store.Absent: // it exists
 		return fmt.Errorf("delete %s: %w", store.Where(s, key), store.ErrConflict)
 	default:
 		in.IfMatch = aws.String(string(old))
@@ -276,16 +269,16 @@ func (s *Store) Names(ctx context.Context, prefix string) ([]string, error) {
 	return slices.Compact(keys), err
 }
 
-// list returns the keys below prefix, and those that the delimiter cuts.
+// list returns the keys below prefix and, with a delimiter, the common prefixes.
 func (s *Store) list(ctx context.Context, prefix, delimiter string) ([]string, error) {
 	if err := store.CheckPrefix(prefix); err != nil {
 		return nil, err
 	}
-	under := s.prefix
+	fullPrefix := s.prefix
 	if prefix != "" {
-		under += prefix + "/"
+		fullPrefix += prefix + "/"
 	}
-	in := &s3.ListObjectsV2Input{Bucket: &s.bucket, Prefix: &under}
+	in := &s3.ListObjectsV2Input{Bucket: &s.bucket, Prefix: &fullPrefix}
 	if delimiter != "" {
 		in.Delimiter = &delimiter
 	}
@@ -296,7 +289,7 @@ func (s *Store) list(ctx context.Context, prefix, delimiter string) ([]string, e
 			return nil, s.fault(ctx, "list", prefix, err)
 		}
 		for _, o := range page.Contents {
-			// Some tools mark folders with empty objects: no objects of kOps.
+			// Some tools create empty objects as folders; they are not kOps's.
 			if key := aws.ToString(o.Key); !strings.HasSuffix(key, "/") {
 				keys = append(keys, strings.TrimPrefix(key, s.prefix))
 			}

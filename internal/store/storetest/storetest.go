@@ -1,6 +1,5 @@
-// Package storetest is what every driver of package store must do, as tests. A
-// driver's own tests call [Run]; what its server cannot do stands in [Knobs],
-// so that a difference is written down and not hidden.
+// Package storetest is the conformance suite of package store's drivers. A driver's tests call [Run]; known deviations of
+// its server are declared in [Knobs].
 package storetest
 
 import (
@@ -23,19 +22,16 @@ import (
 	"github.com/muster-dev/muster/internal/store"
 )
 
-// Knobs are honest differences between servers. The zero value demands all.
+// Knobs are the deviations of a server. The zero value allows none.
 type Knobs struct {
-	// Many is how many objects List is tried with: more than a page of the
-	// server. Zero means 30.
+	// Many is how many objects List is tested with, more than a page of the server. Zero means 30.
 	Many int
-	// Editors is how many writers change one object at the same time. Zero
-	// means 200.
+	// Editors is how many writers change one object concurrently. Zero means 200.
 	Editors int
-	// Stumbles: the server loses answers. An edit whose answer was lost and that
-	// another has overwritten since is then made twice, since nothing is left to
-	// tell that it was made; none is lost.
-	Stumbles bool
-	// NoFolderBesideObject: the store cannot hold both a and a/b.
+	// LosesResponses: the server loses responses. An edit whose response was lost and that was overwritten meanwhile may
+	// then be made twice, since nothing shows that it was made. None may be lost.
+	LosesResponses bool
+	// NoFolderBesideObject: the store cannot hold both the keys a and a/b.
 	NoFolderBesideObject bool
 }
 
@@ -61,10 +57,10 @@ func Run(t *testing.T, k Knobs, open func(t *testing.T) store.Store) {
 		{"names are those directly below a prefix", names},
 		{"a list has more than one page", listsMany},
 		{"a bad key reaches nothing", badKeys},
-		{"an ended context ends a call", ended},
+		{"an ended context ends a call", contextEnded},
 		{"concurrent editors lose nothing", loseNothing},
 		{"concurrent creators make one object", createOne},
-		{"the caller's bytes stay the caller's", noAliases},
+		{"the caller's bytes stay the caller's", copiesData},
 	} {
 		t.Run(tt.name, func(t *testing.T) { tt.run(t, open(t), k) })
 	}
@@ -81,11 +77,11 @@ func Timeouts(t *testing.T, fault func(context.Context, error) error) {
 		res.Body.Close()
 		t.Fatal("a request without a response succeeded")
 	}
-	is(t, "a request's timeout", fault(t.Context(), err), store.ErrTransient)
+	wantError(t, "a request's timeout", fault(t.Context(), err), store.ErrTransient)
 	ctx, cancel := context.WithTimeout(t.Context(), 0)
 	defer cancel()
 	err = fault(ctx, ctx.Err())
-	is(t, "the caller's deadline", err, context.DeadlineExceeded)
+	wantError(t, "the caller's deadline", err, context.DeadlineExceeded)
 	if errors.Is(err, store.ErrTransient) {
 		t.Errorf("the caller's deadline: %v is transient", err)
 	}
@@ -103,8 +99,8 @@ func put(t *testing.T, s store.Store, key, data string, old store.Version) store
 	return v
 }
 
-// holds checks an object's content and, unless want is empty, its version.
-func holds(t *testing.T, s store.Store, key, data string, version store.Version) store.Version {
+// wantObject checks an object's content and, unless want is empty, its version.
+func wantObject(t *testing.T, s store.Store, key, data string, version store.Version) store.Version {
 	t.Helper()
 	o, err := s.Get(t.Context(), key)
 	if err != nil {
@@ -117,7 +113,7 @@ func holds(t *testing.T, s store.Store, key, data string, version store.Version)
 	return o.Version
 }
 
-func is(t *testing.T, what string, err, want error) {
+func wantError(t *testing.T, what string, err, want error) {
 	t.Helper()
 	if !errors.Is(err, want) {
 		t.Errorf("%s: %v; want %v", what, err, want)
@@ -136,7 +132,7 @@ func readsBack(t *testing.T, s store.Store, _ Knobs) {
 		"top":                                      "x",
 	} {
 		v := put(t, s, key, data, store.Absent)
-		holds(t, s, key, data, v)
+		wantObject(t, s, key, data, v)
 		keys, err := s.List(t.Context(), "")
 		if err != nil || !slices.Contains(keys, key) {
 			t.Errorf("List has %q (%v), not %q", keys, err, key)
@@ -149,16 +145,16 @@ func missing(t *testing.T, s store.Store, _ Knobs) {
 	put(t, s, "a/b/c", "x", store.Absent)
 	for _, key := range []string{"nothing", "a/b", "a/b/c/d", "a/b/d"} {
 		_, err := s.Get(ctx, key)
-		is(t, "Get "+key, err, store.ErrNotFound)
-		is(t, "Delete "+key, s.Delete(ctx, key, store.Any), store.ErrNotFound)
+		wantError(t, "Get "+key, err, store.ErrNotFound)
+		wantError(t, "Delete "+key, s.Delete(ctx, key, store.Any), store.ErrNotFound)
 	}
 }
 
 func createdOnce(t *testing.T, s store.Store, _ Knobs) {
 	v := put(t, s, "a/config", "first", store.Absent)
 	_, err := s.Put(t.Context(), "a/config", []byte("second"), store.Absent)
-	is(t, "second Put", err, store.ErrConflict)
-	holds(t, s, "a/config", "first", v)
+	wantError(t, "second Put", err, store.ErrConflict)
+	wantObject(t, s, "a/config", "first", v)
 	if err := s.Delete(t.Context(), "a/config", v); err != nil {
 		t.Fatal(err)
 	}
@@ -173,26 +169,26 @@ func writeNeedsVersion(t *testing.T, s store.Store, _ Knobs) {
 		t.Errorf("two contents have one version %q", first)
 	}
 	_, err := s.Put(ctx, "a/config", []byte("third"), first)
-	is(t, "Put over a version that is gone", err, store.ErrConflict)
-	holds(t, s, "a/config", "second", second)
+	wantError(t, "Put over a version that is gone", err, store.ErrConflict)
+	wantObject(t, s, "a/config", "second", second)
 	_, err = s.Put(ctx, "a/other", []byte("x"), second)
-	is(t, "Put over an object that is not there", err, store.ErrConflict)
+	wantError(t, "Put over an object that is not there", err, store.ErrConflict)
 	_, err = s.Get(ctx, "a/other")
-	is(t, "Get of what was not written", err, store.ErrNotFound)
+	wantError(t, "Get of what was not written", err, store.ErrNotFound)
 }
 
 func deleteNeedsVersion(t *testing.T, s store.Store, _ Knobs) {
 	ctx := t.Context()
 	first := put(t, s, "a/config", "first", store.Absent)
 	second := put(t, s, "a/config", "second", first)
-	is(t, "Delete of a version that is gone", s.Delete(ctx, "a/config", first), store.ErrConflict)
-	holds(t, s, "a/config", "second", second)
+	wantError(t, "Delete of a version that is gone", s.Delete(ctx, "a/config", first), store.ErrConflict)
+	wantObject(t, s, "a/config", "second", second)
 	if err := s.Delete(ctx, "a/config", second); err != nil {
 		t.Fatal(err)
 	}
 	_, err := s.Get(ctx, "a/config")
-	is(t, "Get of what was deleted", err, store.ErrNotFound)
-	is(t, "Delete of what was deleted", s.Delete(ctx, "a/config", store.Any), store.ErrNotFound)
+	wantError(t, "Get of what was deleted", err, store.ErrNotFound)
+	wantError(t, "Delete of what was deleted", s.Delete(ctx, "a/config", store.Any), store.ErrNotFound)
 	put(t, s, "a/config", "third", store.Absent)
 	if err := s.Delete(ctx, "a/config", store.Any); err != nil {
 		t.Errorf("Delete of any version: %v", err)
@@ -202,7 +198,7 @@ func deleteNeedsVersion(t *testing.T, s store.Store, _ Knobs) {
 func anyOverwrites(t *testing.T, s store.Store, _ Knobs) {
 	put(t, s, "a/muster/beat", "1", store.Any)
 	v := put(t, s, "a/muster/beat", "2", store.Any)
-	holds(t, s, "a/muster/beat", "2", v)
+	wantObject(t, s, "a/muster/beat", "2", v)
 }
 
 func lists(t *testing.T, s store.Store, k Knobs) {
@@ -312,20 +308,20 @@ func refused(t *testing.T, verb, key string, err error) {
 	}
 }
 
-func ended(t *testing.T, s store.Store, _ Knobs) {
+func contextEnded(t *testing.T, s store.Store, _ Knobs) {
 	put(t, s, "a/config", "x", store.Absent)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	_, err := s.Get(ctx, "a/config")
-	is(t, "Get", err, context.Canceled)
+	wantError(t, "Get", err, context.Canceled)
 	_, err = s.Put(ctx, "a/config", []byte("y"), store.Any)
-	is(t, "Put", err, context.Canceled)
-	is(t, "Delete", s.Delete(ctx, "a/config", store.Any), context.Canceled)
+	wantError(t, "Put", err, context.Canceled)
+	wantError(t, "Delete", s.Delete(ctx, "a/config", store.Any), context.Canceled)
 	_, err = s.List(ctx, "a")
-	is(t, "List", err, context.Canceled)
+	wantError(t, "List", err, context.Canceled)
 	_, err = s.Names(ctx, "a")
-	is(t, "Names", err, context.Canceled)
-	holds(t, s, "a/config", "x", "")
+	wantError(t, "Names", err, context.Canceled)
+	wantObject(t, s, "a/config", "x", "")
 }
 
 func loseNothing(t *testing.T, s store.Store, k Knobs) {
@@ -344,13 +340,12 @@ func loseNothing(t *testing.T, s store.Store, k Knobs) {
 		t.Fatal(err)
 	}
 	got, err := strconv.Atoi(string(o.Data))
-	if err != nil || got < k.Editors || got > k.Editors && !k.Stumbles {
+	if err != nil || got < k.Editors || got > k.Editors && !k.LosesResponses {
 		t.Errorf("%d editors left %q (%v)", k.Editors, o.Data, err)
 	}
 }
 
-// increment edits as a person does: read, change, write over what was read,
-// and begin again when somebody else was faster.
+// increment adds one to the number in an object by compare-and-swap.
 func increment(ctx context.Context, s store.Store, key string) error {
 	_, err := store.Update(ctx, s, key, func(old []byte) ([]byte, error) {
 		n, err := strconv.Atoi(string(old))
@@ -378,16 +373,16 @@ func createOne(t *testing.T, s store.Store, _ Knobs) {
 		case err == nil:
 			winner = i
 		default:
-			is(t, "Put", err, store.ErrConflict)
+			wantError(t, "Put", err, store.ErrConflict)
 		}
 	}
 	if winner < 0 {
 		t.Fatal("nobody made the object")
 	}
-	holds(t, s, "a/lock", strconv.Itoa(winner), "")
+	wantObject(t, s, "a/lock", strconv.Itoa(winner), "")
 }
 
-func noAliases(t *testing.T, s store.Store, _ Knobs) {
+func copiesData(t *testing.T, s store.Store, _ Knobs) {
 	data := []byte("first")
 	if _, err := s.Put(t.Context(), "a", data, store.Absent); err != nil {
 		t.Fatal(err)
@@ -398,5 +393,5 @@ func noAliases(t *testing.T, s store.Store, _ Knobs) {
 		t.Fatalf("Get = %q (%v) after the caller's slice changed", o.Data, err)
 	}
 	copy(o.Data, "YYYYY")
-	holds(t, s, "a", "first", "")
+	wantObject(t, s, "a", "first", "")
 }

@@ -1,9 +1,7 @@
-// Package awstest gives tests an AWS to look at: moto's server in a process of
-// its own, with a kOps cluster in it that is built through AWS's own API, or with
-// a sample of what real kOps built.
+// Package awstest provides an emulated AWS for tests: moto's server in its own process, with a kOps cluster that is built
+// through AWS's API, or a sample of a cluster that a real kOps built.
 //
-// It is for tests only. It needs python3 with moto; where that is missing, a
-// test skips and says so, or fails if MUSTER_REQUIRE_ALL is set.
+// It needs python3 with moto; without them a test skips with a message, or fails if MUSTER_REQUIRE_ALL is set.
 package awstest
 
 import (
@@ -30,8 +28,7 @@ var emulator string
 // Region is where the emulator's clusters are.
 const Region = "us-east-1"
 
-// Missing skips a test for want of something, or fails it where nothing may be
-// skipped.
+// Missing skips a test because something is missing, or fails it if MUSTER_REQUIRE_ALL is set.
 func Missing(t testing.TB, what string) {
 	t.Helper()
 	if os.Getenv("MUSTER_REQUIRE_ALL") != "" {
@@ -40,15 +37,14 @@ func Missing(t testing.TB, what string) {
 	t.Skipf("SKIPPED: %s", what)
 }
 
-// Start gives a test an AWS without anything in it, sets the environment that leads
-// there, and returns its address. One process serves all tests of a program, one
-// after the other, and ends with the program: each test begins with it empty.
+// Start empties the emulated AWS, points the environment at it, and returns its URL. One process, which ends with the test
+// binary, serves all its tests, one after another.
 func Start(t testing.TB) string {
 	t.Helper()
 	if os.Getenv("MUSTER_AWS") == "" {
 		t.Skip("SKIPPED: needs an AWS emulator and time; make test-aws runs it, MUSTER_AWS=1 any of it")
 	}
-	e := emulate()
+	e := startEmulator()
 	if e.missing != "" {
 		Missing(t, e.missing)
 	}
@@ -60,16 +56,16 @@ func Start(t testing.TB) string {
 	return e.url
 }
 
-// emulation is what came of starting the emulator.
+// emulation is the running emulator, or why there is none.
 type emulation struct {
 	url     string
-	missing string // what a machine lacks that cannot run it
+	missing string // missing requirement of this machine
 	err     error
-	input   io.Closer // it ends when this is closed, at the latest by the end of this process
+	input   io.Closer // the emulator ends when this is closed, at the latest with this process
 }
 
-// emulate starts the emulator once, since that takes seconds.
-var emulate = sync.OnceValue(func() emulation {
+// startEmulator starts the emulator once, because it takes seconds.
+var startEmulator = sync.OnceValue(func() emulation {
 	python, err := exec.LookPath("python3")
 	if err != nil {
 		return emulation{missing: "python3, which runs the AWS emulator, is not on this machine"}
@@ -95,14 +91,14 @@ var emulate = sync.OnceValue(func() emulation {
 	port, bad := strconv.Atoi(strings.TrimSpace(line))
 	if err != nil || bad != nil {
 		in.Close()
-		_ = cmd.Wait() // what it printed tells more
+		_ = cmd.Wait() // its output is more useful
 		return emulation{err: fmt.Errorf("the AWS emulator printed %q instead of its port: %w", line, errors.Join(err, bad))}
 	}
 	return emulation{url: fmt.Sprintf("http://127.0.0.1:%d", port), input: in}
 })
 
-// Environ points the SDK, in this process and in those that it starts, at an
-// endpoint with made-up credentials and nothing of the machine's own.
+// Environ points the SDK, in this process and its children, at an endpoint with test credentials, isolated from the
+// machine's configuration.
 func Environ(t testing.TB, endpoint string) {
 	t.Helper()
 	for name, value := range map[string]string{
@@ -121,7 +117,7 @@ func Environ(t testing.TB, endpoint string) {
 		t.Setenv(name, value)
 	}
 	for _, name := range []string{"AWS_PROFILE", "AWS_SESSION_TOKEN"} {
-		t.Setenv(name, "")    // so that it is put back
+		t.Setenv(name, "")    // so that it is restored
 		_ = os.Unsetenv(name) // fails for names no system has
 	}
 }
@@ -140,8 +136,8 @@ func Reset(t testing.TB, url string) {
 	}
 }
 
-// Samples returns the names of the samples of real clusters, or skips the test
-// if they are not here. root is the repository's root, as a path.
+// Samples returns the names of the samples of real clusters, or skips the test without them. root is the path of the
+// repository's root.
 func Samples(t testing.TB, root string) []string {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(root, "..", "shared", "samples", "aws", "*.json"))

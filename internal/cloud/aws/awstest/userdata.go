@@ -6,15 +6,14 @@ import (
 	"strings"
 )
 
-// UserData is a boot script in kOps's form.
+// UserData describes a boot script as kOps writes it.
 type UserData struct {
 	Cluster string
 	State   string // path of the cluster's state store; empty: state/CLUSTER
 	Release string // of kOps, such as 1.36.2
 	Group   string
 	Role    string // as kOps spells it
-	// Addresses are those that the configuration server is asked at. With none,
-	// ByName asks its name, and otherwise the state store is read.
+	// Addresses are those of the configuration server. With none, ByName uses its name; otherwise the state store is read.
 	Addresses []string
 	ByName    bool
 	Hash      string   // NodeupConfigHash

@@ -20,9 +20,8 @@ import (
 	iamtypes "github.com/aws/aws-sdk-go-v2/service/iam/types"
 )
 
-// World is a cluster in the emulator, as kOps lays one out in one zone: groups,
-// launch templates, security groups, roles and a load balancer. Everything that
-// tests change afterwards has a field.
+// World is a cluster in the emulator, as kOps creates it in one zone: groups, launch templates, security groups, roles and
+// a load balancer.
 type World struct {
 	Cluster string
 	EC2     *ec2.Client
@@ -31,11 +30,11 @@ type World struct {
 	ELBv2   *elbv2.Client
 	IAM     *iam.Client
 
-	VPC, Subnet string
-	Guards      map[string]string // security groups by what they guard: control-plane, nodes, api-elb
-	Targets     map[int]string    // target groups by port, as ARNs
-	Balancer    string            // ARN of the network load balancer
-	classic     string
+	VPC, Subnet    string
+	SecurityGroups map[string]string // IDs of security groups, by name: control-plane, nodes, api-elb
+	Targets        map[int]string    // target groups by port, as ARNs
+	Balancer       string            // ARN of the network load balancer
+	classic        string
 
 	t testing.TB
 }
@@ -50,22 +49,21 @@ const (
 // BalancerAddress is the address of a network load balancer's interface.
 const BalancerAddress = "10.9.0.250"
 
-// NewWorld builds a cluster without groups in the AWS that the environment leads
-// to.
+// NewWorld creates a cluster without groups in the AWS of the environment.
 func NewWorld(t testing.TB, cluster, balancer string) *World {
 	t.Helper()
 	cfg, err := config.LoadDefaultConfig(t.Context())
 	must(t, err)
 	w := &World{
-		Cluster: cluster,
-		EC2:     ec2.NewFromConfig(cfg),
-		ASG:     autoscaling.NewFromConfig(cfg),
-		ELB:     elb.NewFromConfig(cfg),
-		ELBv2:   elbv2.NewFromConfig(cfg),
-		IAM:     iam.NewFromConfig(cfg),
-		Guards:  map[string]string{},
-		Targets: map[int]string{},
-		t:       t,
+		Cluster:        cluster,
+		EC2:            ec2.NewFromConfig(cfg),
+		ASG:            autoscaling.NewFromConfig(cfg),
+		ELB:            elb.NewFromConfig(cfg),
+		ELBv2:          elbv2.NewFromConfig(cfg),
+		IAM:            iam.NewFromConfig(cfg),
+		SecurityGroups: map[string]string{},
+		Targets:        map[int]string{},
+		t:              t,
 	}
 	w.network()
 	w.role("masters."+cluster, `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["ec2:DescribeInstances","ec2:AttachVolume"],"Resource":"*"}]}`)
@@ -87,7 +85,7 @@ func (w *World) AddClassic(name, called string) {
 	_, err := w.ELB.CreateLoadBalancer(w.ctx(), &elb.CreateLoadBalancerInput{
 		LoadBalancerName: &name,
 		Subnets:          []string{w.Subnet},
-		SecurityGroups:   []string{w.Guards["api-elb"]},
+		SecurityGroups:   []string{w.SecurityGroups["api-elb"]},
 		Listeners:        []elbtypes.Listener{{LoadBalancerPort: 443, InstancePort: aws.Int32(443), Protocol: aws.String("TCP"), InstanceProtocol: aws.String("TCP")}},
 		Tags:             []elbtypes.Tag{{Key: aws.String("KubernetesCluster"), Value: &w.Cluster}, {Key: aws.String("Name"), Value: &called}},
 	})
@@ -111,11 +109,11 @@ func (w *World) network() {
 	must(w.t, err)
 	w.Subnet = *subnet.Subnet.SubnetId
 	for _, name := range []string{"control-plane", "nodes", "api-elb"} {
-		guard, err := w.EC2.CreateSecurityGroup(w.ctx(), &ec2.CreateSecurityGroupInput{
+		sg, err := w.EC2.CreateSecurityGroup(w.ctx(), &ec2.CreateSecurityGroupInput{
 			GroupName: aws.String(name + "." + w.Cluster), Description: aws.String(name), VpcId: &w.VPC, TagSpecifications: w.tagged(ec2types.ResourceTypeSecurityGroup),
 		})
 		must(w.t, err)
-		w.Guards[name] = *guard.GroupId
+		w.SecurityGroups[name] = *sg.GroupId
 	}
 	w.Allow("control-plane", "tcp", 443, 443, "api-elb", "")
 	w.Allow("control-plane", "tcp", 3988, 3988, "api-elb", "")
@@ -127,17 +125,17 @@ func (w *World) network() {
 	w.Allow("api-elb", "tcp", 443, 443, "", "0.0.0.0/0")
 }
 
-// Allow lets a security group or a network reach ports of another group.
+// Allow allows a security group or a network to reach ports of another group.
 func (w *World) Allow(to, protocol string, low, high int, from, network string) {
 	w.t.Helper()
 	p := ec2types.IpPermission{IpProtocol: aws.String(protocol), FromPort: aws.Int32(int32(low)), ToPort: aws.Int32(int32(high))}
 	if from != "" {
-		p.UserIdGroupPairs = []ec2types.UserIdGroupPair{{GroupId: aws.String(w.Guards[from])}}
+		p.UserIdGroupPairs = []ec2types.UserIdGroupPair{{GroupId: aws.String(w.SecurityGroups[from])}}
 	}
 	if network != "" {
 		p.IpRanges = []ec2types.IpRange{{CidrIp: aws.String(network)}}
 	}
-	_, err := w.EC2.AuthorizeSecurityGroupIngress(w.ctx(), &ec2.AuthorizeSecurityGroupIngressInput{GroupId: aws.String(w.Guards[to]), IpPermissions: []ec2types.IpPermission{p}})
+	_, err := w.EC2.AuthorizeSecurityGroupIngress(w.ctx(), &ec2.AuthorizeSecurityGroupIngressInput{GroupId: aws.String(w.SecurityGroups[to]), IpPermissions: []ec2types.IpPermission{p}})
 	must(w.t, err)
 }
 
@@ -163,7 +161,7 @@ func (w *World) networkBalancer() {
 	const name = "api-network"
 	lb, err := w.ELBv2.CreateLoadBalancer(w.ctx(), &elbv2.CreateLoadBalancerInput{
 		Name: aws.String(name), Type: elbv2types.LoadBalancerTypeEnumNetwork, Scheme: elbv2types.LoadBalancerSchemeEnumInternetFacing,
-		Subnets: []string{w.Subnet}, SecurityGroups: []string{w.Guards["api-elb"]},
+		Subnets: []string{w.Subnet}, SecurityGroups: []string{w.SecurityGroups["api-elb"]},
 		Tags: []elbv2types.Tag{{Key: aws.String("KubernetesCluster"), Value: aws.String(w.Cluster)}, {Key: aws.String("Name"), Value: aws.String("api." + w.Cluster)}},
 	})
 	must(w.t, err)
@@ -223,7 +221,7 @@ func (w *World) AddGroup(u UserData, size int) {
 	must(w.t, err)
 }
 
-// Update makes a new version of a group's launch template, as kOps's update does.
+// Update creates a new version of a group's launch template, like kops update.
 func (w *World) Update(u UserData) {
 	w.t.Helper()
 	u.Cluster = w.Cluster
@@ -245,16 +243,16 @@ func (w *World) id(u UserData) string {
 }
 
 func (w *World) data(u UserData) *ec2types.RequestLaunchTemplateData {
-	guard, profile := "nodes", "nodes."+w.Cluster
+	sg, profile := "nodes", "nodes."+w.Cluster
 	if u.Role == "ControlPlane" {
-		guard, profile = "control-plane", "masters."+w.Cluster
+		sg, profile = "control-plane", "masters."+w.Cluster
 	}
 	return &ec2types.RequestLaunchTemplateData{
 		ImageId:            aws.String("ami-12c6146b"),
 		InstanceType:       ec2types.InstanceTypeM5Large,
 		IamInstanceProfile: &ec2types.LaunchTemplateIamInstanceProfileSpecificationRequest{Name: &profile},
 		NetworkInterfaces: []ec2types.LaunchTemplateInstanceNetworkInterfaceSpecificationRequest{
-			{DeviceIndex: aws.Int32(0), Groups: []string{w.Guards[guard]}},
+			{DeviceIndex: aws.Int32(0), Groups: []string{w.SecurityGroups[sg]}},
 		},
 		UserData: aws.String(base64.StdEncoding.EncodeToString([]byte(u.String()))),
 	}
@@ -273,7 +271,7 @@ func (w *World) InstanceIDs(u UserData) (ids []string) {
 	return ids
 }
 
-// Detach takes instances out of their group, which starts others in their place.
+// Detach detaches instances from their group, which starts replacements.
 func (w *World) Detach(u UserData, ids ...string) {
 	w.t.Helper()
 	id := w.id(u)

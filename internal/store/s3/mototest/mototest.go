@@ -1,6 +1,5 @@
-// Package mototest starts moto, a server that speaks the protocols of AWS, for
-// tests. It is Python and not part of the build: where it is missing, tests skip
-// and say so, or fail with MUSTER_REQUIRE_ALL=1.
+// Package mototest starts moto, an emulator of AWS, for tests. It is Python and not part of the build: without it, tests
+// skip with a message, or fail with MUSTER_REQUIRE_ALL=1.
 package mototest
 
 import (
@@ -16,12 +15,11 @@ import (
 	"testing"
 )
 
-// Credentials are what tests sign with; moto takes any.
+// Credentials is the access key of tests; moto accepts any.
 const Credentials = "testing"
 
-// Start starts a server that ends with the test and returns its URL. Tests that
-// call it have Moto in their names, by which make test-aws picks them, and run
-// only with MUSTER_AWS set.
+// Start starts a server that ends with the test and returns its URL. Tests that call it must have Moto in their names, by
+// which make test-aws selects them, and run only with MUSTER_AWS set.
 func Start(t *testing.T) string {
 	t.Helper()
 	if os.Getenv("MUSTER_AWS") == "" {
@@ -60,7 +58,7 @@ func run() (endpoint string, stop func(), err error) {
 	}
 	for lines := bufio.NewScanner(out); lines.Scan(); {
 		if m := running.FindStringSubmatch(lines.Text()); m != nil {
-			go func() { // the log must not fill the pipe
+			go func() { // drain the log, so that the pipe does not fill
 				defer close(logged)
 				_, _ = io.Copy(io.Discard, out)
 			}()
@@ -72,7 +70,7 @@ func run() (endpoint string, stop func(), err error) {
 	return "", nil, errors.New("it ended before it served")
 }
 
-// Bucket makes an empty bucket.
+// Bucket creates an empty bucket.
 func Bucket(t *testing.T, endpoint, name string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, endpoint+"/"+name, nil)
