@@ -20,6 +20,8 @@ type Preview struct {
 	Direction report.Direction `json:"direction"`
 	// Steps are those that are left, in order.
 	Steps []PreviewStep `json:"steps"`
+	// Control is what people said, which a run heeds before anything else.
+	Control Control `json:"control"`
 	// Lacks is what has to be there before it could begin, one line each.
 	Lacks []string `json:"lacks,omitempty"`
 	// Refused is why it would not begin; empty if it would.
@@ -71,6 +73,10 @@ func Look(ctx context.Context, cfg Config, shadow bool) (Preview, error) {
 	if result, over := d.nothingLeft(); over {
 		p.Over = result.Why
 		return p, nil
+	}
+	var err error
+	if p.Control, err = readControl(ctx, d.Store, d.cluster, d.id); err != nil {
+		return p, err
 	}
 	if err := d.look(ctx); err != nil {
 		return p, err

@@ -346,6 +346,7 @@ func (d *driver) end(ctx context.Context, r Result, err error) (Result, error) {
 	if next, ok := d.next(); ok {
 		r.Step = fmt.Sprintf("%d of %d, %s", next.Number, len(d.at.leg.Steps), next.Title)
 	}
+	r.Reached = d.at.reached
 	e := report.Ended{Why: r.Why, Availability: d.meter.Take()}
 	if len(r.Changed) > 0 {
 		e.Why += ": " + strings.Join(r.Changed, "; ")
