@@ -148,6 +148,22 @@ func (d *driver) preview(ctx context.Context, s plan.Planned, shadow bool) (Prev
 	return step, nil
 }
 
+// lacks is what the executor lacks for what is left of a leg.
+func (d *driver) lacks(b report.Begun) []string {
+	e, ok := d.Executor.(Equipped)
+	if !ok {
+		return nil
+	}
+	left := b.Steps
+	if b.Direction == report.Forward {
+		left = d.Plan.Steps[b.After:]
+	}
+	if b.Leg == d.at.leg.Number {
+		left = left[d.at.leg.Done:]
+	}
+	return e.Lacks(left)
+}
+
 // errReadOnly is what a dry run's store answers to a write: the one write on the
 // way is that of the plan, which a dry run can do without.
 var errReadOnly = errors.New("a dry run writes nothing")
