@@ -31,6 +31,8 @@ func (o *reconcileOptions) explained(err error) error {
 		return usageError{err}
 	case errors.As(err, &refused) && len(refused.Changed) > 0:
 		return fmt.Errorf("%w\n  %s", err, strings.Join(refused.Changed, "\n  "))
+	case errors.As(err, &locked) && gone(locked.State):
+		return fmt.Errorf("%s is %w; %s", o.name, err, o.isGone())
 	case errors.As(err, &locked):
 		return fmt.Errorf("%s is %w; if that process is gone, wait until then, or: muster reconcile unlock %s --force", o.name, err, o.again())
 	}
@@ -58,6 +60,9 @@ func (o *reconcileOptions) ended(s streams, r reconcile.Result, cfg reconcile.Co
 		say("back   %s is %s", o.name, where)
 	case reconcile.EndedAborted:
 		say("aborted   %s: nothing of the plan is up that was to be there only for a while", o.name)
+		if r.Reached > 0 {
+			say("what stands of it stays, steps 1 to %d; back: muster reconcile rollback %s; on: %s", r.Reached, o.again(), cfg.Plan.Problem.Again(o.again()))
+		}
 	case reconcile.EndedHolding, reconcile.EndedPaused:
 		// Nothing failed, and it is a person's turn: why says where, and how to let it go on.
 		return findings{fmt.Errorf("%s; then go on with: %s", r.Why, o.onwards(cfg.Direction))}

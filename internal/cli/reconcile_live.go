@@ -32,14 +32,14 @@ func (o *reconcileOptions) show(ctx context.Context, s streams, cfg reconcile.Co
 }
 
 // onwards is the command that goes on with a run.
-func (o *reconcileOptions) onwards(d report.Direction) string {
+func (f *runFlags) onwards(d report.Direction) string {
 	switch {
 	case d == report.Back || d == report.Abort:
-		return fmt.Sprintf("muster reconcile %s %s --yes", map[report.Direction]string{report.Back: "rollback", report.Abort: "abort"}[d], o.again())
-	case o.dir != "":
-		return "muster reconcile lab " + o.again() + " --yes"
+		return fmt.Sprintf("muster reconcile %s %s --yes", map[report.Direction]string{report.Back: "rollback", report.Abort: "abort"}[d], f.again())
+	case f.dir != "":
+		return "muster reconcile lab " + f.again() + " --yes"
 	default:
-		return "muster reconcile cluster " + o.again() + " --yes"
+		return "muster reconcile cluster " + f.again() + " --yes"
 	}
 }
 

@@ -29,6 +29,12 @@ func printPreview(w io.Writer, p reconcile.Preview) {
 	if p.Refused != "" {
 		return
 	}
+	if said := p.Control.Abort; said != nil {
+		fmt.Fprintf(w, "abort     asked for %s: --yes ends the run here; muster reconcile resume takes that back\n", said)
+	}
+	if said := p.Control.Paused; said != nil {
+		fmt.Fprintf(w, "paused    %s: --yes does nothing before muster reconcile resume\n", said)
+	}
 	fmt.Fprintf(w, "%s   run %s   %s   %s left\n\n", p.Cluster, p.Run, p.Direction, steps(len(p.Steps)))
 	for i, s := range p.Steps {
 		marks := ""

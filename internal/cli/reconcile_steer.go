@@ -3,8 +3,6 @@ package cli
 import (
 	"context"
 	"fmt"
-	"io"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -89,49 +87,6 @@ func statusJSON(at stand) statusOutput {
 	return out
 }
 
-func printStatus(w io.Writer, at stand, f runFlags) {
-	st, p := at.status, at.record.Plan.Problem
-	live := st.Lock.Held(time.Now())
-	verdict := "stopped"
-	switch {
-	case st.Over != "":
-		verdict = st.Over
-	case live:
-		verdict = "under way"
-	case st.Ended != "":
-		verdict = st.Ended
-	}
-	fmt.Fprintf(w, "%s   run %s   %s -> %s   %d of %d steps %s   %s\n", st.Cluster, st.Run, p.From, p.To, st.Leg.Done, len(st.Leg.Steps), st.Leg.Direction, verdict)
-	row := func(head, text string) {
-		if text != "" {
-			fmt.Fprintf(w, "%-9s  %s\n", head, text)
-		}
-	}
-	if next, ok := st.Next(); ok {
-		begun := ""
-		if st.Begun {
-			begun = "   (begun)"
-		}
-		row("next", fmt.Sprintf("step %d, %s%s", next.Number, next.Title, begun))
-	}
-	if !live {
-		row("why", st.Why)
-	}
-	row("bridges", strings.Join(st.Up, ", "))
-	if live {
-		row("lock", st.Lock.String())
-	}
-	if c := st.Control.Paused; c != nil {
-		row("paused", c.String()+"; muster reconcile resume "+f.again()+" lets it go on")
-	}
-	if c := st.Control.Abort; c != nil {
-		row("abort", "asked for "+c.String())
-	}
-	if st.Over == "" && !live {
-		row("go on", "muster reconcile "+map[bool]string{true: "lab ", false: "cluster "}[f.dir != ""]+f.again()+" --yes")
-	}
-}
-
 // steerCommand is a command that says one thing to a run.
 func steerCommand(s streams, use, short string, say func(ctx context.Context, at stand, w reconcile.Word) (string, error)) *cobra.Command {
 	var f runFlags
@@ -156,8 +111,11 @@ func steerCommand(s streams, use, short string, say func(ctx context.Context, at
 			if err != nil {
 				return err
 			}
-			if !at.status.Lock.Held(time.Now()) {
+			switch {
+			case !at.status.Lock.Held(time.Now()):
 				said += "; no process is at it now"
+			case gone(at.status.Lock):
+				said += "; " + f.isGone()
 			}
 			_, err = fmt.Fprintln(s.out, said)
 			return err
@@ -176,9 +134,13 @@ func newReconcilePause(s streams) *cobra.Command {
 }
 
 func newReconcileResume(s streams) *cobra.Command {
-	return steerCommand(s, "resume NAME", "Take a pause back", func(ctx context.Context, at stand, _ reconcile.Word) (string, error) {
-		err := reconcile.Steer(ctx, at.store, at.status.Cluster, at.status.Run, func(c *reconcile.Control) { c.Paused = nil })
-		return "resumed", err
+	return steerCommand(s, "resume NAME", "Take a pause back, or an abort that has not begun", func(ctx context.Context, at stand, _ reconcile.Word) (string, error) {
+		said := "resumed"
+		if at.status.Control.Abort != nil {
+			said += ": the abort is taken back"
+		}
+		err := reconcile.Steer(ctx, at.store, at.status.Cluster, at.status.Run, func(c *reconcile.Control) { c.Paused, c.Abort = nil, nil })
+		return said, err
 	})
 }
 
@@ -202,8 +164,11 @@ func (o *reconcileOptions) askToAbort(ctx context.Context, s streams, why string
 	if err != nil || !at.status.Lock.Held(time.Now()) {
 		return false, err
 	}
+	if gone(at.status.Lock) { // who does not live heeds nothing
+		return true, o.explained(&lock.HeldError{State: at.status.Lock})
+	}
 	if !o.yes {
-		return true, usagef("%s is at it: %s; add --yes to let it abort after the action under way", at.status.Cluster, at.status.Lock)
+		return true, usagef("%s is under way: %s; add --yes to let it abort after the action under way", at.status.Cluster, at.status.Lock)
 	}
 	w := reconcile.Word{By: owner(), At: time.Now().UTC().Truncate(time.Second), Why: why}
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -74,7 +75,7 @@ func begun(ts *testscript.TestScript, manifest, state, by string, ask plan.Ask) 
 }
 
 // locked STATE OWNER takes the cluster's lock for somebody who does not give it
-// back.
+// back. A process "@here" is one of this machine.
 func locked(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: locked STATE OWNER")
@@ -82,7 +83,10 @@ func locked(ts *testscript.TestScript, neg bool, args []string) {
 	ctx := context.Background()
 	st, err := open.Store(ctx, args[0], open.Config{Getenv: os.Getenv})
 	ts.Check(err)
-	_, err = lock.Acquire(ctx, st, reconcile.LockKey("atlas.k8s.local"), args[1], "a story")
+	host, err := os.Hostname()
+	ts.Check(err)
+	owner := strings.Replace(args[1], "@here ", "@"+host+" ", 1)
+	_, err = lock.Acquire(ctx, st, reconcile.LockKey("atlas.k8s.local"), owner, "a story")
 	ts.Check(err)
 }
 

@@ -50,11 +50,11 @@ func (f File) Text() string {
 		fmt.Fprintf(&b, ", in none has any node fewer than %s (fewest: %d, %s)", many(c.WorstMargin, "working path"), c.WorstMargin, c.WorstAt)
 	}
 	fmt.Fprintf(&b, "\nway back: %s\n", f.wayBack())
-	if len(p.Starts) == 1 && len(p.Starts[0].Assumes) > 0 {
-		fmt.Fprintf(&b, "taken for granted: %s; where it is not, the plan stops at a gate\n", strings.Join(p.Starts[0].Assumes, ", "))
-	}
 	for _, o := range c.Outages {
 		fmt.Fprintf(&b, "announce: %s\n", o)
+	}
+	if len(p.Starts) == 1 && len(p.Starts[0].Assumes) > 0 {
+		fmt.Fprintf(&b, "taken for granted: %s; where it is not, the plan stops at a gate\n", strings.Join(p.Starts[0].Assumes, ", "))
 	}
 	for i, s := range p.Starts {
 		if len(p.Starts) > 1 && len(s.Assumes) > 0 {

@@ -99,6 +99,8 @@ type Result struct {
 	Ended string `json:"ended"`
 	// Step is the step at which the run is, in words; empty behind the last.
 	Step string `json:"step,omitempty"`
+	// Reached is the last step of the plan that was begun and stands; 0 if none does.
+	Reached int `json:"reached,omitempty"`
 	// Why says what stopped it, or what it waits for.
 	Why string `json:"why,omitempty"`
 	// Changed is what differs from what it should be, one line each.

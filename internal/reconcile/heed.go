@@ -1,8 +1,11 @@
 package reconcile
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/muster-dev/muster/internal/journal"
 	"github.com/muster-dev/muster/internal/plan"
@@ -72,4 +75,32 @@ func (d *driver) passed(c Control, s plan.Planned) string {
 // note journals what a person said.
 func (d *driver) note(s plan.Planned, result, what string) error {
 	return d.write(journal.Entry{Kind: journal.Note, Step: report.StepKey(s), Result: result}, report.Said{What: what})
+}
+
+// attend says whose turn it is where an action is a person's, and waits for them if
+// the run waits. A zero Result says that they have done it.
+func (d *driver) attend(ctx context.Context, s plan.Planned, a Action, missing string) (Result, error) {
+	_, reason, _ := strings.Cut(missing, fmt.Sprintf(": %s: ", report.Fail))
+	turn := Result{Ended: EndedHolding, Why: fmt.Sprintf("your turn: %s: %s", a.What, cmp.Or(reason, missing))}
+	if !d.Wait {
+		return turn, nil
+	}
+	d.Progress.Waiting(turn.Why, "it goes on by itself once that is done")
+	for pause(ctx, d.Poll) {
+		if result, err := d.heed(ctx, s); result.Ended != "" || err != nil {
+			return result, err
+		}
+		if passes(ctx, a.Gates) {
+			return Result{}, nil
+		}
+	}
+	return Result{}, context.Cause(ctx)
+}
+
+// passes looks once whether all of some gates pass.
+func passes(ctx context.Context, gates []Gate) bool {
+	return !slices.ContainsFunc(gates, func(g Gate) bool {
+		g.Within = 0
+		return g.Await(ctx).Verdict != report.Pass
+	})
 }

@@ -20,6 +20,8 @@ type Preview struct {
 	Direction report.Direction `json:"direction"`
 	// Steps are those that are left, in order.
 	Steps []PreviewStep `json:"steps"`
+	// Control is what people said, which a run heeds before anything else.
+	Control Control `json:"control"`
 	// Lacks is what has to be there before it could begin, one line each.
 	Lacks []string `json:"lacks,omitempty"`
 	// Refused is why it would not begin; empty if it would.
@@ -71,6 +73,10 @@ func Look(ctx context.Context, cfg Config, shadow bool) (Preview, error) {
 	if result, over := d.nothingLeft(); over {
 		p.Over = result.Why
 		return p, nil
+	}
+	var err error
+	if p.Control, err = readControl(ctx, d.Store, d.cluster, d.id); err != nil {
+		return p, err
 	}
 	if err := d.look(ctx); err != nil {
 		return p, err
@@ -140,6 +146,22 @@ func (d *driver) preview(ctx context.Context, s plan.Planned, shadow bool) (Prev
 		step.Actions = append(step.Actions, p)
 	}
 	return step, nil
+}
+
+// lacks is what the executor lacks for what is left of a leg.
+func (d *driver) lacks(b report.Begun) []string {
+	e, ok := d.Executor.(Equipped)
+	if !ok {
+		return nil
+	}
+	left := b.Steps
+	if b.Direction == report.Forward {
+		left = d.Plan.Steps[b.After:]
+	}
+	if b.Leg == d.at.leg.Number {
+		left = left[d.at.leg.Done:]
+	}
+	return e.Lacks(left)
 }
 
 // errReadOnly is what a dry run's store answers to a write: the one write on the

@@ -10,6 +10,7 @@ import (
 	"github.com/muster-dev/muster/internal/journal"
 	"github.com/muster-dev/muster/internal/lock"
 	"github.com/muster-dev/muster/internal/plan"
+	"github.com/muster-dev/muster/internal/report"
 	"github.com/muster-dev/muster/internal/store"
 )
 
@@ -131,6 +132,13 @@ func (s Status) Next() (plan.Planned, bool) {
 		return plan.Planned{}, false
 	}
 	return s.Leg.Steps[s.Leg.Done], true
+}
+
+// Holding reports whether the next step is a hold that nobody has released.
+func (s Status) Holding() bool {
+	next, ok := s.Next()
+	_, released := s.Control.released(s.Leg.Number, report.StepKey(next))
+	return ok && next.Hold && !s.Begun && !released
 }
 
 // Status says where a run stands. l is the cluster's lock.

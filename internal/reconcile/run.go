@@ -21,10 +21,10 @@ import (
 // It blocks until the plan is done, something stops it, or ctx ends.
 //
 // A gate that does not pass is a Result, and no error. Errors are: bad input, a
-// [*lock.HeldError], a [*RefusedError], a [*LacksError], a state store that does not answer, the
-// loss of the lock ([lock.ErrLost], [journal.ErrFenced]), and ctx's own. After
-// the loss of the lock nothing more is done, not even tidying: somebody else is
-// at it.
+// [*lock.HeldError], a [*RefusedError], a [*LacksError], a state store that does
+// not answer, the loss of the lock ([lock.ErrLost], [journal.ErrFenced]), and ctx's
+// own. After the loss of the lock nothing more is done, not even tidying: somebody
+// else is at it.
 func Run(ctx context.Context, cfg Config) (Result, error) {
 	if err := cfg.validate(); err != nil {
 		return Result{}, err
@@ -282,22 +282,6 @@ func (d *driver) undoing() ([]plan.Planned, error) {
 	return steps, nil
 }
 
-// lacks is what the executor lacks for what is left of a leg.
-func (d *driver) lacks(b report.Begun) []string {
-	e, ok := d.Executor.(Equipped)
-	if !ok {
-		return nil
-	}
-	left := b.Steps
-	if b.Direction == report.Forward {
-		left = d.Plan.Steps[b.After:]
-	}
-	if b.Leg == d.at.leg.Number {
-		left = left[d.at.leg.Done:]
-	}
-	return e.Lacks(left)
-}
-
 // begin journals that a leg begins or is gone on with, and settles on it.
 func (d *driver) begin(ctx context.Context, b report.Begun) error {
 	if b.Leg == d.at.leg.Number {
@@ -346,6 +330,7 @@ func (d *driver) end(ctx context.Context, r Result, err error) (Result, error) {
 	if next, ok := d.next(); ok {
 		r.Step = fmt.Sprintf("%d of %d, %s", next.Number, len(d.at.leg.Steps), next.Title)
 	}
+	r.Reached = d.at.reached
 	e := report.Ended{Why: r.Why, Availability: d.meter.Take()}
 	if len(r.Changed) > 0 {
 		e.Why += ": " + strings.Join(r.Changed, "; ")

@@ -286,34 +286,6 @@ func (d *driver) perform(ctx context.Context, s plan.Planned, a Action) (Result,
 	return stoppedBy(trouble), err
 }
 
-// attend says whose turn it is where an action is a person's, and waits for them if
-// the run waits. A zero Result says that they have done it.
-func (d *driver) attend(ctx context.Context, s plan.Planned, a Action, missing string) (Result, error) {
-	_, reason, _ := strings.Cut(missing, fmt.Sprintf(": %s: ", report.Fail))
-	turn := Result{Ended: EndedHolding, Why: fmt.Sprintf("your turn: %s: %s", a.What, cmp.Or(reason, missing))}
-	if !d.Wait {
-		return turn, nil
-	}
-	d.Progress.Waiting(turn.Why, "it goes on by itself once that is done")
-	for pause(ctx, d.Poll) {
-		if result, err := d.heed(ctx, s); result.Ended != "" || err != nil {
-			return result, err
-		}
-		if passes(ctx, a.Gates) {
-			return Result{}, nil
-		}
-	}
-	return Result{}, context.Cause(ctx)
-}
-
-// passes looks once whether all of some gates pass.
-func passes(ctx context.Context, gates []Gate) bool {
-	return !slices.ContainsFunc(gates, func(g Gate) bool {
-		g.Within = 0
-		return g.Await(ctx).Verdict != report.Pass
-	})
-}
-
 // do carries an action out within its limit.
 func (d *driver) do(ctx context.Context, a Action, said *lines) error {
 	if a.Do == nil {

@@ -45,7 +45,7 @@ func TestClusterReconcileAbortsAndRollsBack(t *testing.T) {
 		t.Fatalf("muster exits %d when it is interrupted; want 130", code)
 	}
 	s.do(0, "reconcile", "rollback")
-	s.stops(func() *command {
+	s.ends(2, func() *command { // before anything is begun
 		return s.muster(nil, "reconcile", "rollback", "--yes", "--interval", "1s", "--probe-interval", "100ms")
 	},
 		"the way back needs the kOps that made the cluster; name its binary with --kops-before")
