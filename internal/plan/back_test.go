@@ -61,6 +61,15 @@ func TestTheWayBackFromAListTakesTheAgentOut(t *testing.T) {
 	}
 }
 
+func TestAPlanByKopsWithAListSaysWhoCarriesItOut(t *testing.T) {
+	for via, want := range map[Executor]bool{Kops: true, Terraform: false, Lab: false} {
+		pl := mustPlan(t, with(withoutBalancer(3, 6), func(p *Problem) { p.Endpoints, p.Via = Addresses, via }))
+		if got := strings.Contains(Seal(pl, nil).Text(), "\ntaken for granted: you carry it out, step by step: "); got != want {
+			t.Errorf("via %s it is said: %v, want %v", via, got, want)
+		}
+	}
+}
+
 func TestAPlanSaysInOneLineWhyThereIsNoWayBack(t *testing.T) {
 	pl := mustPlan(t, with(gossiping(3, 3), func(p *Problem) { p.From, p.To = cluster.Hybrid, cluster.Gossip }).starting(func(s *State) {
 		s.Templates, s.Live, s.Config, s.Old = Set(Hybrid), Set(Gossip, Hybrid), true, true

@@ -54,6 +54,9 @@ func (p *Problem) assumptions() []string {
 	default:
 		all = append(all, "kOps is 1.36 wherever it runs: older ones know no hybrid, later ones no gossip")
 	}
+	if p.Endpoints == Addresses && p.Via == Kops {
+		all = append(all, "you carry it out, step by step: muster reconcile goes along a list only in a plan made --via terraform")
+	}
 	if p.Endpoints == Balancer {
 		if p.BalancerAddresses == 1 {
 			all = append(all, "the load balancer keeps its only address")
