@@ -141,14 +141,14 @@ func bootsOf(g cloud.Group) []*cloud.BootConfig {
 const describeInstances = "ec2:DescribeInstances"
 
 func policyFindings(in Input, r *Report, role cloud.Role, terms iam.Terms, held iam.Comparison) {
-	excess, unclear, left := sorted(role, held)
+	excess, unclear, left := standings(role, held)
 	if in.Spec.Cloud == cluster.AWS {
 		readers(in, r, role)
 	}
 	if len(excess) > 0 {
 		r.find("MU202", role.Name, "%d permissions without need: %s", len(excess), strings.Join(excess, ", ")).GoneAfter = in.narrowed(role, func(rest cloud.Role) bool {
 			held, err := iam.CompareRole(in.Spec.Cloud, rest, terms)
-			excess, _, _ := sorted(rest, held)
+			excess, _, _ := standings(rest, held)
 			return err != nil || len(excess) > 0
 		})
 	}
@@ -173,9 +173,9 @@ func policyFindings(in Input, r *Report, role cloud.Role, terms iam.Terms, held 
 	}
 }
 
-// sorted sorts what a role holds besides what it needs: excess, what could not be
+// standings sorts what a role holds besides what it needs: excess, what could not be
 // judged, and what a cloud keeps after kOps has stopped granting it.
-func sorted(role cloud.Role, held iam.Comparison) (excess, unclear, left []string) {
+func standings(role cloud.Role, held iam.Comparison) (excess, unclear, left []string) {
 	for _, h := range held.Holdings {
 		switch {
 		case h.Standing == iam.Unclear:

@@ -34,24 +34,24 @@ func newAuditCluster(s streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "cluster [NAME] --state URL | -f SPEC",
 		Short: "Would a new node of each group join, and what is there that should not be?",
-		Long: `Cluster follows, for each instance group, what stands between a machine's first
-boot and a node: template, boot configuration, endpoints, network rules, healthy
-targets of both services, certificate, permissions, node configuration. The same for
-the reboot of each older generation that is alive. Then it lists findings, worst
-first: what each blocks (new nodes, the move to hybrid or to none, kOps 1.37, or nothing)
-and after which topology it is gone; "stays" is what no move takes away. muster explain ID
-says more of each.
+		Long: `Cluster follows, for each instance group, the chain from a machine's first boot to
+a node: template, boot configuration, endpoints, network rules, healthy targets of both
+services, certificate, permissions, node configuration. It does the same for a reboot
+of each older generation that is alive. Then it lists findings, worst first, with what
+each blocks (new nodes, the move to hybrid or to none, kOps 1.37, or nothing) and the
+topology after which it is gone; one that stays is yours to mend. muster explain ID says
+more of each.
 
 With --state it looks at the cluster as its cloud and state store have it, and only
-reads. From here it also resolves the names that nodes boot by, and shakes hands with
-the boot servers and the load balancers at 443 and 3988 to read the names in their
-certificates, which it does not trust; what does not answer within 2 s counts as not
-seen, and --no-probes leaves it all out. Given --kubeconfig or --context it also looks
-for pods that have a copy of a node's hosts file and ask for the cluster's names, and for
-those that call protokube. With -f it judges a manifest alone.
+reads. It also resolves, from here, the names that nodes boot by, and makes TLS
+handshakes with boot servers and load balancers (ports 443 and 3988) to read the names
+in their certificates, without trusting them. What does not answer within 2 s counts as
+not seen; --no-probes skips all of this. With --kubeconfig or --context it also looks for
+pods that have a copy of a node's hosts file and ask for the cluster's names, and for
+pods that call protokube. With -f it judges a manifest alone.
 
-What could not be looked at is listed, and never taken for fine. Findings can be
-accepted in a file, each with a reason and a last day:
+What could not be looked at is listed, and never taken as fine. You can accept findings
+in a file, each with a reason and a last day:
 
   accept:
   - id: MU310

@@ -32,12 +32,12 @@ func newAudit(s streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "audit cluster | --node | --root DIR | --binary FILE",
 		Short: "Would a node join, and what is there that should not be?",
-		Long: `Audit cluster looks at a cluster; see muster audit cluster --help.
+		Long: `"muster audit cluster" looks at a cluster; see its own --help.
 
-With --node, --root or --binary audit reads the build information of Go programs: on
-this machine, on an image mounted at DIR, or of one file. It reports programs that
-carry unmaintained modules, such as protokube with weaveworks/mesh, and with
--o cyclonedx writes a bill of materials of all of them.
+With --node, --root or --binary, audit reads the build information of Go programs: of
+all on this machine, of all on an image mounted at DIR, or of one file. It reports
+programs that contain unmaintained modules, such as protokube with weaveworks/mesh.
+With -o cyclonedx it writes a bill of materials of all of them.
 
 ` + exitCodes,
 		Example: "  muster audit --node\n  muster audit --root /mnt/image -o cyclonedx > sbom.json\n  muster audit --binary /opt/kops/bin/protokube",

@@ -35,8 +35,8 @@ still gossip survive every change of the control plane.
 Without --yes it shows what would change and changes nothing. It refuses (exit 4) names
 that are not the cluster's, addresses outside its networks, an empty list, and addresses
 that do not answer from here: each has to finish a TLS handshake on its port (443;
-3988 for kops-controller) with a certificate for the name. Whoever knows that the nodes
-reach what this machine cannot gives --no-check with the reason.
+3988 for kops-controller) with a certificate for the name. If nodes reach what this
+machine cannot, give --no-check with the reason.
 
 After writing it asks other peers, over connections of their own, whether it has arrived.
 Any writer may replace the value: dns-controller does when its pods change or it

@@ -48,12 +48,12 @@ on the terminal, and only if uninstall is proven to give back the spec byte for 
 No secret is written and no node enrols: the agent takes over the addresses that
 kOps put into the node's hosts file, and any --server, and checks each by the
 cluster's own CA. From then on the hosts file lists those that answer, and
-127.0.0.1:7443 balances over them for programs that can be pointed there. Until it
-has found kOps's addresses it changes nothing, and where it cannot be fetched or
-started the node works as it did without.
+127.0.0.1:7443 balances over them for programs that can be pointed there. It changes
+nothing until it has found kOps's addresses, and a node where it cannot be fetched
+or started works as it did before.
 
-For clusters whose workers kOps gives addresses: none, and hybrid. One program
-serves one processor: where groups differ, install each with its own program.
+This is for clusters whose workers get addresses from kOps: topology none or hybrid.
+A program is for one processor architecture; install groups that differ one by one.
 
 ` + exitCodes,
 		Example: "  muster install --via kops --name atlas.k8s.local --instance-group nodes-us-east-1a \\\n" +

@@ -29,7 +29,7 @@ func TestALineThatNoCommandTakesNamesTheOneThatWasMeant(t *testing.T) {
 		{"verb and noun the other way round", "cluster describe atlas.k8s.local", "describe cluster atlas.k8s.local"},
 		{"a verb misspelt", "audti cluster atlas.k8s.local", "audit cluster atlas.k8s.local"},
 		{"a noun misspelt", "get clutsers", "get clusters"},
-		{"a flag misspelt", "get ig --nmae atlas.k8s.local", "get instancegroups --name atlas.k8s.local"},
+		{"a flag misspelt", "get ig --naame atlas.k8s.local", "get instancegroups --name atlas.k8s.local"},
 		{"two of them", "plna -f x.yaml --endpoint list", "plan -f x.yaml --endpoints list"},
 		{"upper case", "Plan -f x.yaml", "plan -f x.yaml"},
 		{"a verb left out", "status atlas.k8s.local", "reconcile status atlas.k8s.local"},

@@ -24,7 +24,7 @@ func newPlanCluster(s streams) *cobra.Command {
 		Short: "Plan for a cluster as its state store and its cloud show it",
 		Long: `cluster reads a cluster's spec from the state store, looks at its machines in the
 cloud, and finds a plan from what it sees. What it could not see is planned for
-both ways; if that decides, the plan is refused and the observation named that
+both ways; where that decides, there is no plan, and it names the observation that
 would settle it. It only reads.
 
   muster plan cluster atlas.k8s.local --state s3://kops-state --to none -o plan.yaml

@@ -34,9 +34,9 @@ func newProbe(s streams) *cobra.Command {
 		Use:   "probe --server-name NAME --ca FILE --target PATH=ADDRESS:PORT",
 		Short: "Call the API all the time, over each path, and print every answer",
 		Long: `probe calls the API server as a kubelet would, with a new connection each time,
-over each path that it is given, until it is told to stop. Each call is one line of
-JSON on standard output: path, when it began, how long it took, what went wrong. It
-is what muster reconcile runs on workers, and good for looking by hand.
+over each path given, until it is stopped. Each call is one line of JSON on standard
+output: path, when it began, how long it took, what went wrong. muster reconcile runs
+it on workers; it also serves to look by hand.
 
   muster probe --server-name api.internal.atlas.k8s.local --ca ca.crt \
     --target name=:443 --target load-balancer=172.20.0.250:443

@@ -44,10 +44,11 @@ func newRehearse(s streams) *cobra.Command {
 		Use:   "rehearse -f MANIFEST [MANIFEST...] [--to hybrid|none] | rehearse cluster NAME",
 		Short: "Move a cluster's spec off gossip, on real processes on this machine",
 		Long: `Rehearse reads a kOps manifest, starts the whole cluster on this machine as real
-processes, finds a plan and carries it out there, step by step, while a prober on
-every worker calls the API all the time. It touches no cluster and needs no
-credentials. With --plan it rehearses the steps of a plan that muster plan wrote;
-what concerns the cloud alone is passed over with a look at every node.
+processes, finds a plan and carries it out there, step by step, while every worker
+calls the API all the time. It touches no cluster and needs no credentials.
+
+With --plan it rehearses the steps of a plan that muster plan wrote. Steps that
+concern the cloud alone change nothing in the lab: every node is looked at instead.
 "muster rehearse cluster NAME" reads the spec from the state store, looks at the
 cluster itself, and rehearses the plan for what it sees.
 

@@ -25,20 +25,20 @@ func newRehearseCluster(s streams) *cobra.Command {
 		Short: "Rehearse the plan for a cluster as its state store and its cloud show it",
 		Long: `cluster reads a cluster's spec from the state store, looks at its machines in the
 cloud, finds the plan that "muster plan cluster" finds, and carries it out on real
-processes on this machine. With --plan it rehearses that plan, if what it was made
-from is still so. It reads, and changes neither store nor cloud.
+processes on this machine. With --plan it rehearses that plan, unless the cluster
+has changed since it was made. It changes neither store nor cloud.
 
-The lab starts in the topology that was seen. Its workers boot as kOps's do, from
-what their groups' templates say: they gossip, with muster-peer in protokube's
-place, or get the load balancer's addresses once, or ask a name that nothing
-resolves, in vain. A worker is replaced by one of its group's template, and what
-kOps does beside an update happens here too: the workers' role is narrowed at
-once, dns-controller goes a moment after the switch to None. The load balancer is
-all that such workers have, so --fault load-balancer-gone costs them the API. With
---endpoints list workers run muster-agent, as in muster rehearse -f.
+The lab starts in the topology that was seen. Workers boot as kOps's do, from their
+group's template: they gossip, with muster-peer in protokube's place, or get the load
+balancer's addresses once, or ask in vain for a name that nothing resolves. A new
+worker boots from the template of now. kOps's side effects happen here too: the
+workers' role is narrowed at once, and dns-controller goes a moment after the switch
+to None. Such workers have nothing but the load balancer, so
+--fault load-balancer-gone costs them the API. With --endpoints list workers run
+muster-agent, as in muster rehearse -f.
 
-Unless --overlay says otherwise nodes gossip over what kOps's do. Groups have as
-many nodes as minSize says.
+Nodes gossip over the overlays that kOps's do, unless --overlay says otherwise. Each
+group has minSize nodes.
 
   muster rehearse cluster atlas.k8s.local --state s3://kops-state --to none
   muster rehearse cluster atlas.k8s.local --state s3://kops-state --plan plan.yaml

@@ -29,7 +29,8 @@ func newValidate(s streams) *cobra.Command {
 		Short: "Look for faults in a cluster's spec",
 		Long: `Validate reads a cluster's spec and says what kOps refuses in it, what kOps accepts
 but leaves nodes without a way to the API, and what in the store does not fit
-together. It asks no cloud and no node. It exits 3 when it finds something.
+together. It asks neither cloud nor nodes, unlike kops validate cluster; whether
+nodes join is what muster audit cluster says. It exits 3 when it finds something.
 
 ` + exitCodes,
 		RunE: func(cmd *cobra.Command, args []string) error {
