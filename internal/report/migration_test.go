@@ -20,15 +20,15 @@ import (
 
 var epoch = time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
 
-// diary writes a journal as the driver would, a minute an entry.
-type diary struct {
+// journalWriter writes a journal as the driver would, with entries a minute apart.
+type journalWriter struct {
 	t       testing.TB
 	by      string
 	token   uint64
 	entries []journal.Entry
 }
 
-func (d *diary) write(kind journal.Kind, step, action, result string, detail any) *diary {
+func (d *journalWriter) write(kind journal.Kind, step, action, result string, detail any) *journalWriter {
 	d.t.Helper()
 	data, err := json.Marshal(detail)
 	if err != nil {
@@ -39,17 +39,17 @@ func (d *diary) write(kind journal.Kind, step, action, result string, detail any
 	return d
 }
 
-func (d *diary) begun() *diary {
+func (d *journalWriter) begun() *journalWriter {
 	return d.leg(Begun{Leg: 1, Direction: Forward})
 }
 
-func (d *diary) leg(b Begun) *diary {
+func (d *journalWriter) leg(b Begun) *journalWriter {
 	d.token++
 	b.Plan, b.Program, b.Unmeasured = planned().ID, "1.0.0", []Unmeasured{{Vantage: "workers", Why: "no --probe-image"}}
 	return d.write(journal.Begun, "", "", "", b)
 }
 
-func (d *diary) action(step, node string, verdict Verdict) *diary {
+func (d *journalWriter) action(step, node string, verdict Verdict) *journalWriter {
 	result := "done"
 	if verdict != Pass {
 		result = "failed"
@@ -62,11 +62,11 @@ func (d *diary) action(step, node string, verdict Verdict) *diary {
 	}})
 }
 
-func (d *diary) done(step string) *diary {
+func (d *journalWriter) done(step string) *journalWriter {
 	return d.write(journal.Outcome, step, "", "done", Outcome{Facts: []plan.Fact{{Subject: "nodes.atlas", What: "permissions", Value: "bbbb", Says: []string{"ec2:DescribeInstanceTypes on *", "ecr:GetAuthorizationToken on *"}}}})
 }
 
-func (d *diary) ended(result, why string) *diary {
+func (d *journalWriter) ended(result, why string) *journalWriter {
 	return d.write(journal.Ended, "", "", result, Ended{Why: why})
 }
 
@@ -99,45 +99,45 @@ func TestMigrate(t *testing.T) {
 		Back     int
 	}
 	for name, tt := range map[string]struct {
-		write func(d *diary)
+		write func(d *journalWriter)
 		want  want
 	}{
 		"nothing has happened": {
-			func(*diary) {}, want{Unknown, StepAhead, []string{StepAhead, StepAhead}, 0, 0, 0, 0},
+			func(*journalWriter) {}, want{Unknown, StepAhead, []string{StepAhead, StepAhead}, 0, 0, 0, 0},
 		},
 		"everything is done": {
-			func(d *diary) {
+			func(d *journalWriter) {
 				d.begun().action(roll, "i-1", Pass).action(roll, "i-2", Pass).done(roll).done(narrow).ended("done", "")
 			},
 			want{Pass, "done", []string{StepDone, StepDone}, 2, 1, 1, 2},
 		},
 		"a run that ended well without a word of the last step is no pass": {
-			func(d *diary) { d.begun().action(roll, "i-1", Pass).done(roll).ended("done", "") },
+			func(d *journalWriter) { d.begun().action(roll, "i-1", Pass).done(roll).ended("done", "") },
 			want{Unknown, "done", []string{StepDone, StepAhead}, 1, 1, 1, 1},
 		},
 		"a gate stopped it": {
-			func(d *diary) { d.begun().action(roll, "i-1", Unknown).ended("stopped", "gate joined") },
+			func(d *journalWriter) { d.begun().action(roll, "i-1", Unknown).ended("stopped", "gate joined") },
 			want{Fail, "stopped", []string{StepStopped, StepAhead}, 0, 1, 1, 0},
 		},
 		"killed between intent and outcome": {
-			func(d *diary) { d.begun().write(journal.Intent, roll, "i-1", "", Intent{What: "replace"}) },
+			func(d *journalWriter) { d.begun().write(journal.Intent, roll, "i-1", "", Intent{What: "replace"}) },
 			want{Unknown, StepUnderWay, []string{StepUnderWay, StepAhead}, 0, 1, 1, 0},
 		},
 		"killed, and gone on with": {
-			func(d *diary) {
+			func(d *journalWriter) {
 				d.begun().write(journal.Intent, roll, "i-1", "", Intent{What: "replace"})
 				d.begun().action(roll, "i-1", Pass).done(roll).done(narrow).ended("done", "")
 			},
 			want{Pass, "done", []string{StepDone, StepDone}, 1, 2, 2, 2},
 		},
 		"waiting for a person": {
-			func(d *diary) {
+			func(d *journalWriter) {
 				d.begun().action(roll, "i-1", Pass).done(roll).ended("holding", "narrow waits for you")
 			},
 			want{Unknown, "holding", []string{StepDone, StepAhead}, 1, 1, 1, 1},
 		},
 		"a way back follows the plan's steps": {
-			func(d *diary) {
+			func(d *journalWriter) {
 				d.begun().action(roll, "i-1", Pass).done(roll).ended("aborted", "")
 				d.leg(Begun{Leg: 2, Direction: Back, Steps: []plan.Planned{{Number: 1, ID: "restore-workers", Title: "restore"}}})
 				d.action(restore, "i-2", Pass).done(restore).ended("returned", "")
@@ -145,7 +145,7 @@ func TestMigrate(t *testing.T) {
 			want{Fail, "returned", []string{StepTakenBack, StepAhead, StepDone}, 2, 1, 2, 0},
 		},
 		"after a way back it goes forward again": {
-			func(d *diary) {
+			func(d *journalWriter) {
 				d.begun().action(roll, "i-1", Pass).done(roll).action(narrow, "role", Fail).ended("stopped", "")
 				d.leg(Begun{Leg: 2, Direction: Back, After: 1, Steps: []plan.Planned{{Number: 1, ID: "restore-workers", Title: "restore"}}})
 				d.action(restore, "i-2", Pass).done(restore).ended("returned", "")
@@ -155,7 +155,7 @@ func TestMigrate(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := &diary{t: t, by: "ada@host"}
+			d := &journalWriter{t: t, by: "ada@host"}
 			tt.write(d)
 			m, err := Migrate(planned(), d.entries)
 			if err != nil {
@@ -176,7 +176,7 @@ func TestMigrate(t *testing.T) {
 }
 
 func TestMigrateSumsUp(t *testing.T) {
-	d := &diary{t: t, by: "ada@host"}
+	d := &journalWriter{t: t, by: "ada@host"}
 	d.begun().action(roll, "i-1", Pass).action(roll, "i-2", Pass).action(roll, "i-3", Pass).done(roll).done(narrow).ended("done", "")
 	m, err := Migrate(planned(), d.entries)
 	if err != nil {
@@ -241,7 +241,7 @@ func TestTheVerdictInWords(t *testing.T) {
 		"holding":     "HOLDING  atlas.k8s.local",
 		"interrupted": "INTERRUPTED  atlas.k8s.local",
 	} {
-		d := &diary{t: t, by: "ada@host"}
+		d := &journalWriter{t: t, by: "ada@host"}
 		d.begun().action(roll, "i-1", Pass).done(roll)
 		if status == "done" {
 			d.done(narrow)
@@ -267,26 +267,26 @@ func TestMigrateSaysHowLongBridgesWereUp(t *testing.T) {
 	}
 	up := Bridge{ID: "publish", Title: "publish it", Step: "1 publish", By: "ada@host"}
 	for name, tt := range map[string]struct {
-		write func(d *diary)
+		write func(d *journalWriter)
 		want  []Bridge
 	}{
-		"its gates were asked, and nothing was done": {func(d *diary) {
+		"its gates were asked, and nothing was done": {func(d *journalWriter) {
 			d.write(journal.Gate, "1 publish", "", "fail", Asked{Name: "balancer"})
 		}, []Bridge{}},
-		"killed while it was put up": {func(d *diary) {
+		"killed while it was put up": {func(d *journalWriter) {
 			d.write(journal.Intent, "1 publish", "", "", Intent{})
 		}, []Bridge{having(up, func(b *Bridge) { b.Up = at(2) })}},
-		"taken down by the plan": {func(d *diary) {
+		"taken down by the plan": {func(d *journalWriter) {
 			d.write(journal.Intent, "1 publish", "", "", Intent{}).done("1 publish")
 			d.write(journal.Intent, "2 withdraw", "", "", Intent{}).done("2 withdraw")
 		}, []Bridge{having(up, func(b *Bridge) { b.Up, b.Down, b.TakenDown = at(2), at(5), "2 withdraw" })}},
-		"taken down by an abort": {func(d *diary) {
+		"taken down by an abort": {func(d *journalWriter) {
 			d.write(journal.Intent, "1 publish", "", "", Intent{})
 			d.leg(Begun{Leg: 2, Direction: Abort, Steps: []plan.Planned{{Number: 1, ID: "withdraw"}}}).done("1 withdraw")
 		}, []Bridge{having(up, func(b *Bridge) { b.Up, b.Down, b.TakenDown = at(2), at(4), "1 withdraw" })}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := &diary{t: t, by: "ada@host"}
+			d := &journalWriter{t: t, by: "ada@host"}
 			tt.write(d.begun())
 			m, err := Migrate(bridged(), d.entries)
 			if err != nil {
@@ -306,7 +306,7 @@ func having(b Bridge, change func(*Bridge)) Bridge {
 
 // A run that is gone on with shows what was replaced on its leg, and no more.
 func TestReplacedOnTheWay(t *testing.T) {
-	d := &diary{t: t, by: "ada@host"}
+	d := &journalWriter{t: t, by: "ada@host"}
 	d.begun().action(roll, "i-1", Pass).action(roll, "i-2", Fail).ended("stopped", "")
 	forward := func() map[string]int {
 		m, err := Migrate(planned(), d.entries)
@@ -380,7 +380,7 @@ func elements(t interface {
 // Whatever was written into the journal, it is text on the page and never markup.
 func TestTheHTMLPageIsClosedToWhatItShows(t *testing.T) {
 	build := func(t testing.TB, s string) Migration {
-		d := &diary{t: t, by: s}
+		d := &journalWriter{t: t, by: s}
 		f := planned()
 		f.Problem.Cluster, f.ID = s, s
 		d.write(journal.Begun, "", "", "", Begun{Plan: s, Leg: 1, Direction: Forward, Program: s, Unmeasured: []Unmeasured{{s, s}}})
@@ -412,7 +412,7 @@ func TestTheHTMLPageIsClosedToWhatItShows(t *testing.T) {
 }
 
 func TestTheTextHoldsNothingThatSteersATerminal(t *testing.T) {
-	d := &diary{t: t, by: "ada"}
+	d := &journalWriter{t: t, by: "ada"}
 	d.begun().write(journal.Intent, roll, "i-1", "", Intent{What: "replace"})
 	d.write(journal.Outcome, roll, "i-1", "failed", Outcome{Error: "\x1b[2Jgone", Evidence: "console:\r\n\x07beep"})
 	m, err := Migrate(planned(), d.entries)

@@ -32,8 +32,8 @@ import (
 // configVar makes the test binary a server with that configuration.
 const configVar = "MUSTER_APISERVER_TEST_CONFIG"
 
-// patience bounds every wait of these tests; none should come near it.
-const patience = 10 * time.Second
+// waitTimeout bounds every wait of these tests; none should come near it.
+const waitTimeout = 10 * time.Second
 
 const (
 	slicesPath = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices"
@@ -200,7 +200,7 @@ func (s *server) stop(t *testing.T) {
 		if err != nil {
 			t.Errorf("Run returned %v", err)
 		}
-	case <-time.After(patience):
+	case <-time.After(waitTimeout):
 		t.Error("Run did not return")
 	}
 }
@@ -235,7 +235,7 @@ func (s *server) send(t *testing.T, client *http.Client, method, path, contentTy
 }
 
 func (s *server) try(client *http.Client, method, path, contentType, body string) (reply, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), waitTimeout)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, method, "https://"+s.address+path, strings.NewReader(body))
 	if err != nil {
@@ -329,10 +329,10 @@ func (l *lab) spawn(t *testing.T, cfg apiserver.Config) *exec.Cmd {
 // eventually waits until what holds.
 func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(waitTimeout)
 	for !holds() {
 		if time.Now().After(deadline) {
-			t.Fatalf("waited %s in vain until %s", patience, what)
+			t.Fatalf("waited %s in vain until %s", waitTimeout, what)
 		}
 		time.Sleep(2 * time.Millisecond)
 	}

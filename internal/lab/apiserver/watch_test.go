@@ -32,7 +32,7 @@ func (s *server) watch(t *testing.T, client *http.Client, query string) *watchin
 	if client == http.DefaultClient {
 		client = s.client
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), waitTimeout)
 	t.Cleanup(cancel)
 	request, err := http.NewRequestWithContext(ctx, "GET", "https://"+s.address+slicesPath+"?watch=true"+query, nil)
 	if err != nil {

@@ -17,8 +17,8 @@ import (
 	"github.com/muster-dev/muster/internal/lab/loadbalancer"
 )
 
-// patience bounds every wait of these tests; none should come near it.
-const patience = 10 * time.Second
+// waitTimeout bounds every wait of these tests; none should come near it.
+const waitTimeout = 10 * time.Second
 
 // bench is a balancer under test.
 type bench struct {
@@ -51,7 +51,7 @@ func run(t *testing.T, listeners ...loadbalancer.Listener) *bench {
 			if err != nil {
 				t.Errorf("Run returned %v", err)
 			}
-		case <-time.After(patience):
+		case <-time.After(waitTimeout):
 			t.Error("Run did not return")
 		}
 	})
@@ -72,7 +72,7 @@ func (b *bench) write(t *testing.T) {
 // await waits until the settings last written are in force.
 func (b *bench) await(t *testing.T) loadbalancer.Status {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
 	defer cancel()
 	status, err := loadbalancer.AwaitRevision(ctx, b.socket(), b.settings.Revision)
 	if err != nil {
@@ -120,12 +120,12 @@ func (b *bench) awaitStates(t *testing.T, want ...loadbalancer.State) loadbalanc
 // dial connects to the first listener.
 func (b *bench) dial(t *testing.T) *net.TCPConn {
 	t.Helper()
-	conn, err := net.DialTimeout("tcp", b.status(t).Listeners[0].Address.String(), patience)
+	conn, err := net.DialTimeout("tcp", b.status(t).Listeners[0].Address.String(), waitTimeout)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	conn.SetDeadline(time.Now().Add(patience))
+	conn.SetDeadline(time.Now().Add(waitTimeout))
 	return conn.(*net.TCPConn)
 }
 
@@ -133,12 +133,12 @@ func (b *bench) dial(t *testing.T) *net.TCPConn {
 // look so from the first moment on.
 func (b *bench) ask(t *testing.T) (string, error) {
 	t.Helper()
-	conn, err := net.DialTimeout("tcp", b.status(t).Listeners[0].Address.String(), patience)
+	conn, err := net.DialTimeout("tcp", b.status(t).Listeners[0].Address.String(), waitTimeout)
 	if err != nil {
 		return "", err
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(patience))
+	conn.SetDeadline(time.Now().Add(waitTimeout))
 	return conversation(conn.(*net.TCPConn), "")
 }
 
@@ -227,10 +227,10 @@ func shortDir(t *testing.T) string {
 // eventually waits until what holds.
 func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(waitTimeout)
 	for !holds() {
 		if time.Now().After(deadline) {
-			t.Fatalf("waited %s in vain until %s", patience, what)
+			t.Fatalf("waited %s in vain until %s", waitTimeout, what)
 		}
 		time.Sleep(2 * time.Millisecond)
 	}

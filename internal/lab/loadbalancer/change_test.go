@@ -41,7 +41,7 @@ func TestSettingsChangeWhileItRuns(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(patience))
+	conn.SetDeadline(time.Now().Add(waitTimeout))
 	if got, err := conversation(conn.(*net.TCPConn), ""); err != nil || got != "b" {
 		t.Errorf("the new listener answers %q, %v; want b", got, err)
 	}
@@ -235,7 +235,7 @@ func TestTheStatusIsALivingBalancers(t *testing.T) {
 		go func() {
 			done <- loadbalancer.Run(ctx, loadbalancer.Config{SettingsFile: lb.file(), StatusSocket: socket})
 		}()
-		await, stop := context.WithTimeout(t.Context(), patience)
+		await, stop := context.WithTimeout(t.Context(), waitTimeout)
 		defer stop()
 		if _, err := loadbalancer.AwaitRevision(await, socket, "1"); err != nil {
 			t.Error(err)
@@ -270,7 +270,7 @@ func TestTheEndOfABalancerResetsItsConnections(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(patience))
+	conn.SetDeadline(time.Now().Add(waitTimeout))
 	if _, err := conn.Read(make([]byte, 1)); err != nil {
 		t.Fatal(err)
 	}
@@ -280,7 +280,7 @@ func TestTheEndOfABalancerResetsItsConnections(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-	case <-time.After(patience):
+	case <-time.After(waitTimeout):
 		t.Fatal("Run did not return while a connection was open")
 	}
 	if _, err := conn.Read(make([]byte, 1)); err == nil {

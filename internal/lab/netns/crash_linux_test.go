@@ -163,7 +163,7 @@ func TestTheNetworkEndsWhenItsSwitchIsLost(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "the switch is lost") {
 			t.Errorf("Run returned %v, want that the switch is lost", err)
 		}
-	case <-time.After(patience):
+	case <-time.After(waitTimeout):
 		t.Fatal("Run did not return")
 	}
 	select {

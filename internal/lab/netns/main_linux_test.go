@@ -20,8 +20,8 @@ import (
 	"github.com/muster-dev/muster/internal/lab/proc"
 )
 
-// patience bounds every wait of these tests; none should come near it.
-const patience = 10 * time.Second
+// waitTimeout bounds every wait of these tests; none should come near it.
+const waitTimeout = 10 * time.Second
 
 // TestMain makes the test binary the program that runs on lab nodes, too.
 func TestMain(m *testing.M) {
@@ -209,7 +209,7 @@ func background(t *testing.T, name string, run func(context.Context) error) {
 			if err != nil {
 				t.Errorf("%s: Run returned %v", name, err)
 			}
-		case <-time.After(patience):
+		case <-time.After(waitTimeout):
 			t.Errorf("%s: Run did not return", name)
 		}
 	})
@@ -281,10 +281,10 @@ func inNamespace(t *testing.T, p *proc.Process, argv ...string) string {
 // eventually waits until what holds.
 func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(waitTimeout)
 	for !holds() {
 		if time.Now().After(deadline) {
-			t.Fatalf("waited %s in vain until %s", patience, what)
+			t.Fatalf("waited %s in vain until %s", waitTimeout, what)
 		}
 		time.Sleep(2 * time.Millisecond)
 	}

@@ -1,13 +1,11 @@
-// Package alloctest lets tests of decoders hold to what a message may cost:
-// memory in proportion to the bytes that arrived, never to the lengths that they
-// announce.
+// Package alloctest measures allocations, for tests that a decoder allocates in proportion to the bytes received and
+// not to the lengths that they declare.
 package alloctest
 
 import "runtime"
 
-// By returns how many bytes were allocated while f ran, those freed again
-// included. What other goroutines allocate meanwhile counts too, so bounds need
-// room, and tests that use it do not run in parallel.
+// By returns the number of bytes allocated while f ran, including those freed again and those allocated by other
+// goroutines. So bounds need a margin, and tests that use it must not run in parallel.
 func By(f func()) uint64 {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)

@@ -1,7 +1,6 @@
-// Package fabrictest is a network in memory for tests of overlays that are built
-// on hashicorp/memberlist, made for synctest bubbles: packets over channels,
-// streams over net.Pipe. Upstream's own mock network is not good enough for that:
-// its sends block, and a node that shut down stays reachable.
+// Package fabrictest is an in-memory network for tests, in synctest bubbles, of overlays built on
+// hashicorp/memberlist: packets over channels, streams over net.Pipe. Upstream's own mock network does not do: its
+// sends block, and a node that has shut down stays reachable.
 package fabrictest
 
 import (
@@ -15,8 +14,8 @@ import (
 	hashicorp "github.com/hashicorp/memberlist"
 )
 
-// Fabric is a network. Sending never blocks, a port that shut down is not
-// reachable, and links can be cut while it runs. The zero value is ready to use.
+// Fabric is a network. Sending never blocks, a port that has shut down is not reachable, and links can be cut at any
+// time. The zero value is ready to use, and is safe for concurrent use.
 type Fabric struct {
 	mu    sync.Mutex
 	ports map[netip.AddrPort]*Port
@@ -24,21 +23,21 @@ type Fabric struct {
 	loss  float64
 }
 
-// SetLoss replaces the share of packets lost, from 0 to 1. Streams lose nothing.
-func (f *Fabric) SetLoss(share float64) {
+// SetLoss sets the fraction of packets lost, from 0 to 1. Streams lose nothing.
+func (f *Fabric) SetLoss(fraction float64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.loss = share
+	f.loss = fraction
 }
 
-// SetCut replaces what is cut; nil cuts nothing.
+// SetCut sets which links are cut, each in one direction; nil cuts none.
 func (f *Fabric) SetCut(cut func(from, to netip.AddrPort) bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.cut = cut
 }
 
-// Silence cuts addr off in both directions.
+// Silence cuts all links from and to addr, and no others.
 func (f *Fabric) Silence(addr netip.AddrPort) {
 	f.SetCut(func(from, to netip.AddrPort) bool { return from == addr || to == addr })
 }
@@ -94,7 +93,7 @@ func (p *Port) WriteTo(b []byte, to string) (time.Time, error) {
 	return now, nil
 }
 
-// DialTimeout opens a stream. Over a cut link it takes all the time it is given.
+// DialTimeout opens a stream. Over a cut link it takes the whole timeout.
 func (p *Port) DialTimeout(to string, timeout time.Duration) (net.Conn, error) {
 	peer, cut := p.fabric.reach(p.addr, to, false)
 	if cut {

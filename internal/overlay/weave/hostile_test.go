@@ -24,7 +24,7 @@ func TestHostileConnectionsEndAlone(t *testing.T) {
 	for i := range nodes {
 		nodes[i], _ = lab.start(Config{NodeName: fmt.Sprintf("node-%d", i), Listen: lab.addr(i), Seeds: lab.seeds(0), Secret: []byte("s3cret")})
 	}
-	lab.until(10*time.Second, func() bool { return joined(nodes, 2) })
+	lab.until(time.Minute, func() bool { return joined(nodes, 2) })
 
 	raw := func(bytes string) func(*testing.T, net.Conn) {
 		return func(t *testing.T, conn net.Conn) {
@@ -156,7 +156,7 @@ func TestOfTwoConnectionsToOnePeerTheLowerNumberSurvives(t *testing.T) { // A9
 	}
 	first := shake(t, lab.dialRaw(t, 0), true, "", rawFeatures("twin"))
 	second := shake(t, lab.dialRaw(t, 0), true, "", rawFeatures("twin"))
-	if _, err := first.next(5 * time.Second); err != nil {
+	if _, err := first.next(20 * time.Second); err != nil {
 		t.Fatal(err)
 	}
 	// Which of the numbers is lower shows only now that both ends are known;
@@ -191,7 +191,7 @@ func TestTheConnectionLimitHolds(t *testing.T) {
 		t.Fatal(err)
 	}
 	first := shake(t, lab.dialRaw(t, 0), true, "", rawFeatures("first"))
-	if _, err := first.next(5 * time.Second); err != nil {
+	if _, err := first.next(20 * time.Second); err != nil {
 		t.Fatal(err)
 	}
 	shake(t, lab.dialRaw(t, 0), true, "", rawFeatures("second")).dropped()

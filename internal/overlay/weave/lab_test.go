@@ -3,11 +3,12 @@ package weave
 import (
 	"context"
 	"fmt"
-	"hash/fnv"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -24,15 +25,16 @@ type meshLab struct {
 	nodes  []*Node
 }
 
+var labs atomic.Uint32
+
 func newLab(t testing.TB) *meshLab {
 	t.Helper()
 	if test, ok := t.(*testing.T); ok {
 		test.Parallel() // mostly these wait
 	}
-	// Labs that run at the same time must not take each other's ports.
-	name := fnv.New64a()
-	name.Write([]byte(t.Name()))
-	lab := &meshLab{t: t, subnet: uint16(name.Sum64())}
+	// Each lab has addresses of its own: a port that another lab, of this run or of one that has just ended, dialled
+	// from may be unusable for a minute (TIME_WAIT).
+	lab := &meshLab{t: t, subnet: uint16(128*os.Getpid()) + uint16(2*labs.Add(1))}
 	l, err := net.Listen("tcp", lab.addr(0).String())
 	if err != nil {
 		t.Skipf("needs Linux, where all of 127.0.0.0/8 is local: %v", err)

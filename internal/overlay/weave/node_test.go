@@ -87,7 +87,7 @@ func TestAnEmptySecretIsTheSameAsNone(t *testing.T) {
 	lab := newLab(t)
 	a, _ := lab.start(Config{NodeName: "node-0", Listen: lab.addr(0), Secret: []byte{}})
 	b, _ := lab.start(Config{NodeName: "node-1", Listen: lab.addr(1), Seeds: lab.seeds(0)})
-	lab.until(10*time.Second, func() bool { return joined([]*Node{a, b}, 2) })
+	lab.until(time.Minute, func() bool { return joined([]*Node{a, b}, 2) })
 }
 
 func TestPeersShowWhoTakesPart(t *testing.T) {
@@ -207,7 +207,7 @@ func TestWhatALeafHasWrittenOutlivesIt(t *testing.T) {
 	if err := leaf.Publish(apiKey, "10.0.0.9"); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	if err := leaf.Flush(ctx); err != nil {
 		t.Fatal(err)
@@ -298,9 +298,9 @@ func TestTheSecretIsNotLogged(t *testing.T) {
 	logger := slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	a, stopA := lab.start(Config{NodeName: "node-0", Listen: lab.addr(0), Secret: []byte("hush"), Logger: logger})
 	b, stopB := lab.start(Config{NodeName: "node-1", Listen: lab.addr(1), Seeds: lab.seeds(0), Secret: []byte("hush")})
-	lab.until(10*time.Second, func() bool { return joined([]*Node{a, b}, 2) })
+	lab.until(time.Minute, func() bool { return joined([]*Node{a, b}, 2) })
 	stopB()
-	lab.until(10*time.Second, func() bool { return a.Stats().Links == 0 })
+	lab.until(time.Minute, func() bool { return a.Stats().Links == 0 })
 	stopA()
 	for _, want := range []string{"alone -> connected", "connected -> alone", "overlay=weave"} {
 		if !strings.Contains(log.String(), want) {

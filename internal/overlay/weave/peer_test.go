@@ -39,7 +39,7 @@ func shake(t *testing.T, conn net.Conn, dialer bool, secret string, own wire.Fea
 }
 
 func tryShake(conn net.Conn, dialer bool, secret string, own wire.Features) (*rawPeer, error) {
-	if err := conn.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
 		return nil, err
 	}
 	key, err := ecdh.X25519().GenerateKey(rand.Reader)
@@ -96,7 +96,7 @@ func (p *rawPeer) next(within time.Duration) (wire.Message, error) {
 func (p *rawPeer) dropped() {
 	p.t.Helper()
 	for {
-		if _, err := p.next(5 * time.Second); err != nil {
+		if _, err := p.next(20 * time.Second); err != nil {
 			if e, ok := err.(net.Error); ok && e.Timeout() {
 				p.t.Error("the node has not hung up")
 			}

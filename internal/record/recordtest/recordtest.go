@@ -1,7 +1,5 @@
-// Package recordtest makes certificate authorities, node certificates and
-// signed records for tests. No program links it.
-//
-// Keys are Ed25519 as in production, so that sizes are true to life.
+// Package recordtest makes certificate authorities, node certificates and signed records for tests. No program links
+// it. Keys are Ed25519, as in production, so sizes are realistic.
 package recordtest
 
 import (
@@ -19,7 +17,7 @@ import (
 	"github.com/muster-dev/muster/internal/record"
 )
 
-// A CA is a throw-away certificate authority.
+// CA is a throw-away certificate authority.
 type CA struct {
 	cert *x509.Certificate
 	key  crypto.Signer
@@ -31,7 +29,7 @@ func NewCA(tb testing.TB) *CA {
 	return newCA(tb, nil)
 }
 
-// Intermediate returns an authority that ca vouches for.
+// Intermediate returns an authority whose certificate ca has signed.
 func (ca *CA) Intermediate(tb testing.TB) *CA {
 	tb.Helper()
 	return newCA(tb, ca)
@@ -70,23 +68,22 @@ func newCA(tb testing.TB, parent *CA) *CA {
 // DER returns the authority's own certificate.
 func (ca *CA) DER() []byte { return ca.cert.Raw }
 
-// Verifier returns one that believes control-plane nodes of cluster under this
-// authority about the given names, at any address.
+// Verifier returns a verifier that accepts records of the given names, with any address, from control-plane nodes of
+// cluster with certificates of ca.
 func (ca *CA) Verifier(cluster string, names ...string) record.Verifier {
 	pool := x509.NewCertPool()
 	pool.AddCert(ca.cert)
 	return record.Verifier{Identity: identity.Verifier{Roots: pool, Cluster: cluster}, Names: names}
 }
 
-// A Node holds a certificate and its key.
+// Node holds a certificate and its key.
 type Node struct {
 	Cert []byte // DER
 	Key  crypto.Signer
 }
 
-// Issue makes an Ed25519 key and a node certificate for id that is valid for an
-// hour either side of now. Each change is applied to the certificate before it
-// is signed.
+// Issue makes an Ed25519 key and a node certificate for id that is valid for an hour either side of now. Each change is
+// applied to the certificate before it is signed.
 func (ca *CA) Issue(tb testing.TB, id identity.Identity, changes ...func(*x509.Certificate)) Node {
 	tb.Helper()
 	_, key, err := ed25519.GenerateKey(rand.Reader)
@@ -130,7 +127,7 @@ type Failer interface {
 	Fatal(args ...any)
 }
 
-// Sign makes r a statement of n.
+// Sign signs r as n.
 func (n Node) Sign(tb Failer, r record.Record) record.Signed {
 	tb.Helper()
 	s, err := record.Sign(r, n.Cert, n.Key)

@@ -14,17 +14,17 @@ import (
 var errRefused = errors.New("connection refused")
 
 // dials lets time go by and returns what was dialed, with when.
-func (b *bench) dials(d time.Duration) (addrs []netip.AddrPort, at []time.Duration) {
-	start, end := b.now, b.now.Add(d)
-	for wake := b.m.NextTick(); !wake.After(end); wake = b.m.NextTick() {
-		b.now = maxTime(b.now, wake)
-		b.m.Tick(b.now)
-		for _, a := range b.m.TakeEffects().Dial {
+func (h *harness) dials(d time.Duration) (addrs []netip.AddrPort, at []time.Duration) {
+	start, end := h.now, h.now.Add(d)
+	for wake := h.m.NextTick(); !wake.After(end); wake = h.m.NextTick() {
+		h.now = maxTime(h.now, wake)
+		h.m.Tick(h.now)
+		for _, a := range h.m.TakeEffects().Dial {
 			addrs = append(addrs, a)
-			at = append(at, b.now.Sub(start))
+			at = append(at, h.now.Sub(start))
 		}
 	}
-	b.now = end
+	h.now = end
 	return addrs, at
 }
 
@@ -36,9 +36,9 @@ func seedAddrs(n int) (addrs []netip.AddrPort) {
 }
 
 func TestAPeerAloneDialsSeedsOneAfterTheOther(t *testing.T) {
-	b := newBench(t, Config{})
-	b.m.SetSeeds(b.now, seedAddrs(9))
-	addrs, at := b.dials(5 * time.Second)
+	h := newHarness(t, Config{})
+	h.m.SetSeeds(h.now, seedAddrs(9))
+	addrs, at := h.dials(5 * time.Second)
 	if len(addrs) != maxDialing {
 		t.Fatalf("%d dials under way, want %d", len(addrs), maxDialing)
 	}
@@ -47,27 +47,27 @@ func TestAPeerAloneDialsSeedsOneAfterTheOther(t *testing.T) {
 			t.Errorf("dial %d after %v, want %v", i, at[i], want)
 		}
 	}
-	b.m.Failed(b.now, addrs[0], errRefused)
-	if more, _ := b.dials(time.Second); len(more) != 1 || slices.Contains(addrs, more[0]) {
+	h.m.Failed(h.now, addrs[0], errRefused)
+	if more, _ := h.dials(time.Second); len(more) != 1 || slices.Contains(addrs, more[0]) {
 		t.Errorf("after a failure %v is dialed, want another seed", more)
 	}
 }
 
 func TestFailuresAreRetriedEverMoreRarely(t *testing.T) { // A11
-	b := newBench(t, Config{})
-	b.connect("a") // not alone, or there would be a bound of 15 s
-	b.m.SetSeeds(b.now, seedAddrs(1))
+	h := newHarness(t, Config{})
+	h.connect("a") // not alone, or there would be a bound of 15 s
+	h.m.SetSeeds(h.now, seedAddrs(1))
 	interval := minRetry
-	addrs, _ := b.dials(maxSeedDelay)
+	addrs, _ := h.dials(maxSeedDelay)
 	for i := range 20 {
 		if len(addrs) != 1 {
 			t.Fatalf("attempt %d: dialed %v", i, addrs)
 		}
-		b.m.Failed(b.now, addrs[0], errRefused)
-		if early, _ := b.dials(interval/2 - time.Millisecond); early != nil {
+		h.m.Failed(h.now, addrs[0], errRefused)
+		if early, _ := h.dials(interval/2 - time.Millisecond); early != nil {
 			t.Fatalf("retried %d within half the interval of %v", i, interval)
 		}
-		addrs, _ = b.dials(interval + time.Millisecond)
+		addrs, _ = h.dials(interval + time.Millisecond)
 		interval = min(interval*3/2, maxRetry)
 	}
 	if interval != maxRetry {
@@ -76,25 +76,25 @@ func TestFailuresAreRetriedEverMoreRarely(t *testing.T) { // A11
 }
 
 func TestAPeerAloneDoesNotWaitForMinutes(t *testing.T) {
-	b := newBench(t, Config{})
-	b.m.SetSeeds(b.now, seedAddrs(1))
+	h := newHarness(t, Config{})
+	h.m.SetSeeds(h.now, seedAddrs(1))
 	for i := range 20 {
-		addrs, _ := b.dials(maxRetryAlone)
+		addrs, _ := h.dials(maxRetryAlone)
 		if len(addrs) != 1 {
 			t.Fatalf("attempt %d: dialed %v within %v", i, addrs, maxRetryAlone)
 		}
-		b.m.Failed(b.now, addrs[0], errRefused)
+		h.m.Failed(h.now, addrs[0], errRefused)
 	}
 }
 
 func TestAFailureIsReportedOnce(t *testing.T) {
-	b := newBench(t, Config{})
-	b.m.SetSeeds(b.now, seedAddrs(1))
-	b.dials(time.Second)
+	h := newHarness(t, Config{})
+	h.m.SetSeeds(h.now, seedAddrs(1))
+	h.dials(time.Second)
 	notices := 0
 	for _, err := range []error{errRefused, errRefused, errors.New("timeout"), ErrDuplicate} {
-		b.m.Failed(b.now, simAddr(1), err)
-		notices += len(b.m.TakeEffects().Notices)
+		h.m.Failed(h.now, simAddr(1), err)
+		notices += len(h.m.TakeEffects().Notices)
 	}
 	if notices != 2 {
 		t.Errorf("%d notices on two kinds of failure, want 2", notices)
@@ -102,15 +102,15 @@ func TestAFailureIsReportedOnce(t *testing.T) {
 }
 
 func TestOurselvesAndOurNamesakesAreLeftAlone(t *testing.T) { // A3 step 5
-	b := newBench(t, Config{})
-	b.m.SetSeeds(b.now, append(seedAddrs(2), simAddr(0))) // simAddr(0) is where we listen
-	b.dials(time.Second)
-	b.m.Failed(b.now, simAddr(1), ErrSelf)
-	b.m.Failed(b.now, simAddr(2), ErrCollision)
-	if addrs, _ := b.dials(maxRetry - time.Second); addrs != nil {
+	h := newHarness(t, Config{})
+	h.m.SetSeeds(h.now, append(seedAddrs(2), simAddr(0))) // simAddr(0) is where we listen
+	h.dials(time.Second)
+	h.m.Failed(h.now, simAddr(1), ErrSelf)
+	h.m.Failed(h.now, simAddr(2), ErrCollision)
+	if addrs, _ := h.dials(maxRetry - time.Second); addrs != nil {
 		t.Errorf("dialed again: %v", addrs)
 	}
-	if addrs, _ := b.dials(2 * time.Second); !slices.Equal(addrs, []netip.AddrPort{simAddr(2)}) {
+	if addrs, _ := h.dials(2 * time.Second); !slices.Equal(addrs, []netip.AddrPort{simAddr(2)}) {
 		t.Errorf("after six minutes %v is dialed, want the namesake", addrs)
 	}
 }
@@ -120,29 +120,29 @@ func TestSeedsThatTheMeshHoldsAreNotDialed(t *testing.T) {
 	holder.Links[1].Addr = simAddr(2).String()
 	for _, tc := range []struct {
 		name  string
-		setup func(*bench)
+		setup func(*harness)
 		want  bool // dialed
 	}{
-		{"nobody holds it", func(*bench) {}, true},
-		{"another peer says it is connected with it", func(b *bench) {
-			b.mustReceive(1, topo("a", claims("a", 7, 2, "self", "b"), holder))
+		{"nobody holds it", func(*harness) {}, true},
+		{"another peer says it is connected with it", func(h *harness) {
+			h.mustReceive(1, topo("a", claims("a", 7, 2, "self", "b"), holder))
 		}, false},
-		{"another peer says it is trying to connect", func(b *bench) {
+		{"another peer says it is trying to connect", func(h *harness) {
 			trying := holder
 			trying.Links = slices.Clone(holder.Links)
 			trying.Links[1].Established = false
-			b.mustReceive(1, topo("a", claims("a", 7, 2, "self", "b"), trying))
+			h.mustReceive(1, topo("a", claims("a", 7, 2, "self", "b"), trying))
 		}, true},
-		{"we are connected with the peer there", func(b *bench) {
-			b.m.dialSucceeded(Hello{Target: simAddr(2), Remote: wire.Features{Name: wire.NameOf("a")}}, nil)
+		{"we are connected with the peer there", func(h *harness) {
+			h.m.dialSucceeded(Hello{Target: simAddr(2), Remote: wire.Features{Name: wire.NameOf("a")}}, nil)
 		}, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			b := newBench(t, Config{})
-			b.connect("a")
-			b.m.SetSeeds(b.now, []netip.AddrPort{simAddr(2)})
-			tc.setup(b)
-			if addrs, _ := b.dials(time.Minute); (len(addrs) > 0) != tc.want {
+			h := newHarness(t, Config{})
+			h.connect("a")
+			h.m.SetSeeds(h.now, []netip.AddrPort{simAddr(2)})
+			tc.setup(h)
+			if addrs, _ := h.dials(time.Minute); (len(addrs) > 0) != tc.want {
 				t.Errorf("dialed %v, want any: %v", addrs, tc.want)
 			}
 		})
@@ -150,14 +150,14 @@ func TestSeedsThatTheMeshHoldsAreNotDialed(t *testing.T) {
 }
 
 func TestASeedWithoutPortIsNotDialedWhileItDialsUs(t *testing.T) { // A11
-	b := newBench(t, Config{})
-	h := hello("a", 7, 1)
-	h.Addr = netip.AddrPortFrom(simAddr(3).Addr(), 50000).String()
-	if _, err := b.m.Register(b.now, h); err != nil {
+	h := newHarness(t, Config{})
+	remote := hello("a", 7, 1)
+	remote.Addr = netip.AddrPortFrom(simAddr(3).Addr(), 50000).String()
+	if _, err := h.m.Register(h.now, remote); err != nil {
 		t.Fatal(err)
 	}
-	b.m.SetSeeds(b.now, []netip.AddrPort{netip.AddrPortFrom(simAddr(3).Addr(), 0)})
-	if addrs, _ := b.dials(time.Minute); addrs != nil {
+	h.m.SetSeeds(h.now, []netip.AddrPort{netip.AddrPortFrom(simAddr(3).Addr(), 0)})
+	if addrs, _ := h.dials(time.Minute); addrs != nil {
 		t.Errorf("dialed %v", addrs)
 	}
 }
@@ -172,22 +172,22 @@ func TestALongConnectionThatEndsIsMadeAgainAtOnce(t *testing.T) { // A11
 		{"after less it counts as a failure", stableAfter - time.Second, minRetry / 2},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			b := newBench(t, Config{})
-			b.connect("b")
-			b.m.SetSeeds(b.now, seedAddrs(1))
-			b.dials(maxSeedDelay)
-			dialStart := b.m.targets[simAddr(1)].dialStart
-			h := hello("a", 7, 1)
-			h.Outbound, h.Target, h.Addr = true, simAddr(1), simAddr(1).String()
-			id, err := b.m.Register(b.now, h)
+			h := newHarness(t, Config{})
+			h.connect("b")
+			h.m.SetSeeds(h.now, seedAddrs(1))
+			h.dials(maxSeedDelay)
+			dialStart := h.m.targets[simAddr(1)].dialStart
+			remote := hello("a", 7, 1)
+			remote.Outbound, remote.Target, remote.Addr = true, simAddr(1), simAddr(1).String()
+			id, err := h.m.Register(h.now, remote)
 			if err != nil {
 				t.Fatal(err)
 			}
-			b.pass(tc.lived - b.now.Sub(dialStart))
-			b.m.TakeEffects()
-			b.m.Close(b.now, id)
-			b.m.targets[simAddr(1)].notBefore = b.now
-			_, at := b.dials(maxSeedDelay)
+			h.advance(tc.lived - h.now.Sub(dialStart))
+			h.m.TakeEffects()
+			h.m.Close(h.now, id)
+			h.m.targets[simAddr(1)].notBefore = h.now
+			_, at := h.dials(maxSeedDelay)
 			if len(at) == 0 || at[0] < tc.wait || tc.wait == 0 && at[0] > 0 {
 				t.Errorf("made again after %v, want from %v on", at, tc.wait)
 			}
@@ -196,12 +196,12 @@ func TestALongConnectionThatEndsIsMadeAgainAtOnce(t *testing.T) { // A11
 }
 
 func TestALeafKeepsItsNumberOfConnections(t *testing.T) {
-	b := newBench(t, Config{Leaf: true, Links: 2, Refresh: 5 * time.Minute})
-	b.m.SetSeeds(b.now, seedAddrs(5))
+	h := newHarness(t, Config{Leaf: true, Links: 2, Refresh: 5 * time.Minute})
+	h.m.SetSeeds(h.now, seedAddrs(5))
 	connect := func(addr netip.AddrPort) LinkID {
-		h := hello(fmt.Sprint(addr), 7, 1)
-		h.Outbound, h.Target, h.Addr = true, addr, addr.String()
-		id, err := b.m.Register(b.now, h)
+		remote := hello(fmt.Sprint(addr), 7, 1)
+		remote.Outbound, remote.Target, remote.Addr = true, addr, addr.String()
+		id, err := h.m.Register(h.now, remote)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -209,56 +209,56 @@ func TestALeafKeepsItsNumberOfConnections(t *testing.T) {
 	}
 	var oldest LinkID
 	for i := range 2 {
-		addrs, _ := b.dials(time.Second)
+		addrs, _ := h.dials(time.Second)
 		for _, a := range addrs {
 			if id := connect(a); i == 0 && oldest == 0 {
 				oldest = id
 			}
 		}
 	}
-	if b.m.Links() != 2 {
-		t.Fatalf("%d connections, want 2", b.m.Links())
+	if h.m.Links() != 2 {
+		t.Fatalf("%d connections, want 2", h.m.Links())
 	}
-	if addrs, _ := b.dials(4 * time.Minute); addrs != nil {
+	if addrs, _ := h.dials(4 * time.Minute); addrs != nil {
 		t.Errorf("dialed more: %v", addrs)
 	}
 	var closed []LinkID
-	for end := b.now.Add(2 * time.Minute); b.now.Before(end); {
-		b.now = maxTime(b.now, b.m.NextTick())
-		b.m.Tick(b.now)
-		e := b.m.TakeEffects()
+	for end := h.now.Add(2 * time.Minute); h.now.Before(end); {
+		h.now = maxTime(h.now, h.m.NextTick())
+		h.m.Tick(h.now)
+		e := h.m.TakeEffects()
 		for _, c := range e.Close {
 			closed = append(closed, c.ID)
 		}
 		for _, a := range e.Dial {
 			connect(a)
 		}
-		if len(closed) > 0 && b.m.Links() == 2 {
+		if len(closed) > 0 && h.m.Links() == 2 {
 			break
 		}
 	}
-	if !slices.Contains(closed, oldest) || b.m.Links() != 2 {
-		t.Errorf("after five minutes %v was closed, %d connections; want %v and 2", closed, b.m.Links(), oldest)
+	if !slices.Contains(closed, oldest) || h.m.Links() != 2 {
+		t.Errorf("after five minutes %v was closed, %d connections; want %v and 2", closed, h.m.Links(), oldest)
 	}
 }
 
 func TestFormerChoicesOfTheRingAreGivenUp(t *testing.T) {
-	b := newBench(t, Config{Discover: true})
+	h := newHarness(t, Config{Discover: true})
 	for i := range 20 {
-		h := hello(fmt.Sprint(i), 7, 1)
-		h.Outbound, h.Target, h.Addr = true, simAddr(i+1), simAddr(i+1).String()
-		b.m.table.peer(h.Remote.Name) // known from the topology
-		if _, err := b.m.Register(b.now, h); err != nil {
+		remote := hello(fmt.Sprint(i), 7, 1)
+		remote.Outbound, remote.Target, remote.Addr = true, simAddr(i+1), simAddr(i+1).String()
+		h.m.table.peer(remote.Remote.Name) // known from the topology
+		if _, err := h.m.Register(h.now, remote); err != nil {
 			t.Fatal(err)
 		}
 	}
 	// None of them takes part, so the ring wants none.
-	b.pass(minTrimAge - time.Minute)
-	if b.m.Links() != 20 {
-		t.Errorf("%d connections after %v, want all 20", b.m.Links(), minTrimAge-time.Minute)
+	h.advance(minTrimAge - time.Minute)
+	if h.m.Links() != 20 {
+		t.Errorf("%d connections after %v, want all 20", h.m.Links(), minTrimAge-time.Minute)
 	}
-	b.pass(time.Hour)
-	if b.m.Links() != spareOutbound {
-		t.Errorf("%d connections after an hour, want %d", b.m.Links(), spareOutbound)
+	h.advance(time.Hour)
+	if h.m.Links() != spareOutbound {
+		t.Errorf("%d connections after an hour, want %d", h.m.Links(), spareOutbound)
 	}
 }

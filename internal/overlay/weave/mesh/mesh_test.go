@@ -16,9 +16,9 @@ import (
 )
 
 func TestRegistrationIsCheckedInOrder(t *testing.T) { // A3 step 5, A9
-	dialed := func(h Hello) Hello {
-		h.Outbound, h.Target, h.Addr = true, simAddr(5), simAddr(5).String()
-		return h
+	dialed := func(r Hello) Hello {
+		r.Outbound, r.Target, r.Addr = true, simAddr(5), simAddr(5).String()
+		return r
 	}
 	for _, tc := range []struct {
 		name  string
@@ -39,20 +39,20 @@ func TestRegistrationIsCheckedInOrder(t *testing.T) { // A3 step 5, A9
 		{"the limit does not keep a connection from being replaced", Config{ConnLimit: 1}, ptr(hello("a", 7, 9)), hello("a", 7, 1), nil, true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			b := newBench(t, tc.cfg)
+			h := newHarness(t, tc.cfg)
 			var first LinkID
 			if tc.first != nil {
-				id, err := b.m.Register(b.now, *tc.first)
+				id, err := h.m.Register(h.now, *tc.first)
 				if err != nil {
 					t.Fatal(err)
 				}
 				first = id
-				b.m.TakeEffects()
+				h.m.TakeEffects()
 			}
-			if _, err := b.m.Register(b.now, tc.hello); !errors.Is(err, tc.want) {
+			if _, err := h.m.Register(h.now, tc.hello); !errors.Is(err, tc.want) {
 				t.Errorf("Register: %v, want %v", err, tc.want)
 			}
-			evicted := slices.ContainsFunc(b.m.TakeEffects().Close, func(c Closing) bool { return c.ID == first })
+			evicted := slices.ContainsFunc(h.m.TakeEffects().Close, func(c Closing) bool { return c.ID == first })
 			if evicted != tc.evict {
 				t.Errorf("the first connection was closed: %v, want %v", evicted, tc.evict)
 			}
@@ -63,12 +63,12 @@ func TestRegistrationIsCheckedInOrder(t *testing.T) { // A3 step 5, A9
 func ptr[T any](v T) *T { return &v }
 
 func TestANewNeighbourIsToldEverythingUnlessItTakesPart(t *testing.T) { // A3 step 6
-	b := newBench(t, Config{})
-	a := b.connect("a")
-	b.mustReceive(a, topo("a", claims("a", 7, 2, "self", "b"), claims("b", 7, 2, "a")))
-	b.mustReceive(a, dns(wire.Gossip, "a", rec("k", "v", 1)))
-	b.pass(5 * time.Second)
-	b.sent(a)
+	h := newHarness(t, Config{})
+	a := h.connect("a")
+	h.mustReceive(a, topo("a", claims("a", 7, 2, "self", "b"), claims("b", 7, 2, "a")))
+	h.mustReceive(a, dns(wire.Gossip, "a", rec("k", "v", 1)))
+	h.advance(5 * time.Second)
+	h.sent(a)
 	for _, tc := range []struct {
 		name  string
 		hello Hello
@@ -79,11 +79,11 @@ func TestANewNeighbourIsToldEverythingUnlessItTakesPart(t *testing.T) { // A3 st
 		{"restarted", hello("b", 8, 1), []string{"4 topology from self: a/2 b/2 self/5 x/0", "4 dns from self: k=v"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			id, err := b.m.Register(b.now, tc.hello)
+			id, err := h.m.Register(h.now, tc.hello)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(tc.want, said(t, b.sent(id))); diff != "" {
+			if diff := cmp.Diff(tc.want, describe(t, h.sent(id))); diff != "" {
 				t.Errorf("greeted with (-want +got):\n%s", diff)
 			}
 		})
@@ -91,52 +91,52 @@ func TestANewNeighbourIsToldEverythingUnlessItTakesPart(t *testing.T) { // A3 st
 }
 
 func TestOnlyConnectionsToParticipantsAreClaimed(t *testing.T) {
-	b := newBench(t, Config{})
-	x := b.connect("x")
-	b.pass(5 * time.Second)
-	if v := b.m.table.self.version; v != 1 {
+	h := newHarness(t, Config{})
+	x := h.connect("x")
+	h.advance(5 * time.Second)
+	if v := h.m.table.self.version; v != 1 {
 		t.Errorf("a neighbour that claims nothing has made our version %d, want 1", v)
 	}
-	b.mustReceive(x, topo("x", claims("x", 7, 2)))
-	if v := b.m.table.self.version; v != 2 || len(b.m.table.self.edges) != 1 {
-		t.Errorf("a neighbour that speaks for itself is claimed %d times in version %d, want once in 2", len(b.m.table.self.edges), v)
+	h.mustReceive(x, topo("x", claims("x", 7, 2)))
+	if v := h.m.table.self.version; v != 2 || len(h.m.table.self.edges) != 1 {
+		t.Errorf("a neighbour that speaks for itself is claimed %d times in version %d, want once in 2", len(h.m.table.self.edges), v)
 	}
-	b.m.Close(b.now, x)
-	if v := b.m.table.self.version; v != 3 || len(b.m.table.self.edges) != 0 {
-		t.Errorf("its end left %d claims in version %d, want 0 in 3", len(b.m.table.self.edges), v)
+	h.m.Close(h.now, x)
+	if v := h.m.table.self.version; v != 3 || len(h.m.table.self.edges) != 0 {
+		t.Errorf("its end left %d claims in version %d, want 0 in 3", len(h.m.table.self.edges), v)
 	}
 }
 
 func TestAChangeOfOurRecordIsToldAfterASecond(t *testing.T) { // A8
-	b := newBench(t, Config{})
-	a, c := b.connect("a"), b.connect("c")
-	b.mustReceive(a, topo("a", claims("a", 7, 2, "self")))
-	b.pass(200 * time.Millisecond)
-	b.mustReceive(c, topo("c", claims("c", 7, 4, "self")))
-	b.pass(700 * time.Millisecond)
-	b.sent(a)
-	b.sent(c)
-	b.pass(200 * time.Millisecond)
+	h := newHarness(t, Config{})
+	a, c := h.connect("a"), h.connect("c")
+	h.mustReceive(a, topo("a", claims("a", 7, 2, "self")))
+	h.advance(200 * time.Millisecond)
+	h.mustReceive(c, topo("c", claims("c", 7, 4, "self")))
+	h.advance(700 * time.Millisecond)
+	h.sent(a)
+	h.sent(c)
+	h.advance(200 * time.Millisecond)
 	// Nobody is told about itself: it knows better.
-	if diff := cmp.Diff([]string{"4 topology from self: c/4 self/3"}, said(t, b.sent(a))); diff != "" {
+	if diff := cmp.Diff([]string{"4 topology from self: c/4 self/3"}, describe(t, h.sent(a))); diff != "" {
 		t.Errorf("told a (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff([]string{"4 topology from self: a/2 self/3"}, said(t, b.sent(c))); diff != "" {
+	if diff := cmp.Diff([]string{"4 topology from self: a/2 self/3"}, describe(t, h.sent(c))); diff != "" {
 		t.Errorf("told c (-want +got):\n%s", diff)
 	}
 }
 
 // line makes a peer in the middle of x - a - self - b - y.
-func line(t *testing.T, cfg Config) (b *bench, left, right LinkID) {
+func line(t *testing.T, cfg Config) (h *harness, left, right LinkID) {
 	t.Helper()
-	b = newBench(t, cfg)
-	left, right = b.connect("a"), b.connect("b")
-	b.mustReceive(left, topo("a", claims("a", 7, 2, "self", "x"), claims("x", 7, 2, "a")))
-	b.mustReceive(right, topo("b", claims("b", 7, 2, "self", "y"), claims("y", 7, 2, "b")))
-	b.pass(10 * time.Second)
-	b.sent(left)
-	b.sent(right)
-	return b, left, right
+	h = newHarness(t, cfg)
+	left, right = h.connect("a"), h.connect("b")
+	h.mustReceive(left, topo("a", claims("a", 7, 2, "self", "x"), claims("x", 7, 2, "a")))
+	h.mustReceive(right, topo("b", claims("b", 7, 2, "self", "y"), claims("y", 7, 2, "b")))
+	h.advance(10 * time.Second)
+	h.sent(left)
+	h.sent(right)
+	return h, left, right
 }
 
 func TestWhatArrivesIsPassedOn(t *testing.T) { // A10
@@ -178,20 +178,20 @@ func TestWhatArrivesIsPassedOn(t *testing.T) { // A10
 			nil, nil, []string{"4 topology from self: c/3"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			b, left, right := line(t, Config{})
-			b.mustReceive(left, dns(wire.Gossip, "a", known))
-			b.pass(2 * time.Second)
-			b.sent(left)
-			b.sent(right)
-			b.mustReceive(left, tc.message)
-			if diff := cmp.Diff(tc.left, said(t, b.sent(left))); diff != "" {
+			h, left, right := line(t, Config{})
+			h.mustReceive(left, dns(wire.Gossip, "a", known))
+			h.advance(2 * time.Second)
+			h.sent(left)
+			h.sent(right)
+			h.mustReceive(left, tc.message)
+			if diff := cmp.Diff(tc.left, describe(t, h.sent(left))); diff != "" {
 				t.Errorf("to the left (-want +got):\n%s", diff)
 			}
-			if diff := cmp.Diff(tc.right, said(t, b.sent(right))); diff != "" {
+			if diff := cmp.Diff(tc.right, describe(t, h.sent(right))); diff != "" {
 				t.Errorf("to the right (-want +got):\n%s", diff)
 			}
-			b.pass(time.Second)
-			if diff := cmp.Diff(tc.later, said(t, b.sent(right))); diff != "" {
+			h.advance(time.Second)
+			if diff := cmp.Diff(tc.later, describe(t, h.sent(right))); diff != "" {
 				t.Errorf("to the right, later (-want +got):\n%s", diff)
 			}
 		})
@@ -199,58 +199,58 @@ func TestWhatArrivesIsPassedOn(t *testing.T) { // A10
 }
 
 func TestALeafPassesNothingOnAndClaimsNothing(t *testing.T) { // A13 (ii-a)
-	b, left, right := line(t, Config{Leaf: true, Links: 2})
+	h, left, right := line(t, Config{Leaf: true, Links: 2})
 	for _, m := range []wire.Message{dns(wire.Gossip, "a", rec("k", "v", 1)), dns(wire.Broadcast, "x", rec("l", "v", 1)), topo("a", claims("c", 7, 3, "a"))} {
-		b.mustReceive(left, m)
+		h.mustReceive(left, m)
 	}
-	b.pass(5 * time.Minute)
-	if got := said(t, b.sent(right)); got != nil {
+	h.advance(5 * time.Minute)
+	if got := describe(t, h.sent(right)); got != nil {
 		t.Errorf("a leaf has sent %v", got)
 	}
-	if v := b.m.table.self.version; v != 0 {
+	if v := h.m.table.self.version; v != 0 {
 		t.Errorf("a leaf's record has version %d", v)
 	}
-	if err := b.m.Put(b.now, "mine", "v"); err != nil {
+	if err := h.m.Put(h.now, "mine", "v"); err != nil {
 		t.Fatal(err)
 	}
 	for _, id := range []LinkID{left, right} {
-		if diff := cmp.Diff([]string{"4 dns from self: mine=v"}, said(t, b.sent(id))); diff != "" {
+		if diff := cmp.Diff([]string{"4 dns from self: mine=v"}, describe(t, h.sent(id))); diff != "" {
 			t.Errorf("a leaf writes (-want +got):\n%s", diff)
 		}
 	}
-	id, err := b.m.Register(b.now, hello("c", 7, 1))
+	id, err := h.m.Register(h.now, hello("c", 7, 1))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]string{"4 dns from self: mine=v"}, said(t, b.sent(id))); diff != "" {
+	if diff := cmp.Diff([]string{"4 dns from self: mine=v"}, describe(t, h.sent(id))); diff != "" {
 		t.Errorf("a leaf greets (-want +got):\n%s", diff)
 	}
 }
 
 func TestAWriteIsBroadcastWithTheWholeState(t *testing.T) { // A10
-	b, left, _ := line(t, Config{})
-	b.mustReceive(left, dns(wire.Gossip, "a", rec("other", "v", 1)))
-	b.pass(2 * time.Second)
-	b.sent(left)
-	if err := b.m.Put(b.now, "mine", "w"); err != nil {
+	h, left, _ := line(t, Config{})
+	h.mustReceive(left, dns(wire.Gossip, "a", rec("other", "v", 1)))
+	h.advance(2 * time.Second)
+	h.sent(left)
+	if err := h.m.Put(h.now, "mine", "w"); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]string{"6 dns from self: mine=w other=v"}, said(t, b.sent(left))); diff != "" {
+	if diff := cmp.Diff([]string{"6 dns from self: mine=w other=v"}, describe(t, h.sent(left))); diff != "" {
 		t.Errorf("sent (-want +got):\n%s", diff)
 	}
 }
 
 func TestPeriodicGossip(t *testing.T) { // A10
-	b, left, right := line(t, Config{})
-	b.mustReceive(left, dns(wire.Gossip, "a", rec("k", "v", 1)))
-	b.pass(2 * time.Second)
-	b.sent(left)
-	b.sent(right)
+	h, left, right := line(t, Config{})
+	h.mustReceive(left, dns(wire.Gossip, "a", rec("k", "v", 1)))
+	h.advance(2 * time.Second)
+	h.sent(left)
+	h.sent(right)
 	whole := 0
 	for range fullTopologyRounds {
-		b.pass(gossipInterval)
+		h.advance(gossipInterval)
 		for _, id := range []LinkID{left, right} {
-			got := said(t, b.sent(id))
+			got := describe(t, h.sent(id))
 			if !slices.Contains(got, "4 dns from self: k=v") {
 				t.Errorf("a neighbour heard %v in a round of gossip", got)
 			}
@@ -263,14 +263,14 @@ func TestPeriodicGossip(t *testing.T) { // A10
 }
 
 func TestMalformedDataIsAnErrorAndChangesNothing(t *testing.T) { // A4
-	b, left, right := line(t, Config{})
+	h, left, right := line(t, Config{})
 	cut := topo("a", claims("c", 7, 3, "a"), claims("d", 7, 3, "a"))
 	cut.Data = cut.Data[:len(cut.Data)-3]
 	foreign := topo("a", claims("c", 7, 3, "a"))
 	foreign.Data[len(foreign.Data)-1] = 1 // another field follows, and then nothing
 	unicast := topo("a", claims("c", 7, 3))
 	unicast.Tag, unicast.To = wire.Unicast, wire.NameOf("self")
-	peers := len(b.m.Peers())
+	peers := len(h.m.Peers())
 	for _, tc := range []struct {
 		name    string
 		message wire.Message
@@ -281,13 +281,13 @@ func TestMalformedDataIsAnErrorAndChangesNothing(t *testing.T) { // A4
 		{"state that is no protobuf", wire.Message{Tag: wire.Broadcast, Channel: wire.ChannelDNS, From: wire.NameOf("x"), Data: []byte{0x0a, 0x7f}}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			if err := b.receive(left, tc.message); err == nil {
+			if err := h.receive(left, tc.message); err == nil {
 				t.Error("no error")
 			}
-			if got := len(b.m.Peers()); got != peers {
+			if got := len(h.m.Peers()); got != peers {
 				t.Errorf("%d peers known, want %d", got, peers)
 			}
-			if got := said(t, b.sent(right)); got != nil {
+			if got := describe(t, h.sent(right)); got != nil {
 				t.Errorf("passed on: %v", got)
 			}
 		})
@@ -295,63 +295,63 @@ func TestMalformedDataIsAnErrorAndChangesNothing(t *testing.T) { // A4
 }
 
 func TestAWriteBeforeTheMeshIsHeardIsNotLost(t *testing.T) {
-	b := newBench(t, Config{Leaf: true, Links: 1})
-	if err := b.m.Put(b.now, "k", "mine"); err != nil {
+	h := newHarness(t, Config{Leaf: true, Links: 1})
+	if err := h.m.Put(h.now, "k", "mine"); err != nil {
 		t.Fatal(err)
 	}
-	a := b.connect("a")
-	later := uint64(b.now.Unix()) + 50
-	b.mustReceive(a, dns(wire.Gossip, "a", rec("k", "theirs", later)))
-	if r, _ := b.m.Get("k"); r.Value != "mine" || r.Version != later+1 {
+	a := h.connect("a")
+	later := uint64(h.now.Unix()) + 50
+	h.mustReceive(a, dns(wire.Gossip, "a", rec("k", "theirs", later)))
+	if r, _ := h.m.Get("k"); r.Value != "mine" || r.Version != later+1 {
 		t.Errorf("holds %v, want ours with version %d", r, later+1)
 	}
-	b.mustReceive(a, dns(wire.Gossip, "a", rec("k", "theirs again", later+2)))
-	if r, _ := b.m.Get("k"); r.Value != "theirs again" {
+	h.mustReceive(a, dns(wire.Gossip, "a", rec("k", "theirs again", later+2)))
+	if r, _ := h.m.Get("k"); r.Value != "theirs again" {
 		t.Errorf("holds %v: a later write of another has to stand", r)
 	}
 }
 
 func TestWhereARecordComesFromIsRemembered(t *testing.T) {
-	b, left, _ := line(t, Config{})
-	b.mustReceive(left, dns(wire.Gossip, "a", rec("g", "v", 1)))
-	b.mustReceive(left, dns(wire.Broadcast, "x", rec("b", "v", 1)))
-	b.mustReceive(left, dns(wire.Gossip, "a", rec("b", "w", 1)))
+	h, left, _ := line(t, Config{})
+	h.mustReceive(left, dns(wire.Gossip, "a", rec("g", "v", 1)))
+	h.mustReceive(left, dns(wire.Broadcast, "x", rec("b", "v", 1)))
+	h.mustReceive(left, dns(wire.Gossip, "a", rec("b", "w", 1)))
 	for key, want := range map[string]Heard{
-		"g": {From: wire.NameOf("a"), At: b.now},
-		"b": {From: wire.NameOf("x"), Origin: true, At: b.now},
+		"g": {From: wire.NameOf("a"), At: h.now},
+		"b": {From: wire.NameOf("x"), Origin: true, At: h.now},
 	} {
-		if got, _ := b.m.Heard(key); got != want {
+		if got, _ := h.m.Heard(key); got != want {
 			t.Errorf("%s heard from %v, want %v", key, got, want)
 		}
 	}
 	want := []legacy.Tie{{Held: rec("b", "v", 1), Other: rec("b", "w", 1)}}
-	if diff := cmp.Diff(want, b.m.Ties()); diff != "" {
+	if diff := cmp.Diff(want, h.m.Ties()); diff != "" {
 		t.Errorf("ties (-want +got):\n%s", diff)
 	}
 }
 
 func TestSlowNeighboursGetMergedAndRecentState(t *testing.T) {
-	b, left, right := line(t, Config{})
+	h, left, right := line(t, Config{})
 	for i := range 100 {
-		b.mustReceive(left, dns(wire.Gossip, "a", rec("k", fmt.Sprint(i), uint64(i+1))))
+		h.mustReceive(left, dns(wire.Gossip, "a", rec("k", fmt.Sprint(i), uint64(i+1))))
 	}
-	if diff := cmp.Diff([]string{"4 dns from self: k=99"}, said(t, b.sent(right))); diff != "" {
+	if diff := cmp.Diff([]string{"4 dns from self: k=99"}, describe(t, h.sent(right))); diff != "" {
 		t.Errorf("sent (-want +got):\n%s", diff)
 	}
 }
 
 func TestForwardedUnicastsAreBounded(t *testing.T) {
-	b, left, right := line(t, Config{})
+	h, left, right := line(t, Config{})
 	m := wire.Message{Tag: wire.Unicast, Channel: wire.ChannelDNS, From: wire.NameOf("x"), To: wire.NameOf("y"), Data: make([]byte, 100_000)}
 	for range 50 {
-		b.mustReceive(left, m)
+		h.mustReceive(left, m)
 	}
 	size := 0
-	for _, m := range b.sent(right) {
+	for _, m := range h.sent(right) {
 		size += len(m.Data)
 	}
-	if size == 0 || size > maxForwarded || b.m.Stats().Refused == 0 {
-		t.Errorf("%d bytes kept for one neighbour, %d refused", size, b.m.Stats().Refused)
+	if size == 0 || size > maxForwarded || h.m.Stats().Refused == 0 {
+		t.Errorf("%d bytes kept for one neighbour, %d refused", size, h.m.Stats().Refused)
 	}
 }
 

@@ -240,10 +240,10 @@ func TestPeersAreDialedWhereTheyCanBeReached(t *testing.T) { // A11
 		{"not at any address", edge{addr: "0.0.0.0:3999", outbound: true}, netip.AddrPort{}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			b := newBench(t, Config{})
+			h := newHarness(t, Config{})
 			tc.edge.to = &peer{name: wire.NameOf("a")}
 			var got netip.AddrPort
-			if target := b.m.addressOf(tc.edge); target != nil {
+			if target := h.m.addressOf(tc.edge); target != nil {
 				got = target.addr
 			}
 			if got != tc.want {
@@ -270,12 +270,12 @@ func TestTheTableFollowsTheRules(t *testing.T) { // A6
 		{"unless it brings a short id", short, true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			b := newBench(t, Config{})
-			id := b.connect("a")
-			b.mustReceive(id, topo("a", claims("a", 7, 5, "self")))
-			before := b.m.Stats().Updates
-			b.mustReceive(id, topo("a", tc.update))
-			if got := b.m.Stats().Updates > before; got != tc.fresh {
+			h := newHarness(t, Config{})
+			id := h.connect("a")
+			h.mustReceive(id, topo("a", claims("a", 7, 5, "self")))
+			before := h.m.Stats().Updates
+			h.mustReceive(id, topo("a", tc.update))
+			if got := h.m.Stats().Updates > before; got != tc.fresh {
 				t.Errorf("taken as news: %v, want %v", got, tc.fresh)
 			}
 		})
@@ -283,8 +283,8 @@ func TestTheTableFollowsTheRules(t *testing.T) { // A6
 }
 
 func TestAFormerLifeOfOursIsOutbid(t *testing.T) { // A6
-	b := newBench(t, Config{})
-	a := b.connect("a")
+	h := newHarness(t, Config{})
+	a := h.connect("a")
 	for _, tc := range []struct {
 		name    string
 		record  wire.Record
@@ -295,28 +295,28 @@ func TestAFormerLifeOfOursIsOutbid(t *testing.T) { // A6
 		{"one that would win is outbid", claims("self", 5, 9, "x"), 10},
 		{"one that cannot be outbid is left alone", claims("self", 5, ^uint64(0)), 10},
 	} {
-		b.mustReceive(a, topo("a", tc.record))
-		if got := b.m.table.self.version; got != tc.version {
+		h.mustReceive(a, topo("a", tc.record))
+		if got := h.m.table.self.version; got != tc.version {
 			t.Errorf("%s: our version is %d, want %d", tc.name, got, tc.version)
 		}
 	}
-	b.pass(updateDelay)
-	if got := said(t, b.sent(a)); !slices.Contains(got, "4 topology from self: self/10") {
+	h.advance(updateDelay)
+	if got := describe(t, h.sent(a)); !slices.Contains(got, "4 topology from self: self/10") {
 		t.Errorf("told %v, want our new record", got)
 	}
 }
 
 func TestUnreachablePeersAreDroppedAfterAWhile(t *testing.T) { // A6
-	b, left, _ := line(t, Config{})
+	h, left, _ := line(t, Config{})
 	has := func(n string) bool {
-		return slices.ContainsFunc(b.m.Peers(), func(p Peer) bool { return p.NickName == n })
+		return slices.ContainsFunc(h.m.Peers(), func(p Peer) bool { return p.NickName == n })
 	}
-	b.mustReceive(left, topo("a", claims("a", 7, 3, "self")))
-	b.pass(2 * time.Second)
-	if !has("x") || slices.Contains(b.m.table.participants(), wire.NameOf("x")) {
+	h.mustReceive(left, topo("a", claims("a", 7, 3, "self")))
+	h.advance(2 * time.Second)
+	if !has("x") || slices.Contains(h.m.table.participants(), wire.NameOf("x")) {
 		t.Error("a peer that has just become unreachable is forgotten, or still counted as taking part")
 	}
-	b.pass(unreachableTTL)
+	h.advance(unreachableTTL)
 	if has("x") {
 		t.Error("an unreachable peer is kept for ever")
 	}
@@ -326,16 +326,16 @@ func TestUnreachablePeersAreDroppedAfterAWhile(t *testing.T) { // A6
 }
 
 func TestTheTableIsBounded(t *testing.T) {
-	b := newBench(t, Config{})
-	a := b.connect("a")
+	h := newHarness(t, Config{})
+	a := h.connect("a")
 	for batch := range 3 {
 		var records []wire.Record
 		for i := range 2000 {
 			records = append(records, claims(fmt.Sprint(batch, i), 7, 1))
 		}
-		b.mustReceive(a, topo("a", records...))
+		h.mustReceive(a, topo("a", records...))
 	}
-	if n := len(b.m.table.peers); n > maxPeers || b.m.Stats().Refused == 0 {
-		t.Errorf("%d peers known, %d refused", n, b.m.Stats().Refused)
+	if n := len(h.m.table.peers); n > maxPeers || h.m.Stats().Refused == 0 {
+		t.Errorf("%d peers known, %d refused", n, h.m.Stats().Refused)
 	}
 }

@@ -11,78 +11,76 @@ import (
 	"github.com/muster-dev/muster/internal/overlay/weave/wire"
 )
 
-// bench is one peer under test with hand-made neighbours, which see each frame
-// it sends.
-type bench struct {
+// harness is one peer under test. The test plays its neighbours, and sees each frame that it sends them.
+type harness struct {
 	t   *testing.T
 	m   *Mesh
 	now time.Time
 }
 
-func newBench(t *testing.T, cfg Config) *bench {
+func newHarness(t *testing.T, cfg Config) *harness {
 	t.Helper()
 	if cfg.Node == "" {
 		cfg.Node = "self"
 	}
 	cfg.UID = 100
 	cfg.Rand = rand.New(rand.NewPCG(1, 2))
-	b := &bench{t: t, m: New(cfg, epoch), now: epoch}
-	b.m.SetListen(simAddr(0))
-	return b
+	h := &harness{t: t, m: New(cfg, epoch), now: epoch}
+	h.m.SetListen(simAddr(0))
+	return h
 }
 
 func hello(node string, uid, connID uint64) Hello {
 	return Hello{Remote: wire.Features{Name: wire.NameOf(node), NickName: node, UID: uid, ConnID: connID}, Addr: "10.0.0.9:50000"}
 }
 
-// connect makes a neighbour that claims nothing and drops what it is greeted
-// with.
-func (b *bench) connect(node string) LinkID {
-	b.t.Helper()
-	id, err := b.m.Register(b.now, hello(node, 7, 1))
+// connect makes a neighbour that sends nothing, and discards the first frames sent to it.
+func (h *harness) connect(node string) LinkID {
+	h.t.Helper()
+	id, err := h.m.Register(h.now, hello(node, 7, 1))
 	if err != nil {
-		b.t.Fatal(err)
+		h.t.Fatal(err)
 	}
-	b.sent(id)
+	h.sent(id)
 	return id
 }
 
-// sent returns what waits for a neighbour now.
-func (b *bench) sent(id LinkID) (out []wire.Message) {
-	b.t.Helper()
-	b.m.TakeEffects()
-	for frame := b.m.Next(b.now, id); frame != nil; frame = b.m.Next(b.now, id) {
+// sent returns the messages queued for a neighbour.
+func (h *harness) sent(id LinkID) (out []wire.Message) {
+	h.t.Helper()
+	h.m.TakeEffects()
+	for frame := h.m.Next(h.now, id); frame != nil; frame = h.m.Next(h.now, id) {
 		m, err := wire.ParseMessage(frame)
 		if err != nil {
-			b.t.Fatal(err)
+			h.t.Fatal(err)
 		}
 		out = append(out, m)
 	}
 	return out
 }
 
-// pass lets time go by, with every timer that falls into it.
-func (b *bench) pass(d time.Duration) {
-	end := b.now.Add(d)
-	for at := b.m.NextTick(); !at.After(end); at = b.m.NextTick() {
-		b.now = maxTime(b.now, at)
-		b.m.Tick(b.now)
+// advance moves the clock by d and runs every timer due until then.
+func (h *harness) advance(d time.Duration) {
+	end := h.now.Add(d)
+	for at := h.m.NextTick(); !at.After(end); at = h.m.NextTick() {
+		h.now = maxTime(h.now, at)
+		h.m.Tick(h.now)
 	}
-	b.now = end
+	h.now = end
 }
 
-func (b *bench) receive(id LinkID, m wire.Message) error {
+func (h *harness) receive(id LinkID, m wire.Message) error {
 	p, err := Parse(m.Append(nil))
 	if err != nil {
 		return err
 	}
-	return b.m.Receive(b.now, id, p)
+	return h.m.Receive(h.now, id, p)
 }
 
-func (b *bench) mustReceive(id LinkID, m wire.Message) {
-	b.t.Helper()
-	if err := b.receive(id, m); err != nil {
-		b.t.Fatal(err)
+func (h *harness) mustReceive(id LinkID, m wire.Message) {
+	h.t.Helper()
+	if err := h.receive(id, m); err != nil {
+		h.t.Fatal(err)
 	}
 }
 
@@ -94,7 +92,7 @@ func rec(key, value string, version uint64) legacy.Entry {
 	return legacy.Entry{Key: key, Record: legacy.Record{Value: value, Version: version}}
 }
 
-// topo is a gossip of topology records.
+// topo returns a gossip message of topology records.
 func topo(from string, records ...wire.Record) wire.Message {
 	var encoded []wire.Encoded
 	for _, r := range records {
@@ -103,7 +101,7 @@ func topo(from string, records ...wire.Record) wire.Message {
 	return wire.Message{Tag: wire.Gossip, Channel: wire.ChannelTopology, From: wire.NameOf(from), Data: wire.AppendUpdate(nil, encoded)}
 }
 
-// claims is a record of a peer that has connections to others.
+// claims returns the topology record of a peer that has connections to others.
 func claims(node string, uid, version uint64, to ...string) wire.Record {
 	r := wire.Record{Name: wire.NameOf(node), NickName: node, UID: uid, Version: version}
 	for _, n := range to {
@@ -112,8 +110,8 @@ func claims(node string, uid, version uint64, to ...string) wire.Record {
 	return r
 }
 
-// said describes messages for comparison: tag, channel, source and content.
-func said(t *testing.T, messages []wire.Message) (out []string) {
+// describe formats messages for comparison: tag, channel, source and content.
+func describe(t *testing.T, messages []wire.Message) (out []string) {
 	t.Helper()
 	for _, m := range messages {
 		s := fmt.Sprintf("%d %s from %s:", m.Tag, m.Channel, nick(m.From))
@@ -131,8 +129,8 @@ func said(t *testing.T, messages []wire.Message) (out []string) {
 				t.Fatal(err)
 			}
 			var names []string
-			for _, h := range u.Heads {
-				names = append(names, fmt.Sprintf("%s/%d", nick(h.Name), h.Version))
+			for _, head := range u.Heads {
+				names = append(names, fmt.Sprintf("%s/%d", nick(head.Name), head.Version))
 			}
 			slices.Sort(names)
 			for _, n := range names {
