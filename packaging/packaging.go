@@ -1,5 +1,5 @@
-// Package packaging holds what Muster is installed with. Of it, programs link the
-// agent's unit alone, for nodes that get it in another way than by a package.
+// Package packaging has the files for installing Muster. Programs link only the agent's unit, for nodes that are installed
+// without a package.
 package packaging
 
 import _ "embed"

@@ -1,8 +1,6 @@
-// Package kubetest is an API server for tests: nodes, pods with evictions,
-// PodDisruptionBudgets and what surrounds them, in memory and over HTTP, spoken
-// to by the real client. It is for tests only, and knows no more than what tests
-// of this module ask; where the behaviour of Kubernetes itself is in question,
-// test/cluster runs the real one.
+// Package kubetest is a fake API server: nodes, pods with evictions, PodDisruptionBudgets and deployments, in memory or over
+// HTTP, for the real client. It implements only what tests of this module use; where the behaviour of Kubernetes itself
+// matters, test/cluster runs the real one.
 package kubetest
 
 import (
@@ -24,22 +22,21 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// Server is a cluster's API. It is safe for concurrent use, and a
-// [http.RoundTripper] that answers without any network.
+// Server is a cluster's API. It is safe for concurrent use, and an [http.RoundTripper] that needs no network.
 type Server struct {
 	URL string // empty for one that does not listen
 
 	handler http.Handler
 
-	mu       sync.Mutex // guards what follows
-	version  int
-	nodes    map[string]*corev1.Node
-	pods     map[string]*corev1.Pod // by namespace/name
-	budgets  []policyv1.PodDisruptionBudget
-	deployed map[string]int // restarts of deployments, by name
-	evicted  []string
-	broken   bool
-	after    int // seconds in Retry-After of a refused eviction
+	mu         sync.Mutex // guards the fields below
+	version    int
+	nodes      map[string]*corev1.Node
+	pods       map[string]*corev1.Pod // by namespace/name
+	budgets    []policyv1.PodDisruptionBudget
+	restarts   map[string]int // restarts of deployments, by name
+	evicted    []string
+	broken     bool
+	retryAfter int // Retry-After of a denied eviction, in seconds
 }
 
 // Start starts a server that ends with the test.
@@ -54,7 +51,7 @@ func Start(t testing.TB) *Server {
 
 // New returns a server that does not listen.
 func New() *Server {
-	s := &Server{nodes: map[string]*corev1.Node{}, pods: map[string]*corev1.Pod{}, deployed: map[string]int{}}
+	s := &Server{nodes: map[string]*corev1.Node{}, pods: map[string]*corev1.Pod{}, restarts: map[string]int{}}
 	s.handler = s.routes()
 	return s
 }
@@ -69,22 +66,21 @@ func (s *Server) RoundTrip(r *http.Request) (*http.Response, error) {
 	return w.Result(), nil
 }
 
-// Client returns the real client of the server.
+// Client returns a real client of the server.
 func (s *Server) Client(t testing.TB) kubernetes.Interface {
 	t.Helper()
-	var by http.RoundTripper
+	var transport http.RoundTripper
 	if s.URL == "" {
-		by = s
+		transport = s
 	}
-	return ClientBy(t, s.URL, by)
+	return ClientBy(t, s.URL, transport)
 }
 
-// ClientBy returns the real client of the server at url, whose requests go by a
-// transport; nil is that of [http].
-func ClientBy(t testing.TB, url string, by http.RoundTripper) kubernetes.Interface {
+// ClientBy returns a real client of the server at url with a transport; nil is the default one.
+func ClientBy(t testing.TB, url string, transport http.RoundTripper) kubernetes.Interface {
 	t.Helper()
 	c, err := kubernetes.NewForConfig(&rest.Config{
-		Host: cmp.Or(url, "http://api.example.net"), Transport: by, QPS: -1, Timeout: 30 * time.Second,
+		Host: cmp.Or(url, "http://api.example.net"), Transport: transport, QPS: -1, Timeout: 30 * time.Second,
 		ContentConfig: rest.ContentConfig{ContentType: "application/json", AcceptContentTypes: "application/json"},
 	})
 	if err != nil {
@@ -93,7 +89,7 @@ func ClientBy(t testing.TB, url string, by http.RoundTripper) kubernetes.Interfa
 	return c
 }
 
-// PutNode adds a node, or takes the place of one.
+// PutNode adds or replaces a node.
 func (s *Server) PutNode(n corev1.Node) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -102,7 +98,7 @@ func (s *Server) PutNode(n corev1.Node) {
 	s.nodes[n.Name] = &n
 }
 
-// Node returns a node; nil if there is none of that name.
+// Node returns a copy of a node, or nil.
 func (s *Server) Node(name string) *corev1.Node {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -127,14 +123,14 @@ func (s *Server) RemoveNode(name string) {
 	maps.DeleteFunc(s.pods, func(_ string, p *corev1.Pod) bool { return p.Spec.NodeName == name })
 }
 
-// PutPod adds a pod, or takes the place of one.
+// PutPod adds or replaces a pod.
 func (s *Server) PutPod(p corev1.Pod) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.pods[p.Namespace+"/"+p.Name] = &p
 }
 
-// Pods returns the pods whose name begins with prefix.
+// Pods returns copies of the pods whose name begins with prefix.
 func (s *Server) Pods(prefix string) (all []corev1.Pod) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -146,24 +142,23 @@ func (s *Server) Pods(prefix string) (all []corev1.Pod) {
 	return all
 }
 
-// PutBudget adds a PodDisruptionBudget, which allows as many disruptions as its
-// status says, for ever. Refused evictions come with Retry-After of so many
-// seconds; 0 sends none.
-func (s *Server) PutBudget(b policyv1.PodDisruptionBudget, after int) {
+// PutBudget adds a PodDisruptionBudget, which allows as many disruptions as its status says and is never replenished. Denied
+// evictions have a Retry-After of the given seconds; 0 for none.
+func (s *Server) PutBudget(b policyv1.PodDisruptionBudget, retryAfter int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.budgets = append(s.budgets, b)
-	s.after = after
+	s.retryAfter = retryAfter
 }
 
-// DropBudgets removes all of them.
+// DropBudgets removes all budgets.
 func (s *Server) DropBudgets() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.budgets = nil
 }
 
-// Break makes every call fail, or work again.
+// Break makes every call fail, or succeed again.
 func (s *Server) Break(broken bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -177,25 +172,25 @@ func (s *Server) Evicted() []string {
 	return slices.Clone(s.evicted)
 }
 
-// Restarts counts the changes of a deployment's pods.
+// Restarts returns how often a deployment was patched.
 func (s *Server) Restarts(deployment string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.deployed[deployment]
+	return s.restarts[deployment]
 }
 
-// Deploy makes a deployment, or removes it.
+// Deploy creates or removes a deployment.
 func (s *Server) Deploy(name string, there bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !there {
-		delete(s.deployed, name)
-	} else if _, has := s.deployed[name]; !has {
-		s.deployed[name] = 0
+		delete(s.restarts, name)
+	} else if _, has := s.restarts[name]; !has {
+		s.restarts[name] = 0
 	}
 }
 
-// pause is an image that every node has.
+// pause is an image that all nodes have.
 const pause = "registry.k8s.io/pause:3.10.1"
 
 // Running is the status of a pod that is Ready.
@@ -203,7 +198,7 @@ func Running() corev1.PodStatus {
 	return corev1.PodStatus{Phase: corev1.PodRunning, Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}}
 }
 
-// ReadyNode returns a node of an instance that is Ready.
+// ReadyNode returns a Ready node.
 func ReadyNode(name, zone string) corev1.Node {
 	return corev1.Node{
 		ObjectMeta: metav1.ObjectMeta{Name: name},
@@ -213,7 +208,7 @@ func ReadyNode(name, zone string) corev1.Node {
 	}
 }
 
-// RunningPod returns a pod that is Ready, of a controller if there is one.
+// RunningPod returns a Ready pod, owned by a controller unless that is empty.
 func RunningPod(namespace, name, node, controller string, l map[string]string) corev1.Pod {
 	p := corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: l, UID: "uid-of-a-test"},
@@ -227,7 +222,7 @@ func RunningPod(namespace, name, node, controller string, l map[string]string) c
 	return p
 }
 
-// StaticPod returns a pod that a kubelet runs by itself, and that no drain moves.
+// StaticPod returns the mirror pod of a static pod, which drains ignore.
 func StaticPod(name, node string) corev1.Pod {
 	p := RunningPod("kube-system", name+"-"+node, node, "", nil)
 	p.Spec.HostNetwork = true

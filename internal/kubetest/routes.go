@@ -18,82 +18,82 @@ import (
 
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
-	answer := func(pattern string, f func(r *http.Request) (any, *metav1.Status)) {
+	handle := func(pattern string, f func(r *http.Request) (any, *metav1.Status)) {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			s.mu.Lock()
-			body, fault := f(r)
+			body, failure := f(r)
 			if s.broken {
-				fault = status(http.StatusInternalServerError, "InternalError", "the API server is broken")
+				failure = status(http.StatusInternalServerError, "InternalError", "the API server is broken")
 			}
-			after := s.after
+			retryAfter := s.retryAfter
 			s.mu.Unlock()
 			w.Header().Set("Content-Type", "application/json")
-			if fault != nil {
-				if fault.Code == http.StatusTooManyRequests && after > 0 {
-					w.Header().Set("Retry-After", strconv.Itoa(after))
+			if failure != nil {
+				if failure.Code == http.StatusTooManyRequests && retryAfter > 0 {
+					w.Header().Set("Retry-After", strconv.Itoa(retryAfter))
 				}
-				w.WriteHeader(int(fault.Code))
-				body = fault
+				w.WriteHeader(int(failure.Code))
+				body = failure
 			}
-			// Whoever asked may have gone.
+			// The client may have disconnected.
 			_ = json.NewEncoder(w).Encode(body)
 		})
 	}
-	s.discovery(answer)
-	s.nodeRoutes(answer)
-	s.podRoutes(answer)
-	s.deploymentRoutes(answer)
+	s.discovery(handle)
+	s.nodeRoutes(handle)
+	s.podRoutes(handle)
+	s.deploymentRoutes(handle)
 	return mux
 }
 
-func (s *Server) deploymentRoutes(answer answerer) {
+func (s *Server) deploymentRoutes(handle handleFunc) {
 	named := func(name string) any {
 		return map[string]any{"kind": "Deployment", "apiVersion": "apps/v1", "metadata": map[string]any{"name": name}}
 	}
-	answer("POST /apis/apps/v1/namespaces/{ns}/deployments", func(r *http.Request) (any, *metav1.Status) {
+	handle("POST /apis/apps/v1/namespaces/{ns}/deployments", func(r *http.Request) (any, *metav1.Status) {
 		var d metav1.PartialObjectMetadata
-		if fault := decode(r.Body, &d); fault != nil {
-			return nil, fault
+		if failure := decode(r.Body, &d); failure != nil {
+			return nil, failure
 		}
-		if _, has := s.deployed[d.Name]; has {
+		if _, has := s.restarts[d.Name]; has {
 			return nil, status(http.StatusConflict, metav1.StatusReasonAlreadyExists, "there is one")
 		}
-		s.deployed[d.Name] = 0
+		s.restarts[d.Name] = 0
 		return named(d.Name), nil
 	})
-	answer("PATCH /apis/apps/v1/namespaces/{ns}/deployments/{name}", func(r *http.Request) (any, *metav1.Status) {
+	handle("PATCH /apis/apps/v1/namespaces/{ns}/deployments/{name}", func(r *http.Request) (any, *metav1.Status) {
 		name := r.PathValue("name")
-		if _, has := s.deployed[name]; !has {
-			return nil, missing("deployments", name)
+		if _, has := s.restarts[name]; !has {
+			return nil, notFound("deployments", name)
 		}
-		s.deployed[name]++
+		s.restarts[name]++
 		return named(name), nil
 	})
-	answer("DELETE /apis/apps/v1/namespaces/{ns}/deployments/{name}", func(r *http.Request) (any, *metav1.Status) {
+	handle("DELETE /apis/apps/v1/namespaces/{ns}/deployments/{name}", func(r *http.Request) (any, *metav1.Status) {
 		name := r.PathValue("name")
-		if _, has := s.deployed[name]; !has {
-			return nil, missing("deployments", name)
+		if _, has := s.restarts[name]; !has {
+			return nil, notFound("deployments", name)
 		}
-		delete(s.deployed, name)
+		delete(s.restarts, name)
 		return metav1.Status{Status: metav1.StatusSuccess}, nil
 	})
 }
 
-type answerer func(pattern string, f func(r *http.Request) (any, *metav1.Status))
+type handleFunc func(pattern string, f func(r *http.Request) (any, *metav1.Status))
 
-func (s *Server) discovery(answer answerer) {
-	answer("GET /readyz/etcd", func(*http.Request) (any, *metav1.Status) { return "ok", nil })
-	answer("GET /api", func(*http.Request) (any, *metav1.Status) { return metav1.APIVersions{Versions: []string{"v1"}}, nil })
-	answer("GET /apis", func(*http.Request) (any, *metav1.Status) {
+func (s *Server) discovery(handle handleFunc) {
+	handle("GET /readyz/etcd", func(*http.Request) (any, *metav1.Status) { return "ok", nil })
+	handle("GET /api", func(*http.Request) (any, *metav1.Status) { return metav1.APIVersions{Versions: []string{"v1"}}, nil })
+	handle("GET /apis", func(*http.Request) (any, *metav1.Status) {
 		v := metav1.GroupVersionForDiscovery{GroupVersion: "policy/v1", Version: "v1"}
 		return metav1.APIGroupList{Groups: []metav1.APIGroup{{Name: "policy", Versions: []metav1.GroupVersionForDiscovery{v}, PreferredVersion: v}}}, nil
 	})
-	answer("GET /api/v1", func(*http.Request) (any, *metav1.Status) {
+	handle("GET /api/v1", func(*http.Request) (any, *metav1.Status) {
 		return metav1.APIResourceList{GroupVersion: "v1", APIResources: []metav1.APIResource{
 			{Name: "pods", Namespaced: true, Kind: "Pod"}, {Name: "pods/eviction", Namespaced: true, Group: "policy", Version: "v1", Kind: "Eviction"},
 		}}, nil
 	})
-	answer("GET /apis/policy/v1/namespaces/{ns}/poddisruptionbudgets", func(r *http.Request) (any, *metav1.Status) {
+	handle("GET /apis/policy/v1/namespaces/{ns}/poddisruptionbudgets", func(r *http.Request) (any, *metav1.Status) {
 		list := policyv1.PodDisruptionBudgetList{}
 		for _, b := range s.budgets {
 			if b.Namespace == r.PathValue("ns") {
@@ -104,24 +104,24 @@ func (s *Server) discovery(answer answerer) {
 	})
 }
 
-func (s *Server) nodeRoutes(answer answerer) {
-	answer("GET /api/v1/nodes", func(*http.Request) (any, *metav1.Status) {
+func (s *Server) nodeRoutes(handle handleFunc) {
+	handle("GET /api/v1/nodes", func(*http.Request) (any, *metav1.Status) {
 		list := corev1.NodeList{}
 		for _, name := range slices.Sorted(maps.Keys(s.nodes)) {
 			list.Items = append(list.Items, *s.nodes[name])
 		}
 		return list, nil
 	})
-	answer("GET /api/v1/nodes/{name}", func(r *http.Request) (any, *metav1.Status) {
+	handle("GET /api/v1/nodes/{name}", func(r *http.Request) (any, *metav1.Status) {
 		if n := s.nodes[r.PathValue("name")]; n != nil {
 			return n, nil
 		}
-		return nil, missing("nodes", r.PathValue("name"))
+		return nil, notFound("nodes", r.PathValue("name"))
 	})
-	answer("POST /api/v1/nodes", func(r *http.Request) (any, *metav1.Status) {
+	handle("POST /api/v1/nodes", func(r *http.Request) (any, *metav1.Status) {
 		n := &corev1.Node{}
-		if fault := decode(r.Body, n); fault != nil {
-			return nil, fault
+		if failure := decode(r.Body, n); failure != nil {
+			return nil, failure
 		}
 		if s.nodes[n.Name] != nil {
 			return nil, status(http.StatusConflict, metav1.StatusReasonAlreadyExists, "there is one")
@@ -131,10 +131,10 @@ func (s *Server) nodeRoutes(answer answerer) {
 		s.nodes[n.Name] = n
 		return n, nil
 	})
-	answer("DELETE /api/v1/nodes/{name}", func(r *http.Request) (any, *metav1.Status) {
+	handle("DELETE /api/v1/nodes/{name}", func(r *http.Request) (any, *metav1.Status) {
 		name := r.PathValue("name")
 		if s.nodes[name] == nil {
-			return nil, missing("nodes", name)
+			return nil, notFound("nodes", name)
 		}
 		delete(s.nodes, name)
 		return metav1.Status{Status: metav1.StatusSuccess}, nil
@@ -142,11 +142,11 @@ func (s *Server) nodeRoutes(answer answerer) {
 	patch := func(r *http.Request) (any, *metav1.Status) {
 		n := s.nodes[r.PathValue("name")]
 		if n == nil {
-			return nil, missing("nodes", r.PathValue("name"))
+			return nil, notFound("nodes", r.PathValue("name"))
 		}
-		patched, fault := merged(n, r.Body)
-		if fault != nil {
-			return nil, fault
+		patched, failure := applyPatch(n, r.Body)
+		if failure != nil {
+			return nil, failure
 		}
 		if patched.ResourceVersion != n.ResourceVersion {
 			return nil, status(http.StatusConflict, metav1.StatusReasonConflict, "the node was changed")
@@ -156,39 +156,39 @@ func (s *Server) nodeRoutes(answer answerer) {
 		s.nodes[n.Name] = patched
 		return patched, nil
 	}
-	answer("PATCH /api/v1/nodes/{name}", patch)
-	answer("PATCH /api/v1/nodes/{name}/status", patch)
+	handle("PATCH /api/v1/nodes/{name}", patch)
+	handle("PATCH /api/v1/nodes/{name}/status", patch)
 }
 
-func decode(body io.Reader, into any) *metav1.Status {
-	if err := json.NewDecoder(body).Decode(into); err != nil {
+func decode(body io.Reader, target any) *metav1.Status {
+	if err := json.NewDecoder(body).Decode(target); err != nil {
 		return status(http.StatusBadRequest, metav1.StatusReasonBadRequest, err.Error())
 	}
 	return nil
 }
 
-// merged applies a JSON merge patch (RFC 7386) to an object.
-func merged[T any](object *T, body io.Reader) (*T, *metav1.Status) {
+// applyPatch applies a JSON merge patch (RFC 7386) to an object.
+func applyPatch[T any](object *T, body io.Reader) (*T, *metav1.Status) {
 	var patch, tree any
-	if fault := decode(body, &patch); fault != nil {
-		return nil, fault
+	if failure := decode(body, &patch); failure != nil {
+		return nil, failure
 	}
-	was, _ := json.Marshal(object) // it was read as JSON
-	_ = json.Unmarshal(was, &tree)
-	now, _ := json.Marshal(merge(tree, patch))
+	before, _ := json.Marshal(object) // cannot fail: it was decoded from JSON
+	_ = json.Unmarshal(before, &tree)
+	after, _ := json.Marshal(merge(tree, patch))
 	out := new(T)
-	if err := json.Unmarshal(now, out); err != nil {
+	if err := json.Unmarshal(after, out); err != nil {
 		return nil, status(http.StatusBadRequest, metav1.StatusReasonBadRequest, err.Error())
 	}
 	return out, nil
 }
 
-func merge(into, patch any) any {
+func merge(target, patch any) any {
 	p, ok := patch.(map[string]any)
 	if !ok {
 		return patch
 	}
-	m, ok := into.(map[string]any)
+	m, ok := target.(map[string]any)
 	if !ok {
 		m = map[string]any{}
 	}
@@ -202,7 +202,7 @@ func merge(into, patch any) any {
 	return m
 }
 
-func (s *Server) podRoutes(answer answerer) {
+func (s *Server) podRoutes(handle handleFunc) {
 	list := func(r *http.Request, ns string) (any, *metav1.Status) {
 		selector, err := labels.Parse(r.URL.Query().Get("labelSelector"))
 		if err != nil {
@@ -218,18 +218,18 @@ func (s *Server) podRoutes(answer answerer) {
 		}
 		return out, nil
 	}
-	answer("GET /api/v1/pods", func(r *http.Request) (any, *metav1.Status) { return list(r, "") })
-	answer("GET /api/v1/namespaces/{ns}/pods", func(r *http.Request) (any, *metav1.Status) { return list(r, r.PathValue("ns")) })
-	answer("GET /api/v1/namespaces/{ns}/pods/{name}", func(r *http.Request) (any, *metav1.Status) {
+	handle("GET /api/v1/pods", func(r *http.Request) (any, *metav1.Status) { return list(r, "") })
+	handle("GET /api/v1/namespaces/{ns}/pods", func(r *http.Request) (any, *metav1.Status) { return list(r, r.PathValue("ns")) })
+	handle("GET /api/v1/namespaces/{ns}/pods/{name}", func(r *http.Request) (any, *metav1.Status) {
 		if p := s.pods[r.PathValue("ns")+"/"+r.PathValue("name")]; p != nil {
 			return p, nil
 		}
-		return nil, missing("pods", r.PathValue("name"))
+		return nil, notFound("pods", r.PathValue("name"))
 	})
-	answer("POST /api/v1/namespaces/{ns}/pods", func(r *http.Request) (any, *metav1.Status) {
+	handle("POST /api/v1/namespaces/{ns}/pods", func(r *http.Request) (any, *metav1.Status) {
 		p := &corev1.Pod{}
-		if fault := decode(r.Body, p); fault != nil {
-			return nil, fault
+		if failure := decode(r.Body, p); failure != nil {
+			return nil, failure
 		}
 		p.Namespace = r.PathValue("ns")
 		key := p.Namespace + "/" + p.Name
@@ -239,30 +239,30 @@ func (s *Server) podRoutes(answer answerer) {
 		s.pods[key] = p
 		return p, nil
 	})
-	answer("PATCH /api/v1/namespaces/{ns}/pods/{name}/status", func(r *http.Request) (any, *metav1.Status) {
+	handle("PATCH /api/v1/namespaces/{ns}/pods/{name}/status", func(r *http.Request) (any, *metav1.Status) {
 		key := r.PathValue("ns") + "/" + r.PathValue("name")
 		if s.pods[key] == nil {
-			return nil, missing("pods", r.PathValue("name"))
+			return nil, notFound("pods", r.PathValue("name"))
 		}
-		patched, fault := merged(s.pods[key], r.Body)
-		if fault == nil {
+		patched, failure := applyPatch(s.pods[key], r.Body)
+		if failure == nil {
 			s.pods[key] = patched
 		}
-		return patched, fault
+		return patched, failure
 	})
-	answer("DELETE /api/v1/namespaces/{ns}/pods/{name}", func(r *http.Request) (any, *metav1.Status) {
+	handle("DELETE /api/v1/namespaces/{ns}/pods/{name}", func(r *http.Request) (any, *metav1.Status) {
 		key := r.PathValue("ns") + "/" + r.PathValue("name")
 		if s.pods[key] == nil {
-			return nil, missing("pods", r.PathValue("name"))
+			return nil, notFound("pods", r.PathValue("name"))
 		}
 		delete(s.pods, key)
 		return metav1.Status{Status: metav1.StatusSuccess}, nil
 	})
-	answer("POST /api/v1/namespaces/{ns}/pods/{name}/eviction", func(r *http.Request) (any, *metav1.Status) {
+	handle("POST /api/v1/namespaces/{ns}/pods/{name}/eviction", func(r *http.Request) (any, *metav1.Status) {
 		key := r.PathValue("ns") + "/" + r.PathValue("name")
 		p := s.pods[key]
 		if p == nil {
-			return nil, missing("pods", r.PathValue("name"))
+			return nil, notFound("pods", r.PathValue("name"))
 		}
 		for n := range s.budgets {
 			b := &s.budgets[n]
@@ -287,6 +287,6 @@ func status(code int32, reason metav1.StatusReason, message string) *metav1.Stat
 	}
 }
 
-func missing(resource, name string) *metav1.Status {
+func notFound(resource, name string) *metav1.Status {
 	return status(http.StatusNotFound, metav1.StatusReasonNotFound, fmt.Sprintf("%s %q not found", resource, name))
 }

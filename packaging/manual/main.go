@@ -2,8 +2,7 @@
 // as --help: one page for each command of muster (section 1), one for each node
 // program (section 8). It is part of packaging; no program links it.
 //
-// The texts are set as they are. A converter from Markdown would read the names in
-// them, such as *.k8s.local and [+], as markup.
+// The texts are typeset verbatim: a Markdown converter would take names such as *.k8s.local and [+] for markup.
 package main
 
 import (
@@ -33,7 +32,7 @@ func main() {
 }
 
 func write(dir string) error {
-	os.Clearenv() // defaults of flags come from it
+	os.Clearenv() // so that flags have their built-in defaults
 	all, err := pages()
 	if err != nil {
 		return err
@@ -49,7 +48,7 @@ func write(dir string) error {
 	return nil
 }
 
-// pages returns every page by the name of its file.
+// pages returns all pages by file name.
 func pages() (map[string][]byte, error) {
 	all := make(map[string][]byte)
 	root := cli.Commands()
@@ -156,7 +155,7 @@ func (p *page) section(name string) { fmt.Fprintf(p, ".SH %s\n", name) }
 
 func (p *page) text(s string) { fmt.Fprintln(p, escape(s)) }
 
-// verbatim keeps lines as they are.
+// verbatim writes lines without filling them.
 func (p *page) verbatim(s string) {
 	p.WriteString(".PP\n.nf\n")
 	for line := range strings.Lines(strings.Trim(s, "\n") + "\n") {
@@ -183,7 +182,7 @@ func (p *page) option(f *pflag.Flag) {
 	fmt.Fprintf(p, ".TP\n.B %s\n%s\n", escape(name), escape(usage))
 }
 
-// escape keeps roff from reading anything into a line.
+// escape escapes what roff would interpret in a line.
 func escape(line string) string {
 	line = strings.NewReplacer(`\`, `\e`, "-", `\-`, "'", `\(aq`, "`", "\\(ga", "^", `\(ha`, "~", `\(ti`).Replace(line)
 	if strings.HasPrefix(line, ".") {

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Tells systemd that units have come or gone. Nothing is enabled, started or
-# restarted: when a node changes what it finds its API through is the operator's
-# decision, on an upgrade too.
+# Makes systemd reload its units. Nothing is enabled, started or restarted, on an
+# upgrade either: when a node switches how it finds its API is the operator's
+# decision.
 set -e
 if [ -d /run/systemd/system ]; then
   systemctl daemon-reload

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Stops what is about to be removed, but not on an upgrade (dpkg says "upgrade",
-# rpm says 1). The hosts block stays; muster-agent cleanup takes it out.
+# Stops the service on removal, but not on an upgrade (dpkg says "upgrade",
+# rpm says 1). The hosts block stays; muster-agent cleanup removes it.
 set -e
 case "$1" in
 remove | 0) if [ -d /run/systemd/system ]; then systemctl disable --now muster-agent.service; fi ;;

@@ -22,8 +22,7 @@ import (
 	"github.com/muster-dev/muster/internal/cloud/aws/awstest"
 )
 
-// meter stands in front of an emulated AWS, and counts what is asked of it and
-// how long at least one question is open.
+// meter is a proxy to an emulated AWS that counts requests and the time during which at least one is pending.
 type meter struct {
 	next http.Handler
 
@@ -31,7 +30,7 @@ type meter struct {
 	calls map[string]int // by service and action or method
 	open  int
 	since time.Time     // when open last left 0
-	busy  time.Duration // the sum of the times with open above 0
+	busy  time.Duration // total time with open above 0
 }
 
 func (m *meter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -41,13 +40,12 @@ func (m *meter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
-	m.enter(call(r, string(body)))
-	defer m.leave()
+	m.begin(call(r, string(body)))
+	defer m.end()
 	m.next.ServeHTTP(w, r)
 }
 
-// call names a request: the action for protocols that have one in the body, and
-// otherwise the method.
+// call returns a request's name: the action for protocols with one in the body, else the method.
 func call(r *http.Request, body string) string {
 	service := "unsigned"
 	// Credential=KEY/DAY/REGION/SERVICE/aws4_request
@@ -60,7 +58,7 @@ func call(r *http.Request, body string) string {
 	return service + "_" + r.Method
 }
 
-func (m *meter) enter(call string) {
+func (m *meter) begin(call string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.open++; m.open == 1 {
@@ -69,7 +67,7 @@ func (m *meter) enter(call string) {
 	m.calls[call]++
 }
 
-func (m *meter) leave() {
+func (m *meter) end() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.open--; m.open == 0 {
@@ -77,7 +75,7 @@ func (m *meter) leave() {
 	}
 }
 
-// put writes an object into the emulator's S3, or makes the bucket.
+// put writes an object to the emulator's S3, or creates a bucket.
 func put(t *testing.T, address, text string) {
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodPut, address, strings.NewReader(text))
 	if err != nil {
@@ -93,8 +91,8 @@ func put(t *testing.T, address, text string) {
 	}
 }
 
-// keep writes the cluster's state store, as kOps lays it out.
-func keep(t *testing.T, bucket string) {
+// writeStateStore writes the cluster's state store in kOps's layout.
+func writeStateStore(t *testing.T, bucket string) {
 	put(t, bucket, "")
 	object := func(key, format string, args ...any) {
 		put(t, bucket+"/"+name+"/"+key, fmt.Sprintf(format, args...))
@@ -112,16 +110,15 @@ func keep(t *testing.T, bucket string) {
 	}
 }
 
-// TestBenchAWSAudit audits the cluster of TestBenchAWS with its state store in S3,
-// the way the command does: requests on the wire, time beyond the emulator's own,
-// memory. The emulator's own time is that in which at least one request is open.
+// TestBenchAWSAudit audits the cluster of TestBenchAWS with its state store in S3, with the command: requests, time without
+// the emulator's, memory. The emulator's time is that with at least one pending request.
 func TestBenchAWSAudit(t *testing.T) {
 	if os.Getenv("MUSTER_BIN") != "" {
 		t.Skip("SKIPPED: make bench measures the overlay; make bench-aws runs this")
 	}
 	emulator := awstest.Start(t)
 	build(t)
-	keep(t, emulator+"/kops-state")
+	writeStateStore(t, emulator+"/kops-state")
 	to, err := url.Parse(emulator)
 	if err != nil {
 		t.Fatal(err)
@@ -151,8 +148,8 @@ func TestBenchAWSAudit(t *testing.T) {
 		t.Errorf("%d groups judged, want %d", len(report.Groups), groups+1)
 	}
 	for _, g := range report.Groups {
-		// The emulated roles cannot read the state store; the group in the middle of
-		// a roll need not.
+		// The emulated roles cannot read the state store, which the group in the middle
+		// of a roll does not need.
 		want := "does-not-join permissions"
 		if g.Name == "nodes-00" {
 			want = "joins "

@@ -18,7 +18,7 @@ import (
 	"github.com/muster-dev/muster/internal/describe"
 )
 
-// The cluster that is looked at.
+// The cluster that is observed.
 const (
 	name   = "bench.k8s.local"
 	groups = 20
@@ -27,7 +27,7 @@ const (
 	nodeConfig = "usesLegacyGossip: true\n"
 )
 
-// build makes the cluster in the AWS that the environment leads to.
+// build creates the cluster in the AWS of the environment.
 func build(t *testing.T) {
 	w := awstest.NewWorld(t, name, awstest.NetworkBalancer)
 	w.AddGroup(awstest.UserData{Release: "1.36.2", Group: "control-plane-a", Role: "ControlPlane"}, 3)
@@ -42,8 +42,8 @@ func build(t *testing.T) {
 	}
 }
 
-// TestBenchAWS describes a cluster of a thousand instances in twenty groups on an
-// emulated AWS: calls by kind, time, memory. The emulator's time is part of it.
+// TestBenchAWS describes a cluster of a thousand instances in twenty groups on an emulated AWS: calls by action, time, memory.
+// The time includes the emulator's.
 func TestBenchAWS(t *testing.T) {
 	if os.Getenv("MUSTER_BIN") != "" {
 		t.Skip("SKIPPED: make bench measures the overlay; make bench-aws runs this")

@@ -1,6 +1,5 @@
-// Package bench measures the gossip overlays with real processes and prints one
-// line a figure: bench NAME VALUE UNIT. It asserts nothing about time; a number
-// on a busy machine is not a defect.
+// Package bench measures the gossip overlays with real processes and prints one line per figure: bench NAME VALUE UNIT. It
+// asserts nothing about time, since figures of a busy machine prove nothing.
 package bench
 
 import (
@@ -20,8 +19,8 @@ import (
 
 const rounds = 5
 
-// built returns the programs to measure.
-func built(t *testing.T) lab.Programs {
+// builtPrograms returns the programs to measure.
+func builtPrograms(t *testing.T) lab.Programs {
 	t.Helper()
 	dir := os.Getenv("MUSTER_BIN")
 	if dir == "" {
@@ -34,13 +33,10 @@ func built(t *testing.T) lab.Programs {
 	return programs
 }
 
-// TestBenchConvergence moves a control-plane node to another address and
-// measures how long it takes until the last of N hosts blocks is right.
-//
-// The clock starts when the API server at the new address answers: before that
-// there is nothing to publish.
+// TestBenchConvergence changes a control-plane node's address and measures how long it takes until the last of N hosts blocks
+// is right, from when the API server responds at the new address: before that there is nothing to publish.
 func TestBenchConvergence(t *testing.T) {
-	programs := built(t)
+	programs := builtPrograms(t)
 	for _, tt := range []struct {
 		overlay lab.Overlay
 		peers   int
@@ -67,7 +63,7 @@ func TestBenchConvergence(t *testing.T) {
 	}
 }
 
-// spec is a cluster of so many nodes, three of them control plane.
+// spec returns a cluster with a number of nodes, three of them control plane.
 func spec(nodes int) *cluster.Cluster {
 	return &cluster.Cluster{
 		Name:  "bench.k8s.local",
@@ -87,14 +83,14 @@ func measure(ctx context.Context, l *lab.Lab, name string) error {
 	if err != nil {
 		return err
 	}
-	var learnt, took []time.Duration
+	var learned, took []time.Duration
 	for round := range rounds {
 		nodes := l.Layout().ControlPlane()
 		name := nodes[round%len(nodes)].Name
 		if err := l.ChangeAddress(ctx, name); err != nil {
 			return err
 		}
-		ready, err := answers(ctx, l, name)
+		ready, err := waitAPI(ctx, l, name)
 		if err != nil {
 			return err
 		}
@@ -102,12 +98,12 @@ func measure(ctx context.Context, l *lab.Lab, name string) error {
 		if err != nil {
 			return fmt.Errorf("round %d: %w", round+1, err)
 		}
-		learnt, took = append(learnt, known), append(took, right)
+		learned, took = append(learned, known), append(took, right)
 	}
-	slices.Sort(learnt)
+	slices.Sort(learned)
 	slices.Sort(took)
-	fmt.Printf("bench learn_median_%s %.3f s\n", name, learnt[len(learnt)/2].Seconds())
-	fmt.Printf("bench learn_worst_%s %.3f s\n", name, learnt[len(learnt)-1].Seconds())
+	fmt.Printf("bench learn_median_%s %.3f s\n", name, learned[len(learned)/2].Seconds())
+	fmt.Printf("bench learn_worst_%s %.3f s\n", name, learned[len(learned)-1].Seconds())
 	fmt.Printf("bench converge_median_%s %.3f s\n", name, took[len(took)/2].Seconds())
 	fmt.Printf("bench converge_worst_%s %.3f s\n", name, took[len(took)-1].Seconds())
 	fmt.Printf("bench idle_cpu_per_peer_%s %.4f s/s\n", name, idleCPU)
@@ -115,8 +111,8 @@ func measure(ctx context.Context, l *lab.Lab, name string) error {
 	return nil
 }
 
-// answers returns when the API server of a node first answered.
-func answers(ctx context.Context, l *lab.Lab, name string) (time.Time, error) {
+// waitAPI returns when the API server of a node first answered.
+func waitAPI(ctx context.Context, l *lab.Lab, name string) (time.Time, error) {
 	var last error
 	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline) && ctx.Err() == nil; time.Sleep(5 * time.Millisecond) {
 		for _, n := range l.Layout().ControlPlane() {
@@ -131,9 +127,8 @@ func answers(ctx context.Context, l *lab.Lab, name string) (time.Time, error) {
 	return time.Time{}, fmt.Errorf("API server of %s: %w", name, last)
 }
 
-// converge waits until every node's hosts block lists the control plane as it is
-// now. It returns how long after a moment the last block had every address of it,
-// and how long after that moment the last was right, with none that is gone.
+// converge waits until every node's hosts block lists exactly the current control plane. It returns the time, from since,
+// until the last block had all addresses, and until the last had no others.
 func converge(ctx context.Context, l *lab.Lab, since time.Time) (known, right time.Duration, err error) {
 	layout := l.Layout()
 	var want []netip.Addr
@@ -143,7 +138,7 @@ func converge(ctx context.Context, l *lab.Lab, since time.Time) (known, right ti
 	slices.SortFunc(want, netip.Addr.Compare)
 	wrong := slices.Clone(layout.Nodes)
 	for time.Since(since) < time.Minute && ctx.Err() == nil {
-		lacking := 0
+		missing := 0
 		wrong = slices.DeleteFunc(wrong, func(n lab.Node) bool {
 			path, err := l.HostsFile(n.Name)
 			if err != nil {
@@ -156,11 +151,11 @@ func converge(ctx context.Context, l *lab.Lab, since time.Time) (known, right ti
 			got := hosts.Lookup(content, "api.internal.bench.k8s.local")
 			slices.SortFunc(got, netip.Addr.Compare)
 			if slices.ContainsFunc(want, func(a netip.Addr) bool { return !slices.Contains(got, a) }) {
-				lacking++
+				missing++
 			}
 			return slices.Equal(got, want)
 		})
-		if lacking == 0 && known == 0 {
+		if missing == 0 && known == 0 {
 			known = time.Since(since)
 		}
 		if len(wrong) == 0 {
@@ -171,11 +166,10 @@ func converge(ctx context.Context, l *lab.Lab, since time.Time) (known, right ti
 	return 0, 0, fmt.Errorf("%d of %d hosts blocks are not right after a minute, such as that of %s", len(wrong), len(layout.Nodes), wrong[0].Name)
 }
 
-// idleTime is how long idle peers are watched.
+// idleTime is how long idle peers are measured.
 const idleTime = 10 * time.Second
 
-// idle returns what a peer uses while nothing changes: CPU seconds a second, and
-// resident bytes, both as means over all peers.
+// idle returns the mean usage per peer while nothing changes: CPU seconds per second, and resident bytes.
 func idle(ctx context.Context, l *lab.Lab) (cpu, rss float64, err error) {
 	sum := func() (cpu time.Duration, rss int64, n int, err error) {
 		for _, node := range l.Layout().Nodes {

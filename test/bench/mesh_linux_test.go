@@ -23,24 +23,21 @@ import (
 const (
 	meshName = "api.internal.bench.k8s.local"
 
-	// meshRest is how long a mesh at rest is watched. What peers do all the time
-	// they do every 30 s, one thing every two minutes, and peers that were started
-	// together do it together.
-	meshRest = 2 * time.Minute
-	// changeEvery is how far apart changes are, and meshTail how long what follows
-	// one belongs to it.
+	// meshIdle is how long an idle mesh is measured. Peers have periodic work every 30 s and every
+	// two minutes, and those that were started together do it together.
+	meshIdle = 2 * time.Minute
+	// changeEvery is the interval of changes, and meshTail how long the usage after one is
+	// attributed to it.
 	changeEvery = 6 * time.Second
 	meshTail    = 2 * time.Second
-	// meshSettle is how long a mesh is given to come to rest after its start.
+	// meshSettle is how long a mesh settles after its start.
 	meshSettle = 45 * time.Second
 )
 
-// TestBenchMesh runs meshes of muster-peer processes in protokube's place, all of
-// them full participants, and measures how long after a change the last hosts
-// block is right, and what the mesh costs. The changes are made by another full
-// participant, and then by a leaf.
+// TestBenchMesh runs meshes of muster-peer protokube, all full participants, and measures how long after a change the last
+// hosts block is right, and what the mesh costs. Changes are made by another full participant, and then by a leaf.
 func TestBenchMesh(t *testing.T) {
-	programs := built(t)
+	programs := builtPrograms(t)
 	for _, peers := range []int{60, 200} {
 		t.Run(strconv.Itoa(peers), func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
@@ -66,8 +63,7 @@ func TestBenchMesh(t *testing.T) {
 	}
 }
 
-// freePort returns a port that nobody listens on at the first address. All peers
-// of a mesh have the same one.
+// freePort returns a free port of the first address. All peers of a mesh have the same port.
 func freePort(t *testing.T) uint16 {
 	t.Helper()
 	l, err := net.Listen("tcp", netip.AddrPortFrom(meshAddr(0), 0).String())
@@ -83,7 +79,7 @@ func meshAddr(i int) netip.Addr {
 	return netip.AddrFrom4([4]byte{127, 86, byte(i / 200), byte(i%200 + 1)})
 }
 
-// mesh is a running one.
+// mesh is a running mesh.
 type mesh struct {
 	t     *testing.T
 	dir   string
@@ -127,7 +123,7 @@ func (m *mesh) start(ctx context.Context, s *proc.Supervisor, program string, co
 	return nil
 }
 
-// node runs a peer of our own until the returned function is called.
+// node runs a peer in this process until the returned function is called.
 func (m *mesh) node(ctx context.Context, cfg weave.Config) (*weave.Node, func(), error) {
 	cfg.Seeds = func(context.Context) ([]netip.AddrPort, error) {
 		var all []netip.AddrPort
@@ -165,7 +161,7 @@ func (m *mesh) measure(ctx context.Context) error {
 		return err
 	}
 	defer endFull()
-	// What such clusters hold besides: an address for each node.
+	// Real clusters also have a record for each node.
 	for i := range m.peers {
 		key := legacy.AddressKey(fmt.Sprintf("node-%d.internal.bench.k8s.local", i), netip.IPv4Unspecified())
 		if err := full.Publish(key.String(), "10.1.0.1"); err != nil {
@@ -179,10 +175,10 @@ func (m *mesh) measure(ctx context.Context) error {
 	if err := wait(ctx, meshSettle); err != nil {
 		return err
 	}
-	if err := m.rest(ctx); err != nil {
+	if err := m.measureIdle(ctx); err != nil {
 		return err
 	}
-	if err := m.changes(ctx, "change", full, 1); err != nil {
+	if err := m.measureChanges(ctx, "change", full, 1); err != nil {
 		return err
 	}
 	leaf, endLeaf, err := m.node(ctx, weave.Config{NodeName: "leaf", Leaf: true})
@@ -190,12 +186,12 @@ func (m *mesh) measure(ctx context.Context) error {
 		return err
 	}
 	defer endLeaf()
-	return m.changes(ctx, "leaf", leaf, 1+rounds)
+	return m.measureChanges(ctx, "leaf", leaf, 1+rounds)
 }
 
-// changes makes some and prints how long they took and what they cost, as medians:
-// what is done all the time falls together with one or two of them.
-func (m *mesh) changes(ctx context.Context, name string, by *weave.Node, from int) error {
+// measureChanges makes changes and prints how long they took and what they cost, as medians, because periodic work coincides
+// with one or two of them.
+func (m *mesh) measureChanges(ctx context.Context, name string, by *weave.Node, from int) error {
 	var took, cpu, written []float64
 	for i := range rounds {
 		before, err := m.usage()
@@ -231,14 +227,14 @@ func (m *mesh) changes(ctx context.Context, name string, by *weave.Node, from in
 	return nil
 }
 
-// rest prints what the mesh costs while nothing changes.
-func (m *mesh) rest(ctx context.Context) error {
+// measureIdle prints the mesh's usage while nothing changes.
+func (m *mesh) measureIdle(ctx context.Context) error {
 	before, err := m.usage()
 	if err != nil {
 		return err
 	}
 	began := time.Now()
-	if err := wait(ctx, meshRest); err != nil {
+	if err := wait(ctx, meshIdle); err != nil {
 		return err
 	}
 	after, err := m.usage()
@@ -252,8 +248,7 @@ func (m *mesh) rest(ctx context.Context) error {
 	return nil
 }
 
-// change publishes another address and waits until every hosts block has it and
-// nothing else.
+// change publishes another address and waits until every hosts block has exactly it.
 func (m *mesh) change(ctx context.Context, by *weave.Node, number int) (time.Duration, error) {
 	want := netip.AddrFrom4([4]byte{10, 0, byte(number >> 8), byte(number)})
 	began := time.Now()
@@ -280,7 +275,7 @@ func (m *mesh) change(ctx context.Context, by *weave.Node, number int) (time.Dur
 		len(waiting), len(m.peers), m.peers[waiting[0]], m.peers[waiting[0]].Tail(5))
 }
 
-// meshUsage is that of all peers together.
+// meshUsage is the total usage of all peers.
 type meshUsage struct {
 	cpu     time.Duration
 	rss     int64
@@ -302,8 +297,7 @@ func (m *mesh) usage() (sum meshUsage, err error) {
 	return sum, nil
 }
 
-// writtenBy returns how many bytes a process has written since its start. Peers
-// write little but to their sockets.
+// writtenBy returns how many bytes a process has written since its start, in peers mostly to sockets.
 func writtenBy(pid int) (uint64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/io", pid))
 	if err != nil {

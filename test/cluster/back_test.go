@@ -13,19 +13,18 @@ import (
 	"github.com/muster-dev/muster/internal/cluster"
 )
 
-// A migration that is given up with a bridge up, and another that is taken back
-// after its first node: both end where they began.
+// A migration that is aborted with a bridge up, and another that is rolled back after its first node: both end in the
+// initial state.
 func TestClusterReconcileAbortsAndRollsBack(t *testing.T) {
 	s := newScene(t, "gossip-1.35")
 	if os.Getenv("KOPS") != "" {
 		t.Skip("SKIPPED: a real kops does not fail when it is told to; unset KOPS")
 	}
 	s.do(0, "plan", "cluster", "--to", "hybrid", "-o", "plan.yaml")
-	// A gate of the operator's own, which is asked while step 3 is under way, has the
-	// run pause behind it, with the bridge up.
+	// A custom gate, checked during step 3, pauses the run after it, with the bridge up.
 	muster := filepath.Join(os.Getenv("MUSTER_BIN"), "muster")
 	gate := s.script("gate", muster+` journal -o json | grep -q '"action": "policy"' && `+muster+" reconcile pause --why 'a look around'; exit 0")
-	s.ends(3, func() *command { return s.again(nil, "--gate-exec", "tickets="+gate) }, "paused by ", ": a look around; resume it with: muster reconcile resume")
+	s.wantExit(3, func() *command { return s.reconcile(nil, "--gate-exec", "tickets="+gate) }, "paused by ", ": a look around; resume it with: muster reconcile resume")
 	s.do(0, "reconcile", "resume")
 	s.do(0, "reconcile", "abort")
 	s.policyBridge(true)
@@ -35,9 +34,9 @@ func TestClusterReconcileAbortsAndRollsBack(t *testing.T) {
 
 	s.do(0, "plan", "cluster", "--to", "hybrid", "-o", "plan.yaml")
 	s.kopsFails()
-	s.do(4, "reconcile", "abort", "--yes") // kOps may have narrowed the role: workers need it
+	s.do(4, "reconcile", "abort", "--yes") // kOps may have narrowed the role that workers need
 	s.policyBridge(true)
-	c := s.reaches(`done: replace i-`)
+	c := s.runUntil(`done: replace i-`)
 	if err := c.cmd.Process.Signal(syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +44,7 @@ func TestClusterReconcileAbortsAndRollsBack(t *testing.T) {
 		t.Fatalf("muster exits %d when it is interrupted; want 130", code)
 	}
 	s.do(0, "reconcile", "rollback")
-	s.ends(2, func() *command { // before anything is begun
+	s.wantExit(2, func() *command { // before anything is begun
 		return s.muster(nil, "reconcile", "rollback", "--yes", "--interval", "1s", "--probe-interval", "100ms")
 	},
 		"the way back needs the kOps that made the cluster; name its binary with --kops-before")
@@ -54,7 +53,7 @@ func TestClusterReconcileAbortsAndRollsBack(t *testing.T) {
 	s.do(0, "report", "cluster")
 }
 
-// script writes a program for a shell.
+// script writes an executable shell script.
 func (s *scene) script(name, text string) string {
 	s.Helper()
 	path := filepath.Join(s.TempDir(), name)
@@ -64,7 +63,7 @@ func (s *scene) script(name, text string) string {
 	return path
 }
 
-// rollBack goes back to where the plan began.
+// rollBack rolls back to the start of the plan.
 func (s *scene) rollBack() {
 	s.Helper()
 	self, err := os.Executable()
@@ -89,11 +88,11 @@ func (s *scene) rollBack() {
 	s.Fatal("this machine is too slow")
 }
 
-// policyBridge checks whether a policy of ours is in a role.
+// policyBridge checks whether a role has a policy of muster's.
 func (s *scene) policyBridge(want bool) {
 	s.Helper()
 	got := false
-	for _, r := range s.see().Cloud.Roles {
+	for _, r := range s.observe().Cloud.Roles {
 		for name := range r.Policies {
 			got = got || strings.HasPrefix(name, "muster-")
 		}
@@ -103,10 +102,10 @@ func (s *scene) policyBridge(want bool) {
 	}
 }
 
-// gossipsAgain checks that the cluster is what it was.
+// gossipsAgain checks that the cluster is in its initial state.
 func (s *scene) gossipsAgain() {
 	s.Helper()
-	seen := s.see()
+	seen := s.observe()
 	for _, g := range seen.Cloud.Groups {
 		if g.Role == cluster.RoleNode && bootconfig.Path(g.Template.Boot) != cloud.BootGossip {
 			s.Errorf("%s boots by %s", g.Name, bootconfig.Path(g.Template.Boot))
@@ -118,5 +117,5 @@ func (s *scene) gossipsAgain() {
 		}
 	}
 	s.policyBridge(false)
-	s.kubernetesIsWhole()
+	s.checkKubernetes()
 }

@@ -1,9 +1,7 @@
-// Package cluster tests what depends on how Kubernetes itself behaves, on real
-// control planes: labs with kube-apiserver on each control-plane node, and muster
-// reconcile as a command, on a cluster whose machines are in an emulated AWS and
-// whose API is kube-apiserver with the controllers that judge disruptions and
-// nodes. The two modules below it say which, and build them; they are apart from
-// the rest because of what they need.
+// Package cluster tests what depends on the behaviour of Kubernetes, on real control planes: labs with kube-apiserver on each
+// control-plane node, and muster reconcile as a command, on a cluster with machines in an emulated AWS and a kube-apiserver
+// with the disruption and node lifecycle controllers. The two modules below it build the programs; they are separate because
+// of their dependencies.
 package cluster
 
 import (
@@ -23,9 +21,8 @@ import (
 	"github.com/muster-dev/muster/test/labtest"
 )
 
-// built returns where the built programs are. Building real API servers takes
-// longer than go test may, so only make test-cluster, which builds them first, runs
-// these tests.
+// built returns the directory of the built programs. Building API servers takes longer than the timeout of go test, so only
+// make test-cluster, which builds them first, runs these tests.
 func built(t *testing.T) string {
 	t.Helper()
 	bin := os.Getenv("MUSTER_BIN")
@@ -68,7 +65,7 @@ func TestClusterNodesRegisterWithARealAPIServer(t *testing.T) {
 			continue
 		}
 		pass(t, client, st.Cluster, rehearse.NodeReady, n.Name)
-		// What the node's own hosts file leads to is what it registered through.
+		// It registered through the address in its own hosts file.
 		pass(t, client, st.Cluster, rehearse.WaysWork, n.Name)
 	}
 	if servers != 3 {
@@ -103,8 +100,7 @@ func pass(t *testing.T, client labctl.Client, cluster string, kind rehearse.Gate
 	}
 }
 
-// A migration from gossip to none, on real API servers: nobody notices, and each
-// worker is replaced once.
+// A migration from gossip to none, on real API servers: no probe fails, and each worker is replaced once.
 func TestClusterMigratesWithoutALostProbe(t *testing.T) {
 	const manifest = "testdata/large.yaml"
 	client := up(t, manifest)
@@ -117,11 +113,11 @@ func TestClusterMigratesWithoutALostProbe(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	said := &labtest.Follower{T: t}
+	follower := &labtest.Follower{T: t}
 	began := time.Now()
 	result, err := labtest.Drive(t, t.Context(), reconcile.Config{
 		Plan: file, Store: &mem.Store{Name: "cluster"}, Executor: executor, Owner: "test",
-		Vantages: []reconcile.Vantage{bylab.Workers{Lab: client}}, Progress: said,
+		Vantages: []reconcile.Vantage{bylab.Workers{Lab: client}}, Progress: follower,
 	})
 	if err != nil || result.Ended != reconcile.EndedDone {
 		t.Fatalf("the run ended %+v, %v", result, err)
@@ -129,7 +125,7 @@ func TestClusterMigratesWithoutALostProbe(t *testing.T) {
 	took := time.Since(began)
 	m := labtest.Measure(t, client)
 	t.Logf("%d steps in %v; %d probes, %d failed; %d through local balancers, %d failed; %d workers without a path; replaced %v",
-		len(file.Steps), took.Round(time.Second), m.Sent, m.Failed, m.Balanced, m.BalancedLost, len(m.Losses), said.Left)
+		len(file.Steps), took.Round(time.Second), m.Sent, m.Failed, m.Balanced, m.BalancedLost, len(m.Losses), follower.Left)
 	if m.Balanced == 0 || m.BalancedLost != 0 {
 		t.Errorf("%d of %d probes through local balancers failed; want 0 of many", m.BalancedLost, m.Balanced)
 	}
@@ -137,8 +133,8 @@ func TestClusterMigratesWithoutALostProbe(t *testing.T) {
 		t.Errorf("workers without a working path: %+v", m.Losses)
 	}
 	for _, n := range before.Nodes {
-		if n.Role == "worker" && said.Left[n.Name] != 1 {
-			t.Errorf("%s was replaced %d times; want once", n.Name, said.Left[n.Name])
+		if n.Role == "worker" && follower.Left[n.Name] != 1 {
+			t.Errorf("%s was replaced %d times; want once", n.Name, follower.Left[n.Name])
 		}
 	}
 	after, err := client.Status(t.Context())
@@ -161,7 +157,7 @@ func TestClusterMigratesWithoutALostProbe(t *testing.T) {
 			t.Errorf("%s is the third of its line", n.Name)
 		}
 	}
-	if workers != 12 || len(said.Left) != 12 {
-		t.Errorf("%d workers, %d replaced; want 12 and 12", workers, len(said.Left))
+	if workers != 12 || len(follower.Left) != 12 {
+		t.Errorf("%d workers, %d replaced; want 12 and 12", workers, len(follower.Left))
 	}
 }

@@ -27,16 +27,15 @@ import (
 	"github.com/muster-dev/muster/test/testca"
 )
 
-// controlPlane is a cluster's API on loopback: etcd, kube-apiserver, and those
-// controllers that a roll meets. Nobody schedules and nothing runs; the booter
-// plays nodes.
+// controlPlane is a cluster's API on loopback: etcd, kube-apiserver, and the controllers that affect a roll. There is no
+// scheduler and no kubelet; the booter emulates nodes.
 type controlPlane struct {
-	admin    string // kubeconfig of who may do everything
-	readOnly string // kubeconfig of who may only look
+	admin    string // kubeconfig of an administrator
+	readOnly string // kubeconfig of a read-only user
 	client   kubernetes.Interface
 }
 
-// programs of a control plane, by what names their paths.
+// programs are the programs of a control plane and the environment variables with their paths.
 var programs = map[string]string{"etcd": "ETCD", "kube-apiserver": "KUBE_APISERVER", "kube-controller-manager": "KUBE_CONTROLLER_MANAGER"}
 
 func program(t *testing.T, name string) string {
@@ -51,7 +50,7 @@ func program(t *testing.T, name string) string {
 	return path
 }
 
-// startControlPlane starts the API of a cluster, which ends with the test.
+// startControlPlane starts the API of a cluster, until the test ends.
 func startControlPlane(t *testing.T, cluster string) *controlPlane {
 	t.Helper()
 	for name := range programs {
@@ -76,7 +75,7 @@ func startControlPlane(t *testing.T, cluster string) *controlPlane {
 		"--tls-cert-file="+file(testca.Cert), "--tls-private-key-file="+file(testca.Key), "--cert-dir="+file("certs"),
 		"--service-account-issuer=https://"+server, "--service-account-key-file="+file("accounts.key"), "--service-account-signing-key-file="+file("accounts.key"),
 		"--token-auth-file="+file("tokens"), "--authorization-mode=RBAC",
-		// Nobody makes accounts here, and nobody takes away the taint of a new node.
+		// There are no controllers to create accounts and to remove the taint of a new node.
 		"--disable-admission-plugins=ServiceAccount,TaintNodesByCondition")
 	config, err := clientcmd.BuildConfigFromFlags("", c.admin)
 	if err != nil {
@@ -96,8 +95,7 @@ func startControlPlane(t *testing.T, cluster string) *controlPlane {
 	return c
 }
 
-// prepare makes what the cluster has before any node: a namespace of the
-// operator's, and somebody who may look at everything.
+// prepare creates a namespace and a read-only user.
 func (c *controlPlane) prepare(t *testing.T) {
 	t.Helper()
 	_, err := c.client.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop"}}, metav1.CreateOptions{})
@@ -124,7 +122,7 @@ func (c *controlPlane) prepare(t *testing.T) {
 	}
 }
 
-// kubeconfig writes the file of one user, whose name makes the token.
+// kubeconfig writes the kubeconfig of a user.
 func kubeconfig(t *testing.T, dir, server, api, user string) string {
 	t.Helper()
 	ca, err := os.ReadFile(filepath.Join(dir, testca.CA))
@@ -142,7 +140,7 @@ clusters: [{name: it, cluster: {server: "https://%s", tls-server-name: %s, certi
 	return path
 }
 
-// run starts a program of the control plane, which ends with the test.
+// run starts a program, until the test ends.
 func run(t *testing.T, name string, args ...string) {
 	t.Helper()
 	log, err := os.Create(filepath.Join(t.TempDir(), name+".log"))
@@ -154,8 +152,8 @@ func run(t *testing.T, name string, args ...string) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	// An API server that a busy machine starves is no outage of the kind that is
-	// tested. Whoever may not ask for this does without.
+	// An API server that is starved by a busy machine is not an outage that is tested.
+	// Without the privilege it keeps its priority.
 	_ = syscall.Setpriority(syscall.PRIO_PROCESS, cmd.Process.Pid, -10)
 	t.Cleanup(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM) // one that has ended is what is wanted
@@ -164,14 +162,14 @@ func run(t *testing.T, name string, args ...string) {
 		ended.Stop()
 		log.Close()
 		if t.Failed() {
-			said, _ := os.ReadFile(log.Name())
-			lines := strings.Split(strings.TrimSpace(string(said)), "\n")
-			t.Logf("the end of what %s said:\n%s", name, strings.Join(lines[max(0, len(lines)-10):], "\n"))
+			output, _ := os.ReadFile(log.Name())
+			lines := strings.Split(strings.TrimSpace(string(output)), "\n")
+			t.Logf("the end of the log of %s:\n%s", name, strings.Join(lines[max(0, len(lines)-10):], "\n"))
 		}
 	})
 }
 
-// address returns one of loopback that nobody listens at.
+// address returns a free loopback address.
 func address(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -182,7 +180,7 @@ func address(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// writeKey writes a private key, and the public one beside it.
+// writeKey writes a private key, and its public key to path.pub.
 func writeKey(t *testing.T, path string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -208,19 +206,19 @@ func write(t *testing.T, path, text string) {
 	}
 }
 
-// eventually asks until the answer is no error any more.
-func eventually(t *testing.T, within time.Duration, what string, ask func(context.Context) error) {
+// eventually repeats a check until it succeeds.
+func eventually(t *testing.T, timeout time.Duration, what string, check func(context.Context) error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), within)
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
 	for {
-		err := ask(ctx)
+		err := check(ctx)
 		if err == nil {
 			return
 		}
 		select {
 		case <-ctx.Done():
-			t.Fatalf("not within %v: %s: %v", within, what, err)
+			t.Fatalf("not within %v: %s: %v", timeout, what, err)
 		case <-time.After(100 * time.Millisecond):
 		}
 	}

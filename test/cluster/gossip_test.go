@@ -17,16 +17,15 @@ import (
 	"github.com/muster-dev/muster/internal/portforward/portforwardtest"
 )
 
-// overlay is the cluster's gossip: a real peer for each control-plane node and for
-// a worker, on loopback, in protokube's place. The API server leads to them by
-// port-forward, through the kubelet of their node.
+// overlay is the cluster's gossip: muster-peer protokube for each control-plane node and one worker, on loopback. The API
+// server forwards ports to them through a fake kubelet.
 type overlay struct {
-	kubelet netip.AddrPort // that of all nodes
+	kubelet netip.AddrPort // of all nodes
 	worker  string         // the worker's hosts file
 
-	mu   sync.Mutex // guards what follows
+	mu   sync.Mutex // guards the fields below
 	at   map[string]map[string]string
-	used map[string]int // connections that were forwarded, by node
+	used map[string]int // forwarded connections, by node
 }
 
 // The ports of kOps's two overlays.
@@ -35,13 +34,12 @@ const (
 	memberlistPort = "4000"
 )
 
-// startOverlay starts a peer for each control-plane node of now and for one worker.
-// Those that come later do not gossip.
+// startOverlay starts a peer for each current control-plane node and for one worker. Later nodes do not gossip.
 func (s *scene) startOverlay() *overlay {
 	s.Helper()
 	o := &overlay{at: make(map[string]map[string]string), used: make(map[string]int)}
 	seeds := ""
-	for _, g := range s.see().Cloud.Groups {
+	for _, g := range s.observe().Cloud.Groups {
 		for _, i := range g.Instances {
 			if g.Role != cluster.RoleControlPlane && o.worker != "" {
 				continue
@@ -75,8 +73,7 @@ func (s *scene) startOverlay() *overlay {
 	return o
 }
 
-// forward is what a kubelet does for an API server: /portForward/NAMESPACE/POD. The
-// pod's name ends in its node's.
+// forward implements a kubelet's /portForward/NAMESPACE/POD. The pod's name ends in its node's.
 func (o *overlay) forward(w http.ResponseWriter, r *http.Request) {
 	pod := r.URL.Path[strings.LastIndexByte(r.URL.Path, '/')+1:]
 	for node, ports := range o.at {
@@ -96,12 +93,12 @@ func (o *overlay) forward(w http.ResponseWriter, r *http.Request) {
 	http.Error(w, "no node of before runs "+pod, http.StatusNotFound)
 }
 
-// bridged checks that the load balancer was published into the overlay, by way of
-// every control-plane node of before, and that a worker believed it.
-func (s *scene) bridged() {
+// wantBridged checks that the load balancer was published into the overlay, through every old control-plane node, and that a
+// worker accepted it.
+func (s *scene) wantBridged() {
 	s.Helper()
-	lb := s.see().Cloud.LoadBalancers[0]
-	s.leadsTo(s.overlay, lb.Addresses[0].String())
+	lb := s.observe().Cloud.LoadBalancers[0]
+	s.wantHostsEntry(s.overlay, lb.Addresses[0].String())
 	s.overlay.mu.Lock()
 	defer s.overlay.mu.Unlock()
 	for node := range s.overlay.at {
@@ -111,8 +108,8 @@ func (s *scene) bridged() {
 	}
 }
 
-// leadsTo waits until the worker's hosts file has an address for the API.
-func (s *scene) leadsTo(o *overlay, addr string) {
+// wantHostsEntry waits until the worker's hosts file has an address for the API.
+func (s *scene) wantHostsEntry(o *overlay, addr string) {
 	s.Helper()
 	eventually(s.T, time.Minute, "a worker's hosts file leads to "+addr, func(context.Context) error {
 		data, err := os.ReadFile(o.worker)

@@ -17,12 +17,11 @@ import (
 	"github.com/muster-dev/muster/internal/store"
 )
 
-// A migration in two halves, as kOps's own documentation has it. In the first,
-// whatever can come between does, once, and each time the same command goes on;
-// at its end each worker has been replaced once all the same.
+// A migration by way of hybrid, as in kOps's documentation. In the first half every kind of disruption happens once, and each
+// time the same command resumes; in the end each worker has been replaced exactly once.
 func TestClusterReconcilesByWayOfHybridWhateverComesBetween(t *testing.T) {
 	s := newScene(t, "gossip-1.35")
-	before := instances(s.see().Cloud)
+	before := instances(s.observe().Cloud)
 	s.do(0, "plan", "cluster", "--to", "hybrid", "-o", "plan.yaml")
 	s.kopsFails()
 	s.killed(` update cluster .*\n`)
@@ -32,31 +31,31 @@ func TestClusterReconcilesByWayOfHybridWhateverComesBetween(t *testing.T) {
 	s.killed(`evicted shop/web-i-`)
 	s.specEdited()
 	s.killed(`ending i-`)
-	s.carryOut("plan.yaml")
-	s.gone(before, cluster.RoleNode)
-	s.kubernetesIsWhole()
+	s.runPlan("plan.yaml")
+	s.wantReplaced(before, cluster.RoleNode)
+	s.checkKubernetes()
 	s.checkReport(s.report(), 3, 0)
 
-	between := instances(s.see().Cloud)
+	between := instances(s.observe().Cloud)
 	s.do(0, "plan", "cluster", "--to", "none", "-o", "none.yaml")
-	s.carryOut("none.yaml")
-	s.gone(between, cluster.RoleNode)
-	s.gone(before, cluster.RoleControlPlane)
+	s.runPlan("none.yaml")
+	s.wantReplaced(between, cluster.RoleNode)
+	s.wantReplaced(before, cluster.RoleControlPlane)
 	s.nothingGossips()
 	s.checkReport(s.report(), 3, 3)
 }
 
-// again starts the command that begins a migration or goes on with it.
-func (s *scene) again(env []string, more ...string) *command {
+// reconcile_ starts the command that begins or resumes a migration.
+func (s *scene) reconcile(env []string, more ...string) *command {
 	s.Helper()
 	return s.muster(env, append([]string{"reconcile", "cluster", "--plan", "plan.yaml", "--yes", "--interval", "1s", "--probe-interval", "100ms"}, more...)...)
 }
 
-// reaches starts it and waits until it has said something.
-func (s *scene) reaches(pattern string, more ...string) *command {
+// runUntil starts it and waits for a pattern in its output.
+func (s *scene) runUntil(pattern string, more ...string) *command {
 	s.Helper()
 	for range 3 {
-		if c := s.again(nil, more...); c.says(pattern) {
+		if c := s.reconcile(nil, more...); c.waitOutput(pattern) {
 			return c
 		}
 	}
@@ -64,14 +63,14 @@ func (s *scene) reaches(pattern string, more ...string) *command {
 	return nil
 }
 
-// stops checks that a command stops at a doubt, with words, and returns it.
-func (s *scene) stops(start func() *command, words ...string) *command {
+// wantStop checks that a command exits with 1 and texts in its output, and returns it.
+func (s *scene) wantStop(start func() *command, texts ...string) *command {
 	s.Helper()
-	return s.ends(1, start, words...)
+	return s.wantExit(1, start, texts...)
 }
 
-// ends checks that a command ends with an exit code and with words, and returns it.
-func (s *scene) ends(want int, start func() *command, words ...string) *command {
+// wantExit checks a command's exit code and texts in its output, and returns it.
+func (s *scene) wantExit(want int, start func() *command, texts ...string) *command {
 	s.Helper()
 	for range 3 {
 		c := start()
@@ -79,8 +78,8 @@ func (s *scene) ends(want int, start func() *command, words ...string) *command 
 		if c.starved() {
 			continue
 		}
-		for _, w := range words {
-			if code != want || !strings.Contains(c.said(), w) {
+		for _, w := range texts {
+			if code != want || !strings.Contains(c.output(), w) {
 				s.Fatalf("muster exits %d; want %d, and that it says %q", code, want, w)
 			}
 		}
@@ -90,15 +89,14 @@ func (s *scene) ends(want int, start func() *command, words ...string) *command 
 	return nil
 }
 
-// andAgain gives a command that runs first, and then others that go on with what
-// it did.
-func (c *command) andAgain(more ...string) func() *command {
+// thenResume returns the running command first, and then new ones that resume.
+func (c *command) thenResume(more ...string) func() *command {
 	runs := 0
 	return func() *command {
 		if runs++; runs == 1 {
 			return c
 		}
-		return c.s.again(nil, more...)
+		return c.s.reconcile(nil, more...)
 	}
 }
 
@@ -109,18 +107,17 @@ func (s *scene) kopsFails() {
 		s.Log("a real kops does not fail when it is told to")
 		return
 	}
-	c := s.stops(func() *command { return s.again([]string{"MUSTER_KOPS_FAIL=half"}) },
+	c := s.wantStop(func() *command { return s.reconcile([]string{"MUSTER_KOPS_FAIL=half"}) },
 		"update the workers' templates: kops update: exit status 1; it said: ", "deadline exceeded executing task LaunchTemplate")
-	if strings.Contains(c.said(), "kept-from-everybody") {
+	if strings.Contains(c.output(), "kept-from-everybody") {
 		s.Error("a secret that kops printed is shown")
 	}
 }
 
-// killed: the process is killed once it has said something. Its lock stays, until
-// an operator says that it is gone.
+// killed: the process is killed after a pattern in its output. Its lock stays until an operator breaks it.
 func (s *scene) killed(pattern string) {
 	s.Helper()
-	c := s.reaches(pattern)
+	c := s.runUntil(pattern)
 	if err := c.cmd.Process.Kill(); err != nil {
 		s.Fatal(err)
 	}
@@ -130,16 +127,16 @@ func (s *scene) killed(pattern string) {
 	s.do(0, "reconcile", "status")
 }
 
-// canaryNeverJoins: what is started first of the new template does not become a
-// node. It is removed, and the node that it stood beside is put back.
+// canaryNeverJoins: the first instance of the new template does not become a node. It is removed, and the old instance is
+// attached again.
 func (s *scene) canaryNeverJoins(before map[string][]string) {
 	s.Helper()
 	s.booter.Refuse(func(_ cloud.Group, i cloud.Instance) bool { return i.Generation == cloud.GenerationNew })
-	s.stops(func() *command { return s.again(nil, "--join-timeout", "15s") },
+	s.wantStop(func() *command { return s.reconcile(nil, "--join-timeout", "15s") },
 		`gate "joined by the new path": fail: `, "has not registered", "a new node of nodes-us-east-1a, from what is seen: joins", "console of i-")
 	s.booter.Refuse(func(cloud.Group, cloud.Instance) bool { return false })
 	s.noCordon()
-	for _, g := range s.see().Cloud.Groups {
+	for _, g := range s.observe().Cloud.Groups {
 		for _, i := range g.Instances {
 			if i.State == "running" && (i.Detached || !slices.Contains(before[g.Name], i.ID)) {
 				s.Errorf("%s was left in %s, in its group: %v", i.ID, g.Name, !i.Detached)
@@ -151,7 +148,7 @@ func (s *scene) canaryNeverJoins(before map[string][]string) {
 // interrupted: Ctrl-C in the middle of an action.
 func (s *scene) interrupted(pattern string) {
 	s.Helper()
-	c := s.reaches(pattern)
+	c := s.runUntil(pattern)
 	if err := c.cmd.Process.Signal(syscall.SIGINT); err != nil {
 		s.Fatal(err)
 	}
@@ -162,22 +159,21 @@ func (s *scene) interrupted(pattern string) {
 	s.do(0, "reconcile", "status")
 }
 
-// secondOperator: somebody else begins while a run is under way, is told whose it
-// is, and asks that one to pause. It returns the run, which waits.
+// secondOperator: another operator starts a run while one is running, is told who holds the lock, and pauses that one. It
+// returns the run, which waits.
 func (s *scene) secondOperator() *command {
 	s.Helper()
-	c := s.reaches(`step +\d/7`, "--wait", "--drain-timeout", "10s")
+	c := s.runUntil(`step +\d/7`, "--wait", "--drain-timeout", "10s")
 	s.do(5, "reconcile", "cluster", "--yes")
 	s.do(0, "reconcile", "pause", "--why", "a second operator")
-	if !c.says(`paused by .*: a second operator`) {
+	if !c.waitOutput(`paused by .*: a second operator`) {
 		s.Fatal("this machine is too slow")
 	}
 	s.do(0, "reconcile", "status")
 	return c
 }
 
-// blockedForEver: a PodDisruptionBudget allows nothing, as the real disruption
-// controller judges it, when a run that was paused goes on.
+// blockedForEver: a PodDisruptionBudget allows no disruption, by the real disruption controller, when a paused run resumes.
 func (s *scene) blockedForEver(c *command) {
 	s.Helper()
 	budgets := s.kube.client.PolicyV1().PodDisruptionBudgets("shop")
@@ -190,8 +186,8 @@ func (s *scene) blockedForEver(c *command) {
 		s.Fatal(err)
 	}
 	s.do(0, "reconcile", "resume")
-	c = s.stops(c.andAgain("--drain-timeout", "10s"), "PodDisruptionBudget shop/web", "muster: stopped at step")
-	if !regexp.MustCompile(`shop/web-i-[0-9a-f]+ \(PodDisruptionBudget shop/web allows no disruption\)`).MatchString(c.said()) {
+	c = s.wantStop(c.thenResume("--drain-timeout", "10s"), "PodDisruptionBudget shop/web", "muster: stopped at step")
+	if !regexp.MustCompile(`shop/web-i-[0-9a-f]+ \(PodDisruptionBudget shop/web allows no disruption\)`).MatchString(c.output()) {
 		s.Error("the pod that blocks is not named with its budget")
 	}
 	s.noCordon()
@@ -205,7 +201,7 @@ func (s *scene) blockedForEver(c *command) {
 	}
 }
 
-// noCordon checks that nothing is left on nodes of a run that stopped.
+// noCordon checks that a stopped run left no node cordoned.
 func (s *scene) noCordon() {
 	s.Helper()
 	nodes, err := s.kube.client.CoreV1().Nodes().List(s.Context(), metav1.ListOptions{})
@@ -219,20 +215,19 @@ func (s *scene) noCordon() {
 	}
 }
 
-// specEdited: somebody changes the spec in the middle of the roll, and takes it
-// back.
+// specEdited: the spec is changed in the middle of the roll, and then restored.
 func (s *scene) specEdited() {
 	s.Helper()
-	c := s.reaches(`starting an instance beside|other nodes of .* are Ready`)
+	c := s.runUntil(`starting an instance beside|other nodes of .* are Ready`)
 	key := store.Layout(s.name).Config()
-	was, err := s.store.Get(s.Context(), key)
+	before, err := s.store.Get(s.Context(), key)
 	if err != nil {
 		s.Fatal(err)
 	}
-	s.put(key, regexp.MustCompile(`(?m)^( *kubernetesVersion: ).*$`).ReplaceAll(was.Data, []byte("${1}1.35.9")))
-	s.stops(c.andAgain(), "somebody else changed the spec in the middle of the step (", "; once it is taken back, go on with: ")
+	s.put(key, regexp.MustCompile(`(?m)^( *kubernetesVersion: ).*$`).ReplaceAll(before.Data, []byte("${1}1.35.9")))
+	s.wantStop(c.thenResume(), "somebody else changed the spec in the middle of the step (", "; once it is taken back, go on with: ")
 	s.do(0, "reconcile", "cluster")
-	s.put(key, was.Data)
+	s.put(key, before.Data)
 }
 
 func (s *scene) put(key string, data []byte) {

@@ -17,51 +17,50 @@ import (
 	"github.com/muster-dev/muster/internal/report"
 )
 
-// A migration in one, by the command line alone and without a mishap.
+// A whole migration by the command line, without disruptions.
 func TestClusterReconcilesFromGossipToNone(t *testing.T) {
 	s := newScene(t, "gossip-1.35")
-	before := instances(s.see().Cloud)
+	before := instances(s.observe().Cloud)
 	s.do(0, "plan", "cluster", "--to", "none", "-o", "plan.yaml")
-	s.looksOnly("reconcile", "cluster", "--plan", "plan.yaml")
-	s.carryOut("plan.yaml")
-	s.bridged()
+	s.onlyReads("reconcile", "cluster", "--plan", "plan.yaml")
+	s.runPlan("plan.yaml")
+	s.wantBridged()
 	s.do(0, "reconcile", "cluster", "--yes") // nothing to do
 	s.do(0, "reconcile", "status")
 	s.do(0, "journal")
-	s.gone(before, cluster.RoleNode)
-	s.gone(before, cluster.RoleControlPlane)
+	s.wantReplaced(before, cluster.RoleNode)
+	s.wantReplaced(before, cluster.RoleControlPlane)
 	s.nothingGossips()
 	s.checkReport(s.report(), 3, 3)
 }
 
-// looksOnly runs a command with credentials that may only read, and checks that
-// it needed no more.
-func (s *scene) looksOnly(args ...string) {
+// onlyReads runs a command with read-only credentials, and checks that it needs no others.
+func (s *scene) onlyReads(args ...string) {
 	s.Helper()
-	l := startLookOnly(s.T, s.aws)
+	l := startReadOnlyAWS(s.T, s.aws)
 	c := s.muster(l.environ(s.kube), args...)
 	if code := c.wait(); code != 0 {
 		s.Errorf("muster %s exits %d with credentials that may only read", strings.Join(args, " "), code)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.asked == 0 || len(l.refused) > 0 {
-		s.Errorf("muster %s asked AWS %d times, and for changes: %v", strings.Join(args, " "), l.asked, l.refused)
+	if l.requests == 0 || len(l.refused) > 0 {
+		s.Errorf("muster %s asked AWS %d times, and for changes: %v", strings.Join(args, " "), l.requests, l.refused)
 	}
 }
 
-// carryOut carries a plan out to its end, and releases each hold that it comes to.
-func (s *scene) carryOut(plan string) {
+// runPlan carries out a plan to its end, and releases each hold.
+func (s *scene) runPlan(plan string) {
 	s.Helper()
 	args := []string{"reconcile", "cluster", "--plan", plan, "--yes", "--interval", "1s", "--probe-interval", "100ms"}
 	for range 8 {
 		c := s.muster(nil, args...)
 		code := c.wait()
 		args = []string{"reconcile", "cluster", "--yes", "--interval", "1s", "--probe-interval", "100ms"}
-		switch said := c.said(); {
+		switch output := c.output(); {
 		case code == 0:
 			return
-		case code == 3 && strings.Contains(said, "muster: hold before step"):
+		case code == 3 && strings.Contains(output, "muster: hold before step"):
 			s.do(0, "reconcile", "release")
 		case c.starved():
 		default:
@@ -71,10 +70,10 @@ func (s *scene) carryOut(plan string) {
 	s.Fatal("it stopped more often than a plan has holds")
 }
 
-// gone checks that each instance of a role was replaced, and once.
-func (s *scene) gone(before map[string][]string, role cluster.Role) {
+// wantReplaced checks that each instance of a role was replaced once.
+func (s *scene) wantReplaced(before map[string][]string, role cluster.Role) {
 	s.Helper()
-	for _, g := range s.see().Cloud.Groups {
+	for _, g := range s.observe().Cloud.Groups {
 		if g.Role != role {
 			continue
 		}
@@ -94,10 +93,10 @@ func (s *scene) gone(before map[string][]string, role cluster.Role) {
 	}
 }
 
-// nothingGossips checks what a migration to none leaves behind.
+// nothingGossips checks the state after a migration to none.
 func (s *scene) nothingGossips() {
 	s.Helper()
-	seen := s.see()
+	seen := s.observe()
 	if !seen.Spec.UsesNoneDNS() {
 		s.Errorf("spec.topology.dns.type is %s", seen.Spec.DNSType)
 	}
@@ -115,20 +114,19 @@ func (s *scene) nothingGossips() {
 		}
 	}
 	s.policyBridge(false)
-	s.kubernetesIsWhole()
+	s.checkKubernetes()
 	s.do(0, "plan", "cluster", "--to", "none")
 }
 
-// kubernetesIsWhole checks that each instance is a node that takes pods, that no
-// other is, and that nothing of muster's was left.
-func (s *scene) kubernetesIsWhole() {
+// checkKubernetes checks that the nodes are the instances and schedulable, and that nothing of muster's was left.
+func (s *scene) checkKubernetes() {
 	s.Helper()
 	nodes, err := s.kube.client.CoreV1().Nodes().List(s.Context(), metav1.ListOptions{})
 	if err != nil {
 		s.Fatal(err)
 	}
 	var want, got []string
-	for _, ids := range instances(s.see().Cloud) {
+	for _, ids := range instances(s.observe().Cloud) {
 		want = append(want, ids...)
 	}
 	for _, n := range nodes.Items {
@@ -153,8 +151,7 @@ func (s *scene) kubernetesIsWhole() {
 	}
 }
 
-// report asks for the report of the last run, in each form, and checks its
-// signature.
+// report writes the report of the last run in each format, and verifies its signature.
 func (s *scene) report() (m report.Migration) {
 	s.Helper()
 	key := filepath.Join(s.dir, "key.pem")
@@ -177,8 +174,8 @@ func (s *scene) report() (m report.Migration) {
 	return m
 }
 
-// checkReport checks what a report says of a run that came to its end: how many
-// workers and control-plane nodes were replaced, and that it was measured.
+// checkReport checks the report of a completed run: how many workers and control-plane nodes were replaced, and that
+// availability was measured.
 func (s *scene) checkReport(m report.Migration, workers, members int) {
 	s.Helper()
 	if m.Verdict != report.Pass || m.Status != "done" {

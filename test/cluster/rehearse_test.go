@@ -10,14 +10,14 @@ import (
 	"github.com/muster-dev/muster/internal/report"
 )
 
-// A rehearsal says what served the API, and it is what was asked for.
+// A rehearsal reports which program served the API.
 func TestClusterRehearsesOnARealAPIServer(t *testing.T) {
 	cmd := exec.CommandContext(t.Context(), filepath.Join(built(t), "muster"), "rehearse", "-f", "../lab/testdata/three.yaml", "--apiserver", "real", "-o", "json")
-	var said bytes.Buffer
-	cmd.Stderr = &said
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
-		t.Fatalf("rehearse: %v\n%s", err, said.String())
+		t.Fatalf("rehearse: %v\n%s", err, stderr.String())
 	}
 	var got report.Result
 	if err := json.Unmarshal(out, &got); err != nil {

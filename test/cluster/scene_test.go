@@ -29,24 +29,23 @@ import (
 
 const root = "../.."
 
-// The test program is the stand-in kops, too, where it is called by that name.
+// The test binary is the stand-in kops, too, when it is called by that name.
 func TestMain(m *testing.M) {
 	if filepath.Base(os.Args[0]) == "kops" {
 		os.Exit(kopstest.Main(os.Args[1:], os.Stdout, os.Stderr))
 	}
-	if os.Getuid() == 0 && os.Getenv(apart) == "" {
-		os.Exit(runApart())
+	if os.Getuid() == 0 && os.Getenv(isolated) == "" {
+		os.Exit(runIsolated())
 	}
 	os.Exit(m.Run())
 }
 
-// scene is a cluster that kOps built, in an emulated AWS, with a real control
-// plane, and machines that boot. What is done to it is done by the built muster,
-// as by an operator: nothing of it is called but by its command line.
+// scene is a cluster that kOps built, in an emulated AWS, with a real control plane, and machines that boot. It is changed
+// through the command line of the built muster only.
 type scene struct {
 	*testing.T
 	name     string // of the cluster
-	dir      string // where the operator works
+	dir      string // the operator's working directory
 	aws      string // address of the emulator
 	kube     *controlPlane
 	store    store.Store
@@ -57,14 +56,13 @@ type scene struct {
 
 const stateStore = "s3://kops-state"
 
-// newScene loads a sample. $KOPS, where it is set, is the kops that is run; else a
-// stand-in is found on PATH, as any kops is.
+// newScene loads a sample. muster runs $KOPS if it is set; else a stand-in is on PATH.
 func newScene(t *testing.T, sample string) *scene {
 	t.Helper()
 	if os.Getenv("MUSTER_BIN") == "" {
 		t.Skip("SKIPPED: no built programs (MUSTER_BIN); make test-cluster builds them and runs this")
 	}
-	switch alone := os.Getenv(apart) != ""; {
+	switch alone := os.Getenv(isolated) != ""; {
 	case !alone && os.Getenv("MUSTER_REQUIRE_ALL") != "":
 		t.Fatal("no network namespace, which takes root")
 	case !alone:
@@ -102,7 +100,7 @@ func newScene(t *testing.T, sample string) *scene {
 	return s
 }
 
-// environ is what the operator's shell has.
+// environ sets the environment of the operator's shell.
 func (s *scene) environ() {
 	s.Setenv("KUBECONFIG", s.kube.admin)
 	s.Setenv("KOPS_STATE_STORE", stateStore)
@@ -121,18 +119,18 @@ func (s *scene) environ() {
 	s.Setenv("PATH", programs+":"+os.Getenv("PATH"))
 }
 
-// command is a muster that runs, or has run.
+// command is a running or finished muster.
 type command struct {
 	s    *scene
 	args []string
 	cmd  *exec.Cmd
 
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex // guards the fields below
 	out, err bytes.Buffer
 	ended    chan struct{}
 }
 
-// muster starts a command. env is put over the environment.
+// muster starts a command with additional environment variables.
 func (s *scene) muster(env []string, args ...string) *command {
 	s.Helper()
 	c := &command{s: s, args: args, ended: make(chan struct{})}
@@ -144,7 +142,7 @@ func (s *scene) muster(env []string, args ...string) *command {
 		s.Fatal(err)
 	}
 	go func() {
-		_ = c.cmd.Wait() // its code is asked for
+		_ = c.cmd.Wait() // the exit code is read from ProcessState
 		close(c.ended)
 	}()
 	s.Cleanup(func() {
@@ -154,7 +152,7 @@ func (s *scene) muster(env []string, args ...string) *command {
 	return c
 }
 
-// locked is a buffer that is read while it is written.
+// locked is a writer to a buffer that is read concurrently.
 type locked struct {
 	mu *sync.Mutex
 	w  io.Writer
@@ -166,31 +164,30 @@ func (l locked) Write(p []byte) (int, error) {
 	return l.w.Write(p)
 }
 
-// said is all that the command has written so far.
-func (c *command) said() string {
+// output returns all that the command has written so far.
+func (c *command) output() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.err.String() + c.out.String()
 }
 
-// stdout is what it has written there.
+// stdout returns its standard output so far.
 func (c *command) stdout() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.out.String()
 }
 
-// says waits until the command has written what the expression matches. It returns
-// false if the machine was too slow for that.
-func (c *command) says(pattern string) bool {
+// waitOutput waits until the output matches a pattern. It returns false if the machine was too slow for that.
+func (c *command) waitOutput(pattern string) bool {
 	c.s.Helper()
 	re := regexp.MustCompile(pattern)
-	deadline := time.After(commandWithin)
-	for !re.MatchString(c.said()) {
+	deadline := time.After(commandTimeout)
+	for !re.MatchString(c.output()) {
 		select {
 		case <-time.After(50 * time.Millisecond):
 		case <-deadline:
-			c.s.Fatalf("muster %s has not said %q within %v; %s\n%s", strings.Join(c.args, " "), pattern, commandWithin, c.s.booter, c.said())
+			c.s.Fatalf("muster %s has not said %q within %v; %s\n%s", strings.Join(c.args, " "), pattern, commandTimeout, c.s.booter, c.output())
 		case <-c.ended:
 			if c.wait(); c.starved() {
 				return false
@@ -201,38 +198,36 @@ func (c *command) says(pattern string) bool {
 	return true
 }
 
-// tooSlow is the gate that stops a run on a machine which starves the API server.
+// tooSlow is the gate that stops a run if the machine starves the API server.
 const tooSlow = `gate "the API was reached all the time from operator": fail`
 
-// starved reports whether a command ended because this machine is too busy for the
-// gate that measures. An operator would run it again as well.
+// starved reports whether a command ended because the machine is too busy for the gate on availability. An operator would
+// run it again as well.
 func (c *command) starved() bool {
-	if c.cmd.ProcessState.ExitCode() != 1 || !strings.Contains(c.said(), tooSlow) {
+	if c.cmd.ProcessState.ExitCode() != 1 || !strings.Contains(c.output(), tooSlow) {
 		return false
 	}
 	c.s.Log("this machine is so busy that the API server was too slow for the gate; once more")
 	return true
 }
 
-// commandWithin bounds one command.
-const commandWithin = 8 * time.Minute
+// commandTimeout bounds one command.
+const commandTimeout = 8 * time.Minute
 
-// wait waits for the end, logs what an operator saw, and returns the exit code; -1
-// of one that was killed.
+// wait waits for the end, logs the output, and returns the exit code, or -1 if it was killed.
 func (c *command) wait() int {
 	c.s.Helper()
 	select {
 	case <-c.ended:
-	case <-time.After(commandWithin):
-		c.s.Fatalf("muster %s is not done after %v; %s\n%s", strings.Join(c.args, " "), commandWithin, c.s.booter, c.said())
+	case <-time.After(commandTimeout):
+		c.s.Fatalf("muster %s is not done after %v; %s\n%s", strings.Join(c.args, " "), commandTimeout, c.s.booter, c.output())
 	}
 	code := c.cmd.ProcessState.ExitCode()
-	c.s.Logf("$ muster %s\n%s[exit %d]", strings.Join(c.args, " "), c.said(), code)
+	c.s.Logf("$ muster %s\n%s[exit %d]", strings.Join(c.args, " "), c.output(), code)
 	return code
 }
 
-// do runs a command to its end, which must be this one, and returns what it wrote
-// to standard output.
+// do runs a command, checks its exit code, and returns its standard output.
 func (s *scene) do(code int, args ...string) string {
 	s.Helper()
 	c := s.muster(nil, args...)
@@ -242,7 +237,7 @@ func (s *scene) do(code int, args ...string) string {
 	return c.stdout()
 }
 
-func (s *scene) see() *observe.Cluster {
+func (s *scene) observe() *observe.Cluster {
 	s.Helper()
 	seen, err := observe.Stored(s.Context(), s.store, s.name)
 	if err != nil {
@@ -257,7 +252,7 @@ func (s *scene) see() *observe.Cluster {
 	return seen
 }
 
-// instances returns all that were ever started, by group.
+// instances returns the IDs of instances by group.
 func instances(o *cloud.Observation) map[string][]string {
 	all := make(map[string][]string)
 	for _, g := range o.Groups {
@@ -268,25 +263,24 @@ func instances(o *cloud.Observation) map[string][]string {
 	return all
 }
 
-// lookOnly is an AWS that refuses every change, as to credentials that may only
-// read, and counts what it was asked.
-type lookOnly struct {
+// readOnlyAWS is a proxy to AWS that denies every change, as with read-only credentials, and counts requests.
+type readOnlyAWS struct {
 	url string
 
-	mu      sync.Mutex // guards what follows
-	asked   int
-	refused []string
+	mu       sync.Mutex // guards the fields below
+	requests int
+	refused  []string
 }
 
 var action = regexp.MustCompile(`(?:^|&)Action=([A-Za-z]+)`)
 
-func startLookOnly(t *testing.T, aws string) *lookOnly {
+func startReadOnlyAWS(t *testing.T, aws string) *readOnlyAWS {
 	t.Helper()
 	to, err := url.Parse(aws)
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &lookOnly{}
+	l := &readOnlyAWS{}
 	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(to); r.Out.Host = r.In.Host }}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
@@ -302,7 +296,7 @@ func startLookOnly(t *testing.T, aws string) *lookOnly {
 			reads = strings.HasPrefix(what, "Describe") || strings.HasPrefix(what, "Get") || strings.HasPrefix(what, "List")
 		}
 		l.mu.Lock()
-		l.asked++
+		l.requests++
 		if !reads {
 			l.refused = append(l.refused, what)
 		}
@@ -318,7 +312,7 @@ func startLookOnly(t *testing.T, aws string) *lookOnly {
 	return l
 }
 
-// environ leads a command there, and to a user of the API who may only look.
-func (l *lookOnly) environ(k *controlPlane) []string {
+// environ returns the environment of a command with read-only access to AWS and the API.
+func (l *readOnlyAWS) environ(k *controlPlane) []string {
 	return []string{"AWS_ENDPOINT_URL=" + l.url, "S3_ENDPOINT=" + l.url, "KUBECONFIG=" + k.readOnly}
 }

@@ -18,35 +18,34 @@ import (
 	"github.com/muster-dev/muster/internal/store"
 )
 
-// A migration that somebody else applies: the command says what to do and changes
-// nothing, and a person does it when it is said.
+// A migration with changes applied by someone else: the command says what to do and changes nothing.
 func TestClusterReconcilesViaTerraform(t *testing.T) {
 	s := newScene(t, "gossip-1.35")
-	before := instances(s.see().Cloud)
+	before := instances(s.observe().Cloud)
 	s.do(0, "plan", "cluster", "--to", "none", "--via", "terraform", "-o", "plan.json")
 	p := newPipeline(s, "plan.json")
 	run := []string{"reconcile", "cluster", "--plan", "plan.json", "--yes", "--interval", "1s", "--probe-interval", "100ms"}
 
-	s.stops(func() *command { return s.muster(nil, append(slices.Clone(run), "--apply-timeout", "20s")...) },
+	s.wantStop(func() *command { return s.muster(nil, append(slices.Clone(run), "--apply-timeout", "20s")...) },
 		"to do: expose port 3988 on the load balancer", "nobody applied step 1 (expose) within 20s; still missing: the configuration service answers through the load balancer", "the run goes on from here when it is started again")
 
 	confirmed := regexp.MustCompile(`run again with --confirmed (\S+)`)
 	for range 20 {
 		c := s.muster(nil, run...)
-		p.follow(c)
-		code, said := c.wait(), c.said()
-		m := confirmed.FindStringSubmatch(said)
+		p.applyRequested(c)
+		code, output := c.wait(), c.output()
+		m := confirmed.FindStringSubmatch(output)
 		switch {
 		case code == 0:
-			s.gone(before, cluster.RoleNode)
-			s.gone(before, cluster.RoleControlPlane)
+			s.wantReplaced(before, cluster.RoleNode)
+			s.wantReplaced(before, cluster.RoleControlPlane)
 			s.nothingGossips()
 			s.checkReport(s.report(), 3, 3)
 			return
 		case code == 1 && m != nil:
 			p.apply(strings.TrimRight(m[1], ";."))
 			run = append(run, "--confirmed", strings.TrimRight(m[1], ";."))
-		case code == 3 && strings.Contains(said, "muster: hold before step"):
+		case code == 3 && strings.Contains(output, "muster: hold before step"):
 			s.do(0, "reconcile", "release")
 		case c.starved():
 		default:
@@ -56,8 +55,7 @@ func TestClusterReconcilesViaTerraform(t *testing.T) {
 	s.Fatal("it stopped more often than a plan has steps")
 }
 
-// pipeline is a person with Terraform, played by the stand-in kops and the cloud's
-// own API.
+// pipeline emulates an operator with Terraform, by the stand-in kops and the cloud's API.
 type pipeline struct {
 	s        *scene
 	operator *aws.Operator
@@ -95,20 +93,20 @@ func newPipeline(s *scene, file string) *pipeline {
 
 var todo = regexp.MustCompile(`(?m)^ *to do: (.+)$`)
 
-// follow does what a command asks for, until it ends.
-func (p *pipeline) follow(c *command) {
+// applyRequested applies the steps that a command asks for, until it ends.
+func (p *pipeline) applyRequested(c *command) {
 	p.s.Helper()
 	done := 0
 	for {
-		asked := todo.FindAllStringSubmatch(c.said(), -1)
-		for _, m := range asked[done:] {
+		requests := todo.FindAllStringSubmatch(c.output(), -1)
+		for _, m := range requests[done:] {
 			id, ok := p.ids[strings.TrimSpace(m[1])]
 			if !ok {
 				p.s.Fatalf("asked for %q, which is no step of the plan", m[1])
 			}
 			p.apply(id)
 		}
-		done = len(asked)
+		done = len(requests)
 		select {
 		case <-c.ended:
 			return
@@ -117,14 +115,13 @@ func (p *pipeline) follow(c *command) {
 	}
 }
 
-// apply does a step, as Terraform would with -target: what is named changes, and
-// the workers' role is left alone until it is its turn.
+// apply applies a step, like Terraform with -target: only its resources change, and the workers' role only in its own step.
 func (p *pipeline) apply(id string) {
 	s := p.s
 	s.Helper()
 	s.Logf("the pipeline applies %s", id)
 	const keepRole = "--lifecycle-overrides=IAMRolePolicy=ExistsAndWarnIfChanges"
-	seen := s.see().Cloud
+	seen := s.observe().Cloud
 	var err error
 	switch id {
 	case "prove": // seen from a worker, by hand
@@ -164,7 +161,7 @@ func (p *pipeline) apply(id string) {
 func (p *pipeline) setNone() {
 	p.s.Helper()
 	key := store.Layout(p.s.name).Config()
-	was, err := p.s.store.Get(p.s.Context(), key)
+	before, err := p.s.store.Get(p.s.Context(), key)
 	if err != nil {
 		p.s.Fatal(err)
 	}
@@ -172,7 +169,7 @@ func (p *pipeline) setNone() {
 	if err != nil {
 		p.s.Fatal(err)
 	}
-	now, err := spec.Edit(was.Data, spec.Set(path, "None"))
+	now, err := spec.Edit(before.Data, spec.Set(path, "None"))
 	if err != nil {
 		p.s.Fatal(err)
 	}
@@ -187,7 +184,7 @@ func (p *pipeline) run(args ...string) {
 	}
 }
 
-// oldest are the instances of a role that are of the template of before.
+// oldest returns the instances of a role that are not of the new template.
 func oldest(o *cloud.Observation, role cluster.Role) (ids []string) {
 	for _, g := range o.Groups {
 		for _, i := range g.Instances {
@@ -199,10 +196,10 @@ func oldest(o *cloud.Observation, role cluster.Role) (ids []string) {
 	return ids
 }
 
-// roll replaces the instances of a role, as an instance refresh does.
+// roll replaces the instances of a role, like an instance refresh.
 func (p *pipeline) roll(role cluster.Role) {
 	p.s.Helper()
-	for _, id := range oldest(p.s.see().Cloud, role) {
+	for _, id := range oldest(p.s.observe().Cloud, role) {
 		if err := p.operator.Terminate(p.s.Context(), id); err != nil {
 			p.s.Fatal(err)
 		}

@@ -23,49 +23,48 @@ import (
 
 const (
 	pingEvery = 500 * time.Millisecond
-	// slow is from when on an answer counts as missing: with a thousand
-	// connections on two cores an answer may well take tens of milliseconds.
-	slow = 300 * time.Millisecond
-	// giveUp bounds one answer. It is longer than the balancer may take to end
-	// a connection whose server is dead; nothing but the balancer ends one.
-	giveUp     = 20 * time.Second
-	freshEvery = 50 * time.Millisecond
-	// newTimeout bounds a new connection with its first answer, as the TLS
-	// handshake timeout of Kubernetes' own clients does.
-	newTimeout = 10 * time.Second
-	retryAfter = 50 * time.Millisecond
+	// slowPing is when a missing response makes a connection unusable: with a thousand
+	// connections on two cores one may take tens of milliseconds.
+	slowPing = 300 * time.Millisecond
+	// pingTimeout bounds one response. It is longer than the balancer may take to close
+	// a connection whose server is dead: only the balancer closes connections.
+	pingTimeout = 20 * time.Second
+	dialEvery   = 50 * time.Millisecond
+	// newTimeout bounds a new connection and its first response, like the TLS
+	// handshake timeout of Kubernetes' clients.
+	newTimeout  = 10 * time.Second
+	redialDelay = 50 * time.Millisecond
 )
 
 var quiet = log.New(io.Discard, "", 0)
 
 func jsonReader(b []byte) io.Reader { return bytes.NewReader(b) }
 
-// clients are what runs on the worker: connections that last, and a new one
-// every freshEvery.
+// clients run on the worker: long-lived connections, and a new one every dialEvery.
 type clients struct {
 	addr string
 	tls  *tls.Config
 
 	mu     sync.Mutex
 	states []state
-	fresh  []trial
+	dials  []dialResult
 }
 
-// state is one lasting connection's.
+// state is that of one long-lived connection.
 type state struct {
-	asked    time.Time // when the ping under way was sent; zero if none is
-	badSince time.Time // zero while it works
-	badEnd   time.Time // when it last came to work again
+	pingSent     time.Time // when the pending ping was sent; zero without one
+	failingSince time.Time // zero while it works
+	recoveredAt  time.Time // when it last recovered
 }
 
-// trial is one new connection.
-type trial struct {
+// dialResult is one new connection.
+type dialResult struct {
 	began time.Time
 	took  time.Duration
 	err   string
 }
 
-// report is what the clients have seen since a moment.
+// report is what the clients observed since a time.
 type report struct {
 	Unusable  int    `json:"unusable"`  // lasting connections that do not work now
 	Recovery  int64  `json:"recovery"`  // ms from the moment until the last one worked again
@@ -76,12 +75,11 @@ type report struct {
 	Fault     string `json:"fault"`     // of a failed new one
 }
 
-// since names the moment; After is from when on new connections count.
+// since is that time; new connections count from After.
 type since struct{ Moment, After time.Time }
 
-// newClients returns those of ADDRESS CA NUMBER. They resume sessions of TLS 1.2, which
-// takes as many flights as TLS 1.3 and no arithmetic: clients and servers share the
-// machine with what is measured, and what is measured is how clients are let in.
+// newClients parses ADDRESS CA NUMBER. Clients resume TLS 1.2 sessions, which takes as many flights as TLS 1.3 without the
+// public-key operations: clients and servers share the machine with the balancer that is measured.
 func newClients(args []string) (*clients, error) {
 	pem, err := os.ReadFile(args[1])
 	if err != nil {
@@ -98,8 +96,7 @@ func newClients(args []string) (*clients, error) {
 	}}, nil
 }
 
-// sessions keeps a session also after a handshake that failed, as most do while all
-// servers are away.
+// sessions keeps a session even if a handshake fails, as most do while all servers are down.
 type sessions struct{ tls.ClientSessionCache }
 
 func (s sessions) Put(key string, session *tls.ClientSessionState) {
@@ -108,14 +105,14 @@ func (s sessions) Put(key string, session *tls.ClientSessionState) {
 	}
 }
 
-// crowdMain is the verb "crowd": ADDRESS CA NUMBER. So many clients come at once, and
-// how long it takes until all have had an answer is printed, in milliseconds.
+// crowdMain is the verb "crowd": ADDRESS CA NUMBER. It connects that many clients at once and prints how long it takes
+// until all have had a response, in milliseconds.
 func crowdMain(args []string) error {
 	c, err := newClients(args)
 	if err != nil {
 		return err
 	}
-	// As those that come back, they have been there before.
+	// Like reconnecting clients, they have a session.
 	if _, _, err := c.connect(time.Now().Add(newTimeout)); err != nil {
 		return err
 	}
@@ -152,10 +149,10 @@ func clientsMain(args []string) error {
 	}
 	began := time.Now()
 	for i := range c.states {
-		c.states[i].badSince = began
+		c.states[i].failingSince = began
 		go c.keep(i, time.Duration(i)*pingEvery/time.Duration(n))
 	}
-	go c.try()
+	go c.dialNew()
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /report", func(w http.ResponseWriter, r *http.Request) {
 		var s since
@@ -172,13 +169,13 @@ func (c *clients) report(s since) (r report) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, st := range c.states {
-		if !st.badSince.IsZero() || !st.asked.IsZero() && time.Since(st.asked) > slow {
+		if !st.failingSince.IsZero() || !st.pingSent.IsZero() && time.Since(st.pingSent) > slowPing {
 			r.Unusable++
 		}
-		r.Recovery = max(r.Recovery, st.badEnd.Sub(s.Moment).Milliseconds())
+		r.Recovery = max(r.Recovery, st.recoveredAt.Sub(s.Moment).Milliseconds())
 	}
 	r.FirstNew = -1
-	for _, t := range c.fresh {
+	for _, t := range c.dials {
 		if end := t.began.Add(t.took).Sub(s.Moment).Milliseconds(); t.err == "" && end >= 0 && (r.FirstNew < 0 || end < r.FirstNew) {
 			r.FirstNew = end
 		}
@@ -195,7 +192,7 @@ func (c *clients) report(s since) (r report) {
 	return r
 }
 
-// connect opens a connection that lasts.
+// connect opens a long-lived connection.
 func (c *clients) connect(deadline time.Time) (*tls.Conn, *bufio.Reader, error) {
 	ctx, cancel := context.WithDeadline(context.Background(), deadline)
 	defer cancel()
@@ -218,19 +215,19 @@ func (c *clients) connect(deadline time.Time) (*tls.Conn, *bufio.Reader, error) 
 	return conn, in, nil
 }
 
-// keep keeps one connection up and uses it.
+// keep maintains one connection and pings over it.
 func (c *clients) keep(i int, offset time.Duration) {
 	time.Sleep(offset)
 	for {
 		conn, in, err := c.connect(time.Now().Add(newTimeout))
 		if err != nil {
-			time.Sleep(retryAfter)
+			time.Sleep(redialDelay)
 			continue
 		}
 		for err == nil {
-			began := c.ask(i)
-			err = ping(conn, in, giveUp)
-			c.answered(i, began, err)
+			began := c.pingStarted(i)
+			err = ping(conn, in, pingTimeout)
+			c.pingEnded(i, began, err)
 			if err == nil {
 				time.Sleep(pingEvery)
 			}
@@ -239,25 +236,25 @@ func (c *clients) keep(i int, offset time.Duration) {
 	}
 }
 
-// ask notes that a ping is under way.
-func (c *clients) ask(i int) time.Time {
+// pingStarted records that a ping was sent.
+func (c *clients) pingStarted(i int) time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.states[i].asked = time.Now()
-	return c.states[i].asked
+	c.states[i].pingSent = time.Now()
+	return c.states[i].pingSent
 }
 
-// answered notes how a ping ended.
-func (c *clients) answered(i int, began time.Time, err error) {
+// pingEnded records the result of a ping.
+func (c *clients) pingEnded(i int, began time.Time, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := &c.states[i]
-	s.asked = time.Time{}
-	if (err != nil || time.Since(began) > slow) && s.badSince.IsZero() {
-		s.badSince = began
+	s.pingSent = time.Time{}
+	if (err != nil || time.Since(began) > slowPing) && s.failingSince.IsZero() {
+		s.failingSince = began
 	}
-	if err == nil && !s.badSince.IsZero() {
-		s.badSince, s.badEnd = time.Time{}, time.Now()
+	if err == nil && !s.failingSince.IsZero() {
+		s.failingSince, s.recoveredAt = time.Time{}, time.Now()
 	}
 }
 
@@ -273,11 +270,11 @@ func ping(conn *tls.Conn, in *bufio.Reader, wait time.Duration) error {
 	return err
 }
 
-// try makes a new connection now and then.
-func (c *clients) try() {
-	for range time.Tick(freshEvery) {
+// dialNew opens a new connection every dialEvery.
+func (c *clients) dialNew() {
+	for range time.Tick(dialEvery) {
 		go func() {
-			t := trial{began: time.Now()}
+			t := dialResult{began: time.Now()}
 			deadline := t.began.Add(newTimeout)
 			conn, in, err := c.connect(deadline)
 			if err == nil {
@@ -290,7 +287,7 @@ func (c *clients) try() {
 			}
 			c.mu.Lock()
 			defer c.mu.Unlock()
-			c.fresh = append(c.fresh, t)
+			c.dials = append(c.dials, t)
 		}()
 	}
 }

@@ -1,15 +1,13 @@
 // Package failover measures what happens to a worker's connections when API
 // servers fail, with the real muster-agent, network namespaces and a thousand
-// connections that last. It prints one line a fault:
+// long-lived connections. It prints one line per fault:
 //
 //	failover ROW RECOVERY_MS FAILED_NEW ok|late
 //
-// RECOVERY_MS is the time from the fault until every lasting connection works
-// again, or in rows that begin with "total", in which for a while no server
-// lives, from the first server's return. FAILED_NEW counts new connections that
-// were begun after the fault and failed. A row fails the test if connections do
-// not come back or, while a server lives, a new one fails; "late" is printed,
-// not asserted, because a busy machine makes everything late.
+// RECOVERY_MS is the time until every long-lived connection works again, from the fault or, in rows that begin with "total",
+// in which all servers are down for a while, from the return of the first. FAILED_NEW counts new connections after the fault
+// that failed. A row fails the test if connections do not recover or, while a server is up, a new one fails; "late" is
+// printed, not asserted, because a busy machine makes everything late.
 package failover
 
 import (
@@ -28,11 +26,11 @@ import (
 )
 
 const (
-	aim      = 3 * time.Second // until every connection is usable again
-	aimTotal = time.Second     // after the first server's return
-	patience = 20 * time.Second
-	// quietly is how long a row goes on after recovery: what flaps shows.
-	quietly = 3 * time.Second
+	target          = 3 * time.Second // for all connections to be usable again
+	targetTotal     = time.Second     // after the first server's return
+	recoveryTimeout = 20 * time.Second
+	// stableFor is how long connections must stay usable after recovery, to detect flapping.
+	stableFor = 3 * time.Second
 )
 
 // row is one fault.
@@ -40,10 +38,10 @@ type row struct {
 	name  string
 	fault func(w *world)
 	undo  func(w *world)
-	// back ends the time without any server, where there is one.
+	// back ends the total outage; nil without one.
 	back func(w *world)
-	// lasts is how long that time is; outage unless said.
-	lasts time.Duration
+	// totalOutage is the length of the total outage; 0 means totalOutage.
+	totalOutage time.Duration
 }
 
 func rows() []row {
@@ -73,13 +71,13 @@ func rows() []row {
 		},
 		{
 			name:  "one-way-to-server",
-			fault: func(w *world) { w.mislead(w.worker, victim(w).IPv4) },
-			undo:  func(w *world) { w.lead(w.worker, victim(w).IPv4) },
+			fault: func(w *world) { w.blackhole(w.worker, victim(w).IPv4) },
+			undo:  func(w *world) { w.clearNeighbour(w.worker, victim(w).IPv4) },
 		},
 		{
 			name:  "one-way-from-server",
-			fault: func(w *world) { w.mislead(victim(w).Node, w.worker.IPv4) },
-			undo:  func(w *world) { w.lead(victim(w).Node, w.worker.IPv4) },
+			fault: func(w *world) { w.blackhole(victim(w).Node, w.worker.IPv4) },
+			undo:  func(w *world) { w.clearNeighbour(victim(w).Node, w.worker.IPv4) },
 		},
 		simple("reject", func(m *mode, on bool) { m.Refuse = on }),
 		simple("slow-accept", func(m *mode, on bool) { m.SlowAccept = on }),
@@ -143,18 +141,18 @@ func rows() []row {
 			},
 		},
 		{
-			// The kernel asks for a neighbour's card that it has lost once a second, on
-			// which no balancer has any influence: here it does not lose them.
+			// The kernel resolves a lost neighbour once a second, which no balancer can
+			// influence: the neighbour entries are permanent here.
 			name: "total-loss-for-10s",
 			fault: func(w *world) {
-				w.acquaint(w.servers[:3])
+				w.pinNeighbours(w.servers[:3])
 				w.cut(w.worker.Name)
 			},
 			back: func(w *world) { w.restore(w.worker.Name) },
-			undo: func(w *world) { w.forget(w.servers[:3]) },
+			undo: func(w *world) { w.unpinNeighbours(w.servers[:3]) },
 		},
 		{
-			// Talos's balancer says "no upstreams" once all scores are bad.
+			// Talos's balancer fails with "no upstreams" once all scores are bad.
 			name: "total-all-stopped-then-one-goes-on",
 			fault: func(w *world) {
 				for _, m := range w.servers[:3] {
@@ -168,7 +166,7 @@ func rows() []row {
 			},
 		},
 		{
-			// The configuration's address is dead and the disk knows better.
+			// The configured address is dead; the disk has better ones.
 			name: "total-rke2-5364-restart-with-a-dead-boot-address",
 			fault: func(w *world) {
 				w.servers[0].kill()
@@ -177,13 +175,13 @@ func rows() []row {
 				}
 				<-w.running.Exited()
 			},
-			back:  func(w *world) { w.startAgent(w.config([]netip.AddrPort{w.servers[0].addr()}, nil)) },
-			lasts: restart,
-			undo:  func(w *world) { w.servers[0].start() },
+			back:        func(w *world) { w.startAgent(w.config([]netip.AddrPort{w.servers[0].addr()}, nil)) },
+			totalOutage: restart,
+			undo:        func(w *world) { w.servers[0].start() },
 		},
 		{
-			// Every control-plane node was replaced while the worker was off: the
-			// load balancer's address is all that is still true.
+			// Every control-plane node was replaced while the worker was off: only the
+			// load balancer's address is still valid.
 			name: "total-all-replaced-while-off",
 			fault: func(w *world) {
 				if err := w.running.Kill(); err != nil {
@@ -200,7 +198,7 @@ func rows() []row {
 			back: func(w *world) {
 				w.startAgent(w.config(w.addrs(w.servers[:3]), []netip.AddrPort{w.servers[3].addr()}))
 			},
-			lasts: restart,
+			totalOutage: restart,
 			undo: func(w *world) {
 				for _, m := range w.servers[:3] {
 					m.start()
@@ -214,11 +212,11 @@ func rows() []row {
 }
 
 const (
-	// outage is how long rows without any server go on.
-	outage = 10 * time.Second
-	// restart is the same for rows without an agent, during which clients wait at its
-	// socket. It is less than newTimeout, for otherwise each would give up and come
-	// again in the moment that is measured.
+	// totalOutage is the length of a total outage.
+	totalOutage = 10 * time.Second
+	// restart is the same for rows without an agent, in which clients wait in its
+	// socket's backlog. It is less than newTimeout: otherwise all clients would
+	// reconnect when recovery is measured.
 	restart = 5 * time.Second
 )
 
@@ -233,12 +231,11 @@ func TestFailover(t *testing.T) {
 	}
 	t.Run("k3s-11349-alternating-outages", func(t *testing.T) {
 		w.t = t
-		alternate(w)
+		alternatingOutages(w)
 	})
 }
 
-// crowd prints how long as many clients as there are take to come back to one server
-// when nothing is between: no row in which all have to can take less.
+// crowd prints how long all clients take to reconnect directly to one server, a lower bound for rows in which all have to.
 func (w *world) crowd() {
 	w.t.Helper()
 	w.stopClients()
@@ -252,18 +249,18 @@ func (w *world) crowd() {
 }
 
 func (r row) run(w *world) {
-	// Connections stay where they are: after the last fault the victim had none.
+	// Connections do not move back: after the last fault the victim has none.
 	w.restartClients()
 	moment := time.Now()
 	r.fault(w)
 	if r.back != nil {
-		time.Sleep(time.Until(moment.Add(cmp.Or(r.lasts, outage))))
-		// A server is back when it listens, not when its process is begun.
+		time.Sleep(time.Until(moment.Add(cmp.Or(r.totalOutage, totalOutage))))
+		// A server is back when it listens, not when its process starts.
 		r.back(w)
 		moment = time.Now()
 	}
 	got := w.recovery(since{moment, time.Now()})
-	say(r.name, got, r.back != nil)
+	printResult(r.name, got, r.back != nil)
 	if got.FailedNew > 0 {
 		fail := w.t.Errorf
 		if r.back != nil {
@@ -274,7 +271,7 @@ func (r row) run(w *world) {
 	r.undo(w)
 }
 
-// recovery waits until all connections work and for a while longer.
+// recovery waits until all connections have worked for stableFor.
 func (w *world) recovery(s since) report {
 	w.t.Helper()
 	began := time.Now()
@@ -289,21 +286,21 @@ func (w *world) recovery(s since) report {
 			good = time.Time{}
 		case good.IsZero():
 			good = time.Now()
-		case time.Since(good) > quietly:
+		case time.Since(good) > stableFor:
 			r.Recovery = max(r.Recovery, 0)
 			return r
 		}
-		if time.Since(began) > patience {
-			w.t.Fatalf("%d of %d connections do not work after %s: %+v\n%s", r.Unusable, w.lasting, patience, r, w.running.Tail(15))
+		if time.Since(began) > recoveryTimeout {
+			w.t.Fatalf("%d of %d connections do not work after %s: %+v\n%s", r.Unusable, w.lasting, recoveryTimeout, r, w.running.Tail(15))
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
 }
 
-func say(name string, r report, total bool) {
-	verdict, limit := "ok", aim
+func printResult(name string, r report, total bool) {
+	verdict, limit := "ok", target
 	if total {
-		limit = aimTotal
+		limit = targetTotal
 	}
 	if r.Recovery > limit.Milliseconds() || r.FailedNew > 0 && !total {
 		verdict = "late"
@@ -311,12 +308,12 @@ func say(name string, r report, total bool) {
 	fmt.Printf("failover %s %d %d %s\n", name, r.Recovery, r.FailedNew, verdict)
 }
 
-// alternate has each server in turn away for 16 s, the next one failing before
-// the former is back: k3s's agents got stuck when that took longer than 15 s.
-func alternate(w *world) {
+// alternatingOutages takes each server down in turn for 16 s, the next one before the previous one is back: k3s's agents got stuck if that
+// took longer than 15 s.
+func alternatingOutages(w *world) {
 	const away, overlap = 16 * time.Second, 2 * time.Second
 	w.restartClients()
-	ctx, cancel := context.WithTimeout(w.t.Context(), time.Minute+patience)
+	ctx, cancel := context.WithTimeout(w.t.Context(), time.Minute+recoveryTimeout)
 	defer cancel()
 	began := time.Now()
 	var worst report
@@ -336,7 +333,7 @@ func alternate(w *world) {
 	w.restore(w.servers[2].Name)
 	all := w.recovery(since{began, began})
 	worst.FailedNew = all.FailedNew
-	say("k3s-11349-alternating-outages", worst, false)
+	printResult("k3s-11349-alternating-outages", worst, false)
 	if worst.FailedNew > 0 {
 		w.t.Errorf("%d of %d new connections failed, such as: %s", all.FailedNew, all.New, all.Fault)
 	}

@@ -11,13 +11,12 @@ import (
 	"testing"
 )
 
-// manager stands for systemd as far as it keeps a service's sockets while the service
-// is started anew (sd_notify(3), FDSTORE).
+// manager emulates systemd's file descriptor store, which keeps a service's sockets over a restart (sd_notify(3), FDSTORE).
 type manager struct {
 	path string
 
-	mu   sync.Mutex
-	kept []*os.File
+	mu     sync.Mutex
+	stored []*os.File
 }
 
 func newManager(t testing.TB, path string) *manager {
@@ -40,7 +39,7 @@ func newManager(t testing.TB, path string) *manager {
 	return m
 }
 
-// serve does what services ask until conn is closed.
+// serve handles notifications until conn is closed.
 func (m *manager) serve(conn *net.UnixConn) {
 	msg, rights := make([]byte, 4096), make([]byte, 1024)
 	for {
@@ -68,7 +67,7 @@ func (m *manager) keep(rights []byte) {
 	for _, message := range messages {
 		fds, _ := syscall.ParseUnixRights(&message)
 		for _, fd := range fds {
-			m.kept = append(m.kept, os.NewFile(uintptr(fd), "kept"))
+			m.stored = append(m.stored, os.NewFile(uintptr(fd), "kept"))
 		}
 	}
 }
@@ -76,22 +75,21 @@ func (m *manager) keep(rights []byte) {
 func (m *manager) forget() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, f := range m.kept {
+	for _, f := range m.stored {
 		f.Close()
 	}
-	m.kept = nil
+	m.stored = nil
 }
 
-// sockets returns what is kept now, for the service's next start. They stay the
-// manager's.
+// sockets returns the stored sockets for the service's next start. The manager still owns them.
 func (m *manager) sockets() []*os.File {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return append([]*os.File(nil), m.kept...)
+	return append([]*os.File(nil), m.stored...)
 }
 
 // activatedMain is the verb "activated": MANAGER-SOCKET SOCKETS PROGRAM ARGUMENT...
-// The program takes its place, with so many sockets from descriptor 3 on.
+// It executes the program with that many sockets from descriptor 3 on.
 func activatedMain(args []string) error {
 	env := append(os.Environ(), "NOTIFY_SOCKET="+args[0], "LISTEN_FDS="+args[1], "LISTEN_PID="+strconv.Itoa(os.Getpid()))
 	return syscall.Exec(args[2], args[2:], env)

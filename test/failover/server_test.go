@@ -15,25 +15,25 @@ import (
 	"time"
 )
 
-// mode is how a server misbehaves. It is set over the server's control socket.
+// mode is the faults of a server. It is set over the server's control socket.
 type mode struct {
-	NotReady   bool `json:"notReady"`   // /readyz says 503
+	NotReady   bool `json:"notReady"`   // /readyz returns 503
 	SlowReady  bool `json:"slowReady"`  // /readyz takes ten seconds
-	SlowAccept bool `json:"slowAccept"` // new connections are taken up five seconds late
-	BrokenTLS  bool `json:"brokenTLS"`  // new connections get nonsense
-	Refuse     bool `json:"refuse"`     // nobody listens; open connections go on
-	// Slice lists the API servers that the kubernetes EndpointSlice has.
+	SlowAccept bool `json:"slowAccept"` // nothing is read of new connections for five seconds
+	BrokenTLS  bool `json:"brokenTLS"`  // new connections get something other than TLS
+	Refuse     bool `json:"refuse"`     // the listener is closed; open connections stay
+	// Slice is the API servers in the kubernetes EndpointSlice.
 	Slice []netip.AddrPort `json:"slice"`
 }
 
 const (
-	echoPath  = "/echo"
-	slowReady = 10 * time.Second
-	lateBy    = 5 * time.Second
+	echoPath    = "/echo"
+	slowReady   = 10 * time.Second
+	acceptDelay = 5 * time.Second
 )
 
-// server stands for an API server: TLS with the cluster's certificate, /readyz,
-// the EndpointSlice of the kubernetes service, and a connection that lasts.
+// server is a fake API server: TLS with the cluster's certificate, /readyz, the EndpointSlice of the kubernetes service,
+// and long-lived connections.
 type server struct {
 	addr string
 	cert tls.Certificate
@@ -89,7 +89,7 @@ func (s *server) set(m mode) error {
 	return nil
 }
 
-func (s *server) now() (mode, <-chan struct{}) {
+func (s *server) currentMode() (mode, <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.mode, s.changed
@@ -107,30 +107,29 @@ func (s *server) listen() error {
 	mux.HandleFunc("GET /readyz", s.readyz)
 	mux.HandleFunc("GET /apis/discovery.k8s.io/v1/namespaces/default/endpointslices", s.slices)
 	mux.HandleFunc("GET "+echoPath, s.echo)
-	secure := &tls.Config{Certificates: []tls.Certificate{s.cert}}
-	secure.SetSessionTicketKeys(tickets)
-	h := &http.Server{Handler: mux, TLSConfig: secure, ErrorLog: quiet}
-	go h.ServeTLS(faulty{ln, s}, "", "")
+	tlsConfig := &tls.Config{Certificates: []tls.Certificate{s.cert}}
+	tlsConfig.SetSessionTicketKeys(tickets)
+	h := &http.Server{Handler: mux, TLSConfig: tlsConfig, ErrorLog: quiet}
+	go h.ServeTLS(faultyListener{ln, s}, "", "")
 	return nil
 }
 
-// tickets are the same for all servers, so that clients resume a session with any; see
-// newClients.
+// tickets are the session ticket keys of all servers, so that clients can resume a session with any; see newClients.
 var tickets = [][32]byte{{'t', 'i', 'c', 'k', 'e', 't', 's'}}
 
-// faulty is a listener whose connections begin as the mode says.
-type faulty struct {
+// faultyListener is a listener with the faults of the mode.
+type faultyListener struct {
 	net.Listener
 	server *server
 }
 
-func (f faulty) Accept() (net.Conn, error) {
+func (f faultyListener) Accept() (net.Conn, error) {
 	for {
 		conn, err := f.Listener.Accept()
 		if err != nil {
 			return nil, err
 		}
-		m, _ := f.server.now()
+		m, _ := f.server.currentMode()
 		switch {
 		case m.BrokenTLS:
 			go func() {
@@ -139,26 +138,26 @@ func (f faulty) Accept() (net.Conn, error) {
 				conn.Close()
 			}()
 		case m.SlowAccept:
-			return late{conn, time.Now().Add(lateBy)}, nil
+			return delayedConn{conn, time.Now().Add(acceptDelay)}, nil
 		default:
 			return conn, nil
 		}
 	}
 }
 
-// late is a connection on which nothing is read before a time.
-type late struct {
+// delayedConn is a connection that is not read before a time.
+type delayedConn struct {
 	net.Conn
 	at time.Time
 }
 
-func (l late) Read(b []byte) (int, error) {
+func (l delayedConn) Read(b []byte) (int, error) {
 	time.Sleep(time.Until(l.at))
 	return l.Conn.Read(b)
 }
 
 func (s *server) readyz(w http.ResponseWriter, r *http.Request) {
-	m, _ := s.now()
+	m, _ := s.currentMode()
 	if m.SlowReady {
 		select {
 		case <-time.After(slowReady):
@@ -170,9 +169,9 @@ func (s *server) readyz(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// slices answers as the API does, as far as the agent asks.
+// slices serves the agent's list and watch of EndpointSlices.
 func (s *server) slices(w http.ResponseWriter, r *http.Request) {
-	m, changed := s.now()
+	m, changed := s.currentMode()
 	if r.URL.Query().Get("watch") == "" {
 		json.NewEncoder(w).Encode(map[string]any{"metadata": map[string]string{"resourceVersion": "1"}, "items": []any{slice(m.Slice)}})
 		return
@@ -185,7 +184,7 @@ func (s *server) slices(w http.ResponseWriter, r *http.Request) {
 			return
 		case <-changed:
 		}
-		m, changed = s.now()
+		m, changed = s.currentMode()
 	}
 }
 
@@ -201,7 +200,7 @@ func slice(addrs []netip.AddrPort) map[string]any {
 	}
 }
 
-// echo turns the connection into one that lasts and gives back each line.
+// echo upgrades the connection and echoes each line.
 func (s *server) echo(w http.ResponseWriter, _ *http.Request) {
 	conn, lines, err := http.NewResponseController(w).Hijack()
 	if err != nil {
@@ -221,8 +220,8 @@ func (s *server) echo(w http.ResponseWriter, _ *http.Request) {
 	}
 }
 
-// tell posts v to a control socket.
-func tell(ctx context.Context, socket, path string, v, answer any) error {
+// post sends v to a control socket.
+func post(ctx context.Context, socket, path string, v, answer any) error {
 	body, err := json.Marshal(v)
 	if err != nil {
 		return err

@@ -19,13 +19,12 @@ import (
 	"time"
 )
 
-// TestSoak makes random faults for SOAKTIME, any number of them at a time, all
-// servers away among it, and holds that the agent loses nothing by it: neither
-// goroutines nor descriptors nor memory, and its list is never empty. It prints
+// TestSoak injects random faults for SOAKTIME, any number at a time including all servers down, and checks that the agent
+// leaks neither goroutines nor descriptors nor memory, and that its list is never empty. It prints
 //
 //	soak NAME VALUE UNIT
 //
-// SOAKSEED repeats the faults of an earlier run, as far as a machine repeats itself.
+// SOAKSEED repeats the faults of an earlier run, apart from timing.
 func TestSoak(t *testing.T) {
 	length := 30 * time.Second
 	if text := os.Getenv("SOAKTIME"); text != "" {
@@ -42,9 +41,9 @@ func TestSoak(t *testing.T) {
 		}
 	}
 	fmt.Printf("soak seed %d number\n", seed)
-	s := &soak{world: newWorld(t, 6, 200), rand: rand.New(rand.NewPCG(seed, 0)), least: 1 << 20}
+	s := &soak{world: newWorld(t, 6, 200), rand: rand.New(rand.NewPCG(seed, 0)), minServing: 1 << 20}
 
-	// What a first round of connections and faults leaves behind is no leak.
+	// What a first round of connections and faults allocates is not a leak.
 	s.run(length / 10)
 	before := s.idle()
 	s.samples = nil
@@ -69,12 +68,12 @@ func TestSoak(t *testing.T) {
 		{"resident_idle_after", after.resident, "MiB"},
 		{"resident_second_quarter", early, "MiB"},
 		{"resident_last_quarter", late, "MiB"},
-		{"serving_least", s.least, "servers"},
+		{"serving_least", s.minServing, "servers"},
 	} {
 		fmt.Printf("soak %s %.4g %s\n", line.name, line.value, line.unit)
 	}
-	// A server that the disk remembers is checked, too: a goroutine and a
-	// connection each. Whatever leaks does so with every fault or connection.
+	// Servers on disk are checked too, which takes a goroutine and a connection each.
+	// A leak grows with every fault or connection.
 	const room = 10
 	if after.goroutines > before.goroutines+room {
 		t.Errorf("%v goroutines, %v before", after.goroutines, before.goroutines)
@@ -85,7 +84,7 @@ func TestSoak(t *testing.T) {
 	if late > early*1.25+4 {
 		t.Errorf("%.1f MiB resident in the last quarter, %.1f in the second", late, early)
 	}
-	if s.least < 1 {
+	if s.minServing < 1 {
 		t.Error("the list was empty at some time")
 	}
 	if s.faults == 0 || after.connections == 0 {
@@ -93,31 +92,30 @@ func TestSoak(t *testing.T) {
 	}
 }
 
-// soak is a world in trouble.
+// soak is a world with random faults.
 type soak struct {
 	*world
-	rand    *rand.Rand
-	active  []*trouble
-	faults  int
-	samples []sample
-	least   float64 // servers that served, at the worst time
+	rand       *rand.Rand
+	active     []*activeFault
+	faults     int
+	samples    []sample
+	minServing float64 // minimum of serving servers
 }
 
-// trouble is a fault of one machine that goes on.
-type trouble struct {
+// activeFault is a current fault of one machine.
+type activeFault struct {
 	machine string
 	until   time.Time
 	end     func()
 }
 
-// run makes faults for a while and then ends them all. A fault lasts up to 15 s;
-// there is a new one every two seconds or so, so that often most servers are
-// away, and now and then all.
+// run injects faults for a while and then ends them all. A fault lasts up to 15 s and there is a new one about every two
+// seconds, so that often most servers are down, and sometimes all.
 func (s *soak) run(length time.Duration) {
 	s.t.Helper()
 	next := time.Now()
 	for end := time.Now().Add(length); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
-		s.endTroubles(time.Now())
+		s.endFaults(time.Now())
 		if time.Now().After(next) {
 			s.begin()
 			next = time.Now().Add(time.Duration(500+s.rand.IntN(3000)) * time.Millisecond)
@@ -126,12 +124,12 @@ func (s *soak) run(length time.Duration) {
 			s.samples = append(s.samples, s.sample())
 		}
 	}
-	s.endTroubles(time.Now().Add(time.Hour))
+	s.endFaults(time.Now().Add(time.Hour))
 	s.slice(s.addrs(s.servers[:3]))
 }
 
-func (s *soak) endTroubles(now time.Time) {
-	s.active = slices.DeleteFunc(s.active, func(t *trouble) bool {
+func (s *soak) endFaults(now time.Time) {
+	s.active = slices.DeleteFunc(s.active, func(t *activeFault) bool {
 		if t.until.After(now) {
 			return false
 		}
@@ -140,13 +138,13 @@ func (s *soak) endTroubles(now time.Time) {
 	})
 }
 
-// begin makes one more fault, on a machine that has none yet.
+// begin injects a fault into a machine that has none.
 func (s *soak) begin() {
 	s.t.Helper()
 	s.faults++
 	switch s.rand.IntN(10) {
 	case 0: // the worker's own cable
-		s.trouble(s.worker.Name, func() { s.cut(s.worker.Name) }, func() { s.restore(s.worker.Name) })
+		s.addFault(s.worker.Name, func() { s.cut(s.worker.Name) }, func() { s.restore(s.worker.Name) })
 		return
 	case 1: // another list
 		servers := s.addrs(s.servers)
@@ -155,7 +153,7 @@ func (s *soak) begin() {
 		return
 	}
 	m := s.servers[s.rand.IntN(len(s.servers))]
-	misbehave := func(change func(*mode, bool)) (begin, end func()) {
+	setMode := func(change func(*mode, bool)) (begin, end func()) {
 		return func() { m.set(func(to *mode) { change(to, true) }) }, func() { m.set(func(to *mode) { change(to, false) }) }
 	}
 	var begin, end func()
@@ -167,42 +165,41 @@ func (s *soak) begin() {
 	case 2:
 		begin, end = func() { s.cut(m.Name) }, func() { s.restore(m.Name) }
 	case 3:
-		begin, end = func() { s.mislead(s.worker, m.IPv4) }, func() { s.lead(s.worker, m.IPv4) }
+		begin, end = func() { s.blackhole(s.worker, m.IPv4) }, func() { s.clearNeighbour(s.worker, m.IPv4) }
 	case 4:
-		begin, end = misbehave(func(to *mode, on bool) { to.Refuse = on })
+		begin, end = setMode(func(to *mode, on bool) { to.Refuse = on })
 	case 5:
-		begin, end = misbehave(func(to *mode, on bool) { to.SlowAccept = on })
+		begin, end = setMode(func(to *mode, on bool) { to.SlowAccept = on })
 	case 6:
-		begin, end = misbehave(func(to *mode, on bool) { to.BrokenTLS = on })
+		begin, end = setMode(func(to *mode, on bool) { to.BrokenTLS = on })
 	case 7:
-		begin, end = misbehave(func(to *mode, on bool) { to.NotReady = on })
+		begin, end = setMode(func(to *mode, on bool) { to.NotReady = on })
 	case 8:
-		begin, end = misbehave(func(to *mode, on bool) { to.SlowReady = on })
+		begin, end = setMode(func(to *mode, on bool) { to.SlowReady = on })
 	}
-	s.trouble(m.Name, begin, end)
+	s.addFault(m.Name, begin, end)
 }
 
-func (s *soak) trouble(machine string, begin, end func()) {
-	if slices.ContainsFunc(s.active, func(t *trouble) bool { return t.machine == machine }) {
+func (s *soak) addFault(machine string, begin, end func()) {
+	if slices.ContainsFunc(s.active, func(t *activeFault) bool { return t.machine == machine }) {
 		return
 	}
 	begin()
 	length := time.Second + time.Duration(s.rand.IntN(14000))*time.Millisecond
-	s.active = append(s.active, &trouble{machine, time.Now().Add(length), end})
+	s.active = append(s.active, &activeFault{machine, time.Now().Add(length), end})
 }
 
-// slice sets what the EndpointSlice lists. Servers that are away say so once they
-// are back.
+// slice sets the EndpointSlice. Servers that are down serve it when they are back.
 func (s *soak) slice(addrs []netip.AddrPort) {
 	for _, m := range s.servers {
 		m.mode.Slice = addrs
-		if !slices.ContainsFunc(s.active, func(t *trouble) bool { return t.machine == m.Name }) {
+		if !slices.ContainsFunc(s.active, func(t *activeFault) bool { return t.machine == m.Name }) {
 			m.apply()
 		}
 	}
 }
 
-// sample is what the agent's metrics say at one time.
+// sample is the agent's metrics at one time.
 type sample struct {
 	at                                time.Time
 	goroutines, descriptors, resident float64 // resident in MiB
@@ -219,25 +216,25 @@ func (s *soak) sample() sample {
 		at: time.Now(), goroutines: m["go_goroutines"], descriptors: m["process_open_fds"], resident: m["process_resident_memory_bytes"] / (1 << 20),
 		open: m["muster_balancer_connections"], connections: m["muster_balancer_connections_total"],
 	}
-	s.least = min(s.least, m["muster_serving_endpoints"])
-	var kept map[string][]netip.AddrPort
+	s.minServing = min(s.minServing, m["muster_serving_endpoints"])
+	var stored map[string][]netip.AddrPort
 	data, err := os.ReadFile(s.path("state/endpoints.json"))
 	if err == nil {
-		err = json.Unmarshal(data, &kept)
+		err = json.Unmarshal(data, &stored)
 	}
-	if err != nil || len(kept["api.internal"]) == 0 {
-		s.t.Errorf("the list on disk: %v, %v", kept, err)
+	if err != nil || len(stored["api.internal"]) == 0 {
+		s.t.Errorf("the list on disk: %v, %v", stored, err)
 	}
 	return got
 }
 
-// idle returns what the agent holds without clients.
+// idle returns a sample without clients.
 func (s *soak) idle() sample {
 	s.t.Helper()
-	s.settle(2 * time.Minute)
+	s.waitHealthy(2 * time.Minute)
 	s.stopClients()
-	// Pipes of connections that have ended are given back by the garbage
-	// collector, which asking often wakes.
+	// Pipes of closed connections are released by the garbage collector, which
+	// frequent requests trigger.
 	const few = 100
 	got := s.sample()
 	for began := time.Now(); got.open > 0 || got.descriptors > few; got = s.sample() {
@@ -246,7 +243,7 @@ func (s *soak) idle() sample {
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-	// Checks after a change end within seconds.
+	// Health checks after a change end within seconds.
 	time.Sleep(5 * time.Second)
 	got = s.sample()
 	s.startClients()
@@ -283,7 +280,7 @@ func (s *soak) metrics() (map[string]float64, error) {
 	return sums, lines.Err()
 }
 
-// residentOf is the median.
+// residentOf returns the median resident memory.
 func residentOf(samples []sample) float64 {
 	if len(samples) == 0 {
 		return 0

@@ -27,13 +27,13 @@ const (
 	balancer   = "127.0.0.1:6444"
 )
 
-// TestMain makes the test binary what runs on the nodes, too.
+// TestMain makes the test binary the programs on the nodes, too.
 func TestMain(m *testing.M) {
 	if len(os.Args) < 2 || strings.HasPrefix(os.Args[1], "-test.") {
 		os.Exit(m.Run())
 	}
-	// Clients and servers share the machine with what is measured, where in earnest
-	// each has its own: they shall take as little of it as they can. See also newClients.
+	// Clients and servers share the machine with the agent that is measured: use as
+	// little of it as possible. See also newClients.
 	debug.SetGCPercent(400)
 	err := fmt.Errorf("unknown verb %q", os.Args[1])
 	switch args := os.Args[2:]; os.Args[1] {
@@ -54,8 +54,7 @@ func TestMain(m *testing.M) {
 	os.Exit(1)
 }
 
-// world is a worker with muster-agent and clients, and API servers, each on a
-// machine of its own.
+// world is a worker with muster-agent and clients, and API servers, each in its own network namespace.
 type world struct {
 	t       testing.TB
 	dir     string
@@ -68,7 +67,7 @@ type world struct {
 	running *proc.Process // muster-agent
 	manager *manager      // of the worker's services
 	clients *proc.Process
-	lasting int // connections that last
+	lasting int // number of long-lived connections
 }
 
 type machine struct {
@@ -80,8 +79,7 @@ type machine struct {
 
 func (m *machine) addr() netip.AddrPort { return netip.AddrPortFrom(m.IPv4, apiPort) }
 
-// newWorld starts everything, with so many API servers, of which the agent knows
-// the first three, and so many connections that last.
+// newWorld starts everything: API servers, of which the agent knows the first three, and long-lived connections.
 func newWorld(t testing.TB, servers, lasting int) *world {
 	t.Helper()
 	bin := os.Getenv("MUSTER_BIN")
@@ -120,8 +118,7 @@ func newWorld(t testing.TB, servers, lasting int) *world {
 	return w
 }
 
-// background runs something until the test ends, before what was started
-// earlier ends.
+// background runs a function until the test ends, in reverse order of starting.
 func (w *world) background(run func(context.Context) error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -210,24 +207,23 @@ func (w *world) startAgent(config string) {
 
 func (w *world) startClients() {
 	w.clients = w.start("clients", w.self, w.worker, "clients", balancer, w.path(testca.CA), strconv.Itoa(w.lasting), w.path("clients.sock"))
-	w.settle(time.Minute)
+	w.waitHealthy(time.Minute)
 }
 
 // restartClients spreads the connections over the first three servers again.
 func (w *world) restartClients() {
 	w.t.Helper()
 	w.stopClients()
-	w.balances(w.servers[:3])
+	w.waitBalancing(w.servers[:3])
 	w.startClients()
 }
 
-// balances waits until the agent balances over some servers before all others: a fault
-// of one that has no connection would show nothing.
-func (w *world) balances(over []*machine) {
+// waitBalancing waits until the agent prefers some servers: a fault of one without connections would show nothing.
+func (w *world) waitBalancing(over []*machine) {
 	w.t.Helper()
 	want := w.addrs(over)
 	var got []netip.AddrPort
-	for began := time.Now(); time.Since(began) < patience; time.Sleep(50 * time.Millisecond) {
+	for began := time.Now(); time.Since(began) < recoveryTimeout; time.Sleep(50 * time.Millisecond) {
 		report, err := node.Ask(w.t.Context(), node.Status{Socket: w.path("status")})
 		if err != nil || len(report.Services) != 1 {
 			continue
@@ -253,26 +249,26 @@ func (w *world) stopClients() {
 	<-w.clients.Exited()
 }
 
-// report asks the clients.
+// report returns the clients' report.
 func (w *world) report(s since) (report, error) {
 	var r report
-	return r, tell(w.t.Context(), w.path("clients.sock"), "/report", s, &r)
+	return r, post(w.t.Context(), w.path("clients.sock"), "/report", s, &r)
 }
 
-// settle waits until every lasting connection works and new ones succeed.
-func (w *world) settle(patience time.Duration) {
+// waitHealthy waits until all long-lived connections work and new ones succeed.
+func (w *world) waitHealthy(timeout time.Duration) {
 	w.t.Helper()
 	var r report
 	var err error
 	began := time.Now()
-	for time.Since(began) < patience {
+	for time.Since(began) < timeout {
 		second := time.Now()
 		time.Sleep(time.Second)
 		if r, err = w.report(since{second, second}); err == nil && r.Unusable == 0 && r.New > 0 && r.FailedNew == 0 && r.Recovery <= 0 {
 			return
 		}
 	}
-	w.t.Fatalf("after %s: %+v, %v; the agent says:\n%s", patience, r, err, w.running.Tail(15))
+	w.t.Fatalf("after %s: %+v, %v; the agent says:\n%s", timeout, r, err, w.running.Tail(15))
 }
 
 func (m *machine) start() {
@@ -284,12 +280,12 @@ func (m *machine) start() {
 
 func (m *machine) control() string { return m.world.path(m.Name + ".sock") }
 
-// apply tells the server its mode.
+// apply sends the server its mode.
 func (m *machine) apply() {
 	m.world.t.Helper()
 	var err error
 	for range 200 {
-		if err = tell(m.world.t.Context(), m.control(), "/mode", m.mode, nil); err == nil {
+		if err = post(m.world.t.Context(), m.control(), "/mode", m.mode, nil); err == nil {
 			return
 		}
 		time.Sleep(20 * time.Millisecond)
@@ -332,15 +328,14 @@ func (w *world) restore(name string) {
 	}
 }
 
-// mislead makes what a node sends to another get lost on the way, and nothing
-// else: it sends to a card that nobody has.
-func (w *world) mislead(from *netns.Node, to netip.Addr) { w.neighbour(from, to, "replace") }
+// blackhole loses all packets from one node to another, by a neighbour entry with an unused MAC address.
+func (w *world) blackhole(from *netns.Node, to netip.Addr) { w.neighbour(from, to, "replace") }
 
-// lead undoes mislead.
-func (w *world) lead(from *netns.Node, to netip.Addr) { w.neighbour(from, to, "del") }
+// clearNeighbour removes the entry again.
+func (w *world) clearNeighbour(from *netns.Node, to netip.Addr) { w.neighbour(from, to, "del") }
 
-// acquaint has the worker and servers never forget each other's cards.
-func (w *world) acquaint(servers []*machine) {
+// pinNeighbours makes the neighbour entries between the worker and servers permanent.
+func (w *world) pinNeighbours(servers []*machine) {
 	w.t.Helper()
 	for _, m := range servers {
 		w.neighbour(w.worker, m.IPv4, "change")
@@ -348,12 +343,12 @@ func (w *world) acquaint(servers []*machine) {
 	}
 }
 
-// forget undoes acquaint.
-func (w *world) forget(servers []*machine) {
+// unpinNeighbours undoes pinNeighbours.
+func (w *world) unpinNeighbours(servers []*machine) {
 	w.t.Helper()
 	for _, m := range servers {
-		w.lead(w.worker, m.IPv4)
-		w.lead(m.Node, w.worker.IPv4)
+		w.clearNeighbour(w.worker, m.IPv4)
+		w.clearNeighbour(m.Node, w.worker.IPv4)
 	}
 }
 

@@ -17,8 +17,7 @@ import (
 	"github.com/muster-dev/muster/internal/probe"
 )
 
-// run runs a lab for the length of a test. The programs, the cluster and the
-// directory of its configuration are filled in.
+// run runs a lab during a test. It sets the programs, the cluster and the directory in the configuration.
 func run(t *testing.T, spec string, cfg lab.Config, use func(context.Context, *lab.Lab) error) {
 	t.Helper()
 	var err error
@@ -50,12 +49,12 @@ func run(t *testing.T, spec string, cfg lab.Config, use func(context.Context, *l
 	}
 }
 
-// until asks every 50 ms until the answer is yes, and returns how long it took.
-func until(ctx context.Context, limit time.Duration, ask func() (bool, error)) (time.Duration, error) {
+// pollUntil checks every 50 ms until the result is true, and returns how long it took.
+func pollUntil(ctx context.Context, limit time.Duration, check func() (bool, error)) (time.Duration, error) {
 	began := time.Now()
 	var last error
 	for time.Since(began) < limit {
-		ok, err := ask()
+		ok, err := check()
 		if ok {
 			return time.Since(began), nil
 		}
@@ -79,9 +78,8 @@ func serves(r node.Report, addr netip.AddrPort) bool {
 	return false
 }
 
-// A control-plane node killed without warning is out of every worker's endpoint
-// set within 3 s, in gossip as well as in none, and no new connection through a
-// local balancer fails meanwhile.
+// A killed control-plane node is removed from every worker's endpoint set within 3 s, with gossip and with none, and no new
+// connection through a local balancer fails meanwhile.
 func TestLabAKilledControlPlaneNodeIsOutOfEverySetInThreeSeconds(t *testing.T) {
 	for start, program := range map[cluster.Topology]lab.Program{cluster.None: lab.Agent, cluster.Gossip: lab.Peer} {
 		t.Run(string(start), func(t *testing.T) {
@@ -103,7 +101,7 @@ func TestLabAKilledControlPlaneNodeIsOutOfEverySetInThreeSeconds(t *testing.T) {
 						return true, nil
 					}
 				}
-				if _, err := until(ctx, 20*time.Second, everyWorker(true)); err != nil {
+				if _, err := pollUntil(ctx, 20*time.Second, everyWorker(true)); err != nil {
 					return err
 				}
 				before := failures(t, l)
@@ -112,7 +110,7 @@ func TestLabAKilledControlPlaneNodeIsOutOfEverySetInThreeSeconds(t *testing.T) {
 					return err
 				}
 				struck := time.Now()
-				took, err := until(ctx, 10*time.Second, everyWorker(false))
+				took, err := pollUntil(ctx, 10*time.Second, everyWorker(false))
 				if err != nil {
 					return err
 				}
@@ -120,9 +118,9 @@ func TestLabAKilledControlPlaneNodeIsOutOfEverySetInThreeSeconds(t *testing.T) {
 				if took > 3*time.Second {
 					t.Errorf("out of every worker's endpoint set after %v; want at most 3 s", took)
 				}
-				// Some more probes, now that it is gone.
+				// Some more probes after its removal.
 				for _, w := range workers {
-					if _, err := until(ctx, 10*time.Second, streak(l, w.Name, 20)); err != nil {
+					if _, err := pollUntil(ctx, 10*time.Second, consecutive(l, w.Name, 20)); err != nil {
 						return err
 					}
 				}
@@ -150,7 +148,7 @@ func failures(t *testing.T, l *lab.Lab) (all []probe.Sample) {
 	return all
 }
 
-func streak(l *lab.Lab, worker string, n int) func() (bool, error) {
+func consecutive(l *lab.Lab, worker string, n int) func() (bool, error) {
 	return func() (bool, error) {
 		o, err := l.Observe(worker)
 		if err != nil {
@@ -160,13 +158,13 @@ func streak(l *lab.Lab, worker string, n int) func() (bool, error) {
 	}
 }
 
-// idleCeiling is what an agent may hold resident on an idle worker.
+// idleCeiling bounds an idle agent's resident memory.
 const idleCeiling = 20 << 20
 
 func TestLabAnIdleAgentIsSmall(t *testing.T) {
 	run(t, "testdata/three.yaml", lab.Config{Start: cluster.None}, func(ctx context.Context, l *lab.Lab) error {
 		worker := l.Layout().Workers()[0].Name
-		if _, err := until(ctx, 20*time.Second, streak(l, worker, 30)); err != nil {
+		if _, err := pollUntil(ctx, 20*time.Second, consecutive(l, worker, 30)); err != nil {
 			return err
 		}
 		running, err := l.Running(worker)
@@ -187,12 +185,11 @@ func TestLabAnIdleAgentIsSmall(t *testing.T) {
 	})
 }
 
-// With every control-plane node replaced while a worker was off, the worker
-// finds its way from the load balancer.
+// A worker that was off while every control-plane node was replaced recovers through the load balancer.
 func TestLabAWorkerComesBackAfterEveryControlPlaneNodeMoved(t *testing.T) {
 	run(t, "testdata/three.yaml", lab.Config{Start: cluster.None}, func(ctx context.Context, l *lab.Lab) error {
 		worker := l.Layout().Workers()[0].Name
-		if _, err := until(ctx, 20*time.Second, streak(l, worker, 10)); err != nil {
+		if _, err := pollUntil(ctx, 20*time.Second, consecutive(l, worker, 10)); err != nil {
 			return err
 		}
 		if err := l.PowerOff(ctx, worker); err != nil {
@@ -206,7 +203,7 @@ func TestLabAWorkerComesBackAfterEveryControlPlaneNodeMoved(t *testing.T) {
 		if err := l.PowerOnAsBefore(ctx, worker); err != nil {
 			return err
 		}
-		took, err := until(ctx, 20*time.Second, func() (bool, error) {
+		took, err := pollUntil(ctx, 20*time.Second, func() (bool, error) {
 			r, err := l.Report(ctx, worker, lab.Agent)
 			if err != nil {
 				return false, err
@@ -223,14 +220,13 @@ func TestLabAWorkerComesBackAfterEveryControlPlaneNodeMoved(t *testing.T) {
 	})
 }
 
-// Ordinary programs inside a node resolve through the block, and one that owns
-// another mount of the file sees it change: the inode stays.
+// Ordinary programs on a node resolve through the block, and a bind mount of the file sees changes: the inode stays.
 func TestLabOrdinaryProgramsResolveThroughTheBlock(t *testing.T) {
 	bin(t)
 	needRoot(t)
 	run(t, "testdata/three.yaml", lab.Config{Start: cluster.None, Netns: true}, func(ctx context.Context, l *lab.Lab) error {
 		worker := l.Layout().Workers()[0].Name
-		if _, err := until(ctx, 20*time.Second, streak(l, worker, 5)); err != nil {
+		if _, err := pollUntil(ctx, 20*time.Second, consecutive(l, worker, 5)); err != nil {
 			return err
 		}
 		getent := func() (string, error) {
@@ -259,7 +255,7 @@ func TestLabOrdinaryProgramsResolveThroughTheBlock(t *testing.T) {
 		if err := l.PowerOff(ctx, victim.Name); err != nil {
 			return err
 		}
-		took, err := until(ctx, 10*time.Second, func() (bool, error) {
+		took, err := pollUntil(ctx, 10*time.Second, func() (bool, error) {
 			out, err := getent()
 			return err == nil && !strings.Contains(out, victim.Addr.String()), err
 		})

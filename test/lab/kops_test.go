@@ -18,18 +18,17 @@ import (
 	"github.com/muster-dev/muster/internal/report"
 )
 
-// silent follows a rehearsal and says nothing.
-type silent struct{}
+// noProgress discards a rehearsal's progress.
+type noProgress struct{}
 
-func (silent) Started(lab.Layout, int, int) {}
-func (silent) Step(int, string)             {}
-func (silent) Acting(string, string)        {}
-func (silent) Gate(string, report.Gate)     {}
-func (silent) Note(string)                  {}
-func (silent) Watch(rehearsal.Pulse)        {}
+func (noProgress) Started(lab.Layout, int, int) {}
+func (noProgress) Step(int, string)             {}
+func (noProgress) Acting(string, string)        {}
+func (noProgress) Gate(string, report.Gate)     {}
+func (noProgress) Note(string)                  {}
+func (noProgress) Watch(rehearsal.Pulse)        {}
 
-// rehearseSteps rehearses steps that somebody thought of, on workers that are
-// kOps's own.
+// rehearseSteps rehearses given steps, with workers as kOps boots them.
 func rehearseSteps(t *testing.T, boots map[string]lab.Boot, start plan.State, fault string, ids ...string) report.Rehearsal {
 	t.Helper()
 	programs, err := lab.ProgramsIn(bin(t))
@@ -64,7 +63,7 @@ func rehearseSteps(t *testing.T, boots map[string]lab.Boot, start plan.State, fa
 	defer cancel()
 	r, err := rehearsal.Run(ctx, rehearsal.Config{
 		File: spec, Cluster: c, To: cluster.None, Overlay: lab.Weave, Plan: &pl, Boots: boots, Fault: fault,
-		Dir: dir, Programs: programs, Progress: silent{},
+		Dir: dir, Programs: programs, Progress: noProgress{},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -72,7 +71,7 @@ func rehearseSteps(t *testing.T, boots map[string]lab.Boot, start plan.State, fa
 	return r
 }
 
-// hybrid is a cluster that kOps 1.36 has made hybrid.
+// hybrid returns the state of a cluster that kOps 1.36 made hybrid.
 func hybrid(templates plan.Class) plan.State {
 	return plan.State{
 		Members: plan.Members{GossipKnown: 3}, Templates: plan.Set(templates), Live: plan.Set(plan.Hybrid),
@@ -80,8 +79,8 @@ func hybrid(templates plan.Class) plan.State {
 	}
 }
 
-// A template that could not join does not join in the lab either: kOps found no
-// address when it last wrote it. It costs one canary; who lived still lives.
+// A template that cannot join does not join in the lab either: kOps found no address when it wrote it. Only the canary is
+// lost; existing workers stay.
 func TestLabATemplateThatCannotJoinStopsAtItsCanary(t *testing.T) {
 	boots := map[string]lab.Boot{"nodes": {Lives: cloud.BootAddresses, Template: cloud.BootName}}
 	r := rehearseSteps(t, boots, hybrid(plan.Unresolved), "", "prove", "set-none", "canary", "roll-workers")
@@ -101,8 +100,7 @@ func TestLabATemplateThatCannotJoinStopsAtItsCanary(t *testing.T) {
 	}
 }
 
-// The same cluster with what an update mends; meanwhile autoscaling replaces one
-// more of its workers.
+// The same cluster after an update that fixes the template, while autoscaling replaces another worker.
 func TestLabATemplateThatWasMendedJoins(t *testing.T) {
 	boots := map[string]lab.Boot{"nodes": {Lives: cloud.BootAddresses, Template: cloud.BootName}}
 	r := rehearseSteps(t, boots, hybrid(plan.Unresolved), "worker-replaced",
@@ -112,8 +110,8 @@ func TestLabATemplateThatWasMendedJoins(t *testing.T) {
 	}
 }
 
-// kOps narrows the workers' role when it updates anything, and who gossips and
-// boots after that finds no seed, unless a policy bridges it.
+// Any update of kOps narrows the workers' role; gossiping workers that boot after that find no seed, unless a policy bridges
+// it.
 func TestLabAGossipingWorkerNeedsItsPermissionsToBoot(t *testing.T) {
 	run(t, "testdata/three.yaml", lab.Config{Start: cluster.Gossip, Overlay: lab.Weave, Boots: map[string]lab.Boot{}}, func(ctx context.Context, l *lab.Lab) error {
 		worker := l.Layout().Workers()[0].Name
@@ -129,22 +127,21 @@ func TestLabAGossipingWorkerNeedsItsPermissionsToBoot(t *testing.T) {
 				return err == nil && (got == want || want != "" && strings.Contains(got, want)), fmt.Errorf("%s waits for %q, want %q: %w", worker, got, want, err)
 			}
 		}
-		if _, err := until(ctx, 10*time.Second, waits("it finds no seed")); err != nil {
+		if _, err := pollUntil(ctx, 10*time.Second, waits("it finds no seed")); err != nil {
 			return err
 		}
 		if err := l.Permit(true); err != nil {
 			return err
 		}
-		if _, err := until(ctx, 30*time.Second, waits("")); err != nil {
+		if _, err := pollUntil(ctx, 30*time.Second, waits("")); err != nil {
 			return err
 		}
-		_, err := until(ctx, 30*time.Second, streak(l, worker, 5))
+		_, err := pollUntil(ctx, 30*time.Second, consecutive(l, worker, 5))
 		return err
 	})
 }
 
-// A worker that gossips, replaced by one that was born with addresses, has none
-// of what the old one had.
+// The replacement of a gossiping worker, from a template with addresses, has nothing of the old one.
 func TestLabAReplacedWorkerIsBornFromItsTemplate(t *testing.T) {
 	run(t, "testdata/three.yaml", lab.Config{Start: cluster.Hybrid, Overlay: lab.Weave, Boots: map[string]lab.Boot{
 		"nodes": {Lives: cloud.BootGossip, Template: cloud.BootAddresses},
@@ -153,7 +150,7 @@ func TestLabAReplacedWorkerIsBornFromItsTemplate(t *testing.T) {
 		if err := l.Replace(ctx, worker); err != nil {
 			return err
 		}
-		if _, err := until(ctx, 30*time.Second, streak(l, worker, 5)); err != nil {
+		if _, err := pollUntil(ctx, 30*time.Second, consecutive(l, worker, 5)); err != nil {
 			return err
 		}
 		running, err := l.Running(worker)
@@ -169,8 +166,7 @@ func TestLabAReplacedWorkerIsBornFromItsTemplate(t *testing.T) {
 	})
 }
 
-// Once dns-controller is gone nobody corrects the records: a control-plane node
-// with another address is in nobody's hosts block.
+// Without dns-controller the records are not corrected: the new address of a control-plane node is in no hosts block.
 func TestLabWithoutDNSControllerNobodyCorrectsTheRecords(t *testing.T) {
 	run(t, "testdata/three.yaml", lab.Config{Start: cluster.Gossip, Overlay: lab.Weave, Boots: map[string]lab.Boot{}}, func(ctx context.Context, l *lab.Lab) error {
 		if err := l.RetireController(ctx); err != nil {
@@ -181,7 +177,7 @@ func TestLabWithoutDNSControllerNobodyCorrectsTheRecords(t *testing.T) {
 			return err
 		}
 		worker := l.Layout().Workers()[0]
-		if _, err := until(ctx, 30*time.Second, streak(l, worker.Name, 20)); err != nil {
+		if _, err := pollUntil(ctx, 30*time.Second, consecutive(l, worker.Name, 20)); err != nil {
 			return err
 		}
 		path, err := l.HostsFile(worker.Name)
@@ -200,8 +196,8 @@ func TestLabWithoutDNSControllerNobodyCorrectsTheRecords(t *testing.T) {
 	})
 }
 
-// The plan with bridges replaces each worker once, the one without twice. Both
-// are found for kOps, and neither loses anybody in the lab.
+// The plan with bridges replaces each worker once, the one without twice. Both are plans for kOps, and neither loses a node in
+// the lab.
 func TestLabWithBridgesOrWithoutNobodyIsLost(t *testing.T) {
 	bin(t)
 	const spec = "testdata/legacy.yaml"
@@ -226,7 +222,7 @@ func TestLabWithBridgesOrWithoutNobodyIsLost(t *testing.T) {
 	}
 }
 
-// Interrupted, a rehearsal takes its lab down and says nothing about the plan.
+// An interrupted rehearsal stops its lab and has no verdict.
 func TestLabAnInterruptedRehearsalLeavesNothing(t *testing.T) {
 	dir, err := os.MkdirTemp("", "muster-int-")
 	if err != nil {
@@ -240,7 +236,7 @@ func TestLabAnInterruptedRehearsalLeavesNothing(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := until(t.Context(), 60*time.Second, func() (bool, error) {
+	if _, err := pollUntil(t.Context(), 60*time.Second, func() (bool, error) {
 		_, err := os.Stat(filepath.Join(kept, "1", "lab", "nodes-1", "kubelet.log"))
 		return err == nil, err
 	}); err != nil {
@@ -251,7 +247,7 @@ func TestLabAnInterruptedRehearsalLeavesNothing(t *testing.T) {
 	if err := cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
-	_ = cmd.Wait() // its exit code is what is looked at
+	_ = cmd.Wait() // the exit code is checked
 	if code := cmd.ProcessState.ExitCode(); code != 130 {
 		t.Errorf("exit %d, want 130\n%s", code, errw.String())
 	}
@@ -266,7 +262,7 @@ func TestLabAnInterruptedRehearsalLeavesNothing(t *testing.T) {
 	}
 }
 
-// In hybrid the control plane gossips and serves workers, who do not.
+// In hybrid the control plane gossips and serves workers, which do not gossip.
 func TestLabHybridIsWhereALabCanStart(t *testing.T) {
 	for _, overlay := range []lab.Overlay{lab.Native, lab.Weave} {
 		t.Run(string(overlay), func(t *testing.T) {

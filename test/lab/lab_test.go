@@ -1,5 +1,5 @@
-// Package lab tests whole clusters of real processes: rehearsals with and
-// without faults, labs, and the programs as a person starts them.
+// Package lab tests whole clusters of real processes: rehearsals with and without faults, labs, and the programs by their
+// command lines.
 package lab
 
 import (
@@ -17,9 +17,8 @@ import (
 	"github.com/muster-dev/muster/internal/report"
 )
 
-// bin returns the directory of the built programs. Building them takes longer
-// than `go test ./...` may, so only make test-lab, which builds them first, runs
-// these tests.
+// bin returns the directory of the built programs. Building them takes longer than the timeout of go test, so only make
+// test-lab, which builds them first, runs these tests.
 func bin(t *testing.T) string {
 	t.Helper()
 	dir := os.Getenv("MUSTER_BIN")
@@ -29,8 +28,7 @@ func bin(t *testing.T) string {
 	return dir
 }
 
-// needRoot skips what only root on Linux with iproute2 can do. In CI that is a
-// failure: there it must run.
+// needRoot skips a test without root on Linux and iproute2, or fails it in CI.
 func needRoot(t *testing.T) {
 	t.Helper()
 	why := ""
@@ -71,7 +69,7 @@ func asExit(err error, exit **exec.ExitError) bool {
 	return ok
 }
 
-// rehearse rehearses and returns the evidence and the exit code.
+// rehearse runs muster rehearse and returns its result and exit code.
 func rehearse(t *testing.T, args ...string) (report.Result, int) {
 	t.Helper()
 	code, stdout, stderr := muster(t, append([]string{"rehearse", "-o", "json"}, args...)...)
@@ -86,8 +84,8 @@ func rehearse(t *testing.T, args ...string) (report.Result, int) {
 	return r, code
 }
 
-// broken returns the short names of the rules that did not hold.
-func broken(r report.Result) (names []string) {
+// failedRules returns the short names of the rules that failed.
+func failedRules(r report.Result) (names []string) {
 	for _, one := range r.Rehearsals {
 		for _, rule := range one.Rules {
 			if !rule.Held {
@@ -145,8 +143,7 @@ func TestLabHybridLeavesGossipToTheControlPlane(t *testing.T) {
 	}
 }
 
-// The rules predict each of these: what a cluster can survive passes, what it
-// cannot survive fails and names the rule.
+// The rules predict each of these: a fault that a cluster survives passes, any other fails and names the rule.
 func TestLabFaults(t *testing.T) {
 	for _, tt := range []struct {
 		spec, fault string
@@ -173,7 +170,7 @@ func TestLabFaults(t *testing.T) {
 			if len(r.Rehearsals) != 1 || r.Rehearsals[0].Fault == nil || r.Rehearsals[0].Fault.During == "" {
 				t.Fatalf("the fault did not strike\n%s", details(r))
 			}
-			names := broken(r)
+			names := failedRules(r)
 			switch {
 			case tt.breaks == "" && (code != 0 || len(names) > 0):
 				t.Errorf("exit %d, broken rules %q; the cluster can survive this\n%s", code, names, details(r))
@@ -209,7 +206,7 @@ func TestLabEverySampleIsRehearsedOrRefused(t *testing.T) {
 	if len(samples) == 0 {
 		t.Skip("SKIPPED: the samples of real kOps clusters are not beside the repository")
 	}
-	// The shell would expand the pattern just so.
+	// As a shell would expand the pattern.
 	r, code := rehearse(t, append([]string{"-f"}, samples...)...)
 	if code != 4 || len(r.Rehearsals) != len(samples) {
 		t.Fatalf("exit %d, %d of %d rehearsed or refused; want 4, since two cannot go\n%s", code, len(r.Rehearsals), len(samples), details(r))

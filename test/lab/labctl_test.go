@@ -11,8 +11,7 @@ import (
 	"github.com/muster-dev/muster/internal/labctl"
 )
 
-// A lab outlives the command that started it, takes a fault, and leaves no
-// process behind when it is told to end.
+// A lab outlives the command that started it, accepts a fault, and leaves no process when it is stopped.
 func TestLabUpFaultDown(t *testing.T) {
 	bin(t)
 	dir, err := os.MkdirTemp("", "muster-up-")
@@ -41,7 +40,7 @@ func TestLabUpFaultDown(t *testing.T) {
 		t.Fatalf("lab fault: exit %d\n%s", code, stderr)
 	}
 	old := processesOf(before, "nodes-2")
-	_, err = until(t.Context(), 20*time.Second, func() (bool, error) {
+	_, err = pollUntil(t.Context(), 20*time.Second, func() (bool, error) {
 		now := processesOf(labStatus(t, dir), "nodes-2")
 		for program, pid := range old {
 			if now[program] == 0 || now[program] == pid {
@@ -59,7 +58,7 @@ func TestLabUpFaultDown(t *testing.T) {
 	}
 	down = true
 	for _, pid := range pids {
-		if _, err := until(t.Context(), 5*time.Second, func() (bool, error) { return syscall.Kill(pid, 0) != nil, nil }); err != nil {
+		if _, err := pollUntil(t.Context(), 5*time.Second, func() (bool, error) { return syscall.Kill(pid, 0) != nil, nil }); err != nil {
 			t.Errorf("process %d of the lab is still there", pid)
 		}
 	}

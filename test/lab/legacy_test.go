@@ -55,8 +55,7 @@ func TestLabHybridLeavesKopssGossipToTheControlPlane(t *testing.T) {
 	}
 }
 
-// What looks for gossip sees kOps's: while a legacy peer runs, while anybody at all
-// listens on one of its ports, and not otherwise.
+// kOps's gossip is detected while a legacy peer runs or any process listens on one of its ports, and not otherwise.
 func TestLabKopssGossipIsSeen(t *testing.T) {
 	run(t, "testdata/legacy.yaml", lab.Config{Start: cluster.Gossip, Overlay: lab.Both}, func(ctx context.Context, l *lab.Lab) error {
 		worker := l.Layout().Workers()[0]
@@ -100,8 +99,8 @@ func TestLabKopssGossipIsSeen(t *testing.T) {
 	})
 }
 
-// On kOps's own protocols a control-plane node that is gone is out of every hosts
-// block, and one with another address is in it, without anybody's help.
+// With kOps's protocols a removed control-plane node disappears from every hosts block, and a new address appears, without
+// intervention.
 func TestLabLegacyHostsBlocksFollowTheControlPlane(t *testing.T) {
 	for _, overlay := range []lab.Overlay{lab.Weave, lab.KopsMemberlist, lab.Both} {
 		t.Run(string(overlay), func(t *testing.T) {
@@ -134,14 +133,14 @@ func TestLabLegacyHostsBlocksFollowTheControlPlane(t *testing.T) {
 						return true, nil
 					}
 				}
-				if _, err := until(ctx, 30*time.Second, agreed("")); err != nil {
+				if _, err := pollUntil(ctx, 30*time.Second, agreed("")); err != nil {
 					return err
 				}
 				victim := l.Layout().ControlPlane()[0].Name
 				if err := l.PowerOff(ctx, victim); err != nil {
 					return err
 				}
-				took, err := until(ctx, 60*time.Second, agreed(victim))
+				took, err := pollUntil(ctx, 60*time.Second, agreed(victim))
 				if err != nil {
 					return err
 				}
@@ -149,7 +148,7 @@ func TestLabLegacyHostsBlocksFollowTheControlPlane(t *testing.T) {
 				if err := l.ChangeAddress(ctx, victim); err != nil {
 					return err
 				}
-				if took, err = until(ctx, 60*time.Second, agreed("")); err != nil {
+				if took, err = pollUntil(ctx, 60*time.Second, agreed("")); err != nil {
 					return err
 				}
 				t.Logf("one with another address is in every block %v after it came up", took.Round(time.Millisecond))

@@ -10,11 +10,10 @@ import (
 	"github.com/muster-dev/muster/internal/report"
 )
 
-// root is the repository's, seen from here.
+// root is the repository's root.
 const root = "../.."
 
-// A cluster as its state store and its cloud show it is rehearsed by the plan
-// that is found for it, or refused for want of one.
+// A cluster observed in its state store and cloud is rehearsed with the plan that is found for it, or refused without one.
 func TestLabAnObservedClusterIsRehearsedOrRefused(t *testing.T) {
 	bin(t)
 	awstest.Samples(t, root)
@@ -27,7 +26,7 @@ func TestLabAnObservedClusterIsRehearsedOrRefused(t *testing.T) {
 	}{
 		"gossip-1.35": {from: "gossip", overlay: "both"},
 		"hybrid-1.36": {from: "hybrid", overlay: "both"},
-		// No worker of it ever joined; the plan's update mends that.
+		// None of its workers ever joined; the plan's update fixes that.
 		"hybrid-1.36-empty-endpoints": {from: "hybrid", overlay: "both"},
 		"none-1.36":                   {from: "none"},
 		"gossip-1.35-no-lb":           {exit: 4, refused: "no plan: there is no load balancer"},
@@ -54,7 +53,7 @@ func TestLabAnObservedClusterIsRehearsedOrRefused(t *testing.T) {
 	}
 }
 
-// A plan of another moment is refused, with what has changed since.
+// An outdated plan is refused, with what has changed.
 func TestLabAPlanOfAnotherMomentIsNotRehearsed(t *testing.T) {
 	bin(t)
 	awstest.Samples(t, root)

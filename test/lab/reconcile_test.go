@@ -16,9 +16,8 @@ import (
 	"github.com/muster-dev/muster/test/labtest"
 )
 
-// From after each step of a migration, the way back leads to a cluster that works
-// as before, and no worker is ever without a path. One lab goes there and back
-// again for each step, each time in a run of its own.
+// A rollback after each step of a migration restores the cluster, and no worker is ever without a path. One lab goes forward
+// and back for each step, each time in a separate run.
 func TestLabRollsBackFromEveryStep(t *testing.T) {
 	programs := bin(t)
 	file := labtest.Plan(t, "testdata/three.yaml")
@@ -31,8 +30,8 @@ func TestLabRollsBackFromEveryStep(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The probers of the lab are what measures; a gate on them would stop the run
-	// where a busy machine stalls for a second.
+	// The lab's probers measure; a gate on them would stop the run when a busy machine
+	// stalls for a second.
 	cfg := reconcile.Config{Plan: file, Executor: executor, Owner: "test"}
 	var ways []string
 	for _, way := range file.Back {
@@ -41,8 +40,8 @@ func TestLabRollsBackFromEveryStep(t *testing.T) {
 			continue
 		}
 		began := time.Now()
-		cfg.Store = &mem.Store{Name: "lab"} // a run that was rolled back is over
-		carryOutTo(t, cfg, way.After)
+		cfg.Store = &mem.Store{Name: "lab"} // a run that was rolled back has ended
+		runUpTo(t, cfg, way.After)
 		back := cfg
 		back.Direction = report.Back
 		said := &labtest.Follower{T: t}
@@ -58,7 +57,7 @@ func TestLabRollsBackFromEveryStep(t *testing.T) {
 		if lines := plan.Changed(origin.Facts, w.Facts); len(lines) > 0 {
 			t.Errorf("back from step %d other facts: %s", way.After, lines)
 		}
-		if got, want := essence(w.States[0]), essence(origin.States[0]); got != want {
+		if got, want := restorable(w.States[0]), restorable(origin.States[0]); got != want {
 			t.Errorf("back from step %d:\n got %s\nwant %s", way.After, got, want)
 		}
 		if m := labtest.Measure(t, client); len(m.Losses) > 0 {
@@ -75,9 +74,8 @@ func TestLabRollsBackFromEveryStep(t *testing.T) {
 	}
 }
 
-// carryOutTo carries a plan out up to a step, and interrupts it where the next
-// begins.
-func carryOutTo(t *testing.T, cfg reconcile.Config, after int) {
+// runUpTo carries out a plan through a step, and interrupts it when the next begins.
+func runUpTo(t *testing.T, cfg reconcile.Config, after int) {
 	t.Helper()
 	ctx, interrupt := context.WithCancel(t.Context())
 	defer interrupt()
@@ -92,7 +90,7 @@ func carryOutTo(t *testing.T, cfg reconcile.Config, after int) {
 	}
 }
 
-// essence is what a way back has to restore. What was exposed may stay.
-func essence(s plan.State) string {
+// restorable returns what a rollback must restore. What was exposed may stay.
+func restorable(s plan.State) string {
 	return fmt.Sprint(s.None, s.Quiet, s.Members, s.Away, s.Templates, s.Live, s.Bridge, s.PolicyBridge, s.Lookup, s.Controller)
 }

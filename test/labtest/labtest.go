@@ -1,5 +1,4 @@
-// Package labtest starts labs for tests, and sums up what their probers measured.
-// It is for tests that carry plans out on a lab that runs by itself.
+// Package labtest starts labs for tests that carry out plans on them, and sums up the results of their probers.
 package labtest
 
 import (
@@ -21,11 +20,10 @@ import (
 	"github.com/muster-dev/muster/internal/report"
 )
 
-// Up runs muster lab up, from a directory of built programs, and ends the lab with
-// the test.
+// Up runs muster lab up, with the programs in bin, and stops the lab at the end of the test.
 func Up(t *testing.T, bin string, args ...string) labctl.Client {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "muster-up-") // a socket's path is to be short
+	dir, err := os.MkdirTemp("", "muster-up-") // paths of sockets must be short
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,9 +31,9 @@ func Up(t *testing.T, bin string, args ...string) labctl.Client {
 	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, filepath.Join(bin, "muster"), append([]string{"lab", "up", "--dir", dir}, args...)...)
-	if said, err := cmd.CombinedOutput(); err != nil {
+	if output, err := cmd.CombinedOutput(); err != nil {
 		log, _ := os.ReadFile(filepath.Join(dir, "lab.log"))
-		t.Fatalf("lab up: %v\n%s\n%s", err, said, log)
+		t.Fatalf("lab up: %v\n%s\n%s", err, output, log)
 	}
 	client := labctl.Client{Dir: dir}
 	t.Cleanup(func() {
@@ -48,7 +46,7 @@ func Up(t *testing.T, bin string, args ...string) labctl.Client {
 	return client
 }
 
-// Plan finds the plan to none of a manifest, for the lab to carry out.
+// Plan returns a plan to none for a manifest, for a lab.
 func Plan(t *testing.T, manifest string) plan.File {
 	t.Helper()
 	data, err := os.ReadFile(manifest)
@@ -59,23 +57,22 @@ func Plan(t *testing.T, manifest string) plan.File {
 	if err != nil {
 		t.Fatal(err)
 	}
-	found, err := plan.Find(t.Context(), plan.FromSpec(spec, cluster.Release135, plan.Ask{Via: plan.Lab}))
-	if err != nil || found.Refused != nil {
-		t.Fatalf("no plan: %v, %v", err, found.Refused)
+	result, err := plan.Find(t.Context(), plan.FromSpec(spec, cluster.Release135, plan.Ask{Via: plan.Lab}))
+	if err != nil || result.Refused != nil {
+		t.Fatalf("no plan: %v, %v", err, result.Refused)
 	}
-	return plan.Seal(found, plan.SpecFacts(spec.Name, data, cluster.Release135.String()))
+	return plan.Seal(result, plan.SpecFacts(spec.Name, data, cluster.Release135.String()))
 }
 
-// Measured is what all probers of a lab have measured, those of workers that went
-// among them.
+// Measured is the sum of what all probers of a lab measured, including those of removed workers.
 type Measured struct {
 	Sent, Failed int                     // on every path
 	Balanced     int                     // through local balancers
 	BalancedLost int                     // of which failed
-	Losses       map[string][]probe.Loss // stretches without any working path, by worker
+	Losses       map[string][]probe.Loss // periods without any working path, by worker
 }
 
-// Measure sums up what was measured so far.
+// Measure returns the measurements so far.
 func Measure(t *testing.T, client labctl.Client) Measured {
 	t.Helper()
 	st, err := client.Status(t.Context())
@@ -104,8 +101,8 @@ func Measure(t *testing.T, client labctl.Client) Measured {
 	return m
 }
 
-// Drive carries a plan out with reconcile.Run, or brings it back, and releases
-// each hold that it comes to. It ends as Run does, but never at a hold.
+// Drive carries out a plan with reconcile.Run, forward or back, and releases each hold. It returns like Run, but never at a
+// hold.
 func Drive(t *testing.T, ctx context.Context, cfg reconcile.Config) (reconcile.Result, error) {
 	t.Helper()
 	for range 2 * len(cfg.Plan.Steps) {
@@ -121,8 +118,8 @@ func Drive(t *testing.T, ctx context.Context, cfg reconcile.Config) (reconcile.R
 		if err != nil {
 			return result, err
 		}
-		word := reconcile.Word{By: "test", At: time.Now()}
-		if _, ok, err := reconcile.ReleaseNext(ctx, cfg.Store, st, word); err != nil || !ok {
+		release := reconcile.Word{By: "test", At: time.Now()}
+		if _, ok, err := reconcile.ReleaseNext(ctx, cfg.Store, st, release); err != nil || !ok {
 			t.Fatalf("held at %s, and no hold to release: %v", result.Step, err)
 		}
 	}
@@ -130,8 +127,7 @@ func Drive(t *testing.T, ctx context.Context, cfg reconcile.Config) (reconcile.R
 	return reconcile.Result{}, nil
 }
 
-// Follower is a reconcile.Progress that logs what matters to a test and counts who
-// was replaced. OnStep, if set, is told of each step that begins.
+// Follower is a reconcile.Progress that logs and counts replaced workers. OnStep, if set, is called when a step begins.
 type Follower struct {
 	T      *testing.T
 	OnStep func(plan.Planned)

@@ -1,5 +1,4 @@
-// Package testca makes the certificates that tests with real API servers of
-// their own need. They are good for a day.
+// Package testca creates certificates for tests with TLS servers. They are valid for a day.
 package testca
 
 import (
@@ -16,15 +15,14 @@ import (
 	"time"
 )
 
-// The files that Write makes.
+// The files that Write creates.
 const (
 	CA   = "ca.crt"
 	Cert = "api.crt"
 	Key  = "api.key"
 )
 
-// Write puts a new CA's certificate, and a certificate and key of a server of
-// that name, into dir.
+// Write writes a new CA's certificate, and a certificate and key for a server name, into dir.
 func Write(t testing.TB, dir, serverName string) {
 	t.Helper()
 	must := func(err error) {

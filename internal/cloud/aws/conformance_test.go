@@ -284,7 +284,7 @@ func (a worldAPI) health(form url.Values) string {
 	port := strings.TrimPrefix(form.Get("TargetGroupArn"), "tg-")
 	for _, m := range a.world.ControlPlane() {
 		state := "healthy"
-		if port == "3988" && m.N == a.world.Sick {
+		if port == "3988" && m.N == a.world.Unhealthy {
 			state = "unhealthy"
 		}
 		fmt.Fprintf(&b, "<member><Target><Id>%s</Id><Port>%s</Port></Target><TargetHealth><State>%s</State></TargetHealth></member>", m.Name, port, state)

@@ -1,17 +1,14 @@
-// Package azure sees a cluster on Azure.
+// Package azure observes a cluster on Azure.
 //
-// kOps makes a scale set an instance group there and tags it with the cluster,
-// the group and the role. A scale set keeps its user-data, and says of each
-// machine whether its latest model has been applied to it, which is how old and
-// new are told apart. Permissions are role assignments to the identity of a
-// scale set; kOps never takes one back, so what an older release granted stays.
+// kOps creates a scale set for each instance group and tags it with the cluster, the group and the role. The API returns a
+// scale set's user-data, and for each machine whether it has the latest model, which tells old and new machines apart.
+// Permissions are role assignments of a scale set's identity; kOps never revokes what an older release granted.
 //
-// It only reads.
+// It is read-only.
 package azure
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"regexp"
@@ -30,7 +27,7 @@ import (
 	"github.com/muster-dev/muster/internal/cluster"
 )
 
-// The tags of kOps.
+// kOps's tags.
 const (
 	tagCluster      = "KubernetesCluster"
 	tagGroup        = "kops.k8s.io_instancegroup"
@@ -39,37 +36,35 @@ const (
 	tagNode         = "k8s.io_role_node"
 )
 
-// unreadable is why there is no boot configuration.
+// unreadable is the reason of the gap for a missing boot configuration.
 const unreadable = "the scale set has no user-data, or it could not be read"
 
-// Config says which cluster and how to get there.
+// Config identifies the cluster and how to reach the API.
 type Config struct {
 	// Cluster is the cluster's name. Required.
 	Cluster string
 	// Subscription is the ID of the subscription. Required.
 	Subscription string
-	// ResourceGroup is where the cluster is. Empty: the group with the cluster's
-	// name, which is what kOps makes.
+	// ResourceGroup is the cluster's resource group. Empty: the one with the cluster's name, as kOps creates it.
 	ResourceGroup string
-	// Credential logs in. Nil: what Azure's own tools would use, which is the
-	// variables AZURE_TENANT_ID, AZURE_CLIENT_ID and their like, the machine's
-	// identity, or the login of az.
+	// Credential is the login. Nil: Azure's default credential chain, that is AZURE_TENANT_ID, AZURE_CLIENT_ID and the like,
+	// the machine's identity, or the login of az.
 	Credential azcore.TokenCredential
 	// Endpoint is the base URL of the resource manager. Empty: that of public
 	// Azure. One without TLS is meant for tests on the loopback interface.
 	Endpoint string
-	// Metadata is the base URL of the metadata service. Empty: Azure's own.
+	// Metadata is the base URL of the metadata service. Empty: Azure's.
 	Metadata string
-	// HTTP tunes how calls are made; its Routes are not looked at.
+	// HTTP configures the transport; its Routes are ignored.
 	HTTP rest.Transport
 }
 
-// FromEnv is the configuration of a cluster as kOps's variables give it.
+// FromEnv returns the configuration of a cluster from kOps's environment variables.
 func FromEnv(name string, getenv func(string) string) Config {
 	return Config{Cluster: name, Subscription: getenv("AZURE_SUBSCRIPTION_ID"), ResourceGroup: getenv("AZURE_RESOURCE_GROUP")}
 }
 
-// Provider looks at one cluster. It is safe for concurrent use.
+// Provider observes one cluster. It is safe for concurrent use.
 type Provider struct {
 	config    Config
 	manager   *arm.Client
@@ -78,7 +73,7 @@ type Provider struct {
 	nics      *armnetwork.InterfacesClient
 	balancers *armnetwork.LoadBalancersClient
 	addresses *armnetwork.PublicIPAddressesClient
-	guards    *armnetwork.SecurityGroupsClient
+	nsgs      *armnetwork.SecurityGroupsClient
 }
 
 var _ cloud.Provider = (*Provider)(nil)
@@ -118,7 +113,7 @@ func New(c Config) (*Provider, error) {
 	options := &arm.ClientOptions{
 		ClientOptions: policy.ClientOptions{
 			Transport: t.Client(),
-			Retry:     policy.RetryOptions{MaxRetries: -1}, // the transport tries again
+			Retry:     policy.RetryOptions{MaxRetries: -1}, // the transport retries
 			Telemetry: policy.TelemetryOptions{ApplicationID: "muster"},
 		},
 		DisableRPRegistration: true, // which would write
@@ -141,14 +136,16 @@ func clients(c Config, options *arm.ClientOptions) (*Provider, error) {
 	p.nics, errs[3] = armnetwork.NewInterfacesClient(c.Subscription, c.Credential, options)
 	p.balancers, errs[4] = armnetwork.NewLoadBalancersClient(c.Subscription, c.Credential, options)
 	p.addresses, errs[5] = armnetwork.NewPublicIPAddressesClient(c.Subscription, c.Credential, options)
-	p.guards, errs[6] = armnetwork.NewSecurityGroupsClient(c.Subscription, c.Credential, options)
-	if err := errors.Join(errs[:]...); err != nil {
-		return nil, fmt.Errorf("azure: %w: %w", cloud.ErrUsage, errs[0])
+	p.nsgs, errs[6] = armnetwork.NewSecurityGroupsClient(c.Subscription, c.Credential, options)
+	for _, err := range errs {
+		if err != nil {
+			return nil, fmt.Errorf("azure: %w: %w", cloud.ErrUsage, err)
+		}
 	}
 	return p, nil
 }
 
-// login fetches a token, which the clients then share.
+// login fetches a token, which the clients share.
 func (p *Provider) login(ctx context.Context) error {
 	_, err := p.config.Credential.GetToken(ctx, policy.TokenRequestOptions{
 		Scopes: []string{azcloud.AzurePublic.Services[azcloud.ResourceManager].Audience + "/.default"},
@@ -159,7 +156,7 @@ func (p *Provider) login(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return rest.Classify("log in to Azure", ctx.Err())
 	}
-	// the text has many lines, one for each way of logging in; its code says most
+	// the message has a line for each way to log in; the code is enough
 	code := aadCode.FindString(err.Error())
 	if code != "" {
 		code = " (" + code + ")"
@@ -205,7 +202,7 @@ func (p *Provider) Observe(ctx context.Context) (*cloud.Observation, error) {
 		groups    []cloud.Group
 		roles     []cloud.Role
 		balancers []cloud.LoadBalancer
-		guards    []*armnetwork.SecurityGroup
+		nsgs      []*armnetwork.SecurityGroup
 		sets      []scaleSet
 	)
 	err := s.Look(ctx,
@@ -222,7 +219,7 @@ func (p *Provider) Observe(ctx context.Context) (*cloud.Observation, error) {
 			return err
 		}},
 		survey.Part{What: survey.WhatNetwork, Look: func(ctx context.Context) (err error) {
-			guards, err = p.securityGroups(ctx)
+			nsgs, err = p.securityGroups(ctx)
 			return err
 		}},
 	)
@@ -233,7 +230,7 @@ func (p *Provider) Observe(ctx context.Context) (*cloud.Observation, error) {
 	return s.Finish(cloud.Observation{
 		Groups:        groups,
 		LoadBalancers: balancers,
-		Network:       network(guards, sets, balancers, s.Missing(survey.WhatNetwork) || s.Missing(survey.WhatGroups)),
+		Network:       network(nsgs, sets, balancers, s.Missing(survey.WhatNetwork) || s.Missing(survey.WhatGroups)),
 		Roles:         roles,
 	}), nil
 }

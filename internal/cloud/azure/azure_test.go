@@ -88,7 +88,7 @@ const (
 func connect(t testing.TB, url string) cloud.Provider {
 	t.Helper()
 	p, err := azure.New(azure.Config{
-		Cluster: cloudtest.Name, Subscription: subscription, Credential: token{}, Endpoint: url, HTTP: cloudtest.Fast(),
+		Cluster: cloudtest.Name, Subscription: subscription, Credential: token{}, Endpoint: url, HTTP: cloudtest.FastRetries(),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -383,7 +383,7 @@ func TestSelfAndWhereItIs(t *testing.T) {
 		})
 	}))
 	defer srv.Close()
-	c := azure.Config{Metadata: srv.URL, HTTP: cloudtest.Fast()}
+	c := azure.Config{Metadata: srv.URL, HTTP: cloudtest.FastRetries()}
 	got, err := azure.Self(t.Context(), c)
 	cloudtest.Self(t, got, err, cloud.Self{Cluster: cloudtest.Name, Name: "control-plane-a_1", Addr: netip.MustParseAddr("172.20.0.3")})
 	c.ResourceGroup = "chosen"
@@ -405,10 +405,10 @@ func TestAnExpiredSecretIsOneLine(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = p.Seeds(t.Context())
-	cloudtest.Refused(t, err, cloud.ErrDenied, "AADSTS7000222")
+	cloudtest.WantError(t, err, cloud.ErrDenied, "AADSTS7000222")
 }
 
 func TestWithoutASubscriptionItSaysWhatToSet(t *testing.T) {
 	_, err := azure.New(azure.FromEnv(cloudtest.Name, func(string) string { return "" }))
-	cloudtest.Refused(t, err, cloud.ErrUsage, "AZURE_SUBSCRIPTION_ID")
+	cloudtest.WantError(t, err, cloud.ErrUsage, "AZURE_SUBSCRIPTION_ID")
 }

@@ -11,31 +11,31 @@ import (
 	"github.com/muster-dev/muster/internal/cloud/survey"
 )
 
-// loadBalancers returns those that kOps tagged with the cluster.
+// loadBalancers returns those with the cluster's tag.
 func (p *Provider) loadBalancers(ctx context.Context, s *survey.Survey) ([]cloud.LoadBalancer, error) {
-	all, err := every(ctx, "list load balancers", p.balancers.NewListPager(p.config.ResourceGroup, nil),
+	all, err := allPages(ctx, "list load balancers", p.balancers.NewListPager(p.config.ResourceGroup, nil),
 		func(page armnetwork.LoadBalancersClientListResponse) []*armnetwork.LoadBalancer { return page.Value })
 	if err != nil {
 		return nil, err
 	}
 	var out []cloud.LoadBalancer
 	for _, lb := range all {
-		if val(lb.Tags[tagCluster]) != p.config.Cluster || lb.Properties == nil {
+		if deref(lb.Tags[tagCluster]) != p.config.Cluster || lb.Properties == nil {
 			continue
 		}
-		b := cloud.LoadBalancer{ID: val(lb.ID), Name: val(lb.Name), Scheme: "internal", Listeners: listeners(lb)}
+		b := cloud.LoadBalancer{ID: deref(lb.ID), Name: deref(lb.Name), Scheme: "internal", Listeners: listeners(lb)}
 		if lb.SKU != nil {
-			b.Class = strings.ToLower(string(val(lb.SKU.Name)))
+			b.Class = strings.ToLower(string(deref(lb.SKU.Name)))
 		}
 		var public []string
 		for _, f := range lb.Properties.FrontendIPConfigurations {
 			if f == nil || f.Properties == nil {
 				continue
 			}
-			b.Addresses = append(b.Addresses, survey.Addr(val(f.Properties.PrivateIPAddress)))
+			b.Addresses = append(b.Addresses, survey.Addr(deref(f.Properties.PrivateIPAddress)))
 			if f.Properties.PublicIPAddress != nil {
 				b.Scheme = "public"
-				public = append(public, strings.ToLower(val(f.Properties.PublicIPAddress.ID)))
+				public = append(public, strings.ToLower(deref(f.Properties.PublicIPAddress.ID)))
 			}
 		}
 		if len(public) > 0 {
@@ -53,30 +53,30 @@ func (p *Provider) loadBalancers(ctx context.Context, s *survey.Survey) ([]cloud
 	return out, nil
 }
 
-// publicAddrs are the public addresses of the resource group by their IDs.
+// publicAddrs returns the public addresses of the resource group by ID.
 func (p *Provider) publicAddrs(ctx context.Context) (map[string]string, error) {
-	all, err := every(ctx, "list public addresses", p.addresses.NewListPager(p.config.ResourceGroup, nil),
+	all, err := allPages(ctx, "list public addresses", p.addresses.NewListPager(p.config.ResourceGroup, nil),
 		func(page armnetwork.PublicIPAddressesClientListResponse) []*armnetwork.PublicIPAddress {
 			return page.Value
 		})
 	out := map[string]string{}
 	for _, a := range all {
 		if a.Properties != nil {
-			out[strings.ToLower(val(a.ID))] = val(a.Properties.IPAddress)
+			out[strings.ToLower(deref(a.ID))] = deref(a.Properties.IPAddress)
 		}
 	}
 	return out, err
 }
 
-// listeners are the load balancing rules. Their targets are the members of the
-// pool behind, whose health the API does not tell.
+// listeners returns the load balancing rules. Targets are the members of the backend pool; the API does not return their
+// health.
 func listeners(lb *armnetwork.LoadBalancer) (out []cloud.Listener) {
 	checks := map[string]string{}
 	for _, probe := range lb.Properties.Probes {
 		if probe == nil || probe.Properties == nil {
 			continue
 		}
-		checks[strings.ToLower(val(probe.ID))] = strings.TrimSpace(strings.ToUpper(string(val(probe.Properties.Protocol))) + " " + val(probe.Properties.RequestPath))
+		checks[strings.ToLower(deref(probe.ID))] = strings.TrimSpace(strings.ToUpper(string(deref(probe.Properties.Protocol))) + " " + deref(probe.Properties.RequestPath))
 	}
 	pools := map[string][]string{}
 	for _, pool := range lb.Properties.BackendAddressPools {
@@ -84,8 +84,8 @@ func listeners(lb *armnetwork.LoadBalancer) (out []cloud.Listener) {
 			continue
 		}
 		for _, member := range pool.Properties.BackendIPConfigurations {
-			if id := machineOf(val(member.ID)); id != "" {
-				pools[strings.ToLower(val(pool.ID))] = append(pools[strings.ToLower(val(pool.ID))], id)
+			if id := machineOf(deref(member.ID)); id != "" {
+				pools[strings.ToLower(deref(pool.ID))] = append(pools[strings.ToLower(deref(pool.ID))], id)
 			}
 		}
 	}
@@ -94,14 +94,14 @@ func listeners(lb *armnetwork.LoadBalancer) (out []cloud.Listener) {
 			continue
 		}
 		l := cloud.Listener{
-			Port: int(val(rule.Properties.FrontendPort)), Protocol: strings.ToLower(string(val(rule.Properties.Protocol))), Targets: []cloud.Target{},
+			Port: int(deref(rule.Properties.FrontendPort)), Protocol: strings.ToLower(string(deref(rule.Properties.Protocol))), Targets: []cloud.Target{},
 		}
 		if rule.Properties.Probe != nil {
-			l.Check = checks[strings.ToLower(val(rule.Properties.Probe.ID))]
+			l.Check = checks[strings.ToLower(deref(rule.Properties.Probe.ID))]
 		}
 		if pool := rule.Properties.BackendAddressPool; pool != nil {
-			for _, id := range pools[strings.ToLower(val(pool.ID))] {
-				l.Targets = append(l.Targets, cloud.Target{ID: id, Port: int(val(rule.Properties.BackendPort)), Health: cloud.TargetUnknown})
+			for _, id := range pools[strings.ToLower(deref(pool.ID))] {
+				l.Targets = append(l.Targets, cloud.Target{ID: id, Port: int(deref(rule.Properties.BackendPort)), Health: cloud.TargetUnknown})
 			}
 		}
 		out = append(out, l)
@@ -111,8 +111,7 @@ func listeners(lb *armnetwork.LoadBalancer) (out []cloud.Listener) {
 
 var member = regexp.MustCompile(`(?i)/virtualMachineScaleSets/([^/]+)/virtualMachines/([^/]+)/`)
 
-// machineOf names the machine that an address configuration belongs to, as
-// [machine] names it.
+// machineOf returns the machine of an address configuration, with the ID that [machine] gives it.
 func machineOf(id string) string {
 	m := member.FindStringSubmatch(id)
 	if m == nil {
@@ -121,8 +120,7 @@ func machineOf(id string) string {
 	return m[1] + "_" + m[2]
 }
 
-// nameTargets gives targets the spelling of the instances they are: Azure's IDs
-// are the same whatever their case.
+// nameTargets replaces the IDs of targets by those of the instances: Azure's IDs are case-insensitive.
 func nameTargets(balancers []cloud.LoadBalancer, groups []cloud.Group) {
 	ids := map[string]string{}
 	for _, g := range groups {

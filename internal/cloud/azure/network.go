@@ -14,14 +14,14 @@ import (
 )
 
 func (p *Provider) securityGroups(ctx context.Context) ([]*armnetwork.SecurityGroup, error) {
-	return every(ctx, "list network security groups", p.guards.NewListPager(p.config.ResourceGroup, nil),
+	return allPages(ctx, "list network security groups", p.nsgs.NewListPager(p.config.ResourceGroup, nil),
 		func(page armnetwork.SecurityGroupsClientListResponse) []*armnetwork.SecurityGroup { return page.Value })
 }
 
-// maxPort is the last of all ports.
+// maxPort is the highest port.
 const maxPort = 65535
 
-// rule is a security rule, ready to be asked. The first that matches decides.
+// rule is a security rule. The first match by priority decides.
 type rule struct {
 	name     string
 	priority int32
@@ -33,21 +33,20 @@ type rule struct {
 
 // side is one end of a rule.
 type side struct {
-	anybody  bool
-	inside   bool // the cluster's own network
-	internet bool
-	balancer bool     // Azure's health probes
-	groups   []string // application security groups, lower case
-	prefixes []netip.Prefix
-	other    bool // holds what has no words here
+	anyone         bool
+	virtualNetwork bool // the tag VirtualNetwork
+	internet       bool
+	healthProbes   bool     // the tag AzureLoadBalancer
+	groups         []string // application security groups, lower case
+	prefixes       []netip.Prefix
+	unsupported    bool // has something that is not represented
 }
 
-// network works the security groups out: they have priorities and denials, which
-// our rules do not, so each pair of parties is asked port range by port range.
-// Packets pass a load balancer as they are; those that come from inside keep
-// their address only at an internal one.
-func network(guards []*armnetwork.SecurityGroup, sets []scaleSet, balancers []cloud.LoadBalancer, missing bool) cloud.Network {
-	n := cloud.Network{Rules: []cloud.Rule{}, Partial: missing || len(guards) == 0}
+// network evaluates the security groups. They have priorities and denials, which cloud.Rule does not, so each pair of
+// parties is evaluated port range by port range. Load balancers pass packets through unchanged; packets from the cluster's
+// network keep their source address at an internal one only.
+func network(nsgs []*armnetwork.SecurityGroup, sets []scaleSet, balancers []cloud.LoadBalancer, missing bool) cloud.Network {
+	n := cloud.Network{Rules: []cloud.Rule{}, Partial: missing || len(nsgs) == 0}
 	if missing {
 		return n
 	}
@@ -59,15 +58,15 @@ func network(guards []*armnetwork.SecurityGroup, sets []scaleSet, balancers []cl
 			members[name] = m
 		}
 	}
-	for _, g := range guards {
-		rules, whole := read(g)
-		n.Partial = n.Partial || !whole || len(guards) > 1 // which group guards which subnet is not looked at
+	for _, g := range nsgs {
+		rules, complete := readRules(g)
+		n.Partial = n.Partial || !complete || len(nsgs) > 1 // the association of groups and subnets is not read
 		for _, to := range []string{cloud.PartyControlPlane, cloud.PartyWorkers} {
 			for _, from := range []string{cloud.PartyControlPlane, cloud.PartyWorkers, cloud.PartyWorld, cloud.PartyLoadBalancer} {
 				for _, protocol := range []string{"tcp", "udp"} {
-					out, sure := allowed(rules, from, members[from], to, members[to], protocol)
+					out, certain := allowed(rules, from, members[from], to, members[to], protocol)
 					n.Rules = append(n.Rules, out...)
-					n.Partial = n.Partial || !sure
+					n.Partial = n.Partial || !certain
 				}
 			}
 		}
@@ -79,19 +78,19 @@ func network(guards []*armnetwork.SecurityGroup, sets []scaleSet, balancers []cl
 				n.Rules = append(n.Rules, r)
 			}
 		}
-		n.Partial = n.Partial || lb.Scheme == "public" // nodes come from the address of a NAT gateway
+		n.Partial = n.Partial || lb.Scheme == "public" // nodes arrive with the address of a NAT gateway
 	}
 	return n
 }
 
-// party is what identifies the machines of a side.
+// party identifies the machines of a party.
 type party struct {
 	groups [][]string // of each scale set
 	addrs  []netip.Addr
 }
 
 func (p *party) add(s scaleSet) {
-	p.groups = append(p.groups, s.guards)
+	p.groups = append(p.groups, s.asgs)
 	for _, a := range s.addrs {
 		if addr := survey.Addr(a); addr.IsValid() {
 			p.addrs = append(p.addrs, addr)
@@ -99,19 +98,18 @@ func (p *party) add(s scaleSet) {
 	}
 }
 
-// match says whether a side of a rule is a party: yes, no, or partly, which is
-// unknown.
+// match reports whether a side of a rule contains a party. If it contains part of it, the answer is unknown.
 func (s side) match(name string, p party) cloud.Answer {
 	switch {
-	case s.anybody:
+	case s.anyone:
 		return cloud.Yes
 	case name == cloud.PartyWorld:
 		return answer(s.internet, false)
 	case name == cloud.PartyLoadBalancer:
-		return answer(s.balancer, false)
-	case s.inside:
+		return answer(s.healthProbes, false)
+	case s.virtualNetwork:
 		return cloud.Yes
-	case s.other:
+	case s.unsupported:
 		return cloud.Unknown
 	}
 	hits, all := 0, len(p.groups)
@@ -141,9 +139,9 @@ func answer(yes, perhaps bool) cloud.Answer {
 	return cloud.No
 }
 
-// allowed returns what from may reach of to; sure is false if a rule that may or
-// may not match comes first anywhere.
-func allowed(rules []rule, from string, source party, to string, target party, protocol string) (out []cloud.Rule, sure bool) {
+// allowed returns the ports of to that from may reach. certain is false if, for any port, a rule that may match precedes
+// the one that does.
+func allowed(rules []rule, from string, source party, to string, target party, protocol string) (out []cloud.Rule, certain bool) {
 	edges := []int{0, maxPort + 1}
 	for _, r := range rules {
 		for _, p := range r.ports {
@@ -152,26 +150,25 @@ func allowed(rules []rule, from string, source party, to string, target party, p
 	}
 	slices.Sort(edges)
 	edges = slices.Compact(edges)
-	sure = true
+	certain = true
 	for i := range len(edges) - 1 {
 		low, high := edges[i], edges[i+1]-1
-		decided, known := decide(rules, from, source, to, target, protocol, low)
-		sure = sure && known
-		if decided == nil || !decided.allow {
+		matched, known := firstMatch(rules, from, source, to, target, protocol, low)
+		certain = certain && known
+		if matched == nil || !matched.allow {
 			continue
 		}
-		if k := len(out) - 1; k >= 0 && out[k].High == low-1 && out[k].Name == decided.name {
+		if k := len(out) - 1; k >= 0 && out[k].High == low-1 && out[k].Name == matched.name {
 			out[k].High = high
 			continue
 		}
-		out = append(out, cloud.Rule{From: from, To: to, Protocol: protocol, Low: low, High: high, Name: decided.name})
+		out = append(out, cloud.Rule{From: from, To: to, Protocol: protocol, Low: low, High: high, Name: matched.name})
 	}
-	return out, sure
+	return out, certain
 }
 
-// decide finds the first rule that matches. known is false if one before it may
-// match.
-func decide(rules []rule, from string, source party, to string, target party, protocol string, port int) (r *rule, known bool) {
+// firstMatch returns the first rule that matches, or nil. known is false if an earlier one may match.
+func firstMatch(rules []rule, from string, source party, to string, target party, protocol string, port int) (r *rule, known bool) {
 	known = true
 	for i := range rules {
 		r := &rules[i]
@@ -189,49 +186,48 @@ func decide(rules []rule, from string, source party, to string, target party, pr
 	return nil, known
 }
 
-// read sorts a group's inbound rules by priority; whole is false if one could
-// not be read.
-func read(g *armnetwork.SecurityGroup) (rules []rule, whole bool) {
-	whole = true
+// readRules returns a group's inbound rules by priority. complete is false if one could not be read.
+func readRules(g *armnetwork.SecurityGroup) (rules []rule, complete bool) {
+	complete = true
 	if g.Properties == nil {
 		return nil, false
 	}
 	for _, r := range slices.Concat(g.Properties.SecurityRules, g.Properties.DefaultSecurityRules) {
 		if r == nil || r.Properties == nil {
-			whole = false
+			complete = false
 			continue
 		}
 		p := r.Properties
-		if val(p.Direction) != armnetwork.SecurityRuleDirectionInbound {
+		if deref(p.Direction) != armnetwork.SecurityRuleDirectionInbound {
 			continue
 		}
-		out := rule{name: val(r.Name), priority: val(p.Priority), allow: val(p.Access) == armnetwork.SecurityRuleAccessAllow}
-		out.protocol = strings.ToLower(string(val(p.Protocol)))
+		out := rule{name: deref(r.Name), priority: deref(p.Priority), allow: deref(p.Access) == armnetwork.SecurityRuleAccessAllow}
+		out.protocol = strings.ToLower(string(deref(p.Protocol)))
 		if out.protocol == "*" {
 			out.protocol = "all"
 		}
-		for _, text := range texts(p.DestinationPortRange, p.DestinationPortRanges) {
+		for _, text := range nonEmpty(p.DestinationPortRange, p.DestinationPortRanges) {
 			if text == "*" {
 				out.ports = append(out.ports, [2]int{0, maxPort})
 				continue
 			}
 			low, high, ok := survey.Ports(text)
-			whole = whole && ok
+			complete = complete && ok
 			if ok {
 				out.ports = append(out.ports, [2]int{low, high})
 			}
 		}
-		out.from = readSide(texts(p.SourceAddressPrefix, p.SourceAddressPrefixes), p.SourceApplicationSecurityGroups)
-		out.to = readSide(texts(p.DestinationAddressPrefix, p.DestinationAddressPrefixes), p.DestinationApplicationSecurityGroups)
+		out.from = readSide(nonEmpty(p.SourceAddressPrefix, p.SourceAddressPrefixes), p.SourceApplicationSecurityGroups)
+		out.to = readSide(nonEmpty(p.DestinationAddressPrefix, p.DestinationAddressPrefixes), p.DestinationApplicationSecurityGroups)
 		rules = append(rules, out)
 	}
 	slices.SortStableFunc(rules, func(a, b rule) int { return cmp.Compare(a.priority, b.priority) })
-	return rules, whole
+	return rules, complete
 }
 
-func texts(one *string, more []*string) (out []string) {
+func nonEmpty(one *string, more []*string) (out []string) {
 	for _, p := range append([]*string{one}, more...) {
-		if val(p) != "" {
+		if deref(p) != "" {
 			out = append(out, *p)
 		}
 	}
@@ -241,24 +237,24 @@ func texts(one *string, more []*string) (out []string) {
 func readSide(prefixes []string, groups []*armnetwork.ApplicationSecurityGroup) (s side) {
 	for _, g := range groups {
 		if g != nil {
-			s.groups = append(s.groups, strings.ToLower(val(g.ID)))
+			s.groups = append(s.groups, strings.ToLower(deref(g.ID)))
 		}
 	}
 	for _, text := range prefixes {
 		switch strings.ToLower(text) {
 		case "*", "any", "0.0.0.0/0", "::/0":
-			s.anybody = true
+			s.anyone = true
 		case "virtualnetwork":
-			s.inside = true
+			s.virtualNetwork = true
 		case "internet":
 			s.internet = true
 		case "azureloadbalancer":
-			s.balancer = true
+			s.healthProbes = true
 		default:
 			if p, ok := survey.Prefix(text); ok {
 				s.prefixes = append(s.prefixes, p)
 			} else {
-				s.other = true
+				s.unsupported = true
 			}
 		}
 	}

@@ -15,11 +15,10 @@ import (
 	"github.com/muster-dev/muster/internal/cluster"
 )
 
-// authorization is the version of the API of role assignments.
+// authorization is the API version for role assignments.
 const authorization = "2022-04-01"
 
-// builtIn are the roles that kOps gives or gave, by the ID that they have
-// everywhere.
+// builtIn are the built-in roles that kOps assigns or assigned, by ID.
 var builtIn = map[string]string{
 	"8e3af657-a8ff-443c-a75c-2fe8c4bcb635": "Owner", // to every scale set, until 1.35
 	"b24988ac-6180-42a0-ab88-20f7382dd24c": "Contributor",
@@ -36,10 +35,10 @@ type assignment struct {
 	} `json:"properties"`
 }
 
-// roles reads what the identity of each scale set may do in the subscription.
+// roles returns the role assignments of each scale set's identity in the subscription.
 func (p *Provider) roles(ctx context.Context, s *survey.Survey, sets []scaleSet) []cloud.Role {
 	found := make([]*cloud.Role, len(sets))
-	// errors are gaps of the group they are about, so there is none here
+	// errors are gaps, so none is returned
 	_ = survey.Each(ctx, sets, func(ctx context.Context, i int, set scaleSet) error {
 		if set.principal == "" {
 			return nil
@@ -72,7 +71,7 @@ func (p *Provider) roles(ctx context.Context, s *survey.Survey, sets []scaleSet)
 	return out
 }
 
-// assignments lists the roles of one principal, at the subscription and below.
+// assignments lists the role assignments of a principal in the subscription.
 func (p *Provider) assignments(ctx context.Context, principal string) (all []assignment, err error) {
 	next := runtime.JoinPaths(p.manager.Endpoint(), "/subscriptions/"+url.PathEscape(p.config.Subscription)+"/providers/Microsoft.Authorization/roleAssignments") +
 		"?" + url.Values{"api-version": {authorization}, "$filter": {"principalId eq '" + principal + "'"}}.Encode()

@@ -17,7 +17,7 @@ import (
 	"github.com/muster-dev/muster/internal/cluster"
 )
 
-// scaleSet is a scale set of the cluster, in what we need of it.
+// scaleSet is a scale set of the cluster.
 type scaleSet struct {
 	name      string
 	group     string
@@ -25,20 +25,20 @@ type scaleSet struct {
 	capacity  int
 	zones     []string
 	principal string   // of its identity; empty if it has none
-	guards    []string // IDs of the application security groups of its machines, lower case
-	addrs     []string // of its machines, once they are known
+	asgs      []string // IDs of the application security groups of its machines, lower case
+	addrs     []string // of its machines, set by group
 }
 
-// val is what a pointer points to, or the zero value.
-func val[T any](p *T) (v T) {
+// deref returns what p points to, or the zero value for nil.
+func deref[T any](p *T) (v T) {
 	if p != nil {
 		v = *p
 	}
 	return v
 }
 
-// every reads the pages of a list to its end.
-func every[P, T any](ctx context.Context, attempt string, pager *runtime.Pager[P], items func(P) []*T) (all []*T, err error) {
+// allPages reads all pages of a list.
+func allPages[P, T any](ctx context.Context, attempt string, pager *runtime.Pager[P], items func(P) []*T) (all []*T, err error) {
 	for pager.More() {
 		page, err := pager.NextPage(ctx)
 		if err != nil {
@@ -53,16 +53,15 @@ func every[P, T any](ctx context.Context, attempt string, pager *runtime.Pager[P
 	return all, nil
 }
 
-// scaleSets lists the cluster's scale sets. A tag whose value is missing is no
-// match, and neither is one that only has the key.
+// scaleSets lists the cluster's scale sets. A tag without a value does not match.
 func (p *Provider) scaleSets(ctx context.Context) ([]scaleSet, error) {
-	all, err := every(ctx, "list scale sets of "+p.config.Cluster, p.sets.NewListPager(p.config.ResourceGroup, nil),
+	all, err := allPages(ctx, "list scale sets of "+p.config.Cluster, p.sets.NewListPager(p.config.ResourceGroup, nil),
 		func(page armcompute.VirtualMachineScaleSetsClientListResponse) []*armcompute.VirtualMachineScaleSet {
 			return page.Value
 		})
 	var out []scaleSet
 	for _, v := range all {
-		if val(v.Tags[tagCluster]) == p.config.Cluster {
+		if deref(v.Tags[tagCluster]) == p.config.Cluster {
 			out = append(out, describe(v, p.config.Cluster))
 		}
 	}
@@ -70,7 +69,7 @@ func (p *Provider) scaleSets(ctx context.Context) ([]scaleSet, error) {
 }
 
 func describe(v *armcompute.VirtualMachineScaleSet, name string) scaleSet {
-	s := scaleSet{name: val(v.Name), group: val(v.Tags[tagGroup])}
+	s := scaleSet{name: deref(v.Name), group: deref(v.Tags[tagGroup])}
 	if s.group == "" {
 		s.group = strings.TrimSuffix(s.name, "."+name)
 	}
@@ -82,13 +81,13 @@ func describe(v *armcompute.VirtualMachineScaleSet, name string) scaleSet {
 		}
 	}
 	if v.SKU != nil {
-		s.capacity = int(val(v.SKU.Capacity))
+		s.capacity = int(deref(v.SKU.Capacity))
 	}
 	for _, z := range v.Zones {
-		s.zones = append(s.zones, zone(val(v.Location), val(z)))
+		s.zones = append(s.zones, zone(deref(v.Location), deref(z)))
 	}
 	if v.Identity != nil {
-		s.principal = val(v.Identity.PrincipalID)
+		s.principal = deref(v.Identity.PrincipalID)
 	}
 	if v.Properties == nil || v.Properties.VirtualMachineProfile == nil || v.Properties.VirtualMachineProfile.NetworkProfile == nil {
 		return s
@@ -102,20 +101,20 @@ func describe(v *armcompute.VirtualMachineScaleSet, name string) scaleSet {
 				continue
 			}
 			for _, asg := range ip.Properties.ApplicationSecurityGroups {
-				s.guards = append(s.guards, strings.ToLower(val(asg.ID)))
+				s.asgs = append(s.asgs, strings.ToLower(deref(asg.ID)))
 			}
 		}
 	}
 	return s
 }
 
-// zone is written as kOps writes it: the location and a number.
+// zone returns a zone as kOps writes it: location and number.
 func zone(location, number string) string { return location + "-" + number }
 
 // machines lists a scale set's machines with their addresses.
 func (p *Provider) machines(ctx context.Context, set scaleSet) ([]survey.Machine, error) {
 	expand := "instanceView"
-	vms, err := every(ctx, "list machines of "+set.name,
+	vms, err := allPages(ctx, "list machines of "+set.name,
 		p.vms.NewListPager(p.config.ResourceGroup, set.name, &armcompute.VirtualMachineScaleSetVMsClientListOptions{Expand: &expand}),
 		func(page armcompute.VirtualMachineScaleSetVMsClientListResponse) []*armcompute.VirtualMachineScaleSetVM {
 			return page.Value
@@ -123,7 +122,7 @@ func (p *Provider) machines(ctx context.Context, set scaleSet) ([]survey.Machine
 	if err != nil {
 		return nil, err
 	}
-	nics, err := every(ctx, "list network interfaces of "+set.name,
+	nics, err := allPages(ctx, "list network interfaces of "+set.name,
 		p.nics.NewListVirtualMachineScaleSetNetworkInterfacesPager(p.config.ResourceGroup, set.name, nil),
 		func(page armnetwork.InterfacesClientListVirtualMachineScaleSetNetworkInterfacesResponse) []*armnetwork.Interface {
 			return page.Value
@@ -137,14 +136,14 @@ func (p *Provider) machines(ctx context.Context, set scaleSet) ([]survey.Machine
 			continue
 		}
 		for _, ip := range nic.Properties.IPConfigurations {
-			if ip != nil && ip.Properties != nil && val(ip.Properties.PrivateIPAddress) != "" {
-				addrs[strings.ToLower(val(nic.Properties.VirtualMachine.ID))] = *ip.Properties.PrivateIPAddress
+			if ip != nil && ip.Properties != nil && deref(ip.Properties.PrivateIPAddress) != "" {
+				addrs[strings.ToLower(deref(nic.Properties.VirtualMachine.ID))] = *ip.Properties.PrivateIPAddress
 			}
 		}
 	}
 	machines := make([]survey.Machine, 0, len(vms))
 	for _, vm := range vms {
-		machines = append(machines, machine(vm, set, addrs[strings.ToLower(val(vm.ID))]))
+		machines = append(machines, machine(vm, set, addrs[strings.ToLower(deref(vm.ID))]))
 	}
 	return machines, nil
 }
@@ -152,17 +151,17 @@ func (p *Provider) machines(ctx context.Context, set scaleSet) ([]survey.Machine
 func machine(vm *armcompute.VirtualMachineScaleSetVM, set scaleSet, addr string) survey.Machine {
 	m := survey.Machine{
 		Instance: cloud.Instance{
-			ID:         set.name + "_" + val(vm.InstanceID),
-			Name:       val(vm.Name),
+			ID:         set.name + "_" + deref(vm.InstanceID),
+			Name:       deref(vm.Name),
 			Addr:       survey.Addr(addr),
-			Zone:       val(vm.Location),
+			Zone:       deref(vm.Location),
 			Generation: cloud.GenerationUnknown,
 		},
 		Group: set.group,
 		Role:  set.role,
 	}
 	if len(vm.Zones) > 0 {
-		m.Zone = zone(val(vm.Location), val(vm.Zones[0]))
+		m.Zone = zone(deref(vm.Location), deref(vm.Zones[0]))
 	}
 	props := vm.Properties
 	if props == nil {
@@ -172,7 +171,7 @@ func machine(vm *armcompute.VirtualMachineScaleSetVM, set scaleSet, addr string)
 	if props.OSProfile != nil && props.OSProfile.ComputerName != nil {
 		m.Name = strings.ToLower(*props.OSProfile.ComputerName)
 	}
-	m.Launched = val(props.TimeCreated)
+	m.Launched = deref(props.TimeCreated)
 	if latest := props.LatestModelApplied; latest != nil {
 		m.Generation = cloud.GenerationOld
 		if *latest {
@@ -184,22 +183,22 @@ func machine(vm *armcompute.VirtualMachineScaleSetVM, set scaleSet, addr string)
 	return m
 }
 
-// state is the power state, or how far the making of the machine is.
+// state returns the power state, or else the provisioning state.
 func state(props *armcompute.VirtualMachineScaleSetVMProperties) string {
 	if props.InstanceView != nil {
 		for _, st := range props.InstanceView.Statuses {
-			if power, ok := strings.CutPrefix(val(st.Code), "PowerState/"); ok {
+			if power, ok := strings.CutPrefix(deref(st.Code), "PowerState/"); ok {
 				return power
 			}
 		}
 	}
-	return strings.ToLower(val(props.ProvisioningState))
+	return strings.ToLower(deref(props.ProvisioningState))
 }
 
-// groups looks at each scale set; what fails is a gap of its group.
+// groups reads each scale set; failures are gaps of the group.
 func (p *Provider) groups(ctx context.Context, s *survey.Survey, sets []scaleSet) []cloud.Group {
 	groups := make([]cloud.Group, len(sets))
-	// errors are gaps of the group they are about, so there is none here
+	// errors are gaps, so none is returned
 	_ = survey.Each(ctx, sets, func(ctx context.Context, i int, set scaleSet) error {
 		groups[i] = p.group(ctx, s, &sets[i])
 		return nil
@@ -220,10 +219,10 @@ func (p *Provider) group(ctx context.Context, s *survey.Survey, set *scaleSet) c
 	} else {
 		var data []byte
 		if got.Properties != nil && got.Properties.VirtualMachineProfile != nil {
-			data = decoded(got.Properties.VirtualMachineProfile.UserData)
+			data = decodeUserData(got.Properties.VirtualMachineProfile.UserData)
 		}
 		g.Template = s.Template(set.group, set.name, data, unreadable)
-		g.Template.Version = val(got.Etag)
+		g.Template.Version = deref(got.Etag)
 	}
 	if set.principal != "" {
 		g.Template.Permissions = set.name
@@ -235,7 +234,7 @@ func (p *Provider) group(ctx context.Context, s *survey.Survey, set *scaleSet) c
 	}
 	for _, m := range machines {
 		if m.Generation == cloud.GenerationOld {
-			m.Boot = p.born(ctx, set.name, m.ID)
+			m.Boot = p.bootOf(ctx, set.name, m.ID)
 		}
 		set.addrs = append(set.addrs, m.Addr.String())
 		g.Instances = append(g.Instances, m.Instance)
@@ -244,24 +243,24 @@ func (p *Provider) group(ctx context.Context, s *survey.Survey, set *scaleSet) c
 	return g
 }
 
-// born is what a machine was made with, or nil.
-func (p *Provider) born(ctx context.Context, set, id string) *cloud.BootConfig {
+// bootOf returns the boot configuration of a machine, or nil.
+func (p *Provider) bootOf(ctx context.Context, set, id string) *cloud.BootConfig {
 	expand := armcompute.InstanceViewTypesUserData
 	got, err := p.vms.Get(ctx, p.config.ResourceGroup, set, strings.TrimPrefix(id, set+"_"),
 		&armcompute.VirtualMachineScaleSetVMsClientGetOptions{Expand: &expand})
 	if err != nil || got.Properties == nil {
 		return nil
 	}
-	b, err := bootconfig.Parse(decoded(got.Properties.UserData))
+	b, err := bootconfig.Parse(decodeUserData(got.Properties.UserData))
 	if err != nil {
 		return nil
 	}
 	return b
 }
 
-// decoded is user-data as the machine gets it; the API has it in base64.
-func decoded(text *string) []byte {
-	if val(text) == "" {
+// decodeUserData decodes user-data, which the API returns in base64.
+func decodeUserData(text *string) []byte {
+	if deref(text) == "" {
 		return nil
 	}
 	data, err := base64.StdEncoding.DecodeString(*text)

@@ -12,10 +12,10 @@ import (
 	"github.com/muster-dev/muster/internal/cloud/survey"
 )
 
-// metadataURL is where every machine can ask about itself.
+// metadataURL is the base URL of the metadata service.
 const metadataURL = "http://169.254.169.254/metadata"
 
-// instance is what the metadata service says of a machine.
+// instance is a machine's metadata document.
 type instance struct {
 	Compute struct {
 		Name              string
@@ -32,7 +32,7 @@ type instance struct {
 	}
 }
 
-func look(ctx context.Context, c Config) (doc instance, err error) {
+func readMetadata(ctx context.Context, c Config) (doc instance, err error) {
 	m := rest.Metadata{Base: cmp.Or(c.Metadata, metadataURL), HTTP: c.HTTP, Header: http.Header{"Metadata": {"true"}}}
 	got, err := m.All(ctx, "instance?api-version=2020-06-01")
 	if err != nil {
@@ -41,9 +41,9 @@ func look(ctx context.Context, c Config) (doc instance, err error) {
 	return doc, rest.Classify("read the metadata of this machine", json.Unmarshal([]byte(got[0]), &doc))
 }
 
-// Self asks the metadata service which machine this is; no login is needed.
+// Self identifies this machine from its metadata, without a login.
 func Self(ctx context.Context, c Config) (cloud.Self, error) {
-	doc, err := look(ctx, c)
+	doc, err := readMetadata(ctx, c)
 	if err != nil {
 		return cloud.Self{}, err
 	}
@@ -66,10 +66,9 @@ func Self(ctx context.Context, c Config) (cloud.Self, error) {
 	return self, nil
 }
 
-// Here fills in what a configuration leaves out with the subscription and the
-// resource group of the machine that asks.
+// Here sets the subscription and the resource group, if they are empty, to those of this machine.
 func Here(ctx context.Context, c Config) (Config, error) {
-	doc, err := look(ctx, c)
+	doc, err := readMetadata(ctx, c)
 	if err != nil {
 		return c, err
 	}

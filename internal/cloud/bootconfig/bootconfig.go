@@ -1,16 +1,12 @@
-// Package bootconfig reads what an instance boots with out of the user-data of
-// its template: kOps's boot YAML, wherever it is wrapped up, the kOps release
-// that wrote it, and which secrets lie beside it.
+// Package bootconfig extracts an instance's boot configuration from the user-data of its template: kOps's boot YAML, the
+// kOps release that wrote it, and the names of the secrets beside it.
 //
-// It knows the ways in which user-data is packed: gzip, base64, MIME multipart,
-// a shell script with a here-document or an encoded text, cloud-init's
-// write_files, and any of them inside another. It runs nothing: what only a
-// shell could work out is an error, because a template that cannot be read is
-// unknown and never fine.
+// It unpacks gzip, base64, MIME multipart, shell scripts with a here-document or base64 text, cloud-init's write_files, and
+// any nesting of these. It runs nothing: what only a shell could evaluate is an error, because an unreadable template is
+// unknown, never fine.
 //
-// Invariants: the package is pure; it never panics on foreign bytes; input and
-// what it unpacks to are bounded; a secret's value is never kept and never part
-// of an error.
+// Invariants: the package is pure; it never panics on foreign bytes; input and unpacked data are bounded; the value of a
+// secret is neither kept nor part of an error.
 package bootconfig
 
 import (
@@ -27,28 +23,26 @@ import (
 )
 
 const (
-	// MaxInput is the largest user-data that is looked at, in bytes. Clouds
-	// allow 16 to 256 KiB.
+	// MaxInput is the largest user-data that is parsed, in bytes. Clouds allow 16 to 256 KiB.
 	MaxInput = 1 << 20
-	// MaxUnpacked bounds all that one user-data unpacks to, in bytes.
+	// MaxUnpacked bounds the sum of all unpacked data, in bytes.
 	MaxUnpacked = 16 << 20
-	// maxDepth bounds wrappings inside wrappings.
+	// maxDepth bounds nesting.
 	maxDepth = 8
 	// maxHereDocs bounds here-documents, since each is searched for its end. A script of kOps has a few.
 	maxHereDocs = 256
 )
 
-// fileName is the file that kOps's boot YAML is written to, in some directory.
+// fileName is the base name of the file that kOps's scripts write the boot YAML to.
 const fileName = "kube_env.yaml"
 
-// RebootRisk is what is not known of a node that lives when its group's node
-// configuration changes, in the words of whoever has to say it: the planner takes
-// the good end for granted, and an audit says that it does not know.
+// RebootRisk says what is unknown of an existing node whose group's node configuration changed. The planner assumes that
+// such a node survives a reboot; an audit reports it as unknown.
 const RebootRisk = "nodeup finds a configuration newer than the one whose hash the node was born with, refuses it and tries again for ever; " +
 	"that kubelet, certificates and hosts block, which are on disk, do without it has been seen (kops#15057) and is promised nowhere. " +
 	"Rebooting one such node settles it; a plan replaces each of them in the steps right behind the update"
 
-// ErrEmpty says that there is no user-data at all.
+// ErrEmpty says that there is no user-data.
 var ErrEmpty = errors.New("user-data is empty: an instance would boot without kOps")
 
 // Hash identifies user-data: hexadecimal SHA-256.
@@ -57,10 +51,8 @@ func Hash(userData []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// Parse reads user-data as the cloud hands it to an instance, or still in the
-// base64 form of the cloud's API. Two boot configurations that differ are an
-// error, as is anything that hides one. No user-data is [ErrEmpty]. The error is one line that says what was
-// looked for and not found.
+// Parse reads user-data, raw or in the base64 of a cloud's API. Two different boot configurations are an error, as is one
+// that cannot be read. Empty user-data is [ErrEmpty]. Errors are one line.
 func Parse(userData []byte) (*cloud.BootConfig, error) {
 	if len(userData) > MaxInput {
 		return nil, fmt.Errorf("user-data has %d bytes, over the limit of %d", len(userData), MaxInput)
@@ -68,15 +60,15 @@ func Parse(userData []byte) (*cloud.BootConfig, error) {
 	if len(strings.TrimSpace(string(userData))) == 0 {
 		return nil, ErrEmpty
 	}
-	f := finder{left: MaxUnpacked, credentials: map[string]bool{}, releases: map[string]bool{}}
+	f := unpacker{left: MaxUnpacked, credentials: map[string]bool{}, releases: map[string]bool{}}
 	if err := f.walk(userData, 0); err != nil {
 		return nil, err
 	}
 	if f.boot == nil {
-		if len(f.seen) == 0 {
-			f.seen = []string{"plain text"}
+		if len(f.wrappings) == 0 {
+			f.wrappings = []string{"plain text"}
 		}
-		return nil, fmt.Errorf("user-data (%s) holds no %s", strings.Join(f.seen, ", "), fileName)
+		return nil, fmt.Errorf("user-data (%s) holds no %s", strings.Join(f.wrappings, ", "), fileName)
 	}
 	b, err := decode(f.boot)
 	if err != nil {
@@ -94,12 +86,10 @@ func Parse(userData []byte) (*cloud.BootConfig, error) {
 	return b, nil
 }
 
-// Path says how an instance with this boot configuration finds the control
-// plane. A configuration that names the state store and no server reads
-// [cloud.BootGossip]; that holds for the control plane of every topology, so
-// whether it gossips once it has read the store is the topology's to say. One
-// address among the servers is enough for [cloud.BootAddresses], since servers
-// are tried in turn. Nil, or nothing that leads anywhere, is unknown.
+// Path returns how an instance with this boot configuration finds the control plane. With the state store and no server it
+// is [cloud.BootGossip]; control-plane nodes of every topology boot like this, so only the topology tells whether they
+// gossip. One address among the servers is enough for [cloud.BootAddresses], since servers are tried in turn. Nil, or a
+// configuration with neither, is unknown.
 func Path(b *cloud.BootConfig) cloud.BootPath {
 	switch {
 	case b == nil:

@@ -14,7 +14,7 @@ import (
 	"github.com/muster-dev/muster/internal/cluster"
 )
 
-// document is kOps's boot YAML, as far as it decides discovery.
+// document is the fields of kOps's boot YAML that decide discovery.
 type document struct {
 	CloudProvider string `yaml:"CloudProvider"`
 	ClusterName   string `yaml:"ClusterName"`
@@ -30,8 +30,7 @@ type document struct {
 	NodeupConfigHash  string   `yaml:"NodeupConfigHash"`
 }
 
-// decode reads the boot YAML. What it must name, it must name in plain text:
-// its values are printed to terminals.
+// decode reads the boot YAML. Values must be printable, because they are shown on terminals.
 func decode(data []byte) (*cloud.BootConfig, error) {
 	d, err := unmarshal[document](data)
 	if err != nil {
@@ -74,8 +73,7 @@ func decode(data []byte) (*cloud.BootConfig, error) {
 	return b, nil
 }
 
-// unmarshal reads YAML. The library panics on states that it takes for
-// impossible; foreign bytes must not get that far.
+// unmarshal reads YAML. The library panics on states that it considers impossible; foreign input must not panic.
 func unmarshal[T any](data []byte) (value T, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -83,7 +81,7 @@ func unmarshal[T any](data []byte) (value T, err error) {
 		}
 	}()
 	if err := yaml.Unmarshal(data, &value); err != nil {
-		// The library quotes what it cannot use, and that may be a secret.
+		// The library quotes values in errors, which may be secrets.
 		line, _, _ := strings.Cut(strings.TrimPrefix(err.Error(), "yaml: "), ":")
 		if strings.HasPrefix(line, "line ") {
 			return value, fmt.Errorf("fault at %s", clip(line))

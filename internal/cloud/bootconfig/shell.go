@@ -12,21 +12,20 @@ var (
 	// hereDoc matches the operator of a here-document: the dash that strips
 	// tabs, the quote or backslash that switches expansion off, the delimiter.
 	hereDoc = regexp.MustCompile(`<<(-?)[ \t]*(?:(["'\\]?)([A-Za-z_][A-Za-z0-9_.]*)["']?)`)
-	// written matches where a line writes the boot YAML.
-	written = regexp.MustCompile(`(?:>|\btee\b(?:[ \t]+-\S+)*)[ \t]*["']?(?:[^\s"'|<>;&]*/)?` + regexp.QuoteMeta(fileName) + `\b`)
-	// quoted matches a text of base64 that a line hands to a decoder.
-	quoted = regexp.MustCompile(`["']?([A-Za-z0-9+/]{16,}={0,2})["']?`)
-	// unbased and unzipped match the decoders of a pipeline.
-	unbased  = regexp.MustCompile(`\bbase64[ \t]+(?:-\w[ \t]+)*(?:-d|-D|--decode)\b`)
-	unzipped = regexp.MustCompile(`\b(?:gzip[ \t]+(?:-\w*[ \t]+)*-\w*d\w*|gzip[ \t]+--decompress|gunzip|zcat)\b`)
+	// writesBoot matches a redirection or a tee to the boot YAML's file.
+	writesBoot = regexp.MustCompile(`(?:>|\btee\b(?:[ \t]+-\S+)*)[ \t]*["']?(?:[^\s"'|<>;&]*/)?` + regexp.QuoteMeta(fileName) + `\b`)
+	// base64Text matches base64 text on a line.
+	base64Text = regexp.MustCompile(`["']?([A-Za-z0-9+/]{16,}={0,2})["']?`)
+	// decodesBase64 and unzipped match the decoders of a pipeline.
+	decodesBase64 = regexp.MustCompile(`\bbase64[ \t]+(?:-\w[ \t]+)*(?:-d|-D|--decode)\b`)
+	decodesGzip   = regexp.MustCompile(`\b(?:gzip[ \t]+(?:-\w*[ \t]+)*-\w*d\w*|gzip[ \t]+--decompress|gunzip|zcat)\b`)
 
 	release    = regexp.MustCompile(`/kops/v?(\d+\.\d+\.\d+(?:-[0-9A-Za-z.]+)?)/`)
 	assignment = regexp.MustCompile(`(?m)(?:^|[ \t;"'])([A-Z][A-Z0-9_]*)=("?'?)([^\s"';]*)`)
 )
 
-// shell looks for the boot YAML in a shell script: a here-document, or an
-// encoded text in a pipeline of decoders.
-func (f *finder) shell(text []byte, depth int) error {
+// shell finds the boot YAML in a shell script: in a here-document, or in base64 text piped through decoders.
+func (f *unpacker) shell(text []byte, depth int) error {
 	f.scan(text)
 	lines := strings.Split(strings.ReplaceAll(string(text), "\r\n", "\n"), "\n")
 	for i := 0; i < len(lines); i++ {
@@ -35,9 +34,9 @@ func (f *finder) shell(text []byte, depth int) error {
 			continue
 		}
 		var (
-			body  []byte
-			fixed = true
-			here  = hereOf(line)
+			body    []byte
+			literal = true
+			here    = parseHere(line)
 		)
 		switch {
 		case here != nil:
@@ -46,60 +45,59 @@ func (f *finder) shell(text []byte, depth int) error {
 			}
 			end := here.end(lines, i+1)
 			if end < 0 {
-				if written.MatchString(line) {
+				if writesBoot.MatchString(line) {
 					return fmt.Errorf("user-data breaks off: the here-document of %s has no last line %s", fileName, clip(here.delimiter))
 				}
-				continue // an arithmetic shift, or a script that is not ours to judge
+				continue // an arithmetic shift, or a script that does not concern us
 			}
-			body, fixed = here.body(lines[i+1:end]), here.literal
+			body, literal = here.body(lines[i+1:end]), here.literal
 			i = end
-		case written.MatchString(line):
-			m := quoted.FindStringSubmatch(line)
-			if m == nil || !unbased.MatchString(line) {
+		case writesBoot.MatchString(line):
+			m := base64Text.FindStringSubmatch(line)
+			if m == nil || !decodesBase64.MatchString(line) {
 				return fmt.Errorf("user-data makes %s by a command whose result cannot be told", fileName)
 			}
 			body = []byte(m[1])
 		default:
 			continue
 		}
-		if !written.MatchString(line) {
+		if !writesBoot.MatchString(line) {
 			if err := f.embedded(body, depth); err != nil {
 				return err
 			}
 			continue
 		}
-		if !fixed && bytes.ContainsAny(body, "$`\\") {
+		if !literal && bytes.ContainsAny(body, "$`\\") {
 			return fmt.Errorf("user-data leaves parts of %s to the shell: what they become cannot be told", fileName)
 		}
 		body, err := f.pipeline(line, body)
 		if err != nil {
 			return err
 		}
-		if err := f.found(body); err != nil {
+		if err := f.setBoot(body); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// embedded looks into a here-document that is another file: a script that may
-// in turn hold the boot YAML.
-func (f *finder) embedded(body []byte, depth int) error {
+// embedded unpacks a here-document of another file, such as a script that contains the boot YAML.
+func (f *unpacker) embedded(body []byte, depth int) error {
 	if !bytes.Contains(body, []byte(fileName)) {
 		return nil
 	}
 	return f.walk(body, depth+1)
 }
 
-// pipeline undoes the encodings that a line's commands undo.
-func (f *finder) pipeline(line string, body []byte) ([]byte, error) {
+// pipeline applies the decoders of a line's pipeline.
+func (f *unpacker) pipeline(line string, body []byte) ([]byte, error) {
 	var err error
-	if unbased.MatchString(line) {
+	if decodesBase64.MatchString(line) {
 		if body, err = f.unbase64(body); err != nil {
 			return nil, err
 		}
 	}
-	if unzipped.MatchString(line) {
+	if decodesGzip.MatchString(line) {
 		if body, err = f.gunzip(body); err != nil {
 			return nil, err
 		}
@@ -114,8 +112,8 @@ type here struct {
 	literal   bool // the shell expands nothing in it
 }
 
-// hereOf returns the here-document that a line opens, or nil.
-func hereOf(line string) *here {
+// parseHere returns the here-document that a line opens, or nil.
+func parseHere(line string) *here {
 	for _, m := range hereDoc.FindAllStringSubmatchIndex(line, -1) {
 		// "<<<" is a here-string, which has no body.
 		if m[0] > 0 && line[m[0]-1] == '<' {
@@ -153,8 +151,8 @@ func (h *here) body(lines []string) []byte {
 	return []byte(strings.Join(lines, "\n") + "\n")
 }
 
-// scan notes the kOps release and the names of variables with secrets.
-func (f *finder) scan(text []byte) {
+// scan records the kOps release and the names of variables with secrets.
+func (f *unpacker) scan(text []byte) {
 	for line := range bytes.SplitSeq(text, []byte("\n")) {
 		if bytes.Contains(line, []byte("NODEUP_URL")) {
 			for _, m := range release.FindAllSubmatch(line, -1) {
@@ -169,8 +167,7 @@ func (f *finder) scan(text []byte) {
 	}
 }
 
-// isSecret reports whether a variable of this name is a credential or a part of
-// one. Those that merely say where to log in are not.
+// isSecret reports whether a variable of this name is a credential or part of one, and not merely where to log in.
 func isSecret(name string) bool {
 	switch name {
 	case "AWS_ACCESS_KEY_ID", "S3_ACCESS_KEY_ID", "SCW_ACCESS_KEY",

@@ -16,18 +16,18 @@ import (
 	"unicode/utf8"
 )
 
-// finder collects what lies in one user-data.
-type finder struct {
+// unpacker collects the contents of one user-data.
+type unpacker struct {
 	left        int             // bytes that may still be unpacked
 	hereDocs    int             // here-documents so far
-	boot        []byte          // the boot YAML; nil until it is found
-	seen        []string        // the wrappings, for the error of finding nothing
+	boot        []byte          // the boot YAML; nil until found
+	wrappings   []string        // formats seen, for errors
 	credentials map[string]bool // names of variables with secrets
 	releases    map[string]bool // kOps releases in nodeup's URLs
 }
 
-// found notes a boot YAML.
-func (f *finder) found(boot []byte) error {
+// setBoot records the boot YAML.
+func (f *unpacker) setBoot(boot []byte) error {
 	if f.boot != nil && !bytes.Equal(bytes.TrimSpace(f.boot), bytes.TrimSpace(boot)) {
 		return fmt.Errorf("user-data holds two different %s: which one the instance would use cannot be told", fileName)
 	}
@@ -35,50 +35,49 @@ func (f *finder) found(boot []byte) error {
 	return nil
 }
 
-// walk looks into one wrapping.
-func (f *finder) walk(data []byte, depth int) error {
+// walk unpacks data of any supported format.
+func (f *unpacker) walk(data []byte, depth int) error {
 	if depth > maxDepth {
 		return fmt.Errorf("user-data is wrapped more than %d times", maxDepth)
 	}
 	text := bytes.TrimSpace(bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")))
 	switch {
 	case bytes.HasPrefix(data, []byte{0x1f, 0x8b}):
-		f.saw("gzip")
+		f.noteWrapping("gzip")
 		plain, err := f.gunzip(data)
 		if err != nil {
 			return err
 		}
 		return f.walk(plain, depth+1)
 	case isMultipart(text):
-		f.saw("MIME")
+		f.noteWrapping("MIME")
 		return f.multipart(text, depth)
 	case bytes.HasPrefix(text, []byte("#cloud-config")):
-		f.saw("cloud-init")
+		f.noteWrapping("cloud-init")
 		return f.cloudInit(text, depth)
 	case bytes.HasPrefix(text, []byte("#include")):
 		return errors.New("user-data is a list of URLs (#include): what they hold cannot be told")
 	case bytes.HasPrefix(text, []byte("#!")), bytes.Contains(text, []byte("<<")):
-		f.saw("shell script")
+		f.noteWrapping("shell script")
 		return f.shell(text, depth)
 	case isBootYAML(text):
-		f.saw("boot YAML")
-		return f.found(text)
+		f.noteWrapping("boot YAML")
+		return f.setBoot(text)
 	}
 	if plain, err := f.unbase64(text); err == nil && len(plain) > 0 {
-		f.saw("base64")
+		f.noteWrapping("base64")
 		return f.walk(plain, depth+1)
 	}
 	if !utf8.Valid(text) {
-		f.saw("binary data")
+		f.noteWrapping("binary data")
 	}
 	f.scan(text)
 	return nil
 }
 
-func (f *finder) saw(what string) { f.seen = append(f.seen, what) }
+func (f *unpacker) noteWrapping(what string) { f.wrappings = append(f.wrappings, what) }
 
-// isBootYAML tells a boot YAML that stands for itself by the two fields that
-// every one of them has.
+// isBootYAML recognises a bare boot YAML by two fields that it always has.
 func isBootYAML(text []byte) bool {
 	has := func(key string) bool {
 		return bytes.HasPrefix(text, []byte(key)) || bytes.Contains(text, []byte("\n"+key))
@@ -86,29 +85,29 @@ func isBootYAML(text []byte) bool {
 	return has("ClusterName:") && has("InstanceGroupName:")
 }
 
-// take accounts for n unpacked bytes.
-func (f *finder) take(n int) error {
+// charge counts n unpacked bytes.
+func (f *unpacker) charge(n int) error {
 	if f.left -= n; f.left < 0 {
 		return fmt.Errorf("user-data unpacks to more than %d bytes", MaxUnpacked)
 	}
 	return nil
 }
 
-// drain reads r to its end within what may still be unpacked.
-func (f *finder) drain(r io.Reader) ([]byte, error) {
+// readAll reads r to its end, within the limit of unpacked bytes.
+func (f *unpacker) readAll(r io.Reader) ([]byte, error) {
 	data, err := io.ReadAll(io.LimitReader(r, int64(f.left)+1))
 	if err != nil {
 		return nil, err
 	}
-	return data, f.take(len(data))
+	return data, f.charge(len(data))
 }
 
-func (f *finder) gunzip(data []byte) ([]byte, error) {
+func (f *unpacker) gunzip(data []byte) ([]byte, error) {
 	zr, err := gzip.NewReader(bytes.NewReader(data))
 	if err != nil {
 		return nil, fmt.Errorf("unpack gzip in user-data: %w", err)
 	}
-	plain, err := f.drain(zr)
+	plain, err := f.readAll(zr)
 	if err != nil {
 		return nil, fmt.Errorf("unpack gzip in user-data: %w", err)
 	}
@@ -116,12 +115,12 @@ func (f *finder) gunzip(data []byte) ([]byte, error) {
 }
 
 // unbase64 decodes base64 with or without line breaks and padding.
-func (f *finder) unbase64(text []byte) ([]byte, error) {
+func (f *unpacker) unbase64(text []byte) ([]byte, error) {
 	packed := make([]byte, 0, len(text))
 	for _, c := range text {
 		switch c {
 		case ' ', '\t', '\r', '\n', '=':
-			// breaks lines or pads
+			// line breaks and padding
 		default:
 			packed = append(packed, c)
 		}
@@ -131,7 +130,7 @@ func (f *finder) unbase64(text []byte) ([]byte, error) {
 	if err != nil {
 		return nil, errors.New("user-data holds text that should be base64 and is not")
 	}
-	return plain[:n], f.take(n)
+	return plain[:n], f.charge(n)
 }
 
 // isMultipart reports whether text begins with the header of a MIME multipart
@@ -142,7 +141,7 @@ func isMultipart(text []byte) bool {
 		bytes.Contains(head, []byte("multipart/"))
 }
 
-func (f *finder) multipart(text []byte, depth int) error {
+func (f *unpacker) multipart(text []byte, depth int) error {
 	msg, err := mail.ReadMessage(bytes.NewReader(text))
 	if err != nil {
 		return fmt.Errorf("read MIME header of user-data: %w", err)
@@ -160,14 +159,14 @@ func (f *finder) multipart(text []byte, depth int) error {
 		if err != nil {
 			return fmt.Errorf("user-data is MIME that breaks off: %w", err)
 		}
-		body, err := f.drain(part)
+		body, err := f.readAll(part)
 		if err != nil {
 			return fmt.Errorf("user-data is MIME that breaks off: %w", err)
 		}
 		if body, err = f.transfer(part.Header.Get("Content-Transfer-Encoding"), body); err != nil {
 			return err
 		}
-		// What the part's header says, its body need not say again.
+		// The header of a part may replace the first line that walk recognises.
 		switch kind := part.Header.Get("Content-Type"); {
 		case strings.HasPrefix(kind, "multipart/"):
 			body = append([]byte("Content-Type: "+kind+"\n\n"), body...)
@@ -180,21 +179,21 @@ func (f *finder) multipart(text []byte, depth int) error {
 	}
 }
 
-// transfer undoes a MIME transfer encoding.
-func (f *finder) transfer(encoding string, body []byte) ([]byte, error) {
+// transfer decodes a MIME transfer encoding.
+func (f *unpacker) transfer(encoding string, body []byte) ([]byte, error) {
 	switch strings.ToLower(strings.TrimSpace(encoding)) {
 	case "", "7bit", "8bit", "binary":
 		return body, nil
 	case "base64":
 		return f.unbase64(body)
 	case "quoted-printable":
-		return f.drain(quotedprintable.NewReader(bytes.NewReader(body)))
+		return f.readAll(quotedprintable.NewReader(bytes.NewReader(body)))
 	default:
 		return nil, fmt.Errorf("user-data has a MIME part in the unknown encoding %q", clip(encoding))
 	}
 }
 
-// cloudConfig is what matters of cloud-init's own format.
+// cloudConfig is the fields of a cloud-config that may contain the boot YAML.
 type cloudConfig struct {
 	WriteFiles []struct {
 		Path     string `yaml:"path"`
@@ -205,7 +204,7 @@ type cloudConfig struct {
 	BootCmd any `yaml:"bootcmd"`
 }
 
-func (f *finder) cloudInit(text []byte, depth int) error {
+func (f *unpacker) cloudInit(text []byte, depth int) error {
 	config, err := unmarshal[cloudConfig](text)
 	if err != nil {
 		return fmt.Errorf("user-data is #cloud-config but not YAML: %w", err)
@@ -216,7 +215,7 @@ func (f *finder) cloudInit(text []byte, depth int) error {
 			return fmt.Errorf("write_files of %q: %w", clip(file.Path), err)
 		}
 		if path.Base(file.Path) == fileName {
-			if err := f.found(body); err != nil {
+			if err := f.setBoot(body); err != nil {
 				return err
 			}
 			continue
@@ -233,9 +232,8 @@ func (f *finder) cloudInit(text []byte, depth int) error {
 	return nil
 }
 
-// commands looks into cloud-init's lists of commands: texts for a shell, or
-// lists of arguments of which one may be such a text.
-func (f *finder) commands(v any, depth int) error {
+// commands unpacks cloud-init's commands: shell scripts, or lists of arguments that may include one.
+func (f *unpacker) commands(v any, depth int) error {
 	switch v := v.(type) {
 	case string:
 		return f.shell([]byte(v), depth+1)
@@ -252,8 +250,8 @@ func (f *finder) commands(v any, depth int) error {
 	return nil
 }
 
-// content undoes cloud-init's encoding of a file.
-func (f *finder) content(encoding string, body []byte) ([]byte, error) {
+// content decodes cloud-init's encoding of a file.
+func (f *unpacker) content(encoding string, body []byte) ([]byte, error) {
 	switch strings.ToLower(strings.TrimSpace(encoding)) {
 	case "", "text/plain":
 		return body, nil

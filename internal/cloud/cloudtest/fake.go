@@ -15,20 +15,20 @@ import (
 	"github.com/muster-dev/muster/internal/cloud/rest"
 )
 
-// Fast is a transport that tries again at once.
-func Fast() rest.Transport { return rest.Transport{Backoff: time.Millisecond} }
+// FastRetries is a transport that retries after a millisecond.
+func FastRetries() rest.Transport { return rest.Transport{Backoff: time.Millisecond} }
 
-// JSON answers with a document.
+// JSON responds with a document.
 func JSON(w http.ResponseWriter, v any) { JSONStatus(w, http.StatusOK, v) }
 
-// JSONStatus answers with a status and a document.
+// JSONStatus responds with a status and a document.
 func JSONStatus(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	json.NewEncoder(w).Encode(v)
 }
 
-// Page cuts out page n, the first being 1, of pages with per items.
+// Page returns page n, counted from 1, of per items.
 func Page[T any](all []T, n, per int) (page []T, last bool) {
 	n, per = max(n, 1), max(per, 1)
 	from, to := min((n-1)*per, len(all)), min(n*per, len(all))
@@ -42,14 +42,14 @@ func Page[T any](all []T, n, per int) (page []T, last bool) {
 // Addrs compares addresses by value.
 var Addrs = cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
 
-// Reach is a question to a network and its answer.
+// Reach is a query of a network and the wanted answer.
 type Reach struct {
 	From, To string
 	Port     int // of TCP
 	Want     cloud.Answer
 }
 
-// Network asks a provider about the network of [Small] and checks the answers.
+// Network checks a provider's network of [Small].
 func Network(t *testing.T, v Vendor, tests []Reach) {
 	t.Helper()
 	o := v.observe(t, Small())
@@ -63,7 +63,7 @@ func Network(t *testing.T, v Vendor, tests []Reach) {
 	}
 }
 
-// Observe observes what a handler shows, through the vendor's connection.
+// Observe returns the observation of a handler's API.
 func Observe(t *testing.T, v Vendor, h http.Handler) *cloud.Observation {
 	t.Helper()
 	srv := httptest.NewServer(h)
@@ -72,11 +72,11 @@ func Observe(t *testing.T, v Vendor, h http.Handler) *cloud.Observation {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v.discreet(t, o)
+	v.checkNoSecrets(t, o)
 	return o
 }
 
-// Self checks what a machine learnt of itself.
+// Self checks the result of a provider's Self.
 func Self(t *testing.T, got cloud.Self, err error, want cloud.Self) {
 	t.Helper()
 	if err != nil {
@@ -87,9 +87,8 @@ func Self(t *testing.T, got cloud.Self, err error, want cloud.Self) {
 	}
 }
 
-// Refused checks that an error is of a kind, says what it has to, on one line,
-// and gives no secret away.
-func Refused(t *testing.T, err, kind error, says ...string) {
+// WantError checks that an error has a kind, contains texts, is one line, and contains no secret.
+func WantError(t *testing.T, err, kind error, says ...string) {
 	t.Helper()
 	Vendor{}.wantKind(t, "refusal", err, kind)
 	for _, text := range says {

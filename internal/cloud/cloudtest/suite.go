@@ -20,43 +20,39 @@ import (
 	"github.com/muster-dev/muster/internal/cluster"
 )
 
-// Vendor is a fake of a vendor's API and what that vendor lets be seen.
+// Vendor is a fake of a vendor's API and what the API reveals.
 type Vendor struct {
 	Cloud cluster.Cloud
-	// Serve answers as the vendor's API does for a world.
+	// Serve returns the API of a world.
 	Serve func(testing.TB, World) http.Handler
-	// Connect makes a provider of [Name] that talks to the server at url, and
-	// tries again fast.
+	// Connect returns a provider of [Name] for the server at url, with fast retries.
 	Connect func(t testing.TB, url string) cloud.Provider
-	// Credential is what Connect uses, if the vendor's form of it cannot hold
-	// [Secret]; it must not show either.
+	// Credential is what Connect uses, if the vendor's format cannot contain [Secret]; it must not leak either.
 	Credential string
-	// Service says what a request is about, in the words of Gaps; anything else
-	// for what has to work before the rest can, such as a login.
+	// Service returns the key of Gaps that a request belongs to, or anything else for prerequisites such as a login.
 	Service func(*http.Request) string
-	// Fail answers with the vendor's error body. The text holds a secret, as a
-	// careless vendor's would.
+	// Fail responds with the vendor's error body. The text contains a secret.
 	Fail func(w http.ResponseWriter, status int, text string)
 	// Seeds is the service that seeds come from.
 	Seeds string
-	// Gaps are what a refused service leaves open, as the What of a [cloud.Gap].
+	// Gaps are the What of the [cloud.Gap] that a denied service leaves.
 	Gaps map[string]string
-	// UserData says that what a machine was made with can be read back.
+	// UserData is true if the API returns user-data.
 	UserData bool
-	// Tokens says that secrets in user-data are what permissions are made of.
+	// Tokens is true if permissions are secrets in user-data.
 	Tokens bool
-	// Generations says that old and new can be told apart.
+	// Generations is true if old and new machines can be told apart.
 	Generations bool
-	// Ports are the listeners that kOps makes there. Nil: 443 and 3988.
+	// Ports are the listeners that kOps creates. Nil: 443 and 3988.
 	Ports []int
-	// Health says that the load balancer tells how its targets are.
+	// Health is true if the API returns the health of targets.
 	Health bool
 	// VIPs are the load balancer's addresses.
 	VIPs []netip.Addr
 }
 
-// patience is a deadline that a passing test never meets.
-const patience = 30 * time.Second
+// generous is a deadline that a passing test never reaches.
+const generous = 30 * time.Second
 
 // Run runs the suite.
 func Run(t *testing.T, v Vendor) {
@@ -66,19 +62,19 @@ func Run(t *testing.T, v Vendor) {
 	t.Run("kOps stops at a hundred seeds; here nothing does", v.everySeed)
 	t.Run("kOps matches a part of the tag; here a longer name is another cluster", v.otherCluster)
 	t.Run("no seed is an error of its own kind", v.noSeed)
-	t.Run("an instance that is listed and not yet there is no seed and no failure", v.eventually)
-	t.Run("groups hold every instance", v.groups)
+	t.Run("an instance without an address yet is neither a seed nor a failure", v.eventually)
+	t.Run("groups have every instance", v.groups)
 	t.Run("boot configuration is read, or a gap", v.boot)
-	t.Run("an old instance shows what it was born with", v.born)
-	t.Run("the load balancer is seen with its listeners", v.balancer)
-	t.Run("without a load balancer there is none, and no gap", v.unbalanced)
-	t.Run("one refused service is a gap, and the rest is there", v.refused)
-	t.Run("being refused everything is an error", v.refusedAll)
-	t.Run("throttling and broken answers pass", v.passing)
-	t.Run("a service that stays down lasts until the deadline", v.down)
-	t.Run("a service that never answers lasts until the deadline", v.silent)
-	t.Run("every call is written down with its permission", v.calls)
-	t.Run("one provider serves many at once", v.together)
+	t.Run("an old instance has its own boot configuration", v.bootOfOld)
+	t.Run("the load balancer has its listeners", v.balancer)
+	t.Run("without a load balancer there is none, and no gap", v.withoutBalancer)
+	t.Run("a denied service is a gap, and the rest is observed", v.refused)
+	t.Run("if everything is denied there is an error", v.refusedAll)
+	t.Run("throttling and server errors are retried", v.transient)
+	t.Run("a service that stays down is retried until the deadline", v.down)
+	t.Run("a service that never responds is retried until the deadline", v.silent)
+	t.Run("every call is recorded with its permission", v.calls)
+	t.Run("a provider is safe for concurrent use", v.concurrent)
 }
 
 func (v Vendor) provider(t testing.TB, w World, faults ...fault) (cloud.Provider, *server) {
@@ -89,19 +85,19 @@ func (v Vendor) provider(t testing.TB, w World, faults ...fault) (cloud.Provider
 
 func (v Vendor) observe(t *testing.T, w World, faults ...fault) *cloud.Observation {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), generous)
 	defer cancel()
 	p, _ := v.provider(t, w, faults...)
 	o, err := p.Observe(ctx)
 	if err != nil {
 		t.Fatalf("observe: %v", err)
 	}
-	v.discreet(t, o)
+	v.checkNoSecrets(t, o)
 	return o
 }
 
-// discreet fails if anything of an observation holds a secret.
-func (v Vendor) discreet(t testing.TB, o *cloud.Observation) {
+// checkNoSecrets fails if an observation contains a secret.
+func (v Vendor) checkNoSecrets(t testing.TB, o *cloud.Observation) {
 	t.Helper()
 	text, err := json.Marshal(o)
 	if err != nil {
@@ -109,7 +105,7 @@ func (v Vendor) discreet(t testing.TB, o *cloud.Observation) {
 	}
 	if all := string(text) + fmt.Sprintf("%+v", *o); v.leaks(all) {
 		at := max(strings.Index(all, Secret), strings.Index(all, v.credential()))
-		t.Errorf("a secret stands in what the provider returned: …%s…", all[max(0, at-100):min(len(all), at+50)])
+		t.Errorf("the observation contains a secret: …%s…", all[max(0, at-100):min(len(all), at+50)])
 	}
 }
 
@@ -143,7 +139,7 @@ func (v Vendor) everyPage(t *testing.T) {
 func (v Vendor) everyZone(t *testing.T) {
 	w := Small()
 	for i := range w.Machines {
-		w.Machines[i].Zone = 2 - i%2 // nobody is in the first one
+		w.Machines[i].Zone = 2 - i%2 // the first one is empty
 	}
 	v.wantSeeds(t, w)
 }
@@ -208,27 +204,27 @@ func (v Vendor) eventually(t *testing.T) {
 	t.Errorf("the machine %s is in no group", newest.Name)
 }
 
-// seen is what a group must look like, whatever the vendor calls its parts.
-type seen struct {
+// groupView is what is compared of a group.
+type groupView struct {
 	Role      cluster.Role
-	Instances map[string]seenInstance // by name
+	Instances map[string]instanceView // by name
 }
 
-type seenInstance struct {
+type instanceView struct {
 	Addr       netip.Addr
 	Generation cloud.Generation
 }
 
 func (v Vendor) groups(t *testing.T) {
 	w := Small()
-	want := map[string]seen{}
+	want := map[string]groupView{}
 	for _, m := range w.Own() {
 		g, ok := want[m.Group]
 		if !ok {
-			g = seen{Role: m.Role, Instances: map[string]seenInstance{}}
+			g = groupView{Role: m.Role, Instances: map[string]instanceView{}}
 			want[m.Group] = g
 		}
-		in := seenInstance{Addr: m.Addr, Generation: cloud.GenerationUnknown}
+		in := instanceView{Addr: m.Addr, Generation: cloud.GenerationUnknown}
 		if v.Generations {
 			in.Generation = cloud.GenerationNew
 			if m.Old {
@@ -238,11 +234,11 @@ func (v Vendor) groups(t *testing.T) {
 		g.Instances[m.Name] = in
 	}
 	o := v.observe(t, w)
-	got := map[string]seen{}
+	got := map[string]groupView{}
 	for _, g := range o.Groups {
-		s := seen{Role: g.Role, Instances: map[string]seenInstance{}}
+		s := groupView{Role: g.Role, Instances: map[string]instanceView{}}
 		for _, in := range g.Instances {
-			s.Instances[in.Name] = seenInstance{Addr: in.Addr, Generation: in.Generation}
+			s.Instances[in.Name] = instanceView{Addr: in.Addr, Generation: in.Generation}
 			if in.ID == "" || in.State == "" || in.Zone == "" {
 				t.Errorf("%s has no ID, state or zone: %+v", in.Name, in)
 			}
@@ -263,7 +259,7 @@ func (v Vendor) groups(t *testing.T) {
 func (v Vendor) boot(t *testing.T) {
 	o := v.observe(t, Small())
 	for _, g := range o.Groups {
-		gap := has(o, "boot configuration", g.Name)
+		gap := hasGap(o, "boot configuration", g.Name)
 		if !v.UserData {
 			if g.Template.Boot != nil || !gap {
 				t.Errorf("group %s: boot %+v, a gap: %v; this vendor gives no user-data", g.Name, g.Template.Boot, gap)
@@ -287,7 +283,7 @@ func (v Vendor) boot(t *testing.T) {
 	}
 }
 
-func (v Vendor) born(t *testing.T) {
+func (v Vendor) bootOfOld(t *testing.T) {
 	if !v.UserData || !v.Generations {
 		t.Skipf("%s tells no old instance's user-data", v.Cloud)
 	}
@@ -301,7 +297,7 @@ func (v Vendor) born(t *testing.T) {
 	}
 }
 
-// tokens checks that a secret of an old worker is found and named.
+// tokens checks that the secret of an old worker is found.
 func (v Vendor) tokens(t *testing.T, o *cloud.Observation) {
 	t.Helper()
 	held := map[string]bool{}
@@ -318,7 +314,7 @@ func (v Vendor) tokens(t *testing.T, o *cloud.Observation) {
 	}
 }
 
-func has(o *cloud.Observation, what, subject string) bool {
+func hasGap(o *cloud.Observation, what, subject string) bool {
 	return slices.ContainsFunc(o.Gaps, func(g cloud.Gap) bool { return g.What == what && g.Subject == subject })
 }
 
@@ -362,19 +358,19 @@ func (v Vendor) balancer(t *testing.T) {
 	if len(lb.Listeners) != len(ports) {
 		t.Errorf("listeners %+v, want ports %v", lb.Listeners, ports)
 	}
-	if !v.Health && !has(o, "target health", lb.Name) {
+	if !v.Health && !hasGap(o, "target health", lb.Name) {
 		t.Errorf("health is unknown, and no gap says so: %v", o.Gaps)
 	}
 }
 
-func (v Vendor) unbalanced(t *testing.T) {
+func (v Vendor) withoutBalancer(t *testing.T) {
 	w := Small()
 	w.Balanced = false
 	o := v.observe(t, w)
 	if len(o.LoadBalancers) != 0 {
 		t.Errorf("load balancers out of nowhere: %+v", o.LoadBalancers)
 	}
-	if has(o, "load balancers", "") {
+	if hasGap(o, "load balancers", "") {
 		t.Errorf("none is taken for unknown: %v", o.Gaps)
 	}
 }
@@ -411,7 +407,7 @@ func (v Vendor) refusedAll(t *testing.T) {
 	}
 }
 
-// wantKind checks an error: its kind, one line, no secret.
+// wantKind checks that an error has a kind, is one line, and contains no secret.
 func (v Vendor) wantKind(t *testing.T, what string, err, kind error) {
 	t.Helper()
 	if !errors.Is(err, kind) {
@@ -422,7 +418,7 @@ func (v Vendor) wantKind(t *testing.T, what string, err, kind error) {
 	}
 }
 
-func (v Vendor) passing(t *testing.T) {
+func (v Vendor) transient(t *testing.T) {
 	for _, status := range []int{http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusServiceUnavailable} {
 		o := v.observe(t, Small(), fault{status: status, times: 3})
 		clean := v.observe(t, Small())
@@ -435,26 +431,34 @@ func (v Vendor) passing(t *testing.T) {
 	}
 }
 
-// short is a deadline that a test is meant to meet.
+// short is a deadline that a test is meant to reach.
 const short = 300 * time.Millisecond
 
 func (v Vendor) down(t *testing.T) {
-	v.lasts(t, fault{service: v.Seeds, status: http.StatusTooManyRequests})
+	v.untilDeadline(t, fault{service: v.Seeds, status: http.StatusTooManyRequests})
 }
-func (v Vendor) silent(t *testing.T) { v.lasts(t, fault{service: v.Seeds}) }
+func (v Vendor) silent(t *testing.T) { v.untilDeadline(t, fault{service: v.Seeds}) }
 
-func (v Vendor) lasts(t *testing.T, f fault) {
+func (v Vendor) untilDeadline(t *testing.T, f fault) {
 	p, s := v.provider(t, Small(), f)
-	ctx, cancel := context.WithTimeout(t.Context(), short)
-	defer cancel()
-	start := time.Now()
-	_, err := p.Seeds(ctx)
-	v.wantKind(t, "seeds", err, cloud.ErrTransient)
-	if took := time.Since(start); took > patience {
-		t.Errorf("it took %s with a deadline of %s", took, short)
-	}
-	if f.status != 0 && s.count(v.Seeds) < 2 {
-		t.Errorf("asked %d times; it gave up instead of trying again", s.count(v.Seeds))
+	// A slow machine may get no further than the first attempt: try again with a longer deadline.
+	for timeout := short; ; timeout *= 4 {
+		ctx, cancel := context.WithTimeout(t.Context(), timeout)
+		start, before := time.Now(), s.count(v.Seeds)
+		_, err := p.Seeds(ctx)
+		cancel()
+		v.wantKind(t, "seeds", err, cloud.ErrTransient)
+		if took := time.Since(start); took > generous {
+			t.Errorf("it took %s with a deadline of %s", took, timeout)
+		}
+		attempts := s.count(v.Seeds) - before
+		if f.status == 0 || attempts > 1 {
+			return
+		}
+		if timeout > generous/4 {
+			t.Errorf("%d attempts within %s; want retries", attempts, timeout)
+			return
+		}
 	}
 }
 
@@ -473,7 +477,7 @@ func (v Vendor) calls(t *testing.T) {
 	}
 }
 
-func (v Vendor) together(t *testing.T) {
+func (v Vendor) concurrent(t *testing.T) {
 	p, _ := v.provider(t, Small())
 	var wg sync.WaitGroup
 	for range 4 {
@@ -496,7 +500,7 @@ func (v Vendor) together(t *testing.T) {
 	wg.Wait()
 }
 
-// seedsOf is what a world's seeds must be.
+// seedsOf returns the seeds that a world must have.
 func seedsOf(w World) (seeds []netip.Addr) {
 	for _, m := range w.Own() {
 		if m.Role == cluster.RoleControlPlane && m.State != Stopped && m.Addr.IsValid() {

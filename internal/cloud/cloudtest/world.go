@@ -1,9 +1,8 @@
-// Package cloudtest is the conformance suite of the providers: a small cluster
-// with the traps that real ones hold, and the questions whose answers do not
-// depend on the vendor. A provider's test brings a fake of the vendor's API and
-// a few words about what that vendor lets be seen.
+// Package cloudtest is the conformance suite of the providers: a small cluster with the pitfalls of real ones, and checks
+// that do not depend on the vendor. A provider's test supplies a fake of the vendor's API and declares what that API does
+// not reveal.
 //
-// It starts HTTP servers on the loopback interface and nothing else.
+// It only starts HTTP servers on the loopback interface.
 package cloudtest
 
 import (
@@ -22,11 +21,11 @@ const Name = "atlas.k8s.local"
 // that a provider returns may contain it.
 const Secret = "hush-hush"
 
-// State is how far a machine is.
+// State is the state of a machine.
 type State int
 
-// The states. A Listed machine is eventual consistency: the list has it, and
-// whatever else is asked about it is not there yet, its address included.
+// The states. A Listed machine models eventual consistency: it is in lists, but its address and everything else about it
+// are missing.
 const (
 	Running State = iota
 	Starting
@@ -36,7 +35,7 @@ const (
 
 // Machine is one machine of a [World].
 type Machine struct {
-	N        int // unique; vendors make their IDs of it
+	N        int // unique; fakes derive IDs from it
 	Name     string
 	Cluster  string
 	Group    string
@@ -44,33 +43,32 @@ type Machine struct {
 	Zone     int // index into the vendor's zones
 	Addr     netip.Addr
 	State    State
-	Old      bool // made from an earlier template, and marked so by kOps
+	Old      bool // created from an earlier template, and marked by kOps
 	UserData string
 	Launched time.Time
 }
 
-// World is what a fake vendor holds.
+// World is the contents of a fake vendor.
 type World struct {
 	Machines []Machine
-	// Balanced says that there is a load balancer before the control plane,
-	// with the ports 443 and 3988.
+	// Balanced is true if the control plane has a load balancer, with the ports 443 and 3988.
 	Balanced bool
-	// Sick is the N of the control-plane machine that is unhealthy at 3988.
-	Sick int
+	// Unhealthy is the N of the control-plane machine that is unhealthy on port 3988.
+	Unhealthy int
 }
 
-// The addresses of the load balancer, where a vendor gives it both.
+// The addresses of the load balancer, if the vendor has both.
 var (
 	PublicVIP  = netip.MustParseAddr("203.0.113.9")
 	PrivateVIP = netip.MustParseAddr("172.20.255.9")
 )
 
-var born = time.Date(2026, 3, 1, 8, 0, 0, 0, time.UTC)
+var launched = time.Date(2026, 3, 1, 8, 0, 0, 0, time.UTC)
 
-// Small returns a cluster of three control-plane and three worker machines in
-// two groups, and what must not be taken for part of it.
+// Small returns a cluster of three control-plane machines and three workers in two groups, and machines that must not be
+// taken for part of it.
 func Small() World {
-	w := World{Balanced: true, Sick: 3}
+	w := World{Balanced: true, Unhealthy: 3}
 	for i := range 3 {
 		w.add(Machine{Group: "control-plane-" + string(rune('a'+i)), Role: cluster.RoleControlPlane, Zone: i})
 	}
@@ -83,8 +81,7 @@ func Small() World {
 	return w
 }
 
-// Large returns a cluster with so many machines that every list has pages, and
-// the control plane at their end.
+// Large returns a cluster with enough machines for several pages, the control plane last.
 func Large(controlPlane, workers int) World {
 	var w World
 	for i := range workers {
@@ -96,14 +93,14 @@ func Large(controlPlane, workers int) World {
 	return w
 }
 
-// add fills in what the machine does not say.
+// add adds a machine, with defaults.
 func (w *World) add(m Machine) {
 	m.N = len(w.Machines) + 1
 	if m.Cluster == "" {
 		m.Cluster = Name
 	}
 	m.Name = fmt.Sprintf("%s-%d", m.Group, m.N)
-	m.Launched = born.Add(time.Duration(m.N) * time.Hour)
+	m.Launched = launched.Add(time.Duration(m.N) * time.Hour)
 	if m.State != Listed {
 		m.Addr = netip.AddrFrom4([4]byte{172, 20, byte(m.N / 250), byte(m.N%250 + 1)})
 	}
@@ -111,7 +108,7 @@ func (w *World) add(m Machine) {
 	w.Machines = append(w.Machines, m)
 }
 
-// Own returns the machines of the cluster itself.
+// Own returns the machines of the cluster.
 func (w World) Own() (own []Machine) {
 	for _, m := range w.Machines {
 		if m.Cluster == Name {
@@ -121,7 +118,7 @@ func (w World) Own() (own []Machine) {
 	return own
 }
 
-// ControlPlane returns the machines that stand behind the load balancer.
+// ControlPlane returns the targets of the load balancer.
 func (w World) ControlPlane() (cps []Machine) {
 	for _, m := range w.Own() {
 		if m.Role == cluster.RoleControlPlane && m.State == Running {
@@ -131,12 +128,11 @@ func (w World) ControlPlane() (cps []Machine) {
 	return cps
 }
 
-// Exported names the variable with a secret that old workers' user-data
-// exports.
+// Exported is the variable with a secret that old workers' user-data exports.
 const Exported = "OS_PASSWORD"
 
-// userData is what kOps writes: old machines gossip and carry a secret, new
-// workers ask a list of addresses.
+// userData returns user-data as kOps writes it: old machines gossip and have a secret, new workers have a list of
+// addresses.
 func userData(m Machine) string {
 	var b strings.Builder
 	b.WriteString("#!/bin/bash\n")

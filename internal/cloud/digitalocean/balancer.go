@@ -13,7 +13,7 @@ import (
 
 // loadBalancers returns the one that kOps names after the cluster.
 func (p *Provider) loadBalancers(ctx context.Context) ([]cloud.LoadBalancer, error) {
-	all, err := every(ctx, "list load balancers", p.client.LoadBalancers.List)
+	all, err := allPages(ctx, "list load balancers", p.client.LoadBalancers.List)
 	if err != nil {
 		return nil, err
 	}
@@ -29,7 +29,7 @@ func (p *Provider) loadBalancers(ctx context.Context) ([]cloud.LoadBalancer, err
 func loadBalancer(lb godo.LoadBalancer) cloud.LoadBalancer {
 	out := cloud.LoadBalancer{ID: lb.ID, Name: lb.Name, Class: strings.ToLower(lb.Type), Scheme: "public"}
 	if out.Class == "" {
-		out.Class = "regional" // what the API leaves out
+		out.Class = "regional" // the API omits this type
 	}
 	if lb.Network == godo.LoadBalancerNetworkTypeInternal {
 		out.Scheme = "internal"
@@ -45,7 +45,7 @@ func loadBalancer(lb godo.LoadBalancer) cloud.LoadBalancer {
 	return out
 }
 
-// check is the one health check that all ports share; it names its port.
+// check describes the health check, which all ports share.
 func check(c *godo.HealthCheck) string {
 	if c == nil {
 		return ""

@@ -1,13 +1,11 @@
-// Package digitalocean sees a cluster on DigitalOcean.
+// Package digitalocean observes a cluster on DigitalOcean.
 //
-// kOps makes droplets one by one there and tags them with the cluster, the group
-// and the role. Tags hold no dots, so the cluster's name has hyphens for them:
-// two clusters whose names differ only in that are one to this cloud. The API
-// never gives user-data back and nothing marks a droplet as old, so boot
-// configurations, tokens and generations are unknown; nor does the load
-// balancer's description say how its targets are.
+// kOps creates individual droplets with tags for the cluster, the group and the role. Tags cannot contain dots, so the
+// cluster's name has hyphens instead: clusters whose names differ only in that cannot be told apart. The API does not return
+// user-data and nothing marks a droplet as old, so boot configurations, tokens and generations are unknown, as is the health
+// of the load balancer's targets.
 //
-// It only reads.
+// It is read-only.
 package digitalocean
 
 import (
@@ -37,33 +35,33 @@ const (
 	tagRole    = "kops-instance-role"
 )
 
-// perPage is the API's limit.
+// perPage is the API's maximum page size.
 const perPage = 200
 
-// unreadable is why there is no boot configuration.
+// unreadable is the reason of the gap for a missing boot configuration.
 const unreadable = "the API of DigitalOcean does not give user-data back"
 
-// Config says which cluster and how to get there.
+// Config identifies the cluster and how to reach the API.
 type Config struct {
 	// Cluster is the cluster's name. Required.
 	Cluster string
 	// Token is an API token that may read droplets, load balancers and
 	// firewalls. Required, except for metadata.
 	Token string
-	// Endpoint is the API's base URL. Empty: DigitalOcean's own.
+	// Endpoint is the API's base URL. Empty: DigitalOcean's.
 	Endpoint string
-	// Metadata is the base URL of the metadata service. Empty: DigitalOcean's own.
+	// Metadata is the base URL of the metadata service. Empty: DigitalOcean's.
 	Metadata string
-	// HTTP tunes how calls are made; its Routes are not looked at.
+	// HTTP configures the transport; its Routes are ignored.
 	HTTP rest.Transport
 }
 
-// FromEnv is the configuration of a cluster as kOps's variables give it.
+// FromEnv returns the configuration of a cluster from kOps's environment variables.
 func FromEnv(name string, getenv func(string) string) Config {
 	return Config{Cluster: name, Token: getenv("DIGITALOCEAN_ACCESS_TOKEN"), Endpoint: getenv("DIGITALOCEAN_API_URL")}
 }
 
-// Provider looks at one cluster. It is safe for concurrent use.
+// Provider observes one cluster. It is safe for concurrent use.
 type Provider struct {
 	config Config
 	client *godo.Client
@@ -130,7 +128,7 @@ func (p *Provider) Observe(ctx context.Context) (*cloud.Observation, error) {
 			return err
 		}},
 		survey.Part{What: survey.WhatNetwork, Look: func(ctx context.Context) (err error) {
-			firewalls, err = every(ctx, "list firewalls", p.client.Firewalls.List)
+			firewalls, err = allPages(ctx, "list firewalls", p.client.Firewalls.List)
 			return err
 		}},
 	)
@@ -149,8 +147,8 @@ func (p *Provider) Observe(ctx context.Context) (*cloud.Observation, error) {
 	}), nil
 }
 
-// every reads a list to its end.
-func every[T any](ctx context.Context, what string, list func(context.Context, *godo.ListOptions) ([]T, *godo.Response, error)) ([]T, error) {
+// allPages reads all pages of a list.
+func allPages[T any](ctx context.Context, what string, list func(context.Context, *godo.ListOptions) ([]T, *godo.Response, error)) ([]T, error) {
 	var all []T
 	for n := 1; ; n++ {
 		page, resp, err := list(ctx, &godo.ListOptions{Page: n, PerPage: perPage})
@@ -164,16 +162,16 @@ func every[T any](ctx context.Context, what string, list func(context.Context, *
 	}
 }
 
-// hyphenated is how a tag holds the cluster's name.
+// hyphenated returns the cluster's name as in tags.
 func hyphenated(name string) string { return strings.ReplaceAll(name, ".", "-") }
 
 func (p *Provider) droplets(ctx context.Context) ([]godo.Droplet, error) {
 	tag := tagCluster + ":" + hyphenated(p.config.Cluster)
-	all, err := every(ctx, "list droplets of "+p.config.Cluster,
+	all, err := allPages(ctx, "list droplets of "+p.config.Cluster,
 		func(ctx context.Context, o *godo.ListOptions) ([]godo.Droplet, *godo.Response, error) {
 			return p.client.Droplets.ListByTag(ctx, tag, o)
 		})
-	// the tag exactly: one that only contains it is another cluster's
+	// exactly the tag, since that of another cluster may contain it
 	return slices.DeleteFunc(all, func(d godo.Droplet) bool { return !slices.Contains(d.Tags, tag) }), err
 }
 
@@ -182,8 +180,8 @@ func machines(droplets []godo.Droplet) []survey.Machine {
 	for _, d := range droplets {
 		m := survey.Machine{
 			Instance: cloud.Instance{ID: strconv.Itoa(d.ID), Name: d.Name, State: d.Status},
-			Group:    tagged(d.Tags, tagGroup),
-			Role:     survey.Role(tagged(d.Tags, tagRole)),
+			Group:    tagValue(d.Tags, tagGroup),
+			Role:     survey.Role(tagValue(d.Tags, tagRole)),
 			Alive:    d.Status == "new" || d.Status == "active",
 		}
 		if d.Region != nil {
@@ -200,8 +198,8 @@ func machines(droplets []godo.Droplet) []survey.Machine {
 	return out
 }
 
-// tagged returns what stands behind the colon of a tag.
-func tagged(tags []string, key string) string {
+// tagValue returns the value of the tag with the given key.
+func tagValue(tags []string, key string) string {
 	for _, t := range tags {
 		if k, v, ok := strings.Cut(t, ":"); ok && k == key {
 			return v
@@ -210,19 +208,18 @@ func tagged(tags []string, key string) string {
 	return ""
 }
 
-// metadataURL is where every droplet can ask about itself.
+// metadataURL is the base URL of the metadata service.
 const metadataURL = "http://169.254.169.254/metadata/v1"
 
-// Self asks the metadata service which droplet this is. The Cluster has hyphens
-// where kOps's name has dots, because the tag has; it works as the Cluster of a
-// [Config] all the same.
+// Self identifies this droplet from its metadata. Cluster has hyphens instead of dots, as in the tag; it may be used as the
+// Cluster of a [Config].
 func Self(ctx context.Context, c Config) (cloud.Self, error) {
 	m := rest.Metadata{Base: cmp.Or(c.Metadata, metadataURL), HTTP: c.HTTP, Header: http.Header{}}
 	got, err := m.All(ctx, "id", "tags/", "interfaces/private/0/ipv4/address")
 	if err != nil {
 		return cloud.Self{}, err
 	}
-	name := tagged(strings.Fields(got[1]), tagCluster)
+	name := tagValue(strings.Fields(got[1]), tagCluster)
 	if name == "" {
 		return cloud.Self{}, fmt.Errorf("droplet %s: %w: it has no tag %s", got[0], cloud.ErrUsage, tagCluster)
 	}

@@ -42,7 +42,7 @@ func fail(w http.ResponseWriter, status int, text string) {
 func connect(t testing.TB, url string) cloud.Provider {
 	t.Helper()
 	p, err := digitalocean.New(digitalocean.Config{
-		Cluster: cloudtest.Name, Token: cloudtest.Secret, Endpoint: url, HTTP: cloudtest.Fast(),
+		Cluster: cloudtest.Name, Token: cloudtest.Secret, Endpoint: url, HTTP: cloudtest.FastRetries(),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -162,11 +162,11 @@ func TestSelfIsWhatTheTagsSay(t *testing.T) {
 	})
 	srv := httptest.NewServer(mux)
 	defer srv.Close()
-	got, err := digitalocean.Self(t.Context(), digitalocean.Config{Metadata: srv.URL + "/metadata/v1", HTTP: cloudtest.Fast()})
+	got, err := digitalocean.Self(t.Context(), digitalocean.Config{Metadata: srv.URL + "/metadata/v1", HTTP: cloudtest.FastRetries()})
 	cloudtest.Self(t, got, err, cloud.Self{Cluster: "atlas-k8s-local", Name: "7002", Addr: netip.MustParseAddr("172.20.0.3")})
 }
 
 func TestWithoutATokenItSaysWhatToSet(t *testing.T) {
 	_, err := digitalocean.New(digitalocean.FromEnv(cloudtest.Name, func(string) string { return "" }))
-	cloudtest.Refused(t, err, cloud.ErrDenied, "DIGITALOCEAN_ACCESS_TOKEN")
+	cloudtest.WantError(t, err, cloud.ErrDenied, "DIGITALOCEAN_ACCESS_TOKEN")
 }

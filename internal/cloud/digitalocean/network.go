@@ -9,8 +9,7 @@ import (
 	"github.com/muster-dev/muster/internal/cloud/survey"
 )
 
-// network is what firewalls let in. A droplet that none guards is open to
-// everybody; firewalls add up.
+// network returns what the firewalls allow, which is cumulative. A droplet without one is open to all.
 func network(droplets []godo.Droplet, balancers []cloud.LoadBalancer, firewalls []godo.Firewall, missing bool) cloud.Network {
 	n := cloud.Network{Rules: []cloud.Rule{}, Partial: missing}
 	if missing {
@@ -18,23 +17,23 @@ func network(droplets []godo.Droplet, balancers []cloud.LoadBalancer, firewalls 
 	}
 	parties := map[string][]godo.Droplet{}
 	for _, d := range droplets {
-		if p := survey.Party(survey.Role(tagged(d.Tags, tagRole))); p != "" {
+		if p := survey.Party(survey.Role(tagValue(d.Tags, tagRole))); p != "" {
 			parties[p] = append(parties[p], d)
 		}
 	}
 	for _, to := range []string{cloud.PartyControlPlane, cloud.PartyWorkers} {
 		guarded := false
 		for _, f := range firewalls {
-			all, some := covered(parties[to], f.Tags, f.DropletIDs)
+			all, some := selects(parties[to], f.Tags, f.DropletIDs)
 			guarded = guarded || some
 			if !all {
 				n.Partial = n.Partial || some
 				continue
 			}
 			for _, r := range f.InboundRules {
-				rules, whole := inbound(f.Name, to, r, parties, balancers)
+				rules, complete := inbound(f.Name, to, r, parties, balancers)
 				n.Rules = append(n.Rules, rules...)
-				n.Partial = n.Partial || !whole
+				n.Partial = n.Partial || !complete
 			}
 		}
 		if !guarded && len(parties[to]) > 0 {
@@ -42,14 +41,14 @@ func network(droplets []godo.Droplet, balancers []cloud.LoadBalancer, firewalls 
 		}
 	}
 	if len(balancers) > 0 {
-		// what filters a load balancer is in its own settings, which kOps leaves alone
+		// a load balancer has its own filters, which kOps does not set
 		n.Partial = true
 	}
 	return n
 }
 
-// covered says whether tags and IDs select all droplets, or some.
-func covered(droplets []godo.Droplet, tags []string, ids []int) (all, some bool) {
+// selects reports whether tags and IDs select all droplets, or some.
+func selects(droplets []godo.Droplet, tags []string, ids []int) (all, some bool) {
 	all = len(droplets) > 0
 	for _, d := range droplets {
 		hit := slices.Contains(ids, d.ID) || slices.ContainsFunc(d.Tags, func(t string) bool { return slices.Contains(tags, t) })
@@ -58,9 +57,8 @@ func covered(droplets []godo.Droplet, tags []string, ids []int) (all, some bool)
 	return all, some
 }
 
-// inbound turns one rule into ours; whole is false if part of it has no words
-// here.
-func inbound(name, to string, r godo.InboundRule, parties map[string][]godo.Droplet, balancers []cloud.LoadBalancer) (rules []cloud.Rule, whole bool) {
+// inbound converts a rule; complete is false if part of it cannot be represented.
+func inbound(name, to string, r godo.InboundRule, parties map[string][]godo.Droplet, balancers []cloud.LoadBalancer) (rules []cloud.Rule, complete bool) {
 	rule := cloud.Rule{To: to, Protocol: r.Protocol, High: 65535, Name: name}
 	if r.PortRange != "" && r.PortRange != "0" && r.PortRange != "all" {
 		var ok bool
@@ -68,17 +66,17 @@ func inbound(name, to string, r godo.InboundRule, parties map[string][]godo.Drop
 			return nil, false
 		}
 	}
-	whole = true
+	complete = true
 	if r.Sources == nil {
 		return nil, true
 	}
 	for _, from := range []string{cloud.PartyControlPlane, cloud.PartyWorkers} {
-		all, some := covered(parties[from], r.Sources.Tags, r.Sources.DropletIDs)
+		all, some := selects(parties[from], r.Sources.Tags, r.Sources.DropletIDs)
 		if all {
 			rule.From = from
 			rules = append(rules, rule)
 		}
-		whole = whole && all == some
+		complete = complete && all == some
 	}
 	for _, lb := range balancers {
 		if slices.Contains(r.Sources.LoadBalancerUIDs, lb.ID) {
@@ -97,5 +95,5 @@ func inbound(name, to string, r godo.InboundRule, parties map[string][]godo.Drop
 	if len(rule.Sources) > 0 {
 		rules = append(rules, rule)
 	}
-	return rules, whole
+	return rules, complete
 }

@@ -11,14 +11,13 @@ import (
 	"github.com/muster-dev/muster/internal/cloud/survey"
 )
 
-// labelCluster is how kOps marks forwarding rules.
+// labelCluster is kOps's label of forwarding rules.
 const labelCluster = "k8s-io-cluster-name"
 
-// maxLabel is the longest that the value of a label may be.
+// maxLabel is the maximum length of a label's value.
 const maxLabel = 63
 
-// A load balancer here is its forwarding rules: those with the same scheme are
-// one to us, with a listener a port.
+// A load balancer consists of forwarding rules: those with the same scheme are reported as one, with a listener per port.
 type forwardingRule struct {
 	Name                string
 	IPAddress           string
@@ -31,17 +30,17 @@ type forwardingRule struct {
 	Labels              map[string]string
 }
 
-// owned says whether kOps made the rule for the cluster: by its label, or by its
-// name where an older kOps put no label.
+// owned reports whether kOps created the rule for the cluster, by its label or, without one as from older releases, by its
+// name.
 func (f forwardingRule) owned(name string) bool {
 	dashed := strings.ReplaceAll(name, ".", "-")
 	if v, ok := f.Labels[labelCluster]; ok {
-		return v == dashed || shortened(dashed, v, maxLabel)
+		return v == dashed || truncated(dashed, v, maxLabel)
 	}
 	return f.Name == "api-"+dashed || f.Name == "kops-controller-"+dashed
 }
 
-func (f forwardingRule) listens() (low, high int, ok bool) {
+func (f forwardingRule) portRange() (low, high int, ok bool) {
 	if len(f.Ports) > 0 {
 		return survey.Ports(f.Ports[0])
 	}
@@ -69,12 +68,12 @@ func (s *session) loadBalancers(ctx context.Context, sv *survey.Survey) ([]cloud
 			byScheme[scheme] = lb
 		}
 		if strings.HasPrefix(f.Name, "api-") {
-			lb.ID, lb.Name = f.Name, f.Name // the API's rule names them all
+			lb.ID, lb.Name = f.Name, f.Name // named after the API's rule
 		}
 		lb.Addresses = append(lb.Addresses, survey.Addr(f.IPAddress))
-		port, _, ok := f.listens()
+		port, _, ok := f.portRange()
 		if _, twice := lb.Listener(port); !ok || twice {
-			continue // a rule a subnet, with the same backends behind
+			continue // one rule per subnet, with the same backends
 		}
 		lb.Listeners = append(lb.Listeners, s.listener(ctx, sv, f, port))
 	}
@@ -85,10 +84,10 @@ func (s *session) loadBalancers(ctx context.Context, sv *survey.Survey) ([]cloud
 	return out, nil
 }
 
-// listener looks behind a rule; what cannot be read is a gap.
+// listener reads the backend of a rule; what cannot be read is a gap.
 func (s *session) listener(ctx context.Context, sv *survey.Survey, f forwardingRule, port int) cloud.Listener {
 	l := cloud.Listener{Port: port, Protocol: strings.ToLower(f.IPProtocol)}
-	if err := s.behind(ctx, cmp.Or(f.BackendService, f.Target), &l); err != nil {
+	if err := s.backend(ctx, cmp.Or(f.BackendService, f.Target), &l); err != nil {
 		sv.Gap(survey.WhatHealth, f.Name, err.Error())
 	}
 	return l
@@ -104,7 +103,7 @@ type health struct {
 
 func (h health) targets(port int) (out []cloud.Target) {
 	for _, st := range h.HealthStatus {
-		t := cloud.Target{ID: last(st.Instance), Port: port, Health: cloud.TargetUnknown}
+		t := cloud.Target{ID: lastSegment(st.Instance), Port: port, Health: cloud.TargetUnknown}
 		switch st.HealthState {
 		case "HEALTHY":
 			t.Health = cloud.TargetHealthy
@@ -118,11 +117,10 @@ func (h health) targets(port int) (out []cloud.Target) {
 	return out
 }
 
-// behind reads a backend service or, where a public load balancer has it, a
-// target pool: its check, and the health of each member, a group of instances or
-// one instance.
-func (s *session) behind(ctx context.Context, link string, l *cloud.Listener) error {
-	attempt := "look behind the load balancer at " + last(link)
+// backend reads a backend service or, for a public load balancer, a target pool: its health check, and the health of each
+// member, which is an instance group or an instance.
+func (s *session) backend(ctx context.Context, link string, l *cloud.Listener) error {
+	attempt := "look behind the load balancer at " + lastSegment(link)
 	var doc struct {
 		HealthChecks []string
 		Backends     []struct{ Group string } // of a backend service
@@ -137,7 +135,7 @@ func (s *session) behind(ctx context.Context, link string, l *cloud.Listener) er
 			return err
 		}
 	}
-	var members []map[string]string // as getHealth wants to be asked
+	var members []map[string]string // requests of getHealth
 	for _, b := range doc.Backends {
 		members = append(members, map[string]string{"group": b.Group})
 	}
@@ -161,18 +159,18 @@ type probe struct {
 	RequestPath string
 }
 
-// check says what a health check does.
+// check describes a health check.
 func (s *session) check(ctx context.Context, link string) (string, error) {
 	var c struct {
 		Type             string
-		Port             int    // of the older kind
-		RequestPath      string // of the older kind
+		Port             int    // of legacy checks
+		RequestPath      string // of legacy checks
 		TCPHealthCheck   *probe
 		SSLHealthCheck   *probe
 		HTTPHealthCheck  *probe
 		HTTPSHealthCheck *probe
 	}
-	if err := s.get(ctx, "look at health check "+last(link), s.at(link), nil, &c); err != nil {
+	if err := s.get(ctx, "look at health check "+lastSegment(link), s.at(link), nil, &c); err != nil {
 		return "", err
 	}
 	for _, p := range []*probe{c.TCPHealthCheck, c.SSLHealthCheck, c.HTTPHealthCheck, c.HTTPSHealthCheck} {

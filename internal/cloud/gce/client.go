@@ -23,11 +23,10 @@ type session struct {
 	client  *http.Client
 }
 
-// perPage is the API's limit.
+// perPage is the API's maximum page size.
 const perPage = "500"
 
-// get reads one document into out; a body makes it a POST, as Google has it for
-// some reads.
+// get reads one document into out. With a body it is a POST, as for some of Google's reads.
 func (s *session) get(ctx context.Context, attempt, at string, body, out any) error {
 	method, payload := http.MethodGet, io.Reader(http.NoBody)
 	if body != nil {
@@ -52,15 +51,14 @@ func (s *session) get(ctx context.Context, attempt, at string, body, out any) er
 	return rest.Classify(attempt, json.NewDecoder(resp.Body).Decode(out))
 }
 
-// page is one answer of a list. Aggregated lists have their items by zone or
-// region, each under the name of its kind; others have them in a row.
+// page is one page of a list. Aggregated lists have their items by zone or region and kind.
 type page struct {
 	Items json.RawMessage `json:"items"`
 	Next  string          `json:"nextPageToken"`
 }
 
-// list reads every page of a list of the project: path is what follows the
-// project, kind the name of the items in an aggregated list, empty for others.
+// list reads all pages of a list of the project. path is relative to the project; kind is the key of the items in an
+// aggregated list, empty for others.
 func list[T any](ctx context.Context, s *session, attempt, path, kind string) ([]T, error) {
 	var all []T
 	q := url.Values{"maxResults": {perPage}}
@@ -88,17 +86,17 @@ func decodeItems[T any](raw json.RawMessage, kind string) (items []T, err error)
 	if kind == "" {
 		return items, json.Unmarshal(raw, &items)
 	}
-	var places map[string]map[string]json.RawMessage
-	if err := json.Unmarshal(raw, &places); err != nil {
+	var locations map[string]map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &locations); err != nil {
 		return nil, err
 	}
-	for _, name := range slices.Sorted(maps.Keys(places)) {
-		place := places[name]
-		if len(place[kind]) == 0 {
-			continue // a warning that there is nothing
+	for _, name := range slices.Sorted(maps.Keys(locations)) {
+		location := locations[name]
+		if len(location[kind]) == 0 {
+			continue // only a warning
 		}
 		var here []T
-		if err := json.Unmarshal(place[kind], &here); err != nil {
+		if err := json.Unmarshal(location[kind], &here); err != nil {
 			return nil, err
 		}
 		items = append(items, here...)
@@ -106,8 +104,7 @@ func decodeItems[T any](raw json.RawMessage, kind string) (items []T, err error)
 	return items, nil
 }
 
-// at turns the link of a resource, which names Google's host, into one at the
-// configured base.
+// at rewrites the link of a resource, which has Google's host, to the configured base URL.
 func (s *session) at(link string) string {
 	if _, path, ok := strings.Cut(link, "/projects/"); ok {
 		return s.config.Compute + "/projects/" + path
@@ -115,5 +112,5 @@ func (s *session) at(link string) string {
 	return link
 }
 
-// last is what stands behind the last slash of a link.
-func last(link string) string { return link[strings.LastIndexByte(link, '/')+1:] }
+// lastSegment returns the last path segment of a link.
+func lastSegment(link string) string { return link[strings.LastIndexByte(link, '/')+1:] }

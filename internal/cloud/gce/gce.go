@@ -1,12 +1,11 @@
-// Package gce sees a cluster on Google Compute Engine.
+// Package gce observes a cluster on Google Compute Engine.
 //
-// kOps makes a managed instance group a zone and instance group there, from a
-// template whose metadata names the cluster and the group and holds the boot
-// script. An instance's own metadata says which template it was made from, which
-// is how old and new are told apart. The network's load balancer lets packets
-// through as they are: who may reach it is who may reach the machines behind it.
+// kOps creates a managed instance group for each instance group and zone, from a template whose metadata has the names of
+// the cluster and the group and the boot script. An instance's metadata names its template, which tells old and new
+// instances apart. The network load balancer passes packets through unchanged: whoever may reach the machines behind it may
+// reach it.
 //
-// It speaks the REST API by itself; see [list]. It only reads.
+// It uses the REST API directly; see [list]. It is read-only.
 package gce
 
 import (
@@ -27,7 +26,7 @@ import (
 	"github.com/muster-dev/muster/internal/cluster"
 )
 
-// Where the APIs are.
+// Base URLs of the APIs.
 const (
 	computeURL = "https://compute.googleapis.com/compute/v1"
 	projectURL = "https://cloudresourcemanager.googleapis.com/v1"
@@ -35,30 +34,28 @@ const (
 	scope      = "https://www.googleapis.com/auth/cloud-platform.read-only"
 )
 
-// unreadable is why there is no boot configuration.
+// unreadable is the reason of the gap for a missing boot configuration.
 const unreadable = "the template has neither a startup-script nor user-data, or it could not be read"
 
-// Config says which cluster and how to get there.
+// Config identifies the cluster and how to reach the API.
 type Config struct {
 	// Cluster is the cluster's name. Required.
 	Cluster string
-	// Project is where the cluster is. Empty: the project of the credentials.
+	// Project is the cluster's project. Empty: that of the credentials.
 	Project string
-	// Credentials are a key file's text. Empty: what Google's own tools would
-	// use, which is the file that GOOGLE_APPLICATION_CREDENTIALS names, the login
-	// of gcloud, or the machine's service account.
+	// Credentials are the contents of a key file. Empty: the application default credentials, that is the file in
+	// GOOGLE_APPLICATION_CREDENTIALS, gcloud's login, or the machine's service account.
 	Credentials []byte
 	// Compute, Projects and Storage are the base URLs of the three APIs. Empty:
 	// Google's own.
 	Compute, Projects, Storage string
-	// Metadata is the base URL of the metadata service. Empty: Google's own.
+	// Metadata is the base URL of the metadata service. Empty: Google's.
 	Metadata string
-	// HTTP tunes how calls are made; its Routes are not looked at.
+	// HTTP configures the transport; its Routes are ignored.
 	HTTP rest.Transport
 }
 
-// FromEnv is the configuration of a cluster as kOps's and Google's variables
-// give it.
+// FromEnv returns the configuration of a cluster from kOps's and Google's environment variables.
 func FromEnv(name string, getenv func(string) string) Config {
 	c := Config{Cluster: name}
 	for _, v := range []string{"GOOGLE_CLOUD_PROJECT", "GCP_PROJECT", "CLOUDSDK_CORE_PROJECT"} {
@@ -69,7 +66,7 @@ func FromEnv(name string, getenv func(string) string) Config {
 	return c
 }
 
-// Provider looks at one cluster. It is safe for concurrent use.
+// Provider observes one cluster. It is safe for concurrent use.
 type Provider struct{ config Config }
 
 var _ cloud.Provider = (*Provider)(nil)
@@ -95,37 +92,36 @@ func New(c Config) (*Provider, error) {
 	if c.Cluster == "" {
 		return nil, fmt.Errorf("gce: %w: no cluster name", cloud.ErrUsage)
 	}
-	for at, standard := range map[*string]string{&c.Compute: computeURL, &c.Projects: projectURL, &c.Storage: storageURL} {
+	for at, defaultURL := range map[*string]string{&c.Compute: computeURL, &c.Projects: projectURL, &c.Storage: storageURL} {
 		if *at == "" {
-			*at = standard
+			*at = defaultURL
 		}
 		*at = strings.TrimSuffix(*at, "/")
 	}
 	return &Provider{config: c}, nil
 }
 
-// throttled recognises Google's "slow down", which is a 403 like a refusal.
+// throttled recognises throttling, which is a 403 like a denial.
 func throttled(status int, body []byte) bool {
 	text := string(body)
 	return status == http.StatusForbidden && (strings.Contains(text, `"rateLimitExceeded"`) || strings.Contains(text, `"userRateLimitExceeded"`))
 }
 
-// login finds the credentials and fetches a token. What it returns is good for
-// calls under ctx alone.
+// login finds the credentials and fetches a token. The session is valid for calls under ctx only.
 func (p *Provider) login(ctx context.Context) (*session, error) {
 	t := p.config.HTTP
 	t.Routes, t.Throttled = routes, throttled
-	under := t.Session(ctx)
+	transport := t.Session(ctx)
 	anonymous := t.Client()
-	anonymous.Transport = under
+	anonymous.Transport = transport
 	creds, err := p.credentials(context.WithValue(ctx, oauth2.HTTPClient, anonymous))
 	if err != nil {
-		// what is wrong with a key file may quote it
+		// the error may quote the key file
 		return nil, fmt.Errorf("gce: %w: no usable credentials; set GOOGLE_APPLICATION_CREDENTIALS or log in with gcloud auth application-default login", cloud.ErrDenied)
 	}
 	token, err := creds.TokenSource.Token()
 	if err != nil {
-		return nil, under.Classify("log in to Google", err)
+		return nil, transport.Classify("log in to Google", err)
 	}
 	project := p.config.Project
 	if project == "" {
@@ -135,7 +131,7 @@ func (p *Provider) login(ctx context.Context) (*session, error) {
 		return nil, fmt.Errorf("gce: %w: no project; set GOOGLE_CLOUD_PROJECT", cloud.ErrUsage)
 	}
 	client := t.Client()
-	client.Transport = &oauth2.Transport{Source: oauth2.StaticTokenSource(token), Base: under}
+	client.Transport = &oauth2.Transport{Source: oauth2.StaticTokenSource(token), Base: transport}
 	return &session{config: p.config, project: project, client: client}, nil
 }
 
@@ -217,7 +213,7 @@ func (p *Provider) Observe(ctx context.Context) (*cloud.Observation, error) {
 		return nil, err
 	}
 	groups := assemble(s, p.config.Cluster, list, managers, templates)
-	var roles []cloud.Role // none of them is known unless the project's policy is
+	var roles []cloud.Role // unknown without the project's policy
 	if !s.Missing(survey.WhatPermissions) {
 		roles = in.roles(ctx, s, groups, policy)
 	}
@@ -230,7 +226,7 @@ func (p *Provider) Observe(ctx context.Context) (*cloud.Observation, error) {
 	}), nil
 }
 
-// metadataURL is where every instance can ask about itself.
+// metadataURL is the base URL of the metadata service.
 const metadataURL = "http://169.254.169.254/computeMetadata/v1"
 
 // Self asks the metadata service which instance this is; no login is needed.

@@ -85,7 +85,7 @@ func config(url string) gce.Config {
 	}
 	return gce.Config{
 		Cluster: cloudtest.Name, Credentials: key,
-		Compute: url + "/compute/v1", Projects: url + "/v1", Storage: url + "/storage/v1", HTTP: cloudtest.Fast(),
+		Compute: url + "/compute/v1", Projects: url + "/v1", Storage: url + "/storage/v1", HTTP: cloudtest.FastRetries(),
 	}
 }
 
@@ -274,7 +274,7 @@ func balancer(mux *http.ServeMux, w cloudtest.World) {
 					continue
 				}
 				state := "HEALTHY"
-				if m.N == w.Sick && port == 3988 {
+				if m.N == w.Unhealthy && port == 3988 {
 					state = "UNHEALTHY"
 				}
 				cloudtest.JSON(rw, object{"healthStatus": []object{{"instance": project + "zones/z/instances/" + m.Name, "healthState": state}}})
@@ -467,7 +467,7 @@ func TestSelfIsWhatMetadataSays(t *testing.T) {
 		fmt.Fprint(w, answers[r.URL.Path])
 	}))
 	defer srv.Close()
-	got, err := gce.Self(t.Context(), gce.Config{Metadata: srv.URL, HTTP: cloudtest.Fast()})
+	got, err := gce.Self(t.Context(), gce.Config{Metadata: srv.URL, HTTP: cloudtest.FastRetries()})
 	cloudtest.Self(t, got, err, cloud.Self{Cluster: cloudtest.Name, Name: "cp-1", Addr: netip.MustParseAddr("172.20.0.3")})
 }
 
@@ -477,5 +477,5 @@ func TestBadCredentialsAreNotQuoted(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = p.Seeds(t.Context())
-	cloudtest.Refused(t, err, cloud.ErrDenied, "GOOGLE_APPLICATION_CREDENTIALS")
+	cloudtest.WantError(t, err, cloud.ErrDenied, "GOOGLE_APPLICATION_CREDENTIALS")
 }

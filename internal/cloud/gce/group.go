@@ -10,19 +10,19 @@ import (
 	"github.com/muster-dev/muster/internal/cloud/survey"
 )
 
-// group is a group of kOps while its managers are gathered.
+// group is an instance group of kOps while its managers are collected.
 type group struct {
 	cloud.Group
 	ids       []string
-	templates []string // that its managers use now, each once
+	templates []string // current ones of its managers, without duplicates
 }
 
-func (g *group) manage(m manager, template string) {
+func (g *group) addManager(m manager, template string) {
 	g.ids = append(g.ids, m.Name)
-	g.Min += m.TargetSize // kOps makes no autoscaler, so all three are the target
+	g.Min += m.TargetSize // without an autoscaler all three are the target
 	g.Max += m.TargetSize
 	g.Desired += m.TargetSize
-	if zone := last(m.Zone); zone != "" && !slices.Contains(g.Zones, zone) {
+	if zone := lastSegment(m.Zone); zone != "" && !slices.Contains(g.Zones, zone) {
 		g.Zones = append(g.Zones, zone)
 	}
 	if !slices.Contains(g.templates, template) {
@@ -30,8 +30,7 @@ func (g *group) manage(m manager, template string) {
 	}
 }
 
-// finish reads the group's template. Managers that differ in theirs have no
-// answer in common.
+// finish adds the group's template, which is unknown if its managers have different ones.
 func (g *group) finish(s *survey.Survey, byName map[string]template, all []template) cloud.Group {
 	slices.Sort(g.ids)
 	slices.Sort(g.Zones)
@@ -59,7 +58,7 @@ func (g *group) finish(s *survey.Survey, byName map[string]template, all []templ
 	return g.Group
 }
 
-// boot is what a template boots with, or nil.
+// boot returns a template's boot configuration, or nil.
 func boot(t template) *cloud.BootConfig {
 	b, err := bootconfig.Parse(t.userData())
 	if err != nil {

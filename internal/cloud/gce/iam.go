@@ -10,7 +10,7 @@ import (
 	"github.com/muster-dev/muster/internal/cloud/survey"
 )
 
-// policy says who has which role on a resource.
+// policy is the IAM policy of a resource.
 type policy struct {
 	Bindings []struct {
 		Role      string
@@ -19,7 +19,7 @@ type policy struct {
 	}
 }
 
-// of returns what an account has on a resource, as texts.
+// of returns an account's roles on a resource, as text.
 func (p policy) of(account, resource string) (out []string) {
 	for _, b := range p.Bindings {
 		if !slices.Contains(b.Members, "serviceAccount:"+account) {
@@ -40,9 +40,8 @@ func (s *session) policy(ctx context.Context) (p policy, err error) {
 	return p, err
 }
 
-// roles says what each group's service account may do: on the project, and on
-// the buckets that the groups boot from. kOps does not take back what an older
-// release gave, so a role here may be a leftover.
+// roles returns the roles of each group's service account on the project and on the buckets of the state store. kOps does
+// not revoke what an older release granted.
 func (s *session) roles(ctx context.Context, sv *survey.Survey, groups []cloud.Group, project policy) []cloud.Role {
 	byAccount := map[string]*cloud.Role{}
 	for _, g := range groups {
@@ -81,7 +80,7 @@ func (s *session) roles(ctx context.Context, sv *survey.Survey, groups []cloud.G
 	return out
 }
 
-// bucketsOf are the buckets of the state store, as boot configurations name it.
+// bucketsOf returns the buckets of the state store in boot configurations.
 func bucketsOf(groups []cloud.Group) (names []string) {
 	for _, g := range groups {
 		if g.Template.Boot == nil {

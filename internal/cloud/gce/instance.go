@@ -20,7 +20,7 @@ const (
 	metaManager  = "created-by"        // a link, set by the instance group
 )
 
-// maxTag is the longest that a network tag may be.
+// maxTag is the maximum length of a network tag.
 const maxTag = 63
 
 type metadata struct {
@@ -40,8 +40,7 @@ func (m metadata) get(keys ...string) string {
 
 type tags struct{ Items []string }
 
-// role reads the role out of network tags: the cluster's name with hyphens, cut
-// short where it is too long, and the role behind it.
+// role returns the role in network tags, which are the cluster's name with hyphens, truncated if too long, and the role.
 func (t tags) role(name string) cluster.Role {
 	dashed := strings.ReplaceAll(name, ".", "-")
 	for suffix, role := range map[string]cluster.Role{
@@ -56,7 +55,7 @@ func (t tags) role(name string) cluster.Role {
 			if !ok {
 				continue
 			}
-			if prefix == dashed || shortened(dashed, prefix, maxTag-len(suffix)) {
+			if prefix == dashed || truncated(dashed, prefix, maxTag-len(suffix)) {
 				return role
 			}
 		}
@@ -64,9 +63,9 @@ func (t tags) role(name string) cluster.Role {
 	return ""
 }
 
-// shortened says whether got is what kOps makes of a text that is longer than
-// limit: its beginning, a hyphen and six characters of a hash.
-func shortened(text, got string, limit int) bool {
+// truncated reports whether got is text as kOps truncates it to limit: its beginning, a hyphen and six characters of a
+// hash.
+func truncated(text, got string, limit int) bool {
 	return len(text) > limit && len(got) == limit && limit > 7 && got[limit-7] == '-' && strings.HasPrefix(text, got[:limit-7])
 }
 
@@ -98,8 +97,8 @@ func (i instance) alive() bool {
 
 func (i instance) instance() cloud.Instance {
 	out := cloud.Instance{
-		ID: i.ID, Name: i.Name, Zone: last(i.Zone), State: strings.ToLower(i.Status), Launched: i.CreationTimestamp,
-		Version: last(i.Metadata.get(metaTemplate)), Generation: cloud.GenerationUnknown,
+		ID: i.ID, Name: i.Name, Zone: lastSegment(i.Zone), State: strings.ToLower(i.Status), Launched: i.CreationTimestamp,
+		Version: lastSegment(i.Metadata.get(metaTemplate)), Generation: cloud.GenerationUnknown,
 	}
 	if len(i.NetworkInterfaces) > 0 {
 		out.Addr = survey.Addr(i.NetworkInterfaces[0].NetworkIP)
@@ -107,8 +106,7 @@ func (i instance) instance() cloud.Instance {
 	return out
 }
 
-// instances lists the cluster's instances in every zone. The API filters by no
-// metadata, so the project's others are read and left out.
+// instances lists the cluster's instances in all zones. The API cannot filter by metadata, so all of the project's are read.
 func (s *session) instances(ctx context.Context) ([]instance, error) {
 	all, err := list[instance](ctx, s, "list instances of "+s.config.Cluster, "aggregated/instances", "instances")
 	return slices.DeleteFunc(all, func(i instance) bool { return i.Metadata.get(metaCluster) != s.config.Cluster }), err
@@ -139,7 +137,7 @@ type template struct {
 
 func (t template) group() string { return t.Properties.Metadata.get(metaGroup) }
 
-// userData is the boot script, wherever the image looks for it.
+// userData returns the boot script, whichever key the image uses.
 func (t template) userData() []byte {
 	if text := t.Properties.Metadata.get("startup-script", "user-data"); text != "" {
 		return []byte(text)
@@ -152,9 +150,8 @@ func (s *session) templates(ctx context.Context) ([]template, error) {
 	return slices.DeleteFunc(all, func(t template) bool { return t.Properties.Metadata.get(metaCluster) != s.config.Cluster }), err
 }
 
-// assemble makes kOps's groups: a group's managers, one a zone, are together
-// what kOps calls a group; templates say which is which. Without managers or
-// templates the instances still say which group they are in.
+// assemble returns kOps's groups. A group has one manager per zone; templates tell which. Without managers or templates the
+// groups are those of the instances' metadata.
 func assemble(s *survey.Survey, name string, list []instance, managers []manager, templates []template) []cloud.Group {
 	byTemplate := map[string]template{}
 	for _, t := range templates {
@@ -168,14 +165,14 @@ func assemble(s *survey.Survey, name string, list []instance, managers []manager
 		groups[g].Role = cmp.Or(groups[g].Role, role)
 		return groups[g]
 	}
-	current := map[string]string{} // template by the name of its manager and place
+	current := map[string]string{} // template names by managerKey
 	for _, m := range managers {
-		t, ok := byTemplate[last(m.InstanceTemplate)]
+		t, ok := byTemplate[lastSegment(m.InstanceTemplate)]
 		if !ok || t.group() == "" {
 			continue // another cluster's
 		}
-		current[place(m.SelfLink)] = t.Name
-		of(t.group(), t.Properties.Tags.role(name)).manage(m, t.Name)
+		current[managerKey(m.SelfLink)] = t.Name
+		of(t.group(), t.Properties.Tags.role(name)).addManager(m, t.Name)
 	}
 	for _, i := range list {
 		if i.Metadata.get(metaGroup) == "" {
@@ -184,9 +181,9 @@ func assemble(s *survey.Survey, name string, list []instance, managers []manager
 		}
 		g := of(i.Metadata.get(metaGroup), i.role(name))
 		in := i.instance()
-		managed := i.Metadata.get(metaManager)
-		in.Detached = managed == ""
-		if now := current[place(managed)]; now != "" && in.Version != "" {
+		createdBy := i.Metadata.get(metaManager)
+		in.Detached = createdBy == ""
+		if now := current[managerKey(createdBy)]; now != "" && in.Version != "" {
 			in.Generation = cloud.GenerationOld
 			if in.Version == now {
 				in.Generation = cloud.GenerationNew
@@ -204,9 +201,8 @@ func assemble(s *survey.Survey, name string, list []instance, managers []manager
 	return out
 }
 
-// place identifies a manager by its zone or region and name, whatever host and
-// number of the project its link has.
-func place(link string) string {
+// managerKey identifies a manager by its zone or region and name, since links differ in host and project number.
+func managerKey(link string) string {
 	parts := strings.Split(link, "/")
 	if len(parts) < 4 {
 		return ""

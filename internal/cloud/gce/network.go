@@ -17,8 +17,7 @@ type firewall struct {
 	SourceRanges []string
 	SourceTags   []string
 	TargetTags   []string
-	// SourceServiceAccounts and TargetServiceAccounts are another way to say
-	// whom, which kOps does not use.
+	// SourceServiceAccounts and TargetServiceAccounts are not used by kOps.
 	SourceServiceAccounts []string
 	TargetServiceAccounts []string
 	Allowed               []allowed
@@ -34,9 +33,8 @@ func (s *session) firewalls(ctx context.Context) ([]firewall, error) {
 	return list[firewall](ctx, s, "list firewall rules", "global/firewalls", "")
 }
 
-// network is what the firewall rules of the cluster's networks let in. Packets
-// pass a load balancer as they are, so what may reach the control plane may reach
-// it through the load balancer too.
+// network returns what the firewall rules of the cluster's networks allow. A load balancer passes packets through, so what
+// may reach the control plane may reach the load balancer.
 func network(name string, instances []instance, rules []firewall, missing bool) cloud.Network {
 	n := cloud.Network{Rules: []cloud.Rule{}, Partial: missing}
 	parties := map[string][]string{} // by network tag
@@ -49,14 +47,14 @@ func network(name string, instances []instance, rules []firewall, missing bool) 
 			}
 		}
 		for _, ni := range i.NetworkInterfaces {
-			networks = append(networks, last(ni.Network))
+			networks = append(networks, lastSegment(ni.Network))
 		}
 	}
 	for _, f := range rules {
-		if f.Disabled || f.Direction == "EGRESS" || !slices.Contains(networks, last(f.Network)) {
+		if f.Disabled || f.Direction == "EGRESS" || !slices.Contains(networks, lastSegment(f.Network)) {
 			continue
 		}
-		targets := sides(parties, f.TargetTags)
+		targets := partiesOf(parties, f.TargetTags)
 		if len(f.TargetTags) == 0 {
 			targets = []string{cloud.PartyControlPlane, cloud.PartyWorkers}
 		}
@@ -64,11 +62,11 @@ func network(name string, instances []instance, rules []firewall, missing bool) 
 			continue
 		}
 		if len(f.Denied) > 0 || len(f.SourceServiceAccounts) > 0 || len(f.TargetServiceAccounts) > 0 {
-			n.Partial = true // priorities and accounts have no words here
+			n.Partial = true // priorities and accounts are not modelled
 			continue
 		}
 		for _, to := range targets {
-			out, ok := f.rules(to, sides(parties, f.SourceTags))
+			out, ok := f.rules(to, partiesOf(parties, f.SourceTags))
 			n.Rules = append(n.Rules, out...)
 			n.Partial = n.Partial || !ok
 		}
@@ -85,8 +83,8 @@ func network(name string, instances []instance, rules []firewall, missing bool) 
 	return n
 }
 
-// sides are the parties that have one of the tags.
-func sides(parties map[string][]string, tags []string) (out []string) {
+// partiesOf returns the parties with one of the tags.
+func partiesOf(parties map[string][]string, tags []string) (out []string) {
 	for _, t := range tags {
 		for _, p := range parties[t] {
 			if !slices.Contains(out, p) {
@@ -97,8 +95,7 @@ func sides(parties map[string][]string, tags []string) (out []string) {
 	return out
 }
 
-// rules turns what a firewall allows into ours; ok is false if part of it has
-// no words here.
+// rules converts a firewall rule; ok is false if part of it cannot be represented.
 func (f firewall) rules(to string, from []string) (out []cloud.Rule, ok bool) {
 	var sources []netip.Prefix
 	ok = true

@@ -51,7 +51,7 @@ func loadBalancer(lb *hcloud.LoadBalancer) cloud.LoadBalancer {
 	return out
 }
 
-// flatten puts the servers that a label selects in the selector's place.
+// flatten replaces label selectors by the servers that they select.
 func flatten(targets []hcloud.LoadBalancerTarget) (out []hcloud.LoadBalancerTarget) {
 	for _, t := range targets {
 		if t.Type == hcloud.LoadBalancerTargetTypeLabelSelector {

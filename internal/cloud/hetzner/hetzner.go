@@ -1,12 +1,10 @@
-// Package hetzner sees a cluster in Hetzner Cloud.
+// Package hetzner observes a cluster in Hetzner Cloud.
 //
-// kOps makes servers one by one there and writes what they are into labels: the
-// cluster, the group, the role, a hash of the user-data, and a mark on servers
-// that need an update. The API never gives user-data back, so boot
-// configurations and the tokens in them are gaps. Firewalls of Hetzner filter
-// the public interface only; a private network lets everything through.
+// kOps creates individual servers with labels for the cluster, the group, the role, a hash of the user-data, and whether
+// they need an update. The API does not return user-data, so boot configurations and the tokens in them are gaps. Firewalls
+// filter the public interface only; private networks are not filtered.
 //
-// It only reads. It writes nothing and needs a token of kind "read".
+// It is read-only: a token of kind "read" suffices.
 package hetzner
 
 import (
@@ -23,7 +21,7 @@ import (
 	"github.com/muster-dev/muster/internal/cluster"
 )
 
-// The labels of kOps.
+// kOps's labels.
 const (
 	labelCluster      = "kops.k8s.io/cluster"
 	labelGroup        = "kops.k8s.io/instance-group"
@@ -33,33 +31,32 @@ const (
 	labelFirewallRole = "kops.k8s.io/firewall-role"
 )
 
-// perPage is the API's limit.
+// perPage is the API's maximum page size.
 const perPage = 50
 
-// unreadable is why there is no boot configuration.
+// unreadable is the reason of the gap for a missing boot configuration.
 const unreadable = "the API of Hetzner does not give user-data back"
 
-// Config says which cluster and how to get there.
+// Config identifies the cluster and how to reach the API.
 type Config struct {
 	// Cluster is the cluster's name. Required.
 	Cluster string
-	// Token is an API token of the project, "read" is enough. Required, except
-	// for metadata.
+	// Token is an API token of the project; one of kind "read" suffices. Required, except for metadata.
 	Token string
-	// Endpoint is the API's base URL. Empty: Hetzner's own.
+	// Endpoint is the API's base URL. Empty: Hetzner's.
 	Endpoint string
-	// Metadata is the base URL of the metadata service. Empty: Hetzner's own.
+	// Metadata is the base URL of the metadata service. Empty: Hetzner's.
 	Metadata string
-	// HTTP tunes how calls are made; its Routes are not looked at.
+	// HTTP configures the transport; its Routes are ignored.
 	HTTP rest.Transport
 }
 
-// FromEnv is the configuration of a cluster as kOps's variables give it.
+// FromEnv returns the configuration of a cluster from kOps's environment variables.
 func FromEnv(name string, getenv func(string) string) Config {
 	return Config{Cluster: name, Token: getenv("HCLOUD_TOKEN"), Endpoint: getenv("HCLOUD_ENDPOINT")}
 }
 
-// Provider looks at one cluster. It is safe for concurrent use.
+// Provider observes one cluster. It is safe for concurrent use.
 type Provider struct {
 	config Config
 	client *hcloud.Client
@@ -80,7 +77,7 @@ func New(c Config) (*Provider, error) {
 	options := []hcloud.ClientOption{
 		hcloud.WithToken(c.Token),
 		hcloud.WithHTTPClient(t.Client()),
-		hcloud.WithRetryOpts(hcloud.RetryOpts{BackoffFunc: hcloud.ConstantBackoff(0)}), // the transport tries again
+		hcloud.WithRetryOpts(hcloud.RetryOpts{BackoffFunc: hcloud.ConstantBackoff(0)}), // the transport retries
 		hcloud.WithApplication("muster", ""),
 	}
 	if c.Endpoint != "" {
@@ -142,9 +139,9 @@ func (p *Provider) Observe(ctx context.Context) (*cloud.Observation, error) {
 	}), nil
 }
 
-// machines lists the cluster's servers, every page; more narrows the selection.
-func (p *Provider) machines(ctx context.Context, more string) ([]survey.Machine, error) {
-	servers, err := p.client.Server.AllWithOpts(ctx, hcloud.ServerListOpts{ListOpts: p.selection(more)})
+// machines lists the cluster's servers that match a further label selector, which begins with a comma or is empty.
+func (p *Provider) machines(ctx context.Context, selector string) ([]survey.Machine, error) {
+	servers, err := p.client.Server.AllWithOpts(ctx, hcloud.ServerListOpts{ListOpts: p.selection(selector)})
 	if err != nil {
 		return nil, rest.Classify("list servers of "+p.config.Cluster, err)
 	}
@@ -155,8 +152,8 @@ func (p *Provider) machines(ctx context.Context, more string) ([]survey.Machine,
 	return machines, nil
 }
 
-func (p *Provider) selection(more string) hcloud.ListOpts {
-	return hcloud.ListOpts{PerPage: perPage, LabelSelector: labelCluster + "=" + p.config.Cluster + more}
+func (p *Provider) selection(selector string) hcloud.ListOpts {
+	return hcloud.ListOpts{PerPage: perPage, LabelSelector: labelCluster + "=" + p.config.Cluster + selector}
 }
 
 func machine(s *hcloud.Server) survey.Machine {
@@ -168,10 +165,10 @@ func machine(s *hcloud.Server) survey.Machine {
 			State:    string(s.Status),
 			Launched: s.Created,
 		},
-		Group:    s.Labels[labelGroup],
-		Role:     survey.Role(s.Labels[labelRole]),
-		Mark:     s.Labels[labelUserData],
-		Outdated: outdated,
+		Group:       s.Labels[labelGroup],
+		Role:        survey.Role(s.Labels[labelRole]),
+		Fingerprint: s.Labels[labelUserData],
+		Outdated:    outdated,
 	}
 	if s.Location != nil {
 		m.Zone = s.Location.Name

@@ -45,7 +45,7 @@ func vendor() cloudtest.Vendor {
 func connect(t testing.TB, url string) *hetzner.Provider {
 	t.Helper()
 	p, err := hetzner.New(hetzner.Config{
-		Cluster: cloudtest.Name, Token: cloudtest.Secret, Endpoint: url + "/v1", HTTP: cloudtest.Fast(),
+		Cluster: cloudtest.Name, Token: cloudtest.Secret, Endpoint: url + "/v1", HTTP: cloudtest.FastRetries(),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -168,7 +168,7 @@ func balancer(w cloudtest.World) schema.LoadBalancer {
 		t := schema.LoadBalancerTarget{Type: "server", Server: &schema.LoadBalancerTargetServer{ID: id(m)}}
 		for _, port := range []int{443, 3988} {
 			h := schema.LoadBalancerTargetHealthStatus{ListenPort: port, Status: "healthy"}
-			if m.N == w.Sick && port == 3988 {
+			if m.N == w.Unhealthy && port == 3988 {
 				why := "layer4_timeout"
 				h.Status, h.Detail = "unhealthy", &why
 			}
@@ -211,12 +211,12 @@ func TestNetworkFiltersThePublicSideOnly(t *testing.T) {
 func TestSelfIsWhatMetadataAndLabelsSay(t *testing.T) {
 	srv := httptest.NewServer(fake(cloudtest.Small()))
 	defer srv.Close()
-	c := hetzner.Config{Token: cloudtest.Secret, Endpoint: srv.URL + "/v1", Metadata: srv.URL + "/metadata", HTTP: cloudtest.Fast()}
+	c := hetzner.Config{Token: cloudtest.Secret, Endpoint: srv.URL + "/v1", Metadata: srv.URL + "/metadata", HTTP: cloudtest.FastRetries()}
 	got, err := hetzner.Self(t.Context(), c)
 	cloudtest.Self(t, got, err, cloud.Self{Cluster: cloudtest.Name, Name: "7002", Addr: netip.MustParseAddr("172.20.0.3")})
 }
 
 func TestWithoutATokenItSaysWhatToSet(t *testing.T) {
 	_, err := hetzner.New(hetzner.FromEnv(cloudtest.Name, func(string) string { return "" }))
-	cloudtest.Refused(t, err, cloud.ErrDenied, "HCLOUD_TOKEN")
+	cloudtest.WantError(t, err, cloud.ErrDenied, "HCLOUD_TOKEN")
 }

@@ -17,18 +17,17 @@ func (p *Provider) firewalls(ctx context.Context) ([]*hcloud.Firewall, error) {
 	return all, rest.Classify("list firewalls of "+p.config.Cluster, err)
 }
 
-// network is what the firewalls let in from outside, and everything between
-// machines that share a private network.
+// network returns what the firewalls allow from outside; between machines of a private network everything is allowed.
 func network(machines []survey.Machine, balancers []cloud.LoadBalancer, firewalls []*hcloud.Firewall, missing bool) cloud.Network {
 	n := cloud.Network{Rules: []cloud.Rule{}, Partial: missing}
-	guarded := map[string]bool{}
+	hasFirewall := map[string]bool{}
 	for _, f := range firewalls {
 		party := survey.Party(survey.Role(f.Labels[labelFirewallRole]))
 		if party == "" {
-			n.Partial = true // it guards somebody, and nothing says whom
+			n.Partial = true // of unknown machines
 			continue
 		}
-		guarded[party] = true
+		hasFirewall[party] = true
 		for _, r := range f.Rules {
 			rule, ok := firewallRule(f.Name, party, r)
 			if !ok {
@@ -46,7 +45,7 @@ func network(machines []survey.Machine, balancers []cloud.LoadBalancer, firewall
 	}
 	for _, m := range machines {
 		party := survey.Party(m.Role)
-		if !guarded[party] {
+		if !hasFirewall[party] {
 			n.Partial = true // without a firewall the public interface is open
 		}
 		private[party] = private[party] || m.Addr.IsValid()

@@ -10,11 +10,10 @@ import (
 	"github.com/muster-dev/muster/internal/cloud/survey"
 )
 
-// metadataURL is where every server of Hetzner can ask about itself.
+// metadataURL is the base URL of the metadata service.
 const metadataURL = "http://169.254.169.254/hetzner/v1/metadata"
 
-// Self asks the metadata service which server this is and the API what its
-// labels say; the Cluster of the configuration is not looked at.
+// Self identifies this server from its metadata and, by the API, its labels. The configuration's Cluster is ignored.
 func Self(ctx context.Context, c Config) (cloud.Self, error) {
 	got, err := rest.Metadata{Base: cmp.Or(c.Metadata, metadataURL), HTTP: c.HTTP}.All(ctx, "instance-id")
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package open turns a cluster's spec into the provider that can look at it. It
-// is the one list of providers, and reads the environment that kOps reads.
+// Package open returns the provider for a cluster's spec. It has the only list of providers, and reads the environment
+// variables that kOps reads.
 package open
 
 import (
@@ -20,18 +20,17 @@ import (
 	"github.com/muster-dev/muster/internal/cluster"
 )
 
-// Config says how providers are opened.
+// Config configures how providers are opened.
 type Config struct {
 	// Getenv reads the environment. Nil means an empty one. AWS's variables are
 	// read by its SDK, from the process's own environment.
 	Getenv func(string) string
-	// Timeout bounds each look at AWS as a whole; the others look until the
-	// context ends. 0: 2 minutes.
+	// Timeout bounds each observation of AWS; the other providers only have the context's deadline. 0: 2 minutes.
 	Timeout time.Duration
 }
 
-// Provider returns the provider of a cluster. It makes no call. What the
-// environment or the spec lacks is of kind [cloud.ErrUsage] or [cloud.ErrDenied].
+// Provider returns the provider of a cluster. It makes no call. If the environment or the spec is incomplete, the error is
+// of kind [cloud.ErrUsage] or [cloud.ErrDenied].
 func Provider(ctx context.Context, spec *cluster.Cluster, c Config) (cloud.Provider, error) {
 	getenv := c.Getenv
 	if getenv == nil {
@@ -59,7 +58,7 @@ func Provider(ctx context.Context, spec *cluster.Cluster, c Config) (cloud.Provi
 	}
 }
 
-// opened keeps a nil pointer from becoming an interface that is not nil.
+// opened converts a provider to the interface; a nil pointer becomes a nil interface.
 func opened[P cloud.Provider](p P, err error) (cloud.Provider, error) {
 	if err != nil {
 		return nil, err
@@ -67,12 +66,11 @@ func opened[P cloud.Provider](p P, err error) (cloud.Provider, error) {
 	return p, nil
 }
 
-// zoneName is what AWS's names of zones begin with: the region. Local zones have
-// more behind it.
+// zoneName matches the region at the beginning of an AWS zone's name, which may be a local zone.
 var zoneName = regexp.MustCompile(`^[a-z]{2,}(?:-[a-z]+)+-[0-9]+`)
 
-// Region is the AWS region of a spec, out of the zones of its subnets as kOps
-// does it, whatever the environment says; empty if they name none.
+// Region returns the AWS region of a spec, from the zones of its subnets, as in kOps; empty if they have none. The
+// environment does not matter.
 func Region(spec *cluster.Cluster) string {
 	for _, s := range spec.Subnets {
 		if r := zoneName.FindString(s.Zone); r != "" {

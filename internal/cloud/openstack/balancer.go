@@ -17,12 +17,12 @@ import (
 	"github.com/muster-dev/muster/internal/cloud/survey"
 )
 
-// loadBalancers returns the one that kOps names after the cluster.
+// loadBalancers returns the one with kOps's name for the cluster.
 func (p *Provider) loadBalancers(ctx context.Context, s *survey.Survey, in *session) ([]cloud.LoadBalancer, error) {
 	const attempt = "list load balancers"
 	client, err := openstack.NewLoadBalancerV2(in.provider, in.region)
 	if err != nil {
-		return nil, in.located(attempt, err)
+		return nil, in.explainEndpoint(attempt, err)
 	}
 	name := "api." + p.config.Cluster
 	page, err := loadbalancers.List(client, loadbalancers.ListOpts{Name: name}).AllPages(ctx)
@@ -53,7 +53,7 @@ func (p *Provider) loadBalancers(ctx context.Context, s *survey.Survey, in *sess
 				b.Addresses = append(b.Addresses, survey.Addr(f.FloatingIP))
 			}
 		}
-		if b.Listeners, err = lookListeners(ctx, s, client, lb); err != nil {
+		if b.Listeners, err = readListeners(ctx, s, client, lb); err != nil {
 			return nil, err
 		}
 		out = append(out, b)
@@ -65,7 +65,7 @@ func (p *Provider) floating(ctx context.Context, in *session, port string) ([]fl
 	const attempt = "list floating addresses"
 	client, err := openstack.NewNetworkV2(in.provider, in.region)
 	if err != nil {
-		return nil, in.located(attempt, err)
+		return nil, in.explainEndpoint(attempt, err)
 	}
 	page, err := floatingips.List(client, floatingips.ListOpts{PortID: port}).AllPages(ctx)
 	if err != nil {
@@ -75,7 +75,7 @@ func (p *Provider) floating(ctx context.Context, in *session, port string) ([]fl
 	return list, rest.Classify(attempt, err)
 }
 
-func lookListeners(ctx context.Context, s *survey.Survey, client *gophercloud.ServiceClient, lb loadbalancers.LoadBalancer) ([]cloud.Listener, error) {
+func readListeners(ctx context.Context, s *survey.Survey, client *gophercloud.ServiceClient, lb loadbalancers.LoadBalancer) ([]cloud.Listener, error) {
 	attempt := "list listeners of " + lb.Name
 	page, err := listeners.List(client, listeners.ListOpts{LoadbalancerID: lb.ID}).AllPages(ctx)
 	if err != nil {
@@ -123,8 +123,7 @@ func members(ctx context.Context, client *gophercloud.ServiceClient, pool string
 	return out, nil
 }
 
-// targetHealth reads Octavia's operating status. NO_MONITOR gets traffic and
-// nobody looks, which is not the same as healthy.
+// targetHealth converts Octavia's operating status. NO_MONITOR gets traffic without being checked, which is not healthy.
 func targetHealth(status string) cloud.TargetHealth {
 	switch status {
 	case "ONLINE":

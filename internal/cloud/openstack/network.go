@@ -20,7 +20,7 @@ func (p *Provider) securityGroups(ctx context.Context, in *session) ([]securityG
 	const attempt = "list security groups"
 	client, err := openstack.NewNetworkV2(in.provider, in.region)
 	if err != nil {
-		return nil, in.located(attempt, err)
+		return nil, in.explainEndpoint(attempt, err)
 	}
 	page, err := groups.List(client, groups.ListOpts{}).AllPages(ctx)
 	if err != nil {
@@ -30,29 +30,29 @@ func (p *Provider) securityGroups(ctx context.Context, in *session) ([]securityG
 	return all, rest.Classify(attempt, err)
 }
 
-// network is what the security groups of the servers let in. Nova tells groups
-// by name, Neutron's rules by ID; a name that two groups have proves nothing.
+// network returns what the servers' security groups allow. Nova identifies groups by name, Neutron by ID; a name of two
+// groups makes the network partial.
 func (p *Provider) network(list []servers.Server, all []securityGroup, missing bool) cloud.Network {
 	n := cloud.Network{Rules: []cloud.Rule{}, Partial: missing}
-	named := map[string][]string{"api." + p.config.Cluster: {cloud.PartyLoadBalancer}}
+	byName := map[string][]string{"api." + p.config.Cluster: {cloud.PartyLoadBalancer}}
 	for _, s := range list {
 		party := survey.Party(survey.Role(s.Metadata[metaRole]))
 		for _, g := range s.SecurityGroups {
 			name, _ := g["name"].(string)
-			if party != "" && !slices.Contains(named[name], party) {
-				named[name] = append(named[name], party)
+			if party != "" && !slices.Contains(byName[name], party) {
+				byName[name] = append(byName[name], party)
 			}
 		}
 	}
 	parties := map[string][]string{} // by group ID
 	seen := map[string]bool{}
 	for _, g := range all {
-		if len(named[g.Name]) == 0 {
+		if len(byName[g.Name]) == 0 {
 			continue
 		}
 		n.Partial = n.Partial || seen[g.Name]
 		seen[g.Name] = true
-		parties[g.ID] = named[g.Name]
+		parties[g.ID] = byName[g.Name]
 	}
 	for _, g := range all {
 		for _, to := range parties[g.ID] {
@@ -67,14 +67,14 @@ func (p *Provider) network(list []servers.Server, all []securityGroup, missing b
 		}
 	}
 	for _, party := range []string{cloud.PartyControlPlane, cloud.PartyWorkers} {
-		if !guarded(parties, party) {
-			n.Partial = true // its groups are not in the list: other projects' may be
+		if !hasGroup(parties, party) {
+			n.Partial = true // its groups are not in the list, such as another project's
 		}
 	}
 	return n
 }
 
-func guarded(parties map[string][]string, party string) bool {
+func hasGroup(parties map[string][]string, party string) bool {
 	for _, ps := range parties {
 		if slices.Contains(ps, party) {
 			return true
@@ -83,7 +83,7 @@ func guarded(parties map[string][]string, party string) bool {
 	return false
 }
 
-// groupRules turns one rule into ours; ok is false if it has no words here.
+// groupRules converts a rule; ok is false if it cannot be represented.
 func groupRules(name, to string, r rules.SecGroupRule, parties map[string][]string) (out []cloud.Rule, ok bool) {
 	rule := cloud.Rule{To: to, Protocol: r.Protocol, Low: r.PortRangeMin, High: r.PortRangeMax, Name: name}
 	if r.Protocol == "" {
@@ -98,7 +98,7 @@ func groupRules(name, to string, r rules.SecGroupRule, parties map[string][]stri
 			rule.From = from
 			out = append(out, rule)
 		}
-		return out, true // a group of nobody here lets nobody here in
+		return out, true // none of the cluster's parties is in the group
 	case r.RemoteAddressGroupID != "":
 		return nil, false
 	case r.RemoteIPPrefix == "":

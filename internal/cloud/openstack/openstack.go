@@ -1,13 +1,10 @@
-// Package openstack sees a cluster on OpenStack.
+// Package openstack observes a cluster on OpenStack.
 //
-// kOps makes servers one by one there and writes what they are into their
-// metadata: the cluster, the group, the role, the network, and the generations
-// of the specs that they were made from. Nova gives user-data back to
-// administrators only, so for others boot configurations and the credentials in
-// them are gaps. The load balancer is Octavia's, with a listener for the API and
-// none for the configuration server.
+// kOps creates individual servers with metadata for the cluster, the group, the role, the network, and the generations of
+// their specs. Nova returns user-data to administrators only, so for others boot configurations and the credentials in them
+// are gaps. The load balancer is Octavia's, with a listener for the API and none for the configuration server.
 //
-// It only reads, and logs in afresh for each look.
+// It is read-only, and logs in for each observation.
 package openstack
 
 import (
@@ -29,7 +26,7 @@ import (
 	"github.com/muster-dev/muster/internal/cluster"
 )
 
-// The metadata of kOps.
+// kOps's metadata.
 const (
 	metaCluster           = "KubernetesCluster"
 	metaGroup             = "KopsInstanceGroup"
@@ -40,28 +37,27 @@ const (
 )
 
 const (
-	// unreadable is why there is no boot configuration.
+	// unreadable is the reason of the gap for a missing boot configuration.
 	unreadable = "Nova gives user-data back to administrators only"
-	// microversion is the first of Nova's that tells user-data.
+	// microversion is Nova's first with user-data.
 	microversion = "2.3"
 )
 
-// Config says which cluster and how to get there.
+// Config identifies the cluster and how to reach the API.
 type Config struct {
 	// Cluster is the cluster's name. Required.
 	Cluster string
-	// Auth is how to log in. Its IdentityEndpoint and credentials are required,
-	// except for metadata.
+	// Auth is the login. IdentityEndpoint and credentials are required, except for metadata.
 	Auth gophercloud.AuthOptions
-	// Region is where to look. Empty: the first of the catalogue.
+	// Region is the cluster's region. Empty: the first of the catalogue.
 	Region string
-	// Metadata is the base URL of the metadata service. Empty: OpenStack's own.
+	// Metadata is the base URL of the metadata service. Empty: OpenStack's.
 	Metadata string
-	// HTTP tunes how calls are made; its Routes are not looked at.
+	// HTTP configures the transport; its Routes are ignored.
 	HTTP rest.Transport
 }
 
-// FromEnv is the configuration of a cluster as kOps's variables give it.
+// FromEnv returns the configuration of a cluster from kOps's environment variables.
 func FromEnv(name string, getenv func(string) string) Config {
 	first := func(names ...string) string {
 		for _, n := range names {
@@ -90,7 +86,7 @@ func FromEnv(name string, getenv func(string) string) Config {
 	}
 }
 
-// Provider looks at one cluster. It is safe for concurrent use.
+// Provider observes one cluster. It is safe for concurrent use.
 type Provider struct{ config Config }
 
 var _ cloud.Provider = (*Provider)(nil)
@@ -127,7 +123,7 @@ type session struct {
 	region   gophercloud.EndpointOpts
 }
 
-// login logs in. The session is good for calls under ctx alone.
+// login logs in. The session is valid for calls under ctx only.
 func (p *Provider) login(ctx context.Context) (*session, error) {
 	const attempt = "log in to OpenStack"
 	client, err := openstack.NewClient(p.config.Auth.IdentityEndpoint)
@@ -172,7 +168,7 @@ func (p *Provider) Observe(ctx context.Context) (*cloud.Observation, error) {
 	var (
 		list      []servers.Server
 		balancers []cloud.LoadBalancer
-		guards    []securityGroup
+		secGroups []securityGroup
 	)
 	err = s.Look(ctx,
 		survey.Part{What: survey.WhatInstances, Look: func(ctx context.Context) (err error) {
@@ -184,7 +180,7 @@ func (p *Provider) Observe(ctx context.Context) (*cloud.Observation, error) {
 			return err
 		}},
 		survey.Part{What: survey.WhatNetwork, Look: func(ctx context.Context) (err error) {
-			guards, err = p.securityGroups(ctx, in)
+			secGroups, err = p.securityGroups(ctx, in)
 			return err
 		}},
 	)
@@ -197,18 +193,17 @@ func (p *Provider) Observe(ctx context.Context) (*cloud.Observation, error) {
 	return s.Finish(cloud.Observation{
 		Groups:        groups,
 		LoadBalancers: balancers,
-		Network:       p.network(list, guards, s.Missing(survey.WhatNetwork) || s.Missing(survey.WhatInstances)),
+		Network:       p.network(list, secGroups, s.Missing(survey.WhatNetwork) || s.Missing(survey.WhatInstances)),
 		Roles:         s.Tokens(groups),
 	}), nil
 }
 
-// servers lists the cluster's servers, every page. Nova filters by no metadata,
-// so the project's other servers are read and left out.
+// servers lists the cluster's servers. Nova cannot filter by metadata, so all of the project's are read.
 func (p *Provider) servers(ctx context.Context, s *session) ([]servers.Server, error) {
 	attempt := "list servers of " + p.config.Cluster
 	client, err := openstack.NewComputeV2(s.provider, s.region)
 	if err != nil {
-		return nil, s.located(attempt, err)
+		return nil, s.explainEndpoint(attempt, err)
 	}
 	client.Microversion = microversion
 	page, err := servers.List(client, servers.ListOpts{}).AllPages(ctx)
@@ -220,8 +215,8 @@ func (p *Provider) servers(ctx context.Context, s *session) ([]servers.Server, e
 		rest.Classify(attempt, err)
 }
 
-// located explains a service that the catalogue does not have.
-func (s *session) located(attempt string, err error) error {
+// explainEndpoint explains that the catalogue does not have a service.
+func (s *session) explainEndpoint(attempt string, err error) error {
 	if missing := new(gophercloud.ErrEndpointNotFound); errors.As(err, &missing) {
 		return fmt.Errorf("%s: %w: the catalogue has no such service in region %q", attempt, cloud.ErrUsage, s.region.Region)
 	}
@@ -240,14 +235,14 @@ func (p *Provider) machines(list []servers.Server) []survey.Machine {
 			Role:  survey.Role(s.Metadata[metaRole]),
 		}
 		if g, c := s.Metadata[metaGroupGeneration], s.Metadata[metaClusterGeneration]; g != "" && c != "" {
-			m.Mark = c + "-" + g
+			m.Fingerprint = c + "-" + g
 		}
 		switch s.Status {
 		case "ACTIVE", "BUILD", "REBUILD", "REBOOT", "HARD_REBOOT":
 			m.Alive = true
 		}
 		if s.Userdata != nil {
-			// Nova has it in base64; what is not is taken as it is
+			// Nova returns base64; anything else is used as it is
 			data, err := base64.StdEncoding.DecodeString(*s.Userdata)
 			if err != nil {
 				data = []byte(*s.Userdata)
@@ -259,8 +254,7 @@ func (p *Provider) machines(list []servers.Server) []survey.Machine {
 	return out
 }
 
-// fixedAddr is a server's fixed address on the network that its metadata names,
-// or on the one that has the cluster's name.
+// fixedAddr returns a server's fixed address on the network in its metadata, or else the one with the cluster's name.
 func (p *Provider) fixedAddr(s servers.Server) netip.Addr {
 	network := s.Metadata[metaNetwork]
 	if network == "" {

@@ -64,7 +64,7 @@ func config(url string) openstack.Config {
 		Auth: gophercloud.AuthOptions{
 			IdentityEndpoint: url + "/identity/v3", Username: "kops", Password: cloudtest.Secret, DomainName: "Default", TenantName: "atlas",
 		},
-		HTTP: cloudtest.Fast(),
+		HTTP: cloudtest.FastRetries(),
 	}
 }
 
@@ -248,7 +248,7 @@ func TestSelfIsWhatMetadataSays(t *testing.T) {
 	mux.HandleFunc("/latest/meta-data/local-ipv4", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "172.20.0.3\n") })
 	srv := httptest.NewServer(mux)
 	defer srv.Close()
-	got, err := openstack.Self(t.Context(), openstack.Config{Metadata: srv.URL, HTTP: cloudtest.Fast()})
+	got, err := openstack.Self(t.Context(), openstack.Config{Metadata: srv.URL, HTTP: cloudtest.FastRetries()})
 	cloudtest.Self(t, got, err, cloud.Self{Cluster: cloudtest.Name, Name: "u-1", Addr: netip.MustParseAddr("172.20.0.3")})
 }
 
@@ -264,7 +264,7 @@ func TestWithoutCredentialsItSaysWhatToSet(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			_, err := openstack.New(openstack.FromEnv(cloudtest.Name, func(n string) string { return tt.env[n] }))
-			cloudtest.Refused(t, err, tt.kind, tt.says)
+			cloudtest.WantError(t, err, tt.kind, tt.says)
 		})
 	}
 }

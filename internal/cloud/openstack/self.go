@@ -11,10 +11,10 @@ import (
 	"github.com/muster-dev/muster/internal/cloud/survey"
 )
 
-// metadataURL is where every server can ask about itself.
+// metadataURL is the base URL of the metadata service.
 const metadataURL = "http://169.254.169.254"
 
-// Self asks the metadata service which server this is; no login is needed.
+// Self identifies this server from its metadata, without a login.
 func Self(ctx context.Context, c Config) (cloud.Self, error) {
 	got, err := rest.Metadata{Base: cmp.Or(c.Metadata, metadataURL), HTTP: c.HTTP}.All(ctx, "openstack/latest/meta_data.json", "latest/meta-data/local-ipv4")
 	if err != nil {

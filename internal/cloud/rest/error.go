@@ -15,19 +15,18 @@ import (
 	"github.com/muster-dev/muster/internal/cloud"
 )
 
-// Error is why a call failed, on one line. It is one of the kinds of
-// [cloud.ErrNotFound] and its like for [errors.Is].
+// Error is why a call failed, as one line. It wraps its kind: [cloud.ErrNotFound] and the like.
 type Error struct {
 	Action  string // the call, as its [Route] names it
-	Status  int    // of HTTP; 0 if there was no answer
+	Status  int    // HTTP status; 0 without a response
 	Message string // the vendor's, without credentials
-	Needs   string // the permission that a denied call takes
+	Needs   string // the permission that a denied call needs
 	Kind    error
-	Err     error // what happened below HTTP
+	Err     error // the error below HTTP
 	Ended   error // the context's error, if it ended the attempts
 }
 
-// Error says which call failed and how.
+// Error implements error.
 func (e *Error) Error() string {
 	var b strings.Builder
 	b.WriteString(e.Action)
@@ -72,16 +71,15 @@ func kindOf(status int, login bool) error {
 	return cloud.ErrUsage
 }
 
-// Classify returns err as what was attempted, with a kind: the one of the
-// [Error] inside it, or the one that fits what a vendor's client makes of a
-// broken answer or an ended context. Nil stays nil.
+// Classify adds what was attempted and a kind to an error: the kind of the [Error] in it, or that of what an SDK returns for
+// an invalid response or an ended context. Nil stays nil.
 func Classify(attempt string, err error) error {
 	if err == nil {
 		return nil
 	}
 	var e *Error
 	if errors.As(err, &e) {
-		return fmt.Errorf("%s: %w", attempt, e) // without the layers of the SDK, which repeat the URL
+		return fmt.Errorf("%s: %w", attempt, e) // without the SDK's wrappers, which repeat the URL
 	}
 	for _, kind := range []error{cloud.ErrNotFound, cloud.ErrDenied, cloud.ErrTransient, cloud.ErrUsage} {
 		if errors.Is(err, kind) {
@@ -99,8 +97,8 @@ func Classify(attempt string, err error) error {
 	return fmt.Errorf("%s: %w: %s", attempt, kind, oneLine(err.Error()))
 }
 
-// bare takes the URL off an error of net/http, which names it already.
-func bare(err error) error {
+// withoutURL unwraps a url.Error: Action names the call already.
+func withoutURL(err error) error {
 	var u *url.Error
 	if errors.As(err, &u) {
 		return u.Err
@@ -108,25 +106,25 @@ func bare(err error) error {
 	return err
 }
 
-// message finds the vendor's words in an error body: the first text called
-// message, error_description, detail or error, at any depth of three.
+// message extracts the vendor's message from an error body: the first string called message, error_description, detail or
+// error, up to three levels deep.
 func message(body []byte) string {
 	var v any
 	if json.Unmarshal(body, &v) != nil {
 		if strings.HasPrefix(strings.TrimSpace(string(body)), "<") {
-			return "" // a proxy's page says nothing on one line
+			return "" // a proxy's HTML page
 		}
 		return string(body)
 	}
 	for _, key := range []string{"message", "error_description", "detail", "error"} {
-		if s := find(v, key, 3); s != "" {
+		if s := findText(v, key, 3); s != "" {
 			return s
 		}
 	}
 	return ""
 }
 
-func find(v any, key string, depth int) string {
+func findText(v any, key string, depth int) string {
 	m, ok := v.(map[string]any)
 	if !ok || depth == 0 {
 		return ""
@@ -135,14 +133,14 @@ func find(v any, key string, depth int) string {
 		return s
 	}
 	for _, name := range slices.Sorted(maps.Keys(m)) {
-		if s := find(m[name], key, depth-1); s != "" {
+		if s := findText(m[name], key, depth-1); s != "" {
 			return s
 		}
 	}
 	return ""
 }
 
-// oneLine is a text on one line of at most 200 bytes.
+// oneLine returns a text as one line of at most 200 bytes.
 func oneLine(s string) string {
 	s = strings.ToValidUTF8(strings.Join(strings.Fields(s), " "), "")
 	if len(s) > 200 {

@@ -9,15 +9,14 @@ import (
 // maxFetch bounds what [Transport.fetch] reads, in bytes.
 const maxFetch = 1 << 20
 
-// direct is a transport that asks no proxy, for addresses of this machine's own
-// cloud.
+// direct returns a transport that uses no proxy, for addresses of this machine's own cloud.
 func direct() http.RoundTripper {
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.Proxy = nil
 	return t
 }
 
-// fetch reads a small document, such as one of a cloud's metadata service.
+// fetch reads a small document, such as of a metadata service.
 func (t *Transport) fetch(ctx context.Context, url string, header http.Header) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {

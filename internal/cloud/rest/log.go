@@ -8,14 +8,13 @@ import (
 	"github.com/muster-dev/muster/internal/cloud"
 )
 
-// Log is the calls that were made under a context, in the order in which they
-// ended. It is safe for concurrent use.
+// Log is the calls made under a context, in the order in which they ended. It is safe for concurrent use.
 type Log struct {
 	mu    sync.Mutex
 	calls []cloud.Call // under mu
 }
 
-// Calls returns what was recorded until now.
+// Calls returns the calls recorded so far.
 func (l *Log) Calls() []cloud.Call {
 	l.mu.Lock()
 	defer l.mu.Unlock()

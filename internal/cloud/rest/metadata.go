@@ -7,18 +7,18 @@ import (
 	"time"
 )
 
-// metadataTimeout is how long a metadata service may take for all that is asked.
+// metadataTimeout bounds all requests of one call of All.
 const metadataTimeout = 30 * time.Second
 
-// Metadata asks a machine's own metadata service. It goes through no proxy.
+// Metadata reads a machine's own metadata service. It uses no proxy.
 type Metadata struct {
 	Base   string      // URL below which the documents are
 	Header http.Header // sent with each request; may be nil
 	HTTP   Transport   // tunes the calls
 }
 
-// All reads documents, each by its path below Base, without the space around
-// them. A document that is not there is an error of kind cloud.ErrNotFound.
+// All reads documents by their paths relative to Base, and trims white space. A missing document is an error of kind
+// cloud.ErrNotFound.
 func (m Metadata) All(ctx context.Context, paths ...string) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, metadataTimeout)
 	defer cancel()

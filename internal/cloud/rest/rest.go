@@ -1,15 +1,12 @@
-// Package rest is the HTTP under the providers whose cloud speaks JSON: a
-// [Transport] that goes below a vendor's client, refuses whatever is no read,
-// tries again what is transient, tells the kinds of failure apart the same way
-// for every vendor, and writes each call down.
+// Package rest is the HTTP transport of the providers whose cloud has a JSON API. A [Transport] is used by a vendor's
+// client; it rejects requests that are not reads, retries transient failures, classifies errors alike for every vendor, and
+// records each call.
 //
-// It knows no vendor: which path is which call, and what permission that takes,
-// is the [Route] table of the provider. It is no client either; paging and
-// decoding are the vendor's SDK's.
+// It knows no vendor: the provider's [Route] table says which path is which call and what permission it needs. It is not a
+// client: paging and decoding are the SDK's.
 //
-// Invariants: a request that no table names and that is not a GET or a HEAD
-// never leaves; what a caller gets is either a whole body of a good answer or an
-// [Error]; credentials of a request never stand in its error or its record.
+// Invariants: a request that is in no table and is not a GET or HEAD is never sent; the result is either a successful
+// response with a complete body or an [Error]; a request's credentials are never part of its error or record.
 package rest
 
 import (
@@ -31,38 +28,34 @@ import (
 const (
 	DefaultBackoff = 250 * time.Millisecond
 	DefaultAttempt = 20 * time.Second
-	// maxBackoff is the longest wait between attempts unless the vendor asks for
-	// more.
+	// maxBackoff is the longest wait between attempts, unless Retry-After is longer.
 	maxBackoff = 10 * time.Second
-	// maxBody bounds one answer, in bytes. A page of 500 instances with their
-	// user-data has about 20 MiB.
+	// maxBody bounds a response, in bytes. A page of 500 instances with user-data has about 20 MiB.
 	maxBody = 64 << 20
 )
 
-// Transport is an [http.RoundTripper] for reading. It is safe for concurrent
-// use and is not changed once it is used.
+// Transport is a read-only [http.RoundTripper]. It is safe for concurrent use; its fields must not change after the first
+// request.
 type Transport struct {
-	// Base carries the requests. Nil: a clone of [http.DefaultTransport].
+	// Base sends the requests. Nil: [http.DefaultTransport].
 	Base http.RoundTripper
-	// Routes name the calls. The first that matches counts; a GET that none
-	// matches is recorded by its path.
+	// Routes name the calls. The first match applies; a GET without a match is recorded by its path.
 	Routes []Route
 	// Backoff is the first wait after a transient failure; it doubles each time,
 	// up to 10 s, and half of it is random. 0: 250 ms.
 	Backoff time.Duration
-	// Attempt is how long one attempt may take, body included. 0: 20 s. Shorter
-	// than the server needs: every attempt fails until the context ends.
+	// Attempt is the timeout of one attempt, including the body. 0: 20 s. If it is shorter than the server needs, every
+	// attempt fails until the context ends.
 	Attempt time.Duration
-	// Throttled recognises a vendor that says "slow down" with another status
-	// than 429. Nil: none does.
+	// Throttled recognises responses that mean throttling with another status than 429. Nil: none.
 	Throttled func(status int, body []byte) bool
-	// Secrets never stand in an error, beside the credentials that a request
-	// carries in its headers: a password that goes out in a body, for example.
+	// Secrets are redacted in errors, in addition to the credentials in a request's headers: a password in a body, for
+	// example.
 	Secrets []string
 }
 
-// RoundTrip implements [http.RoundTripper]. It returns a good answer with its
-// body read, or an error that wraps an [Error].
+// RoundTrip implements [http.RoundTripper]. It returns a successful response with its body read, or an error that wraps an
+// [Error].
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	route, known := t.route(req)
 	if !known && req.Method != http.MethodGet && req.Method != http.MethodHead {
@@ -70,7 +63,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, &Error{Action: route.Action, Kind: cloud.ErrUsage, Message: "refused: not a read"}
 	}
 	start := time.Now()
-	resp, err := t.persist(req, route)
+	resp, err := t.retry(req, route)
 	call := cloud.Call{Action: route.Action, Resource: resource(req), Permission: route.Permission, Took: time.Since(start)}
 	if err != nil {
 		call.Err = err.Error()
@@ -82,15 +75,15 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// persist tries until there is an answer, a final refusal, or the context ends.
-func (t *Transport) persist(req *http.Request, route Route) (*http.Response, error) {
+// retry makes attempts until one succeeds or fails permanently, or the context ends.
+func (t *Transport) retry(req *http.Request, route Route) (*http.Response, error) {
 	ctx := req.Context()
 	for attempt := 0; ; attempt++ {
-		r, err := again(req, attempt)
+		r, err := rewind(req, attempt)
 		if err != nil {
 			return nil, &Error{Action: route.Action, Kind: cloud.ErrUsage, Message: "the request cannot be sent twice", Err: err}
 		}
-		resp, failure, wait := t.once(r, route)
+		resp, failure, wait := t.attempt(r, route)
 		if failure == nil {
 			return resp, nil
 		}
@@ -108,13 +101,13 @@ func (t *Transport) persist(req *http.Request, route Route) (*http.Response, err
 	}
 }
 
-// once makes one attempt. The last result is how long the vendor asks to wait.
-func (t *Transport) once(req *http.Request, route Route) (*http.Response, *Error, time.Duration) {
-	limit := t.Attempt
-	if limit <= 0 {
-		limit = DefaultAttempt
+// attempt makes one attempt. The last result is the Retry-After of a failure.
+func (t *Transport) attempt(req *http.Request, route Route) (*http.Response, *Error, time.Duration) {
+	timeout := t.Attempt
+	if timeout <= 0 {
+		timeout = DefaultAttempt
 	}
-	ctx, cancel := context.WithTimeout(req.Context(), limit)
+	ctx, cancel := context.WithTimeout(req.Context(), timeout)
 	defer cancel()
 	base := t.Base
 	if base == nil {
@@ -122,12 +115,12 @@ func (t *Transport) once(req *http.Request, route Route) (*http.Response, *Error
 	}
 	resp, err := base.RoundTrip(req.WithContext(ctx))
 	if err != nil {
-		return nil, &Error{Action: route.Action, Kind: cloud.ErrTransient, Err: bare(err)}, 0
+		return nil, &Error{Action: route.Action, Kind: cloud.ErrTransient, Err: withoutURL(err)}, 0
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
 	resp.Body.Close()
 	if err != nil {
-		return nil, &Error{Action: route.Action, Kind: cloud.ErrTransient, Message: "the answer broke off", Err: bare(err)}, 0
+		return nil, &Error{Action: route.Action, Kind: cloud.ErrTransient, Message: "the answer broke off", Err: withoutURL(err)}, 0
 	}
 	if len(body) > maxBody {
 		return nil, &Error{Action: route.Action, Kind: cloud.ErrUsage, Message: fmt.Sprintf("the answer has more than %d MiB", maxBody>>20)}, 0
@@ -145,8 +138,8 @@ func (t *Transport) once(req *http.Request, route Route) (*http.Response, *Error
 		Action: route.Action,
 		Status: resp.StatusCode,
 		Kind:   kind,
-		// secrets go before the text is cut, or a part of one might stay
-		Message: oneLine(Without(message(body), append(credentials(req), t.Secrets...)...)),
+		// redact before the text is truncated, or part of a secret might stay
+		Message: oneLine(Redact(message(body), append(credentials(req), t.Secrets...)...)),
 	}
 	if errors.Is(kind, cloud.ErrDenied) && route.Permission != "" && !route.Login {
 		failure.Needs = route.Permission
@@ -154,7 +147,7 @@ func (t *Transport) once(req *http.Request, route Route) (*http.Response, *Error
 	return nil, failure, retryAfter(resp.Header)
 }
 
-// wait is how long to wait after attempt n, the first being 0.
+// wait returns the backoff after attempt n, counted from 0.
 func (t *Transport) wait(n int) time.Duration {
 	d := t.Backoff
 	if d <= 0 {
@@ -166,8 +159,8 @@ func (t *Transport) wait(n int) time.Duration {
 	return d/2 + rand.N(d/2+1)
 }
 
-// again returns the request for attempt n with a body of its own.
-func again(req *http.Request, n int) (*http.Request, error) {
+// rewind returns the request for attempt n with a fresh body.
+func rewind(req *http.Request, n int) (*http.Request, error) {
 	if n == 0 || req.Body == nil || req.Body == http.NoBody {
 		return req, nil
 	}
@@ -189,7 +182,7 @@ func closeBody(req *http.Request) {
 	}
 }
 
-// retryAfter reads the header's seconds; a date is not worth trusting a clock.
+// retryAfter returns the header in seconds, one hour at most. A date is ignored, since clocks may differ.
 func retryAfter(h http.Header) time.Duration {
 	n, err := strconv.Atoi(strings.TrimSpace(h.Get("Retry-After")))
 	if err != nil || n < 0 {
@@ -198,7 +191,7 @@ func retryAfter(h http.Header) time.Duration {
 	return time.Duration(min(n, 3600)) * time.Second
 }
 
-// resource is what a request asks for, without what may be secret in a body.
+// resource returns the path and query of a request.
 func resource(req *http.Request) string {
 	if req.URL.RawQuery == "" {
 		return req.URL.Path

@@ -68,7 +68,7 @@ func request(t *testing.T, ctx context.Context, method, url, body string) *http.
 	return req
 }
 
-func TestTransientFailuresAreTriedAgainAndOthersAreNot(t *testing.T) {
+func TestOnlyTransientFailuresAreRetried(t *testing.T) {
 	tests := map[string]struct {
 		answers []answer
 		url     string
@@ -115,7 +115,7 @@ func TestTransientFailuresAreTriedAgainAndOthersAreNot(t *testing.T) {
 	}
 }
 
-func TestWaitingDoublesIsRandomAndObeysTheVendor(t *testing.T) {
+func TestBackoffDoublesIsRandomAndHonoursRetryAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		base := &answers{list: []answer{{status: 429}, {status: 429, header: http.Header{"Retry-After": {"60"}}}, {status: 200}}}
 		tr := &Transport{Base: base, Routes: things, Backoff: time.Second}
@@ -136,7 +136,7 @@ func TestWaitingDoublesIsRandomAndObeysTheVendor(t *testing.T) {
 	})
 }
 
-func TestTheDeadlineEndsWaitingAndSilence(t *testing.T) {
+func TestTheDeadlineEndsBackoffAndSilence(t *testing.T) {
 	for name, a := range map[string]answer{"throttled without end": {status: 429}, "no answer": {hang: true}} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -160,7 +160,7 @@ func TestTheDeadlineEndsWaitingAndSilence(t *testing.T) {
 	}
 }
 
-func TestCallsAreWrittenDownUnderTheirOwnLook(t *testing.T) {
+func TestCallsAreRecordedInTheirOwnLog(t *testing.T) {
 	base := &answers{list: []answer{{status: 200}, {status: 403, body: `{"error":{"message":"not yours"}}`}}}
 	tr := &Transport{Base: base, Routes: things}
 	ctx, log := WithLog(t.Context())
@@ -182,7 +182,7 @@ func TestCallsAreWrittenDownUnderTheirOwnLook(t *testing.T) {
 	}
 }
 
-func TestAnErrorHoldsTheVendorsWordsAndNoSecret(t *testing.T) {
+func TestAnErrorHasTheVendorsMessageAndNoSecret(t *testing.T) {
 	const secret = "hush-hush-token"
 	tests := map[string]struct{ body, want string }{
 		"JSON with a message":          {`{"error":{"code":7,"message":"no ` + secret + `"}}`, "no [credential]"},
@@ -214,7 +214,7 @@ func TestAnErrorHoldsTheVendorsWordsAndNoSecret(t *testing.T) {
 	}
 }
 
-func TestClassifyKnowsWhatAnSDKMakesOfAFailure(t *testing.T) {
+func TestClassifyRecognisesErrorsOfSDKs(t *testing.T) {
 	if err := Classify("list", nil); err != nil {
 		t.Errorf("no error became %v", err)
 	}
@@ -247,7 +247,7 @@ type wrapped struct{ err error }
 func (w *wrapped) Error() string { return "sdk: " + w.err.Error() }
 func (w *wrapped) Unwrap() error { return w.err }
 
-func TestASessionEndsWhatItsClientAsksUnderNoContext(t *testing.T) {
+func TestASessionEndsRequestsWithoutAContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()

@@ -13,12 +13,11 @@ type Route struct {
 	// any endpoint: "/servers/*" matches "/v1/servers/7". A segment is a pattern
 	// of [path.Match].
 	Path string
-	// Action is the call in the vendor's words, such as compute.instances.list.
+	// Action is the vendor's name of the call, such as compute.instances.list.
 	Action string
-	// Permission is what allows it; empty: whoever is let in may.
+	// Permission is the permission that the call needs; empty: none.
 	Permission string
-	// Login calls fetch a token: being refused there means that the credentials
-	// are wrong, whatever the status says.
+	// Login marks calls that fetch a token: their failure means wrong credentials, whatever the status.
 	Login bool
 }
 
@@ -46,7 +45,7 @@ func matchEnd(pattern, p string) bool {
 	return true
 }
 
-// credentials are the values of a request that nobody else may see.
+// credentials returns the secrets of a request.
 func credentials(req *http.Request) (secrets []string) {
 	for _, name := range []string{"Authorization", "X-Auth-Token", "X-Subject-Token"} {
 		for _, v := range req.Header.Values(name) {
@@ -72,8 +71,8 @@ func passwordOf(req *http.Request) (string, bool) {
 	return req.URL.User.Password()
 }
 
-// Without takes secrets out of a text.
-func Without(text string, secrets ...string) string {
+// Redact replaces secrets of four bytes or more in a text.
+func Redact(text string, secrets ...string) string {
 	for _, s := range secrets {
 		if len(s) >= 4 {
 			text = strings.ReplaceAll(text, s, "[credential]")
@@ -82,8 +81,7 @@ func Without(text string, secrets ...string) string {
 	return text
 }
 
-// Client returns an HTTP client over t whose redirects stay with the host that
-// was asked: a token never follows one elsewhere.
+// Client returns an HTTP client over t that follows redirects to the same host only, so that a token never goes to another.
 func (t *Transport) Client() *http.Client {
 	return &http.Client{Transport: t, CheckRedirect: func(req *http.Request, via []*http.Request) error {
 		if len(via) > 5 || req.URL.Host != via[0].URL.Host {

@@ -8,12 +8,11 @@ import (
 	"sync"
 )
 
-// Session carries the requests of one look at a cloud, for clients that ask
-// some things under no context of the caller's, such as where a service is or
-// for a token: they would wait without an end otherwise. It also keeps what
-// such clients lose of an error. It is safe for concurrent use.
+// Session is a transport for one observation, for SDKs that make some requests, such as for tokens or endpoints, without the
+// caller's context: they would never time out. It also keeps errors that such SDKs reduce to text. It is safe for concurrent
+// use.
 type Session struct {
-	ctx  context.Context // of the look; it outlives no call
+	ctx  context.Context // of the observation
 	next *Transport
 
 	mu     sync.Mutex
@@ -40,8 +39,7 @@ func (s *Session) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// Classify is [Classify] for an error that may hold no more than the text of
-// what happened below it.
+// Classify is [Classify] for errors that an SDK may have reduced to their text.
 func (s *Session) Classify(attempt string, err error) error {
 	var e *Error
 	if err == nil || errors.As(err, &e) {

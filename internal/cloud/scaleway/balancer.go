@@ -14,8 +14,7 @@ import (
 	"github.com/muster-dev/muster/internal/cloud/survey"
 )
 
-// loadBalancers returns the one that kOps names after the cluster, from
-// whichever zone it is in.
+// loadBalancers returns the one with kOps's name for the cluster, in any zone.
 func (p *Provider) loadBalancers(ctx context.Context, s *survey.Survey) ([]cloud.LoadBalancer, error) {
 	name := "api." + p.config.Cluster
 	var mu sync.Mutex
@@ -28,7 +27,7 @@ func (p *Provider) loadBalancers(ctx context.Context, s *survey.Survey) ([]cloud
 		}
 		for _, b := range r.LBs {
 			if b.Name != name {
-				continue // the API takes a part of a name for it
+				continue // the API matches substrings
 			}
 			listeners, err := p.listeners(ctx, s, b)
 			if err != nil {
@@ -55,8 +54,7 @@ func loadBalancer(b *lb.LB, listeners []cloud.Listener) cloud.LoadBalancer {
 	return out
 }
 
-// listeners reads the frontends and how the servers behind them are; health
-// that cannot be read is a gap.
+// listeners reads the frontends and the health of their servers; if that cannot be read it is a gap.
 func (p *Provider) listeners(ctx context.Context, s *survey.Survey, b *lb.LB) ([]cloud.Listener, error) {
 	fronts, err := p.balancers.ListFrontends(&lb.ZonedAPIListFrontendsRequest{Zone: b.Zone, LBID: b.ID},
 		scw.WithContext(ctx), scw.WithAllPages())

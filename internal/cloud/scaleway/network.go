@@ -13,10 +13,9 @@ import (
 	"github.com/muster-dev/muster/internal/cloud/survey"
 )
 
-// network is what the servers' security groups let in. kOps makes none: servers
-// are in the project's default group, which lets everybody in unless somebody
-// changed it. Between servers of a private network nothing is filtered, and the
-// load balancer has rules of its own, so the answer is always partial.
+// network returns what the servers' security groups allow. kOps creates none: servers are in the project's default group,
+// which allows everything unless it was changed. Private networks are not filtered, and the load balancer has its own rules,
+// so the network is always partial.
 func (p *Provider) network(ctx context.Context, servers []*instance.Server) (cloud.Network, error) {
 	n := cloud.Network{Rules: []cloud.Rule{}, Partial: true}
 	parties := map[string]map[string]bool{} // group ID to the parties in it
@@ -30,7 +29,7 @@ func (p *Provider) network(ctx context.Context, servers []*instance.Server) (clo
 		if parties[id] == nil {
 			parties[id] = map[string]bool{}
 		}
-		if party := survey.Party(survey.Role(tagged(s.Tags, tagRole))); party != "" {
+		if party := survey.Party(survey.Role(tagValue(s.Tags, tagRole))); party != "" {
 			parties[id][party] = true
 		}
 	}
@@ -51,8 +50,7 @@ func (p *Provider) network(ctx context.Context, servers []*instance.Server) (clo
 	return n, nil
 }
 
-// groupRules are the rules that let somebody in. A group that lets in whatever
-// it does not drop has no words here unless it drops nothing.
+// groupRules returns the rules that accept. A group that accepts by default can be represented only if no rule drops.
 func groupRules(g *instance.SecurityGroup, rules []*instance.SecurityGroupRule, party string) (out []cloud.Rule) {
 	drops := false
 	for _, r := range rules {
@@ -81,7 +79,7 @@ func groupRules(g *instance.SecurityGroup, rules []*instance.SecurityGroupRule, 
 		out = append(out, rule)
 	}
 	if drops {
-		return nil // an earlier drop may undo a later accept; unknown is the answer
+		return nil // an earlier drop may override a later accept: unknown
 	}
 	if g.InboundDefaultPolicy == instance.SecurityGroupPolicyAccept {
 		out = append(out, cloud.Rule{From: cloud.PartyWorld, To: party, Protocol: "all", High: 65535, Name: g.Name})

@@ -1,12 +1,10 @@
-// Package scaleway sees a cluster on Scaleway.
+// Package scaleway observes a cluster on Scaleway.
 //
-// kOps makes servers one by one there and tags them with the cluster, the group,
-// the role, and a mark on those that need an update. Servers are listed zone by
-// zone; their addresses come from the address management of the region. User-data
-// can be read back, server by server, and so can the secrets in it, of which only
-// the names are kept.
+// kOps creates individual servers with tags for the cluster, the group, the role, and whether they need an update. Servers
+// are listed zone by zone; their addresses come from the region's IPAM. The API returns user-data, server by server, with
+// secrets, of which only the names are kept.
 //
-// It only reads.
+// It is read-only.
 package scaleway
 
 import (
@@ -30,8 +28,7 @@ import (
 	"github.com/muster-dev/muster/internal/cluster"
 )
 
-// The tags of kOps. Scaleway's own controller would put a prefix before tags
-// that do not refuse one.
+// kOps's tags. Scaleway's controller would prefix tags without noprefix.
 const (
 	tagCluster     = "noprefix=kops.k8s.io/cluster"
 	tagGroup       = "noprefix=kops.k8s.io/instance-group"
@@ -40,33 +37,32 @@ const (
 )
 
 const (
-	// userDataKey is where an instance's boot script stands.
+	// userDataKey is the key of the boot script in user-data.
 	userDataKey = "cloud-init"
-	// unreadable is why there is no boot configuration.
+	// unreadable is the reason of the gap for a missing boot configuration.
 	unreadable = "the server has no user-data " + userDataKey + ", or it could not be read"
 )
 
-// Config says which cluster and how to get there.
+// Config identifies the cluster and how to reach the API.
 type Config struct {
 	// Cluster is the cluster's name. Required.
 	Cluster string
 	// AccessKey and SecretKey are an API key that may read instances, addresses
 	// and load balancers. Required, except for metadata.
 	AccessKey, SecretKey string
-	// Project is the ID of the project to look in. Empty: every one that the key
-	// may see.
+	// Project is the ID of the cluster's project. Empty: all that the key may read.
 	Project string
-	// Region is where to look, in all its zones. Empty: all regions.
+	// Region is the cluster's region. Empty: all regions.
 	Region string
-	// Endpoint is the API's base URL. Empty: Scaleway's own.
+	// Endpoint is the API's base URL. Empty: Scaleway's.
 	Endpoint string
-	// Metadata is the base URL of the metadata service. Empty: Scaleway's own.
+	// Metadata is the base URL of the metadata service. Empty: Scaleway's.
 	Metadata string
-	// HTTP tunes how calls are made; its Routes are not looked at.
+	// HTTP configures the transport; its Routes are ignored.
 	HTTP rest.Transport
 }
 
-// FromEnv is the configuration of a cluster as kOps's variables give it.
+// FromEnv returns the configuration of a cluster from kOps's environment variables.
 func FromEnv(name string, getenv func(string) string) Config {
 	c := Config{
 		Cluster:   name,
@@ -82,7 +78,7 @@ func FromEnv(name string, getenv func(string) string) Config {
 	return c
 }
 
-// Provider looks at one cluster. It is safe for concurrent use.
+// Provider observes one cluster. It is safe for concurrent use.
 type Provider struct {
 	config    Config
 	zones     []scw.Zone
@@ -131,7 +127,7 @@ func New(c Config) (*Provider, error) {
 	}
 	client, err := scw.NewClient(options...)
 	if err != nil {
-		return nil, fmt.Errorf("scaleway: %w: %s", cloud.ErrUsage, rest.Without(err.Error(), c.SecretKey, c.AccessKey))
+		return nil, fmt.Errorf("scaleway: %w: %s", cloud.ErrUsage, rest.Redact(err.Error(), c.SecretKey, c.AccessKey))
 	}
 	return &Provider{
 		config: c, zones: zones,
@@ -170,7 +166,7 @@ func (p *Provider) Observe(ctx context.Context) (*cloud.Observation, error) {
 				return err
 			}
 			if machines, err = p.machines(ctx, servers); err != nil {
-				s.Gap(survey.WhatAddresses, "", err.Error()) // and go on with what the list says
+				s.Gap(survey.WhatAddresses, "", err.Error()) // continue with the addresses in the list
 			}
 			p.userData(ctx, s, servers, machines)
 			if network, err = p.network(ctx, servers); err != nil {
@@ -204,11 +200,10 @@ func (p *Provider) project() *string {
 	return &p.config.Project
 }
 
-// servers lists the cluster's servers in every zone, every page; more narrows
-// the selection. The SDK can visit the zones by itself, and then loses why one
-// failed.
-func (p *Provider) servers(ctx context.Context, more ...string) ([]*instance.Server, error) {
-	tags := append([]string{tagCluster + "=" + p.config.Cluster}, more...)
+// servers lists the cluster's servers with further tags in all zones. The SDK's own iteration over zones would drop their
+// errors.
+func (p *Provider) servers(ctx context.Context, extraTags ...string) ([]*instance.Server, error) {
+	tags := append([]string{tagCluster + "=" + p.config.Cluster}, extraTags...)
 	lists := make([][]*instance.Server, len(p.zones))
 	err := survey.Each(ctx, p.zones, func(ctx context.Context, i int, zone scw.Zone) error {
 		r, err := p.instances.ListServers(&instance.ListServersRequest{Zone: zone, Project: p.project(), Tags: tags},
@@ -228,16 +223,15 @@ func (p *Provider) servers(ctx context.Context, more ...string) ([]*instance.Ser
 	}), nil
 }
 
-// machines makes machines of servers. If their addresses cannot be read, they
-// come back without, beside the error.
+// machines converts servers. If their addresses cannot be read, it returns both the machines without and the error.
 func (p *Provider) machines(ctx context.Context, servers []*instance.Server) ([]survey.Machine, error) {
 	addrs, err := p.addrs(ctx, servers)
 	machines := make([]survey.Machine, 0, len(servers))
 	for _, s := range servers {
 		m := survey.Machine{
 			Instance: cloud.Instance{ID: s.ID, Name: s.Name, Zone: string(s.Zone), State: string(s.State), Addr: addrs[s.ID]},
-			Group:    tagged(s.Tags, tagGroup),
-			Role:     survey.Role(tagged(s.Tags, tagRole)),
+			Group:    tagValue(s.Tags, tagGroup),
+			Role:     survey.Role(tagValue(s.Tags, tagRole)),
 			Alive:    s.State == instance.ServerStateRunning || s.State == instance.ServerStateStarting,
 			Outdated: slices.Contains(s.Tags, tagNeedsUpdate),
 		}
@@ -245,15 +239,14 @@ func (p *Provider) machines(ctx context.Context, servers []*instance.Server) ([]
 			m.Launched = *s.CreationDate
 		}
 		if !m.Addr.IsValid() && s.PrivateIP != nil {
-			m.Addr = survey.Addr(*s.PrivateIP) // servers of before routed addresses
+			m.Addr = survey.Addr(*s.PrivateIP) // of servers without routed addresses
 		}
 		machines = append(machines, m)
 	}
 	return machines, err
 }
 
-// addrs returns the first IPv4 address of each server, as kOps picks it: one
-// call a zone that has servers, and its pages, instead of one a server.
+// addrs returns the first IPv4 address of each server, like kOps, with one list per zone instead of a call per server.
 func (p *Provider) addrs(ctx context.Context, servers []*instance.Server) (map[string]netip.Addr, error) {
 	var zones []scw.Zone
 	wanted := map[string]bool{}
@@ -290,9 +283,9 @@ func (p *Provider) addrs(ctx context.Context, servers []*instance.Server) (map[s
 	return addrs, err
 }
 
-// userData reads what each machine was made with, into the machines.
+// userData sets the user-data of each machine.
 func (p *Provider) userData(ctx context.Context, s *survey.Survey, servers []*instance.Server, machines []survey.Machine) {
-	// an error of one server is a gap of that server, so there is none here
+	// errors are gaps, so none is returned
 	_ = survey.Each(ctx, servers, func(ctx context.Context, i int, server *instance.Server) error {
 		r, err := p.instances.GetServerUserData(&instance.GetServerUserDataRequest{
 			Zone: server.Zone, ServerID: server.ID, Key: userDataKey,
@@ -307,8 +300,8 @@ func (p *Provider) userData(ctx context.Context, s *survey.Survey, servers []*in
 	})
 }
 
-// tagged returns what stands behind the last sign of equality of a tag.
-func tagged(tags []string, key string) string {
+// tagValue returns the value of the tag with the given key.
+func tagValue(tags []string, key string) string {
 	for _, t := range tags {
 		if v, ok := strings.CutPrefix(t, key+"="); ok {
 			return v

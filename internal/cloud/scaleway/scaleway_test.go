@@ -62,7 +62,7 @@ func fail(w http.ResponseWriter, status int, text string) {
 
 func config(url string) scaleway.Config {
 	return scaleway.Config{
-		Cluster: cloudtest.Name, AccessKey: accessKey, SecretKey: secretKey, Region: "fr-par", Endpoint: url, HTTP: cloudtest.Fast(),
+		Cluster: cloudtest.Name, AccessKey: accessKey, SecretKey: secretKey, Region: "fr-par", Endpoint: url, HTTP: cloudtest.FastRetries(),
 	}
 }
 
@@ -161,7 +161,7 @@ func balancers(mux *http.ServeMux, w cloudtest.World) {
 		for _, m := range w.ControlPlane() {
 			for _, be := range []string{"be-443", "be-3988"} {
 				s := &lb.BackendServerStats{BackendID: be, IP: m.Addr.String(), ServerState: "running", LastHealthCheckStatus: "passed"}
-				if m.N == w.Sick && be == "be-3988" {
+				if m.N == w.Unhealthy && be == "be-3988" {
 					s.ServerState, s.LastHealthCheckStatus = "stopped", "failed"
 				}
 				all = append(all, s)
@@ -257,7 +257,7 @@ func TestNewRefusesWhatCannotBeRight(t *testing.T) {
 			c := config("https://api.example.net")
 			tt.change(&c)
 			_, err := scaleway.New(c)
-			cloudtest.Refused(t, err, tt.kind, tt.says)
+			cloudtest.WantError(t, err, tt.kind, tt.says)
 		})
 	}
 }

@@ -14,11 +14,10 @@ import (
 	"github.com/muster-dev/muster/internal/cloud/survey"
 )
 
-// metadataURL is where every server can ask about itself.
+// metadataURL is the base URL of the metadata service.
 const metadataURL = "http://169.254.42.42"
 
-// Self asks the metadata service which server this is, and the address
-// management of its region for the address that peers see.
+// Self identifies this server from its metadata; its address comes from the region's IPAM.
 func Self(ctx context.Context, c Config) (cloud.Self, error) {
 	got, err := rest.Metadata{Base: cmp.Or(c.Metadata, metadataURL), HTTP: c.HTTP}.All(ctx, "conf?format=json")
 	if err != nil {
@@ -34,7 +33,7 @@ func Self(ctx context.Context, c Config) (cloud.Self, error) {
 	if err := json.Unmarshal([]byte(got[0]), &conf); err != nil {
 		return cloud.Self{}, rest.Classify("read the metadata of this server", err)
 	}
-	c.Cluster = tagged(conf.Tags, tagCluster)
+	c.Cluster = tagValue(conf.Tags, tagCluster)
 	if c.Cluster == "" {
 		return cloud.Self{}, fmt.Errorf("server %s: %w: it has no tag %s", conf.ID, cloud.ErrUsage, tagCluster)
 	}

@@ -17,7 +17,7 @@ import (
 	"github.com/muster-dev/muster/internal/cluster"
 )
 
-// maxFile bounds the file, in bytes: ten thousand machines have less.
+// maxFile bounds the file, in bytes: enough for ten thousand machines.
 const maxFile = 1 << 20
 
 type file struct {
@@ -47,7 +47,7 @@ type loadBalancer struct {
 	Ports     []int    `yaml:"ports"`
 }
 
-// fault is something in the file that cannot be right.
+// fault is an error at a line of the file.
 type fault struct {
 	line int
 	text string
@@ -83,8 +83,7 @@ func read(c Config) (file, error) {
 	return out, nil
 }
 
-// parse reads the text of a file. Its error is one line that begins with the
-// number of the line at fault.
+// parse parses and validates a file. Its error is one line that begins with a line number.
 func parse(data []byte) (file, error) {
 	if len(data) > maxFile {
 		return file{}, faultf(1, "it has more than %d bytes", maxFile)
@@ -96,25 +95,25 @@ func parse(data []byte) (file, error) {
 	case errors.Is(err, io.EOF):
 		return file{}, faultf(1, "it is empty; it wants a cluster and groups of machines")
 	case err != nil:
-		return file{}, readable(err)
+		return file{}, oneLine(err)
 	}
 	if err := d.Decode(new(any)); !errors.Is(err, io.EOF) {
 		return file{}, faultf(1, "it has more than one document")
 	}
-	f.number(data)
+	f.setLines(data)
 	return f, f.validate()
 }
 
-// number notes the lines of what validate may complain about.
-func (f *file) number(data []byte) {
+// setLines sets the line numbers for errors of validate.
+func (f *file) setLines(data []byte) {
 	var doc yaml.Node
 	if yaml.Unmarshal(data, &doc) != nil || len(doc.Content) == 0 {
 		return
 	}
-	for i, g := range child(doc.Content[0], "groups") {
+	for i, g := range listItems(doc.Content[0], "groups") {
 		if i < len(f.Groups) {
 			f.Groups[i].line = g.Line
-			for j, m := range child(g, "machines") {
+			for j, m := range listItems(g, "machines") {
 				if j < len(f.Groups[i].Machines) {
 					f.Groups[i].Machines[j].line = m.Line
 				}
@@ -130,8 +129,8 @@ func (f *file) number(data []byte) {
 	}
 }
 
-// child returns the items of a list in a mapping.
-func child(n *yaml.Node, key string) []*yaml.Node {
+// listItems returns the items of the list at a key of a mapping.
+func listItems(n *yaml.Node, key string) []*yaml.Node {
 	if n.Kind == yaml.AliasNode {
 		n = n.Alias
 	}
@@ -146,8 +145,8 @@ func child(n *yaml.Node, key string) []*yaml.Node {
 	return nil
 }
 
-// readable makes one line of the decoder's error, with the line in front.
-func readable(err error) error {
+// oneLine returns the decoder's error as a fault.
+func oneLine(err error) error {
 	text := strings.TrimPrefix(err.Error(), "yaml: ")
 	text = strings.TrimPrefix(text, "unmarshal errors:")
 	text, _, _ = strings.Cut(strings.TrimSpace(text), "\n")
@@ -204,7 +203,7 @@ func (f file) validate() error {
 	return nil
 }
 
-// address reads one that a machine elsewhere can reach.
+// address parses an address that other machines can reach.
 func address(text string) (netip.Addr, error) {
 	a, err := netip.ParseAddr(text)
 	if err != nil {

@@ -1,5 +1,4 @@
-// Package static sees a cluster whose machines nobody but a person knows: metal,
-// or a cloud without a provider here. What it sees stands in a file:
+// Package static observes a cluster without a provider, such as on bare metal, from a file that lists its machines:
 //
 //	cluster: atlas.k8s.local
 //	groups:
@@ -16,10 +15,8 @@
 //	  addresses: [10.0.0.9]
 //	  ports: [443, 3988]
 //
-// The file is read at every look, so a change counts at once. What a file cannot
-// say, such as the boot configuration or who may reach whom, is a gap. A file
-// that cannot be right is an error that names the line, and never an empty
-// answer.
+// The file is read for each observation, so changes apply at once. What it cannot contain, such as boot configurations and
+// network rules, is a gap. An invalid file is an error that names the line, never an empty result.
 package static
 
 import (
@@ -33,25 +30,25 @@ import (
 	"github.com/muster-dev/muster/internal/cluster"
 )
 
-// Config says which file.
+// Config identifies the file.
 type Config struct {
-	// Path is the file. Required.
+	// Path is the file's path. Required.
 	Path string
-	// Cluster is the name that the file must have. Empty: whatever it has.
+	// Cluster is the name that the file must contain. Empty: any.
 	Cluster string
 }
 
-// FromEnv is the configuration of a cluster whose file MUSTER_MACHINES names.
+// FromEnv returns the configuration of a cluster, with the path in MUSTER_MACHINES.
 func FromEnv(name string, getenv func(string) string) Config {
 	return Config{Cluster: name, Path: getenv("MUSTER_MACHINES")}
 }
 
-// Provider looks at one cluster. It is safe for concurrent use.
+// Provider observes one cluster. It is safe for concurrent use.
 type Provider struct{ config Config }
 
 var _ cloud.Provider = (*Provider)(nil)
 
-// New returns a provider. It does not read the file yet.
+// New returns a provider. It does not read the file.
 func New(c Config) (*Provider, error) {
 	if c.Path == "" {
 		return nil, fmt.Errorf("static: %w: no file of machines; set MUSTER_MACHINES", cloud.ErrUsage)
@@ -87,7 +84,7 @@ func (p *Provider) Observe(ctx context.Context) (*cloud.Observation, error) {
 	return s.Finish(o), nil
 }
 
-// Self is the machine of the file that has one of this host's addresses.
+// Self identifies this machine by its addresses.
 func Self(_ context.Context, c Config) (cloud.Self, error) {
 	addrs, err := net.InterfaceAddrs()
 	if err != nil {

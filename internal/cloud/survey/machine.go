@@ -13,24 +13,22 @@ import (
 	"github.com/muster-dev/muster/internal/cluster"
 )
 
-// Machine is an instance with what its tags say of it.
+// Machine is an instance with the contents of its tags.
 type Machine struct {
 	cloud.Instance
 	Group string
 	Role  cluster.Role
-	// Alive says that it runs or is about to.
+	// Alive is true if it runs or is about to.
 	Alive bool
-	// Mark is the same on machines that were made alike, as far as kOps wrote it
-	// down in the cloud; empty if it did not.
-	Mark string
-	// Outdated says that kOps marked it as needing an update.
+	// Fingerprint identifies what kOps created the machine from, if kOps recorded that in the cloud; else it is empty.
+	Fingerprint string
+	// Outdated is true if kOps marked it as needing an update.
 	Outdated bool
-	// UserData is what it was made with; nil if it cannot be read back.
+	// UserData is nil if the cloud does not return it.
 	UserData []byte
 }
 
-// Seeds returns the addresses of the control-plane machines that are alive, or
-// an error of kind [cloud.ErrNotFound].
+// Seeds returns the addresses of control-plane machines that are alive, or an error of kind [cloud.ErrNotFound].
 func Seeds(name string, machines []Machine) ([]netip.Addr, error) {
 	var addrs []netip.Addr
 	for _, m := range machines {
@@ -45,11 +43,9 @@ func Seeds(name string, machines []Machine) ([]netip.Addr, error) {
 	return addrs, nil
 }
 
-// Groups makes groups out of machines, in a cloud that has none: kOps makes
-// machines one by one there. A group's template is what its newest machine was
-// made from; Desired counts its machines that are alive; Min and Max are 0,
-// because only the spec has them. unreadable is why user-data cannot be read
-// back where it cannot.
+// Groups groups machines on a cloud without instance groups. A group's template is that of its newest machine; Desired is
+// the number of machines that are alive; Min and Max are 0, because only the spec has them. unreadable is the reason of the
+// gap if user-data is nil.
 func (s *Survey) Groups(machines []Machine, unreadable string) []cloud.Group {
 	byName := map[string][]Machine{}
 	for _, m := range machines {
@@ -73,9 +69,9 @@ func (s *Survey) group(name string, machines []Machine, unreadable string) cloud
 	newest := machines[0]
 	g := cloud.Group{Name: name, ID: name, Role: newest.Role}
 	g.Template = s.Template(name, newest.ID, newest.UserData, unreadable)
-	g.Template.Version = newest.Mark
+	g.Template.Version = newest.Fingerprint
 	for _, m := range machines {
-		m.Generation, m.Version = generation(m, newest), m.Mark
+		m.Generation, m.Version = generation(m, newest), m.Fingerprint
 		if m.Generation != cloud.GenerationNew && m.UserData != nil {
 			m.Boot, _ = bootconfig.Parse(m.UserData) // nil, as documented, if it cannot be read
 		}
@@ -92,14 +88,13 @@ func (s *Survey) group(name string, machines []Machine, unreadable string) cloud
 	return g
 }
 
-// generation compares m with the newest of its group. Being like the newest is
-// as new as this cloud can tell; without anything to compare it is unknown.
+// generation compares m with the newest machine of its group. It is unknown without fingerprint and user-data.
 func generation(m, newest Machine) cloud.Generation {
 	switch {
 	case m.Outdated:
 		return cloud.GenerationOld
-	case m.Mark != "" && newest.Mark != "":
-		return generationIf(m.Mark == newest.Mark)
+	case m.Fingerprint != "" && newest.Fingerprint != "":
+		return generationIf(m.Fingerprint == newest.Fingerprint)
 	case m.UserData != nil && newest.UserData != nil:
 		return generationIf(bootconfig.Hash(m.UserData) == bootconfig.Hash(newest.UserData))
 	}
@@ -113,8 +108,8 @@ func generationIf(same bool) cloud.Generation {
 	return cloud.GenerationOld
 }
 
-// Template reads a group's template out of user-data. What cannot be read is a
-// gap: unreadable if there is no user-data at all.
+// Template returns a group's template from its user-data. If that cannot be parsed it is a gap; if it is nil, one with the
+// reason unreadable.
 func (s *Survey) Template(group, id string, userData []byte, unreadable string) cloud.Template {
 	t := cloud.Template{ID: id}
 	if userData == nil {
@@ -124,23 +119,22 @@ func (s *Survey) Template(group, id string, userData []byte, unreadable string) 
 	t.Hash = bootconfig.Hash(userData)
 	boot, err := bootconfig.Parse(userData)
 	if err != nil {
-		s.note(cloud.Gap{What: WhatBoot, Subject: group, Why: err.Error(), Absent: errors.Is(err, bootconfig.ErrEmpty)})
+		s.addGap(cloud.Gap{What: WhatBoot, Subject: group, Why: err.Error(), Absent: errors.Is(err, bootconfig.ErrEmpty)})
 		return t
 	}
 	t.Boot = boot
 	return t
 }
 
-// SortInstances orders instances as [cloud.Group] has them.
+// SortInstances sorts instances as in a [cloud.Group].
 func SortInstances(is []cloud.Instance) {
 	slices.SortStableFunc(is, func(a, b cloud.Instance) int {
 		return cmp.Or(a.Launched.Compare(b.Launched), strings.Compare(a.ID, b.ID))
 	})
 }
 
-// Tokens returns a role for each group whose template or instances carry
-// secrets in their user-data, and names it in the template. A group whose
-// user-data cannot be read is a gap: what it may do is unknown.
+// Tokens returns a role for each group, with the names of the secrets in its user-data, and sets it in the template. A group
+// whose user-data cannot be read is a gap, because its permissions are unknown.
 func (s *Survey) Tokens(groups []cloud.Group) (roles []cloud.Role) {
 	for i := range groups {
 		g := &groups[i]
@@ -165,8 +159,7 @@ func (s *Survey) Tokens(groups []cloud.Group) (roles []cloud.Role) {
 	return roles
 }
 
-// Role reads the text of a role as kOps writes it into tags; older releases say
-// Master, tags of the control plane may be in lower case.
+// Role parses a role in kOps's tags; older releases write Master, and the case varies.
 func Role(text string) cluster.Role {
 	switch strings.ToLower(text) {
 	case "controlplane", "control-plane", "master":
@@ -181,7 +174,7 @@ func Role(text string) cluster.Role {
 	return ""
 }
 
-// Party is the side of a rule that a role stands on.
+// Party returns the party of a role, or nothing.
 func Party(r cluster.Role) string {
 	switch r {
 	case cluster.RoleControlPlane, cluster.RoleAPIServer:
@@ -192,8 +185,7 @@ func Party(r cluster.Role) string {
 	return ""
 }
 
-// NameTargets gives targets that are known by their address the ID of the
-// machine that has it.
+// NameTargets replaces addresses in the IDs of targets by the IDs of the machines.
 func NameTargets(balancers []cloud.LoadBalancer, machines []Machine) {
 	byAddr := map[netip.Addr]string{}
 	for _, m := range machines {

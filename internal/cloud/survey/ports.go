@@ -9,7 +9,7 @@ import (
 	"github.com/muster-dev/muster/internal/cloud"
 )
 
-// Ports reads a port or a range of ports, "443" or "3998-4000".
+// Ports parses a port or a range of ports, "443" or "3998-4000".
 func Ports(text string) (low, high int, ok bool) {
 	from, to, ranged := strings.Cut(strings.TrimSpace(text), "-")
 	if !ranged {
@@ -21,7 +21,7 @@ func Ports(text string) (low, high int, ok bool) {
 	return low, high, ok
 }
 
-// Prefix reads a network, or an address as the network of it alone.
+// Prefix parses a network, or an address as a network of one.
 func Prefix(text string) (netip.Prefix, bool) {
 	if p, err := netip.ParsePrefix(text); err == nil {
 		return p.Masked(), true
@@ -33,10 +33,9 @@ func Prefix(text string) (netip.Prefix, bool) {
 	return netip.PrefixFrom(a, a.BitLen()), true
 }
 
-// inside adds, for each rule that names networks, the parties that live in them:
-// a rule for the cluster's own network lets the workers in. A network that holds
-// a part of a party is neither a yes nor a no.
-func inside(o *cloud.Observation) {
+// addContained adds, for each rule whose sources are networks, rules for the parties in them: a rule for the cluster's own
+// network admits the workers. Networks that contain only some of a party make the observation partial.
+func addContained(o *cloud.Observation) {
 	parties := map[string][]netip.Addr{}
 	for _, g := range o.Groups {
 		for _, in := range g.Instances {
@@ -47,7 +46,7 @@ func inside(o *cloud.Observation) {
 	}
 	for _, r := range slices.Clone(o.Network.Rules) {
 		if r.From != "" || slices.ContainsFunc(r.Sources, func(p netip.Prefix) bool { return p.Bits() == 0 }) {
-			continue // it says whom, or everybody
+			continue // for a party, or the world
 		}
 		for _, from := range []string{cloud.PartyControlPlane, cloud.PartyWorkers} {
 			n := 0

@@ -1,10 +1,8 @@
-// Package survey puts an observation together for the providers: it looks at
-// the parts of a cluster side by side, turns what failed into gaps, and makes
-// groups out of tagged machines where the cloud has no groups of its own.
+// Package survey assembles the providers' observations: it reads the parts of a cluster concurrently, turns failures into
+// gaps, and groups tagged machines on clouds without instance groups.
 //
-// It asks no cloud anything; that is the providers' part. Invariants: what
-// failed is always a gap, never an empty answer; user-data is looked at and
-// forgotten, only its hash and its boot configuration stay.
+// It calls no cloud; the providers do. Invariants: a failure is always a gap, never an empty result; of user-data only the
+// hash and the boot configuration are kept.
 package survey
 
 import (
@@ -24,15 +22,13 @@ import (
 	"github.com/muster-dev/muster/internal/cluster"
 )
 
-// Deadline is how long a look at a cloud may take where the caller's context
-// has no deadline of its own.
+// Deadline is the timeout of an observation if the caller's context has no deadline.
 const Deadline = 2 * time.Minute
 
-// parallel is how many machines are asked about at once: fast enough for a
-// thousand, below every vendor's limit.
-const parallel = 8
+// maxParallel bounds concurrent calls of [Each]: fast enough for a thousand machines, below every vendor's rate limit.
+const maxParallel = 8
 
-// What gaps are about, in words that all providers share.
+// The values of [cloud.Gap.What] that all providers share.
 const (
 	WhatInstances     = "instances"
 	WhatGroups        = "instance groups"
@@ -44,8 +40,7 @@ const (
 	WhatPermissions   = "permissions"
 )
 
-// Survey is one observation in the making. Its methods are safe for concurrent
-// use.
+// Survey is an observation in progress. Its methods are safe for concurrent use.
 type Survey struct {
 	cluster string
 	cloud   cluster.Cloud
@@ -55,15 +50,15 @@ type Survey struct {
 	gaps []cloud.Gap // under mu
 }
 
-// Begin starts a survey and returns the context to look under: it records the
-// calls and has a deadline. The caller cancels it when done.
+// Begin starts a survey and returns the context for its calls, which records them and has a deadline. The caller cancels it
+// when done.
 func Begin(ctx context.Context, name string, c cluster.Cloud) (*Survey, context.Context, context.CancelFunc) {
 	ctx, log := rest.WithLog(ctx)
 	ctx, cancel := WithDeadline(ctx)
 	return &Survey{cluster: name, cloud: c, log: log}, ctx, cancel
 }
 
-// WithDeadline returns ctx with [Deadline] from now, unless it has a deadline.
+// WithDeadline returns ctx with a timeout of [Deadline], unless it has a deadline.
 func WithDeadline(ctx context.Context) (context.Context, context.CancelFunc) {
 	if _, ok := ctx.Deadline(); ok {
 		return context.WithCancel(ctx)
@@ -71,15 +66,15 @@ func WithDeadline(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, Deadline)
 }
 
-// Part is one thing to look at. Look leaves its answer in a variable of the
-// caller's, which may be read when [Survey.Look] has returned.
+// Part is one part of an observation. Look stores its result in a variable of the caller, which may be read after
+// [Survey.Look].
 type Part struct {
 	What string
 	Look func(context.Context) error
 }
 
-// Look looks at all parts side by side and waits. What fails is a gap; only if
-// every part failed is there an error, and it has the kind of the first.
+// Look reads all parts concurrently and waits. A failed part is a gap. Only if all fail it returns an error, that of the
+// first part.
 func (s *Survey) Look(ctx context.Context, parts ...Part) error {
 	errs := make([]error, len(parts))
 	var wg sync.WaitGroup
@@ -88,7 +83,7 @@ func (s *Survey) Look(ctx context.Context, parts ...Part) error {
 	}
 	wg.Wait()
 	if len(parts) > 0 && !slices.Contains(errs, nil) {
-		return errs[0] // the first part is the one that matters most; the rest failed alike
+		return errs[0] // the first part matters most
 	}
 	for i, err := range errs {
 		if err != nil {
@@ -98,25 +93,25 @@ func (s *Survey) Look(ctx context.Context, parts ...Part) error {
 	return nil
 }
 
-// Gap notes what could not be observed and why.
+// Gap records what could not be observed and why.
 func (s *Survey) Gap(what, subject, why string) {
-	s.note(cloud.Gap{What: what, Subject: subject, Why: why})
+	s.addGap(cloud.Gap{What: what, Subject: subject, Why: why})
 }
 
-func (s *Survey) note(g cloud.Gap) {
+func (s *Survey) addGap(g cloud.Gap) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.gaps = append(s.gaps, g)
 }
 
-// Missing says whether there is a gap about a whole part.
+// Missing reports whether a whole part is a gap.
 func (s *Survey) Missing(what string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.ContainsFunc(s.gaps, func(g cloud.Gap) bool { return g.What == what && g.Subject == "" })
 }
 
-// Finish fills in o what every observation has, in a fixed order.
+// Finish completes an observation with what all have in common, and sorts it.
 func (s *Survey) Finish(o cloud.Observation) *cloud.Observation {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -126,7 +121,7 @@ func (s *Survey) Finish(o cloud.Observation) *cloud.Observation {
 			s.gaps = append(s.gaps, cloud.Gap{What: WhatAddresses, Subject: lb.Name, Why: "the load balancer has none yet"})
 		}
 	}
-	inside(&o)
+	addContained(&o)
 	o.Gaps = slices.Clone(s.gaps)
 	slices.SortFunc(o.Gaps, func(a, b cloud.Gap) int {
 		return cmp.Or(strings.Compare(a.What, b.What), strings.Compare(a.Subject, b.Subject), strings.Compare(a.Why, b.Why))
@@ -147,18 +142,18 @@ func (s *Survey) Finish(o cloud.Observation) *cloud.Observation {
 	return &o
 }
 
-// Each calls do for every item, a few at a time, and waits. The first error
-// ends it; an error that the others should outlive is do's to keep.
+// Each calls do for every item, maxParallel at a time, and waits. The first error cancels the others; do must handle errors
+// that should not.
 func Each[T any](ctx context.Context, items []T, do func(ctx context.Context, i int, item T) error) error {
 	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(parallel)
+	g.SetLimit(maxParallel)
 	for i, item := range items {
 		g.Go(func() error { return do(ctx, i, item) })
 	}
 	return g.Wait()
 }
 
-// Addrs returns the valid addresses among as, sorted, each once.
+// Addrs returns the valid addresses of as, sorted and without duplicates.
 func Addrs(as []netip.Addr) []netip.Addr {
 	out := make([]netip.Addr, 0, len(as))
 	for _, a := range as {
@@ -170,7 +165,7 @@ func Addrs(as []netip.Addr) []netip.Addr {
 	return slices.Compact(out)
 }
 
-// Addr parses an address and is the zero one if there is none.
+// Addr parses an address; it returns the zero Addr for an invalid one.
 func Addr(text string) netip.Addr {
 	a, err := netip.ParseAddr(text)
 	if err != nil {

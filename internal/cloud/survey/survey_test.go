@@ -13,16 +13,16 @@ import (
 	"github.com/muster-dev/muster/internal/cluster"
 )
 
-func TestGenerationIsWhatCanBeCompared(t *testing.T) {
+func TestGenerationIsUnknownWithoutAComparison(t *testing.T) {
 	tests := map[string]struct {
 		machine, newest Machine
 		want            cloud.Generation
 	}{
 		"nothing is known":                    {Machine{}, Machine{}, cloud.GenerationUnknown},
-		"only the newest is known":            {Machine{}, Machine{Mark: "b"}, cloud.GenerationUnknown},
-		"marked as the newest":                {Machine{Mark: "b"}, Machine{Mark: "b"}, cloud.GenerationNew},
-		"marked otherwise":                    {Machine{Mark: "a"}, Machine{Mark: "b"}, cloud.GenerationOld},
-		"outdated, whatever the mark":         {Machine{Mark: "b", Outdated: true}, Machine{Mark: "b"}, cloud.GenerationOld},
+		"only the newest is known":            {Machine{}, Machine{Fingerprint: "b"}, cloud.GenerationUnknown},
+		"marked as the newest":                {Machine{Fingerprint: "b"}, Machine{Fingerprint: "b"}, cloud.GenerationNew},
+		"marked otherwise":                    {Machine{Fingerprint: "a"}, Machine{Fingerprint: "b"}, cloud.GenerationOld},
+		"outdated, whatever the mark":         {Machine{Fingerprint: "b", Outdated: true}, Machine{Fingerprint: "b"}, cloud.GenerationOld},
 		"made with the same user-data":        {Machine{UserData: []byte("x")}, Machine{UserData: []byte("x")}, cloud.GenerationNew},
 		"made with other user-data":           {Machine{UserData: []byte("x")}, Machine{UserData: []byte("y")}, cloud.GenerationOld},
 		"the newest's user-data is not known": {Machine{UserData: []byte("x")}, Machine{}, cloud.GenerationUnknown},
@@ -60,7 +60,7 @@ func TestLookFailsOnlyIfEverythingDoes(t *testing.T) {
 	}
 }
 
-func TestBeginGivesADeadlineToWhoHasNone(t *testing.T) {
+func TestBeginSetsADeadlineIfThereIsNone(t *testing.T) {
 	_, ctx, cancel := Begin(t.Context(), "a.k8s.local", cluster.Metal)
 	defer cancel()
 	if _, ok := ctx.Deadline(); !ok {
@@ -68,7 +68,7 @@ func TestBeginGivesADeadlineToWhoHasNone(t *testing.T) {
 	}
 }
 
-func TestARuleForTheOwnNetworkLetsItsPartiesIn(t *testing.T) {
+func TestARuleForTheOwnNetworkAdmitsItsParties(t *testing.T) {
 	instance := func(addr string) cloud.Instance { return cloud.Instance{Addr: netip.MustParseAddr(addr)} }
 	observed := func(source string) *cloud.Observation {
 		s, _, cancel := Begin(t.Context(), "a.k8s.local", cluster.Metal)

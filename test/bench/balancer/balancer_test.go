@@ -1,5 +1,5 @@
-// Package balancer measures muster-agent's local balancer against HAProxy in TCP
-// mode: the same servers, the same clients, one run. It prints one line a figure,
+// Package balancer compares muster-agent's local balancer with HAProxy in TCP mode: same servers, same clients, same run. It
+// prints one line per figure,
 //
 //	bench NAME VALUE UNIT
 //	ratio NAME VALUE
@@ -30,20 +30,19 @@ import (
 )
 
 const (
-	rounds    = 7 // of each measurement, the proxies in turn; the median counts
-	workers   = 16
-	connectIn = 2 * time.Second // of new connections a round
-	bulkIn    = 2 * time.Second
-	bulkConns = 4
-	requests  = 2000 // small requests a round
+	rounds      = 7 // of each measurement, alternating between proxies; the median counts
+	workers     = 16
+	connectTime = 2 * time.Second // of new connections per round
+	bulkTime    = 2 * time.Second
+	bulkConns   = 4
+	requests    = 2000 // small requests per round
 )
 
-// opening stands for the first flight of a TLS handshake, without the
-// arithmetic: what is compared is how connections are joined, not who signs
-// faster. answer stands for the server's.
+// clientHello and serverHello stand for the first flights of a TLS handshake, without cryptography: the comparison is of
+// proxies, not of signatures.
 const (
-	opening = "\x16\x03\x01\x00\x05hello"
-	answer  = "\x16\x03\x03\x00\x02ok"
+	clientHello = "\x16\x03\x01\x00\x05hello"
+	serverHello = "\x16\x03\x03\x00\x02ok"
 )
 
 // TestMain makes the test binary the servers, too.
@@ -55,7 +54,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// route is a way to the servers.
+// route is a path to the servers.
 type route struct {
 	name string
 	addr string
@@ -71,7 +70,7 @@ func TestBenchBalancer(t *testing.T) {
 	if err != nil {
 		t.Skip("SKIPPED: no haproxy to compare with; install Debian's package")
 	}
-	b := newBed(t)
+	b := newTestbed(t)
 	addrs := b.servers(3)
 	routes := []route{{name: "direct", addr: addrs[0]}, b.haproxy(haproxy, addrs), b.muster(filepath.Join(bin, "muster-agent"), addrs)}
 
@@ -96,7 +95,7 @@ func TestBenchBalancer(t *testing.T) {
 	compare("resident_after_load", "MiB", resident)
 }
 
-// measure returns the median of rounds of each route, in turn.
+// measure returns the median of each route, alternating between routes.
 func measure(t *testing.T, routes []route, run func(*testing.T, route) float64) map[string]float64 {
 	t.Helper()
 	all := make(map[string][]float64)
@@ -127,26 +126,25 @@ func usage(t *testing.T, r route) proc.Usage {
 }
 
 func compare(name, unit string, of map[string]float64) {
-	for _, who := range []string{"direct", "haproxy", "muster"} {
-		if v, ok := of[who]; ok {
-			fmt.Printf("bench %s_%s %.2f %s\n", name, who, v, unit)
+	for _, proxy := range []string{"direct", "haproxy", "muster"} {
+		if v, ok := of[proxy]; ok {
+			fmt.Printf("bench %s_%s %.2f %s\n", name, proxy, v, unit)
 		}
 	}
 	fmt.Printf("ratio %s %.2f\n", name, of["muster"]/of["haproxy"])
 }
 
-// connectRate opens connections, each with one exchange, as fast as it goes: so many
-// a second, and so many in all.
+// connectRate opens connections, each with one exchange, as fast as possible. It returns the number per second and in total.
 func connectRate(t *testing.T, r route) (rate float64, n int64) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), connectIn)
+	ctx, cancel := context.WithTimeout(t.Context(), connectTime)
 	defer cancel()
 	var done, failed atomic.Int64
 	var wg sync.WaitGroup
 	began := time.Now()
 	for range workers {
 		wg.Go(func() {
-			buf := make([]byte, len(answer))
+			buf := make([]byte, len(serverHello))
 			for ctx.Err() == nil {
 				if err := exchange(r.addr, buf); err != nil {
 					failed.Add(1)
@@ -169,10 +167,10 @@ func exchange(addr string, buf []byte) error {
 		return err
 	}
 	defer conn.Close()
-	// Ports that linger would run out within seconds.
+	// Ports in TIME_WAIT would run out within seconds.
 	conn.(*net.TCPConn).SetLinger(0)
 	conn.SetDeadline(time.Now().Add(10 * time.Second))
-	if _, err := io.WriteString(conn, opening); err != nil {
+	if _, err := io.WriteString(conn, clientHello); err != nil {
 		return err
 	}
 	_, err = io.ReadFull(conn, buf)
@@ -193,8 +191,8 @@ func bulk(t *testing.T, r route) float64 {
 				return
 			}
 			defer conn.Close()
-			conn.SetDeadline(began.Add(bulkIn))
-			io.WriteString(conn, opening+"bulk\n")
+			conn.SetDeadline(began.Add(bulkTime))
+			io.WriteString(conn, clientHello+"bulk\n")
 			buf := make([]byte, 256<<10)
 			for {
 				n, err := conn.Read(buf)
@@ -209,8 +207,7 @@ func bulk(t *testing.T, r route) float64 {
 	return float64(total.Load()) / (1 << 20) / time.Since(began).Seconds()
 }
 
-// latencies sends small requests over one TLS connection each way, the ways in
-// turn, so that what else the machine does hits all alike.
+// latencies sends small requests over one TLS connection per route, alternating, so that other load affects all alike.
 func latencies(t *testing.T, routes []route) {
 	t.Helper()
 	took := make(map[string][]time.Duration)
@@ -249,24 +246,24 @@ func latencies(t *testing.T, routes []route) {
 			fmt.Printf("bench request_%s_%s %.1f us\n", quantile.name, r.name, float64(d.Nanoseconds())/1000)
 			added[r.name] = float64(d.Nanoseconds()) / 1000
 		}
-		for _, who := range []string{"haproxy", "muster"} {
-			added[who] -= added["direct"]
-			fmt.Printf("bench added_%s_%s %.1f us\n", quantile.name, who, added[who])
+		for _, proxy := range []string{"haproxy", "muster"} {
+			added[proxy] -= added["direct"]
+			fmt.Printf("bench added_%s_%s %.1f us\n", quantile.name, proxy, added[proxy])
 		}
 		fmt.Printf("ratio added_%s %.2f\n", quantile.name, added["muster"]/added["haproxy"])
 	}
 }
 
-// bed runs servers and proxies until the test ends.
-type bed struct {
+// testbed runs servers and proxies until the test ends.
+type testbed struct {
 	t   *testing.T
 	dir string
 	sup *proc.Supervisor
 }
 
-func newBed(t *testing.T) *bed {
+func newTestbed(t *testing.T) *testbed {
 	t.Helper()
-	b := &bed{t: t, dir: t.TempDir(), sup: proc.New(nil)}
+	b := &testbed{t: t, dir: t.TempDir(), sup: proc.New(nil)}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- b.sup.Run(ctx) }()
@@ -280,7 +277,7 @@ func newBed(t *testing.T) *bed {
 	return b
 }
 
-func (b *bed) start(name, path string, args ...string) *proc.Process {
+func (b *testbed) start(name, path string, args ...string) *proc.Process {
 	b.t.Helper()
 	p, err := b.sup.Start(b.t.Context(), proc.Spec{Name: name, Path: path, Args: args, LogFile: filepath.Join(b.dir, name+".log")})
 	if err != nil {
@@ -289,7 +286,7 @@ func (b *bed) start(name, path string, args ...string) *proc.Process {
 	return p
 }
 
-func (b *bed) write(name, content string) string {
+func (b *testbed) write(name, content string) string {
 	b.t.Helper()
 	path := filepath.Join(b.dir, name)
 	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
@@ -298,8 +295,8 @@ func (b *bed) write(name, content string) string {
 	return path
 }
 
-// servers starts so many of them in one process and returns their addresses.
-func (b *bed) servers(n int) []string {
+// servers starts n servers in one process and returns their addresses.
+func (b *testbed) servers(n int) []string {
 	b.t.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -307,17 +304,17 @@ func (b *bed) servers(n int) []string {
 	}
 	var addrs []string
 	for i := range n {
-		addrs = append(addrs, free(b.t, fmt.Sprintf("127.0.7.%d:0", i+11)))
+		addrs = append(addrs, freeAddr(b.t, fmt.Sprintf("127.0.7.%d:0", i+11)))
 	}
 	b.start("servers", self, "servers", strings.Join(addrs, ","), b.dir)
 	for _, a := range addrs {
-		b.answers(a)
+		b.waitServing(a)
 	}
 	return addrs
 }
 
-// free returns an address whose port nobody uses.
-func free(t *testing.T, addr string) string {
+// freeAddr returns an address with a free port.
+func freeAddr(t *testing.T, addr string) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", addr)
 	if err != nil {
@@ -327,12 +324,12 @@ func free(t *testing.T, addr string) string {
 	return ln.Addr().String()
 }
 
-// answers waits until an address does.
-func (b *bed) answers(addr string) {
+// waitServing waits until an address responds.
+func (b *testbed) waitServing(addr string) {
 	b.t.Helper()
 	var err error
 	for range 500 {
-		if err = exchange(addr, make([]byte, len(answer))); err == nil {
+		if err = exchange(addr, make([]byte, len(serverHello))); err == nil {
 			return
 		}
 		time.Sleep(20 * time.Millisecond)
@@ -340,8 +337,8 @@ func (b *bed) answers(addr string) {
 	b.t.Fatalf("%s: %v", addr, err)
 }
 
-func (b *bed) haproxy(path string, servers []string) route {
-	addr := free(b.t, "127.0.7.9:0")
+func (b *testbed) haproxy(path string, servers []string) route {
+	addr := freeAddr(b.t, "127.0.7.9:0")
 	config := fmt.Sprintf(`global
   maxconn 4000
 defaults
@@ -357,12 +354,12 @@ listen api
 		config += fmt.Sprintf("  server s%d %s check inter 1s\n", i, s)
 	}
 	p := b.start("haproxy", path, "-db", "-f", b.write("haproxy.cfg", config))
-	b.answers(addr)
+	b.waitServing(addr)
 	return route{"haproxy", addr, p}
 }
 
-func (b *bed) muster(path string, servers []string) route {
-	addr := free(b.t, "127.0.7.10:0")
+func (b *testbed) muster(path string, servers []string) route {
+	addr := freeAddr(b.t, "127.0.7.10:0")
 	config := fmt.Sprintf(`cluster: bench.test
 node: worker
 role: worker
@@ -374,11 +371,11 @@ hosts: {disabled: true}
 status: {socket: status}
 `, strings.Join(servers, `", "`), addr)
 	p := b.start("muster", path, "--config", b.write("node.yaml", config))
-	b.answers(addr)
+	b.waitServing(addr)
 	return route{"muster", addr, p}
 }
 
-// serve is what the servers do.
+// serve runs the servers.
 func serve(addrs, dir string) error {
 	cert, err := tls.LoadX509KeyPair(filepath.Join(dir, testca.Cert), filepath.Join(dir, testca.Key))
 	if err != nil {
@@ -393,9 +390,9 @@ func serve(addrs, dir string) error {
 		if err != nil {
 			return err
 		}
-		secure := &passed{Listener: ln, conns: make(chan net.Conn)}
+		tlsConns := &chanListener{Listener: ln, conns: make(chan net.Conn)}
 		server := &http.Server{Handler: mux, TLSConfig: &tls.Config{Certificates: []tls.Certificate{cert}}}
-		go func() { failed <- server.ServeTLS(secure, "", "") }()
+		go func() { failed <- server.ServeTLS(tlsConns, "", "") }()
 		go func() {
 			for {
 				conn, err := ln.Accept()
@@ -403,42 +400,42 @@ func serve(addrs, dir string) error {
 					failed <- err
 					return
 				}
-				go sort(conn, secure.conns)
+				go dispatch(conn, tlsConns.conns)
 			}
 		}()
 	}
 	return <-failed
 }
 
-// passed is a listener that gets its connections from elsewhere.
-type passed struct {
+// chanListener is a listener for connections from a channel.
+type chanListener struct {
 	net.Listener
 	conns chan net.Conn
 }
 
-func (p *passed) Accept() (net.Conn, error) { return <-p.conns, nil }
+func (p *chanListener) Accept() (net.Conn, error) { return <-p.conns, nil }
 
-// begun is a connection of which something was read already.
-type begun struct {
+// peekedConn is a connection with data that was read already.
+type peekedConn struct {
 	net.Conn
 	in io.Reader
 }
 
-func (b begun) Read(p []byte) (int, error) { return b.in.Read(p) }
+func (b peekedConn) Read(p []byte) (int, error) { return b.in.Read(p) }
 
-// sort answers the bench's own opening and passes real TLS on.
-func sort(conn net.Conn, secure chan<- net.Conn) {
-	first := make([]byte, len(opening))
+// dispatch responds to clientHello and passes real TLS on.
+func dispatch(conn net.Conn, tlsConns chan<- net.Conn) {
+	first := make([]byte, len(clientHello))
 	if _, err := io.ReadFull(conn, first); err != nil {
 		conn.Close()
 		return
 	}
-	if string(first) != opening {
-		secure <- begun{conn, io.MultiReader(bytes.NewReader(first), conn)}
+	if string(first) != clientHello {
+		tlsConns <- peekedConn{conn, io.MultiReader(bytes.NewReader(first), conn)}
 		return
 	}
 	defer conn.Close()
-	io.WriteString(conn, answer)
+	io.WriteString(conn, serverHello)
 	if n, _ := conn.Read(first); n == 0 {
 		return
 	}

@@ -10,33 +10,32 @@ import (
 
 const (
 	footprintServers = 9
-	// settleIn is how long the agent has to connect and to give back what starting
-	// took; idleFor is how long it is watched.
-	settleIn = 20 * time.Second
-	idleFor  = 60 * time.Second
+	// settleTime is how long the agent may take to connect and to release memory of its
+	// start; idleTime is how long it is measured.
+	settleTime = 20 * time.Second
+	idleTime   = 60 * time.Second
 )
 
-// TestBenchFootprint prints what an agent costs a node that does nothing: nine
-// servers that are checked, a balancer that nobody uses.
+// TestBenchFootprint prints the usage of an idle agent: nine servers are checked, and nobody uses the balancer.
 func TestBenchFootprint(t *testing.T) {
 	bin := os.Getenv("MUSTER_BIN")
 	if bin == "" {
 		t.Skip("SKIPPED: no built programs (MUSTER_BIN); make bench-balancer builds them and runs this")
 	}
-	b := newBed(t)
+	b := newTestbed(t)
 	agent := filepath.Join(bin, "muster-agent")
 	file, err := os.Stat(agent)
 	if err != nil {
 		t.Fatal(err)
 	}
 	idle := b.muster(agent, b.servers(footprintServers)).proc
-	time.Sleep(settleIn)
+	time.Sleep(settleTime)
 	before, err := idle.Usage()
 	if err != nil {
 		t.Fatal(err)
 	}
 	began := time.Now()
-	time.Sleep(idleFor)
+	time.Sleep(idleTime)
 	after, err := idle.Usage()
 	if err != nil {
 		t.Fatal(err)
