@@ -43,8 +43,7 @@ const (
 )
 
 // Cluster is the part of a kOps cluster that decides how its nodes find the
-// API. It comes from [Parse]; whoever changes one by hand keeps the invariants
-// of the package comment.
+// API. It comes from [Parse]; changes must keep the invariants of the package comment.
 type Cluster struct {
 	// Name is the cluster's name, a lower-case DNS name without a trailing dot.
 	Name  string

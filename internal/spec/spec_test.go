@@ -382,7 +382,7 @@ func TestAnEditIsExactOrRefused(t *testing.T) {
 			return
 		}
 		// Edit has compared the values itself. What it cannot know is how much
-		// of the text went: never a comment of somebody else.
+		// of the text went: never another field's comment.
 		before, after := strings.Count(text, "#keep"), strings.Count(string(edited), "#keep")
 		if own := inside(root, path, text); after < before-own {
 			rt.Errorf("%v took comments that are not its own:\n%s\n->\n%s", c, text, edited)

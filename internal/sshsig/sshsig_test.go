@@ -225,7 +225,7 @@ func TestAllowedSigners(t *testing.T) {
 	at := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
 	for name, tt := range map[string]struct {
 		file string
-		who  string // empty where nobody is to be named
+		who  string // empty for none
 		err  error
 	}{
 		"one line":                       {file: "ops@example " + public, who: "ops@example"},
