@@ -3,6 +3,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -52,8 +53,25 @@ func Main(name string, newOverlay node.OverlayFactory, args []string, stdout, st
 	signal.Ignore(syscall.SIGHUP)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	p := program{name: name, newOverlay: newOverlay, stdout: stdout, stderr: stderr}
-	return p.run(ctx, args)
+	printed := &output{Writer: stdout}
+	p := program{name: name, newOverlay: newOverlay, stdout: printed, stderr: stderr}
+	code := p.run(ctx, args)
+	if printed.err != nil {
+		return p.fail(exitFailed, fmt.Errorf("the output is not complete: %w", printed.err))
+	}
+	return code
+}
+
+// output remembers that something could not be written.
+type output struct {
+	io.Writer
+	err error // the first
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	n, err := o.Writer.Write(b)
+	o.err = cmp.Or(o.err, err)
+	return n, err
 }
 
 type program struct {

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"errors"
 	"net/netip"
 	"strings"
 	"testing"
@@ -11,6 +12,18 @@ import (
 	"github.com/muster-dev/muster/internal/endpoint"
 	"github.com/muster-dev/muster/internal/node"
 )
+
+// full is a disk without room.
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, errors.New("no space left on device") }
+
+func TestOutputThatCannotBeWrittenIsAFailure(t *testing.T) {
+	var said strings.Builder
+	if code := Main("muster-agent", nil, []string{"--help"}, full{}, &said); code != exitFailed || !strings.Contains(said.String(), "the output is not complete") {
+		t.Errorf("exit %d, %q", code, said.String())
+	}
+}
 
 func TestTheStatusSaysOfEachServerHowItIsSinceWhenAndWhy(t *testing.T) {
 	now := time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
