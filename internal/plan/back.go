@@ -43,6 +43,9 @@ func (p *Problem) waysBack(ctx context.Context, steps []Step, w proof) []WayBack
 			continue
 		}
 		way, states, err := p.wayTo(ctx, begin, origin, p.stepsBack())
+		if ctx.Err() != nil {
+			return all // out of time, which does not mean that there is no way
+		}
 		if err != nil {
 			back.None = err.Error()
 		}

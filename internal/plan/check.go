@@ -90,6 +90,7 @@ type proof struct {
 	stuck     int     // the step that can begin in no start, or was not explored to its end; -1 if none
 	found     []found
 	beginning *node
+	err       error // why the walk was cut short; nothing is proven then
 }
 
 type found struct {
@@ -145,18 +146,26 @@ func (p *Problem) walk(ctx context.Context, steps []Step, all bool) proof {
 		w.nominal = append(w.nominal, next.runs[0].nominal)
 		n = next
 	}
-	w.end = n
+	w.end, w.err = n, s.explorer.stopped()
 	return w
 }
 
 // check walks through a sequence of steps and returns what it violates, the
 // shortest story of each, the earliest first. None means that the sequence is as
-// safe as a plan.
-func (p *Problem) check(ctx context.Context, steps []Step) []Violation {
+// safe as a plan. It fails only if it was interrupted or has too many states to
+// visit.
+func (p *Problem) check(ctx context.Context, steps []Step) ([]Violation, error) {
 	w := p.walk(ctx, steps, true)
+	if w.err != nil {
+		return nil, w.err
+	}
 	var all []Violation
 	for _, f := range w.found {
-		all = append(all, p.tell(ctx, steps[:f.step+1], w.excused, f))
+		v, err := p.tell(ctx, steps[:f.step+1], w.excused, f)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, v)
 	}
 	if last := w.end.runs[0].nominal; w.stuck < 0 && last.PolicyBridge && !p.origin().PolicyBridge {
 		all = append(all, Violation{
@@ -167,28 +176,30 @@ func (p *Problem) check(ctx context.Context, steps []Step) []Violation {
 	slices.SortStableFunc(all, func(a, b Violation) int {
 		return cmp.Or(cmp.Compare(a.Step, b.Step), cmp.Compare(len(a.Story), len(b.Story)))
 	})
-	return all
+	return all, nil
 }
 
 // tell finds the shortest way to a violation and puts it into words.
-func (p *Problem) tell(ctx context.Context, steps []Step, excused []breaches, f found) Violation {
+func (p *Problem) tell(ctx context.Context, steps []Step, excused []breaches, f found) (Violation, error) {
 	e := newExplorer(ctx, p)
 	e.target = func(over int) breaches {
 		at := min(over, len(steps)-1)
 		return f.breach.bit() & steps[at].lookingFor(excused[at])(over-at)
 	}
 	e.explore(f.start, []uint64{f.start.key()}, steps, false)
+	if err := e.stopped(); err != nil {
+		return Violation{}, err
+	}
 	v := Violation{Invariant: f.breach.invariant.String(), Step: f.step + 1}
 	if f.breach.invariant <= Publisher {
 		v.Class = f.breach.class.String()
 	}
 	if e.where < 0 {
-		v.Story = []string{} // cannot be: the same points are explored
-		return v
+		return v, fmt.Errorf("%s is violated and no way there is found; this is a defect of the planner", v.Invariant)
 	}
 	v.Step = min(int(e.visits[e.where].step)+1, len(steps))
 	v.Story = append(e.story(steps), p.says(f.breach, stateOf(e.visits[e.where].state)))
-	return v
+	return v, nil
 }
 
 // story tells how the exploration came to its violation: of steps that are over

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"context"
 	"math"
 	"slices"
@@ -72,6 +73,15 @@ func newExplorer(ctx context.Context, p *Problem) *explorer {
 		limit = maxVisits
 	}
 	return &explorer{ctx: ctx, p: p, moves: moves(), limit: limit, at: make(map[point]int32)}
+}
+
+// stopped returns why explorations were cut short, or nil if none was. An
+// exploration that was cut short proves nothing.
+func (e *explorer) stopped() error {
+	if !e.spent {
+		return nil
+	}
+	return cmp.Or(e.ctx.Err(), errSpent)
 }
 
 // explore visits every point that steps and moves can reach from the given

@@ -114,6 +114,9 @@ func (s *searcher) pick(indices []int) (steps []Step) {
 // be said of it.
 func (p *Problem) compose(ctx context.Context, steps []Step) (Plan, error) {
 	w := p.walk(ctx, steps, false)
+	if w.err != nil {
+		return Plan{}, w.err
+	}
 	if len(w.found) > 0 || w.stuck >= 0 || !w.end.reachedBy(p.reached) {
 		return Plan{}, errors.New("a plan was found and does not hold when it is walked through; this is a defect of the planner")
 	}
@@ -250,7 +253,10 @@ func (p *Problem) replacements(steps []Step, nominal []State) (r Replacements) {
 // refusal says why there is no plan: the direct way, and where it loses nodes.
 func (p *Problem) refusal(ctx context.Context) (Refusal, error) {
 	r := Refusal{Story: []string{}, Why: "no order of steps keeps every invariant"}
-	all := p.check(ctx, p.direct())
+	all, err := p.check(ctx, p.direct())
+	if err != nil {
+		return r, err
+	}
 	if i := slices.IndexFunc(all, func(v Violation) bool { return v.Class == Unresolved.String() }); i > 0 {
 		all = all[i:] // what no order mends comes before what some order does
 	}

@@ -254,7 +254,7 @@ func TestEveryWayBackEndsWhereItBegan(t *testing.T) {
 		}
 		all := append(ids(pl)[:i+1:i+1], b.Steps...)
 		steps := p.stepsOf(t, all)
-		if v := p.check(t.Context(), steps); len(v) > 0 {
+		if v := mustCheck(t, p, steps); len(v) > 0 {
 			t.Errorf("after step %d the way back %q violates %+v", i+1, b.Steps, v[0])
 		}
 		w := p.walk(t.Context(), steps, true)

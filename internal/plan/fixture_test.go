@@ -88,3 +88,12 @@ func (p *Problem) stepsOf(t testing.TB, ids []string) (steps []Step) {
 	}
 	return steps
 }
+
+func mustCheck(t testing.TB, p *Problem, steps []Step) []Violation {
+	t.Helper()
+	all, err := p.check(t.Context(), steps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}

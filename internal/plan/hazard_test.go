@@ -74,7 +74,7 @@ func TestHazardsOfTheDocumentedWay(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			all := test.problem.check(t.Context(), test.steps)
+			all := mustCheck(t, test.problem, test.steps)
 			i := slices.IndexFunc(all, func(v Violation) bool {
 				return v.Invariant == test.want.Invariant && v.Class == test.want.Class
 			})
@@ -90,7 +90,7 @@ func TestHazardsOfTheDocumentedWay(t *testing.T) {
 
 func TestTheControlPlaneFirstLosesWorkersInTheEnd(t *testing.T) {
 	p := with(gossiping(3, 20), func(p *Problem) { p.Via = Lab })
-	all := p.check(t.Context(), []Step{p.setTopology(), p.updateControlPlane(), p.rollControlPlane()})
+	all := mustCheck(t, p, []Step{p.setTopology(), p.updateControlPlane(), p.rollControlPlane()})
 	i := slices.IndexFunc(all, func(v Violation) bool { return v.Invariant == "steady" })
 	if i < 0 {
 		t.Fatalf("no worker loses the API: %+v", all)
@@ -113,7 +113,7 @@ func TestTheRepairedOrder(t *testing.T) {
 		for _, via := range Executors() {
 			t.Run(name+" via "+string(via), func(t *testing.T) {
 				p := with(make(), func(p *Problem) { p.Via = via })
-				if all := p.check(t.Context(), p.stepsOf(t, ids(mustPlan(t, p)))); len(all) > 0 {
+				if all := mustCheck(t, p, p.stepsOf(t, ids(mustPlan(t, p)))); len(all) > 0 {
 					t.Errorf("the plan violates %+v", all)
 				}
 			})

@@ -71,8 +71,15 @@ func WhyNot(ctx context.Context, pl Plan, text string) (Idea, error) {
 		steps[i].needs = nil
 		idea.Steps = append(idea.Steps, steps[i].Title)
 	}
-	idea.Violations = append(idea.Violations, p.check(ctx, steps)...)
+	violations, err := p.check(ctx, steps)
+	if err != nil {
+		return Idea{}, fmt.Errorf("check %q: %w", clip(text), err)
+	}
+	idea.Violations = append(idea.Violations, violations...)
 	w := p.walk(ctx, steps, true)
+	if w.err != nil {
+		return Idea{}, fmt.Errorf("check %q: %w", clip(text), w.err)
+	}
 	idea.Cost, idea.Arrives = w.end.cost, w.stuck < 0 && w.end.reachedBy(p.reached)
 	return idea, nil
 }

@@ -106,10 +106,10 @@ func TestEveryInvariantCatchesASeededBug(t *testing.T) {
 				}
 			}
 			steps := p.stepsOf(t, ids(mustPlan(t, p)))
-			if v := p.check(t.Context(), slices.Clone(steps)); len(v) > 0 {
+			if v := mustCheck(t, p, slices.Clone(steps)); len(v) > 0 {
 				t.Fatalf("the plan without the bug violates %+v", v[0])
 			}
-			all := p.check(t.Context(), test.seed(t, p, slices.Clone(steps)))
+			all := mustCheck(t, p, test.seed(t, p, slices.Clone(steps)))
 			if !slices.ContainsFunc(all, func(v Violation) bool { return v.Invariant == test.invariant.String() }) {
 				t.Errorf("the bug passes; found only %+v", all)
 			}
@@ -158,7 +158,7 @@ func TestWithoutPreconditionsThePlannerIsStillSafe(t *testing.T) {
 	if n == nil {
 		t.Fatal("no plan")
 	}
-	if all := p.check(t.Context(), s.pick(n.path())); len(all) > 0 {
+	if all := mustCheck(t, p, s.pick(n.path())); len(all) > 0 {
 		t.Errorf("a plan was returned that violates %+v", all[0])
 	}
 }

@@ -31,7 +31,7 @@ func TestTheClassicLoadBalancerLosesItsTargetsBeforeThereIsAnother(t *testing.T)
 	p := classicByKops()
 	steps := p.stepsOf(t, ids(mustPlan(t, p)))
 	steps[0].Outage = ""
-	all := p.check(t.Context(), steps)
+	all := mustCheck(t, p, steps)
 	i := slices.IndexFunc(all, func(v Violation) bool { return v.Invariant == People.String() })
 	if i < 0 {
 		t.Fatalf("not found among %+v", all)
@@ -64,7 +64,7 @@ func TestAnAnnouncedOutageEndsWithItsStep(t *testing.T) {
 	p := classicByKops()
 	steps := p.stepsOf(t, ids(mustPlan(t, p)))
 	steps[0].phases = steps[0].phases[:2] // the API never answers
-	v := p.check(t.Context(), ungate(steps))
+	v := mustCheck(t, p, ungate(steps))
 	if len(v) == 0 || v[0].Invariant != People.String() || v[0].Step != 1 || len(v[0].Story) < 2 {
 		t.Errorf("got %+v, want that people are left without at the end of step 1", v)
 	}

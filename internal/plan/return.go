@@ -45,7 +45,10 @@ func (pl Plan) Return(ctx context.Context, now []State, reached, to int) (Way, e
 	if err != nil {
 		return Way{}, err
 	}
-	begin := p.standing(ctx, now)
+	begin, err := p.standing(ctx, now)
+	if err != nil {
+		return Way{}, fmt.Errorf("no way back to after step %d: %w", to, err)
+	}
 	steps, states, err := p.wayTo(ctx, begin, target, p.stepsBack())
 	if err != nil {
 		return Way{}, fmt.Errorf("no way back to after step %d: %w", to, err)
@@ -73,18 +76,19 @@ func (p *Problem) after(steps []Planned) (State, error) {
 
 // standing is the node of a search that begins in any of some states. What
 // workers may do is still compared with when the plan began.
-func (p *Problem) standing(ctx context.Context, now []State) *node {
+func (p *Problem) standing(ctx context.Context, now []State) (*node, error) {
 	var starts []Start
 	for _, s := range now {
 		starts = append(starts, Start{State: s})
 	}
-	n := (&searcher{p: p, explorer: newExplorer(ctx, p)}).begin(starts)
+	e := newExplorer(ctx, p)
+	n := (&searcher{p: p, explorer: e}).begin(starts)
 	for i := range n.runs {
 		n.runs[i].start = p.origin()
 		// That people have lost their address meanwhile keeps no node from going back.
 		n.excused |= p.violated(p.origin(), n.runs[i].nominal) & peopleWait
 	}
-	return n
+	return n, e.stopped()
 }
 
 // list puts steps into words that are taken from a node on.

@@ -1,7 +1,6 @@
 package plan
 
 import (
-	"cmp"
 	"container/heap"
 	"encoding/binary"
 	"errors"
@@ -125,7 +124,7 @@ func (s *searcher) search(begin *node, reached goal) (*node, error) {
 	begin.bound = s.atLeast(begin)
 	heap.Push(&open, begin)
 	order := 0
-	for open.Len() > 0 {
+	for open.Len() > 0 && !s.explorer.spent {
 		n := heap.Pop(&open).(*node)
 		key := n.key()
 		if done[key] {
@@ -142,11 +141,8 @@ func (s *searcher) search(begin *node, reached goal) (*node, error) {
 				heap.Push(&open, next)
 			}
 		}
-		if s.explorer.spent {
-			return nil, cmp.Or(s.explorer.ctx.Err(), errSpent)
-		}
 	}
-	return nil, nil
+	return nil, s.explorer.stopped()
 }
 
 func (n *node) reachedBy(reached goal) bool {
