@@ -137,8 +137,8 @@ func FuzzRead(f *testing.F) {
 	})
 }
 
-// The digest of a role's permissions is what is compared; what it may do is kept
-// beside it for people.
+// Facts compare by the digest of a role's permissions; the permissions themselves
+// are kept for people.
 func TestAFactOfPermissionsSaysWhatTheyAre(t *testing.T) {
 	facts := func(action string) Fact {
 		policy := `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"` + action + `","Resource":"*"}]}`

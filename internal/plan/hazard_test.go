@@ -8,8 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// The hazards that kOps's documented way is known for, each as the shortest
-// story of what goes wrong.
+// The known hazards of kOps's documented way, each as its shortest story.
 func TestHazardsOfTheDocumentedWay(t *testing.T) {
 	gossip, bare := gossiping(3, 20), withoutBalancer(3, 20)
 	for name, test := range map[string]struct {
@@ -101,9 +100,8 @@ func TestTheControlPlaneFirstLosesWorkersInTheEnd(t *testing.T) {
 	}
 }
 
-// TestTheRepairedOrder: for each cluster that a hazard was shown on there is an
-// order that has none, whoever carries it out; without a load balancer, where one
-// may be made.
+// For each cluster with a hazard there is an order that has none, via every
+// executor; without a load balancer, if one may be created.
 func TestTheRepairedOrder(t *testing.T) {
 	for name, make := range map[string]func() *Problem{
 		"a load balancer":    func() *Problem { return gossiping(3, 20) },

@@ -55,23 +55,23 @@ func TestAnInterruptedSearchProvesNothing(t *testing.T) {
 
 func TestACheckThatIsCutShortGivesNoVerdict(t *testing.T) {
 	pl := mustPlan(t, gossiping(3, 6))
-	pl.Problem.effort = 10
-	if got, err := WhyNot(t.Context(), pl, "reconcile"); !errors.Is(err, errSpent) {
-		t.Errorf("got %+v, %v; want error %v", got, err, errSpent)
+	pl.Problem.visitLimit = 10
+	if got, err := WhyNot(t.Context(), pl, "reconcile"); !errors.Is(err, errTooManyStates) {
+		t.Errorf("got %+v, %v; want error %v", got, err, errTooManyStates)
 	}
 }
 
 func TestTheFirstStatesAreExploredInFull(t *testing.T) {
 	p := gossiping(3, 6)
-	p.effort = 2
-	if _, err := p.standing(t.Context(), []State{p.origin()}); !errors.Is(err, errSpent) {
-		t.Errorf("after 2 states: got %v; want %v", err, errSpent)
+	p.visitLimit = 2
+	if _, err := p.rootIn(t.Context(), []State{p.origin()}); !errors.Is(err, errTooManyStates) {
+		t.Errorf("after 2 states: got %v; want %v", err, errTooManyStates)
 	}
 	done := gossiping(3, 6).starting(func(s *State) {
 		*s = State{None: true, Quiet: true, Members: Members{QuietKnown: 3}, Templates: Set(None), Live: Set(None), Network: true, API: true, Config: true}
 	})
-	done.effort = 2
-	if got, err := Find(t.Context(), *done); !errors.Is(err, errSpent) {
-		t.Errorf("nothing to do after 2 states: got %d steps, %v; want %v", len(got.Steps), err, errSpent)
+	done.visitLimit = 2
+	if got, err := Find(t.Context(), *done); !errors.Is(err, errTooManyStates) {
+		t.Errorf("nothing to do after 2 states: got %d steps, %v; want %v", len(got.Steps), err, errTooManyStates)
 	}
 }
