@@ -143,15 +143,22 @@ type strike struct {
 func (s *strike) run(ctx context.Context, by Saboteur, layout lab.Layout, log func(string)) error {
 	log("fault: " + strings.TrimSuffix(s.fault.what+": "+s.report.Target, ": "))
 	s.began = time.Now()
-	mend, err := s.fault.strike(ctx, by, layout, s.report.Target)
+	strikeCtx, cancel := context.WithTimeout(ctx, actionTimeout)
+	mend, err := s.fault.strike(strikeCtx, by, layout, s.report.Target)
+	cancel()
 	s.struck = time.Now()
 	if err == nil && mend != nil {
 		select {
 		case <-ctx.Done():
 		case <-time.After(faultTime):
 		}
-		err = mend(context.WithoutCancel(ctx))
-		log("fault mended")
+		// An interrupted rehearsal still mends what it broke.
+		mendCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), actionTimeout)
+		err = mend(mendCtx)
+		cancel()
+		if err == nil {
+			log("fault mended")
+		}
 	}
 	if err != nil {
 		s.report.Error = err.Error()
