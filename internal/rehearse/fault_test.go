@@ -11,14 +11,14 @@ import (
 	"github.com/muster-dev/muster/internal/lab"
 )
 
-// stuckSaboteur is a Saboteur whose operations block until their context is done,
+// stuckInjector is a FaultInjector whose operations block until their context is done,
 // except for powering off while off is set.
-type stuckSaboteur struct {
-	Saboteur
+type stuckInjector struct {
+	FaultInjector
 	off bool
 }
 
-func (s stuckSaboteur) PowerOff(ctx context.Context, _ string) error {
+func (s stuckInjector) PowerOff(ctx context.Context, _ string) error {
 	if s.off {
 		return nil
 	}
@@ -26,7 +26,7 @@ func (s stuckSaboteur) PowerOff(ctx context.Context, _ string) error {
 	return ctx.Err()
 }
 
-func (s stuckSaboteur) PowerOn(ctx context.Context, _ string) error {
+func (s stuckInjector) PowerOn(ctx context.Context, _ string) error {
 	<-ctx.Done()
 	return ctx.Err()
 }
@@ -38,7 +38,7 @@ func TestAFaultHasADeadline(t *testing.T) {
 		want time.Duration
 	}{
 		{"to strike", false, actionTimeout},
-		{"to be mended", true, faultTime + actionTimeout},
+		{"to be mended", true, faultDuration + actionTimeout},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -48,7 +48,7 @@ func TestAFaultHasADeadline(t *testing.T) {
 				}
 				var lines []string
 				began := time.Now()
-				err = (&strike{fault: f}).run(t.Context(), stuckSaboteur{off: tt.off}, lab.Layout{}, func(line string) { lines = append(lines, line) })
+				err = (&injection{fault: f}).run(t.Context(), stuckInjector{off: tt.off}, lab.Layout{}, func(line string) { lines = append(lines, line) })
 				if took := time.Since(began); !errors.Is(err, context.DeadlineExceeded) || took != tt.want {
 					t.Errorf("got %v after %v; want %v after %v", err, took, context.DeadlineExceeded, tt.want)
 				}
