@@ -9,6 +9,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -205,9 +206,15 @@ func firstLine(err error) string {
 	return line
 }
 
+// clip shortens foreign text for a message, to 60 bytes of whole characters.
 func clip(s string) string {
-	if len(s) > 60 {
-		return s[:60] + "…"
+	const most = 60
+	if len(s) <= most {
+		return s
 	}
-	return s
+	end := most
+	for end > most-utf8.UTFMax && !utf8.RuneStart(s[end]) {
+		end--
+	}
+	return s[:end] + "…"
 }

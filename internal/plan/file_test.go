@@ -154,6 +154,18 @@ func TestAFactOfPermissionsSaysWhatTheyAre(t *testing.T) {
 	}
 }
 
+func TestAClippedTextStaysValid(t *testing.T) {
+	for _, tt := range []struct{ name, text, want string }{
+		{"short text is kept", "atlas", "atlas"},
+		{"long text is cut", strings.Repeat("a", 61), strings.Repeat("a", 60) + "…"},
+		{"a character is not cut in half", strings.Repeat("a", 59) + "éé", strings.Repeat("a", 59) + "…"},
+	} {
+		if got := clip(tt.text); got != tt.want {
+			t.Errorf("%s: got %q; want %q", tt.name, got, tt.want)
+		}
+	}
+}
+
 func TestRenderings(t *testing.T) {
 	f := sealed(t)
 	story := []string{`it says "<never>" & stops`}
