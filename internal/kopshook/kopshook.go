@@ -59,7 +59,8 @@ var (
 	plainURL = regexp.MustCompile(`^https?://[A-Za-z0-9.\-:\[\]]+/[A-Za-z0-9._~/+=,@-]+$`)
 )
 
-// Validate returns every fault, joined; none repeats a secret.
+// Validate returns every fault of the program and the servers, joined; none repeats
+// a secret. [Install] checks Cluster, too.
 func (c Config) Validate() error {
 	var errs []error
 	fault := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
@@ -88,6 +89,9 @@ func (c Config) Validate() error {
 // Install returns the manifest of a Cluster or an InstanceGroup with muster-agent
 // added. An earlier installation is replaced.
 func Install(manifest []byte, c Config) ([]byte, error) {
+	if c.Cluster == "" {
+		return nil, errors.New("no cluster name: no agent would start without one")
+	}
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}

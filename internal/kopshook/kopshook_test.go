@@ -107,6 +107,7 @@ func TestInstallRefuses(t *testing.T) {
 		manifest string
 		want     string
 	}{
+		{"no cluster", func(c *Config) { c.Cluster = "" }, plain, "no cluster name"},
 		{"no program", func(c *Config) { c.URL = "" }, plain, "no program"},
 		{"a URL with a password", func(c *Config) { c.URL = "https://me:pass@h/agent" }, plain, "has a user or a query"},
 		{"a signed URL", func(c *Config) { c.URL = "https://h/agent?signature=s3cret" }, plain, "has a user or a query"},
