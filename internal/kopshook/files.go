@@ -12,22 +12,22 @@ import (
 const (
 	configPath = "/etc/muster/node.yaml"
 	startPath  = "/etc/muster/start-agent.sh"
-	// balancerAddr is where the node's own programs find the balancer.
-	balancerAddr = "127.0.0.1:7443"
+	// localBalancer is the listen address of the agent's balancer on the node.
+	localBalancer = "127.0.0.1:7443"
 )
 
-// The ports on which kOps serves.
+// The ports of kOps's services.
 const (
-	apiPort        = 443
-	controllerPort = 3988
+	apiPort            = 443
+	kopsControllerPort = 3988
 )
 
-// nodeConfig is the agent's configuration. The certificate authority is where
-// nodeup puts it before it starts any service. The node's name is left out, since
-// each has another.
+// nodeConfig returns the agent's configuration. The CA's path is where nodeup writes
+// it before it starts any service. The node's name is left out, since it differs
+// per node.
 //
-// A worker has two names in its hosts file, so there are two services here: what
-// is not in the configuration would go from the block.
+// A worker has two names in its hosts file, so both are services here: the agent
+// would remove a name that is not configured.
 func (c Config) nodeConfig() string {
 	return fmt.Sprintf(`# Written by muster install; muster uninstall takes it out of the spec.
 cluster: %s
@@ -42,10 +42,10 @@ services:
   addresses: %s
   adoptPort: %d
   check: /healthz
-`, c.Cluster, list(c.Servers, apiPort), apiPort, balancerAddr, list(c.Servers, controllerPort), controllerPort)
+`, c.Cluster, addrPorts(c.Servers, apiPort), apiPort, localBalancer, addrPorts(c.Servers, kopsControllerPort), kopsControllerPort)
 }
 
-func list(addrs []netip.Addr, port uint16) string {
+func addrPorts(addrs []netip.Addr, port uint16) string {
 	texts := make([]string, len(addrs))
 	for i, a := range addrs {
 		texts[i] = strconv.Quote(netip.AddrPortFrom(a, port).String())
@@ -53,9 +53,10 @@ func list(addrs []netip.Addr, port uint16) string {
 	return "[" + strings.Join(texts, ", ") + "]"
 }
 
-// startScript fetches the program where its hash does not match, and becomes it. A
-// program with another hash is never run, and not asked for again before somebody
-// looks: the unit does not restart after exit code 78.
+// startScript returns the script that fetches the program unless a file with its
+// hash is present, and executes it. A program with another hash is never run, nor
+// fetched again until somebody intervenes: the unit does not restart after exit
+// code 78.
 func (c Config) startScript() string {
 	return fmt.Sprintf(`# Written by muster install. Fetches muster-agent, proves it, and becomes it.
 set -eu
@@ -89,9 +90,9 @@ exec "$program" --config %s
 `, c.URL, c.SHA256, configPath)
 }
 
-// unit is the packages' unit, started by the script: one source for what the agent
-// may do on a node.
-func unit() string {
+// agentUnit returns the packages' systemd unit, adapted to start the script, so that
+// the agent's sandbox has a single source.
+func agentUnit() string {
 	var b strings.Builder
 	for line := range strings.Lines(packaging.AgentUnit) {
 		key, _, _ := strings.Cut(line, "=")
@@ -101,7 +102,7 @@ func unit() string {
 		case key == "ExecStart":
 			line = "ExecStart=/bin/sh " + startPath + "\nRestartPreventExitStatus=78\n"
 		case key == "ReadWritePaths":
-			// The program is fetched to a directory below one of these.
+			// The program is fetched into a directory below one of these.
 			line = strings.TrimSuffix(line, "\n") + " -/opt -/var/lib/toolbox\n"
 		}
 		b.WriteString(line)

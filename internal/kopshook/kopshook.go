@@ -1,20 +1,20 @@
-// Package kopshook puts muster-agent into a kOps manifest and takes it out again:
-// two fileAssets (the node's configuration, and a script that fetches the program
-// and proves it by its hash) and a hook (the systemd unit), which nodeup puts on
-// every node that the manifest is for.
+// Package kopshook adds muster-agent to a kOps manifest and removes it again: two
+// fileAssets (the node's configuration, and a script that fetches the program and
+// verifies its hash) and a hook (the systemd unit), which nodeup installs on every
+// node that the manifest applies to.
 //
-// The package is pure. It reads no state store and knows no node; what the files
-// do there is said in their own texts, see files.go.
+// The package is pure. It accesses neither the state store nor nodes; files.go has
+// the contents of the files.
 //
-// What callers rely on:
+// Callers rely on these invariants:
 //
-//   - every other byte of the manifest stays, and [Uninstall] gives back what
-//     [Install] was given, byte for byte; a manifest in which that cannot be
-//     proven is refused;
-//   - the files are the same on every node and hold no secret. An agent that is
-//     installed so has no identity: it takes over the addresses that kOps wrote
-//     into the node's hosts file, checks them by the cluster's own certificate
-//     authority, and keeps the block and a local balancer.
+//   - every other byte of the manifest stays, and [Uninstall] restores what
+//     [Install] was given, byte for byte; a manifest for which that does not hold
+//     is refused;
+//   - the files are the same on every node and hold no secret. An agent installed
+//     this way has no identity: it adopts the addresses that kOps wrote into the
+//     node's hosts file, verifies them against the cluster's own CA, and maintains
+//     the block and a local balancer.
 package kopshook
 
 import (
@@ -29,37 +29,38 @@ import (
 	"github.com/muster-dev/muster/internal/spec"
 )
 
-// The names by which the entries are found again, whatever kOps has made of their
-// order and quotes since.
+// The names that identify the entries, even after kOps has reordered or requoted
+// them.
 const (
 	configName = "muster-agent-config"
 	startName  = "muster-agent-start"
 	hookName   = "muster-agent"
 )
 
-// Config says what is installed.
+// Config configures the installed agent.
 type Config struct {
 	// Cluster is the cluster's name. Required.
 	Cluster string
-	// URL is where nodes fetch muster-agent; SHA256 is the program's hash in
-	// hexadecimal digits, without which nothing is run. Required.
+	// URL is where nodes fetch muster-agent; SHA256 is the program's hash, 64
+	// lower-case hexadecimal digits. Nothing with another hash is run. Required.
 	URL, SHA256 string
-	// Servers are addresses of API servers beside those that kOps gives a node,
-	// such as the control-plane nodes' own behind a load balancer. What does not
-	// prove itself by certificate is not used.
+	// Servers are addresses of API servers in addition to those that kOps gives a
+	// node, such as those of the control-plane nodes behind a load balancer. One
+	// that cannot present a valid certificate is not used.
 	Servers []netip.Addr
-	// Workers makes the entries say that they are for the role Node, for a
-	// manifest that is read by nodes of all roles.
+	// Workers restricts the entries to the role Node, for a manifest that applies to
+	// nodes of all roles.
 	Workers bool
 }
 
 var (
-	hash = regexp.MustCompile(`^[0-9a-f]{64}$`)
-	// plainURL has nothing that a shell or a template would take for its own.
+	sha256Hex = regexp.MustCompile(`^[0-9a-f]{64}$`)
+	// plainURL matches URLs without characters that a shell or a template interprets.
 	plainURL = regexp.MustCompile(`^https?://[A-Za-z0-9.\-:\[\]]+/[A-Za-z0-9._~/+=,@-]+$`)
 )
 
-// Validate reports every fault.
+// Validate returns every fault of the program and the servers, joined; none repeats
+// a secret. [Install] checks Cluster, too.
 func (c Config) Validate() error {
 	var errs []error
 	fault := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
@@ -74,7 +75,7 @@ func (c Config) Validate() error {
 	case !plainURL.MatchString(c.URL):
 		fault("program %q is no plain URL; write it as https://HOST/PATH", c.URL)
 	}
-	if !hash.MatchString(c.SHA256) {
+	if !sha256Hex.MatchString(c.SHA256) {
 		fault("SHA-256 %q; want 64 hexadecimal digits, as sha256sum prints them", c.SHA256)
 	}
 	for _, a := range c.Servers {
@@ -85,9 +86,12 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// Install returns the manifest of a Cluster or an InstanceGroup with muster-agent in
-// it. What an earlier Install put there is replaced.
+// Install returns the manifest of a Cluster or an InstanceGroup with muster-agent
+// added. An earlier installation is replaced.
 func Install(manifest []byte, c Config) ([]byte, error) {
+	if c.Cluster == "" {
+		return nil, errors.New("no cluster name: no agent would start without one")
+	}
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
@@ -96,9 +100,9 @@ func Install(manifest []byte, c Config) ([]byte, error) {
 		return nil, err
 	}
 	with, err := spec.Edit(without,
-		spec.Set(path("fileAssets"), c.forRole(map[string]any{"name": configName, "path": configPath, "content": c.nodeConfig()})),
-		spec.Set(path("fileAssets"), c.forRole(map[string]any{"name": startName, "path": startPath, "content": c.startScript()})),
-		spec.Set(path("hooks"), c.forRole(map[string]any{"name": hookName, "useRawManifest": true, "manifest": unit()})),
+		spec.Set(appendPath("fileAssets"), c.forRole(map[string]any{"name": configName, "path": configPath, "content": c.nodeConfig()})),
+		spec.Set(appendPath("fileAssets"), c.forRole(map[string]any{"name": startName, "path": startPath, "content": c.startScript()})),
+		spec.Set(appendPath("hooks"), c.forRole(map[string]any{"name": hookName, "useRawManifest": true, "manifest": agentUnit()})),
 	)
 	if err != nil {
 		return nil, err
@@ -120,18 +124,17 @@ func (c Config) forRole(fields map[string]any) map[string]any {
 	return fields
 }
 
-// entry is an element of one of the two lists, as far as it is looked at.
+// entry is the part of a list element that identifies it.
 type entry struct {
 	Name string `yaml:"name"`
 }
 
-// path is where a list's next element goes.
-func path(list string) spec.Path {
+// appendPath returns the path of a list's next element.
+func appendPath(list string) spec.Path {
 	return spec.Path{{Key: "spec"}, {Key: list}, {List: true, Index: spec.Append}}
 }
 
-// Uninstall returns the manifest without what Install put there, which may be
-// nothing.
+// Uninstall returns the manifest without what Install added, if anything.
 func Uninstall(manifest []byte) ([]byte, error) {
 	var doc struct {
 		Spec struct {
@@ -143,21 +146,21 @@ func Uninstall(manifest []byte) ([]byte, error) {
 		return nil, fmt.Errorf("not a kOps manifest: %w", err)
 	}
 	var changes []spec.Change
-	take := func(list string, entries []entry, ours ...string) {
-		p := path(list)
-		var places []spec.Change
+	remove := func(list string, entries []entry, names ...string) {
+		p := appendPath(list)
+		var removals []spec.Change
 		for i, e := range slices.Backward(entries) {
-			if slices.Contains(ours, e.Name) {
-				places = append(places, spec.Remove(spec.Path{p[0], p[1], {List: true, Index: i}}))
+			if slices.Contains(names, e.Name) {
+				removals = append(removals, spec.Remove(spec.Path{p[0], p[1], {List: true, Index: i}}))
 			}
 		}
-		// A list of ours alone goes as a whole: nobody else had one there.
-		if len(places) > 0 && len(places) == len(entries) {
-			places = []spec.Change{spec.Remove(p[:2])}
+		// A list with only our entries did not exist before Install.
+		if len(removals) > 0 && len(removals) == len(entries) {
+			removals = []spec.Change{spec.Remove(p[:2])}
 		}
-		changes = append(changes, places...)
+		changes = append(changes, removals...)
 	}
-	take("fileAssets", doc.Spec.FileAssets, configName, startName)
-	take("hooks", doc.Spec.Hooks, hookName)
+	remove("fileAssets", doc.Spec.FileAssets, configName, startName)
+	remove("hooks", doc.Spec.Hooks, hookName)
 	return spec.Edit(manifest, changes...)
 }

@@ -21,7 +21,7 @@ import (
 	"github.com/muster-dev/muster/packaging"
 )
 
-var good = Config{
+var testConfig = Config{
 	Cluster: "atlas.k8s.local",
 	URL:     "https://downloads.example.com/1.0/muster-agent-linux-amd64",
 	SHA256:  strings.Repeat("0a", 32),
@@ -29,10 +29,10 @@ var good = Config{
 	Workers: true,
 }
 
-func TestUninstallGivesBackWhatInstallWasGiven(t *testing.T) {
+func TestUninstallRestoresWhatInstallWasGiven(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		manifest := drawManifest(rt)
-		config := good
+		config := testConfig
 		config.Workers = rapid.Bool().Draw(rt, "workers")
 		with, err := Install([]byte(manifest), config)
 		if err != nil {
@@ -50,17 +50,17 @@ func TestUninstallGivesBackWhatInstallWasGiven(t *testing.T) {
 
 func TestInstallReplacesAnEarlierInstall(t *testing.T) {
 	const manifest = "kind: Cluster\nspec:\n  hooks:\n  - name: theirs\n    manifest: Type=oneshot\n  kubernetesVersion: 1.34.2\n"
-	with, err := Install([]byte(manifest), good)
+	with, err := Install([]byte(manifest), testConfig)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if again, err := Install(with, good); err != nil || string(again) != string(with) {
+	if again, err := Install(with, testConfig); err != nil || string(again) != string(with) {
 		t.Errorf("the same once more: %v\n%s\nwant\n%s", err, again, with)
 	}
-	other := good
+	other := testConfig
 	other.SHA256 = strings.Repeat("1b", 32)
 	with, err = Install(with, other)
-	if err != nil || !strings.Contains(string(with), other.SHA256) || strings.Contains(string(with), good.SHA256) {
+	if err != nil || !strings.Contains(string(with), other.SHA256) || strings.Contains(string(with), testConfig.SHA256) {
 		t.Fatalf("another program: %v\n%s", err, with)
 	}
 	if back, err := Uninstall(with); err != nil || string(back) != manifest {
@@ -68,8 +68,8 @@ func TestInstallReplacesAnEarlierInstall(t *testing.T) {
 	}
 }
 
-// drawManifest makes a manifest with or without entries of others, in spellings
-// that people and kOps use.
+// drawManifest draws a manifest with or without other entries, in styles that people
+// and kOps use.
 func drawManifest(rt *rapid.T) string {
 	var b strings.Builder
 	b.WriteString("apiVersion: kops.k8s.io/v1alpha2\nkind: Cluster\nmetadata:\n  name: atlas.k8s.local\nspec:\n")
@@ -107,6 +107,7 @@ func TestInstallRefuses(t *testing.T) {
 		manifest string
 		want     string
 	}{
+		{"no cluster", func(c *Config) { c.Cluster = "" }, plain, "no cluster name"},
 		{"no program", func(c *Config) { c.URL = "" }, plain, "no program"},
 		{"a URL with a password", func(c *Config) { c.URL = "https://me:pass@h/agent" }, plain, "has a user or a query"},
 		{"a signed URL", func(c *Config) { c.URL = "https://h/agent?signature=s3cret" }, plain, "has a user or a query"},
@@ -119,7 +120,7 @@ func TestInstallRefuses(t *testing.T) {
 		{"a list that is none", func(*Config) {}, plain + "  hooks: {}\n", "not a kOps manifest"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			c := good
+			c := testConfig
 			tt.change(&c)
 			out, err := Install([]byte(tt.manifest), c)
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
@@ -135,7 +136,7 @@ func TestInstallRefuses(t *testing.T) {
 	}
 }
 
-// installed is what nodeup finds in an installed manifest.
+// installed returns what nodeup reads from a manifest after Install.
 func installed(t *testing.T, c Config) (files map[string]string, hook string) {
 	t.Helper()
 	with, err := Install([]byte("kind: InstanceGroup\nspec:\n  role: Node\n"), c)
@@ -165,8 +166,8 @@ func installed(t *testing.T, c Config) (files map[string]string, hook string) {
 }
 
 func TestTheAgentReadsTheConfiguration(t *testing.T) {
-	for _, servers := range [][]netip.Addr{nil, good.Servers} {
-		c := good
+	for _, servers := range [][]netip.Addr{nil, testConfig.Servers} {
+		c := testConfig
 		c.Servers = servers
 		files, _ := installed(t, c)
 		cfg, err := node.ParseConfig([]byte("node: i-1\n" + files[configPath]))
@@ -184,23 +185,23 @@ func TestTheAgentReadsTheConfiguration(t *testing.T) {
 	}
 }
 
-func TestTheHookIsThePackagesUnitButForTheProgram(t *testing.T) {
-	_, hook := installed(t, good)
-	ours := make(map[string]bool)
+func TestTheHookIsThePackagesUnitExceptForTheProgram(t *testing.T) {
+	_, hook := installed(t, testConfig)
+	lines := make(map[string]bool)
 	for line := range strings.Lines(hook) {
-		ours[strings.TrimSpace(line)] = true
+		lines[strings.TrimSpace(line)] = true
 	}
 	for _, want := range []string{
 		"ExecStart=/bin/sh /etc/muster/start-agent.sh", "RestartPreventExitStatus=78", "Before=kubelet.service", "WantedBy=multi-user.target",
 		"ReadWritePaths=/etc /var/lib/muster -/opt -/var/lib/toolbox",
 	} {
-		if !ours[want] {
+		if !lines[want] {
 			t.Errorf("the unit has no line %q", want)
 		}
 	}
 	missing := 0
 	for line := range strings.Lines(packaging.AgentUnit) {
-		if line = strings.TrimSpace(line); !strings.HasPrefix(line, "#") && !ours[line] {
+		if line = strings.TrimSpace(line); !strings.HasPrefix(line, "#") && !lines[line] {
 			missing++
 		}
 	}
@@ -223,14 +224,14 @@ func TestTheScriptRunsOnlyTheProgramWithTheHash(t *testing.T) {
 	dir := t.TempDir()
 	run := func(hash string) (out string, code int) {
 		t.Helper()
-		c := good
+		c := testConfig
 		c.URL, c.SHA256 = server.URL+"/muster-agent", hash
 		files, _ := installed(t, c)
 		script := strings.ReplaceAll(files[startPath], "/opt/muster", dir)
 		script = strings.ReplaceAll(script, "/var/lib/toolbox", filepath.Join(dir, "toolbox"))
 		cmd := exec.Command("/bin/sh", "-c", script)
-		said, _ := cmd.CombinedOutput()
-		return string(said), cmd.ProcessState.ExitCode()
+		output, _ := cmd.CombinedOutput()
+		return string(output), cmd.ProcessState.ExitCode()
 	}
 	sum := sha256.Sum256([]byte(program))
 	right := hex.EncodeToString(sum[:])

@@ -21,8 +21,8 @@ func fleet(groups, size int) *Problem {
 	})
 }
 
-// BenchmarkFind prints what planning costs; the small cluster is to take less
-// than a second, the large ones less than ten and a GiB.
+// BenchmarkFind reports the cost of planning; the small cluster should take less
+// than a second, the large ones less than ten seconds and a GiB.
 func BenchmarkFind(b *testing.B) {
 	for name, p := range map[string]*Problem{
 		"3+20":                   gossiping(3, 20),

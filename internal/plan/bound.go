@@ -2,13 +2,13 @@ package plan
 
 import "github.com/muster-dev/muster/internal/cluster"
 
-// atLeast is what reaching the goal from a node costs at the very least, as a
-// weight: each part is what some step has to do that nothing else does. It only
-// spares the search; the proof does not rest on it.
-func (s *searcher) atLeast(n *node) (most uint64) {
-	remaining := s.p.remaining
+// lowerBound returns the least that reaching the goal from a node can cost, as a
+// weight: each part is work that only one step does. It only speeds up the search;
+// the proof does not rest on it.
+func (s *searcher) lowerBound(n *node) (most uint64) {
+	remaining := s.p.remainingCost
 	if s.target != nil {
-		remaining = func(from State) Cost { return s.p.remainingTo(*s.target, from) }
+		remaining = func(from State) Cost { return s.p.remainingCostTo(*s.target, from) }
 	}
 	for _, r := range n.runs {
 		most = max(most, remaining(r.nominal).weight())
@@ -16,7 +16,7 @@ func (s *searcher) atLeast(n *node) (most uint64) {
 	return most
 }
 
-func (p *Problem) remaining(s State) (c Cost) {
+func (p *Problem) remainingCost(s State) (c Cost) {
 	want := Set(p.goal())
 	add := func(missing bool, risk, minutes int) {
 		if missing {

@@ -12,37 +12,37 @@ import (
 	"github.com/muster-dev/muster/internal/cluster"
 )
 
-// Certificate says what a plan was proven by.
+// Certificate is the evidence for a plan.
 type Certificate struct {
-	// States counts the states in which every invariant was asked for: every one
-	// that steps and moves can reach, at each place of the plan.
+	// States is the number of states in which every invariant was checked: all
+	// that steps and events can reach, counted once per step.
 	States int `json:"states"`
-	// Invariants are the names of those that hold in all of them.
+	// Invariants are the names of the invariants that hold in all of them.
 	Invariants []string `json:"invariants"`
-	// WorstMargin is the fewest working ways of any worker in any state; WorstAt
-	// says where that is.
+	// WorstMargin is the fewest working paths of any worker in any state; WorstAt
+	// names the worker's class and the step.
 	WorstMargin int    `json:"worstMargin"`
 	WorstAt     string `json:"worstAt,omitempty"`
-	// Outages are what steps cost people while they last, one line each: nobody can
-	// spare them that, and the plan announces it.
+	// Outages are the unavoidable, temporary outages of the API for people that the
+	// plan announces, one line each.
 	Outages []string `json:"outages,omitempty"`
-	// Excused is what was broken when the plan began, which is no step's fault.
+	// Excused is what was already violated when the plan began.
 	Excused []string `json:"excused,omitempty"`
-	// Assumptions are what the model takes for granted.
+	// Assumptions are the limits of the model.
 	Assumptions []string `json:"assumptions"`
-	// Risks are those of them that nobody has proven, with what would settle each.
+	// Risks are assumptions that no document confirms, with what would settle each.
 	Risks []string `json:"risks,omitempty"`
 }
 
-// Violation is an invariant that does not hold, with the shortest way there.
+// Violation is a violated invariant, with the shortest counterexample.
 type Violation struct {
 	Invariant string   `json:"invariant"`
-	Class     string   `json:"class,omitempty"` // the class of worker that it is about
-	Step      int      `json:"step"`            // number of the step in which it happens, from 1
-	Story     []string `json:"story"`           // what happens, in order; the last line is how it ends
+	Class     string   `json:"class,omitempty"` // the class of worker concerned
+	Step      int      `json:"step"`            // in which it happens, from 1
+	Story     []string `json:"story"`           // events in order; the last line is the violation
 }
 
-// assumptions are the limits of the model, said out loud.
+// assumptions returns the limits of the model that apply to the problem.
 func (p *Problem) assumptions() []string {
 	all := []string{
 		"no second control-plane node dies while one is away",
@@ -67,8 +67,8 @@ func (p *Problem) assumptions() []string {
 	return all
 }
 
-// risks are what the model takes for granted and no document says. A plan without
-// an update of templates has none.
+// risks returns the assumptions that no document confirms. A plan that updates no
+// templates has none.
 func (p *Problem) risks(steps []Step) []string {
 	updates := slices.ContainsFunc(steps, func(t Step) bool { return strings.HasPrefix(t.ID, "update-") || strings.HasPrefix(t.ID, "restore-") })
 	if !updates || p.Via == Lab {
@@ -77,62 +77,63 @@ func (p *Problem) risks(steps []Step) []string {
 	return []string{"a node reboots after an update and before it is replaced: " + bootconfig.RebootRisk}
 }
 
-// proof is what walking through a sequence of steps has shown.
+// proof is the result of walking through a sequence of steps.
 type proof struct {
 	states    int
-	perStep   []int // states, by step
+	perStep   []int // states by step
 	worst     int
 	class     Class
 	at        int // the step of the worst margin
 	excused   []breaches
 	end       *node
-	nominal   []State // of the first start, before each step and at the end
-	stuck     int     // the step that can begin in no start, or was not explored to its end; -1 if none
-	found     []found
+	nominal   []State // of the first start: before each step, and at the end
+	stuck     int     // the step that can begin in no run, or was not fully explored; -1 if none
+	found     []finding
 	beginning *node
+	err       error // why the walk was cut short; nothing is proven then
 }
 
-type found struct {
+type finding struct {
 	breach breach
 	step   int
 	start  State
 }
 
-// walk takes steps one after the other and asks for every invariant on the way.
-// Unless all is set it ends at the first violation.
+// walk takes steps one after the other and checks every invariant in every state
+// on the way. Unless all is set it ends after the first step with a violation.
 func (p *Problem) walk(ctx context.Context, steps []Step, all bool) proof {
 	s := &searcher{p: p, steps: steps, explorer: newExplorer(ctx, p)}
-	n := s.begin(p.Starts)
+	n := s.root(p.Starts)
 	w := proof{worst: math.MaxInt, stuck: -1, beginning: n, nominal: []State{n.runs[0].nominal}}
 	seen := breaches(0)
 	for i, t := range steps {
 		w.excused = append(w.excused, n.excused)
-		next := &node{excused: n.excused, before: n, step: i}
+		next := &node{excused: n.excused, parent: n, step: i}
 		states, kept := 0, breaches(0)
 		var cost Cost
 		for _, r := range n.runs {
 			if t.ready(p, r.nominal) != "" {
 				continue
 			}
-			s.explorer.target = t.lookingFor(n.excused)
+			s.explorer.target = t.targets(n.excused)
 			ends := s.explorer.explore(r.start, r.reach, steps[i:i+1], true)
 			states += len(s.explorer.visits)
 			if s.explorer.worst < w.worst {
 				w.worst, w.class, w.at = s.explorer.worst, s.explorer.class, i
 			}
 			for b := range (s.explorer.found &^ seen).each {
-				w.found = append(w.found, found{b, i, r.start})
+				w.found = append(w.found, finding{b, i, r.start})
 			}
 			seen |= s.explorer.found
 			for _, k := range ends {
 				kept |= p.violated(r.start, stateOf(k))
 			}
-			cost = larger(cost, p.cost(t, r.nominal))
-			next.runs = append(next.runs, run{r.start, s.explorer.nominally(r.nominal, t), ends})
+			cost = maxCost(cost, p.cost(t, r.nominal))
+			next.runs = append(next.runs, run{r.start, s.explorer.runNominal(r.nominal, t), ends})
 		}
 		w.states += states
 		w.perStep = append(w.perStep, states)
-		if len(next.runs) == 0 || s.explorer.spent {
+		if len(next.runs) == 0 || s.explorer.cutShort {
 			w.stuck = i
 			break
 		}
@@ -140,23 +141,30 @@ func (p *Problem) walk(ctx context.Context, steps []Step, all bool) proof {
 			break
 		}
 		next.excused &= kept
-		next.runs = merged(next.runs)
+		next.runs = distinctRuns(next.runs)
 		next.cost = n.cost.plus(cost)
 		w.nominal = append(w.nominal, next.runs[0].nominal)
 		n = next
 	}
-	w.end = n
+	w.end, w.err = n, s.explorer.err()
 	return w
 }
 
-// check walks through a sequence of steps and returns what it violates, the
-// shortest story of each, the earliest first. None means that the sequence is as
-// safe as a plan.
-func (p *Problem) check(ctx context.Context, steps []Step) []Violation {
+// check walks through a sequence of steps and returns what it violates, each with
+// its shortest story, the earliest first. None means that the sequence is as safe
+// as a plan. The error is ctx's, or says that there are too many states.
+func (p *Problem) check(ctx context.Context, steps []Step) ([]Violation, error) {
 	w := p.walk(ctx, steps, true)
+	if w.err != nil {
+		return nil, w.err
+	}
 	var all []Violation
 	for _, f := range w.found {
-		all = append(all, p.tell(ctx, steps[:f.step+1], w.excused, f))
+		v, err := p.counterexample(ctx, steps[:f.step+1], w.excused, f)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, v)
 	}
 	if last := w.end.runs[0].nominal; w.stuck < 0 && last.PolicyBridge && !p.origin().PolicyBridge {
 		all = append(all, Violation{
@@ -167,47 +175,49 @@ func (p *Problem) check(ctx context.Context, steps []Step) []Violation {
 	slices.SortStableFunc(all, func(a, b Violation) int {
 		return cmp.Or(cmp.Compare(a.Step, b.Step), cmp.Compare(len(a.Story), len(b.Story)))
 	})
-	return all
+	return all, nil
 }
 
-// tell finds the shortest way to a violation and puts it into words.
-func (p *Problem) tell(ctx context.Context, steps []Step, excused []breaches, f found) Violation {
+// counterexample finds the shortest way to a violation and describes it.
+func (p *Problem) counterexample(ctx context.Context, steps []Step, excused []breaches, f finding) (Violation, error) {
 	e := newExplorer(ctx, p)
 	e.target = func(over int) breaches {
 		at := min(over, len(steps)-1)
-		return f.breach.bit() & steps[at].lookingFor(excused[at])(over-at)
+		return f.breach.bit() & steps[at].targets(excused[at])(over-at)
 	}
 	e.explore(f.start, []uint64{f.start.key()}, steps, false)
+	if err := e.err(); err != nil {
+		return Violation{}, err
+	}
 	v := Violation{Invariant: f.breach.invariant.String(), Step: f.step + 1}
 	if f.breach.invariant <= Publisher {
 		v.Class = f.breach.class.String()
 	}
-	if e.where < 0 {
-		v.Story = []string{} // cannot be: the same points are explored
-		return v
+	if e.violatedAt < 0 {
+		return v, fmt.Errorf("%s is violated and no way there is found; this is a defect of the planner", v.Invariant)
 	}
-	v.Step = min(int(e.visits[e.where].step)+1, len(steps))
-	v.Story = append(e.story(steps), p.says(f.breach, stateOf(e.visits[e.where].state)))
-	return v
+	v.Step = min(int(e.visits[e.violatedAt].step)+1, len(steps))
+	v.Story = append(e.story(steps), p.describeBreach(f.breach, stateOf(e.visits[e.violatedAt].state)))
+	return v, nil
 }
 
-// story tells how the exploration came to its violation: of steps that are over
-// their titles, of the last one its phases, and every move.
+// story describes how the exploration reached its violation: the titles of
+// completed steps, the phases of the last one, and every event.
 func (e *explorer) story(steps []Step) []string {
 	var way []int32
-	for i := e.where; i >= 0; i = e.visits[i].before {
+	for i := e.violatedAt; i >= 0; i = e.visits[i].parent {
 		way = append(way, i)
 	}
-	last := e.visits[e.where].step
+	last := e.visits[e.violatedAt].step
 	var lines []string
 	for k := len(way) - 2; k >= 0; k-- {
 		from, to := e.visits[way[k+1]], e.visits[way[k]]
 		a, b := stateOf(from.state), stateOf(to.state)
 		switch {
-		case to.by >= moveBase:
-			lines = append(lines, e.moves[to.by-moveBase].says(e.p, a, b))
-		case to.by != noChange && to.step == last:
-			lines = append(lines, steps[to.step].phases[to.by].says(e.p, a, b))
+		case to.cause >= eventBase:
+			lines = append(lines, e.events[to.cause-eventBase].text(e.p, a, b))
+		case to.cause != noCause && to.step == last:
+			lines = append(lines, steps[to.step].phases[to.cause].text(e.p, a, b))
 		case to.step > from.step:
 			if to.step <= last {
 				lines = append(lines, fmt.Sprintf("step %d is done: %s", from.step+1, steps[from.step].Title))

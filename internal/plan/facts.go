@@ -14,14 +14,14 @@ import (
 )
 
 // Fact is one observation that a plan rests on. Value is for people, Digest for
-// comparing.
+// comparison.
 type Fact struct {
 	Subject string `json:"subject"` // a group, a load balancer, a role, or the cluster
 	What    string `json:"what"`
 	Value   string `json:"value"`
 	Digest  string `json:"digest"`
-	// Says is all of it, for people, where Value is only a name for it. The digest
-	// covers what it says.
+	// Says is the full content, for people, where Value only identifies it. Digest
+	// covers it.
 	Says []string `json:"says,omitempty"`
 }
 
@@ -41,13 +41,13 @@ func digest(data []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// SpecFact is the What of the fact that is the spec itself.
+// SpecFact is Fact.What of the spec itself.
 const SpecFact = "spec"
 
-// versionFact is the What of the fact that is the kOps of before the plan.
+// versionFact is Fact.What of the kOps version that last updated the cluster.
 const versionFact = "kOps version"
 
-// SpecFacts are what a plan made from the spec alone rests on.
+// SpecFacts returns what a plan made from the spec alone rests on.
 func SpecFacts(name string, manifest []byte, kopsVersion string) []Fact {
 	d := digest(manifest)
 	return []Fact{
@@ -56,8 +56,8 @@ func SpecFacts(name string, manifest []byte, kopsVersion string) []Fact {
 	}
 }
 
-// Facts are what a plan made from an observation rests on: everything that may
-// change its answer, and nothing that autoscaling changes every day.
+// Facts returns what a plan made from an observation rests on: everything that may
+// change its result, and nothing that autoscaling changes every day.
 func Facts(name string, manifest []byte, kopsVersion string, stored Stored, o *cloud.Observation) []Fact {
 	all := SpecFacts(name, manifest, kopsVersion)
 	for _, g := range o.Groups {
@@ -81,7 +81,7 @@ func Facts(name string, manifest []byte, kopsVersion string, stored Stored, o *c
 			fact(lb.Name, "listeners", strings.Join(ports, " ")))
 	}
 	for _, r := range o.Roles {
-		d := digest([]byte(fmt.Sprint(r.Policies, r.Bindings, r.Managed))) // maps print in the order of their keys
+		d := digest([]byte(fmt.Sprint(r.Policies, r.Bindings, r.Managed))) // fmt sorts map keys
 		may := fact(r.Name, "permissions", d[:12], d)
 		may.Says = iam.Words(r)
 		all = append(all, may)
@@ -92,7 +92,7 @@ func Facts(name string, manifest []byte, kopsVersion string, stored Stored, o *c
 	return all
 }
 
-// generations names those that live in a group.
+// generations lists the generations of a group's live instances.
 func generations(g cloud.Group) string {
 	var names []string
 	for _, i := range g.Living() {
@@ -108,8 +108,8 @@ func generations(g cloud.Group) string {
 	return strings.Join(names, " ")
 }
 
-// Changed says what differs between the facts that a plan was made from and
-// those of now, one line each.
+// Changed describes the differences between the facts that a plan was made from and
+// current ones, one line each.
 func Changed(then, now []Fact) (lines []string) {
 	find := func(in []Fact, f Fact) int {
 		return slices.IndexFunc(in, func(g Fact) bool { return g.Subject == f.Subject && g.What == f.What })

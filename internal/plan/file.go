@@ -9,6 +9,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -17,37 +18,37 @@ import (
 // that it reads.
 const Format = "muster.dev/plan/v1"
 
-// File is a plan as it is kept: with the facts that it was made from, and sealed
-// by a digest of itself.
+// File is a stored plan: with the facts that it was made from, and sealed by a
+// digest of itself.
 type File struct {
 	Format string `json:"format"`
-	// ID is the digest of everything else in the file, hexadecimal SHA-256.
+	// ID is the SHA-256 of everything else in the file, in hexadecimal.
 	ID       string `json:"id"`
 	Observed []Fact `json:"observed"`
 	Plan
 }
 
-// FileError is a plan file that is not to be used.
+// FileError means that a plan file must not be used.
 type FileError struct {
 	Where string // the file
-	What  string // what is wrong with it, and what differs
+	What  string // what is wrong
 	Next  string // what to do
 }
 
 func (e *FileError) Error() string { return fmt.Sprintf("%s: %s; %s", e.Where, e.What, e.Next) }
 
-// Seal makes a file of a plan.
+// Seal returns the file of a plan.
 func Seal(pl Plan, facts []Fact) File {
 	f := File{Format: Format, Observed: facts, Plan: pl}
 	f.ID = f.digest()
 	return f
 }
 
-// Short is how people call the plan.
+// Short returns the abbreviated ID, for people.
 func (f File) Short() string { return f.ID[:min(4, len(f.ID))] }
 
-// KopsVersion is the version of the kOps that had updated the cluster when the plan
-// was made, which its way back needs; empty where none was seen.
+// KopsVersion returns the version of the kOps that had last updated the cluster when
+// the plan was made, which a way back needs; empty if unknown.
 func (f File) KopsVersion() string {
 	i := slices.IndexFunc(f.Observed, func(fact Fact) bool { return fact.What == versionFact })
 	if i < 0 {
@@ -60,7 +61,7 @@ func (f File) digest() string {
 	f.ID = ""
 	data, err := json.Marshal(f)
 	if err != nil {
-		return "" // cannot be: the types hold nothing that JSON lacks
+		return "" // unreachable: every field can be encoded
 	}
 	return digest(data)
 }
@@ -87,7 +88,7 @@ func (f File) YAML() ([]byte, error) {
 	if err := yaml.Unmarshal(data, &doc); err != nil {
 		return nil, fmt.Errorf("write plan as YAML: %w", err)
 	}
-	block(&doc)
+	plainStyle(&doc)
 	var b bytes.Buffer
 	enc := yaml.NewEncoder(&b)
 	enc.SetIndent(2)
@@ -97,24 +98,25 @@ func (f File) YAML() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// block gives every node its plain style.
-func block(n *yaml.Node) {
+// plainStyle clears the flow style that nodes parsed from JSON have.
+func plainStyle(n *yaml.Node) {
 	n.Style = 0
 	for _, c := range n.Content {
-		block(c)
+		plainStyle(c)
 	}
 }
 
-// maxFile bounds what is read, in bytes; a plan has some tens of thousands.
+// maxFile is the largest file that is read, in bytes; a plan has some tens of
+// thousands.
 const maxFile = 8 << 20
 
-// Read reads a plan file, YAML or JSON. Whatever was written by another version,
-// by hand or for another cluster is a [*FileError] that says what differs;
-// cluster may be empty, where any will do.
+// Read parses a plan file, YAML or JSON. A file of another version, one that was
+// edited, or one for another cluster is a [*FileError] that says what differs.
+// where names the file in errors; an empty cluster accepts any.
 func Read(ctx context.Context, where string, data []byte, cluster string) (File, error) {
-	again := "make a new one with muster plan"
+	next := "make a new one with muster plan"
 	fault := func(format string, args ...any) (File, error) {
-		return File{}, &FileError{where, fmt.Sprintf(format, args...), again}
+		return File{}, &FileError{where, fmt.Sprintf(format, args...), next}
 	}
 	if len(data) > maxFile {
 		return fault("%d bytes are no plan; at most %d are read", len(data), maxFile)
@@ -139,12 +141,12 @@ func Read(ctx context.Context, where string, data []byte, cluster string) (File,
 		return fault("a plan for %s, not for %s", clip(f.Problem.Cluster), cluster)
 	}
 	if is := f.digest(); is != f.ID {
-		return fault("edited since it was written: its id is %s and its contents are %s; %s", clip(f.ID[:min(8, len(f.ID))]), is[:8], f.edited(ctx))
+		return fault("edited since it was written: its id is %s and its contents are %s; %s", clip(f.ID[:min(8, len(f.ID))]), is[:8], f.describeEdit(ctx))
 	}
 	return f, nil
 }
 
-// decode reads a file strictly: a field that is not known is an error.
+// decode parses a file strictly: an unknown field is an error.
 func decode(data []byte) (File, error) {
 	var f File
 	var tree any
@@ -175,11 +177,11 @@ func decode(data []byte) (File, error) {
 	return f, nil
 }
 
-// edited says what was edited. A plan follows from its problem, so it is made
-// once more and compared.
-func (f File) edited(ctx context.Context) string {
+// describeEdit describes what was edited. A plan follows from its problem, so it is
+// made once more and compared.
+func (f File) describeEdit(ctx context.Context) string {
 	p := f.Problem
-	p.effort = 1_000_000 // what was edited may ask for anything
+	p.visitLimit = 1_000_000 // an edited problem may be arbitrarily large
 	made, err := Find(ctx, p)
 	if err != nil {
 		return "its problem was edited: " + firstLine(err)
@@ -204,9 +206,15 @@ func firstLine(err error) string {
 	return line
 }
 
+// clip shortens foreign text for a message, to 60 bytes of whole characters.
 func clip(s string) string {
-	if len(s) > 60 {
-		return s[:60] + "…"
+	const most = 60
+	if len(s) <= most {
+		return s
 	}
-	return s
+	end := most
+	for end > most-utf8.UTFMax && !utf8.RuneStart(s[end]) {
+		end--
+	}
+	return s[:end] + "…"
 }

@@ -137,8 +137,8 @@ func FuzzRead(f *testing.F) {
 	})
 }
 
-// The digest of a role's permissions is what is compared; what it may do is kept
-// beside it for people.
+// Facts compare by the digest of a role's permissions; the permissions themselves
+// are kept for people.
 func TestAFactOfPermissionsSaysWhatTheyAre(t *testing.T) {
 	facts := func(action string) Fact {
 		policy := `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"` + action + `","Resource":"*"}]}`
@@ -151,6 +151,18 @@ func TestAFactOfPermissionsSaysWhatTheyAre(t *testing.T) {
 	}
 	if got := Changed([]Fact{was}, []Fact{is}); len(got) != 1 {
 		t.Errorf("changed %q; want the one fact", got)
+	}
+}
+
+func TestAClippedTextStaysValid(t *testing.T) {
+	for _, tt := range []struct{ name, text, want string }{
+		{"short text is kept", "atlas", "atlas"},
+		{"long text is cut", strings.Repeat("a", 61), strings.Repeat("a", 60) + "…"},
+		{"a character is not cut in half", strings.Repeat("a", 59) + "éé", strings.Repeat("a", 59) + "…"},
+	} {
+		if got := clip(tt.text); got != tt.want {
+			t.Errorf("%s: got %q; want %q", tt.name, got, tt.want)
+		}
 	}
 }
 

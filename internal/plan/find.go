@@ -10,10 +10,10 @@ import (
 	"github.com/muster-dev/muster/internal/cluster"
 )
 
-// Plan is an answer: steps with what proves them, or why there are none.
+// Plan is the result of a search: steps and their proof, or why there are none.
 type Plan struct {
 	Problem Problem `json:"problem"`
-	// Steps are in order; empty if there is nothing to do, or no plan.
+	// Steps are in order; empty if there is nothing to do, or if Refused is set.
 	Steps       []Planned    `json:"steps"`
 	Cost        Cost         `json:"cost"`
 	Replaced    Replacements `json:"replacements"`
@@ -22,7 +22,7 @@ type Plan struct {
 	Back        []WayBack    `json:"rollback,omitempty"`
 }
 
-// Planned is a step of a plan, with what is known of it there.
+// Planned is a step at its place in a plan.
 type Planned struct {
 	Number       int    `json:"number"`
 	ID           string `json:"id"`
@@ -32,26 +32,26 @@ type Planned struct {
 	Hold         bool   `json:"hold,omitempty"`
 	Irreversible bool   `json:"irreversible,omitempty"`
 	Undo         string `json:"undo,omitempty"`
-	// Back: it leads back to what was before, on a way back or in a plan to gossip,
-	// so that nodes that gossip may be what it is to make.
+	// Back: it restores the prior configuration, on a way back or in a plan to
+	// gossip, so that it may produce nodes that gossip.
 	Back bool `json:"back,omitempty"`
 
-	// Gates must hold before the step.
+	// Gates are the conditions that must hold before the step.
 	Gates []string `json:"gates"`
 	// Effects are its phases, in order.
 	Effects []string `json:"effects"`
-	// Meanwhile is what may happen during it, explored with it.
+	// Meanwhile lists events that may happen during it; all were explored.
 	Meanwhile []string `json:"meanwhile"`
-	// How is what carries it out.
+	// How lists the commands that carry it out.
 	How []string `json:"how"`
 
 	Cost   Cost `json:"cost"`
-	States int  `json:"states"` // states that it was proven in
-	// After is the cluster after it, in words, if nothing else happened.
+	States int  `json:"states"` // number of states in which it was proven
+	// After describes the cluster after it, if no event occurs.
 	After string `json:"after"`
 }
 
-// Replacements says who is replaced how often.
+// Replacements counts the nodes that a plan replaces.
 type Replacements struct {
 	MaxPerWorker int `json:"maxPerWorker"`
 	Workers      int `json:"workers"`
@@ -61,18 +61,19 @@ type Replacements struct {
 
 // Refusal is why there is no plan.
 type Refusal struct {
-	// Invariant is the one that blocks; empty if it is not an invariant that does.
+	// Invariant is the one that blocks; empty if none does.
 	Invariant string `json:"invariant"`
-	// Story is the shortest counter-example of the direct way.
+	// Story is the shortest counterexample for the direct way.
 	Story []string `json:"story"`
 	// Why is one sentence.
 	Why string `json:"why"`
-	// Settle names observations that would change the answer.
+	// Settle lists observations that would allow a plan.
 	Settle []string `json:"settle,omitempty"`
 }
 
-// Find returns the cheapest plan, or the reasons why there is none as a Plan with
-// Refused set. The error is about the problem or the search itself.
+// Find returns the cheapest plan, or a Plan with Refused set if there is none. The
+// error means that the problem is invalid, or that the search was interrupted or
+// has too many states.
 func Find(ctx context.Context, p Problem) (Plan, error) {
 	if err := p.validate(); err != nil {
 		return Plan{}, err
@@ -92,28 +93,30 @@ func Find(ctx context.Context, p Problem) (Plan, error) {
 		return Plan{Problem: p, Steps: []Planned{}, Refused: &r}, err
 	}
 	s.explorer = newExplorer(ctx, &p)
-	steps := s.pick(s.tidy(s.begin(p.Starts), n.path()))
+	steps := s.pickSteps(s.reorder(s.root(p.Starts), n.path()))
 	return p.compose(ctx, steps)
 }
 
 // solve searches for the problem's goal.
 func (p *Problem) solve(ctx context.Context) (*node, *searcher, error) {
-	s := &searcher{p: p, steps: p.forth(), explorer: newExplorer(ctx, p)}
-	n, err := s.search(s.begin(p.Starts), p.reached)
+	s := &searcher{p: p, steps: p.forwardSteps(), explorer: newExplorer(ctx, p)}
+	n, err := s.search(s.root(p.Starts), p.reached)
 	return n, s, err
 }
 
-func (s *searcher) pick(indices []int) (steps []Step) {
+func (s *searcher) pickSteps(indices []int) (steps []Step) {
 	for _, i := range indices {
 		steps = append(steps, s.steps[i])
 	}
 	return steps
 }
 
-// compose proves a sequence of steps once more, as a whole, and says what is to
-// be said of it.
+// compose proves a sequence of steps once more, as a whole, and describes it.
 func (p *Problem) compose(ctx context.Context, steps []Step) (Plan, error) {
 	w := p.walk(ctx, steps, false)
+	if w.err != nil {
+		return Plan{}, w.err
+	}
 	if len(w.found) > 0 || w.stuck >= 0 || !w.end.reachedBy(p.reached) {
 		return Plan{}, errors.New("a plan was found and does not hold when it is walked through; this is a defect of the planner")
 	}
@@ -123,7 +126,7 @@ func (p *Problem) compose(ctx context.Context, steps []Step) (Plan, error) {
 	for i, t := range steps {
 		pl.Steps = append(pl.Steps, p.describe(ctx, i, t, w))
 	}
-	pl.Back = p.waysBack(ctx, steps, w)
+	pl.Back = p.rollbacks(ctx, steps, w)
 	return pl, nil
 }
 
@@ -145,17 +148,17 @@ func (p *Problem) certify(w proof, steps []Step) *Certificate {
 		}
 	}
 	for b := range w.beginning.excused.each {
-		c.Excused = append(c.Excused, p.already(b))
+		c.Excused = append(c.Excused, p.describeExcused(b))
 	}
 	return c
 }
 
-// already says what is broken before the plan begins.
-func (p *Problem) already(b breach) string {
+// describeExcused describes what was violated before the plan began.
+func (p *Problem) describeExcused(b breach) string {
 	s := p.origin()
 	switch b.invariant {
 	case Boot:
-		why := p.broken(s, b.class)
+		why := p.bootFault(s, b.class)
 		if why == "" {
 			why = "that takes no step, only an accident"
 		}
@@ -172,41 +175,41 @@ func (p *Problem) describe(ctx context.Context, i int, t Step, w proof) Planned 
 	d := Planned{
 		Number: i + 1, ID: t.ID, Title: t.Title, Why: t.Why,
 		Bridge: t.Bridge, Hold: t.Hold, Irreversible: t.Irreversible, Undo: t.Undo, Back: p.To == cluster.Gossip,
-		Gates: []string{}, Effects: []string{}, Meanwhile: []string{}, How: p.how(t.ID),
+		Gates: []string{}, Effects: []string{}, Meanwhile: []string{}, How: p.commands(t.ID),
 		Cost: p.cost(t, from), States: w.perStep[i], After: w.nominal[i+1].String(),
 	}
 	for _, n := range t.needs {
-		d.Gates = append(d.Gates, n.says)
+		d.Gates = append(d.Gates, n.text)
 	}
 	d.Effects = append(d.Effects, newExplorer(ctx, p).trace(from, t)...)
 	d.Meanwhile = p.meanwhile(from)
 	return d
 }
 
-// trace says what a step does if nothing else happens.
+// trace describes what a step does if no event occurs.
 func (e *explorer) trace(s State, t Step) (lines []string) {
 	for _, phase := range t.phases {
 		for {
-			e.back = phase.next(e.p, s, e.back[:0])
-			if len(e.back) == 0 {
+			e.buf = phase.next(e.p, s, e.buf[:0])
+			if len(e.buf) == 0 {
 				break
 			}
-			if line := phase.says(e.p, s, e.back[0]); !slices.Contains(lines, line) {
+			if line := phase.text(e.p, s, e.buf[0]); !slices.Contains(lines, line) {
 				lines = append(lines, line)
 			}
-			s = e.back[0]
+			s = e.buf[0]
 		}
 	}
 	return lines
 }
 
-// meanwhile names the moves that are possible from a state on.
+// meanwhile lists the events that are possible in a state.
 func (p *Problem) meanwhile(s State) (names []string) {
 	names = append(names, "any node reboots", "the autoscaler adds or removes a worker")
 	var out []State
-	for _, m := range moves() {
+	for _, m := range events() {
 		if out = m.next(p, s, out[:0]); len(out) > 0 {
-			if line := m.says(p, s, out[0]); !strings.HasPrefix(line, "the autoscaler") {
+			if line := m.text(p, s, out[0]); !strings.HasPrefix(line, "the autoscaler") {
 				names = append(names, line)
 			}
 		}
@@ -216,8 +219,8 @@ func (p *Problem) meanwhile(s State) (names []string) {
 
 // replacements follows each class of worker through the plan.
 func (p *Problem) replacements(steps []Step, nominal []State) (r Replacements) {
-	var rolled [classCount]int // how often a worker that was observed as a class has been replaced
-	var is [classCount]Class   // what it is by now
+	var rolled [classCount]int // replacements so far of a worker observed as a class
+	var is [classCount]Class   // its current class
 	for c := range classCount {
 		is[c] = c
 	}
@@ -247,12 +250,15 @@ func (p *Problem) replacements(steps []Step, nominal []State) (r Replacements) {
 	return r
 }
 
-// refusal says why there is no plan: the direct way, and where it loses nodes.
+// refusal explains why there is no plan, by what the direct way violates.
 func (p *Problem) refusal(ctx context.Context) (Refusal, error) {
 	r := Refusal{Story: []string{}, Why: "no order of steps keeps every invariant"}
-	all := p.check(ctx, p.direct())
+	all, err := p.check(ctx, p.direct())
+	if err != nil {
+		return r, err
+	}
 	if i := slices.IndexFunc(all, func(v Violation) bool { return v.Class == Unresolved.String() }); i > 0 {
-		all = all[i:] // what no order mends comes before what some order does
+		all = all[i:] // prefer what no order avoids
 	}
 	if len(all) > 0 {
 		r.Invariant, r.Story = all[0].Invariant, all[0].Story
@@ -260,7 +266,7 @@ func (p *Problem) refusal(ctx context.Context) (Refusal, error) {
 	switch {
 	case p.Endpoints == Balancer && !p.CreateBalancer && !p.origin().Network:
 		r.Why = "there is no load balancer that could serve nodes, and none may be made; allow one with --create-balancer, or give workers the control plane's own addresses with --endpoints list"
-	case p.To == cluster.None && p.classic() && !p.CreateBalancer && !p.origin().Network:
+	case p.To == cluster.None && p.hasClassic() && !p.CreateBalancer && !p.origin().Network:
 		r.Why = "the API's load balancer is a classic one, with which kOps refuses None, and no other may be made; allow one with --create-balancer"
 	case r.Invariant == Privilege.String():
 		r.Why = "gossip would let workers do more in the cloud than they may now"
@@ -287,17 +293,17 @@ func (p *Problem) refusal(ctx context.Context) (Refusal, error) {
 	return r, nil
 }
 
-// direct is the way without a plan: what kOps documents.
+// direct returns the steps that kOps documents.
 func (p *Problem) direct() []Step {
 	steps := []Step{p.setTopology()}
-	steps[0].needs = nil // nobody looks
+	steps[0].needs = nil // kOps has no gates
 	switch p.To {
 	case cluster.Hybrid:
 		steps = nil
 	case cluster.Gossip:
 		steps = []Step{p.unsetTopology(), p.restoreControlPlane(), p.rollControlPlane(), p.restoreWorkers(), p.rollWorkers()}
 		for i := range steps {
-			steps[i].needs = nil // nobody looks
+			steps[i].needs = nil
 		}
 		return steps
 	}
@@ -306,7 +312,7 @@ func (p *Problem) direct() []Step {
 	return append(steps, q.kopsReconcile()...)
 }
 
-// maxGroup bounds the nodes of a group, so that costs add up without overflow.
+// maxGroup is the largest number of nodes in a group, so that costs cannot overflow.
 const maxGroup = 100_000
 
 func (p *Problem) validate() error {

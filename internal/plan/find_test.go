@@ -157,8 +157,8 @@ func TestAPlanSaysThatTheClassicLoadBalancerStays(t *testing.T) {
 	}
 }
 
-// People who have lost their address while a plan ran are a matter of their own:
-// nodes may still go back.
+// That people lost their address while a plan ran does not keep nodes from going
+// back.
 func TestALostLoadBalancerLeavesTheWayBack(t *testing.T) {
 	pl := mustPlan(t, withClassic(Kops))
 	n := slices.Index(ids(pl), "add-policy") + 1
@@ -173,7 +173,7 @@ func TestALostLoadBalancerLeavesTheWayBack(t *testing.T) {
 	}
 }
 
-func TestWhatIsBrokenAlreadyIsSaidInEnglish(t *testing.T) {
+func TestExcusedViolationsAreDescribed(t *testing.T) {
 	pl := mustPlan(t, gossiping(3, 3).starting(func(s *State) { s.Templates, s.Lookup, s.Config = Set(Unresolved), false, true }))
 	want := "boot: an unresolved worker cannot join: it asks for its configuration under a name that nothing resolves"
 	if !slices.Contains(pl.Certificate.Excused, want) {
@@ -181,7 +181,7 @@ func TestWhatIsBrokenAlreadyIsSaidInEnglish(t *testing.T) {
 	}
 }
 
-func TestTheSamePlanIsAskedForAgain(t *testing.T) {
+func TestAgainReturnsTheCommandForTheSamePlan(t *testing.T) {
 	for name, test := range map[string]struct {
 		problem *Problem
 		want    string
@@ -237,7 +237,7 @@ func TestWhatWasNotObservedIsExploredBothWays(t *testing.T) {
 	}
 }
 
-func TestEveryWayBackEndsWhereItBegan(t *testing.T) {
+func TestEveryWayBackEndsInTheInitialState(t *testing.T) {
 	p := gossiping(3, 20)
 	pl := mustPlan(t, p)
 	if len(pl.Back) != len(pl.Steps) {
@@ -254,7 +254,7 @@ func TestEveryWayBackEndsWhereItBegan(t *testing.T) {
 		}
 		all := append(ids(pl)[:i+1:i+1], b.Steps...)
 		steps := p.stepsOf(t, all)
-		if v := p.check(t.Context(), steps); len(v) > 0 {
+		if v := mustCheck(t, p, steps); len(v) > 0 {
 			t.Errorf("after step %d the way back %q violates %+v", i+1, b.Steps, v[0])
 		}
 		w := p.walk(t.Context(), steps, true)

@@ -33,15 +33,15 @@ func withoutBalancer(members, workers int) *Problem {
 	return p
 }
 
-// withClassic is a cluster whose people come through a classic load balancer, and
-// whose workers are to get a list.
+// withClassic is a cluster that people reach through a classic load balancer, and
+// whose workers are to get a list of endpoints.
 func withClassic(via Executor) *Problem {
 	p := withoutBalancer(3, 20).starting(func(s *State) { s.Classic = true })
 	p.Via, p.Endpoints, p.CreateBalancer = via, Addresses, true
 	return p
 }
 
-// change returns p with its only start changed.
+// starting returns p with its first start changed.
 func (p *Problem) starting(change func(s *State)) *Problem {
 	change(&p.Starts[0].State)
 	return p
@@ -72,7 +72,7 @@ func ids(pl Plan) (all []string) {
 	return all
 }
 
-// stepsOf returns the steps of a plan, to be tampered with.
+// stepsOf returns the steps of a plan, for the test to modify.
 func (p *Problem) stepsOf(t testing.TB, ids []string) (steps []Step) {
 	t.Helper()
 	for _, id := range ids {
@@ -87,4 +87,13 @@ func (p *Problem) stepsOf(t testing.TB, ids []string) (steps []Step) {
 		}
 	}
 	return steps
+}
+
+func mustCheck(t testing.TB, p *Problem, steps []Step) []Violation {
+	t.Helper()
+	all, err := p.check(t.Context(), steps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
 }

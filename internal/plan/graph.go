@@ -6,17 +6,17 @@ import (
 	"strings"
 )
 
-// graph is what is drawn: the states that the steps lead through, and beside
-// them a story that ends badly.
+// graph is what the renderers draw: the states that the steps lead through, and
+// optionally a counterexample beside them.
 type graph struct {
 	title string
 	nodes []graphNode
-	story []string // the counter-example, in order
+	story []string // the counterexample, in order
 }
 
-// graphNode is a state, and the step that leads to it.
+// graphNode is a state and the step that leads to it.
 type graphNode struct {
-	step  string // empty for where it begins
+	step  string // empty for the first
 	state []string
 	notes []string
 }
@@ -43,7 +43,7 @@ func (f File) graph(story []string) graph {
 	return g
 }
 
-// Mermaid renders the plan as a Mermaid flow chart. story is a counter-example to
+// Mermaid renders the plan as a Mermaid flow chart. story is a counterexample to
 // show beside it, or nil.
 func (f File) Mermaid(story []string) string {
 	g := f.graph(story)
@@ -76,7 +76,7 @@ func (f File) Mermaid(story []string) string {
 	return b.String()
 }
 
-// Dot renders the plan for Graphviz.
+// Dot renders the plan for Graphviz, as [File.Mermaid] does.
 func (f File) Dot(story []string) string {
 	g := f.graph(story)
 	quote := func(lines ...string) string {

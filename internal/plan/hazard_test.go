@@ -8,8 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// The hazards that kOps's documented way is known for, each as the shortest
-// story of what goes wrong.
+// The known hazards of kOps's documented way, each as its shortest story.
 func TestHazardsOfTheDocumentedWay(t *testing.T) {
 	gossip, bare := gossiping(3, 20), withoutBalancer(3, 20)
 	for name, test := range map[string]struct {
@@ -74,7 +73,7 @@ func TestHazardsOfTheDocumentedWay(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			all := test.problem.check(t.Context(), test.steps)
+			all := mustCheck(t, test.problem, test.steps)
 			i := slices.IndexFunc(all, func(v Violation) bool {
 				return v.Invariant == test.want.Invariant && v.Class == test.want.Class
 			})
@@ -90,7 +89,7 @@ func TestHazardsOfTheDocumentedWay(t *testing.T) {
 
 func TestTheControlPlaneFirstLosesWorkersInTheEnd(t *testing.T) {
 	p := with(gossiping(3, 20), func(p *Problem) { p.Via = Lab })
-	all := p.check(t.Context(), []Step{p.setTopology(), p.updateControlPlane(), p.rollControlPlane()})
+	all := mustCheck(t, p, []Step{p.setTopology(), p.updateControlPlane(), p.rollControlPlane()})
 	i := slices.IndexFunc(all, func(v Violation) bool { return v.Invariant == "steady" })
 	if i < 0 {
 		t.Fatalf("no worker loses the API: %+v", all)
@@ -101,9 +100,8 @@ func TestTheControlPlaneFirstLosesWorkersInTheEnd(t *testing.T) {
 	}
 }
 
-// TestTheRepairedOrder: for each cluster that a hazard was shown on there is an
-// order that has none, whoever carries it out; without a load balancer, where one
-// may be made.
+// For each cluster with a hazard there is an order that has none, via every
+// executor; without a load balancer, if one may be created.
 func TestTheRepairedOrder(t *testing.T) {
 	for name, make := range map[string]func() *Problem{
 		"a load balancer":    func() *Problem { return gossiping(3, 20) },
@@ -113,7 +111,7 @@ func TestTheRepairedOrder(t *testing.T) {
 		for _, via := range Executors() {
 			t.Run(name+" via "+string(via), func(t *testing.T) {
 				p := with(make(), func(p *Problem) { p.Via = via })
-				if all := p.check(t.Context(), p.stepsOf(t, ids(mustPlan(t, p)))); len(all) > 0 {
+				if all := mustCheck(t, p, p.stepsOf(t, ids(mustPlan(t, p)))); len(all) > 0 {
 					t.Errorf("the plan violates %+v", all)
 				}
 			})

@@ -8,25 +8,25 @@ import (
 	"github.com/muster-dev/muster/internal/page"
 )
 
-// HTML renders the plan as one page that needs nothing from anywhere else: the
-// steps, what proves them, and the states that they lead through. story is a
-// counter-example to show with them, or nil.
+// HTML renders the plan as one self-contained page: the steps, their proof, and the
+// states that they lead through. story is a counterexample to show with them, or
+// nil.
 func (f File) HTML(story []string) string {
 	var p page.Page
 	g := f.graph(story)
 	p.Begin(g.title)
-	f.head(&p)
+	f.writeSummary(&p)
 	p.Put("<main>\n")
-	f.listed(&p)
-	g.draw(&p)
-	f.premises(&p)
+	f.writeSteps(&p)
+	g.writeStates(&p)
+	f.writeBasis(&p)
 	p.Put("</main>\n<footer>Plan <code>%s</code>, format %s.</footer>\n", f.ID, f.Format)
 	p.End()
 	return p.String()
 }
 
-// head is what the plan comes to, and what proves it.
-func (f File) head(p *page.Page) {
+// writeSummary writes the verdict, the figures and the announcements.
+func (f File) writeSummary(p *page.Page) {
 	q, c := f.Problem, f.Certificate
 	p.Put("<header>\n<p class=\"soft\">Migration plan</p>\n<h1>%s</h1>\n<p>%s &#8594; %s, to be carried out by %s.</p>\n", q.Cluster, q.From, q.To, q.Via)
 	defer p.Put("</header>\n")
@@ -63,8 +63,8 @@ func (f File) head(p *page.Page) {
 	}
 }
 
-// listed are the steps, each in full where it is opened.
-func (f File) listed(p *page.Page) {
+// writeSteps writes the steps, each expandable to its full description.
+func (f File) writeSteps(p *page.Page) {
 	if len(f.Steps) == 0 {
 		return
 	}
@@ -86,9 +86,9 @@ func (f File) listed(p *page.Page) {
 	p.Put("</ol>\n")
 }
 
-// draw shows the states from top to bottom, with what each step changes, and the
-// story of an order that loses nodes.
-func (g graph) draw(p *page.Page) {
+// writeStates writes the counterexample, if there is one, and the states with what
+// each step changes.
+func (g graph) writeStates(p *page.Page) {
 	if len(g.story) > 0 {
 		p.Put("<h2>The shortest story of an order that loses nodes</h2>\n<ol class=\"lost\">\n")
 		for _, line := range g.story {
@@ -121,10 +121,10 @@ func (g graph) draw(p *page.Page) {
 	p.Put("</ol>\n")
 }
 
-// premises are what the plan rests on.
-func (f File) premises(p *page.Page) {
+// writeBasis writes the assumptions and observations that the plan rests on.
+func (f File) writeBasis(p *page.Page) {
 	granted, starts := []string{}, f.Problem.Starts
-	if f.Certificate == nil { // nothing was proven, and so nothing was granted
+	if f.Certificate == nil { // nothing was proven
 		starts = nil
 	} else {
 		granted = append(granted, f.Certificate.Assumptions...)

@@ -11,23 +11,23 @@ type Invariant uint8
 
 // The invariants.
 const (
-	// Steady: each live node has a working way to the API.
+	// Steady: each live node has a working path to the API.
 	Steady Invariant = iota
-	// Boot: each node that may boot, from any group's current template or any
+	// Boot: each node that may boot, be it from a group's current template or a
 	// live one that reboots, can join.
 	Boot
-	// Publisher: the names that a worker takes from the overlay are published, or
-	// what was published last stays true for as long as it has readers.
+	// Publisher: the names that a worker resolves from the overlay are published,
+	// or what was last published stays true for as long as workers read it.
 	Publisher
 	// Quorum: at most one control-plane node is away.
 	Quorum
-	// Privilege: workers may never do more than when the plan began, but for a
-	// bridge that the plan removes.
+	// Privilege: workers never have more permissions than when the plan began,
+	// except by a bridge that the plan removes.
 	Privilege
 	// People: where a load balancer gave people an address of the API when the
-	// plan began, one does. Which of them it is may change: people follow by
-	// exporting their kubeconfig again. A step may leave them without while it
-	// lasts, if the plan announces it, and none after it; see [Step].
+	// plan began, one still does. It may be another one: people follow by exporting
+	// their kubeconfig again. A step may leave them without one while it lasts, if
+	// the plan announces it; see [Step].
 	People
 
 	invariantCount
@@ -41,17 +41,17 @@ func (i Invariant) String() string { return invariantNames[i] }
 // Invariants returns the names of all invariants.
 func Invariants() []string { return invariantNames[:] }
 
-// breach is one way to violate an invariant: which, and for which class.
+// breach is a violated invariant, with the class of worker concerned.
 type breach struct {
 	invariant Invariant
 	class     Class
 }
 
-// breaches is a set of them.
+// breaches is a set of breaches.
 type breaches uint64
 
-// peopleWait is that people have no address of the API.
-var peopleWait = breach{invariant: People}.bit()
+// peopleOutage means that people have no address of the API.
+var peopleOutage = breach{invariant: People}.bit()
 
 func (b breach) bit() breaches { return 1 << (uint(b.invariant)*uint(classCount) + uint(b.class)) }
 
@@ -65,20 +65,20 @@ func (b breaches) each(yield func(breach) bool) {
 	}
 }
 
-// violated returns what is wrong with a state. start is the state that the plan
-// began in.
+// violated returns the invariants that a state violates. start is the state in
+// which the plan began.
 func (p *Problem) violated(start, s State) (all breaches) {
 	for c := range s.Live.Each {
-		if p.ways(s, c) == 0 {
+		if p.paths(s, c) == 0 {
 			all |= breach{Steady, c}.bit()
 		}
 	}
 	for c := range (s.Live | s.Templates).Each {
-		if p.broken(s, c) != "" {
+		if p.bootFault(s, c) != "" {
 			all |= breach{Boot, c}.bit()
 		}
 	}
-	if j := s.judged(); j.readers() && !j.publishing() && !j.Held && !(j.Bridge && j.balances()) {
+	if j := s.effective(); j.hasReaders() && !j.publishing() && !j.Held && !(j.Bridge && j.balancerServes()) {
 		all |= breach{Publisher, Gossip}.bit()
 	}
 	if s.Away > 1 {
@@ -93,20 +93,20 @@ func (p *Problem) violated(start, s State) (all breaches) {
 	return all
 }
 
-// margin returns the fewest ways of any live worker in a state, and the class
-// that has them, among those whose steadiness is looked at.
-func (p *Problem) margin(s State, looked breaches) (fewest int, of Class) {
+// margin returns the fewest paths of any live worker in a state, and its class,
+// among the classes whose Steady breach is in target.
+func (p *Problem) margin(s State, target breaches) (fewest int, of Class) {
 	fewest = math.MaxInt
 	for c := range s.Live.Each {
-		if n := bits.OnesCount8(uint8(p.ways(s, c))); n < fewest && looked&(breach{Steady, c}.bit()) != 0 {
+		if n := bits.OnesCount8(uint8(p.paths(s, c))); n < fewest && target&(breach{Steady, c}.bit()) != 0 {
 			fewest, of = n, c
 		}
 	}
 	return fewest, of
 }
 
-// says puts a breach into words: the last line of a story.
-func (p *Problem) says(b breach, s State) string {
+// describeBreach returns the last line of a story.
+func (p *Problem) describeBreach(b breach, s State) string {
 	worker := p.worker(s, b.class)
 	switch b.invariant {
 	case Steady:
@@ -119,7 +119,7 @@ func (p *Problem) says(b breach, s State) string {
 		if !s.Live.Has(b.class) {
 			what = "the autoscaler adds a worker from " + template(b.class)
 		}
-		return fmt.Sprintf("%s: %s -> it never joins", what, p.broken(s, b.class))
+		return fmt.Sprintf("%s: %s -> it never joins", what, p.bootFault(s, b.class))
 	case Publisher:
 		return fmt.Sprintf("nobody publishes the API's names any more, and %s still takes them from the overlay -> the next control-plane node that is replaced leaves it with an address that leads nowhere", worker)
 	case Quorum:

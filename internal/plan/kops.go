@@ -2,16 +2,16 @@ package plan
 
 import "github.com/muster-dev/muster/internal/cluster"
 
-// sideEffects are what every update of kOps 1.36 does, whichever groups it is
+// sideEffects returns what every update of kOps 1.36 does, whichever groups it is
 // told to update: its filter limits templates and nothing else.
 func (p *Problem) sideEffects() []change {
 	if p.Via != Kops {
 		return nil
 	}
 	return append([]change{{
-		says: func(p *Problem, _, _ State) string { return "kOps narrows " + p.role() + " at once" },
+		text: func(p *Problem, _, _ State) string { return "kOps narrows " + p.role() + " at once" },
 		next: func(p *Problem, s State, out []State) []State {
-			if !s.Lookup || !p.shrinksAtOnce() || p.render(s) == Gossip {
+			if !s.Lookup || !p.narrowsAtOnce() || p.render(s) == Gossip {
 				return out
 			}
 			s.Lookup = false
@@ -20,7 +20,7 @@ func (p *Problem) sideEffects() []change {
 	}}, p.addOnEffects()...)
 }
 
-// addOnEffects are the side effects that no flag of kOps holds back.
+// addOnEffects returns the side effects that no flag of kOps suppresses.
 func (p *Problem) addOnEffects() []change {
 	if p.Via != Kops {
 		return nil
@@ -31,13 +31,12 @@ func (p *Problem) addOnEffects() []change {
 	}
 }
 
-// shrinksAtOnce reports whether narrowing a role takes the permission from
-// workers that live. Elsewhere it came with their user-data, or kOps never
-// revokes it.
-func (p *Problem) shrinksAtOnce() bool { return p.Cloud == cluster.AWS }
+// narrowsAtOnce reports whether narrowing a role affects live workers. Outside AWS
+// the permission came with their user-data, or kOps never revokes it.
+func (p *Problem) narrowsAtOnce() bool { return p.Cloud == cluster.AWS }
 
-// kopsUpdate is `kops update cluster`, for the control plane's groups or for
-// all, as kOps does it: without a gate.
+// kopsUpdate is `kops update cluster`, for the control plane's groups or for all;
+// kOps itself has no gates.
 func (p *Problem) kopsUpdate(all bool) Step {
 	control := p.updateControlPlane()
 	t := Step{ID: "kops-update-control-plane", Title: "kops update cluster --instance-group-roles=control-plane,apiserver --yes", phases: control.phases, Cost: control.Cost}
@@ -64,7 +63,7 @@ func (p *Problem) kopsReconcile() []Step {
 	return []Step{p.kopsUpdate(false), p.kopsRoll(false), p.kopsUpdate(true), p.kopsRoll(true)}
 }
 
-// terraformFirstPass is `terraform apply` of what kOps wrote before there was a
+// terraformFirstPass is `terraform apply` of what kOps rendered before there was a
 // load balancer to take addresses from.
 func (p *Problem) terraformFirstPass() Step {
 	return Step{

@@ -6,9 +6,8 @@ import (
 	"testing"
 )
 
-// Each invariant has seeded bugs: the plan that was proven, with one thing taken
-// from the model, must be caught by that invariant. A checker that proves these
-// would prove anything.
+// Each invariant has seeded bugs: it must reject the proven plan once one thing is
+// taken out of the model. A checker that accepts these would accept anything.
 func TestEveryInvariantCatchesASeededBug(t *testing.T) {
 	drop := func(id string) func(*testing.T, *Problem, []Step) []Step {
 		return func(t *testing.T, _ *Problem, steps []Step) []Step {
@@ -19,7 +18,7 @@ func TestEveryInvariantCatchesASeededBug(t *testing.T) {
 			return slices.Delete(steps, i, i+1)
 		}
 	}
-	// dropEffect leaves the step but takes one of its phases away.
+	// dropEffect keeps the step but removes one of its phases.
 	dropEffect := func(id string, phase int) func(*testing.T, *Problem, []Step) []Step {
 		return func(t *testing.T, _ *Problem, steps []Step) []Step {
 			i := slices.IndexFunc(steps, func(s Step) bool { return s.ID == id })
@@ -106,10 +105,10 @@ func TestEveryInvariantCatchesASeededBug(t *testing.T) {
 				}
 			}
 			steps := p.stepsOf(t, ids(mustPlan(t, p)))
-			if v := p.check(t.Context(), slices.Clone(steps)); len(v) > 0 {
+			if v := mustCheck(t, p, slices.Clone(steps)); len(v) > 0 {
 				t.Fatalf("the plan without the bug violates %+v", v[0])
 			}
-			all := p.check(t.Context(), test.seed(t, p, slices.Clone(steps)))
+			all := mustCheck(t, p, test.seed(t, p, slices.Clone(steps)))
 			if !slices.ContainsFunc(all, func(v Violation) bool { return v.Invariant == test.invariant.String() }) {
 				t.Errorf("the bug passes; found only %+v", all)
 			}
@@ -137,7 +136,7 @@ func moveBefore(t *testing.T, steps []Step, id, before string) []Step {
 	return slices.Insert(steps, j, moved)
 }
 
-// ungate takes every precondition away.
+// ungate removes every precondition.
 func ungate(steps []Step) []Step {
 	for i := range steps {
 		steps[i].needs = nil
@@ -145,20 +144,19 @@ func ungate(steps []Step) []Step {
 	return steps
 }
 
-// The planner itself, with a precondition removed from the model, must still
-// never return a plan that the invariants do not hold in: preconditions spare it
-// work, and only the invariants make it safe.
+// Without the preconditions the planner must still never return a plan that violates
+// an invariant: preconditions only save work; the invariants make it safe.
 func TestWithoutPreconditionsThePlannerIsStillSafe(t *testing.T) {
 	p := gossiping(3, 20)
-	s := &searcher{p: p, steps: ungate(p.forth()), explorer: newExplorer(t.Context(), p)}
-	n, err := s.search(s.begin(p.Starts), p.reached)
+	s := &searcher{p: p, steps: ungate(p.forwardSteps()), explorer: newExplorer(t.Context(), p)}
+	n, err := s.search(s.root(p.Starts), p.reached)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if n == nil {
 		t.Fatal("no plan")
 	}
-	if all := p.check(t.Context(), s.pick(n.path())); len(all) > 0 {
+	if all := mustCheck(t, p, s.pickSteps(n.path())); len(all) > 0 {
 		t.Errorf("a plan was returned that violates %+v", all[0])
 	}
 }

@@ -1,68 +1,68 @@
 package plan
 
-// The steps of the naive explorer, written apart from those of the model.
+// The steps of the naive explorer, independent of those of the model.
 
-// acts lists how a step may go on from a town after some of its acts; none means
-// that the act is over. ok is false when the step has no such act.
-func (t town) acts(id string, act int) (next []town, ok bool) {
-	once := func(change func(u *town)) []town {
+// phase returns the outcomes of a phase of a step; none means that the phase is
+// done. ok is false if the step has no such phase.
+func (t naiveCluster) phase(id string, phase int) (next []naiveCluster, ok bool) {
+	once := func(change func(u *naiveCluster)) []naiveCluster {
 		u := t
 		change(&u)
-		if u = u.told(); u == t {
+		if u = u.published(); u == t {
 			return nil
 		}
-		return []town{u}
+		return []naiveCluster{u}
 	}
-	acts := map[string][]func() []town{
-		"expose":                {func() []town { return once(func(u *town) { u.conf = true }) }},
-		"prove":                 {func() []town { return once(func(u *town) { u.proven = true }) }},
-		"publish":               {func() []town { return once(func(u *town) { u.leaf = true }) }},
-		"withdraw":              {func() []town { return once(func(u *town) { u.leaf = false }) }},
-		"add-policy":            {func() []town { return once(func(u *town) { u.ours = true }) }},
-		"remove-policy":         {func() []town { return once(func(u *town) { u.ours = false }) }},
-		"set-none":              {func() []town { return once(func(u *town) { u.none = true }) }},
-		"narrow":                {func() []town { return once(func(u *town) { u.lookup = false }) }},
-		"remove-dns-controller": {func() []town { return once(func(u *town) { u.publisher, u.pruning = false, false }) }},
-		"update-workers":        append(t.kops(once), func() []town { return t.template1(once) }),
-		"update-control-plane":  append(t.kops(once), func() []town { return once(func(u *town) { u.newQuiet = u.none }) }),
-		"canary":                {func() []town { return t.roll(true) }},
-		"roll-workers":          {func() []town { return t.roll(false) }},
+	phases := map[string][]func() []naiveCluster{
+		"expose":                {func() []naiveCluster { return once(func(u *naiveCluster) { u.conf = true }) }},
+		"prove":                 {func() []naiveCluster { return once(func(u *naiveCluster) { u.proven = true }) }},
+		"publish":               {func() []naiveCluster { return once(func(u *naiveCluster) { u.leaf = true }) }},
+		"withdraw":              {func() []naiveCluster { return once(func(u *naiveCluster) { u.leaf = false }) }},
+		"add-policy":            {func() []naiveCluster { return once(func(u *naiveCluster) { u.policy = true }) }},
+		"remove-policy":         {func() []naiveCluster { return once(func(u *naiveCluster) { u.policy = false }) }},
+		"set-none":              {func() []naiveCluster { return once(func(u *naiveCluster) { u.none = true }) }},
+		"narrow":                {func() []naiveCluster { return once(func(u *naiveCluster) { u.lookup = false }) }},
+		"remove-dns-controller": {func() []naiveCluster { return once(func(u *naiveCluster) { u.publisher, u.pruning = false, false }) }},
+		"update-workers":        append(t.kopsSideEffects(once), func() []naiveCluster { return t.nextTemplate(once) }),
+		"update-control-plane":  append(t.kopsSideEffects(once), func() []naiveCluster { return once(func(u *naiveCluster) { u.newQuiet = u.none }) }),
+		"canary":                {func() []naiveCluster { return t.roll(true) }},
+		"roll-workers":          {func() []naiveCluster { return t.roll(false) }},
 		"roll-control-plane":    {t.rollMembers},
 	}[id]
-	if act >= len(acts) {
+	if phase >= len(phases) {
 		return nil, false
 	}
-	return acts[act](), true
+	return phases[phase](), true
 }
 
-func (t town) kops(once func(func(*town)) []town) []func() []town {
-	return []func() []town{
-		func() []town { return once(func(u *town) { u.lookup = false }) },
-		func() []town { return once(func(u *town) { u.conf = true }) },
-		func() []town { return once(func(u *town) { u.pruning = u.none && u.publisher }) },
+func (t naiveCluster) kopsSideEffects(once func(func(*naiveCluster)) []naiveCluster) []func() []naiveCluster {
+	return []func() []naiveCluster{
+		func() []naiveCluster { return once(func(u *naiveCluster) { u.lookup = false }) },
+		func() []naiveCluster { return once(func(u *naiveCluster) { u.conf = true }) },
+		func() []naiveCluster { return once(func(u *naiveCluster) { u.pruning = u.none && u.publisher }) },
 	}
 }
 
-// template1 changes the template of the first group that is not yet changed.
-func (t town) template1(once func(func(*town)) []town) []town {
+// nextTemplate updates the template of the first group that is outdated.
+func (t naiveCluster) nextTemplate(once func(func(*naiveCluster)) []naiveCluster) []naiveCluster {
 	want := Hybrid
 	if t.none {
 		want = None
 	}
 	for g := range t.template {
 		if t.template[g] != want {
-			return once(func(u *town) { u.template[g] = want })
+			return once(func(u *naiveCluster) { u.template[g] = want })
 		}
 	}
 	return nil
 }
 
-// roll replaces one worker that is not of its group's template; a canary only
-// where the group has none of the template's.
-func (t town) roll(canary bool) (next []town) {
+// roll replaces one worker that differs from its group's template; a canary only
+// where the group has none that matches.
+func (t naiveCluster) roll(canary bool) (next []naiveCluster) {
 	for i, c := range t.slot {
 		want := t.template[groupOf[i]]
-		if c != nobody && c != want && !(canary && t.holds(groupOf[i], want)) {
+		if c != empty && c != want && !(canary && t.has(groupOf[i], want)) {
 			u := t
 			u.slot[i] = want
 			next = append(next, u)
@@ -71,8 +71,8 @@ func (t town) roll(canary bool) (next []town) {
 	return next
 }
 
-// holds reports whether a group has a worker of a class.
-func (t town) holds(group int, c Class) bool {
+// has reports whether a group has a worker of a class.
+func (t naiveCluster) has(group int, c Class) bool {
 	for i := range t.slot {
 		if groupOf[i] == group && t.slot[i] == c {
 			return true
@@ -81,30 +81,30 @@ func (t town) holds(group int, c Class) bool {
 	return false
 }
 
-func (t town) rollMembers() (next []town) {
+func (t naiveCluster) rollMembers() (next []naiveCluster) {
 	for i, m := range t.member[:t.members] {
 		switch {
 		case !m.up:
-			next = append(next, t.back(i))
+			next = append(next, t.replaced(i))
 		case t.away() == 0 && m.gossips == t.newQuiet:
 			u := t
 			u.member[i].up = false
-			next = append(next, u.told())
+			next = append(next, u.published())
 		}
 	}
 	return next
 }
 
-// open reports whether a step's gate is open.
-func (t town) open(id string) bool {
-	gossips, old, fresh := false, false, true
+// gateOpen reports whether a step's gate is open.
+func (t naiveCluster) gateOpen(id string) bool {
+	gossips, old, hasNew := false, false, true
 	for g, want := range t.template {
-		gossips = gossips || want == Gossip || t.holds(g, Gossip)
+		gossips = gossips || want == Gossip || t.has(g, Gossip)
 		for _, c := range []Class{Gossip, Hybrid, None} {
-			old = old || c != want && t.holds(g, c)
+			old = old || c != want && t.has(g, c)
 		}
-		empty := !t.holds(g, Gossip) && !t.holds(g, Hybrid) && !t.holds(g, None)
-		fresh = fresh && (empty || t.holds(g, want))
+		empty := !t.has(g, Gossip) && !t.has(g, Hybrid) && !t.has(g, None)
+		hasNew = hasNew && (empty || t.has(g, want))
 	}
 	switch id {
 	case "expose":
@@ -114,7 +114,7 @@ func (t town) open(id string) bool {
 	case "publish":
 		return t.proven && gossips && t.api && t.conf
 	case "withdraw":
-		return !gossips || t.tells()
+		return !gossips || t.publishes()
 	case "add-policy":
 		return gossips
 	case "remove-policy":
@@ -124,7 +124,7 @@ func (t town) open(id string) bool {
 	case "update-workers":
 		return !t.foreign && t.proven
 	case "roll-workers":
-		return t.away() == 0 && fresh
+		return t.away() == 0 && hasNew
 	case "roll-control-plane":
 		return t.away() == 0
 	case "narrow":

@@ -9,48 +9,48 @@ import (
 	"pgregory.net/rapid"
 )
 
-// A second explorer, written apart from the first: every node by itself, every
-// address by its number, no folding and no packing of states. It is slow and
-// plain; on small clusters both must come to the same verdict.
+// A second, independent explorer as an oracle: it models every node and address
+// individually, without abstraction or packing. It is slow and simple; on small
+// clusters both must reach the same verdict.
 
 const (
-	naiveSlots = 3 // places for workers: a group of at most two and one of at most one
-	nobody     = Class(99)
+	naiveSlots = 3 // workers at most: two in the first group, one in the second
+	empty      = Class(99)
 )
 
-// groupOf says to which group a place belongs.
+// groupOf maps a slot to its group.
 var groupOf = [naiveSlots]int{0, 0, 1}
 
-// town is a whole cluster, node by node. It is comparable.
-type town struct {
-	slot      [naiveSlots]Class // what is in each place; nobody if it is free
+// naiveCluster is a cluster, node by node. It is comparable.
+type naiveCluster struct {
+	slot      [naiveSlots]Class // class of the worker in each slot; empty if none
 	template  [2]Class          // of each group
-	member    [2]townMember
+	member    [2]naiveMember
 	members   int
-	next      int8 // number of the next address
-	deaths    int  // left: just enough to make every address stale
+	next      int8 // the next unused address
+	deaths    int  // deaths left: just enough to make every address stale
 	newQuiet  bool
-	record    [2]int8 // addresses that the overlay says; -1 where it says none
+	record    [2]int8 // addresses in the overlay; -1 for none
 	publisher bool
 	pruning   bool
 	leaf      bool
 	api, conf bool
 	proven    bool
 	lookup    bool
-	ours      bool // the policy of ours
+	policy    bool // the bridge policy
 	none      bool
-	foreign   bool // the spec was edited by somebody else
+	foreign   bool // somebody else edited the spec
 }
 
-type townMember struct {
+type naiveMember struct {
 	up, gossips bool
 	addr        int8
 }
 
-func newTown(members int, workers [2]int) town {
-	t := town{members: members, deaths: 2*members - 1, publisher: true, api: true, lookup: true}
+func newNaiveCluster(members int, workers [2]int) naiveCluster {
+	t := naiveCluster{members: members, deaths: 2*members - 1, publisher: true, api: true, lookup: true}
 	for i := range t.slot {
-		t.slot[i] = nobody
+		t.slot[i] = empty
 	}
 	for g, n := range workers {
 		t.template[g] = Gossip
@@ -64,16 +64,17 @@ func newTown(members int, workers [2]int) town {
 	for i := range t.member {
 		t.record[i] = -1
 		if i < members {
-			t.member[i] = townMember{up: true, gossips: true, addr: t.next}
+			t.member[i] = naiveMember{up: true, gossips: true, addr: t.next}
 			t.next++
 		}
 	}
-	return t.told()
+	return t.published()
 }
 
-// told lets dns-controller write the records, if it can.
-func (t town) told() town {
-	if !t.tells() {
+// published returns the cluster after dns-controller has written the records, if it
+// can.
+func (t naiveCluster) published() naiveCluster {
+	if !t.publishes() {
 		return t
 	}
 	for i := range t.record {
@@ -85,7 +86,7 @@ func (t town) told() town {
 	return t
 }
 
-func (t town) tells() bool {
+func (t naiveCluster) publishes() bool {
 	up := 0
 	for _, m := range t.member[:t.members] {
 		if m.up && !m.gossips {
@@ -98,22 +99,22 @@ func (t town) tells() bool {
 	return t.publisher && up > 0
 }
 
-// revived is the town once whoever is away is back, if nobody is up.
-func (t town) revived() town {
+// recovered returns the cluster with its control plane back, if none of it is up.
+func (t naiveCluster) recovered() naiveCluster {
 	for _, m := range t.member[:t.members] {
 		if m.up {
 			return t
 		}
 	}
 	for i := range t.members {
-		t.member[i] = townMember{up: true, gossips: !t.newQuiet, addr: t.next}
+		t.member[i] = naiveMember{up: true, gossips: !t.newQuiet, addr: t.next}
 		t.next++
 	}
-	return t.told()
+	return t.published()
 }
 
-func (t town) hears() bool { // the records of a gossiping worker lead somewhere
-	t = t.revived()
+func (t naiveCluster) recordsLive() bool { // some record has the address of a live member
+	t = t.recovered()
 	for _, m := range t.member[:t.members] {
 		for _, a := range t.record {
 			if m.up && a == m.addr {
@@ -124,64 +125,64 @@ func (t town) hears() bool { // the records of a gossiping worker lead somewhere
 	return false
 }
 
-// leads reports whether what a gossiping worker reads leads anywhere: what the
-// leaf writes takes the place of what dns-controller wrote.
-func (t town) leads() bool {
+// overlayWorks reports whether the names that a gossiping worker resolves lead to
+// the API: the leaf's records replace those of dns-controller.
+func (t naiveCluster) overlayWorks() bool {
 	if t.leaf {
 		return t.api
 	}
-	return t.hears()
+	return t.recordsLive()
 }
 
-func (t town) joins(c Class) bool {
+func (t naiveCluster) canJoin(c Class) bool {
 	if c != Gossip {
 		return t.api && t.conf
 	}
-	if !t.lookup && !t.ours {
+	if !t.lookup && !t.policy {
 		return false
 	}
-	seed, u := false, t.revived()
+	seed, u := false, t.recovered()
 	for _, m := range u.member[:u.members] {
 		seed = seed || m.up && m.gossips
 	}
-	return seed && t.leads() && (!t.leaf || t.conf)
+	return seed && t.overlayWorks() && (!t.leaf || t.conf)
 }
 
-// wrong lists the violated invariants by name.
-func (t town) wrong(began town, say func(string)) {
+// violations reports the violated invariants by name.
+func (t naiveCluster) violations(start naiveCluster, report func(string)) {
 	gossips := false
 	for _, c := range t.slot {
 		switch {
-		case c == nobody:
+		case c == empty:
 			continue
-		case c == Gossip && !t.leads():
-			say("steady gossip")
+		case c == Gossip && !t.overlayWorks():
+			report("steady gossip")
 		case c != Gossip && !t.api:
-			say(fmt.Sprintf("steady %s", c))
+			report(fmt.Sprintf("steady %s", c))
 		}
 		gossips = gossips || c == Gossip
-		if !t.joins(c) {
-			say(fmt.Sprintf("boot %s", c))
+		if !t.canJoin(c) {
+			report(fmt.Sprintf("boot %s", c))
 		}
 	}
 	for _, c := range t.template {
 		gossips = gossips || c == Gossip
-		if !t.joins(c) {
-			say(fmt.Sprintf("boot %s", c))
+		if !t.canJoin(c) {
+			report(fmt.Sprintf("boot %s", c))
 		}
 	}
-	if gossips && !t.revived().tells() && !(t.leaf && t.api) {
-		say("publisher gossip")
+	if gossips && !t.recovered().publishes() && !(t.leaf && t.api) {
+		report("publisher gossip")
 	}
 	if t.away() > 1 {
-		say("quorum")
+		report("quorum")
 	}
-	if t.lookup && !began.lookup {
-		say("privilege")
+	if t.lookup && !start.lookup {
+		report("privilege")
 	}
 }
 
-func (t town) away() (n int) {
+func (t naiveCluster) away() (n int) {
 	for _, m := range t.member[:t.members] {
 		if !m.up {
 			n++
@@ -190,32 +191,32 @@ func (t town) away() (n int) {
 	return n
 }
 
-// happens lists what the world may do.
-func (t town) happens() (next []town) {
+// events returns what the world may do.
+func (t naiveCluster) events() (next []naiveCluster) {
 	for i := range t.members {
 		u := t
 		if m := &u.member[i]; m.up && t.away() == 0 && t.deaths > 0 {
 			m.up = false
 			u.deaths--
-			next = append(next, u.told())
+			next = append(next, u.published())
 		} else if !m.up {
-			next = append(next, t.back(i))
+			next = append(next, t.replaced(i))
 		}
 	}
 	living := 0
 	for _, c := range t.slot {
-		if c != nobody {
+		if c != empty {
 			living++
 		}
 	}
 	for i, c := range t.slot {
 		u := t
 		switch {
-		case c == nobody && t.joins(t.template[groupOf[i]]):
+		case c == empty && t.canJoin(t.template[groupOf[i]]):
 			u.slot[i] = t.template[groupOf[i]]
 			next = append(next, u)
-		case c != nobody && living > 1:
-			u.slot[i] = nobody
+		case c != empty && living > 1:
+			u.slot[i] = empty
 			next = append(next, u)
 		}
 	}
@@ -232,71 +233,71 @@ func (t town) happens() (next []town) {
 	return next
 }
 
-// back returns the town with the control-plane node of a place replaced.
-func (t town) back(i int) town {
-	t.member[i] = townMember{up: true, gossips: !t.newQuiet, addr: t.next}
+// replaced returns the cluster with a control-plane node replaced.
+func (t naiveCluster) replaced(i int) naiveCluster {
+	t.member[i] = naiveMember{up: true, gossips: !t.newQuiet, addr: t.next}
 	t.next++
-	return t.told()
+	return t.published()
 }
 
-// naively explores a sequence of steps and returns what is violated anywhere.
-func naively(began town, steps []string, gated bool) map[string]bool {
-	type place struct {
-		town      town
-		step, act int // act 0 is before the gate
+// exploreNaively explores a sequence of steps and returns every violation.
+func exploreNaively(start naiveCluster, steps []string, gated bool) map[string]bool {
+	type point struct {
+		naiveCluster naiveCluster
+		step, phase  int // phase 0 is before the gate
 	}
-	wrong := make(map[string]bool)
-	var seen []place
-	known := make(map[place]bool)
-	visit := func(p place) {
+	violated := make(map[string]bool)
+	var seen []point
+	known := make(map[point]bool)
+	visit := func(p point) {
 		if !known[p] {
 			known[p] = true
 			seen = append(seen, p)
 		}
 	}
-	visit(place{town: began})
+	visit(point{naiveCluster: start})
 	for i := 0; i < len(seen); i++ {
 		p := seen[i]
-		p.town.wrong(began, func(name string) { wrong[name] = true })
-		for _, u := range p.town.happens() {
-			visit(place{u, p.step, p.act})
+		p.naiveCluster.violations(start, func(name string) { violated[name] = true })
+		for _, u := range p.naiveCluster.events() {
+			visit(point{u, p.step, p.phase})
 		}
 		switch {
 		case p.step == len(steps):
-		case p.act == 0:
-			if !gated || p.town.open(steps[p.step]) {
-				visit(place{p.town, p.step, 1})
+		case p.phase == 0:
+			if !gated || p.naiveCluster.gateOpen(steps[p.step]) {
+				visit(point{p.naiveCluster, p.step, 1})
 			}
 		default:
-			next, ok := p.town.acts(steps[p.step], p.act-1)
+			next, ok := p.naiveCluster.phase(steps[p.step], p.phase-1)
 			for _, u := range next {
-				visit(place{u, p.step, p.act})
+				visit(point{u, p.step, p.phase})
 			}
 			if ok && len(next) == 0 {
-				visit(place{p.town, p.step, p.act + 1})
+				visit(point{p.naiveCluster, p.step, p.phase + 1})
 			} else if !ok {
-				visit(place{p.town, p.step + 1, 0})
+				visit(point{p.naiveCluster, p.step + 1, 0})
 			}
 		}
 	}
-	return wrong
+	return violated
 }
 
-// folded does the same with the real explorer.
-func folded(p *Problem, steps []Step) map[string]bool {
+// exploreModel does the same with the explorer under test.
+func exploreModel(p *Problem, steps []Step) map[string]bool {
 	e := newExplorer(context.Background(), p)
 	e.target = func(int) breaches { return ^breaches(0) }
 	start := p.origin()
 	e.explore(start, []uint64{start.key()}, steps, true)
-	wrong := make(map[string]bool)
+	violated := make(map[string]bool)
 	for b := range e.found.each {
 		if name := b.invariant.String(); b.invariant <= Publisher {
-			wrong[name+" "+b.class.String()] = true
+			violated[name+" "+b.class.String()] = true
 		} else {
-			wrong[name] = true
+			violated[name] = true
 		}
 	}
-	return wrong
+	return violated
 }
 
 func TestTheNaiveExplorerAgrees(t *testing.T) {
@@ -311,8 +312,8 @@ func TestTheNaiveExplorerAgrees(t *testing.T) {
 		members := rapid.IntRange(1, 2).Draw(t, "members")
 		workers := [2]int{1, rapid.IntRange(0, 1).Draw(t, "workers of the second group")}
 		gated := rapid.Bool().Draw(t, "gated")
-		// The plan with steps left out and two of them swapped: near enough to
-		// right that most of it runs.
+		// The plan with steps left out and two of them swapped: close enough to
+		// correct that most of it runs.
 		var steps []string
 		for _, id := range plan {
 			if rapid.IntRange(0, 3).Draw(t, "keep "+id) > 0 {
@@ -326,14 +327,14 @@ func TestTheNaiveExplorerAgrees(t *testing.T) {
 		steps = steps[:min(len(steps), 9)]
 
 		p := gossiping(members, workers[0]+workers[1])
-		p.BalancerAddresses = 1 // the town's load balancer keeps its address
+		p.BalancerAddresses = 1 // the naive load balancer keeps its address
 		real := pickByID(p, steps)
 		if !gated {
 			real = ungate(real)
 		}
-		want, got := naively(newTown(members, workers), steps, gated), folded(p, real)
+		want, got := exploreNaively(newNaiveCluster(members, workers), steps, gated), exploreModel(p, real)
 		if fmt.Sprint(want) != fmt.Sprint(got) {
-			t.Fatalf("%v\nnaively %v\nfolded  %v", steps, want, got)
+			t.Fatalf("%v\nnaive %v\nmodel %v", steps, want, got)
 		}
 	})
 }

@@ -11,28 +11,27 @@ import (
 	"github.com/muster-dev/muster/internal/cluster"
 )
 
-// Ask is what somebody wants a plan for. The zero value of a field is its
-// default.
+// Ask holds the options of a plan. The zero value of a field is its default.
 type Ask struct {
 	To             cluster.Topology // default: None
 	Via            Executor         // default: Kops
 	Endpoints      Endpoints        // default: Balancer
 	NoBridge       bool
-	CreateBalancer bool // also allowed where the spec asks for a load balancer
+	CreateBalancer bool // implied where the spec has a load balancer
 	MaxAway        int
 }
 
-// Stored is what the state store says beside the spec.
+// Stored is what the state store holds apart from the spec.
 type Stored struct {
-	// Rendered says, by group, whether the node configuration that kOps wrote
-	// last is one for DNS type None. A group that is missing is not known.
+	// Rendered holds, by group, whether the node configuration that kOps last wrote
+	// is for DNS type None. A missing group is not known.
 	Rendered map[string]bool
-	// Controller says whether the add-on dns-controller has anything in it; empty
-	// is unknown.
+	// Controller says whether the dns-controller add-on has any content; empty is
+	// unknown.
 	Controller cloud.Answer
 }
 
-// problem is what spec and question alone say.
+// problem returns the part of the problem that follows from spec and options alone.
 func (a Ask) problem(c *cluster.Cluster, r cluster.Release) Problem {
 	p := Problem{
 		Cluster: c.Name, Cloud: c.Cloud, From: c.Topology(r),
@@ -52,9 +51,9 @@ func (a Ask) problem(c *cluster.Cluster, r cluster.Release) Problem {
 	return p
 }
 
-// blockers are the parts of the spec that no order of steps gets around, under
-// the one release that can do the migration, and a release r that cannot have
-// made the cluster what it is.
+// blockers returns why no order of steps can work: parts of the spec that the one
+// release that can migrate refuses, or a release r that cannot have produced the
+// cluster.
 func (p *Problem) blockers(c *cluster.Cluster, r cluster.Release) (all []string) {
 	gossips := func(t cluster.Topology) bool { return t == cluster.Gossip || t == cluster.Hybrid }
 	switch bridge := cluster.Deadline().Bridge; {
@@ -70,15 +69,15 @@ func (p *Problem) blockers(c *cluster.Cluster, r cluster.Release) (all []string)
 	for _, f := range c.Refusals(p.To, cluster.Release136) {
 		switch f.Code {
 		case cluster.CodeNoLoadBalancer, cluster.CodeLoadBalancerClass, cluster.CodeBecomesHybrid, cluster.CodeWorkersStripped:
-			continue // the search knows better than a rule
+			continue // the search decides these more precisely
 		}
 		all = append(all, f.String())
 	}
 	return all
 }
 
-// FromSpec states the problem of a cluster that is as its spec says, seen by
-// nobody: for the lab, and for a first look.
+// FromSpec returns the problem of a cluster that is assumed to be as its spec says:
+// for the lab, and for a first estimate.
 func FromSpec(c *cluster.Cluster, r cluster.Release, a Ask) Problem {
 	p := a.problem(c, r)
 	lb := c.API.LoadBalancer
@@ -107,7 +106,7 @@ func FromSpec(c *cluster.Cluster, r cluster.Release, a Ask) Problem {
 	return p
 }
 
-// observer turns an observation into starts.
+// observer derives starts from an observation.
 type observer struct {
 	p      *Problem
 	o      *cloud.Observation
@@ -116,7 +115,7 @@ type observer struct {
 	forks  []fork
 }
 
-// fork is something that was not observed: one of its branches is true.
+// fork is a fact that was not observed: exactly one of its branches is true.
 type fork struct{ branches []branch }
 
 type branch struct {
@@ -124,8 +123,8 @@ type branch struct {
 	apply   func(s *State)
 }
 
-// FromObservation states the problem of a cluster as it was seen. What could not
-// be seen becomes several starts.
+// FromObservation returns the problem of a cluster as it was observed. What could
+// not be observed becomes several starts.
 func FromObservation(c *cluster.Cluster, r cluster.Release, stored Stored, o *cloud.Observation, a Ask) (Problem, error) {
 	p := a.problem(c, r)
 	w := &observer{p: &p, o: o, stored: stored}
@@ -143,7 +142,7 @@ func FromObservation(c *cluster.Cluster, r cluster.Release, stored Stored, o *cl
 	w.controller()
 	w.state.Ports = !w.state.None || o.Network.Allows(cloud.PartyWorkers, cloud.PartyControlPlane, "tcp", 3999) != cloud.No
 	if w.state.None && !w.state.Old && w.state.Members.gossiping() == 0 && w.state.Live == Set(None) {
-		w.state.Ports = false // kOps's own rules leave them open for good; nothing of the migration is left to do
+		w.state.Ports = false // kOps's own rules keep them open for good; the migration is complete
 	}
 	p.Starts = w.starts()
 	if n := len(p.Starts); n > maxStarts {
@@ -155,13 +154,13 @@ func FromObservation(c *cluster.Cluster, r cluster.Release, stored Stored, o *cl
 	return p, nil
 }
 
-// maxStarts bounds how many states are explored for what was not observed.
+// maxStarts bounds the number of states in which a cluster may be.
 const maxStarts = 64
 
 func (w *observer) fork(branches ...branch) { w.forks = append(w.forks, fork{branches}) }
 
-// class is what a worker with this boot configuration is. rendered says whether
-// kOps wrote it for None.
+// class returns the class of a worker with this boot configuration. rendered says
+// whether kOps rendered it for None.
 func class(b *cloud.BootConfig, rendered bool) (c Class, known bool) {
 	switch bootconfig.Path(b) {
 	case cloud.BootGossip:
@@ -177,9 +176,9 @@ func class(b *cloud.BootConfig, rendered bool) (c Class, known bool) {
 	return 0, false
 }
 
-// bornAlike reports whether an instance boots as the next of its group would,
-// whatever else of it differs: an image does not change who gossips.
-func bornAlike(i cloud.Instance, t cloud.Template) bool {
+// sameTemplate reports whether an instance boots as the next of its group would.
+// Other differences, such as the image, do not change how it finds the API.
+func sameTemplate(i cloud.Instance, t cloud.Template) bool {
 	if i.Generation == cloud.GenerationNew {
 		return true
 	}
@@ -212,13 +211,13 @@ func (w *observer) workers(g cloud.Group) {
 	for _, i := range g.Living() {
 		c, known := class(i.Boot, false) // an older generation was rendered before None
 		switch {
-		case bornAlike(i, g.Template) && readable:
+		case sameTemplate(i, g.Template) && readable:
 			c, known = template, true
 		case i.Generation != cloud.GenerationNew && i.Boot == nil:
 			known = false
 		}
 		if !known {
-			// One node may be anything; that it is several at once is the worst of it.
+			// It may be of either class; assuming both is the worst case.
 			w.state.Live |= Set(Gossip, addressed)
 			c = Gossip
 		}
@@ -240,7 +239,7 @@ func (w *observer) members(g cloud.Group) {
 	for _, i := range g.Living() {
 		c := Gossip
 		switch {
-		case quiet && bornAlike(i, g.Template):
+		case quiet && sameTemplate(i, g.Template):
 			c = None
 			w.state.Members.QuietKnown++
 		default:
@@ -283,8 +282,8 @@ func (w *observer) balancers(c *cluster.Cluster) {
 	}
 }
 
-// emptied reports whether it was seen that a load balancer has no target, not even
-// one that does not answer.
+// emptied reports whether a load balancer was seen to have no targets at all, not
+// even unhealthy ones.
 func emptied(lb cloud.LoadBalancer) bool {
 	l, ok := lb.Listener(443)
 	return ok && l.Targets != nil && len(l.Targets) == 0
@@ -294,7 +293,7 @@ func inside(c *cluster.Cluster, a netip.Addr) bool {
 	return slices.ContainsFunc(c.NetworkCIDRs, func(n netip.Prefix) bool { return n.Contains(a) })
 }
 
-// answers says whether a service answers through a load balancer.
+// answers records whether a service answers through a load balancer.
 func (w *observer) answers(lb cloud.LoadBalancer, port int, set func(s *State, yes bool)) {
 	l, ok := lb.Listener(port)
 	switch {
@@ -323,7 +322,7 @@ func (w *observer) controller() {
 	}
 }
 
-// starts multiplies the forks out.
+// starts returns the product of the forks, at most little more than maxStarts.
 func (w *observer) starts() []Start {
 	all := []Start{{State: w.state}}
 	for _, f := range w.forks {
@@ -347,7 +346,7 @@ func (w *observer) starts() []Start {
 	return all
 }
 
-// unseen names what was not observed.
+// unseen lists what was not observed.
 func (w *observer) unseen() string {
 	var names []string
 	for _, g := range w.o.Gaps {

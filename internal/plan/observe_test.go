@@ -50,8 +50,7 @@ var (
 	bootName      = &cloud.BootConfig{Servers: []string{"https://kops-controller.internal.lyra.k8s.local:3988/"}}
 )
 
-// lyraSeen is lyra as a cloud would show it: everything gossips, nothing is
-// hidden.
+// lyraSeen is a complete observation of lyra: everything gossips.
 func lyraSeen() (*cloud.Observation, Stored) {
 	instance := func(id string) cloud.Instance {
 		return cloud.Instance{ID: id, State: "running", Generation: cloud.GenerationNew}
@@ -239,7 +238,7 @@ func TestAReleaseWithoutGossipHasNoPlanForIt(t *testing.T) {
 		spec []string
 		r    cluster.Release
 		ask  Ask
-		want string // how the reason begins; empty for a plan
+		want string // prefix of the reason; empty for a plan
 	}{
 		"a cluster that gossips":           {nil, cluster.Release137, Ask{}, "lyra.k8s.local gossips, and kOps 1.37 refuses gossip clusters; plan for the release that configured its nodes (plan -f: --kops-version 1.36), and go back to 1.36 if a newer one has touched it"},
 		"a cluster that is to gossip":      {asNone, cluster.Release137, Ask{To: cluster.Gossip}, "kOps 1.37 refuses gossip clusters, hybrid ones too; only under kOps 1.36 can this one become gossip"},

@@ -14,8 +14,8 @@ func classicByKops() *Problem {
 	return with(withClassic(Kops), func(p *Problem) { p.Endpoints = Balancer })
 }
 
-// kOps takes the classic load balancer's targets before the network one has any.
-func TestAPlanByKopsHoldsAndAnnouncesWhatTheOtherLoadBalancerCostsPeople(t *testing.T) {
+// kOps detaches the classic load balancer's targets before the network one has any.
+func TestAPlanByKopsHoldsAndAnnouncesTheOutageOfReplacingTheLoadBalancer(t *testing.T) {
 	for via, want := range map[Executor]bool{Kops: true, Terraform: false} {
 		pl := mustPlan(t, with(classicByKops(), func(p *Problem) { p.Via = via }))
 		step := pl.Steps[0]
@@ -26,12 +26,12 @@ func TestAPlanByKopsHoldsAndAnnouncesWhatTheOtherLoadBalancerCostsPeople(t *test
 	}
 }
 
-// The shortest story of what a plan without the announcement would do.
+// The counterexample of the same plan without the announcement.
 func TestTheClassicLoadBalancerLosesItsTargetsBeforeThereIsAnother(t *testing.T) {
 	p := classicByKops()
 	steps := p.stepsOf(t, ids(mustPlan(t, p)))
 	steps[0].Outage = ""
-	all := p.check(t.Context(), steps)
+	all := mustCheck(t, p, steps)
 	i := slices.IndexFunc(all, func(v Violation) bool { return v.Invariant == People.String() })
 	if i < 0 {
 		t.Fatalf("not found among %+v", all)
@@ -45,26 +45,26 @@ func TestTheClassicLoadBalancerLosesItsTargetsBeforeThereIsAnother(t *testing.T)
 	}
 }
 
-// Without an announcement there is no order at all: the search does not come to one
-// by some other road.
-func TestNoOrderSparesPeopleWhatKopsDoes(t *testing.T) {
+// Without an announcement there is no order at all: the search finds no way around
+// it.
+func TestNoOrderAvoidsTheOutageThatKopsCauses(t *testing.T) {
 	p := classicByKops()
-	steps := p.forth()
+	steps := p.forwardSteps()
 	for i := range steps {
 		steps[i].Outage = ""
 	}
 	s := &searcher{p: p, steps: steps, explorer: newExplorer(t.Context(), p)}
-	if n, err := s.search(s.begin(p.Starts), p.reached); err != nil || n != nil {
+	if n, err := s.search(s.root(p.Starts), p.reached); err != nil || n != nil {
 		t.Errorf("a plan of %d steps, %v", len(n.path()), err)
 	}
 }
 
-// An outage that lasts longer than its step is none that was announced.
+// An outage that outlasts its step was not announced.
 func TestAnAnnouncedOutageEndsWithItsStep(t *testing.T) {
 	p := classicByKops()
 	steps := p.stepsOf(t, ids(mustPlan(t, p)))
 	steps[0].phases = steps[0].phases[:2] // the API never answers
-	v := p.check(t.Context(), ungate(steps))
+	v := mustCheck(t, p, ungate(steps))
 	if len(v) == 0 || v[0].Invariant != People.String() || v[0].Step != 1 || len(v[0].Story) < 2 {
 		t.Errorf("got %+v, want that people are left without at the end of step 1", v)
 	}

@@ -1,47 +1,48 @@
 package plan
 
-// A way is how a live worker reaches the API now.
-type way uint8
+// A path is how a live worker reaches the API.
+type path uint8
 
 const (
-	byRecords  way = 1 << iota // the overlay's records, or what they last said
-	byBridge                   // the load balancer, as our leaf publishes it
-	byBalancer                 // the load balancer, by an address it was born with
-	byList                     // the control plane's addresses, kept by muster-agent
+	byRecords  path = 1 << iota // the overlay's records, as last seen
+	byBridge                    // the load balancer, as our bridge publishes it
+	byBalancer                  // the load balancer, at an address from the boot configuration
+	byList                      // the control plane's addresses, kept by muster-agent
 )
 
-// judged is the state to judge ways in. Where the only control-plane node is
-// away there is no API to reach; whether a way is lost shows when it is back.
-func (s State) judged() State {
+// effective returns the state in which to evaluate paths. While the only
+// control-plane node is away there is no API to reach; whether a path is lost
+// shows once it is back.
+func (s State) effective() State {
 	if s.Members.up() == 0 && s.Away > 0 {
 		return s.returned()
 	}
 	return s
 }
 
-// balances reports whether the load balancer serves nodes at the port of the API
-// at all the addresses that it has now.
-func (s State) balances() bool { return s.Network && s.API }
+// balancerServes reports whether the network load balancer serves nodes the API on
+// all of its current addresses.
+func (s State) balancerServes() bool { return s.Network && s.API }
 
 // servesPeople reports whether a load balancer gives people an address of the
-// API. What they reach without one is a machine, and no step takes those away.
-func (s State) servesPeople() bool { return s.Classic && !s.Emptied || s.balances() }
+// API. Without one they use a machine's address, which no step takes away.
+func (s State) servesPeople() bool { return s.Classic && !s.Emptied || s.balancerServes() }
 
-// ways returns the ways of a live worker of a class.
-func (p *Problem) ways(s State, c Class) (w way) {
-	s = s.judged()
+// paths returns the working paths of a live worker of a class.
+func (p *Problem) paths(s State, c Class) (w path) {
+	s = s.effective()
 	switch c {
 	case Gossip:
-		// A record has one value: what the bridge publishes stands in the place of
-		// the control plane's addresses.
+		// A record has one value: what the bridge publishes replaces the control
+		// plane's addresses.
 		switch {
-		case s.Bridge && s.balances():
+		case s.Bridge && s.balancerServes():
 			w |= byBridge
 		case !s.Bridge && (s.publishing() || s.Members.known() > 0):
 			w |= byRecords
 		}
 	case Hybrid, None:
-		if s.balances() && !(s.Moved && p.BalancerAddresses == 1) {
+		if s.balancerServes() && !(s.Moved && p.BalancerAddresses == 1) {
 			w |= byBalancer
 		}
 		if p.Via == Lab && s.Serves {
@@ -55,9 +56,10 @@ func (p *Problem) ways(s State, c Class) (w way) {
 	return w
 }
 
-// broken says what is missing in the boot path of a class; empty if nothing is.
-func (p *Problem) broken(s State, c Class) string {
-	s = s.judged()
+// bootFault returns why a worker of a class that boots in a state would not join,
+// or the empty string if it would.
+func (p *Problem) bootFault(s State, c Class) string {
+	s = s.effective()
 	switch c {
 	case Gossip:
 		switch {
@@ -65,9 +67,9 @@ func (p *Problem) broken(s State, c Class) string {
 			return "its role may no longer list instances and read the state store, so it finds no seed"
 		case s.Members.gossiping() == 0:
 			return "no control-plane node gossips, so no seed answers"
-		case p.ways(s, Gossip) == 0:
+		case p.paths(s, Gossip) == 0:
 			return "the overlay's records lead nowhere"
-		case p.ways(s, Gossip) == byBridge && !s.Config:
+		case p.paths(s, Gossip) == byBridge && !s.Config:
 			return "the load balancer does not serve the configuration service, so it gets no certificate"
 		}
 	case Hybrid, None:

@@ -9,11 +9,11 @@ import (
 	"github.com/muster-dev/muster/internal/iam"
 )
 
-// permissions says whether workers may look for seeds.
+// permissions records whether workers may discover seeds.
 func (w *observer) permissions() {
 	may := cloud.No
 	if w.o.Cloud != cluster.AWS {
-		// There the permission comes with the node; whoever gossips has it.
+		// Elsewhere the permission comes with the node; every one that gossips has it.
 		w.state.Lookup = w.state.Live.Has(Gossip)
 		return
 	}
@@ -32,7 +32,7 @@ func (w *observer) permissions() {
 	w.state.Lookup = may == cloud.Yes
 }
 
-// lookup says whether a role of AWS may do what a gossiping worker needs: list
+// lookup reports whether an AWS role may do what a gossiping worker needs: list
 // instances, and read one of the objects.
 func lookup(role cloud.Role, objects []string) cloud.Answer {
 	policies, err := iam.PoliciesOf(role)
@@ -59,8 +59,8 @@ func lookup(role cloud.Role, objects []string) cloud.Answer {
 	}
 }
 
-// configObjects are ARNs of an object that a gossiping worker reads at boot, one
-// for each partition of AWS; none if no template says where the store is.
+// configObjects returns the ARNs of an object that a gossiping worker reads at boot,
+// one per AWS partition; none if no template has the store's location.
 func (w *observer) configObjects() (arns []string) {
 	for _, g := range w.o.Groups {
 		if g.Template.Boot == nil {

@@ -6,35 +6,35 @@ import (
 	"github.com/muster-dev/muster/internal/cluster"
 )
 
-// Executor is what carries a plan out. It decides what a step does beside what
-// it is meant to do.
+// Executor is what carries a plan out. It determines the side effects of steps.
 type Executor string
 
 // The executors.
 const (
 	// Kops: kOps 1.36 with the cloud's API. Its update is one large step.
 	Kops Executor = "kops"
-	// Terraform: a person applies what kOps 1.36 wrote, target by target.
+	// Terraform: a person applies what kOps 1.36 rendered, target by target.
 	Terraform Executor = "terraform"
-	// Lab: every step does what it says and nothing else.
+	// Lab: steps have no side effects.
 	Lab Executor = "lab"
 )
 
 // Executors returns all executors.
 func Executors() []Executor { return []Executor{Kops, Terraform, Lab} }
 
-// Endpoints is what workers are born with once they do not gossip.
+// Endpoints is what workers boot with once they do not gossip.
 type Endpoints string
 
 // The kinds of endpoints.
 const (
 	// Balancer: the addresses of the API's load balancer.
 	Balancer Endpoints = "load-balancer"
-	// Addresses: the control plane's own, behind muster-agent's local balancer.
+	// Addresses: the control plane's own addresses, behind muster-agent's local
+	// balancer.
 	Addresses Endpoints = "list"
 )
 
-// Problem is what to find a plan for.
+// Problem is the input of a search for a plan.
 type Problem struct {
 	Cluster   string           `json:"cluster"`
 	Cloud     cluster.Cloud    `json:"cloud,omitempty"`
@@ -43,35 +43,35 @@ type Problem struct {
 	Via       Executor         `json:"via"`
 	Endpoints Endpoints        `json:"endpoints"`
 
-	// NoBridge forbids the steps that exist only while a plan runs.
+	// NoBridge forbids steps whose effect lasts only while the plan runs.
 	NoBridge bool `json:"noBridge,omitempty"`
-	// CreateBalancer allows a load balancer, which costs money, to be made.
+	// CreateBalancer allows a load balancer to be created, which costs money.
 	CreateBalancer bool `json:"createBalancer,omitempty"`
-	// MaxAway is how many workers of a group may be away at once; 0 means 1.
+	// MaxAway is the number of workers of a group that may be away at once; 0 means 1.
 	MaxAway int `json:"maxAway,omitempty"`
 
-	// Blocked are the parts of the spec that no order of steps gets around.
+	// Blocked lists why no order of steps can work, if so.
 	Blocked []string `json:"blocked,omitempty"`
 
 	// Groups are the instance groups with workers or control-plane nodes.
 	Groups []Group `json:"groups"`
 
-	// BalancerAddresses counts the load balancer's addresses. One is taken to
-	// stay what it is; of several, one may change while the plan runs. 0 means
-	// that it is not known, and is taken as several.
+	// BalancerAddresses is the number of the load balancer's addresses. A single one
+	// is assumed to stay; of several, one may change while the plan runs. 0 means
+	// unknown, and counts as several.
 	BalancerAddresses int `json:"balancerAddresses,omitempty"`
 
-	// Starts are the states that the cluster may be in. Several, where something
+	// Starts are the states that the cluster may be in; several where something
 	// that matters could not be observed.
 	Starts []Start `json:"starts"`
 
-	effort int // visits of an explorer at most; 0 for maxVisits
+	visitLimit int // most visits of an explorer; 0 means maxVisits
 }
 
-// Again is the command that plans the same anew. called is what stands for the
-// cluster in commands; what becomes of a lab is planned from its manifest.
-func (p Problem) Again(called string) string {
-	command := fmt.Sprintf("muster plan cluster %s --to %s", called, p.To)
+// Again returns the command that makes the same plan anew. name identifies the
+// cluster in commands; a lab is planned from its manifest instead.
+func (p Problem) Again(name string) string {
+	command := fmt.Sprintf("muster plan cluster %s --to %s", name, p.To)
 	if p.Via == Lab {
 		command = fmt.Sprintf("muster plan -f MANIFEST --to %s", p.To)
 	}
@@ -90,16 +90,16 @@ func (p Problem) Again(called string) string {
 	return command + " -o plan.yaml"
 }
 
-// Group is an instance group: what a plan is put into words with.
+// Group is an instance group.
 type Group struct {
 	Name string       `json:"name"`
 	Role cluster.Role `json:"role"`
-	// Live counts its nodes by class; of control-plane nodes the key is Gossip or
-	// None.
+	// Live counts its nodes by the name of their class; control-plane nodes are
+	// gossip or none.
 	Live map[string]int `json:"live"`
 }
 
-// Size counts the group's nodes.
+// Size returns the number of the group's nodes.
 func (g Group) Size() (n int) {
 	for _, k := range g.Live {
 		n += k
@@ -110,13 +110,13 @@ func (g Group) Size() (n int) {
 // Start is one state that the cluster may be in.
 type Start struct {
 	State State `json:"-"`
-	// Assumes says what this state takes for granted of what was not observed,
-	// one phrase each; empty if everything that matters was.
+	// Assumes lists what this state assumes about what was not observed, one phrase
+	// each; empty if everything that matters was.
 	Assumes []string `json:"assumes,omitempty"`
 	Key     uint64   `json:"state"` // the State, packed
 }
 
-// workers counts the workers.
+// workers returns the number of workers.
 func (p *Problem) workers() (n int) {
 	for _, g := range p.Groups {
 		if g.Role == cluster.RoleNode {
@@ -126,7 +126,7 @@ func (p *Problem) workers() (n int) {
 	return n
 }
 
-// members counts the control-plane nodes.
+// members returns the number of control-plane nodes.
 func (p *Problem) members() (n int) {
 	for _, g := range p.Groups {
 		if g.Role == cluster.RoleControlPlane {
@@ -136,7 +136,7 @@ func (p *Problem) members() (n int) {
 	return n
 }
 
-// goal is the class that workers end in.
+// goal returns the class that every worker is to have.
 func (p *Problem) goal() Class {
 	switch {
 	case p.To == cluster.Gossip:

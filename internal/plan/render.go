@@ -83,7 +83,7 @@ func (r Refusal) Text() string {
 	return b.String()
 }
 
-// Text renders what the checker says to an idea.
+// Text renders the verdict on an order.
 func (i Idea) Text() string {
 	var b strings.Builder
 	if !i.Safe() {
@@ -152,7 +152,7 @@ func (f File) Explain(s Planned) string {
 		case len(w.Steps) == 0:
 			list("way back", []string{"nothing to undo"})
 		default:
-			list("way back", append([]string{fmt.Sprintf("%s (proven in %s states)", strings.Join(w.Steps, ", "), thousands(w.States))}, f.Problem.stays(w)...))
+			list("way back", append([]string{fmt.Sprintf("%s (proven in %s states)", strings.Join(w.Steps, ", "), thousands(w.States))}, f.Problem.keptNote(w)...))
 		}
 	}
 	return b.String()
@@ -191,7 +191,7 @@ func (f File) irreversible() string {
 	return "nothing irreversible"
 }
 
-// endOf names the step that takes a bridge away.
+// endOf returns the number of the step that removes a bridge.
 func (f File) endOf(s Planned) string {
 	for _, t := range f.Steps {
 		if t.ID == s.Undo {
@@ -201,7 +201,7 @@ func (f File) endOf(s Planned) string {
 	return s.Undo
 }
 
-// wayBack says from where there is one, and why not from elsewhere.
+// wayBack describes from which steps there is a way back, and why not from others.
 func (f File) wayBack() string {
 	last, why := 0, ""
 	for _, w := range f.Back {
@@ -218,7 +218,7 @@ func (f File) wayBack() string {
 		return fmt.Sprintf("from every step up to %d; there was no time to look for others", last)
 	case last == 0:
 		return "none" + why
-	case f.Steps[last].Irreversible: // which says so itself
+	case f.Steps[last].Irreversible: // the step itself is marked irreversible
 		return fmt.Sprintf("from every step up to %d", last)
 	default:
 		return fmt.Sprintf("from every step up to %d%s", last, why)

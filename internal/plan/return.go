@@ -7,17 +7,17 @@ import (
 
 // Way is a proven order of steps that leads back.
 type Way struct {
-	// Steps are numbered from 1. None of them is a hold: whoever asks for the way
-	// back has decided.
+	// Steps are numbered from 1. None is a hold: whoever asks for the way back has
+	// already decided.
 	Steps []Planned `json:"steps"`
-	// States counts those in which every invariant was asked for.
+	// States is the number of states in which every invariant was checked.
 	States int `json:"states"`
-	// Excused is what is broken already where the way begins.
+	// Excused names the invariants that are already violated where the way begins.
 	Excused []string `json:"excused,omitempty"`
 }
 
-// maxReturn is what a search for a way back may look at before it gives up: a
-// person waits for the answer.
+// maxReturn bounds the visits of a search for a way back: a person waits for the
+// answer.
 const maxReturn = 1_000_000
 
 // Return finds the cheapest proven way from where a cluster is to where it was
@@ -25,11 +25,11 @@ const maxReturn = 1_000_000
 // the cluster may be in, completed by [Problem.Recall]; reached is the last step
 // that was begun.
 //
-// It starts from the world and not from the plan, and so from the middle of a
-// step, too. The error is one line that says why there is no way.
+// It starts from the cluster as it is, not from the plan, and so works in the
+// middle of a step too. The error says in one line why there is no way.
 func (pl Plan) Return(ctx context.Context, now []State, reached, to int) (Way, error) {
 	p := pl.Problem
-	p.effort = maxReturn
+	p.visitLimit = maxReturn
 	if to < 0 || to > reached || reached > len(pl.Steps) {
 		return Way{}, fmt.Errorf("there is no way back to after step %d from step %d of %d", to, reached, len(pl.Steps))
 	}
@@ -41,24 +41,27 @@ func (pl Plan) Return(ctx context.Context, now []State, reached, to int) (Way, e
 	if n := len(now); n == 0 || n > maxStarts {
 		return Way{}, fmt.Errorf("no way back: the cluster may be in %d states; 1 to %d can be looked at", n, maxStarts)
 	}
-	target, err := p.after(pl.Steps[:to])
+	target, err := p.stateAfter(pl.Steps[:to])
 	if err != nil {
 		return Way{}, err
 	}
-	begin := p.standing(ctx, now)
-	steps, states, err := p.wayTo(ctx, begin, target, p.stepsBack())
+	begin, err := p.rootIn(ctx, now)
 	if err != nil {
 		return Way{}, fmt.Errorf("no way back to after step %d: %w", to, err)
 	}
-	w := Way{Steps: p.list(ctx, steps, begin), States: states}
+	steps, states, err := p.searchBack(ctx, begin, target, p.rollbackSteps())
+	if err != nil {
+		return Way{}, fmt.Errorf("no way back to after step %d: %w", to, err)
+	}
+	w := Way{Steps: p.describeFrom(ctx, steps, begin), States: states}
 	for b := range begin.excused.each {
 		w.Excused = append(w.Excused, b.invariant.String())
 	}
 	return w, nil
 }
 
-// after is where steps lead from the beginning if nothing else happens.
-func (p *Problem) after(steps []Planned) (State, error) {
+// stateAfter returns where steps lead from the first start if no event occurs.
+func (p *Problem) stateAfter(steps []Planned) (State, error) {
 	s := p.origin()
 	e := &explorer{p: p}
 	for _, d := range steps {
@@ -66,35 +69,36 @@ func (p *Problem) after(steps []Planned) (State, error) {
 		if err != nil {
 			return s, err
 		}
-		s = e.nominally(s, t)
+		s = e.runNominal(s, t)
 	}
 	return s, nil
 }
 
-// standing is the node of a search that begins in any of some states. What
-// workers may do is still compared with when the plan began.
-func (p *Problem) standing(ctx context.Context, now []State) *node {
+// rootIn returns the root of a search that starts in any of some states. Privilege
+// and People still compare with the state in which the plan began.
+func (p *Problem) rootIn(ctx context.Context, now []State) (*node, error) {
 	var starts []Start
 	for _, s := range now {
 		starts = append(starts, Start{State: s})
 	}
-	n := (&searcher{p: p, explorer: newExplorer(ctx, p)}).begin(starts)
+	e := newExplorer(ctx, p)
+	n := (&searcher{p: p, explorer: e}).root(starts)
 	for i := range n.runs {
 		n.runs[i].start = p.origin()
-		// That people have lost their address meanwhile keeps no node from going back.
-		n.excused |= p.violated(p.origin(), n.runs[i].nominal) & peopleWait
+		// That people have lost their address must not keep nodes from going back.
+		n.excused |= p.violated(p.origin(), n.runs[i].nominal) & peopleOutage
 	}
-	return n
+	return n, e.err()
 }
 
-// list puts steps into words that are taken from a node on.
-func (p *Problem) list(ctx context.Context, steps []Step, begin *node) []Planned {
+// describeFrom describes steps that are taken from a node on.
+func (p *Problem) describeFrom(ctx context.Context, steps []Step, begin *node) []Planned {
 	all := make([]Planned, 0, len(steps))
 	s := &searcher{p: p, steps: steps, explorer: newExplorer(ctx, p)}
 	w := proof{nominal: []State{begin.runs[0].nominal}}
 	for i, n := 0, begin; n != nil && i < len(steps); i++ {
 		s.states = 0
-		if n = s.take(n, i); n != nil {
+		if n = s.successor(n, i); n != nil {
 			w.perStep = append(w.perStep, s.states)
 			w.nominal = append(w.nominal, n.runs[0].nominal)
 		}

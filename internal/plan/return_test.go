@@ -10,17 +10,17 @@ import (
 	"github.com/muster-dev/muster/internal/cloud"
 )
 
-// carriedOut is where the first n steps of a plan lead.
+// carriedOut returns the state after the first n steps of a plan, and their IDs.
 func carriedOut(t *testing.T, pl Plan, n int) (State, []string) {
 	t.Helper()
-	s, err := pl.Problem.after(pl.Steps[:n])
+	s, err := pl.Problem.stateAfter(pl.Steps[:n])
 	if err != nil {
 		t.Fatal(err)
 	}
 	return s, ids(pl)[:n]
 }
 
-func TestFromEachStepThereIsTheWayBackThatThePlanPromised(t *testing.T) {
+func TestReturnFindsTheWayBackThatThePlanPromised(t *testing.T) {
 	for name, p := range map[string]*Problem{"kops": gossiping(3, 6), "lab": withVia(gossiping(3, 6), Lab)} {
 		t.Run(name, func(t *testing.T) {
 			pl := mustPlan(t, p)
@@ -77,7 +77,7 @@ func TestAWayBackToTheMiddleLeadsThere(t *testing.T) {
 			found++
 			e := newExplorer(t.Context(), p)
 			for _, s := range way.Steps {
-				now = e.nominally(now, p.stepsOf(t, []string{s.ID})[0])
+				now = e.runNominal(now, p.stepsOf(t, []string{s.ID})[0])
 			}
 			if want, _ := carriedOut(t, pl, to); !restored(want, now) {
 				t.Errorf("from %d to %d by %v: %v; want %v", from, to, way.Steps, now, want)
@@ -90,7 +90,7 @@ func TestAWayBackToTheMiddleLeadsThere(t *testing.T) {
 	}
 }
 
-func TestThereIsNoWayBackBehindADeletion(t *testing.T) {
+func TestThereIsNoWayBackAfterADeletion(t *testing.T) {
 	pl := mustPlan(t, gossiping(3, 6))
 	last := len(pl.Steps)
 	now, _ := carriedOut(t, pl, last)
@@ -128,7 +128,7 @@ func TestANeedHoldsFailsOrIsUnknown(t *testing.T) {
 	}
 }
 
-func TestWhatNoLookCanShowIsRecalled(t *testing.T) {
+func TestRecallRestoresWhatObservationCannotShow(t *testing.T) {
 	p := gossiping(3, 6)
 	seen := p.origin()
 	recall := func(carried []string, begun string) []State {
@@ -156,9 +156,9 @@ func TestWhatNoLookCanShowIsRecalled(t *testing.T) {
 	}
 }
 
-// kOps narrows the role while our policy stands in for it: whoever looks sees
-// that workers may list instances, and must not take the policy away for it.
-func TestAPolicyOfOursDoesNotHideThatTheRoleIsNarrow(t *testing.T) {
+// kOps narrows the role while the bridge policy stands in for it: that workers may
+// still list instances must not lead to the policy being removed.
+func TestTheBridgePolicyDoesNotHideANarrowedRole(t *testing.T) {
 	p := gossiping(3, 6)
 	seen := p.origin() // Lookup, by the policy
 	states, err := p.Recall([]string{"expose", "prove", "publish", "add-policy", "set-none", "update-workers"}, "", []State{seen})

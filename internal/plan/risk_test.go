@@ -8,8 +8,8 @@ import (
 	"github.com/muster-dev/muster/internal/cluster"
 )
 
-// What nobody has proven is no assumption among others: it has a line of its own,
-// with the words that the audit has for it and with what would settle it.
+// An unconfirmed assumption has a line of its own, with the audit's wording and with
+// what would settle it.
 func TestAPlanNamesItsRisk(t *testing.T) {
 	for _, tt := range []struct {
 		name string

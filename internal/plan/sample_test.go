@@ -96,8 +96,8 @@ func (s sample) stored() Stored {
 	return st
 }
 
-// observation is the sample as the cloud layer would see it, every instance born
-// from the newest template.
+// observation is the sample as the cloud layer would report it, every instance from
+// the newest template.
 func (s sample) observation(t *testing.T) *cloud.Observation {
 	t.Helper()
 	o := &cloud.Observation{Cluster: s.Cluster, Cloud: cluster.AWS}
@@ -200,8 +200,8 @@ func TestEachSampleHasAPlanOrTheRightRefusal(t *testing.T) {
 	}
 }
 
-// Whatever is asked for, no plan leaves people without a load balancer who had
-// one; this looks at the states themselves, apart from the invariant.
+// No plan leaves people who had a load balancer without one, whatever the options;
+// this checks the states directly, independently of the invariant.
 func TestNoPlanTakesThePeoplesLastAddress(t *testing.T) {
 	for _, name := range []string{"gossip-1.35", "gossip-1.35-classic-lb", "gossip-1.35-no-lb", "hybrid-1.36", "hybrid-1.36-empty-endpoints", "none-1.36"} {
 		s := readSample(t, name)

@@ -1,7 +1,6 @@
 package plan
 
 import (
-	"cmp"
 	"container/heap"
 	"encoding/binary"
 	"errors"
@@ -9,10 +8,10 @@ import (
 	"github.com/muster-dev/muster/internal/cluster"
 )
 
-// goal reports whether a state is what the problem wants.
+// goal reports whether a state satisfies what is searched for.
 type goal func(s State) bool
 
-// reached is the goal of the problem as it is asked.
+// reached is the goal of the problem.
 func (p *Problem) reached(s State) bool {
 	want := Set(p.goal())
 	if s.Templates != want || s.Live != want || s.Bridge || s.PolicyBridge {
@@ -30,24 +29,24 @@ func (p *Problem) reached(s State) bool {
 	}
 }
 
-// keepsClassic reports whether a classic load balancer is to stay: workers with
-// a list need no other, and then it is all that people have.
-func (p *Problem) keepsClassic(s State) bool { return p.Endpoints == Addresses && !s.balances() }
+// keepsClassic reports whether a classic load balancer stays: workers with a list
+// of endpoints need no other, and then it is all that people have.
+func (p *Problem) keepsClassic(s State) bool { return p.Endpoints == Addresses && !s.balancerServes() }
 
-// node is a point of the search: all that may be the case after some steps.
+// node is a node of the search tree: every state possible after some steps.
 type node struct {
 	runs    []run
 	excused breaches
 	cost    Cost
-	bound   uint64 // cost so far and at least still to come, as a weight
-	before  *node
-	step    int // the step that led here, an index into the steps
-	order   int // of insertion, which decides ties
+	bound   uint64 // cost so far plus the lower bound of what is left, as a weight
+	parent  *node
+	step    int // index of the step that led here
+	order   int // of insertion; breaks ties
 }
 
 // path returns the indices of the steps that led to a node.
 func (n *node) path() (steps []int) {
-	for ; n.before != nil; n = n.before {
+	for ; n.parent != nil; n = n.parent {
 		steps = append(steps, n.step)
 	}
 	for i, j := 0, len(steps)-1; i < j; i, j = i+1, j-1 {
@@ -56,7 +55,7 @@ func (n *node) path() (steps []int) {
 	return steps
 }
 
-// key identifies what may be the case at a node.
+// key identifies the node: nodes with equal keys have the same future.
 func (n *node) key() string {
 	b := binary.LittleEndian.AppendUint64(nil, uint64(n.excused))
 	for _, r := range n.runs {
@@ -88,21 +87,21 @@ func (f *frontier) Pop() any {
 	return n
 }
 
-// errSpent ends a search that would not end by itself in good time.
-var errSpent = errors.New("the search for a plan was given up: too many states; this cluster needs smaller questions, such as --to hybrid first")
+// errTooManyStates ends a search that reached its limit of visits.
+var errTooManyStates = errors.New("the search for a plan was given up: too many states; this cluster needs smaller questions, such as --to hybrid first")
 
 // A searcher looks for the cheapest sequence of steps to a goal.
 type searcher struct {
 	p        *Problem
 	steps    []Step
 	explorer *explorer
-	states   int    // states explored on the way
-	target   *State // a way back leads there; nil if the goal is what the problem asks for
+	states   int    // states explored so far
+	target   *State // where a rollback leads; nil when searching for the problem's goal
 }
 
-// begin returns the node at which everything begins. What is broken from the
-// beginning is excused until a step mends it.
-func (s *searcher) begin(starts []Start) *node {
+// root returns the root of the search. What is already violated there is excused
+// until a step repairs it. Check explorer.err before using it.
+func (s *searcher) root(starts []Start) *node {
 	n := &node{}
 	for _, st := range starts {
 		n.excused |= s.p.violated(st.State, st.State)
@@ -110,22 +109,22 @@ func (s *searcher) begin(starts []Start) *node {
 	for _, st := range starts {
 		s.explorer.target = func(int) breaches { return ^breaches(0) }
 		reach := s.explorer.explore(st.State, []uint64{st.State.key()}, nil, true)
-		// What a move alone can break, no step has broken.
+		// What an event alone can break is no step's fault.
 		n.excused |= s.explorer.found
 		n.runs = append(n.runs, run{start: st.State, nominal: st.State, reach: reach})
 	}
 	return n
 }
 
-// search returns the first node in which the goal is reached whatever happened,
-// or nil.
+// search returns the cheapest node in which the goal is reached whatever happened,
+// or nil if there is none.
 func (s *searcher) search(begin *node, reached goal) (*node, error) {
 	var open frontier
 	done := make(map[string]bool)
-	begin.bound = s.atLeast(begin)
+	begin.bound = s.lowerBound(begin)
 	heap.Push(&open, begin)
 	order := 0
-	for open.Len() > 0 {
+	for open.Len() > 0 && !s.explorer.cutShort {
 		n := heap.Pop(&open).(*node)
 		key := n.key()
 		if done[key] {
@@ -136,17 +135,14 @@ func (s *searcher) search(begin *node, reached goal) (*node, error) {
 			return n, nil
 		}
 		for i := range s.steps {
-			if next := s.take(n, i); next != nil {
+			if next := s.successor(n, i); next != nil {
 				order++
 				next.order = order
 				heap.Push(&open, next)
 			}
 		}
-		if s.explorer.spent {
-			return nil, cmp.Or(s.explorer.ctx.Err(), errSpent)
-		}
 	}
-	return nil, nil
+	return nil, s.explorer.err()
 }
 
 func (n *node) reachedBy(reached goal) bool {
@@ -163,26 +159,26 @@ func (n *node) reachedBy(reached goal) bool {
 	return true
 }
 
-// take takes one step from a node. It returns nil where the step can begin in no
-// run, changes nothing, or lets an invariant be violated.
-func (s *searcher) take(n *node, step int) *node {
+// successor returns the node after one step. It is nil where the step's gates hold
+// in no run, where it changes nothing, or where an invariant would be violated.
+func (s *searcher) successor(n *node, step int) *node {
 	t := s.steps[step]
-	next := &node{excused: n.excused, before: n, step: step}
+	next := &node{excused: n.excused, parent: n, step: step}
 	changed := false
 	var cost Cost
 	for _, r := range n.runs {
 		if t.ready(s.p, r.nominal) != "" {
-			continue // the plan stops here if this was the start
+			continue // if this was the start, the plan stops here
 		}
-		after := s.explorer.nominally(r.nominal, t)
-		changed = changed || after != r.nominal || s.mends(t, r)
+		after := s.explorer.runNominal(r.nominal, t)
+		changed = changed || after != r.nominal || s.repairs(t, r)
 		next.runs = append(next.runs, run{start: r.start, nominal: after})
-		cost = larger(cost, s.p.cost(t, r.nominal))
+		cost = maxCost(cost, s.p.cost(t, r.nominal))
 	}
 	if !changed {
 		return nil
 	}
-	s.explorer.target = t.lookingFor(n.excused)
+	s.explorer.target = t.targets(n.excused)
 	kept := breaches(0)
 	i := 0
 	for _, r := range n.runs {
@@ -191,7 +187,7 @@ func (s *searcher) take(n *node, step int) *node {
 		}
 		ends := s.explorer.explore(r.start, r.reach, s.steps[step:step+1], false)
 		s.states += len(s.explorer.visits)
-		if s.explorer.found != 0 || s.explorer.spent {
+		if s.explorer.found != 0 || s.explorer.cutShort {
 			return nil
 		}
 		next.runs[i].reach = ends
@@ -200,27 +196,27 @@ func (s *searcher) take(n *node, step int) *node {
 			kept |= s.p.violated(r.start, stateOf(k))
 		}
 	}
-	next.excused &= kept // what is mended is excused no longer
-	next.runs = merged(next.runs)
+	next.excused &= kept // what was repaired is no longer excused
+	next.runs = distinctRuns(next.runs)
 	next.cost = n.cost.plus(cost)
-	next.bound = next.cost.weight() + s.atLeast(next)
+	next.bound = next.cost.weight() + s.lowerBound(next)
 	return next
 }
 
-// mends reports whether a step would change any state that may be the case, even
-// if it has nothing to do where nothing happened.
-func (s *searcher) mends(t Step, r run) bool {
+// repairs reports whether a step changes any reachable state, even if it changes
+// nothing where no event occurred.
+func (s *searcher) repairs(t Step, r run) bool {
 	for _, k := range r.reach {
 		at := stateOf(k)
-		if at.Away == 0 && t.ready(s.p, at) == "" && s.explorer.nominally(at, t) != at {
+		if at.Away == 0 && t.ready(s.p, at) == "" && s.explorer.runNominal(at, t) != at {
 			return true
 		}
 	}
 	return false
 }
 
-// merged drops runs that have become the same.
-func merged(runs []run) []run {
+// distinctRuns drops duplicate runs.
+func distinctRuns(runs []run) []run {
 	var out []run
 	seen := make(map[string]bool)
 	for _, r := range runs {
@@ -233,7 +229,7 @@ func merged(runs []run) []run {
 	return out
 }
 
-// cost is what a step costs from where it begins.
+// cost returns the cost of a step taken in a state.
 func (p *Problem) cost(t Step, from State) Cost {
 	c := t.Cost
 	switch t.ID {
@@ -249,7 +245,7 @@ func (p *Problem) cost(t Step, from State) Cost {
 	return c
 }
 
-// scale makes the cost of replacing of nodes that of replacing n of them.
+// scale turns the cost of replacing of nodes into that of replacing n of them.
 func (c *Cost) scale(n, of int) {
 	c.Replaced = n
 	if of > 0 {
@@ -257,7 +253,7 @@ func (c *Cost) scale(n, of int) {
 	}
 }
 
-// outdated counts the workers that a roll would replace.
+// outdated returns the number of workers that a roll would replace.
 func (p *Problem) outdated(s State) (n int) {
 	if s.Live == s.Templates && s.Live.Len() == 1 {
 		return 0
@@ -267,12 +263,12 @@ func (p *Problem) outdated(s State) (n int) {
 		n += counted[c]
 	}
 	if n == 0 || s.Live&^s.Templates&^p.origin().Live != 0 {
-		return p.workers() // of a class that the plan itself has made
+		return p.workers() // a class that the plan itself introduced was not counted
 	}
 	return n
 }
 
-// counts counts the workers of each class as observed.
+// counts returns the number of workers of each class, as observed.
 func (p *Problem) counts() (n [classCount]int) {
 	for _, g := range p.groups(cluster.RoleNode) {
 		for c := range classCount {
@@ -282,6 +278,6 @@ func (p *Problem) counts() (n [classCount]int) {
 	return n
 }
 
-func larger(a, b Cost) Cost {
+func maxCost(a, b Cost) Cost {
 	return Cost{max(a.Replaced, b.Replaced), max(a.Risk, b.Risk), max(a.Minutes, b.Minutes)}
 }

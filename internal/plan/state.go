@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// Class is how a worker was born, as far as its way to the API goes.
+// Class is how a worker finds the API, as fixed by its boot configuration.
 type Class uint8
 
 // The classes of workers.
@@ -13,17 +13,17 @@ const (
 	// Gossip: reads the state store, finds seeds by cloud tag, and takes the
 	// names from the overlay's records.
 	Gossip Class = iota
-	// Unresolved: asks for its configuration under a name that nothing resolves.
-	// It is what kOps makes when it finds no address; no such node ever joins.
+	// Unresolved: requests its configuration from a name that nothing resolves. kOps
+	// renders this when it finds no address; no such node ever joins.
 	Unresolved
-	// Hybrid: born with the load balancer's addresses while the control plane
+	// Hybrid: boots with the load balancer's addresses while the control plane
 	// still gossips.
 	Hybrid
-	// None: born with the load balancer's addresses; kOps tells it apart from
-	// Hybrid by its configuration's hash and replaces it.
+	// None: boots with the load balancer's addresses; kOps distinguishes it from
+	// Hybrid by the hash of its configuration, and replaces it.
 	None
-	// List: born with the control plane's addresses, which muster-agent keeps
-	// current behind its own balancer.
+	// List: boots with the control plane's addresses, which muster-agent keeps
+	// current behind its local balancer.
 	List
 
 	classCount
@@ -34,7 +34,7 @@ var classNames = [classCount]string{"gossip", "unresolved", "hybrid", "none", "l
 // String returns the class's name.
 func (c Class) String() string { return classNames[c] }
 
-// one is the class's name with its article, as in "an unresolved".
+// one returns the class's name with its indefinite article.
 func (c Class) one() string {
 	if c == Unresolved {
 		return "an " + c.String()
@@ -57,10 +57,10 @@ func Set(classes ...Class) Classes {
 // Has reports whether c is in the set.
 func (s Classes) Has(c Class) bool { return s&(1<<c) != 0 }
 
-// Len counts the classes.
+// Len returns the number of classes.
 func (s Classes) Len() int { return bits.OnesCount8(uint8(s)) }
 
-// Each lists the classes in their order.
+// Each iterates over the classes in order.
 func (s Classes) Each(yield func(Class) bool) {
 	for c := range classCount {
 		if s.Has(c) && !yield(c) {
@@ -78,53 +78,53 @@ func (s Classes) String() string {
 	return strings.Join(names, "+")
 }
 
-// State is a cluster at one moment, folded: of workers it says which classes
-// there are, of control-plane nodes how many are alike. Two clusters with the
-// same State have the same future. It is comparable, and [State.key] packs it
-// into a number without loss.
+// State is an abstraction of a cluster at one moment: which classes of worker there
+// are, and how many control-plane nodes of each kind. Two clusters with the same
+// State have the same future. It is comparable, and [State.key] packs it into a
+// number without loss.
 type State struct {
-	// What the spec asks for; nothing follows before an update.
+	// What the spec asks for; it takes effect with the next update.
 	None   bool // DNS type None
-	Agent  bool // the workers' groups carry muster-agent
+	Agent  bool // the workers' groups install muster-agent
 	Edited bool // somebody else changed the spec since the plan was made
 
 	// The control plane.
 	Members Members // its nodes that are up
 	Away    uint8   // its nodes that are down and will be replaced
 	Quiet   bool    // a new one would not gossip
-	Held    bool    // a new one takes over the address of the one before
-	Serves  bool    // each serves endpoints to muster-agent
+	Held    bool    // a replacement takes over its predecessor's address
+	Serves  bool    // every one serves endpoints to muster-agent
 
 	// The workers, all groups together.
-	Templates Classes // what the next worker of some group is born as
-	Live      Classes // what there is
+	Templates Classes // classes that the groups' templates produce
+	Live      Classes // classes of the workers that are up
 
 	// The load balancers. The classic one never serves nodes.
-	Classic bool // what it serves is people
-	Emptied bool // kOps took the classic one's targets, and gives them back no more
+	Classic bool // it serves people
+	Emptied bool // kOps has detached the classic one's targets, for good
 	Network bool
 	API     bool // the API answers through the network load balancer
 	Config  bool // the configuration service answers through it
-	Moved   bool // one of its addresses is not what nodes were born with
+	Moved   bool // an address differs from those in nodes' boot configurations
 	Proven  bool // a worker has reached every new endpoint
 
-	// What the workers' cloud role allows: to list instances and to read the
-	// state store, which only Gossip needs.
+	// Whether the workers' cloud role may list instances and read the state store,
+	// which only Gossip needs.
 	Lookup       bool
-	PolicyBridge bool // the same, by a policy of ours that the plan takes away again
+	PolicyBridge bool // the same, by a temporary policy of the plan
 
-	// Who publishes the API's names in the overlay.
+	// What publishes the API's names in the overlay.
 	Controller bool // dns-controller is deployed
 	Pruning    bool // kOps is about to delete it
-	Bridge     bool // a leaf of ours publishes the load balancer
+	Bridge     bool // our bridge publishes the load balancer
 
-	// What stays behind.
+	// What the migration leaves behind.
 	Ports bool // gossip ports are open between nodes
-	Old   bool // template versions of before, with what they carry, still exist
+	Old   bool // earlier template versions, and the secrets in them, still exist
 }
 
-// Members counts control-plane nodes by whether they gossip and by whether
-// their address is what the overlay's records say.
+// Members counts control-plane nodes by whether they gossip and whether the
+// overlay's records have their current address.
 type Members struct {
 	GossipKnown, GossipStale, QuietKnown, QuietStale uint8
 }
@@ -137,7 +137,7 @@ func (m Members) quiet() uint8     { return m.QuietKnown + m.QuietStale }
 func (m Members) known() uint8     { return m.GossipKnown + m.QuietKnown }
 func (m Members) up() uint8        { return m.gossiping() + m.quiet() }
 
-// each calls visit with every way to take one node out.
+// each calls visit with every result of removing one node.
 func (m Members) each(visit func(Members)) {
 	for _, n := range []*uint8{&m.GossipKnown, &m.GossipStale, &m.QuietKnown, &m.QuietStale} {
 		if *n > 0 {
@@ -162,7 +162,7 @@ func (m Members) with(gossips, known bool) Members {
 	return m
 }
 
-// settled returns the state after what follows by itself at once: a working
+// settled returns the state once immediate consequences have happened: a working
 // publisher corrects the records, and held addresses never make them stale.
 func (s State) settled() State {
 	if s.publishing() || s.Held {
@@ -173,25 +173,26 @@ func (s State) settled() State {
 	return s
 }
 
-// returned is the state with a control-plane node of the current template back
-// for one that was away.
+// returned returns the state after a control-plane node from the current template
+// has replaced one that was away.
 func (s State) returned() State {
 	s.Away--
 	s.Members = s.Members.with(!s.Quiet, s.Held)
 	return s.settled()
 }
 
-// publishing reports whether dns-controller does its work. It talks to the
-// overlay's peer on its own node and nobody chooses that node: one control-plane
-// node without a peer is enough to doubt it.
+// publishing reports whether dns-controller works for certain. It talks to the
+// gossip peer on its own node, and may be scheduled on any: one control-plane node
+// without a peer is enough to doubt it.
 func (s State) publishing() bool {
 	return s.Controller && s.Members.gossiping() > 0 && s.Members.quiet() == 0
 }
 
-// readers reports whether a worker takes names from the overlay, or would.
-func (s State) readers() bool { return (s.Live | s.Templates).Has(Gossip) }
+// hasReaders reports whether any worker, live or about to boot, resolves names from
+// the overlay.
+func (s State) hasReaders() bool { return (s.Live | s.Templates).Has(Gossip) }
 
-// key packs the state into a number, one number a state.
+// key packs the state into a number, without loss; [stateOf] is its inverse.
 func (s State) key() uint64 {
 	k := uint64(s.Templates) | uint64(s.Live)<<8
 	k = k<<4 | uint64(s.Members.GossipKnown)
@@ -208,7 +209,7 @@ func (s State) key() uint64 {
 	return k
 }
 
-// stateOf is the inverse of key.
+// stateOf unpacks a number that [State.key] returned.
 func stateOf(k uint64) State {
 	var s State
 	flags := s.flags()
@@ -224,7 +225,7 @@ func stateOf(k uint64) State {
 	return s
 }
 
-// flags are the yes-or-no parts of a state.
+// flags returns pointers to the boolean fields, in the order in which key packs them.
 func (s *State) flags() [20]*bool {
 	return [...]*bool{
 		&s.None, &s.Agent, &s.Edited, &s.Quiet, &s.Held, &s.Serves,

@@ -7,7 +7,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// anyState draws states, sensible or not.
+// anyState draws states, plausible or not.
 func anyState(t *rapid.T) State {
 	s := State{
 		Members: Members{
@@ -35,7 +35,7 @@ func TestAStatePacksWithoutLoss(t *testing.T) {
 	})
 }
 
-func TestFlagsAreAllTheFlags(t *testing.T) {
+func TestFlagsCoverEveryBooleanField(t *testing.T) {
 	var s State
 	seen := map[*bool]bool{}
 	for _, f := range s.flags() {
@@ -54,15 +54,15 @@ func TestFlagsAreAllTheFlags(t *testing.T) {
 	}
 }
 
-// What no move and no step may do: lose or invent control-plane nodes, or lead to
-// a state that does not pack.
-func TestChangesKeepTheControlPlaneWhole(t *testing.T) {
+// No event and no step may lose or invent control-plane nodes, or lead to a state
+// that does not pack.
+func TestChangesConserveControlPlaneNodes(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		members := rapid.IntRange(1, 5).Draw(t, "members")
 		p := gossiping(members, 3)
 		p.Via = rapid.SampledFrom(Executors()).Draw(t, "via")
 		p.Endpoints = rapid.SampledFrom([]Endpoints{Balancer, Addresses}).Draw(t, "endpoints")
-		all := moves()
+		all := events()
 		for _, s := range append(p.steps(), p.kopsUpdate(true), p.kopsRoll(true), p.terraformFirstPass()) {
 			all = append(all, s.phases...)
 		}
@@ -83,7 +83,7 @@ func TestChangesKeepTheControlPlaneWhole(t *testing.T) {
 	})
 }
 
-func TestEveryStepHasItsPlaceInReading(t *testing.T) {
+func TestEveryStepHasARankInReadingOrder(t *testing.T) {
 	for _, via := range Executors() {
 		for _, e := range []Endpoints{Balancer, Addresses} {
 			p := gossiping(3, 3)
@@ -92,7 +92,7 @@ func TestEveryStepHasItsPlaceInReading(t *testing.T) {
 				if !slices.Contains(readingOrder, s.ID) {
 					t.Errorf("step %s has no place in readingOrder", s.ID)
 				}
-				if s.Title == "" || s.Why == "" || len(s.phases) == 0 || len(p.how(s.ID)) == 0 {
+				if s.Title == "" || s.Why == "" || len(s.phases) == 0 || len(p.commands(s.ID)) == 0 {
 					t.Errorf("step %s lacks a title, a reason, a phase or a way", s.ID)
 				}
 				if s.Bridge && s.Undo == "" {

@@ -8,11 +8,11 @@ import (
 )
 
 // steps returns every step that the problem's executor can take, in the order in
-// which they are tried where nothing else decides.
+// which the search tries steps of equal cost.
 func (p *Problem) steps() []Step {
 	all := []Step{p.setTopology(), p.unsetTopology()}
 	if p.Endpoints == Addresses {
-		if p.Via != Lab && p.classic() {
+		if p.Via != Lab && p.hasClassic() {
 			all = append(all, p.makeBalancer()) // for people
 		}
 		all = append(all, p.holdAddresses(), p.serve(), p.addAgent(), p.removeAgent(), p.prove())
@@ -32,9 +32,9 @@ func (p *Problem) steps() []Step {
 	return append(all, p.removeController(), p.narrow(), p.closePorts(), p.dropClassic(), p.scrub())
 }
 
-// forth are the steps that a plan for the problem may be made of; no detour
-// through the configuration of before is ever cheaper.
-func (p *Problem) forth() []Step {
+// forwardSteps returns the steps that a plan for the problem may consist of; a detour
+// through the prior configuration is never cheaper.
+func (p *Problem) forwardSteps() []Step {
 	var never []string
 	switch p.To {
 	case cluster.None:
@@ -42,13 +42,14 @@ func (p *Problem) forth() []Step {
 	case cluster.Hybrid:
 		never = []string{"set-none", "remove-agent", "restore-workers", "restore-control-plane", "scrub", "close-ports", "remove-dns-controller"}
 	default:
-		return p.stepsBack()
+		return p.rollbackSteps()
 	}
 	return slices.DeleteFunc(p.steps(), func(t Step) bool { return slices.Contains(never, t.ID) })
 }
 
-// classic reports whether a classic load balancer is there when the plan begins.
-func (p *Problem) classic() bool {
+// hasClassic reports whether there may be a classic load balancer when the plan
+// begins.
+func (p *Problem) hasClassic() bool {
 	return slices.ContainsFunc(p.Starts, func(s Start) bool { return s.State.Classic })
 }
 
@@ -68,7 +69,7 @@ func (p *Problem) makeBalancer() Step {
 			set("the API answers through it", func(_ *Problem, s *State) { s.API = true }),
 		},
 	}
-	if p.Via == Kops && p.classic() {
+	if p.Via == Kops && p.hasClassic() {
 		t.Hold = true
 		t.Outage = "kOps takes the targets from the classic load balancer at once, and makes the network one in minutes; until that one has targets people cannot reach the API, and then once they export the kubeconfig again; no node goes through either"
 		t.phases = slices.Insert(t.phases, 0, set("kOps takes the targets from the classic load balancer", func(_ *Problem, s *State) { s.Emptied = s.Classic }))
@@ -115,7 +116,7 @@ func (p *Problem) addAgent() Step {
 		Why:    "kOps has no address to give them; the agent has the control plane's",
 		Undo:   "remove-agent",
 		Cost:   Cost{Risk: 1, Minutes: 1},
-		needs:  []need{specKept, proven, installable},
+		needs:  []need{specUnchanged, proven, installable},
 		phases: []change{set("the groups' spec carries muster-agent", func(_ *Problem, s *State) { s.Agent = true })},
 	}
 }
@@ -127,7 +128,7 @@ func (p *Problem) removeAgent() Step {
 		Why:    "what is rendered next is without it; workers that live keep theirs",
 		Undo:   "add-agent",
 		Cost:   Cost{Risk: 1, Minutes: 1},
-		needs:  []need{specKept},
+		needs:  []need{specUnchanged},
 		phases: []change{set("the groups' spec carries no muster-agent", func(_ *Problem, s *State) { s.Agent = false })},
 	}
 }
@@ -138,7 +139,7 @@ func (p *Problem) prove() Step {
 		Title: "prove ports 443 and 3988 from a worker",
 		Why:   "a listener is not a service",
 		Cost:  Cost{Minutes: 1},
-		needs: []need{{"both ports answer", func(_ *Problem, s State) bool { return s.balances() && s.Config }}},
+		needs: []need{{"both ports answer", func(_ *Problem, s State) bool { return s.balancerServes() && s.Config }}},
 	}
 	if p.Endpoints == Addresses {
 		t.Title = "prove every control-plane address from a worker"
@@ -157,7 +158,7 @@ func (p *Problem) publish() Step {
 		Bridge: true,
 		Cost:   Cost{Risk: 1, Minutes: 1},
 		needs: []need{proven, {"workers gossip, and there is a load balancer to send them to",
-			func(_ *Problem, s State) bool { return s.readers() && s.balances() && s.Config }}},
+			func(_ *Problem, s State) bool { return s.hasReaders() && s.balancerServes() && s.Config }}},
 		phases: []change{set("api.internal and kops-controller.internal lead to the load balancer", func(_ *Problem, s *State) { s.Bridge = true })},
 	}
 }
@@ -169,7 +170,7 @@ func (p *Problem) withdraw() Step {
 		Why:    "nobody reads the overlay any more",
 		Undo:   "publish",
 		Cost:   Cost{Risk: 1, Minutes: 1},
-		needs:  []need{{"no worker needs the bridge", func(_ *Problem, s State) bool { return !s.readers() || s.publishing() }}},
+		needs:  []need{{"no worker needs the bridge", func(_ *Problem, s State) bool { return !s.hasReaders() || s.publishing() }}},
 		phases: []change{set("the leaf has left the overlay", func(_ *Problem, s *State) { s.Bridge = false })},
 	}
 }
@@ -183,7 +184,7 @@ func (p *Problem) addPolicy() Step {
 		Bridge: true,
 		Cost:   Cost{Risk: 1, Minutes: 1},
 		needs: []need{{"workers gossip, and the cloud keeps permissions at a role",
-			func(p *Problem, s State) bool { return s.readers() && p.shrinksAtOnce() }}},
+			func(p *Problem, s State) bool { return s.hasReaders() && p.narrowsAtOnce() }}},
 		phases: []change{set("the role may list instances and read the state store by the policy alone", func(_ *Problem, s *State) { s.PolicyBridge = true })},
 	}
 }
@@ -195,7 +196,7 @@ func (p *Problem) removePolicy() Step {
 		Why:    "the last worker that needed it is gone",
 		Undo:   "add-policy",
 		Cost:   Cost{Risk: 1, Minutes: 1},
-		needs:  []need{{"no worker needs the policy", func(_ *Problem, s State) bool { return !s.readers() || s.Lookup }}},
+		needs:  []need{{"no worker needs the policy", func(_ *Problem, s State) bool { return !s.hasReaders() || s.Lookup }}},
 		phases: []change{set("the policy is gone", func(_ *Problem, s *State) { s.PolicyBridge = false })},
 	}
 }
@@ -207,7 +208,7 @@ func (p *Problem) setTopology() Step {
 		Why:    "the next update renders what the spec says; nothing changes before it",
 		Undo:   "unset-none",
 		Cost:   Cost{Risk: 1, Minutes: 1},
-		needs:  []need{specKept, acceptsNone},
+		needs:  []need{specUnchanged, acceptsNone},
 		phases: []change{set("the spec asks for None", func(_ *Problem, s *State) { s.None = true })},
 	}
 }
@@ -219,7 +220,7 @@ func (p *Problem) unsetTopology() Step {
 		Why:    "the next update renders what the spec says; nothing changes before it",
 		Undo:   "set-none",
 		Cost:   Cost{Risk: 1, Minutes: 1},
-		needs:  []need{specKept},
+		needs:  []need{specUnchanged},
 		phases: []change{set("the spec asks for gossip", func(_ *Problem, s *State) { s.None = false })},
 	}
 }
@@ -230,14 +231,14 @@ func (p *Problem) updateWorkers() Step {
 		Title:  "update the workers' templates",
 		Why:    "workers born from now on need no gossip; those that live are not touched",
 		Cost:   Cost{Risk: 3, Minutes: 3},
-		needs:  []need{specKept, proven, rendered},
+		needs:  []need{specUnchanged, proven, rendered},
 		phases: append(p.sideEffects(), templates((*Problem).render)),
 	}
 }
 
-// updateWorkersHeld is update-workers with kOps told to leave the role's policy.
-// It counts as riskier than a policy of our own: it lasts only until somebody
-// runs a plain update.
+// updateWorkersHeld is update-workers with kOps told to keep the role's policy. It
+// is riskier than a policy of our own: it lasts only until somebody runs a plain
+// update.
 func (p *Problem) updateWorkersHeld() Step {
 	t := p.updateWorkers()
 	t.ID = "update-workers-held"
@@ -255,7 +256,7 @@ func (p *Problem) canary() Step {
 		Why:   "if the new way does not work, one node shows it and the old way is still there",
 		Cost:  Cost{Minutes: minutesPerWorker * len(p.groups(cluster.RoleNode))},
 		phases: []change{{
-			says: replaceWorkers().says,
+			text: replaceWorkers().text,
 			next: func(p *Problem, s State, out []State) []State {
 				if s.Templates&^s.Live == 0 {
 					return out
@@ -272,7 +273,7 @@ func (p *Problem) rollWorkers() Step {
 		Title:  fmt.Sprintf("replace the other workers, %d at a time", p.maxAway()),
 		Why:    "the canaries joined and work",
 		Cost:   Cost{Replaced: p.workers(), Risk: 1, Minutes: p.rollMinutes()},
-		needs:  []need{allUp, canaried},
+		needs:  []need{allUp, canariesJoined},
 		phases: []change{replaceWorkers()},
 	}
 }
@@ -283,7 +284,7 @@ func (p *Problem) updateControlPlane() Step {
 		Title: "update the control plane's templates",
 		Why:   "those born from now on do not gossip, so this waits until no worker does",
 		Cost:  Cost{Risk: 3, Minutes: 3},
-		needs: []need{specKept},
+		needs: []need{specUnchanged},
 	}
 	t.phases = append(p.sideEffects(), set("the control plane's templates no longer gossip", func(_ *Problem, s *State) { s.Quiet, s.Old = s.None, true }))
 	return t
@@ -308,12 +309,12 @@ func (p *Problem) restoreWorkers() Step {
 		Title: "apply the workers' configuration of before, with the kOps that made it",
 		Why:   "the way back",
 		Cost:  Cost{Risk: 4, Minutes: 3},
-		needs: []need{specKept, {"template versions of before still exist", func(_ *Problem, s State) bool { return s.Old }},
-			{"the spec is that of before", func(p *Problem, s State) bool { return s.None == p.before().None && s.Agent == p.before().Agent }}},
+		needs: []need{specUnchanged, {"template versions of before still exist", func(_ *Problem, s State) bool { return s.Old }},
+			{"the spec is that of before", func(p *Problem, s State) bool { return s.None == p.prior().None && s.Agent == p.prior().Agent }}},
 		phases: []change{
-			set("the workers' role allows what it allowed before", func(p *Problem, s *State) { s.Lookup = p.before().Lookup }),
-			set("dns-controller is deployed", func(p *Problem, s *State) { s.Controller, s.Pruning = p.before().Controller, false }),
-			set("the groups' templates are those of before", func(p *Problem, s *State) { s.Templates = p.before().Templates }),
+			set("the workers' role allows what it allowed before", func(p *Problem, s *State) { s.Lookup = p.prior().Lookup }),
+			set("dns-controller is deployed", func(p *Problem, s *State) { s.Controller, s.Pruning = p.prior().Controller, false }),
+			set("the groups' templates are those of before", func(p *Problem, s *State) { s.Templates = p.prior().Templates }),
 		},
 	}
 }
@@ -322,7 +323,7 @@ func (p *Problem) restoreControlPlane() Step {
 	t := p.restoreWorkers()
 	t.ID = "restore-control-plane"
 	t.Title = "apply the control plane's configuration of before, with the kOps that made it"
-	t.phases = append(t.phases[:2:2], set("the control plane's templates are those of before", func(p *Problem, s *State) { s.Quiet = p.before().Quiet }))
+	t.phases = append(t.phases[:2:2], set("the control plane's templates are those of before", func(p *Problem, s *State) { s.Quiet = p.prior().Quiet }))
 	return t
 }
 
@@ -332,7 +333,7 @@ func (p *Problem) removeController() Step {
 		Title:  "remove dns-controller",
 		Why:    "nobody reads what it publishes; left behind it blocks kOps's validation",
 		Cost:   Cost{Risk: 1, Minutes: 1},
-		needs:  []need{noReader},
+		needs:  []need{noReaders},
 		phases: []change{set("dns-controller is gone", func(_ *Problem, s *State) { s.Controller, s.Pruning = false, false })},
 	}
 }
@@ -344,7 +345,7 @@ func (p *Problem) narrow() Step {
 		Why:   "from here on a worker of before could not come back from a reboot, and there is none",
 		Hold:  true,
 		Cost:  Cost{Risk: 1, Minutes: 1},
-		needs: []need{noReader, oneBirth},
+		needs: []need{noReaders, workersCurrent},
 	}
 	t.phases = []change{set("the role no longer allows to list instances or to read the state store", func(_ *Problem, s *State) { s.Lookup = false })}
 	return t
@@ -360,7 +361,7 @@ func (p *Problem) closePorts() Step {
 		Title:  "close ports 3993 and 3998-4000 between nodes",
 		Why:    why,
 		Cost:   Cost{Risk: 1, Minutes: 1},
-		needs:  []need{silent},
+		needs:  []need{gossipGone},
 		phases: []change{set("the ports are closed", func(_ *Problem, s *State) { s.Ports = false })},
 	}
 }
@@ -373,7 +374,7 @@ func (p *Problem) dropClassic() Step {
 		Hold:         true,
 		Irreversible: true,
 		Cost:         Cost{Risk: 2, Minutes: 1},
-		needs:        []need{proven, oneBirth, noReader, otherBalancer},
+		needs:        []need{proven, workersCurrent, noReaders, networkBalancer},
 		phases:       []change{set("the classic load balancer is gone", func(_ *Problem, s *State) { s.Classic = false })},
 	}
 }
@@ -386,7 +387,7 @@ func (p *Problem) scrub() Step {
 		Hold:         true,
 		Irreversible: true,
 		Cost:         Cost{Risk: 2, Minutes: 2},
-		needs: []need{oneBirth, allUp, {"every control-plane node was born from its template of now", func(_ *Problem, s State) bool {
+		needs: []need{workersCurrent, allUp, {"every control-plane node was born from its template of now", func(_ *Problem, s State) bool {
 			return s.Quiet && s.Members.gossiping() == 0 || !s.Quiet && s.Members.quiet() == 0
 		}}},
 		phases: []change{set("the template versions of before are gone", func(_ *Problem, s *State) { s.Old = false })},

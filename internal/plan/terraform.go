@@ -8,10 +8,10 @@ import (
 	"github.com/muster-dev/muster/internal/cluster"
 )
 
-// terraformSteps are the next commands of a person whose own Terraform applies
-// what kOps writes, for every step. render is what lets kOps write it. Where a
-// command has words in capitals, the line before it says what they are.
-func (p *Problem) terraformSteps(render string) map[string][]string {
+// terraformCommands returns the commands for every step, where the operator's own
+// Terraform applies what kOps renders. render is the command that renders it. Words
+// in capitals are explained on the line before, or in the line itself.
+func (p *Problem) terraformCommands(render string) map[string][]string {
 	replace := "kops replace --name " + p.Cluster + " -f MANIFEST"
 	workers := p.terraform("the workers' launch templates, autoscaling groups and nodeupconfig.yaml objects", p.templateResources(cluster.RoleNode))
 	members := p.terraform("the control plane's launch templates, autoscaling groups and nodeupconfig.yaml objects", p.templateResources(cluster.RoleControlPlane))
@@ -30,7 +30,7 @@ func (p *Problem) terraformSteps(render string) map[string][]string {
 			"for each name, for as long as the plan has it, with the load balancer's private addresses: muster gossip publish NAME." + p.Cluster + " ADDRESS... --via kubernetes -f MANIFEST --hold --yes   (NAME: api.internal, and kops-controller.internal)",
 		},
 		"withdraw":      {"end the two commands that hold the names", "kubectl -n kube-system rollout restart deployment dns-controller   (if it is still there)"},
-		"prove":         p.proveByHand(),
+		"prove":         p.proveCommands(),
 		"add-policy":    {"muster iam render --topology gossip --kops-version 1.36 --name " + p.Cluster + " --state STATE > bridge.json", "aws iam put-role-policy --role-name " + p.role() + " --policy-name muster-bridge." + p.Cluster + " --policy-document file://bridge.json"},
 		"remove-policy": {"aws iam delete-role-policy --role-name " + p.role() + " --policy-name muster-bridge." + p.Cluster},
 		"make-balancer": {
@@ -43,7 +43,7 @@ func (p *Problem) terraformSteps(render string) map[string][]string {
 			p.terraform("the listener on port 3988, its target group, and the firewall rules to it", []string{p.balancerResource("aws_lb_listener", "-3988"), "aws_security_group_rule.kops-controller-elb-to-cp", "aws_security_group_rule.node-to-elb"}),
 			p.attach("kops-controller-"),
 		},
-		"canary":             p.canaryByHand(),
+		"canary":             p.canaryCommands(),
 		"roll-workers":       {"kops rolling-update cluster --name " + p.Cluster + " --instance-group-roles=node --yes"},
 		"roll-control-plane": {"kops rolling-update cluster --name " + p.Cluster + " --instance-group-roles=control-plane --yes"},
 		"close-ports":        {"take ports 3993 and 3998-4000 out of the firewall rules between nodes; kOps's next update opens them again"},
@@ -51,7 +51,7 @@ func (p *Problem) terraformSteps(render string) map[string][]string {
 		"scrub":              {"delete the versions of the groups' templates before the newest", "renew the credentials that they hold: muster audit cluster " + p.Cluster},
 	}
 	if p.Cloud == cluster.AWS {
-		all["close-ports"], all["scrub"] = p.closeByHand(), p.scrubByHand()
+		all["close-ports"], all["scrub"] = p.closePortsCommands(), p.scrubCommands()
 	}
 	for id, lines := range all {
 		all[id] = slices.DeleteFunc(lines, func(line string) bool { return line == "" })
@@ -59,14 +59,15 @@ func (p *Problem) terraformSteps(render string) map[string][]string {
 	return all
 }
 
-// balancerResource is the address of the load balancer in front of the API, or of
-// what kOps names after it.
+// balancerResource returns the Terraform address of the API's load balancer, or of a
+// resource that kOps names after it.
 func (p *Problem) balancerResource(kind, suffix string) string {
 	return resource(kind, "api-"+p.Cluster) + suffix
 }
 
-// attach puts the control plane's groups behind a target group. kOps writes that
-// into the groups, and an apply of them would be an apply of their templates.
+// attach returns the command that attaches the control plane's groups to a target
+// group. kOps makes that part of the groups, and applying those would apply their
+// templates too.
 func (p *Problem) attach(prefix string) string {
 	if p.Cloud != cluster.AWS {
 		return ""
@@ -78,7 +79,7 @@ func (p *Problem) attach(prefix string) string {
 	return "for each GROUP of " + strings.Join(names, " ") + ", with the ARN of the target group " + prefix + "... that this made: aws autoscaling attach-load-balancer-target-groups --auto-scaling-group-name GROUP --target-group-arns ARN"
 }
 
-func (p *Problem) proveByHand() []string {
+func (p *Problem) proveCommands() []string {
 	if p.Endpoints == Addresses {
 		return []string{"on one worker of each group, for each control-plane address: kubectl debug node/NODE -it --image=busybox -- sh -c 'nc -zw5 ADDRESS 443'"}
 	}
@@ -87,8 +88,8 @@ func (p *Problem) proveByHand() []string {
 	}
 }
 
-// canaryByHand replaces one node of each group that was made from a version before.
-func (p *Problem) canaryByHand() []string {
+// canaryCommands returns the commands that replace one node of each group.
+func (p *Problem) canaryCommands() []string {
 	var names []string
 	for _, g := range p.groups(cluster.RoleNode) {
 		names = append(names, g.Name)
@@ -103,9 +104,10 @@ func (p *Problem) canaryByHand() []string {
 	return append(lines, "delete its machine, so that the group makes another")
 }
 
-// closeByHand splits the rules that let workers reach the control plane, as kOps
-// names the security groups. What is to stay is opened before what was is closed.
-func (p *Problem) closeByHand() []string {
+// closePortsCommands splits the rules that let workers reach the control plane, in
+// the security groups as kOps names them. The new rules are added before the old
+// ones are revoked.
+func (p *Problem) closePortsCommands() []string {
 	lines := []string{}
 	for _, who := range []string{"masters", "nodes"} {
 		lines = append(lines, fmt.Sprintf("%s=$(aws ec2 describe-security-groups --filters Name=group-name,Values=%s.%s --query 'SecurityGroups[0].GroupId' --output text)", strings.ToUpper(who), who, p.Cluster))
@@ -124,9 +126,9 @@ func (p *Problem) closeByHand() []string {
 	return append(lines, "keep the same out of Terraform: kOps's next update writes the rules as they were, and the next apply opens the ports again")
 }
 
-// scrubByHand deletes all versions but the newest, which has to be the default one
-// first.
-func (p *Problem) scrubByHand() []string {
+// scrubCommands deletes all template versions but the newest, which must be made the
+// default first.
+func (p *Problem) scrubCommands() []string {
 	var names []string
 	for _, g := range p.Groups {
 		name := g.Name + "." + p.Cluster
@@ -143,9 +145,9 @@ func (p *Problem) scrubByHand() []string {
 	}
 }
 
-// terraform is an apply of some resources and nothing else: what Terraform is not
-// told to leave alone it does all at once. On AWS they are named as kOps names
-// them, elsewhere in words.
+// terraform returns an apply limited to some resources: without targets Terraform
+// applies everything at once. On AWS the resources are those that kOps names;
+// elsewhere words describes them.
 func (p *Problem) terraform(words string, resources []string) string {
 	if p.Cloud != cluster.AWS || len(resources) == 0 {
 		return "terraform apply, with -target for " + words + " only"
@@ -153,10 +155,10 @@ func (p *Problem) terraform(words string, resources []string) string {
 	return "terraform apply -target=" + strings.Join(resources, " -target=")
 }
 
-// templateResources are the addresses of what makes the templates of a role's
-// groups in the Terraform that kOps writes for AWS. Its groups are called GROUP.
-// CLUSTER, and GROUP.masters.CLUSTER on the control plane. Terraform adds what
-// these depend on, which the role's policy is not.
+// templateResources returns the Terraform addresses of the templates of a role's
+// groups, as kOps renders them for AWS: GROUP.CLUSTER, or GROUP.masters.CLUSTER on
+// the control plane. Terraform includes their dependencies, of which the role's
+// policy is none.
 func (p *Problem) templateResources(role cluster.Role) (all []string) {
 	for _, g := range p.groups(role) {
 		name := g.Name + "." + p.Cluster
@@ -169,6 +171,6 @@ func (p *Problem) templateResources(role cluster.Role) (all []string) {
 	return all
 }
 
-// resource is the address of what kOps calls name: Terraform has no dots in its
-// names, so kOps writes dashes.
+// resource returns the Terraform address of what kOps calls name, with dashes for
+// dots, which Terraform does not allow in names.
 func resource(kind, name string) string { return kind + "." + strings.ReplaceAll(name, ".", "-") }

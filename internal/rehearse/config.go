@@ -11,22 +11,22 @@ import (
 	"github.com/muster-dev/muster/internal/report"
 )
 
-// Config says what to rehearse.
+// Config configures a rehearsal.
 type Config struct {
-	// File is where the spec came from, for the evidence.
+	// File names the source of the spec, for the evidence.
 	File string
 	// Cluster is the spec. Required.
 	Cluster *cluster.Cluster
-	// To is the topology to reach: hybrid or none. Required.
+	// To is the target topology, hybrid or none. Required.
 	To cluster.Topology
-	// Overlay is what the cluster gossips over at first. Required.
+	// Overlay is what the cluster gossips over initially. Required.
 	Overlay lab.Overlay
-	// Plan is what to rehearse; nil rehearses the plan that is found for the spec.
+	// Plan is the plan to rehearse; nil searches for one for the spec.
 	Plan *plan.Plan
-	// Boots makes the workers kOps's own, by group, as they were observed; nil
-	// gives them Muster's programs, one beside the other while they change.
+	// Boots makes the workers kOps nodes, by group, as they were observed; nil gives
+	// them Muster's programs, which run side by side during the change.
 	Boots map[string]lab.Boot
-	// Fault is the kind of fault to inject; "" is none.
+	// Fault is the kind of fault to inject, see [FaultKinds]; empty for none.
 	Fault string
 	// Dir receives the lab's files. Required; must be empty.
 	Dir string
@@ -34,16 +34,16 @@ type Config struct {
 	Programs lab.Programs
 	// Netns gives every node a network namespace.
 	Netns bool
-	// Kubernetes are the programs of a real control plane; the zero value has the
+	// Kubernetes are the programs of a real control plane; the zero value uses the
 	// lab's built-in API servers.
 	Kubernetes lab.Kubernetes
 	// Log receives the lab's own events; nil discards.
 	Log *slog.Logger
-	// Progress is told what happens, as it happens. It must return quickly.
+	// Progress receives events as they happen; it must not block. Required.
 	Progress Progress
 }
 
-// API says what serves the API of the lab.
+// API returns a name for what serves the lab's API.
 func (c Config) API() string {
 	if c.Kubernetes.Real() {
 		return "kube-apiserver"
@@ -51,7 +51,8 @@ func (c Config) API() string {
 	return "built in"
 }
 
-// Progress follows a rehearsal. Its methods are called from several goroutines.
+// Progress receives the events of a rehearsal. Its methods are called from several
+// goroutines.
 type Progress interface {
 	// Started is called once, when the lab is up.
 	Started(layout lab.Layout, steps int, processes int)
@@ -61,13 +62,13 @@ type Progress interface {
 	Acting(node, what string)
 	// Gate is called with every gate's outcome.
 	Gate(node string, g report.Gate)
-	// Note is called with anything else worth a line.
+	// Note is called with other messages, one line each.
 	Note(text string)
-	// Watch is called twice a second with what the probers see.
+	// Watch is called twice a second with the probers' figures.
 	Watch(Pulse)
 }
 
-// Pulse is what the probers see at one moment.
+// Pulse is a snapshot of the probers' figures.
 type Pulse struct {
 	Sent, Failed int
 	Longest      time.Duration
@@ -75,11 +76,11 @@ type Pulse struct {
 	Workers      int
 }
 
-// Start is the topology that the lab starts in: none if the spec is there already
-// and nothing that a plan begins with gossips any more; hybrid if a plan begins
-// with that; and gossip whatever else the name says. What kOps 1.36 may have made
-// hybrid is rehearsed from gossip too unless a plan knows better, which is the
-// longer way.
+// Start returns the topology in which the lab starts: none if the spec is None and
+// no control-plane node of the plan's starts gossips; hybrid if the plan starts
+// there, or if the spec is None and some still do; otherwise gossip. Without a plan
+// a cluster that kOps 1.36 has made hybrid is rehearsed from gossip, the longer
+// way.
 func (c Config) Start() cluster.Topology {
 	none, hybrid, gossips := c.Cluster.UsesNoneDNS(), false, false
 	if c.Plan != nil {

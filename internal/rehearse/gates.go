@@ -18,37 +18,38 @@ import (
 	"github.com/muster-dev/muster/internal/report"
 )
 
-// World is what gates look at. It is read-only.
+// World is what gates observe. It is read-only.
 type World interface {
 	Layout() lab.Layout
 	// Observe returns what a worker's prober has measured.
 	Observe(node string) (lab.Observation, error)
-	// Running returns what the kernel has running on a node.
+	// Running returns the processes on a node, as the kernel lists them.
 	Running(node string) ([]lab.Running, error)
 	// Report asks a node program for its status.
 	Report(ctx context.Context, node string, p lab.Program) (node.Report, error)
-	// Call makes one HTTPS request from a node, verified by server name
-	// whatever the address.
+	// Call makes one HTTPS request from a node. The certificate is verified against
+	// serverName, whatever the address.
 	Call(ctx context.Context, from string, to netip.AddrPort, serverName, path string) error
-	// NodesReady returns the names of the nodes that the API calls ready.
+	// NodesReady returns the names of the nodes that the API reports as ready.
 	NodesReady(ctx context.Context) ([]string, error)
 }
 
 // gates makes the gates of a rehearsal.
 type gates struct {
 	world   World
-	kops    Kops // nil where workers run Muster's own programs
+	kops    Kops // nil if workers run Muster's programs
 	cluster string
 }
 
-// provenProbes is how many probes in a row a path must answer: at ten a second
-// and path, two seconds without a failure.
+// provenProbes is the number of consecutive successful probes that prove a path: at
+// ten per second and path, two seconds without a failure.
 const provenProbes = 20
 
-// Gates wait this long. A fault that heals after ten seconds has to fit in.
+// Time limits of gates. A fault that is repaired after faultDuration must fit in
+// the first.
 const (
-	gateTime  = 30 * time.Second
-	quickTime = 10 * time.Second
+	gateTimeout  = 30 * time.Second
+	shortTimeout = 10 * time.Second
 )
 
 func pass(format string, args ...any) (report.Verdict, string) {
@@ -59,12 +60,12 @@ func fail(format string, args ...any) (report.Verdict, string) {
 	return report.Fail, fmt.Sprintf(format, args...)
 }
 
-// unknown is for what could not be looked at.
+// unknown is the verdict if the observation itself failed.
 func unknown(err error) (report.Verdict, string) { return report.Unknown, err.Error() }
 
-// daemonOf returns which node program answers on a node: the agent where both
-// do, since it is the one that is to stay.
-func (g gates) daemonOf(ctx context.Context, name string) (node.Report, error) {
+// nodeReport returns the status of the node program on a node: the agent's where
+// both run, since it is the one that stays.
+func (g gates) nodeReport(ctx context.Context, name string) (node.Report, error) {
 	r, err := g.world.Report(ctx, name, lab.Agent)
 	if err != nil {
 		return g.world.Report(ctx, name, lab.Peer)
@@ -73,14 +74,14 @@ func (g gates) daemonOf(ctx context.Context, name string) (node.Report, error) {
 }
 
 // serves: a control-plane node's worker-facing service answers and its daemon
-// knows of nothing wrong.
+// reports no problem.
 func (g gates) serves(n lab.Node) reconcile.Gate {
-	return reconcile.Gate{Name: "worker-facing service answers on " + n.Name, Within: gateTime, Every: askEvery, Check: func(ctx context.Context) (report.Verdict, string) {
-		at := netip.AddrPortFrom(g.present(n).Addr, node.DiscoveryPort)
+	return reconcile.Gate{Name: "worker-facing service answers on " + n.Name, Within: gateTimeout, Every: pollInterval, Check: func(ctx context.Context) (report.Verdict, string) {
+		at := netip.AddrPortFrom(g.current(n).Addr, node.DiscoveryPort)
 		if err := g.world.Call(ctx, n.Name, at, enrol.ServerName(g.cluster), "/healthz"); err != nil {
 			return fail("%v", err)
 		}
-		r, err := g.daemonOf(ctx, n.Name)
+		r, err := g.nodeReport(ctx, n.Name)
 		if err != nil {
 			return unknown(err)
 		}
@@ -91,14 +92,14 @@ func (g gates) serves(n lab.Node) reconcile.Gate {
 	}}
 }
 
-// problems returns what a daemon knows to be wrong. That another program still
-// owns the hosts block is no fault: it is about to be replaced.
+// problems returns the problems that a daemon reports, except that another program
+// still owns the hosts block: that one is about to be replaced.
 func problems(r node.Report) []string {
 	return slices.DeleteFunc(slices.Clone(r.Problems), func(p string) bool { return strings.Contains(p, hosts.Waiting) })
 }
 
-// present returns a node as it is now: its address may have changed.
-func (g gates) present(n lab.Node) lab.Node {
+// current returns the current layout of a node: its address may have changed.
+func (g gates) current(n lab.Node) lab.Node {
 	for _, now := range g.world.Layout().Nodes {
 		if now.Name == n.Name {
 			return now
@@ -108,9 +109,9 @@ func (g gates) present(n lab.Node) lab.Node {
 }
 
 // healthy: every API server is ready and every control-plane node knows every
-// other. It bounds how many are away to none before the next is touched.
+// other, so that none is away when the next is touched.
 func (g gates) healthy() reconcile.Gate {
-	return reconcile.Gate{Name: "control plane healthy and agreed", Within: gateTime, Every: askEvery, Check: func(ctx context.Context) (report.Verdict, string) {
+	return reconcile.Gate{Name: "control plane healthy and agreed", Within: gateTimeout, Every: pollInterval, Check: func(ctx context.Context) (report.Verdict, string) {
 		nodes := g.world.Layout().ControlPlane()
 		for _, n := range nodes {
 			if err := g.world.Call(ctx, n.Name, netip.AddrPortFrom(n.Addr, lab.APIPort), g.apiName(), "/readyz"); err != nil {
@@ -118,7 +119,7 @@ func (g gates) healthy() reconcile.Gate {
 			}
 		}
 		for _, n := range nodes {
-			r, err := g.daemonOf(ctx, n.Name)
+			r, err := g.nodeReport(ctx, n.Name)
 			if err != nil {
 				return unknown(err)
 			}
@@ -146,10 +147,10 @@ func serving(r node.Report, addr netip.AddrPort) bool {
 	return false
 }
 
-// proven: the API and the worker-facing service answer a worker on every
-// address that it is going to be given, one by one.
+// proven: the API and the worker-facing service answer a worker on every address
+// that it will be given, each individually.
 func (g gates) proven(n lab.Node) reconcile.Gate {
-	return reconcile.Gate{Name: "every endpoint answers from " + n.Name, Within: gateTime, Every: askEvery, Check: func(ctx context.Context) (report.Verdict, string) {
+	return reconcile.Gate{Name: "every endpoint answers from " + n.Name, Within: gateTimeout, Every: pollInterval, Check: func(ctx context.Context) (report.Verdict, string) {
 		layout := g.world.Layout()
 		hosts := []netip.Addr{}
 		if layout.LoadBalancer.IsValid() {
@@ -173,7 +174,7 @@ func (g gates) proven(n lab.Node) reconcile.Gate {
 
 // balanced: the worker-facing service answers a worker through the load balancer.
 func (g gates) balanced() reconcile.Gate {
-	return reconcile.Gate{Name: "worker-facing service answers on the load balancer", Within: gateTime, Every: askEvery, Check: func(ctx context.Context) (report.Verdict, string) {
+	return reconcile.Gate{Name: "worker-facing service answers on the load balancer", Within: gateTimeout, Every: pollInterval, Check: func(ctx context.Context) (report.Verdict, string) {
 		layout := g.world.Layout()
 		from, at := layout.Workers()[0].Name, netip.AddrPortFrom(layout.LoadBalancer, node.DiscoveryPort)
 		if err := g.world.Call(ctx, from, at, enrol.ServerName(g.cluster), "/healthz"); err != nil {
@@ -183,14 +184,14 @@ func (g gates) balanced() reconcile.Gate {
 	}}
 }
 
-// bridged: every node that still gossips serves the load balancer among the
-// API's addresses, or none does.
+// bridged: every node that still gossips serves the load balancer among the API's
+// addresses; with want unset, none does.
 func (g gates) bridged(want bool) reconcile.Gate {
 	name := "the overlay leads to the load balancer"
 	if !want {
 		name = "the overlay no longer leads to the load balancer"
 	}
-	return reconcile.Gate{Name: name, Within: gateTime, Every: askEvery, Check: func(ctx context.Context) (report.Verdict, string) {
+	return reconcile.Gate{Name: name, Within: gateTimeout, Every: pollInterval, Check: func(ctx context.Context) (report.Verdict, string) {
 		layout, asked := g.world.Layout(), 0
 		for _, n := range layout.Nodes {
 			found, err := gossipOn(g.world, n.Name)
@@ -205,7 +206,7 @@ func (g gates) bridged(want bool) reconcile.Gate {
 				return unknown(err)
 			}
 			asked++
-			if leadsTo(r, layout.LoadBalancer) != want {
+			if servesAddr(r, layout.LoadBalancer) != want {
 				return fail("%s serves the load balancer: %v", n.Name, !want)
 			}
 		}
@@ -216,16 +217,16 @@ func (g gates) bridged(want bool) reconcile.Gate {
 	}}
 }
 
-// leadsTo reports whether a daemon serves an address for the API, whatever the
-// port: kOps's records have none.
-func leadsTo(r node.Report, addr netip.Addr) bool {
+// servesAddr reports whether a daemon serves an address for the API, on any port:
+// kOps's records have none.
+func servesAddr(r node.Report, addr netip.Addr) bool {
 	return len(r.Services) > 0 && slices.ContainsFunc(r.Services[0].Serving, func(e endpoint.Endpoint) bool { return e.Addr.Addr() == addr })
 }
 
-// agentReady: the worker's agent is enrolled, hears of changes, and serves every
+// agentReady: the worker's agent is enrolled, receives updates, and serves every
 // control-plane node.
 func (g gates) agentReady(n lab.Node) reconcile.Gate {
-	return reconcile.Gate{Name: "muster-agent ready on " + n.Name, Within: gateTime, Every: askEvery, Check: func(ctx context.Context) (report.Verdict, string) {
+	return reconcile.Gate{Name: "muster-agent ready on " + n.Name, Within: gateTimeout, Every: pollInterval, Check: func(ctx context.Context) (report.Verdict, string) {
 		r, err := g.world.Report(ctx, n.Name, lab.Agent)
 		if err != nil {
 			return unknown(err)
@@ -242,13 +243,13 @@ func (g gates) agentReady(n lab.Node) reconcile.Gate {
 	}}
 }
 
-// joined: the worker has come from power-on to where it can work: with an agent
-// that is ready, or, where it is kOps's, to its kubelet.
+// joined: the worker has booted: its agent is ready or, on a kOps node, its kubelet
+// runs.
 func (g gates) joined(n lab.Node) reconcile.Gate {
 	if g.kops == nil {
 		return g.agentReady(n)
 	}
-	return reconcile.Gate{Name: n.Name + " joins", Within: gateTime, Every: askEvery, Check: func(context.Context) (report.Verdict, string) {
+	return reconcile.Gate{Name: n.Name + " joins", Within: gateTimeout, Every: pollInterval, Check: func(context.Context) (report.Verdict, string) {
 		waits, err := g.kops.Boot(n.Name)
 		switch {
 		case err != nil:
@@ -262,7 +263,7 @@ func (g gates) joined(n lab.Node) reconcile.Gate {
 
 // ownsHosts: the agent has taken over the hosts block.
 func (g gates) ownsHosts(n lab.Node) reconcile.Gate {
-	return reconcile.Gate{Name: "hosts block handed over on " + n.Name, Within: quickTime, Every: askEvery, Check: func(ctx context.Context) (report.Verdict, string) {
+	return reconcile.Gate{Name: "hosts block handed over on " + n.Name, Within: shortTimeout, Every: pollInterval, Check: func(ctx context.Context) (report.Verdict, string) {
 		r, err := g.world.Report(ctx, n.Name, lab.Agent)
 		if err != nil {
 			return unknown(err)
@@ -274,22 +275,21 @@ func (g gates) ownsHosts(n lab.Node) reconcile.Gate {
 	}}
 }
 
-// pathsWork: the worker has called the API by name, and through its balancer if
-// it has one, often enough, without one failure since it was last asked to prove
-// itself.
+// pathsWork: the worker's last provenProbes calls of the API succeeded, by name and,
+// unless it is a kOps node, through its local balancer.
 func (g gates) pathsWork(n lab.Node) reconcile.Gate {
 	name, paths := "API by name and through the local balancer from "+n.Name, []probe.Path{probe.ByName, probe.LocalBalancer}
 	if g.kops != nil {
 		name, paths = "API by name from "+n.Name, paths[:1]
 	}
-	return reconcile.Gate{Name: name, Within: gateTime, Every: askEvery, Check: func(context.Context) (report.Verdict, string) {
-		return g.unbroken(n, paths)
+	return reconcile.Gate{Name: name, Within: gateTimeout, Every: pollInterval, Check: func(context.Context) (report.Verdict, string) {
+		return g.noFailures(n, paths)
 	}}
 }
 
-// unbroken answers whether the last probes of a node did not fail on any of the
-// paths.
-func (g gates) unbroken(n lab.Node, paths []probe.Path) (report.Verdict, string) {
+// noFailures is the verdict on whether the last provenProbes probes of a node
+// succeeded on each of the paths.
+func (g gates) noFailures(n lab.Node, paths []probe.Path) (report.Verdict, string) {
 	o, err := g.world.Observe(n.Name)
 	if err != nil {
 		return unknown(err)
@@ -302,9 +302,9 @@ func (g gates) unbroken(n lab.Node, paths []probe.Path) (report.Verdict, string)
 	return pass("%d probes in a row on each of %d", provenProbes, len(paths))
 }
 
-// everyWorker passes if a gate does for each worker, and there is one.
+// everyWorker passes if the gate passes for each worker and there is at least one.
 func (g gates) everyWorker(name string, one func(lab.Node) reconcile.Gate) reconcile.Gate {
-	return reconcile.Gate{Name: name, Within: gateTime, Every: askEvery, Check: func(ctx context.Context) (report.Verdict, string) {
+	return reconcile.Gate{Name: name, Within: gateTimeout, Every: pollInterval, Check: func(ctx context.Context) (report.Verdict, string) {
 		workers := g.world.Layout().Workers()
 		for _, n := range workers {
 			if v, reason := one(n).Check(ctx); v != report.Pass {
@@ -318,14 +318,14 @@ func (g gates) everyWorker(name string, one func(lab.Node) reconcile.Gate) recon
 	}}
 }
 
-// workersSteady: every worker's paths work now.
+// workersSteady: pathsWork holds for every worker.
 func (g gates) workersSteady() reconcile.Gate {
 	return g.everyWorker("every worker calls the API", g.pathsWork)
 }
 
-// nodeReady: the API calls the worker's Node ready.
+// nodeReady: the API reports the worker's Node as ready.
 func (g gates) nodeReady(n lab.Node) reconcile.Gate {
-	return reconcile.Gate{Name: "Node " + n.Name + " ready", Within: gateTime, Every: askEvery, Check: func(ctx context.Context) (report.Verdict, string) {
+	return reconcile.Gate{Name: "Node " + n.Name + " ready", Within: gateTimeout, Every: pollInterval, Check: func(ctx context.Context) (report.Verdict, string) {
 		ready, err := g.world.NodesReady(ctx)
 		if err != nil {
 			return unknown(err)
@@ -337,14 +337,13 @@ func (g gates) nodeReady(n lab.Node) reconcile.Gate {
 	}}
 }
 
-// gossipGone: the kernel knows no gossip process and no gossip port on the
-// nodes.
+// gossipGone: the kernel lists no gossip process and no gossip port on the nodes.
 func (g gates) gossipGone(nodes []lab.Node) reconcile.Gate {
 	what := fmt.Sprintf("no gossip on %d nodes", len(nodes))
 	if len(nodes) == 1 {
 		what = "no gossip on " + nodes[0].Name
 	}
-	return reconcile.Gate{Name: what, Within: quickTime, Every: askEvery, Check: func(context.Context) (report.Verdict, string) {
+	return reconcile.Gate{Name: what, Within: shortTimeout, Every: pollInterval, Check: func(context.Context) (report.Verdict, string) {
 		for _, n := range nodes {
 			found, err := gossipOn(g.world, n.Name)
 			if err != nil {
@@ -358,7 +357,7 @@ func (g gates) gossipGone(nodes []lab.Node) reconcile.Gate {
 	}}
 }
 
-// gossipOn returns what gossips on a node.
+// gossipOn returns the gossip processes and ports on a node.
 func gossipOn(w World, name string) (report.Gossip, error) {
 	g := report.Gossip{Processes: []string{}, Ports: []string{}}
 	running, err := w.Running(name)

@@ -12,9 +12,9 @@ import (
 	"github.com/muster-dev/muster/internal/report"
 )
 
-// overlayModules and cloudModules are what a node without gossip has no business
-// carrying, by module path prefix: the gossip libraries that Muster or kOps
-// link, and the cloud vendors' SDKs.
+// overlayModules and cloudModules are prefixes of modules that a node without gossip
+// must not link: the gossip libraries that Muster or kOps use, and the cloud
+// vendors' SDKs.
 var (
 	overlayModules = []string{
 		"github.com/hashicorp/memberlist",
@@ -34,7 +34,7 @@ var (
 	}
 )
 
-// inspectPrograms reads from the binaries what they are linked from.
+// inspectPrograms reads the linked modules from the binaries.
 func inspectPrograms(p lab.Programs) ([]report.Program, error) {
 	agent, err := inspect("workers in hybrid, every node in none", p.Agent)
 	if err != nil {

@@ -15,34 +15,35 @@ import (
 	"github.com/muster-dev/muster/internal/reconcile"
 )
 
-// Kops is what workers that are kOps's own boot from, and what replaces them.
+// Kops changes what workers that are kOps nodes boot from, and replaces them.
 type Kops interface {
-	// SetTemplate changes what the next worker of a group is born with.
+	// SetTemplate sets the boot path of the next worker of a group.
 	SetTemplate(group string, path cloud.BootPath)
-	// Permit says whether the workers' role allows what a gossiping one needs to boot.
+	// Permit sets whether the workers' role allows what a gossiping one needs to boot.
 	Permit(yes bool) error
-	// RetireController takes away who publishes the control plane's names.
+	// RetireController removes dns-controller, which publishes the control plane's
+	// names.
 	RetireController(ctx context.Context) error
-	// Replace puts a worker of the group's template in the place of one.
+	// Replace replaces a worker by a new one from its group's template.
 	Replace(ctx context.Context, node string) error
 	// Boot returns what a worker's boot waits for; empty once it has joined.
 	Boot(node string) (waits string, err error)
 }
 
-// pruneTime is how long kOps takes to delete an add-on that it no longer has: a
-// minute on a cluster, shorter here.
-const pruneTime = 2 * time.Second
+// pruneDelay is the time until kOps prunes an add-on: up to a minute on a cluster,
+// shorter here.
+const pruneDelay = 2 * time.Second
 
-// bootWords say what the ways to boot are.
-var bootWords = map[cloud.BootPath]string{
+// bootPhrases describe the boot paths.
+var bootPhrases = map[cloud.BootPath]string{
 	cloud.BootGossip:    "to gossip",
 	cloud.BootAddresses: "with the load balancer's addresses",
 	cloud.BootName:      "with a name that nothing resolves",
 }
 
-// boots says how workers boot, if they are kOps's.
-func (r *rehearsal) boots() (lines []string) {
-	words := func(p cloud.BootPath) string { return cmp.Or(bootWords[p], "as the topology has it") }
+// describeBoots describes how workers that are kOps nodes boot, one line a group.
+func (r *rehearsal) describeBoots() (lines []string) {
+	words := func(p cloud.BootPath) string { return cmp.Or(bootPhrases[p], "as the topology has it") }
 	for _, g := range r.cfg.Cluster.Groups {
 		if b, ok := r.cfg.Boots[g.Name]; ok {
 			lines = append(lines, fmt.Sprintf("%s boots as kOps's nodeup has it: its workers were born %s, the next one is born %s", g.Name, words(b.Lives), words(b.Template)))
@@ -51,7 +52,7 @@ func (r *rehearsal) boots() (lines []string) {
 	return lines
 }
 
-// replace puts a new worker, born from its group's template, in the place of one.
+// replace replaces a worker by a new one from its group's template.
 func (p planner) replace(n lab.Node, canary bool) action {
 	return action{
 		node:  n.Name,
@@ -64,9 +65,9 @@ func (p planner) replace(n lab.Node, canary bool) action {
 	}
 }
 
-// A course is how far a plan has come in what decides about kOps's workers and is
-// no node's: the spec, the role, the add-ons.
-type course struct {
+// kopsState tracks, through a plan, the cluster-wide state that decides how kOps
+// nodes boot: the spec and the workers' permissions.
+type kopsState struct {
 	planner
 	problem plan.Problem
 	none    bool // the spec asks for None
@@ -74,11 +75,11 @@ type course struct {
 	policy  bool // a bridge policy does
 }
 
-// course begins where the plan does. Of several states that the cluster may be in
-// it takes the worst: a permission that is not certain is none.
-func (p planner) course(pl plan.Plan) *course {
+// kopsState returns the state at the start of a plan. Of several possible starts it
+// assumes the worst: an uncertain permission is not granted.
+func (p planner) kopsState(pl plan.Plan) *kopsState {
 	some := len(pl.Problem.Starts) > 0
-	c := &course{planner: p, problem: pl.Problem, lookup: some, policy: some}
+	c := &kopsState{planner: p, problem: pl.Problem, lookup: some, policy: some}
 	for _, s := range pl.Problem.Starts {
 		c.none = c.none || s.State.None
 		c.lookup = c.lookup && s.State.Lookup
@@ -87,9 +88,9 @@ func (p planner) course(pl plan.Plan) *course {
 	return c
 }
 
-// step returns what carries a plan's step out on kOps's workers, with what kOps
-// does beside it, if it is a step that concerns them and nothing else.
-func (c *course) step(s plan.Planned) (step, bool) {
+// step returns how a plan's step is carried out on kOps nodes, with kOps's side
+// effects; ok is false if the step is not specific to them.
+func (c *kopsState) step(s plan.Planned) (out step, ok bool) {
 	if c.kops == nil {
 		return step{}, false
 	}
@@ -102,11 +103,11 @@ func (c *course) step(s plan.Planned) (step, bool) {
 		c.none = false
 		return step{}, false
 	case "update-workers":
-		done.actions = append(c.beside(true), c.templates())
+		done.actions = append(c.sideEffects(true), c.writeTemplates())
 	case "update-workers-held":
-		done.actions = append(c.beside(false), c.templates())
+		done.actions = append(c.sideEffects(false), c.writeTemplates())
 	case "update-control-plane":
-		if done.actions = c.beside(true); len(done.actions) == 0 {
+		if done.actions = c.sideEffects(true); len(done.actions) == 0 {
 			return step{}, false
 		}
 	case "add-policy":
@@ -119,18 +120,18 @@ func (c *course) step(s plan.Planned) (step, bool) {
 		c.lookup = false
 		done.actions = []action{c.permit("narrow the role")}
 	case "remove-dns-controller":
-		done.actions = []action{c.retire(0)}
+		done.actions = []action{c.retireController(0)}
 	default:
 		return step{}, false
 	}
 	return done, true
 }
 
-// beside is what every update of kOps does, whatever it was told to update: its
-// filter limits templates and nothing else. On AWS it narrows the workers' role
-// at once, unless it is told not to; and once the spec asks for None, its add-ons
-// lose dns-controller.
-func (c *course) beside(narrows bool) (actions []action) {
+// sideEffects returns what every update of kOps does, whatever it was told to
+// update: its filter limits templates and nothing else. On AWS it narrows the
+// workers' role at once, unless it is told not to; and once the spec asks for None,
+// its add-ons no longer include dns-controller.
+func (c *kopsState) sideEffects(narrows bool) (actions []action) {
 	if c.problem.Via != plan.Kops {
 		return nil
 	}
@@ -139,14 +140,14 @@ func (c *course) beside(narrows bool) (actions []action) {
 		actions = append(actions, c.permit("kOps narrows the workers' role"))
 	}
 	if c.none {
-		actions = append(actions, c.retire(pruneTime))
+		actions = append(actions, c.retireController(pruneDelay))
 	}
 	return actions
 }
 
-// rendered is what kOps writes into the workers' templates now: the addresses
-// that it finds, and where it finds none a name.
-func (c *course) rendered() cloud.BootPath {
+// rendered returns what kOps would render into the workers' templates now: the
+// addresses that it finds or, for None without any, a name.
+func (c *kopsState) rendered() cloud.BootPath {
 	switch {
 	case c.layout.LoadBalancer.IsValid():
 		return cloud.BootAddresses
@@ -157,7 +158,7 @@ func (c *course) rendered() cloud.BootPath {
 	}
 }
 
-func (c *course) templates() action {
+func (c *kopsState) writeTemplates() action {
 	groups, path := c.layout.Groups(identity.Worker), c.rendered()
 	return action{
 		what: fmt.Sprintf("write the templates of %s: boot with %s", strings.Join(groups, ", "), path),
@@ -171,8 +172,8 @@ func (c *course) templates() action {
 	}
 }
 
-// permit makes the workers' role what it is by now.
-func (c *course) permit(what string) action {
+// permit applies the tracked permissions to the workers' role.
+func (c *kopsState) permit(what string) action {
 	yes := c.lookup || c.policy
 	may := "may not"
 	if yes {
@@ -185,8 +186,8 @@ func (c *course) permit(what string) action {
 	}
 }
 
-// retire takes dns-controller away, after a while.
-func (c *course) retire(after time.Duration) action {
+// retireController removes dns-controller after a delay.
+func (c *kopsState) retireController(after time.Duration) action {
 	return action{
 		what: "dns-controller goes; nobody publishes the control plane's names",
 		do: func(ctx context.Context) error {

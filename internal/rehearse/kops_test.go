@@ -27,13 +27,13 @@ func (w *world) RetireController(context.Context) error    { return w.note("reti
 func (w *world) Replace(_ context.Context, n string) error { return w.note("replace " + n) }
 func (w *world) Boot(string) (waits string, err error)     { return w.waits, nil }
 
-// kopsPlanner follows plans on workers that are kOps's.
+// kopsPlanner returns a planner for workers that are kOps nodes.
 func kopsPlanner(w *world, start cluster.Topology) planner {
 	g := gates{world: w, kops: w, cluster: "t.k8s.local"}
 	return planner{layout: w.layout, exec: w, kops: w, gates: g, start: start}
 }
 
-// planOf is a plan of steps by ID on AWS.
+// planOf returns a plan with steps of these IDs, on AWS.
 func planOf(via plan.Executor, start plan.State, ids ...string) plan.Plan {
 	pl := plan.Plan{Problem: plan.Problem{Cloud: cluster.AWS, Via: via, Starts: []plan.Start{{State: start}}}}
 	for _, id := range ids {
@@ -42,7 +42,7 @@ func planOf(via plan.Executor, start plan.State, ids ...string) plan.Plan {
 	return pl
 }
 
-func TestAPlanOnWorkersThatAreKopss(t *testing.T) {
+func TestAPlanOnKopsNodes(t *testing.T) {
 	gossip := plan.State{Lookup: true}
 	for _, tt := range []struct {
 		name   string
@@ -116,9 +116,9 @@ func TestAPlanOnWorkersThatAreKopss(t *testing.T) {
 				if tt.listed {
 					w.layout.LoadBalancer = netip.Addr{}
 				}
-				// kOps's workers have no local balancer to wait for.
+				// kOps nodes have no local balancer to wait for.
 				w.observation.Streak = map[probe.Path]int{probe.ByName: provenProbes}
-				for _, s := range kopsPlanner(w, tt.start).follow(tt.pl) {
+				for _, s := range kopsPlanner(w, tt.start).stepsFor(tt.pl) {
 					for _, a := range s.actions {
 						if r, ok := a.perform(t.Context()); !ok || len(a.gates) == 0 {
 							t.Fatalf("%s: %s: %+v", s.title, a.what, r)
@@ -138,7 +138,7 @@ func TestACanaryThatCannotJoinSaysWhy(t *testing.T) {
 		w := healthy(t)
 		w.waits = "it asks for its configuration under a name that nothing resolves"
 		p := kopsPlanner(w, cluster.Hybrid)
-		steps := p.follow(planOf(plan.Kops, plan.State{}, "canary", "roll-workers"))
+		steps := p.stepsFor(planOf(plan.Kops, plan.State{}, "canary", "roll-workers"))
 		r, ok := steps[0].actions[0].perform(t.Context())
 		if ok || len(r.Gates) != 1 || r.Gates[0].Verdict != report.Fail || r.Gates[0].Reason != w.waits+" (after 30s)" {
 			t.Errorf("ok %v, gates %+v; want one that fails with %q", ok, r.Gates, w.waits)
@@ -146,7 +146,7 @@ func TestACanaryThatCannotJoinSaysWhy(t *testing.T) {
 	})
 }
 
-func TestAReplacedWorkerIsAnotherOneAndKopss(t *testing.T) {
+func TestReplacingAWorkerNeedsAnotherOneAndKopsNodes(t *testing.T) {
 	layout := healthy(t).layout
 	f, err := findFault("worker-replaced")
 	if err != nil {
@@ -193,13 +193,13 @@ func TestWhereARehearsalStarts(t *testing.T) {
 	}
 }
 
-func TestHowWorkersBootIsSaid(t *testing.T) {
+func TestHowKopsNodesBootIsDescribed(t *testing.T) {
 	r := &rehearsal{cfg: Config{
 		Cluster: &cluster.Cluster{Groups: []cluster.Group{{Name: "a"}, {Name: "b"}}},
 		Boots:   map[string]lab.Boot{"b": {Lives: cloud.BootGossip, Template: cloud.BootName}},
 	}}
 	want := []string{"b boots as kOps's nodeup has it: its workers were born to gossip, the next one is born with a name that nothing resolves"}
-	if got := r.boots(); !slices.Equal(got, want) {
+	if got := r.describeBoots(); !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }

@@ -13,54 +13,53 @@ import (
 	"github.com/muster-dev/muster/internal/reconcile"
 )
 
-// Executor carries steps out.
+// Executor changes the lab.
 type Executor interface {
 	// ServeDiscovery makes a control-plane node serve workers.
 	ServeDiscovery(ctx context.Context, node string) error
-	// ExposeDiscovery puts that service on the load balancer.
+	// ExposeDiscovery exposes that service on the load balancer.
 	ExposeDiscovery(ctx context.Context) error
-	// StartAgent puts muster-agent on a worker beside what runs there.
+	// StartAgent starts muster-agent on a worker, beside what runs there.
 	StartAgent(ctx context.Context, node string) error
-	// StopPeer takes gossip off a worker.
+	// StopPeer stops gossip on a worker.
 	StopPeer(ctx context.Context, node string) error
 	// LeaveGossip replaces muster-peer by muster-agent on the control plane.
 	LeaveGossip(ctx context.Context, node string) error
-	// PublishBalancer puts the load balancer into the overlay's records.
+	// PublishBalancer adds the load balancer to the overlay's records.
 	PublishBalancer(ctx context.Context) error
-	// WithdrawBalancer takes it out of them.
+	// WithdrawBalancer removes it from them.
 	WithdrawBalancer(ctx context.Context) error
-	// Reboot switches a node off and on.
+	// Reboot powers a node off and, after away, on again.
 	Reboot(ctx context.Context, node string, away time.Duration) error
 }
 
-// planner lays out a plan's steps on the lab.
+// planner translates a plan's steps into steps on the lab.
 type planner struct {
 	layout lab.Layout
 	exec   Executor
-	kops   Kops // nil where workers run Muster's own programs
+	kops   Kops // nil if workers run Muster's programs
 	gates  gates
-	start  cluster.Topology // what the lab started in
-	bridge bool             // the overlay takes records from a leaf
+	start  cluster.Topology // the topology in which the lab started
+	bridge bool             // a leaf can publish into the overlay
 }
 
-// awayTime is how long a rebooted node is off.
-const awayTime = 500 * time.Millisecond
+// rebootPause is the time that a rebooted node is off.
+const rebootPause = 500 * time.Millisecond
 
-// follow returns what carries a plan's steps out on the lab, in their order. A
-// step that changes nothing there, such as one of the spec or of a role in the
-// cloud, is a look at whether everybody still has a way.
-func (p planner) follow(pl plan.Plan) (steps []step) {
-	// In hybrid and in none the control plane serves workers, and Muster's own run
-	// muster-agent.
+// stepsFor returns the lab's steps for a plan, in order. A step that changes nothing
+// there, such as one of the spec or of a cloud role, only checks health.
+func (p planner) stepsFor(pl plan.Plan) (steps []step) {
+	// In hybrid and none the control plane already serves workers, and Muster's
+	// workers already run muster-agent.
 	rolled := p.start == cluster.Hybrid || p.start == cluster.None
 	if !rolled && !slices.ContainsFunc(pl.Steps, func(s plan.Planned) bool { return s.ID == "serve" || s.ID == "expose" }) {
-		// The cluster has it already, and the plan begins behind it.
+		// The cluster already serves workers, so that the plan has no step for it.
 		steps = append(steps, p.serve())
 		if p.layout.LoadBalancer.IsValid() {
 			steps = append(steps, p.expose())
 		}
 	}
-	c := p.course(pl)
+	c := p.kopsState(pl)
 	for _, s := range pl.Steps {
 		if done, ok := c.step(s); ok {
 			steps = append(steps, done)
@@ -81,42 +80,42 @@ func (p planner) follow(pl plan.Plan) (steps []step) {
 			}
 		case "roll-workers":
 			for _, group := range p.layout.Groups(identity.Worker) {
-				steps = append(steps, p.rest(group, rolled)...)
+				steps = append(steps, p.rollRest(group, rolled)...)
 			}
 			rolled = true
-			steps = append(steps, p.see("see that no worker gossips any more", "only the control plane still does", p.layout.Workers()))
+			steps = append(steps, p.verifyNoGossip("see that no worker gossips any more", "only the control plane still does", p.layout.Workers()))
 		case "roll-control-plane":
-			steps = append(steps, p.controlPlane(), p.see("see that nothing gossips any more", "this is none", p.layout.Nodes))
+			steps = append(steps, p.leaveGossip(), p.verifyNoGossip("see that nothing gossips any more", "this is none", p.layout.Nodes))
 		default:
-			steps = append(steps, p.look(s))
+			steps = append(steps, p.checkOnly(s))
 		}
 	}
 	return steps
 }
 
-// see asks the nodes themselves whether gossip is gone.
-func (p planner) see(title, why string, nodes []lab.Node) step {
+// verifyNoGossip checks on the nodes themselves that gossip is gone.
+func (p planner) verifyNoGossip(title, why string, nodes []lab.Node) step {
 	return step{title: title, why: why, actions: []action{{
 		what: "look at processes and ports", gates: []reconcile.Gate{p.gates.gossipGone(nodes), p.gates.healthy()},
 	}}}
 }
 
-// look stands for a step of which the lab has nothing to change.
-func (p planner) look(s plan.Planned) step {
+// checkOnly stands for a step that changes nothing in the lab.
+func (p planner) checkOnly(s plan.Planned) step {
 	return step{title: s.Title, why: s.Why, actions: []action{{
 		what: "nothing changes in the lab; look that everybody has a way", gates: []reconcile.Gate{p.gates.healthy()},
 	}}}
 }
 
-// observe is all that is left for a cluster that has no gossip to lose.
-func (p planner) observe() step {
+// verifyNone is the only step for a cluster that is none already.
+func (p planner) verifyNone() step {
 	return step{
 		title: "see that the cluster works without gossip",
 		why:   "it is none already",
 		actions: []action{{
 			what:  "look at every node",
 			gates: []reconcile.Gate{p.gates.gossipGone(p.layout.Nodes), p.gates.healthy(), p.gates.workersSteady()},
-			moves: true, // a fault can strike here as well
+			moves: true, // so that a fault can be injected here
 		}, {
 			what:  "look again",
 			gates: []reconcile.Gate{p.gates.healthy(), p.gates.workersSteady()},
@@ -150,18 +149,18 @@ func (p planner) expose() step {
 	}
 }
 
-// publish carries out a bridge's step. On Muster's own overlay, where only
-// control-plane nodes can write, it is a look.
+// publish publishes or withdraws a bridge. On Muster's own overlay, where only
+// control-plane nodes can write, it only checks health.
 func (p planner) publish(s plan.Planned) step {
-	there := s.ID == "publish"
+	add := s.ID == "publish"
 	a := action{what: "write the load balancer into the records, as a leaf", do: p.exec.PublishBalancer}
-	if !there {
+	if !add {
 		a = action{what: "write the records without the load balancer", do: p.exec.WithdrawBalancer}
 	}
 	if !p.bridge || !p.layout.LoadBalancer.IsValid() {
 		a = action{what: "no leaf can write to this overlay; look that everybody has a way"}
 	} else {
-		a.gates = append(a.gates, p.gates.bridged(there))
+		a.gates = append(a.gates, p.gates.bridged(add))
 	}
 	a.gates = append(a.gates, p.gates.healthy())
 	return step{title: s.Title, why: s.Why, actions: []action{a}}
@@ -188,9 +187,9 @@ func (p planner) workers(group string) (nodes []lab.Node) {
 	return nodes
 }
 
-// canary takes the first worker of a group off gossip; it also has to survive a
-// reboot. Where the group has been rolled before, only the reboot is left.
-func (p planner) canary(group string, again bool) step {
+// canary moves the first worker of a group off gossip and reboots it. If the group
+// was already rolled, it only reboots it.
+func (p planner) canary(group string, rolled bool) step {
 	canary := p.workers(group)[0]
 	s := step{
 		title: fmt.Sprintf("%s: one canary, %s", group, canary.Name),
@@ -199,16 +198,17 @@ func (p planner) canary(group string, again bool) step {
 	switch {
 	case p.kops != nil:
 		s.actions = []action{p.replace(canary, true)}
-	case !again:
+	case !rolled:
 		s.actions = p.swap(canary, true)
 	}
 	s.actions = append(s.actions, p.reboot(canary))
 	return s
 }
 
-// rest takes the other workers of a group off gossip, if there are any. A worker
-// that is replaced once more is born again with what it has: it reboots.
-func (p planner) rest(group string, again bool) []step {
+// rollRest moves the other workers of a group off gossip, if there are any. If the
+// group was already rolled, they are rebooted instead: a replacement would boot the
+// same.
+func (p planner) rollRest(group string, rolled bool) []step {
 	nodes := p.workers(group)[1:]
 	if len(nodes) == 0 {
 		return nil
@@ -221,7 +221,7 @@ func (p planner) rest(group string, again bool) []step {
 		switch {
 		case p.kops != nil:
 			s.actions = append(s.actions, p.replace(n, false))
-		case again:
+		case rolled:
 			s.actions = append(s.actions, p.reboot(n))
 		default:
 			s.actions = append(s.actions, p.swap(n, false)...)
@@ -234,13 +234,13 @@ func (p planner) reboot(n lab.Node) action {
 	return action{
 		node:  n.Name,
 		what:  "reboot it",
-		do:    func(ctx context.Context) error { return p.exec.Reboot(ctx, n.Name, awayTime) },
+		do:    func(ctx context.Context) error { return p.exec.Reboot(ctx, n.Name, rebootPause) },
 		gates: []reconcile.Gate{p.gates.joined(n), p.gates.pathsWork(n), p.gates.nodeReady(n)},
 	}
 }
 
-// swap replaces one program by the other on a worker: the new one is proven
-// before the old one goes.
+// swap replaces muster-peer by muster-agent on a worker: the new program is proven
+// before the old one stops.
 func (p planner) swap(n lab.Node, canary bool) []action {
 	return []action{
 		{
@@ -261,7 +261,7 @@ func (p planner) swap(n lab.Node, canary bool) []action {
 	}
 }
 
-func (p planner) controlPlane() step {
+func (p planner) leaveGossip() step {
 	s := step{
 		title: "take the control plane off gossip",
 		why:   "nobody reads the overlay any more; the nodes of the control plane know each other through the API",

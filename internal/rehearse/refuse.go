@@ -5,9 +5,9 @@ import (
 	"github.com/muster-dev/muster/internal/lab"
 )
 
-// Refusals returns why a cluster cannot get to a topology, in one line each. With
-// list, workers get the control plane's addresses and a balancer of their own,
-// so that what kOps says about load balancers does not matter to them.
+// Refusals returns why a cluster cannot reach a topology, one line each. With list,
+// workers get the control plane's addresses and a local balancer, so that kOps's
+// requirements for load balancers do not apply.
 func Refusals(c *cluster.Cluster, to cluster.Topology, list bool) []string {
 	if c.UsesNoneDNS() && to == cluster.Hybrid {
 		return []string{"the cluster is none already, and hybrid lies behind it"}
@@ -29,7 +29,8 @@ func Refusals(c *cluster.Cluster, to cluster.Topology, list bool) []string {
 	return reasons
 }
 
-// CheckFault reports a fault that does not exist. The empty kind is no fault.
+// CheckFault returns an error if there is no such kind of fault. Empty is valid, and
+// means none.
 func CheckFault(kind string) error {
 	if kind == "" {
 		return nil

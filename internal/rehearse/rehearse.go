@@ -1,9 +1,9 @@
-// Package rehearse moves a cluster off gossip on the lab: the operator's own
-// spec, real processes, the same steps and gates as on the real cluster, while a
-// prober on every worker calls the API all the time. It ends with evidence.
+// Package rehearse moves a cluster off gossip in the lab: with the operator's own
+// spec, real processes, and the same steps and gates as on the real cluster, while
+// a prober on every worker calls the API continuously. The result is evidence.
 //
-// A rehearsal passes only if every gate passed and every rule held from the
-// first probe to the last. What could not be measured does not count as held.
+// A rehearsal passes only if every gate passed and every rule held from the first
+// probe to the last. What could not be measured does not count as held.
 package rehearse
 
 import (
@@ -21,9 +21,10 @@ import (
 	"github.com/muster-dev/muster/internal/report"
 )
 
-// Run rehearses one cluster. The error is about the rehearsal itself, bad input
-// or a lab that did not come up; a rehearsal that was stopped by a gate or broke
-// a rule is evidence with the verdict fail, and no error.
+// Run rehearses one cluster. An error means that the rehearsal itself failed: bad
+// input ([lab.UsageError]), an interrupt, or a lab that did not come up. A rehearsal
+// that a gate stopped or that broke a rule is evidence with the verdict fail, and
+// no error.
 func Run(ctx context.Context, cfg Config) (report.Rehearsal, error) {
 	r := &rehearsal{cfg: cfg}
 	r.evidence = report.New(cfg.File, cfg.Cluster.Name, string(cfg.To))
@@ -40,7 +41,7 @@ func Run(ctx context.Context, cfg Config) (report.Rehearsal, error) {
 			return r.evidence, &lab.UsageError{Err: err}
 		}
 	}
-	if r.plan, err = chosen(ctx, cfg); err != nil {
+	if r.plan, err = choosePlan(ctx, cfg); err != nil {
 		return r.evidence, err
 	}
 	if r.evidence.Programs, err = inspectPrograms(cfg.Programs); err != nil {
@@ -58,19 +59,19 @@ func Run(ctx context.Context, cfg Config) (report.Rehearsal, error) {
 		Log:      cfg.Log,
 
 		Kubernetes: cfg.Kubernetes,
-	}, r.use)
+	}, r.rehearseOn)
 	r.evidence.Took = time.Since(began)
 	return r.evidence, err
 }
 
-// chosen returns the plan to rehearse: the one that is given, or the one that is
-// found for what the lab starts with, carried out by the lab.
-func chosen(ctx context.Context, cfg Config) (plan.Plan, error) {
+// choosePlan returns the plan to rehearse: the given one, or else the one found for
+// the spec, via the lab.
+func choosePlan(ctx context.Context, cfg Config) (plan.Plan, error) {
 	switch {
 	case cfg.Plan != nil:
 		return *cfg.Plan, nil
 	case cfg.Start() != cluster.Gossip:
-		return plan.Plan{}, nil // nothing is left to do
+		return plan.Plan{}, nil // nothing to do
 	}
 	ask := plan.Ask{To: cfg.To, Via: plan.Lab, Endpoints: plan.Balancer}
 	if cfg.Cluster.API.LoadBalancer == nil {
@@ -91,13 +92,13 @@ type rehearsal struct {
 	cfg      Config
 	plan     plan.Plan
 	lab      *lab.Lab
-	fault    *strike
+	fault    *injection
 	evidence report.Rehearsal
-	complete bool // every step was carried out and every gate passed
-	stopped  string
+	complete bool   // every step was carried out and every gate passed
+	stopped  string // where and why it stopped, if it did
 }
 
-func (r *rehearsal) plannedFault() (*strike, error) {
+func (r *rehearsal) plannedFault() (*injection, error) {
 	f, err := findFault(r.cfg.Fault)
 	if err != nil {
 		return nil, err
@@ -105,14 +106,14 @@ func (r *rehearsal) plannedFault() (*strike, error) {
 	if f.kind == "load-balancer-gone" && r.cfg.Cluster.API.LoadBalancer == nil {
 		return nil, fmt.Errorf("--fault %s: cluster %s has no load balancer", f.kind, r.cfg.Cluster.Name)
 	}
-	if f.kops && r.cfg.Boots == nil {
+	if f.kopsOnly && r.cfg.Boots == nil {
 		return nil, fmt.Errorf("--fault %s: cluster %s: %w", f.kind, r.cfg.Cluster.Name, errNotKops)
 	}
-	return &strike{fault: f, report: report.Fault{Kind: f.kind, What: f.what}}, nil
+	return &injection{fault: f, report: report.Fault{Kind: f.kind, What: f.what}}, nil
 }
 
-// use rehearses on a lab that is up.
-func (r *rehearsal) use(ctx context.Context, l *lab.Lab) error {
+// rehearseOn rehearses on a lab that is up.
+func (r *rehearsal) rehearseOn(ctx context.Context, l *lab.Lab) error {
 	r.lab = l
 	layout := l.Layout()
 	g := gates{world: l, cluster: r.cfg.Cluster.Name}
@@ -122,20 +123,20 @@ func (r *rehearsal) use(ctx context.Context, l *lab.Lab) error {
 	}
 	p.gates = g
 	if p.kops != nil {
-		c := p.course(r.plan)
+		c := p.kopsState(r.plan)
 		if err := l.Permit(c.lookup || c.policy); err != nil {
 			return err
 		}
 	}
-	steps := []step{p.observe()}
+	steps := []step{p.verifyNone()}
 	if len(r.plan.Steps) > 0 {
-		steps = p.follow(r.plan)
+		steps = p.stepsFor(r.plan)
 	}
-	if err := r.before(layout); err != nil {
+	if err := r.recordStart(layout); err != nil {
 		return err
 	}
 	r.cfg.Progress.Started(layout, len(steps), r.evidence.Procs)
-	for _, line := range r.boots() {
+	for _, line := range r.describeBoots() {
 		r.cfg.Progress.Note(line)
 	}
 
@@ -151,12 +152,12 @@ func (r *rehearsal) use(ctx context.Context, l *lab.Lab) error {
 	return r.conclude(layout)
 }
 
-// perform carries the steps out until one does not come out well, with the
-// fault, if there is one, striking in the middle.
+// perform carries out the steps until one fails, and injects the fault, if there is
+// one, during the action that injectionPoint returns.
 func (r *rehearsal) perform(ctx context.Context, steps []step) {
-	var striking sync.WaitGroup
-	defer striking.Wait()
-	at, within := r.strikePoint(steps)
+	var injecting sync.WaitGroup
+	defer injecting.Wait()
+	at, within := r.injectionPoint(steps)
 	for i, s := range steps {
 		began := time.Now()
 		r.cfg.Progress.Step(i+1, s.title)
@@ -166,7 +167,7 @@ func (r *rehearsal) perform(ctx context.Context, steps []step) {
 			if r.fault != nil && i == at && j == within {
 				r.fault.report.During = fmt.Sprintf("step %d: %s", i+1, s.title)
 				r.fault.report.Target = r.fault.fault.target(r.lab.Layout(), a.node)
-				striking.Go(func() {
+				injecting.Go(func() {
 					if err := r.fault.run(ctx, r.lab, r.lab.Layout(), r.cfg.Progress.Note); err != nil {
 						r.cfg.Progress.Note("fault: " + err.Error())
 					}
@@ -174,7 +175,7 @@ func (r *rehearsal) perform(ctx context.Context, steps []step) {
 			}
 			result, ok := a.perform(ctx)
 			if ctx.Err() != nil {
-				return // interrupted: that a gate had not passed yet says nothing
+				return // interrupted: a gate that has not passed yet has not failed
 			}
 			done.Actions = append(done.Actions, result)
 			for _, g := range result.Gates {
@@ -183,7 +184,7 @@ func (r *rehearsal) perform(ctx context.Context, steps []step) {
 			if !ok {
 				done.Took = time.Since(began)
 				r.evidence.Steps = append(r.evidence.Steps, done)
-				r.stopped = fmt.Sprintf("step %d, %s: %s", i+1, a.what, whyStopped(result))
+				r.stopped = fmt.Sprintf("step %d, %s: %s", i+1, a.what, stopReason(result))
 				r.cfg.Progress.Note("stopped at " + r.stopped)
 				return
 			}
@@ -191,11 +192,11 @@ func (r *rehearsal) perform(ctx context.Context, steps []step) {
 		done.Took = time.Since(began)
 		r.evidence.Steps = append(r.evidence.Steps, done)
 	}
-	striking.Wait()
+	injecting.Wait()
 	r.complete = true
 }
 
-func whyStopped(a report.Action) string {
+func stopReason(a report.Action) string {
 	if a.Error != "" {
 		return a.Error
 	}
@@ -206,9 +207,9 @@ func whyStopped(a report.Action) string {
 	return fmt.Sprintf("gate %q: %s: %s", last.Name, last.Verdict, last.Reason)
 }
 
-// strikePoint returns the action during which a fault strikes: the first move of
-// the first worker after a canary, or of the canary where there is no other.
-func (r *rehearsal) strikePoint(steps []step) (at, within int) {
+// injectionPoint returns the action during which to inject a fault: the first that
+// moves a worker other than a canary, or else a canary.
+func (r *rehearsal) injectionPoint(steps []step) (at, within int) {
 	for i, s := range steps {
 		for j, a := range s.actions {
 			if a.moves {
@@ -222,7 +223,7 @@ func (r *rehearsal) strikePoint(steps []step) (at, within int) {
 	return at, within
 }
 
-// watch tells the progress what the probers see, twice a second.
+// watch reports the probers' figures to Progress, twice a second.
 func (r *rehearsal) watch(ctx context.Context) {
 	tick := time.NewTicker(500 * time.Millisecond)
 	defer tick.Stop()
@@ -256,8 +257,8 @@ func (r *rehearsal) pulse() Pulse {
 	return p
 }
 
-// before notes what runs and gossips at the start.
-func (r *rehearsal) before(layout lab.Layout) error {
+// recordStart records what runs and gossips at the start.
+func (r *rehearsal) recordStart(layout lab.Layout) error {
 	r.evidence.Nodes = len(layout.Nodes)
 	if layout.LoadBalancer.IsValid() {
 		r.evidence.Procs++
@@ -279,7 +280,7 @@ func (r *rehearsal) before(layout lab.Layout) error {
 	return nil
 }
 
-// conclude gathers the figures and judges the rules.
+// conclude collects the figures and evaluates the rules.
 func (r *rehearsal) conclude(layout lab.Layout) error {
 	e := &r.evidence
 	e.Workers = len(e.PerNode)

@@ -22,7 +22,7 @@ import (
 	"github.com/muster-dev/muster/internal/report"
 )
 
-// world is a fake cluster in which all is well until a test says otherwise.
+// world is a fake cluster, healthy until a test changes it.
 type world struct {
 	layout      lab.Layout
 	observation lab.Observation
@@ -35,7 +35,7 @@ type world struct {
 	ready       []string
 	nodesErr    error
 	waits       string   // what a worker's boot waits for
-	done        []string // what an executor was asked to do, in order
+	done        []string // operations in order
 }
 
 func (w *world) Layout() lab.Layout                           { return w.layout }
@@ -159,8 +159,8 @@ func TestGates(t *testing.T) {
 	}
 }
 
-// Whoever listens on a gossip port gossips, Muster's own and each of kOps's four,
-// and so does every muster-peer, whatever it listens on.
+// A process gossips if it listens on a gossip port, Muster's own or one of kOps's
+// four, and so does every muster-peer, whatever its ports.
 func TestGossipIsGoneOnlyWithEveryProcessAndPort(t *testing.T) {
 	listener := func(program lab.Program, network string, port uint16) lab.Running {
 		return lab.Running{Program: program, Sockets: []proc.Socket{{Network: network, Local: netip.AddrPortFrom(netip.MustParseAddr("127.9.2.1"), port)}}}
@@ -191,11 +191,11 @@ func TestGossipIsGoneOnlyWithEveryProcessAndPort(t *testing.T) {
 	}
 }
 
-func TestAGateIsAskedUntilItPassesOrItsTimeIsUp(t *testing.T) {
+func TestAGateIsPolledUntilItPassesOrTimesOut(t *testing.T) {
 	for _, verdict := range []report.Verdict{report.Fail, report.Unknown} {
 		t.Run(string(verdict)+" at the end stops", func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				g := reconcile.Gate{Name: "g", Within: 5 * time.Second, Every: askEvery, Check: func(context.Context) (report.Verdict, string) { return verdict, "because" }}
+				g := reconcile.Gate{Name: "g", Within: 5 * time.Second, Every: pollInterval, Check: func(context.Context) (report.Verdict, string) { return verdict, "because" }}
 				began := time.Now()
 				a := action{what: "look", gates: []reconcile.Gate{g, {Name: "never asked", Within: time.Second, Check: func(context.Context) (report.Verdict, string) {
 					t.Error("the gate behind a failed one was asked")
@@ -214,7 +214,7 @@ func TestAGateIsAskedUntilItPassesOrItsTimeIsUp(t *testing.T) {
 	t.Run("a look that the deadline cuts short hides no failure", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			looks := 0
-			g := reconcile.Gate{Name: "g", Within: 5 * time.Second, Every: askEvery, Check: func(ctx context.Context) (report.Verdict, string) {
+			g := reconcile.Gate{Name: "g", Within: 5 * time.Second, Every: pollInterval, Check: func(ctx context.Context) (report.Verdict, string) {
 				if looks++; looks == 1 {
 					return report.Fail, "it finds no seed"
 				}
@@ -231,7 +231,7 @@ func TestAGateIsAskedUntilItPassesOrItsTimeIsUp(t *testing.T) {
 	t.Run("a late pass is a pass", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			began := time.Now()
-			g := reconcile.Gate{Name: "g", Within: 5 * time.Second, Every: askEvery, Check: func(context.Context) (report.Verdict, string) {
+			g := reconcile.Gate{Name: "g", Within: 5 * time.Second, Every: pollInterval, Check: func(context.Context) (report.Verdict, string) {
 				if time.Since(began) < 3*time.Second {
 					return report.Fail, "not yet"
 				}
@@ -244,7 +244,7 @@ func TestAGateIsAskedUntilItPassesOrItsTimeIsUp(t *testing.T) {
 	})
 }
 
-func TestAnActionThatFailsAsksNoGate(t *testing.T) {
+func TestAFailedActionChecksNoGate(t *testing.T) {
 	a := action{do: func(context.Context) error { return errors.New("no") }, gates: []reconcile.Gate{{Name: "g", Within: time.Second, Check: func(context.Context) (report.Verdict, string) {
 		t.Error("asked")
 		return report.Pass, ""
@@ -254,8 +254,8 @@ func TestAnActionThatFailsAsksNoGate(t *testing.T) {
 	}
 }
 
-// found is the plan that is found for a layout.
-func found(t *testing.T, layout lab.Layout, to cluster.Topology) plan.Plan {
+// findPlan returns the plan for a layout.
+func findPlan(t *testing.T, layout lab.Layout, to cluster.Topology) plan.Plan {
 	t.Helper()
 	c := &cluster.Cluster{Name: "t.k8s.local", Cloud: cluster.GCE}
 	if layout.LoadBalancer.IsValid() {
@@ -265,18 +265,18 @@ func found(t *testing.T, layout lab.Layout, to cluster.Topology) plan.Plan {
 	for _, name := range layout.Groups(identity.Worker) {
 		c.Groups = append(c.Groups, cluster.Group{Name: name, Role: cluster.RoleNode, MinSize: 1})
 	}
-	pl, err := chosen(t.Context(), Config{Cluster: c, To: to})
+	pl, err := choosePlan(t.Context(), Config{Cluster: c, To: to})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return pl
 }
 
-// order carries a plan out on a cluster where every gate passes.
-func order(t *testing.T, w *world, to cluster.Topology) []string {
+// performed carries out a plan where every gate passes, and returns the operations.
+func performed(t *testing.T, w *world, to cluster.Topology) []string {
 	t.Helper()
 	p := planner{layout: w.layout, exec: w, gates: gates{world: w, cluster: "t.k8s.local"}}
-	for _, s := range p.follow(found(t, w.layout, to)) {
+	for _, s := range p.stepsFor(findPlan(t, w.layout, to)) {
 		if s.title == "" || s.why == "" || len(s.actions) == 0 {
 			t.Errorf("step %q says nothing or does nothing", s.title)
 		}
@@ -298,27 +298,27 @@ func TestTheOrderOfSteps(t *testing.T) {
 		"start a-1", "stop a-1", "reboot a-1", "start b", "stop b", "reboot b",
 		"start a-2", "stop a-2",
 	}
-	if got := order(t, healthy(t), cluster.Hybrid); !slices.Equal(got, hybrid) {
+	if got := performed(t, healthy(t), cluster.Hybrid); !slices.Equal(got, hybrid) {
 		t.Errorf("to hybrid:\n got %q\nwant %q", got, hybrid)
 	}
 	none := append(slices.Clone(hybrid), "leave cp-1", "leave cp-2")
-	if got := order(t, healthy(t), cluster.None); !slices.Equal(got, none) {
+	if got := performed(t, healthy(t), cluster.None); !slices.Equal(got, none) {
 		t.Errorf("to none:\n got %q\nwant %q", got, none)
 	}
 	bare := healthy(t)
 	bare.layout.LoadBalancer = netip.Addr{}
-	if got := order(t, bare, cluster.Hybrid); slices.Contains(got, "expose") {
+	if got := performed(t, bare, cluster.Hybrid); slices.Contains(got, "expose") {
 		t.Errorf("a cluster without a load balancer had one extended: %q", got)
 	}
 }
 
-// A plan that replaces workers twice is rehearsed so: the second time they are
-// born again with what they have.
+// A plan that replaces workers twice is rehearsed as such: the second time they
+// boot with the same configuration again.
 func TestASecondReplacementIsAReboot(t *testing.T) {
 	w := healthy(t)
 	p := planner{layout: w.layout, exec: w, gates: gates{world: w, cluster: "t.k8s.local"}}
 	twice := plan.Plan{Steps: []plan.Planned{{ID: "canary"}, {ID: "roll-workers"}, {ID: "set-none", Title: "set None", Why: "it comes next"}, {ID: "canary"}, {ID: "roll-workers"}}}
-	for _, s := range p.follow(twice) {
+	for _, s := range p.stepsFor(twice) {
 		for _, a := range s.actions {
 			if _, ok := a.perform(t.Context()); !ok {
 				t.Fatalf("%s: %s did not pass", s.title, a.what)
@@ -335,8 +335,8 @@ func TestASecondReplacementIsAReboot(t *testing.T) {
 	}
 }
 
-// A bridge is put up and taken down where a leaf can write to the overlay, and is
-// a look where none can.
+// A bridge is published and withdrawn where a leaf can write to the overlay, and
+// only checked where none can.
 func TestABridgeIsPublishedWhereALeafCanWrite(t *testing.T) {
 	bridge := plan.Plan{Steps: []plan.Planned{{ID: "expose"}, {ID: "publish", Title: "publish", Why: "workers gossip"}, {ID: "withdraw", Title: "withdraw", Why: "nobody gossips"}}}
 	for _, tt := range []struct {
@@ -353,7 +353,7 @@ func TestABridgeIsPublishedWhereALeafCanWrite(t *testing.T) {
 		for _, n := range w.layout.Nodes {
 			w.running[n.Name] = []lab.Running{{Program: lab.Peer, PID: 7}}
 		}
-		for _, s := range p.follow(bridge) {
+		for _, s := range p.stepsFor(bridge) {
 			for _, a := range s.actions {
 				*serving = slices.Clone(without)
 				if strings.Contains(a.what, "into the records") {
@@ -370,7 +370,7 @@ func TestABridgeIsPublishedWhereALeafCanWrite(t *testing.T) {
 	}
 }
 
-// Before gossip leaves a worker, the new way has been proven on that worker.
+// The new path is proven on a worker before gossip stops there.
 func TestAPeerStopsOnlyWhereTheAgentIsProven(t *testing.T) {
 	w := healthy(t)
 	p := planner{layout: w.layout, exec: w, gates: gates{world: w, cluster: "t.k8s.local"}}
@@ -388,18 +388,18 @@ func TestAPeerStopsOnlyWhereTheAgentIsProven(t *testing.T) {
 	}
 }
 
-func TestAFaultStrikesTheFirstWorkerBehindACanary(t *testing.T) {
+func TestAFaultIsInjectedIntoTheFirstWorkerAfterACanary(t *testing.T) {
 	w := healthy(t)
 	p := planner{layout: w.layout, exec: w, gates: gates{world: w, cluster: "t.k8s.local"}}
-	steps := p.follow(found(t, w.layout, cluster.None))
-	at, within := (&rehearsal{}).strikePoint(steps)
+	steps := p.stepsFor(findPlan(t, w.layout, cluster.None))
+	at, within := (&rehearsal{}).injectionPoint(steps)
 	if got := steps[at].actions[within]; got.node != "a-2" || !got.moves {
 		t.Errorf("strikes at %q on %q; want the move of a-2", got.what, got.node)
 	}
 	w.layout.Nodes = slices.DeleteFunc(w.layout.Nodes, func(n lab.Node) bool { return n.Role == identity.Worker && n.Name != "b" })
 	p.layout = w.layout
-	steps = p.follow(found(t, w.layout, cluster.None))
-	at, within = (&rehearsal{}).strikePoint(steps)
+	steps = p.stepsFor(findPlan(t, w.layout, cluster.None))
+	at, within = (&rehearsal{}).injectionPoint(steps)
 	if got := steps[at].actions[within]; got.node != "b" || !got.moves {
 		t.Errorf("without another it strikes at %q on %q; want the canary's move", got.what, got.node)
 	}

@@ -10,8 +10,8 @@ import (
 	"github.com/muster-dev/muster/internal/report"
 )
 
-// judge decides about every rule. A rule about which nothing was measured is
-// broken: unknown is not pass.
+// judge evaluates every rule. A rule for which nothing was measured is broken:
+// unknown is not pass.
 func (r *rehearsal) judge(failures []probe.Sample, gossiping []string) []report.Rule {
 	rules := []report.Rule{
 		r.everyGate(),
@@ -22,7 +22,7 @@ func (r *rehearsal) judge(failures []probe.Sample, gossiping []string) []report.
 		r.leastPrivilege(),
 	}
 	if r.fault != nil {
-		rules = append(rules, r.faultStruck())
+		rules = append(rules, r.faultInjected())
 	}
 	return rules
 }
@@ -65,9 +65,9 @@ func (r *rehearsal) steady() report.Rule {
 	return rule(name, len(r.evidence.PerNode) > 0, "%d workers, %d probes", len(r.evidence.PerNode), r.evidence.Probes.Sent)
 }
 
-// balancer: no new connection through a worker's own balancer failed. Probes
-// that were under way when a fault struck are not new: whatever server they had
-// reached is gone.
+// balancer: no new connection through a worker's local balancer failed. Probes in
+// flight when a fault was injected are not new: the server that they had reached
+// may be gone.
 func (r *rehearsal) balancer(failures []probe.Sample) report.Rule {
 	const name = "balancer: no new connection through a local balancer failed"
 	if r.cfg.Boots != nil {
@@ -85,7 +85,7 @@ func (r *rehearsal) balancer(failures []probe.Sample) report.Rule {
 	for _, s := range failures {
 		switch {
 		case s.Path != probe.LocalBalancer:
-		case r.fault != nil && s.Began.Before(r.fault.struck) && s.Began.Add(s.Took).After(r.fault.began):
+		case r.fault != nil && s.Began.Before(r.fault.injected) && s.Began.Add(s.Took).After(r.fault.began):
 			inFlight++
 		default:
 			failed++
@@ -106,25 +106,25 @@ func (r *rehearsal) neverEmpty(failures []probe.Sample) report.Rule {
 			return rule(name, false, "%s", s.Err)
 		}
 	}
-	looked := 0
+	lookups := 0
 	for _, w := range r.evidence.PerNode {
 		for _, f := range w.Paths {
 			if f.Path == probe.ByName {
-				looked += f.Sent
+				lookups += f.Sent
 			}
 		}
 	}
-	return rule(name, looked > 0, "looked up %d times", looked)
+	return rule(name, lookups > 0, "looked up %d times", lookups)
 }
 
-// faultStruck: a fault that was asked for and did not happen proves nothing.
-func (r *rehearsal) faultStruck() report.Rule {
+// faultInjected: a rehearsal whose fault did not happen proves nothing about it.
+func (r *rehearsal) faultInjected() report.Rule {
 	const name = "fault: what was to go wrong went wrong"
 	f := r.fault.report
 	if f.Error != "" {
 		return rule(name, false, "%s: %s", f.Kind, f.Error)
 	}
-	return rule(name, !r.fault.struck.IsZero(), "%s, during %s", f.Kind, f.During)
+	return rule(name, !r.fault.injected.IsZero(), "%s, during %s", f.Kind, f.During)
 }
 
 func (r *rehearsal) gossipGone(gossiping []string) report.Rule {

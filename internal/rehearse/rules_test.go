@@ -11,7 +11,7 @@ import (
 	"github.com/muster-dev/muster/internal/report"
 )
 
-// perfect is a rehearsal in which every rule held.
+// perfect returns a rehearsal in which every rule held.
 func perfect() *rehearsal {
 	r := &rehearsal{cfg: Config{To: cluster.None}, complete: true}
 	r.evidence = report.New("f", "t.k8s.local", "none")
@@ -26,7 +26,7 @@ func perfect() *rehearsal {
 }
 
 func TestRules(t *testing.T) {
-	struck := time.Unix(100, 0)
+	injected := time.Unix(100, 0)
 	balancer := func(began time.Time) []probe.Sample {
 		return []probe.Sample{{Path: probe.LocalBalancer, Began: began, Took: 10 * time.Millisecond, Err: "reset"}}
 	}
@@ -46,17 +46,17 @@ func TestRules(t *testing.T) {
 		{name: "nothing was measured on a worker", spoil: func(r *rehearsal) {
 			r.evidence.PerNode = append(r.evidence.PerNode, report.Worker{Name: "x"})
 		}, breaks: "steady"},
-		{name: "a connection through a balancer failed", failures: balancer(struck), breaks: "balancer"},
+		{name: "a connection through a balancer failed", failures: balancer(injected), breaks: "balancer"},
 		{name: "no connection through a balancer was tried", spoil: func(r *rehearsal) {
 			r.evidence.PerNode[0].Paths = r.evidence.PerNode[0].Paths[:1]
 		}, breaks: "balancer"},
-		{name: "one was under way when a fault struck", spoil: aFault(struck, nil), failures: balancer(struck.Add(-5 * time.Millisecond))},
-		{name: "one had ended before a fault struck", spoil: aFault(struck, nil), failures: balancer(struck.Add(-time.Second)), breaks: "balancer"},
-		{name: "one began after a fault struck", spoil: aFault(struck, nil), failures: balancer(struck.Add(time.Second)), breaks: "balancer"},
+		{name: "one was under way when a fault struck", spoil: faultAt(injected, nil), failures: balancer(injected.Add(-5 * time.Millisecond))},
+		{name: "one had ended before a fault struck", spoil: faultAt(injected, nil), failures: balancer(injected.Add(-time.Second)), breaks: "balancer"},
+		{name: "one began after a fault struck", spoil: faultAt(injected, nil), failures: balancer(injected.Add(time.Second)), breaks: "balancer"},
 		{name: "the load balancer's path failed, which is its own business", failures: []probe.Sample{{Path: probe.LoadBalancer, Err: "reset"}}},
 		{name: "the name had no address", failures: []probe.Sample{{Path: probe.ByName, Err: "api " + probe.NoAddress + " in hosts"}}, breaks: "endpoints"},
-		{name: "a fault did not strike", spoil: func(r *rehearsal) { r.fault = &strike{} }, breaks: "fault"},
-		{name: "a fault failed to strike", spoil: aFault(struck, errors.New("no")), breaks: "fault"},
+		{name: "a fault did not strike", spoil: func(r *rehearsal) { r.fault = &injection{} }, breaks: "fault"},
+		{name: "a fault failed to strike", spoil: faultAt(injected, errors.New("no")), breaks: "fault"},
 		{name: "a node still gossips", gossiping: []string{"cp"}, breaks: "gossip"},
 		{name: "no node was looked at", spoil: func(r *rehearsal) { r.evidence.Nodes = 0 }, breaks: "gossip"},
 		{name: "hybrid lets the control plane gossip", spoil: func(r *rehearsal) { r.cfg.To = cluster.Hybrid }, gossiping: []string{"cp"}},
@@ -86,10 +86,10 @@ func TestRules(t *testing.T) {
 	}
 }
 
-// aFault is a fault that began and struck within 10 ms of a moment.
-func aFault(at time.Time, err error) func(*rehearsal) {
+// faultAt sets a fault whose injection takes 10 ms around a moment.
+func faultAt(at time.Time, err error) func(*rehearsal) {
 	return func(r *rehearsal) {
-		r.fault = &strike{began: at.Add(-time.Millisecond), struck: at.Add(9 * time.Millisecond)}
+		r.fault = &injection{began: at.Add(-time.Millisecond), injected: at.Add(9 * time.Millisecond)}
 		if err != nil {
 			r.fault.report.Error = err.Error()
 		}

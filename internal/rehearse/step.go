@@ -8,21 +8,21 @@ import (
 	"github.com/muster-dev/muster/internal/report"
 )
 
-// askEvery is the pause between two looks at a gate.
-const askEvery = 100 * time.Millisecond
+// pollInterval is the pause between two checks of a gate.
+const pollInterval = 100 * time.Millisecond
 
-// An action changes one thing, and has gates that say whether it worked.
+// An action changes one thing; its gates decide whether that worked.
 type action struct {
 	node  string // "" for the cluster as a whole
 	what  string
-	do    func(context.Context) error // nil for actions that only look
+	do    func(context.Context) error // nil for an action that only checks
 	gates []reconcile.Gate
 
-	moves  bool // puts the new way beside the old one: the moment for a fault
+	moves  bool // moves a worker to its new path: when to inject a fault
 	canary bool // the first of its group
 }
 
-// A step is a numbered group of actions that belong together.
+// A step is a sequence of actions that belong together.
 type step struct {
 	title   string
 	why     string
@@ -32,8 +32,8 @@ type step struct {
 // actionTimeout bounds one action, gates excluded.
 const actionTimeout = 60 * time.Second
 
-// perform carries an action out and waits for its gates. ok is false if it or
-// any gate did not come out well; gates behind that one are not asked.
+// perform carries out an action and waits for its gates. ok is false if it or a gate
+// failed; later gates are then not checked.
 func (a action) perform(ctx context.Context) (r report.Action, ok bool) {
 	began := time.Now()
 	defer func() { r.Took = time.Since(began) }()

@@ -8,8 +8,8 @@ import (
 	"github.com/muster-dev/muster/internal/cluster"
 )
 
-// With Terraform a step is an apply of its own resources, by the addresses that
-// kOps gives them; an apply of everything would be all steps at once.
+// With Terraform a step applies its own resources only, by the addresses that kOps
+// gives them; applying everything would take all steps at once.
 func TestTerraformIsToldWhatToApply(t *testing.T) {
 	p := &Problem{Cluster: "minimal.k8s.local", Cloud: cluster.AWS, Via: Terraform, Groups: []Group{
 		{Name: "master-us-test-1a", Role: cluster.RoleControlPlane}, {Name: "nodes", Role: cluster.RoleNode}, {Name: "gpu.large", Role: cluster.RoleNode},
@@ -24,26 +24,26 @@ func TestTerraformIsToldWhatToApply(t *testing.T) {
 		"remove-dns-controller": "terraform apply -target=aws_s3_object.minimal-k8s-local-addons-dns-controller-addons-k8s-io-k8s-1-12" +
 			" -target=aws_s3_object.minimal-k8s-local-addons-bootstrap",
 	} {
-		if got := p.how(id); !slices.Contains(got, want) {
+		if got := p.commands(id); !slices.Contains(got, want) {
 			t.Errorf("%s: got %q\nwant %q among them", id, got, want)
 		}
 	}
 	p.Cloud = cluster.GCE
-	if got := strings.Join(p.how("narrow"), " "); strings.Contains(got, "aws") || !strings.Contains(got, "-target for the policy of the workers' role only") {
+	if got := strings.Join(p.commands("narrow"), " "); strings.Contains(got, "aws") || !strings.Contains(got, "-target for the policy of the workers' role only") {
 		t.Errorf("on another cloud: %q", got)
 	}
 }
 
-// Every step says what to type next, wherever the cluster is; what no look shows
-// ends with how to say that it was done.
+// Every step says what to type next, in any cloud; a step that observation cannot
+// show ends with how to confirm that it was done.
 func TestEveryStepViaTerraformSaysWhatToTypeNext(t *testing.T) {
 	for _, endpoints := range []Endpoints{Balancer, Addresses} {
 		for _, on := range []cluster.Cloud{cluster.AWS, cluster.GCE} {
 			p := &Problem{Cluster: "minimal.k8s.local", Cloud: on, Via: Terraform, Endpoints: endpoints, Groups: []Group{
 				{Name: "master-us-test-1a", Role: cluster.RoleControlPlane}, {Name: "nodes", Role: cluster.RoleNode},
 			}}
-			for _, step := range append(p.steps(), p.stepsBack()...) {
-				how := strings.Join(p.how(step.ID), "\n")
+			for _, step := range append(p.steps(), p.rollbackSteps()...) {
+				how := strings.Join(p.commands(step.ID), "\n")
 				typed := slices.ContainsFunc([]string{"kops ", "terraform ", "aws ", "kubectl ", "muster "}, func(c string) bool { return strings.Contains(how, c) })
 				if byHand := strings.HasPrefix(how, "you: ") || on != cluster.AWS && step.ID == "close-ports"; !typed && !byHand {
 					t.Errorf("%s on %s says %q, and nothing to type", step.ID, on, how)
@@ -59,10 +59,10 @@ func TestEveryStepViaTerraformSaysWhatToTypeNext(t *testing.T) {
 	}
 }
 
-// What is to stay open is opened before the rule that has both is closed.
+// The rules that stay are added before the one that covers everything is revoked.
 func TestPortsAreClosedWithoutAGap(t *testing.T) {
 	p := &Problem{Cluster: "minimal.k8s.local", Cloud: cluster.AWS, Via: Terraform}
-	how := p.how("close-ports")
+	how := p.commands("close-ports")
 	for _, protocol := range []string{"tcp", "udp"} {
 		revoked := slices.IndexFunc(how, func(l string) bool { return strings.Contains(l, "revoke") && strings.Contains(l, protocol) })
 		for i, l := range how {

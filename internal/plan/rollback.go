@@ -10,24 +10,24 @@ import (
 	"github.com/muster-dev/muster/internal/cluster"
 )
 
-// WayBack is how to return to where everything began from a point of a plan.
+// WayBack is how to return to the initial state from a point of a plan.
 type WayBack struct {
-	After int `json:"after"` // the step after which it begins
-	// Steps are IDs, in order; empty with None set.
+	After int `json:"after"` // the step after which it starts
+	// Steps are IDs in order; empty if None is set.
 	Steps  []string `json:"steps"`
-	States int      `json:"states,omitempty"` // states that it was proven in
+	States int      `json:"states,omitempty"` // number of states in which it was proven
 	None   string   `json:"none,omitempty"`   // why there is no way back
 }
 
-// waysBack finds the cheapest proven way back from after each step.
-func (p *Problem) waysBack(ctx context.Context, steps []Step, w proof) []WayBack {
+// rollbacks finds the cheapest proven way back after each step.
+func (p *Problem) rollbacks(ctx context.Context, steps []Step, w proof) []WayBack {
 	var all []WayBack
 	n := w.beginning
 	walker := &searcher{p: p, steps: steps, explorer: newExplorer(ctx, p)}
 	origin := p.origin()
 	gone := false
 	for i, t := range steps {
-		if n = walker.take(n, i); n == nil {
+		if n = walker.successor(n, i); n == nil {
 			return all // out of time; the plan itself has been proven
 		}
 		gone = gone || t.Irreversible
@@ -42,7 +42,10 @@ func (p *Problem) waysBack(ctx context.Context, steps []Step, w proof) []WayBack
 			all = append(all, back)
 			continue
 		}
-		way, states, err := p.wayTo(ctx, begin, origin, p.stepsBack())
+		way, states, err := p.searchBack(ctx, begin, origin, p.rollbackSteps())
+		if ctx.Err() != nil {
+			return all // out of time, which does not mean that there is no way
+		}
 		if err != nil {
 			back.None = err.Error()
 		}
@@ -55,31 +58,31 @@ func (p *Problem) waysBack(ctx context.Context, steps []Step, w proof) []WayBack
 	return all
 }
 
-// errNoWay says that a search for a way back was exhausted.
-var errNoWay = errors.New("no order of steps back keeps every invariant")
+// errNoWayBack means that every order of the steps of a way back was tried.
+var errNoWayBack = errors.New("no order of steps back keeps every invariant")
 
-// wayTo finds the cheapest proven way from a node to a state as good as target,
-// and the number of states that it was proven in.
-func (p *Problem) wayTo(ctx context.Context, begin *node, target State, by []Step) ([]Step, int, error) {
+// searchBack finds the cheapest proven way from a node to a state that [restored]
+// accepts for target, and the number of states in which it was proven.
+func (p *Problem) searchBack(ctx context.Context, begin *node, target State, by []Step) ([]Step, int, error) {
 	s := &searcher{p: p, steps: by, explorer: newExplorer(ctx, p), target: &target}
 	end, err := s.search(begin, func(at State) bool { return restored(target, at) })
 	switch {
 	case err != nil:
 		return nil, 0, err
 	case end == nil:
-		return nil, 0, errNoWay
+		return nil, 0, errNoWayBack
 	}
-	order := s.tidy(begin, end.path())
+	order := s.reorder(begin, end.path())
 	s.states = 0
 	for at, k := 0, begin; k != nil && at < len(order); at++ {
-		k = s.take(k, order[at])
+		k = s.successor(k, order[at])
 	}
-	return s.pick(order), s.states, nil
+	return s.pickSteps(order), s.states, nil
 }
 
-// before is what the configuration of before says: the one that the plan began
-// with, or that of a gossip cluster where gossip is what is wanted.
-func (p *Problem) before() State {
+// prior returns the configuration that a restore leads to: the one that the plan
+// started with, or a gossip cluster's where gossip is the target.
+func (p *Problem) prior() State {
 	s := p.origin()
 	if p.To == cluster.Gossip {
 		s.None, s.Agent, s.Quiet, s.Templates, s.Lookup, s.Controller = false, false, false, Set(Gossip), true, true
@@ -87,9 +90,9 @@ func (p *Problem) before() State {
 	return s
 }
 
-// stepsBack are the steps that a way back may be made of: what restores, and the
-// bridges to get there.
-func (p *Problem) stepsBack() []Step {
+// rollbackSteps returns the steps that a way back may consist of: those that
+// restore, and the bridges they need.
+func (p *Problem) rollbackSteps() []Step {
 	all := slices.DeleteFunc(p.steps(), func(t Step) bool {
 		return !slices.Contains([]string{
 			"set-none", "unset-none", "add-agent", "remove-agent", "publish", "withdraw", "add-policy", "remove-policy",
@@ -97,52 +100,52 @@ func (p *Problem) stepsBack() []Step {
 		}, t.ID)
 	})
 	for i := range all {
-		all[i] = p.onTheWayBack(all[i])
+		all[i] = p.forRollback(all[i])
 	}
 	return all
 }
 
-// staying says which nodes a way back leaves alone.
-func (p *Problem) staying() string {
+// keptNodes describes the nodes that a way back does not replace.
+func (p *Problem) keptNodes() string {
 	if p.Via == Lab || p.Cloud != cluster.AWS {
 		return "those that do not differ stay"
 	}
 	return "those whose template version holds the same stay, whatever its number; kops rolling-update goes by number and would still call them NeedsUpdate"
 }
 
-// stays says which nodes a way back leaves alone, if it replaces any.
-func (p *Problem) stays(w WayBack) []string {
+// keptNote describes the nodes that a way back leaves alone, if it replaces any.
+func (p *Problem) keptNote(w WayBack) []string {
 	if !slices.ContainsFunc(w.Steps, func(id string) bool { return strings.HasPrefix(id, "roll-") }) {
 		return nil
 	}
-	return []string{"nodes are replaced that differ from the templates of before; " + p.staying()}
+	return []string{"nodes are replaced that differ from the templates of before; " + p.keptNodes()}
 }
 
-// onTheWayBack puts a roll into words that fit there: many nodes may never have
-// been touched.
-func (p *Problem) onTheWayBack(t Step) Step {
+// forRollback rewords a roll for a way back, where many nodes may never have been
+// replaced.
+func (p *Problem) forRollback(t Step) Step {
 	switch t.ID {
 	case "roll-workers":
 		t.Title = fmt.Sprintf("replace the workers that differ from the templates of before, %d at a time", p.maxAway())
-		t.Why = p.staying()
+		t.Why = p.keptNodes()
 	case "roll-control-plane":
 		t.Title = "replace the control-plane nodes that differ from the templates of before, one at a time"
-		t.Why = p.staying()
+		t.Why = p.keptNodes()
 	}
 	return t
 }
 
-// Restored reports whether the templates of a role are, in a state, what a restore
-// of the configuration of before makes of them.
+// Restored reports whether the templates of a role in s are what a restore of the
+// prior configuration makes them.
 func (p Problem) Restored(s State, role cluster.Role) bool {
 	if role == cluster.RoleControlPlane {
-		return s.Quiet == p.before().Quiet
+		return s.Quiet == p.prior().Quiet
 	}
-	return s.Templates&^p.before().Templates == 0
+	return s.Templates&^p.prior().Templates == 0
 }
 
-// remainingTo is what [Problem.remaining] is, for a way back to a state.
-func (p *Problem) remainingTo(origin, s State) (c Cost) {
+// remainingCostTo is [Problem.remainingCost] for a way back to a state.
+func (p *Problem) remainingCostTo(origin, s State) (c Cost) {
 	if s.Live != origin.Live {
 		t := s
 		t.Templates = origin.Templates
@@ -164,9 +167,9 @@ func (p *Problem) remainingTo(origin, s State) (c Cost) {
 	return c
 }
 
-// restored reports whether a state is as good as the one that everything began
-// in: what nodes are and read is what it was. A port that is exposed, or an
-// address that is held, harms nobody and may stay.
+// restored reports whether s is equivalent to origin for every node: what nodes
+// are and what they read is the same. A port that is still exposed, or an address
+// that is still held, is harmless.
 func restored(origin, s State) bool {
 	return s.None == origin.None && s.Templates == origin.Templates && s.Live == origin.Live &&
 		s.Quiet == origin.Quiet && (s.Members.quiet() == 0) == (origin.Members.quiet() == 0) &&

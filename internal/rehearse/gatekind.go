@@ -13,32 +13,33 @@ import (
 	"github.com/muster-dev/muster/internal/report"
 )
 
-// GateKind names a gate of a lab, to ask for it from outside of a rehearsal. Most
-// are about one node.
+// GateKind names a gate of a lab, for use outside a rehearsal. Most concern one
+// node.
 type GateKind string
 
-// The gates that can be asked for.
+// The kinds of gates.
 const (
-	Healthy     GateKind = "healthy"      // control plane healthy and agreed
+	Healthy     GateKind = "healthy"      // every API server is ready and known to every control-plane node
 	Serves      GateKind = "serves"       // a control-plane node serves workers
 	Balanced    GateKind = "balanced"     // the worker-facing service answers on the load balancer
 	Proven      GateKind = "proven"       // every endpoint answers a worker
 	Bridged     GateKind = "bridged"      // the overlay leads to the load balancer
-	Unbridged   GateKind = "unbridged"    // and no longer
+	Unbridged   GateKind = "unbridged"    // the overlay no longer does
 	DaemonReady GateKind = "daemon-ready" // a worker's node program serves every control-plane node
 	OwnsHosts   GateKind = "owns-hosts"   // a node's agent writes the hosts block
-	WaysWork    GateKind = "ways-work"    // a worker calls the API on each way that it has
+	WaysWork    GateKind = "ways-work"    // a worker calls the API on every path that it has
 	AllWork     GateKind = "all-work"     // every worker does
-	NodeReady   GateKind = "node-ready"   // the API calls a worker's Node ready
+	NodeReady   GateKind = "node-ready"   // the API reports a worker's Node as ready
 	NodeGone    GateKind = "node-gone"    // the API no longer does
 	Quiet       GateKind = "quiet"        // nothing gossips on a node
 	Gossips     GateKind = "gossips"      // something does
 	AllQuiet    GateKind = "all-quiet"    // nothing gossips on any node
 )
 
-// GateOf returns a gate of a lab; node is empty for one about the cluster. Before
-// it is asked, the world is not needed: whoever asks from afar takes the name and
-// the limits from here, and the answer from where the lab is.
+// GateOf returns a gate of a lab; node is empty for one about the cluster. Only its
+// Check uses w: a remote caller takes name and limits from here, and the verdict
+// from the process that runs the lab. The error means that there is no such gate,
+// or that it needs a node.
 func GateOf(w World, cluster string, kind GateKind, node string) (reconcile.Gate, error) {
 	g := gates{world: w, cluster: cluster}
 	n := lab.Node{Name: node}
@@ -47,7 +48,7 @@ func GateOf(w World, cluster string, kind GateKind, node string) (reconcile.Gate
 		Proven:      func() reconcile.Gate { return g.proven(n) },
 		DaemonReady: func() reconcile.Gate { return g.daemonReady(n) },
 		OwnsHosts:   func() reconcile.Gate { return g.ownsHosts(n) },
-		WaysWork:    func() reconcile.Gate { return g.waysWork(n) },
+		WaysWork:    func() reconcile.Gate { return g.allPathsWork(n) },
 		NodeReady:   func() reconcile.Gate { return g.nodeReady(n) },
 		NodeGone:    func() reconcile.Gate { return g.nodeGone(n) },
 		Quiet:       func() reconcile.Gate { return g.gossipGone([]lab.Node{n}) },
@@ -62,7 +63,7 @@ func GateOf(w World, cluster string, kind GateKind, node string) (reconcile.Gate
 			Balanced:  g.balanced,
 			Bridged:   func() reconcile.Gate { return g.bridged(true) },
 			Unbridged: func() reconcile.Gate { return g.bridged(false) },
-			AllWork:   g.allWork,
+			AllWork:   g.allWorkersWork,
 			AllQuiet:  g.allQuiet,
 		}[kind]
 	}
@@ -72,11 +73,11 @@ func GateOf(w World, cluster string, kind GateKind, node string) (reconcile.Gate
 	return one(), nil
 }
 
-// daemonReady: the worker's node program, whichever it was born with, knows of
-// nothing wrong and serves every control-plane node.
+// daemonReady: the worker's node program, agent or peer, reports no problem and
+// serves every control-plane node.
 func (g gates) daemonReady(n lab.Node) reconcile.Gate {
-	return reconcile.Gate{Name: "node program ready on " + n.Name, Within: gateTime, Every: askEvery, Check: func(ctx context.Context) (report.Verdict, string) {
-		r, err := g.daemonOf(ctx, n.Name)
+	return reconcile.Gate{Name: "node program ready on " + n.Name, Within: gateTimeout, Every: pollInterval, Check: func(ctx context.Context) (report.Verdict, string) {
+		r, err := g.nodeReport(ctx, n.Name)
 		if err != nil {
 			return unknown(err)
 		}
@@ -84,7 +85,7 @@ func (g gates) daemonReady(n lab.Node) reconcile.Gate {
 			return fail("%s", strings.Join(p, "; "))
 		}
 		for _, c := range g.world.Layout().ControlPlane() {
-			if !serving(r, netip.AddrPortFrom(c.Addr, lab.APIPort)) && !leadsTo(r, c.Addr) {
+			if !serving(r, netip.AddrPortFrom(c.Addr, lab.APIPort)) && !servesAddr(r, c.Addr) {
 				return fail("it does not serve %s yet", c.Name)
 			}
 		}
@@ -92,10 +93,10 @@ func (g gates) daemonReady(n lab.Node) reconcile.Gate {
 	}}
 }
 
-// waysWork: the worker has called the API by name often enough, and through its
-// balancer where it has one, without one failure.
-func (g gates) waysWork(n lab.Node) reconcile.Gate {
-	return reconcile.Gate{Name: "API on every way of " + n.Name, Within: gateTime, Every: askEvery, Check: func(context.Context) (report.Verdict, string) {
+// allPathsWork: the worker's last provenProbes calls of the API succeeded, by name
+// and, where it has one, through its local balancer.
+func (g gates) allPathsWork(n lab.Node) reconcile.Gate {
+	return reconcile.Gate{Name: "API on every way of " + n.Name, Within: gateTimeout, Every: pollInterval, Check: func(context.Context) (report.Verdict, string) {
 		running, err := g.world.Running(n.Name)
 		if err != nil {
 			return unknown(err)
@@ -104,18 +105,18 @@ func (g gates) waysWork(n lab.Node) reconcile.Gate {
 		if slices.ContainsFunc(running, func(r lab.Running) bool { return r.Program == lab.Agent }) {
 			ways = append(ways, probe.LocalBalancer)
 		}
-		return g.unbroken(n, ways)
+		return g.noFailures(n, ways)
 	}}
 }
 
-// allWork: every worker's ways work now.
-func (g gates) allWork() reconcile.Gate {
-	return g.everyWorker("every worker calls the API on every way", g.waysWork)
+// allWorkersWork: allPathsWork holds for every worker.
+func (g gates) allWorkersWork() reconcile.Gate {
+	return g.everyWorker("every worker calls the API on every way", g.allPathsWork)
 }
 
 // nodeGone: the API no longer lists the worker as ready.
 func (g gates) nodeGone(n lab.Node) reconcile.Gate {
-	return reconcile.Gate{Name: "Node " + n.Name + " gone", Within: gateTime, Every: askEvery, Check: func(ctx context.Context) (report.Verdict, string) {
+	return reconcile.Gate{Name: "Node " + n.Name + " gone", Within: gateTimeout, Every: pollInterval, Check: func(ctx context.Context) (report.Verdict, string) {
 		ready, err := g.world.NodesReady(ctx)
 		if err != nil {
 			return unknown(err)
@@ -127,9 +128,9 @@ func (g gates) nodeGone(n lab.Node) reconcile.Gate {
 	}}
 }
 
-// gossips: a gossip program runs on the node, and says that it is well.
+// gossips: a gossip program runs on the node and reports no problem.
 func (g gates) gossips(n lab.Node) reconcile.Gate {
-	return reconcile.Gate{Name: "gossip on " + n.Name, Within: gateTime, Every: askEvery, Check: func(ctx context.Context) (report.Verdict, string) {
+	return reconcile.Gate{Name: "gossip on " + n.Name, Within: gateTimeout, Every: pollInterval, Check: func(ctx context.Context) (report.Verdict, string) {
 		r, err := g.world.Report(ctx, n.Name, lab.Peer)
 		if err != nil {
 			return unknown(err)
@@ -143,7 +144,7 @@ func (g gates) gossips(n lab.Node) reconcile.Gate {
 
 // allQuiet: nothing gossips on any node.
 func (g gates) allQuiet() reconcile.Gate {
-	return reconcile.Gate{Name: "no gossip on any node", Within: quickTime, Every: askEvery, Check: func(ctx context.Context) (report.Verdict, string) {
+	return reconcile.Gate{Name: "no gossip on any node", Within: shortTimeout, Every: pollInterval, Check: func(ctx context.Context) (report.Verdict, string) {
 		return g.gossipGone(g.world.Layout().Nodes).Check(ctx)
 	}}
 }

@@ -7,27 +7,25 @@ import (
 	"strings"
 )
 
-// Idea is somebody else's order of steps, and what the checker says to it.
+// Idea is a proposed order of steps, and the verdict on it.
 type Idea struct {
 	Order      string      `json:"order"`
 	Steps      []string    `json:"steps"` // titles, in order
 	Violations []Violation `json:"violations"`
 	Cost       Cost        `json:"cost"`
-	// Stuck is why the order cannot be followed to its end; empty if it can.
-	Stuck string `json:"stuck,omitempty"`
-	// Arrives is whether it ends where the plan would.
+	// Arrives reports whether it reaches the plan's goal.
 	Arrives bool `json:"arrives"`
-	// Instead is the plan's own order, which is proven: IDs of its steps.
+	// Instead is the plan's own, proven order: the IDs of its steps.
 	Instead []string `json:"instead"`
 }
 
-// Safe reports whether the idea is as safe as a plan.
+// Safe reports whether the order keeps every invariant.
 func (i Idea) Safe() bool { return len(i.Violations) == 0 }
 
-// ideas are those that go by a name.
-var ideas = []struct {
+// namedOrders are the orders that can be checked by name.
+var namedOrders = []struct {
 	name string
-	says string
+	text string
 	make func(p *Problem) []Step
 }{
 	{"reconcile", "kops reconcile, as the spec is", func(p *Problem) []Step { return p.kopsReconcile() }},
@@ -45,21 +43,22 @@ var ideas = []struct {
 	{"terraform apply", "apply everything that kOps wrote at once", func(p *Problem) []Step { return []Step{p.setTopology(), p.terraformFirstPass()} }},
 }
 
-// IdeaNames lists the ideas that go by a name, with what they are.
+// IdeaNames returns the name and description of each order that has a name.
 func IdeaNames() (all [][2]string) {
-	for _, i := range ideas {
-		all = append(all, [2]string{i.name, i.says})
+	for _, i := range namedOrders {
+		all = append(all, [2]string{i.name, i.text})
 	}
 	return all
 }
 
-// WhyNot checks an order that somebody else thought of. The text is the name of
-// an idea, or changes the plan found: "without STEP", "STEP first", "STEP last",
-// "STEP before STEP", each STEP by its ID. Nobody looks before a step of it: a
-// gate would only stop it sooner.
+// WhyNot checks a proposed order. text is one of [IdeaNames], or a change to the
+// plan: "without STEP", "STEP first", "STEP last" or "STEP before STEP", each STEP
+// by its ID. Gates are ignored: they would only stop the order sooner. The error
+// means that text is not understood, or that the check was interrupted or has too
+// many states.
 func WhyNot(ctx context.Context, pl Plan, text string) (Idea, error) {
 	p := pl.Problem
-	steps, err := p.think(pl, strings.Join(strings.Fields(strings.ToLower(text)), " "))
+	steps, err := p.parseOrder(pl, strings.Join(strings.Fields(strings.ToLower(text)), " "))
 	if err != nil {
 		return Idea{}, err
 	}
@@ -71,21 +70,28 @@ func WhyNot(ctx context.Context, pl Plan, text string) (Idea, error) {
 		steps[i].needs = nil
 		idea.Steps = append(idea.Steps, steps[i].Title)
 	}
-	idea.Violations = append(idea.Violations, p.check(ctx, steps)...)
+	violations, err := p.check(ctx, steps)
+	if err != nil {
+		return Idea{}, fmt.Errorf("check %q: %w", clip(text), err)
+	}
+	idea.Violations = append(idea.Violations, violations...)
 	w := p.walk(ctx, steps, true)
+	if w.err != nil {
+		return Idea{}, fmt.Errorf("check %q: %w", clip(text), w.err)
+	}
 	idea.Cost, idea.Arrives = w.end.cost, w.stuck < 0 && w.end.reachedBy(p.reached)
 	return idea, nil
 }
 
-// think finds the steps that a text means.
-func (p *Problem) think(pl Plan, text string) ([]Step, error) {
-	for _, i := range ideas {
+// parseOrder returns the steps that text stands for.
+func (p *Problem) parseOrder(pl Plan, text string) ([]Step, error) {
+	for _, i := range namedOrders {
 		if i.name == text {
 			return i.make(p), nil
 		}
 	}
 	if len(pl.Steps) == 0 {
-		return nil, fmt.Errorf("%q changes a plan, and there is none to change; known ideas are %s", clip(text), ideaList())
+		return nil, fmt.Errorf("%q changes a plan, and there is none to change; known ideas are %s", clip(text), orderNames())
 	}
 	var steps []Step
 	for _, s := range pl.Steps {
@@ -106,12 +112,12 @@ func (p *Problem) think(pl Plan, text string) ([]Step, error) {
 	case len(words) == 3 && words[1] == "before":
 		return move(steps, words[0], words[2])
 	}
-	return nil, fmt.Errorf("%q is no idea that can be checked; known are %s, and without STEP, STEP first, STEP last, STEP before STEP", clip(text), ideaList())
+	return nil, fmt.Errorf("%q is no idea that can be checked; known are %s, and without STEP, STEP first, STEP last, STEP before STEP", clip(text), orderNames())
 }
 
-func ideaList() string {
+func orderNames() string {
 	var names []string
-	for _, i := range ideas {
+	for _, i := range namedOrders {
 		names = append(names, "'"+i.name+"'")
 	}
 	return strings.Join(names, ", ")
@@ -133,7 +139,7 @@ func remove(steps []Step, id string) ([]Step, error) {
 	return slices.Delete(steps, i, i+1), nil
 }
 
-// move takes a step from its place and puts it before another, or at the end.
+// move moves a step before another, or to the end if before is empty.
 func move(steps []Step, id, before string) ([]Step, error) {
 	i, err := indexOf(steps, id)
 	if err != nil {
@@ -154,7 +160,7 @@ func move(steps []Step, id, before string) ([]Step, error) {
 	return slices.Insert(steps, j, moved), nil
 }
 
-// Find returns the step that a number or an ID names.
+// Find returns the step with a number or an ID.
 func (pl Plan) Find(step string) (Planned, error) {
 	for _, s := range pl.Steps {
 		if s.ID == step || fmt.Sprint(s.Number) == step {
@@ -164,7 +170,7 @@ func (pl Plan) Find(step string) (Planned, error) {
 	return Planned{}, fmt.Errorf("no step %q; the plan has 1 to %d", clip(step), len(pl.Steps))
 }
 
-// Diff says how another plan differs from this one, one line each.
+// Diff describes the differences between two plans, one line each.
 func Diff(a, b Plan) (lines []string) {
 	if a.Problem.Cluster != b.Problem.Cluster {
 		lines = append(lines, fmt.Sprintf("cluster   %s -> %s", a.Problem.Cluster, b.Problem.Cluster))
@@ -185,7 +191,7 @@ func Diff(a, b Plan) (lines []string) {
 	return append(lines, diffSteps(a.Steps, b.Steps)...)
 }
 
-// diffSteps keeps the longest common sequence and lists what is beside it.
+// diffSteps lists what is outside the longest common subsequence.
 func diffSteps(a, b []Planned) (lines []string) {
 	n, m := len(a), len(b)
 	common := make([][]int, n+1)

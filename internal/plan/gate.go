@@ -7,15 +7,15 @@ import (
 	"github.com/muster-dev/muster/internal/cloud"
 )
 
-// Need is a gate before a step, and what the world says to it.
+// Need is a gate before a step, and whether it holds.
 type Need struct {
-	Says string `json:"says"` // what must be so
-	// Holds is Yes if it holds in every state that the cluster may be in, No if
-	// it holds in none, and Unknown otherwise.
+	Says string `json:"says"` // the condition
+	// Holds is Yes if it holds in every state that the cluster may be in, No if it
+	// holds in none, and Unknown otherwise.
 	Holds cloud.Answer `json:"holds"`
 }
 
-// Needs asks the states that a cluster may be in for the needs of a step. An
+// Needs evaluates the needs of a step in the states that a cluster may be in. The
 // error means that the problem's executor has no such step.
 func (p Problem) Needs(id string, seen []State) ([]Need, error) {
 	t, err := p.step(id)
@@ -30,7 +30,7 @@ func (p Problem) Needs(id string, seen []State) ([]Need, error) {
 				yes++
 			}
 		}
-		need := Need{Says: n.says, Holds: cloud.Unknown}
+		need := Need{Says: n.text, Holds: cloud.Unknown}
 		switch {
 		case len(seen) > 0 && yes == len(seen):
 			need.Holds = cloud.Yes
@@ -42,7 +42,7 @@ func (p Problem) Needs(id string, seen []State) ([]Need, error) {
 	return needs, nil
 }
 
-// step returns the step of an ID.
+// step returns the step with an ID.
 func (p *Problem) step(id string) (Step, error) {
 	all := p.steps()
 	i := slices.IndexFunc(all, func(t Step) bool { return t.ID == id })
@@ -52,14 +52,13 @@ func (p *Problem) step(id string) (Step, error) {
 	return all[i], nil
 }
 
-// Recall completes states that were seen with what no look at a cluster can
-// show, from the steps that were carried out on it, in order: that an endpoint
-// was proven, that a bridge of ours is up. begun is a step that may be half done,
-// or empty; each state is then told as if it were done and as if it were not.
+// Recall completes observed states with what observation cannot show, such as that
+// an endpoint was proven or that a bridge is up, from the steps that were carried
+// out, in order. begun is a step that may be half done, or empty; each state is
+// then returned both as if it were done and as if it were not.
 //
-// While a policy of ours stands in for the workers' role, what the role itself
-// allows cannot be seen through it; then it allows no more than the steps have
-// left it.
+// While the bridge policy is attached, it hides what the workers' role itself
+// allows; the role is then taken to allow no more than the steps have left it.
 func (p Problem) Recall(carried []string, begun string, seen []State) ([]State, error) {
 	known := []State{p.origin()}
 	e := &explorer{p: &p}
@@ -68,19 +67,19 @@ func (p Problem) Recall(carried []string, begun string, seen []State) ([]State, 
 		if err != nil {
 			return nil, err
 		}
-		known[0] = e.nominally(known[0], t)
+		known[0] = e.runNominal(known[0], t)
 	}
 	if begun != "" {
 		t, err := p.step(begun)
 		if err != nil {
 			return nil, err
 		}
-		known = append(known, e.nominally(known[0], t))
+		known = append(known, e.runNominal(known[0], t))
 	}
 	var out []State
 	for _, s := range seen {
 		for _, k := range known {
-			if t := s.recalling(k); !slices.Contains(out, t) {
+			if t := s.withKnown(k); !slices.Contains(out, t) {
 				out = append(out, t)
 			}
 		}
@@ -88,8 +87,8 @@ func (p Problem) Recall(carried []string, begun string, seen []State) ([]State, 
 	return out, nil
 }
 
-// recalling is a state that was seen, with what only memory knows.
-func (s State) recalling(known State) State {
+// withKnown returns an observed state completed from one that the steps led to.
+func (s State) withKnown(known State) State {
 	s.Proven = s.Proven || known.Proven
 	s.Held = s.Held || known.Held
 	s.Serves = s.Serves || known.Serves
@@ -100,9 +99,8 @@ func (s State) recalling(known State) State {
 	return s.settled()
 }
 
-// SpecEdited says what somebody else changed of the spec while a step was under
-// way, one line each; nothing for a step that itself changes it, or that asks a
-// person to.
+// SpecEdited describes what somebody else changed in the spec during a step, one
+// line each; nothing for a step that itself changes it or has a person do so.
 func SpecEdited(step string, then, now []Fact) []string {
 	if slices.Contains([]string{"set-none", "unset-none", "add-agent", "remove-agent", "make-balancer"}, step) {
 		return nil

@@ -10,7 +10,7 @@ import (
 
 func (p *Problem) maxAway() int { return max(1, p.MaxAway) }
 
-// origin is the state that everything began in, as far as it is known.
+// origin returns the first of the states in which the cluster may have started.
 func (p *Problem) origin() State { return p.Starts[0].State }
 
 // groups returns the groups of a role.
@@ -18,7 +18,7 @@ func (p *Problem) groups(role cluster.Role) []Group {
 	return slices.DeleteFunc(slices.Clone(p.Groups), func(g Group) bool { return g.Role != role })
 }
 
-// group names a group of a role, to tell a story with.
+// group returns the phrase for a node of a role, for stories.
 func (p *Problem) group(role cluster.Role) string {
 	if all := p.groups(role); len(all) > 0 {
 		return "a node of " + all[0].Name
@@ -26,7 +26,7 @@ func (p *Problem) group(role cluster.Role) string {
 	return fmt.Sprintf("a %s node", role)
 }
 
-// worker names a worker of a class, to tell a story with.
+// worker returns the phrase for a worker of a class, for stories.
 func (p *Problem) worker(s State, c Class) string {
 	for _, g := range p.groups(cluster.RoleNode) {
 		if g.Live[c.String()] > 0 {
@@ -36,10 +36,10 @@ func (p *Problem) worker(s State, c Class) string {
 	return c.one() + " worker"
 }
 
-// role names the workers' role in the cloud.
+// role returns the name of the workers' cloud role.
 func (p *Problem) role() string { return "nodes." + p.Cluster }
 
-// rollMinutes is how long it takes to replace every worker, group by group.
+// rollMinutes estimates the time to replace every worker, group by group.
 func (p *Problem) rollMinutes() (minutes int) {
 	for _, g := range p.groups(cluster.RoleNode) {
 		minutes += minutesPerWorker * ((g.Size() + p.maxAway() - 1) / p.maxAway())
@@ -47,13 +47,13 @@ func (p *Problem) rollMinutes() (minutes int) {
 	return minutes
 }
 
-// Planning figures: drained, replaced and seen to work, one after the other.
+// Planning figures for draining, replacing and verifying one node.
 const (
 	minutesPerWorker = 6
 	minutesPerMember = 10
 )
 
-// template names a template by what is born from it.
+// template returns the phrase for a template of a class.
 func template(c Class) string {
 	if c == Unresolved {
 		return "a template without any address"
@@ -61,7 +61,7 @@ func template(c Class) string {
 	return c.one() + " template"
 }
 
-// String says what a cluster is in one line.
+// String describes the cluster in one line.
 func (s State) String() string {
 	var parts []string
 	say := func(yes bool, format string, args ...any) {

@@ -6,26 +6,26 @@ import (
 	"github.com/muster-dev/muster/internal/cluster"
 )
 
-// A change leads from a state to others. It appends them to out, and appends
-// none where there is nothing to change.
+// A change is a transition from a state to any of several. next appends them to
+// out, and none where there is nothing to change.
 type change struct {
-	// says puts one such change into words.
-	says func(p *Problem, from, to State) string
+	// text describes one such transition.
+	text func(p *Problem, from, to State) string
 	next func(p *Problem, s State, out []State) []State
 }
 
-// moves is what the world may do at any moment. A reboot is not among them: it
-// changes nothing, and the boot invariant asks of every state whether every node
-// would survive one.
-func moves() []change {
+// events is what the world may do at any moment. A reboot is not among them: it
+// changes nothing, and the boot invariant requires that every node would survive
+// one in every state.
+func events() []change {
 	return []change{
 		{
-			says: func(p *Problem, _, _ State) string {
+			text: func(p *Problem, _, _ State) string {
 				return fmt.Sprintf("%s dies", p.group(cluster.RoleControlPlane))
 			},
 			next: func(_ *Problem, s State, out []State) []State {
 				if s.Away > 0 {
-					return out // what two deaths do, no order of steps can help
+					return out // no order of steps helps against two deaths
 				}
 				s.Members.each(func(m Members) {
 					t := s
@@ -36,7 +36,7 @@ func moves() []change {
 			},
 		},
 		{
-			says: func(_ *Problem, _, to State) string {
+			text: func(_ *Problem, _, to State) string {
 				if to.Quiet {
 					return "a control-plane node comes back from its group's template, which does not gossip"
 				}
@@ -50,12 +50,12 @@ func moves() []change {
 			},
 		},
 		{
-			says: func(_ *Problem, from, to State) string {
+			text: func(_ *Problem, from, to State) string {
 				return fmt.Sprintf("the autoscaler adds a %s worker", to.Live&^from.Live)
 			},
 			next: func(p *Problem, s State, out []State) []State {
 				for c := range (s.Templates &^ s.Live).Each {
-					if p.broken(s, c) != "" {
+					if p.bootFault(s, c) != "" {
 						continue // it never becomes a node
 					}
 					t := s
@@ -66,7 +66,7 @@ func moves() []change {
 			},
 		},
 		{
-			says: func(_ *Problem, from, to State) string {
+			text: func(_ *Problem, from, to State) string {
 				return fmt.Sprintf("the autoscaler removes the last %s worker", from.Live&^to.Live)
 			},
 			next: func(_ *Problem, s State, out []State) []State {
@@ -82,7 +82,7 @@ func moves() []change {
 			},
 		},
 		{
-			says: func(*Problem, State, State) string { return "an address of the load balancer changes" },
+			text: func(*Problem, State, State) string { return "an address of the load balancer changes" },
 			next: func(p *Problem, s State, out []State) []State {
 				if s.Moved || !s.Network || p.BalancerAddresses == 1 || !(s.Live|s.Templates).has(Hybrid, None) {
 					return out
@@ -92,7 +92,7 @@ func moves() []change {
 			},
 		},
 		{
-			says: func(*Problem, State, State) string { return "somebody else edits the spec" },
+			text: func(*Problem, State, State) string { return "somebody else edits the spec" },
 			next: func(_ *Problem, s State, out []State) []State {
 				if s.Edited {
 					return out
@@ -102,7 +102,7 @@ func moves() []change {
 			},
 		},
 		{
-			says: func(*Problem, State, State) string { return "within a minute kOps removes dns-controller" },
+			text: func(*Problem, State, State) string { return "within a minute kOps removes dns-controller" },
 			next: func(_ *Problem, s State, out []State) []State {
 				if !s.Pruning {
 					return out

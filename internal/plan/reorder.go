@@ -1,7 +1,7 @@
 package plan
 
-// readingOrder is the order in which people expect steps where the order does
-// not matter: what opens something as late, what closes it as soon as it can be.
+// readingOrder is the preferred order of steps where several are equally safe: open
+// things as late, and close them as early, as possible.
 var readingOrder = []string{
 	"make-balancer", "hold-addresses", "serve", "expose", "prove",
 	"canary", "roll-workers", "withdraw", "remove-policy",
@@ -11,9 +11,9 @@ var readingOrder = []string{
 	"remove-dns-controller", "narrow", "close-ports", "drop-classic", "scrub",
 }
 
-// tidy swaps neighbours into reading order where both orders are safe and lead to
-// the same: the plan stays as cheap and as proven as it was.
-func (s *searcher) tidy(begin *node, steps []int) []int {
+// reorder swaps neighbours into reading order where both orders are safe and
+// equivalent, so that the plan stays proven at the same cost.
+func (s *searcher) reorder(begin *node, steps []int) []int {
 	rank := make(map[string]int)
 	for i, id := range readingOrder {
 		rank[id] = i
@@ -27,22 +27,22 @@ func (s *searcher) tidy(begin *node, steps []int) []int {
 				steps[i], steps[i+1] = b, a
 				swapped = true
 			}
-			if n = s.take(n, steps[i]); n == nil {
-				return steps // out of time; any order that was proven will do
+			if n = s.successor(n, steps[i]); n == nil {
+				return steps // interrupted; the order so far is proven
 			}
 		}
 	}
 	return steps
 }
 
-// commute reports whether two steps lead to the same in either order.
+// commute reports whether two steps are safe and equivalent in either order.
 func (s *searcher) commute(n *node, a, b int) bool {
-	ba := s.take(n, b)
+	ba := s.successor(n, b)
 	if ba == nil {
 		return false
 	}
-	ab := s.take(n, a)
-	if ba, ab = s.take(ba, a), s.take(ab, b); ba == nil || ab == nil {
+	ab := s.successor(n, a)
+	if ba, ab = s.successor(ba, a), s.successor(ab, b); ba == nil || ab == nil {
 		return false
 	}
 	return ba.key() == ab.key() && ba.cost == ab.cost

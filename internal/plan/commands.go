@@ -1,10 +1,10 @@
 package plan
 
-// how returns what carries a step out: commands where there are some to type.
-func (p *Problem) how(id string) []string {
+// commands returns how to carry out a step: the commands to type, if any.
+func (p *Problem) commands(id string) []string {
 	name := " --name " + p.Cluster
-	// kOps would write a context of its own into the operator's kubeconfig, and
-	// make it the current one, in the middle of a crossing that goes by it.
+	// By default kOps adds a context to the operator's kubeconfig and makes it the
+	// current one, in the middle of a migration that depends on it.
 	update := "kops update cluster" + name + " --create-kube-config=false"
 	by := map[string][]string{}
 	switch p.Via {
@@ -22,7 +22,7 @@ func (p *Problem) how(id string) []string {
 			"restore-control-plane": {"with the kOps that made it, of --kops-before: " + update + " --instance-group-roles=control-plane --allow-kops-downgrade --yes"},
 		}
 	case Terraform:
-		by = p.terraformSteps(update + " --target=terraform --out=DIR")
+		by = p.terraformCommands(update + " --target=terraform --out=DIR")
 	}
 	if p.Via != Lab && p.Endpoints == Addresses {
 		by["hold-addresses"] = []string{"you: let each new control-plane node take over the address of the one before"}

@@ -9,8 +9,8 @@ import (
 	"github.com/muster-dev/muster/internal/cluster"
 )
 
-// Only what was deleted has no way back, whatever workers are given, whoever
-// carries it out, with bridges or without.
+// Only a deletion has no way back, whatever the endpoints and the executor, with
+// bridges or without.
 func TestEveryStepBeforeADeletionHasAWayBack(t *testing.T) {
 	shapes := map[string]func() *Problem{
 		"a network load balancer":          func() *Problem { return gossiping(3, 6) },
@@ -39,8 +39,8 @@ func TestEveryStepBeforeADeletionHasAWayBack(t *testing.T) {
 	}
 }
 
-// A way back from workers with a list takes muster-agent out of the spec before the
-// templates of before are rendered, and the control plane gossips before workers do.
+// A way back from workers with a list removes muster-agent from the spec before the
+// prior templates are rendered, and the control plane gossips before workers do.
 func TestTheWayBackFromAListTakesTheAgentOut(t *testing.T) {
 	p := with(withoutBalancer(3, 6), func(p *Problem) { p.Endpoints = Addresses })
 	pl := mustPlan(t, p)
