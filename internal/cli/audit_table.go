@@ -137,6 +137,19 @@ func fold(text string, width int) (lines []string) {
 	return append(lines, line)
 }
 
+// foldedText folds the sentences of a text. Lines in which words are set apart by several
+// spaces, such as those of a table, stay as they are.
+func foldedText(text string) string {
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		if line = strings.TrimSuffix(line, "\n"); utf8.RuneCountInString(line) > pageWidth && !strings.Contains(line, "  ") {
+			line = strings.Join(fold(line, pageWidth-2), "\n  ")
+		}
+		b.WriteString(line + "\n")
+	}
+	return b.String()
+}
+
 // fewNames is how many names a line takes before it says how many more there are.
 const fewNames = 3
 

@@ -47,6 +47,16 @@ func TestAnAuditWithManyFindingsFitsAPage(t *testing.T) {
 	}
 }
 
+func TestFoldedTextLeavesTablesAlone(t *testing.T) {
+	row := "  1  " + strings.Repeat("a ", 100)
+	text := row + "\nrisk: " + strings.TrimSpace(strings.Repeat("word ", 40)) + "\n\nshort\n"
+	got := foldedText(text)
+	want := row + "\nrisk: " + strings.TrimSpace(strings.Repeat("word ", 22)) + "\n  " + strings.TrimSpace(strings.Repeat("word ", 18)) + "\n\nshort\n"
+	if got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
 func TestFold(t *testing.T) {
 	tests := []struct {
 		name, text string

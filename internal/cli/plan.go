@@ -200,7 +200,7 @@ func (o *planOptions) write(s streams, f plan.File, story []string) error {
 		_, err = s.out.Write(data)
 		return err
 	}
-	if _, err := fmt.Fprint(s.out, f.Text()); err != nil {
+	if _, err := fmt.Fprint(s.out, foldedText(f.Text())); err != nil {
 		return err
 	}
 	if f.Refused != nil && (format == "yaml" || format == "json") {
@@ -233,7 +233,7 @@ func drawPlan(f plan.File, format string, story []string) ([]byte, error) {
 	case "dot":
 		return []byte(f.Dot(story)), nil
 	default:
-		return []byte(f.Text()), nil
+		return []byte(foldedText(f.Text())), nil
 	}
 }
 
