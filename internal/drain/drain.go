@@ -109,15 +109,15 @@ var errGone = errors.New("the node is gone")
 // told what happens, one line at a time. What blocks is a [*Blocked].
 func Node(ctx context.Context, c Config, name string, say func(line string)) error {
 	c.Within, c.Retry = cmp.Or(c.Within, defaultWithin), cmp.Or(c.Retry, defaultRetry)
-	switch err := Cordon(ctx, c.Client, name); {
+	within, cancel := context.WithTimeout(ctx, c.Within)
+	defer cancel()
+	switch err := Cordon(within, c.Client, name); {
 	case apierrors.IsNotFound(err):
 		say("node " + name + " is gone; nothing to drain")
 		return nil
 	case err != nil:
 		return err
 	}
-	within, cancel := context.WithTimeout(ctx, c.Within)
-	defer cancel()
 	ending, end := context.WithCancelCause(within)
 	d := &drainer{Config: c, node: name, say: say}
 	var watch sync.WaitGroup

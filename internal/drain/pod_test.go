@@ -1,6 +1,7 @@
 package drain_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -150,5 +151,20 @@ func TestAnEvictionIsTriedAgainWhereThatHelps(t *testing.T) {
 				t.Error("the other pod was not evicted")
 			}
 		})
+	}
+}
+
+func TestADrainIsBoundedWhileItCordons(t *testing.T) {
+	b := between{Server: cluster(t), answers: func(r *http.Request) (*http.Response, error) {
+		<-r.Context().Done() // an API server that accepts and never answers
+		return nil, r.Context().Err()
+	}}
+	c := b.config(t)
+	c.Within = 50 * time.Millisecond
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	err := drain.Node(ctx, c, node, func(string) {})
+	if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
+		t.Errorf("got %v; want a drain that ends at its own deadline", err)
 	}
 }
