@@ -344,8 +344,8 @@ func (e *Executor) drain(ctx context.Context, node string, say func(string)) err
 	began := time.Now()
 	for {
 		left := e.DrainWithin - time.Since(began)
-		err := drain.Node(ctx, drain.Config{Client: e.Kube, Within: max(left, time.Second), Retry: e.Poll}, node, say)
-		var blocked *drain.Blocked
+		err := drain.Node(ctx, drain.Config{Client: e.Kube, Timeout: max(left, time.Second), RetryInterval: e.Poll}, node, say)
+		var blocked *drain.BlockedError
 		if err == nil || ctx.Err() != nil || left <= 0 || errors.As(err, &blocked) && len(blocked.Pods) > 0 {
 			return err
 		}
