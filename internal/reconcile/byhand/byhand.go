@@ -71,8 +71,20 @@ func New(cfg Config) *Executor {
 	return &Executor{cfg, make(map[string]bool)}
 }
 
-// Look implements [reconcile.Executor].
-func (e *Executor) Look(ctx context.Context) (reconcile.World, error) { return e.cfg.Look(ctx) }
+// lookTimeout bounds one observation of the cluster.
+const lookTimeout = 3 * time.Minute
+
+// Look implements [reconcile.Executor]. An observation cut off by a deadline is
+// incomplete, and an error.
+func (e *Executor) Look(ctx context.Context) (reconcile.World, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	w, err := e.cfg.Look(ctx)
+	if err == nil {
+		err = ctx.Err()
+	}
+	return w, err
+}
 
 // Actions implements [reconcile.Executor]: one action a step, which waits for it.
 func (e *Executor) Actions(ctx context.Context, s plan.Planned) ([]reconcile.Action, error) {
@@ -82,7 +94,7 @@ func (e *Executor) Actions(ctx context.Context, s plan.Planned) ([]reconcile.Act
 		}
 		return []reconcile.Action{e.unseen(s)}, nil
 	}
-	w, err := e.cfg.Look(ctx)
+	w, err := e.Look(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -188,7 +200,7 @@ func (e *Executor) await(ctx context.Context, s plan.Planned, say func(string)) 
 
 // missing says what of a step the world does not show yet; empty if nothing.
 func (e *Executor) missing(ctx context.Context, s plan.Planned) (string, error) {
-	w, err := e.cfg.Look(ctx)
+	w, err := e.Look(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -205,7 +217,7 @@ func (e *Executor) missing(ctx context.Context, s plan.Planned) (string, error) 
 // shown is the gate after a step: it holds in every state that the cluster may be
 // in.
 func (e *Executor) shown(ctx context.Context, s plan.Planned) (report.Verdict, string) {
-	w, err := e.cfg.Look(ctx)
+	w, err := e.Look(ctx)
 	if err != nil {
 		return report.Unknown, err.Error()
 	}

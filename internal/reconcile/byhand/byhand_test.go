@@ -307,3 +307,26 @@ func TestAGateInsteadOfTheOperatorsWord(t *testing.T) {
 		t.Errorf("gate (-want +got):\n%s", diff)
 	}
 }
+
+func TestALookThatHangsIsAbandonedAndRepeated(t *testing.T) {
+	pl := found(t)
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{states: []plan.State{pl.Problem.Starts[0].State}}
+		looks := 0
+		look := func(ctx context.Context) (reconcile.World, error) {
+			if looks++; looks == 3 {
+				each(person["expose"])(w)
+				<-ctx.Done() // what is left of the observation would be missing
+			}
+			return w.look(ctx)
+		}
+		began := time.Now()
+		_, verdict, reason, err := perform(t.Context(), New(Config{Problem: pl.Problem, Look: look}), step(t, pl, "expose"), func(string) {})
+		if err != nil || verdict != report.Pass {
+			t.Errorf("%s: %s, %v; want the step seen", verdict, reason, err)
+		}
+		if took := time.Since(began); took > 10*time.Minute || looks < 5 {
+			t.Errorf("%d looks in %v; want the third abandoned and repeated", looks, took)
+		}
+	})
+}
