@@ -57,7 +57,7 @@ func (l *leaf) state() (held, holds int) {
 	return len(l.held), l.n
 }
 
-func TestABridgeIsPutUpAgainAfterACrashAndTakenDownOnce(t *testing.T) {
+func TestABridgeIsHeldAgainAfterACrashAndReleasedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		st, l := &mem.Store{Name: "t"}, &leaf{}
 		executor := func() *Executor {
@@ -122,7 +122,7 @@ func TestABridgeIsPutUpAgainAfterACrashAndTakenDownOnce(t *testing.T) {
 	})
 }
 
-func TestABridgeThatNobodyHoldsIsNotBegun(t *testing.T) {
+func TestABridgeWithoutAnOverlayIsNotBegun(t *testing.T) {
 	e, err := New(Config{Problem: plan.Problem{Cluster: "a.k8s.local"}, Store: &mem.Store{Name: "t"}, Provider: blind{}})
 	if err != nil {
 		t.Fatal(err)
@@ -150,7 +150,7 @@ func TestDNSControllerWritesOverABridgeThatIsTakenDown(t *testing.T) {
 	}
 }
 
-func TestADrainOutlastsAnAPIServerThatFlaps(t *testing.T) {
+func TestADrainRetriesRequestsThatTheAPIServerDoesNotAnswer(t *testing.T) {
 	api := kubetest.Start(t)
 	api.PutNode(kubetest.ReadyNode("i-1", "us-east-1a"))
 	api.PutPod(kubetest.RunningPod("shop", "web", "i-1", "web", nil))

@@ -24,7 +24,7 @@ func TestAPlansCommandsAreRunWithoutAShell(t *testing.T) {
 	}
 }
 
-func TestKopssOutputIsKeptWithoutSecrets(t *testing.T) {
+func TestSecretsAreRedactedFromTheOutputOfKops(t *testing.T) {
 	var said []string
 	l := &lineWriter{say: func(line string) { said = append(said, line) }}
 	for _, chunk := range []string{
@@ -52,7 +52,7 @@ func TestKopssOutputIsKeptWithoutSecrets(t *testing.T) {
 	}
 }
 
-func TestWhatKopsSaysIsBounded(t *testing.T) {
+func TestTheOutputOfKopsIsBounded(t *testing.T) {
 	n, last := 0, ""
 	l := &lineWriter{say: func(line string) { n++; last = line }}
 	for range 3 * maxLines {
