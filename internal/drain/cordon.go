@@ -11,16 +11,17 @@ import (
 	"k8s.io/client-go/kubernetes"
 )
 
-// The marks on a node while it is ours. The annotation tells our cordon from a
-// person's; the label, which kOps sets at the same moment, keeps load balancers
-// of Services away.
+// Markers on a node that Muster cordoned. The annotation distinguishes our cordon
+// from a person's; the label, which kOps also sets when it drains, removes the node
+// from the load balancers of Services.
 const (
 	AnnotationCordoned = "muster.dev/cordoned"
 	labelExclude       = "node.kubernetes.io/exclude-from-external-load-balancers"
 )
 
-// Cordon keeps new pods and the load balancers of Services off a node. A node
-// that somebody else cordoned stays theirs: it is left as it is.
+// Cordon makes a node unschedulable and removes it from the load balancers of
+// Services. A node that is already cordoned belongs to somebody else and is left
+// unchanged.
 func Cordon(ctx context.Context, client kubernetes.Interface, name string) error {
 	node, err := client.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
 	if err != nil {
@@ -43,8 +44,8 @@ func Cordon(ctx context.Context, client kubernetes.Interface, name string) error
 	return nil
 }
 
-// Uncordon takes back what [Cordon] did, and nothing that somebody else did. A
-// node that is gone needs none of it.
+// Uncordon reverts what [Cordon] did and nothing else. A node that does not exist
+// is no error.
 func Uncordon(ctx context.Context, client kubernetes.Interface, name string) error {
 	node, err := client.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
@@ -68,7 +69,7 @@ func Uncordon(ctx context.Context, client kubernetes.Interface, name string) err
 	return nil
 }
 
-// patch changes a node if it is what was read.
+// patch changes a node if it is still at the resource version that was read.
 func patch(ctx context.Context, client kubernetes.Interface, name, version string, change map[string]any) error {
 	change["metadata"].(map[string]any)["resourceVersion"] = version
 	data, err := json.Marshal(change)

@@ -1,19 +1,18 @@
-// Package drain empties a node of its pods through the eviction API, so that
-// PodDisruptionBudgets are kept, and says what stands in the way where it
-// cannot.
+// Package drain evicts the pods of a node through the eviction API, which honours
+// PodDisruptionBudgets, and reports which pods blocked a drain that failed.
 //
-// It asks for evictions itself, which is a loop around one call: kubectl's
-// (k8s.io/kubectl/pkg/drain) brings 138 packages along, kustomize and translations
-// among them, and bounds neither the client's own retries (a 429 with Retry-After
-// is repeated below its Timeout) nor the pause between two attempts. What goes is
-// what goes by kops's drain, which is kubectl's with --force,
-// --ignore-daemonsets and --delete-emptydir-data.
+// It is a loop around one API call rather than kubectl's k8s.io/kubectl/pkg/drain,
+// which pulls in 138 packages (kustomize and translations among them) and bounds
+// neither client-go's own retries (a 429 with Retry-After is retried beneath its
+// Timeout) nor the interval between attempts. It evicts the same pods as kops,
+// which calls kubectl's with --force, --ignore-daemonsets and
+// --delete-emptydir-data.
 //
-// It does not replace nodes, and it does not delete pods that no controller
-// would make anew without saying which.
+// It does not replace nodes. Pods without a controller, which nothing recreates,
+// are evicted too, and reported by name.
 //
-// Invariants: a node that somebody else cordoned is never uncordoned here; Node
-// returns nil only if nothing that can be evicted is left, or the node is gone.
+// Invariants: a node cordoned by somebody else is never uncordoned here; Node
+// returns nil only if no evictable pod is left, or the node is gone.
 package drain
 
 import (
@@ -35,44 +34,44 @@ import (
 	"k8s.io/client-go/kubernetes"
 )
 
-// Config says how to drain.
+// Config configures a drain.
 type Config struct {
-	// Client is the cluster's API. Required.
+	// Client calls the cluster's API. Required.
 	Client kubernetes.Interface
-	// Within bounds a drain as a whole, the pods' grace periods included. 0: 15
-	// minutes, as kOps has it.
-	Within time.Duration
-	// Retry is the pause before a refused eviction is tried again, and between
-	// two looks at whether a pod or the node is still there. 0: 5 seconds, as
-	// kubectl has it.
-	Retry time.Duration
+	// Timeout bounds the whole drain, pods' grace periods included. Default 15
+	// minutes, as in kOps.
+	Timeout time.Duration
+	// RetryInterval is the pause before a refused eviction is retried, and between
+	// polls of whether a pod or the node still exists. Default 5 seconds, as in
+	// kubectl.
+	RetryInterval time.Duration
 }
 
 const (
-	defaultWithin = 15 * time.Minute
-	defaultRetry  = 5 * time.Second
-	// tellEvery is how often somebody who waits hears what for.
-	tellEvery = 30 * time.Second
-	// lookFor bounds the look at what blocked, which comes after the deadline.
-	lookFor = 10 * time.Second
+	defaultTimeout       = 15 * time.Minute
+	defaultRetryInterval = 5 * time.Second
+	// progressInterval is how often a waiting drain reports what it waits for.
+	progressInterval = 30 * time.Second
+	// diagnosisTimeout bounds listing what blocked, after the drain's own deadline.
+	diagnosisTimeout = 10 * time.Second
 )
 
-// Blocked is a drain that did not come to its end.
-type Blocked struct {
+// BlockedError reports a drain that did not complete.
+type BlockedError struct {
 	Node string
-	Pods []Held // what is left on the node; empty if it could not be listed
-	Err  error  // what ended it
+	Pods []BlockedPod // evictable pods still on the node; empty if they could not be listed
+	Err  error        // what ended the drain
 }
 
-// Held is a pod that was not evicted.
-type Held struct {
+// BlockedPod is a pod that was not evicted.
+type BlockedPod struct {
 	Pod    string // namespace/name
-	Budget string // namespace/name of the PodDisruptionBudget that allows none; empty if none does
-	Why    string // what else is known: it terminates, nobody would make it anew
+	Budget string // namespace/name of the PodDisruptionBudget that allows no disruption; empty if none
+	Why    string // any other reason, such as that it is terminating
 }
 
-// String returns the pod and what holds it.
-func (h Held) String() string {
+// String returns the pod and what blocks it.
+func (h BlockedPod) String() string {
 	switch {
 	case h.Budget != "":
 		return h.Pod + " (PodDisruptionBudget " + h.Budget + " allows no disruption)"
@@ -82,8 +81,8 @@ func (h Held) String() string {
 	return h.Pod
 }
 
-// Error implements error: the first few pods with what holds them.
-func (b *Blocked) Error() string {
+// Error names the first three pods and what blocks them.
+func (b *BlockedError) Error() string {
 	const most = 3
 	var names []string
 	for _, h := range b.Pods[:min(most, len(b.Pods))] {
@@ -99,71 +98,72 @@ func (b *Blocked) Error() string {
 }
 
 // Unwrap returns what ended the drain.
-func (b *Blocked) Unwrap() error { return b.Err }
+func (b *BlockedError) Unwrap() error { return b.Err }
 
-// errGone is the cause of a drain that ended because its node did.
-var errGone = errors.New("the node is gone")
+// errNodeGone cancels a drain whose node no longer exists.
+var errNodeGone = errors.New("the node is gone")
 
-// Node cordons a node and evicts its pods, but for those of DaemonSets and the
-// static ones. A node that is not there, or goes meanwhile, is drained. say is
-// told what happens, one line at a time. What blocks is a [*Blocked].
+// Node cordons a node and evicts its pods, except static pods and those of
+// DaemonSets. A node that does not exist, or disappears meanwhile, counts as
+// drained. say receives progress one line at a time, never concurrently. A drain
+// that did not complete returns a [*BlockedError].
 func Node(ctx context.Context, c Config, name string, say func(line string)) error {
-	c.Within, c.Retry = cmp.Or(c.Within, defaultWithin), cmp.Or(c.Retry, defaultRetry)
-	switch err := Cordon(ctx, c.Client, name); {
+	c.Timeout, c.RetryInterval = cmp.Or(c.Timeout, defaultTimeout), cmp.Or(c.RetryInterval, defaultRetryInterval)
+	within, cancel := context.WithTimeout(ctx, c.Timeout)
+	defer cancel()
+	switch err := Cordon(within, c.Client, name); {
 	case apierrors.IsNotFound(err):
 		say("node " + name + " is gone; nothing to drain")
 		return nil
 	case err != nil:
 		return err
 	}
-	within, cancel := context.WithTimeout(ctx, c.Within)
-	defer cancel()
-	ending, end := context.WithCancelCause(within)
+	draining, stopDraining := context.WithCancelCause(within)
 	d := &drainer{Config: c, node: name, say: say}
-	var watch sync.WaitGroup
-	watch.Go(func() { d.watch(ending, end) })
-	err := d.evict(ending)
-	end(nil)
-	watch.Wait()
+	var watcher sync.WaitGroup
+	watcher.Go(func() { d.watch(draining, stopDraining) })
+	err := d.evict(draining)
+	stopDraining(nil)
+	watcher.Wait()
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(context.Cause(ending), errGone):
+	case errors.Is(context.Cause(draining), errNodeGone):
 		say("node " + name + " has gone meanwhile; nothing left to drain")
 		return nil
 	case ctx.Err() != nil:
 		err = ctx.Err()
 	case within.Err() != nil:
-		err = fmt.Errorf("not done after %v", c.Within.Round(time.Millisecond))
+		err = fmt.Errorf("not done after %v", c.Timeout.Round(time.Millisecond))
 	}
-	// The deadline has passed, and what blocks is still worth a look.
-	looking, stop := context.WithTimeout(context.WithoutCancel(ctx), lookFor)
+	// ctx may be over; what blocked is worth listing all the same.
+	diagnosis, stop := context.WithTimeout(context.WithoutCancel(ctx), diagnosisTimeout)
 	defer stop()
-	held, lookErr := d.held(looking)
-	if lookErr != nil {
-		err = fmt.Errorf("%w (what is left: %w)", err, lookErr)
+	remaining, listErr := d.remaining(diagnosis)
+	if listErr != nil {
+		err = fmt.Errorf("%w (what is left: %w)", err, listErr)
 	}
-	return &Blocked{Node: name, Pods: held, Err: err}
+	return &BlockedError{Node: name, Pods: remaining, Err: err}
 }
 
-// drainer is one drain on its way.
+// drainer is one drain in progress.
 type drainer struct {
 	Config
 	node string
 
-	mu  sync.Mutex // guards say, which each pod's goroutine calls
+	mu  sync.Mutex // serializes calls of say from the pods' goroutines
 	say func(string)
 }
 
-func (d *drainer) tell(format string, args ...any) {
+func (d *drainer) sayf(format string, args ...any) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.say(fmt.Sprintf(format, args...))
 }
 
-// leaving are the pods that a drain evicts: all but the static ones, which only
-// the node itself could end, and those of DaemonSets, which would be back at once.
-func (d *drainer) leaving(ctx context.Context) ([]corev1.Pod, error) {
+// evictable lists the pods to evict: all but static ones, which only the kubelet
+// can stop, and those of DaemonSets, which would be recreated at once.
+func (d *drainer) evictable(ctx context.Context) ([]corev1.Pod, error) {
 	pods, err := Pods(ctx, d.Client, d.node)
 	return slices.DeleteFunc(pods, func(p corev1.Pod) bool {
 		_, static := p.Annotations[corev1.MirrorPodAnnotationKey]
@@ -172,74 +172,74 @@ func (d *drainer) leaving(ctx context.Context) ([]corev1.Pod, error) {
 	}), err
 }
 
-// evict evicts all at once, and waits for each until it is gone or cannot go.
+// evict evicts all pods in parallel and waits until each is gone or has failed.
 func (d *drainer) evict(ctx context.Context) error {
-	pods, err := d.leaving(ctx)
+	pods, err := d.evictable(ctx)
 	if err != nil {
 		return err
 	}
-	faults := make([]error, len(pods))
-	var work sync.WaitGroup
+	errs := make([]error, len(pods))
+	var evictions sync.WaitGroup
 	for n, p := range pods {
 		if metav1.GetControllerOf(&p) == nil {
-			d.tell("%s/%s belongs to no controller: nothing makes it anew elsewhere", p.Namespace, p.Name)
+			d.sayf("%s/%s belongs to no controller: nothing makes it anew elsewhere", p.Namespace, p.Name)
 		}
-		work.Go(func() { faults[n] = d.evictPod(ctx, p) })
+		evictions.Go(func() { errs[n] = d.evictPod(ctx, p) })
 	}
-	work.Wait()
-	return errors.Join(faults...)
+	evictions.Wait()
+	return errors.Join(errs...)
 }
 
-// evictPod asks until the pod may go, and waits until it has gone. A pod that was
-// made anew under the same name, as a StatefulSet's is, is another one. An API
-// server that does not answer is asked again.
+// evictPod retries until the eviction is accepted, then waits until the pod is
+// gone. A pod recreated under the same name, as a StatefulSet does, is a different
+// one: UIDs are compared. Calls that the API server does not answer are retried.
 func (d *drainer) evictPod(ctx context.Context, p corev1.Pod) error {
-	asked, silent := false, error(nil)
+	accepted, lastErr := false, error(nil)
 	for {
-		if !asked {
+		if !accepted {
 			err := d.Client.PolicyV1().Evictions(p.Namespace).Evict(ctx, &policyv1.Eviction{
 				ObjectMeta:    metav1.ObjectMeta{Namespace: p.Namespace, Name: p.Name},
 				DeleteOptions: &metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(p.UID))},
 			})
 			switch {
 			case err == nil, apierrors.IsNotFound(err):
-				asked = true
-			case !mayLater(err):
+				accepted = true
+			case !retryable(err):
 				return fmt.Errorf("evict %s/%s: %w", p.Namespace, p.Name, err)
 			}
 		}
 		now, err := d.Client.CoreV1().Pods(p.Namespace).Get(ctx, p.Name, metav1.GetOptions{})
 		switch {
 		case apierrors.IsNotFound(err), err == nil && now.UID != p.UID:
-			d.tell("evicted %s/%s", p.Namespace, p.Name)
+			d.sayf("evicted %s/%s", p.Namespace, p.Name)
 			return nil
 		case ctx.Err() == nil:
-			silent = err
+			lastErr = err
 		}
 		select {
-		case <-time.After(d.Retry):
+		case <-time.After(d.RetryInterval):
 		case <-ctx.Done():
-			return errors.Join(ctx.Err(), silent)
+			return errors.Join(ctx.Err(), lastErr)
 		}
 	}
 }
 
-// mayLater reports whether an eviction that failed may be granted later: nobody
-// answered, a budget allows none now, the pod changed meanwhile, or its namespace is on
-// its way out and takes the pod along.
-func mayLater(err error) bool {
-	var answer apierrors.APIStatus
-	if !errors.As(err, &answer) || apierrors.IsServiceUnavailable(err) || apierrors.IsServerTimeout(err) || apierrors.IsTimeout(err) {
+// retryable reports whether a failed eviction may succeed later: there was no
+// answer, a budget allows no disruption now, the pod changed meanwhile, or its
+// namespace is terminating, which removes the pod.
+func retryable(err error) bool {
+	var status apierrors.APIStatus
+	if !errors.As(err, &status) || apierrors.IsServiceUnavailable(err) || apierrors.IsServerTimeout(err) || apierrors.IsTimeout(err) {
 		return true
 	}
 	return apierrors.IsTooManyRequests(err) || apierrors.IsConflict(err) || apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause)
 }
 
-// watch ends the drain when the node is gone, and says now and then what it
-// waits for.
-func (d *drainer) watch(ctx context.Context, end context.CancelCauseFunc) {
-	told := time.Now()
-	tick := time.NewTicker(d.Retry)
+// watch cancels the drain once the node is gone, and reports every
+// [progressInterval] what the drain waits for.
+func (d *drainer) watch(ctx context.Context, cancel context.CancelCauseFunc) {
+	reported := time.Now()
+	tick := time.NewTicker(d.RetryInterval)
 	defer tick.Stop()
 	for {
 		select {
@@ -249,29 +249,30 @@ func (d *drainer) watch(ctx context.Context, end context.CancelCauseFunc) {
 		}
 		_, err := d.Client.CoreV1().Nodes().Get(ctx, d.node, metav1.GetOptions{})
 		if apierrors.IsNotFound(err) {
-			end(errGone)
+			cancel(errNodeGone)
 			return
 		}
-		if time.Since(told) < tellEvery {
+		if time.Since(reported) < progressInterval {
 			continue
 		}
-		told = time.Now()
-		if held, err := d.held(ctx); err == nil && len(held) > 0 {
-			d.tell("waiting for %d pods, first %s", len(held), held[0])
+		reported = time.Now()
+		if remaining, err := d.remaining(ctx); err == nil && len(remaining) > 0 {
+			d.sayf("waiting for %d pods, first %s", len(remaining), remaining[0])
 		}
 	}
 }
 
-// held lists what is left on the node, those that a budget holds first.
-func (d *drainer) held(ctx context.Context) ([]Held, error) {
-	pods, err := d.leaving(ctx)
+// remaining lists the evictable pods still on the node, those blocked by a budget
+// first.
+func (d *drainer) remaining(ctx context.Context) ([]BlockedPod, error) {
+	pods, err := d.evictable(ctx)
 	if err != nil {
 		return nil, err
 	}
 	budgets := map[string][]policyv1.PodDisruptionBudget{}
-	var all []Held
+	var all []BlockedPod
 	for _, p := range pods {
-		h := Held{Pod: p.Namespace + "/" + p.Name}
+		h := BlockedPod{Pod: p.Namespace + "/" + p.Name}
 		if p.DeletionTimestamp != nil {
 			h.Why = "terminating since " + p.DeletionTimestamp.UTC().Format(time.RFC3339)
 			all = append(all, h)
@@ -291,7 +292,7 @@ func (d *drainer) held(ctx context.Context) ([]Held, error) {
 		}
 		all = append(all, h)
 	}
-	slices.SortStableFunc(all, func(a, b Held) int {
+	slices.SortStableFunc(all, func(a, b BlockedPod) int {
 		return cmp.Or(strings.Compare(b.Budget, a.Budget), strings.Compare(a.Pod, b.Pod))
 	})
 	return all, nil
@@ -302,7 +303,7 @@ func selects(b policyv1.PodDisruptionBudget, p corev1.Pod) bool {
 	return err == nil && s.Matches(labels.Set(p.Labels))
 }
 
-// Pods lists the pods on a node, those of DaemonSets and static ones too.
+// Pods lists all pods on a node, including static ones and those of DaemonSets.
 func Pods(ctx context.Context, client kubernetes.Interface, node string) ([]corev1.Pod, error) {
 	list, err := client.CoreV1().Pods(metav1.NamespaceAll).List(ctx, metav1.ListOptions{
 		FieldSelector: fields.OneTermEqualSelector("spec.nodeName", node).String(),

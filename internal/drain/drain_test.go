@@ -39,10 +39,10 @@ func budget(allowed int32) policyv1.PodDisruptionBudget {
 }
 
 func config(t *testing.T, s *kubetest.Server) drain.Config {
-	return drain.Config{Client: s.Client(t), Within: time.Minute, Retry: 20 * time.Millisecond}
+	return drain.Config{Client: s.Client(t), Timeout: time.Minute, RetryInterval: 20 * time.Millisecond}
 }
 
-func TestADrainEvictsWhatCanGoAndLeavesWhatIsStatic(t *testing.T) {
+func TestADrainEvictsAllButStaticPods(t *testing.T) {
 	s := cluster(t)
 	s.PutBudget(budget(1), 0)
 	var said []string
@@ -62,23 +62,23 @@ func TestADrainEvictsWhatCanGoAndLeavesWhatIsStatic(t *testing.T) {
 	}
 }
 
-func TestABudgetThatBlocksForEverEndsAtTheDeadlineAndIsNamed(t *testing.T) {
+func TestABudgetThatNeverAllowsADisruptionEndsTheDrainAtItsDeadlineAndIsNamed(t *testing.T) {
 	s := cluster(t)
 	// The server asks to be left alone for ten seconds, and client-go obeys on its
 	// own: what bounds the drain is our deadline all the same.
 	s.PutBudget(budget(0), 10)
 	c := config(t, s)
-	c.Within = 500 * time.Millisecond
+	c.Timeout = 500 * time.Millisecond
 	began := time.Now()
 	err := drain.Node(t.Context(), c, node, func(string) {})
-	var blocked *drain.Blocked
+	var blocked *drain.BlockedError
 	if !errors.As(err, &blocked) {
 		t.Fatalf("got %v, want a drain that is blocked", err)
 	}
 	if took := time.Since(began); took > 8*time.Second {
 		t.Errorf("it took %v, as long as the server asked for", took)
 	}
-	want := []drain.Held{{Pod: "shop/web-1", Budget: "shop/web"}}
+	want := []drain.BlockedPod{{Pod: "shop/web-1", Budget: "shop/web"}}
 	if diff := cmp.Diff(want, blocked.Pods); diff != "" {
 		t.Errorf("what holds it (-want +got):\n%s", diff)
 	}
@@ -95,7 +95,7 @@ func TestABudgetThatBlocksForEverEndsAtTheDeadlineAndIsNamed(t *testing.T) {
 	}
 }
 
-func TestADrainEndsWithItsNode(t *testing.T) {
+func TestADrainEndsWhenItsNodeDisappears(t *testing.T) {
 	s := cluster(t)
 	s.PutBudget(budget(0), 0)
 	gone := make(chan struct{})
@@ -117,7 +117,7 @@ func TestADrainEndsWithItsNode(t *testing.T) {
 	}
 }
 
-func TestAnInterruptedDrainSaysSo(t *testing.T) {
+func TestAnInterruptedDrainReturnsTheCancellation(t *testing.T) {
 	s := cluster(t)
 	s.PutBudget(budget(0), 0)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -132,7 +132,7 @@ func TestAnInterruptedDrainSaysSo(t *testing.T) {
 	}
 }
 
-func TestACordonOfSomebodyElseStays(t *testing.T) {
+func TestANodeCordonedBySomebodyElseStaysCordoned(t *testing.T) {
 	s := cluster(t)
 	n := s.Node(node)
 	n.Spec.Unschedulable = true

@@ -1,6 +1,7 @@
 package drain_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -18,17 +19,17 @@ import (
 	"github.com/muster-dev/muster/internal/kubetest"
 )
 
-// between stands between a client and the API.
-type between struct {
+// interceptor answers or observes requests on their way to the API server.
+type interceptor struct {
 	*kubetest.Server
-	// answers takes a request's place, or leaves it alone with nil and nil.
-	answers func(r *http.Request) (*http.Response, error)
+	// respond answers a request in place of the server; nil and nil pass it on.
+	respond func(r *http.Request) (*http.Response, error)
 	after   func(r *http.Request)
 }
 
-func (b between) RoundTrip(r *http.Request) (*http.Response, error) {
-	if b.answers != nil {
-		if resp, err := b.answers(r); resp != nil || err != nil {
+func (b interceptor) RoundTrip(r *http.Request) (*http.Response, error) {
+	if b.respond != nil {
+		if resp, err := b.respond(r); resp != nil || err != nil {
 			return resp, err
 		}
 	}
@@ -39,8 +40,8 @@ func (b between) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-func (b between) config(t *testing.T) drain.Config {
-	return drain.Config{Client: kubetest.ClientBy(t, b.URL, b), Within: time.Minute, Retry: 5 * time.Millisecond}
+func (b interceptor) config(t *testing.T) drain.Config {
+	return drain.Config{Client: kubetest.ClientBy(t, b.URL, b), Timeout: time.Minute, RetryInterval: 5 * time.Millisecond}
 }
 
 func evicts(r *http.Request, pod string) bool {
@@ -60,12 +61,12 @@ func TestPodsOfDaemonSetsStay(t *testing.T) {
 	}
 }
 
-func TestAPodThatIsMadeAnewUnderItsNameIsAnotherOne(t *testing.T) {
+func TestAPodRecreatedUnderTheSameNameCountsAsEvicted(t *testing.T) {
 	s := cluster(t)
 	p := kubetest.RunningPod("shop", "db-0", node, "db", nil)
 	p.UID = "first"
 	s.PutPod(p)
-	b := between{Server: s, after: func(r *http.Request) {
+	b := interceptor{Server: s, after: func(r *http.Request) {
 		if evicts(r, "db-0") {
 			p := p
 			p.UID, p.Spec.NodeName = "second", "i-0other"
@@ -86,10 +87,10 @@ func TestAPodThatIsMadeAnewUnderItsNameIsAnotherOne(t *testing.T) {
 	}
 }
 
-func TestAnAPIThatFlapsIsAskedAgain(t *testing.T) {
+func TestRequestsThatTheAPIServerDoesNotAnswerAreRetried(t *testing.T) {
 	s := cluster(t)
 	failed := 0
-	b := between{Server: s, answers: func(r *http.Request) (*http.Response, error) {
+	b := interceptor{Server: s, respond: func(r *http.Request) (*http.Response, error) {
 		if (evicts(r, "web-1") || r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, "/pods/web-1")) && failed < 3 {
 			failed++
 			return nil, errors.New("connection reset by peer")
@@ -115,7 +116,7 @@ func refusal(t *testing.T, code int, reason metav1.StatusReason, cause metav1.Ca
 	return &http.Response{StatusCode: code, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(strings.NewReader(string(data)))}
 }
 
-func TestAnEvictionIsTriedAgainWhereThatHelps(t *testing.T) {
+func TestOnlyEvictionsThatMaySucceedLaterAreRetried(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		code   int
@@ -133,7 +134,7 @@ func TestAnEvictionIsTriedAgainWhereThatHelps(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			s := cluster(t)
 			asked := 0
-			b := between{Server: s, answers: func(r *http.Request) (*http.Response, error) {
+			b := interceptor{Server: s, respond: func(r *http.Request) (*http.Response, error) {
 				if !evicts(r, "web-1") {
 					return nil, nil
 				}
@@ -150,5 +151,20 @@ func TestAnEvictionIsTriedAgainWhereThatHelps(t *testing.T) {
 				t.Error("the other pod was not evicted")
 			}
 		})
+	}
+}
+
+func TestADrainIsBoundedWhileItCordons(t *testing.T) {
+	b := interceptor{Server: cluster(t), respond: func(r *http.Request) (*http.Response, error) {
+		<-r.Context().Done() // an API server that accepts and never answers
+		return nil, r.Context().Err()
+	}}
+	c := b.config(t)
+	c.Timeout = 50 * time.Millisecond
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	err := drain.Node(ctx, c, node, func(string) {})
+	if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
+		t.Errorf("got %v; want a drain that ends at its own deadline", err)
 	}
 }

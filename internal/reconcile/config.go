@@ -12,74 +12,74 @@ import (
 	"github.com/muster-dev/muster/internal/store"
 )
 
-// Config says what to carry out, on what, and who is told.
+// Config configures a run.
 type Config struct {
-	// Plan is what to carry out. Required.
+	// Plan is the plan to carry out. Required.
 	Plan plan.File
-	// Store is the state store that the cluster is in; journal, lock and control
-	// are beside it. Required.
+	// Store is the cluster's state store; journal, lock and control are kept in it
+	// too. Required.
 	Store store.Store
-	// Executor does the work. Required.
+	// Executor carries out the steps. Required.
 	Executor Executor
-	// Owner says who does it: user, host and process. Required.
+	// Owner identifies the holder of the lock: user, host and process. Required.
 	Owner string
 	// Program is muster's version, for the journal.
 	Program string
-	// Called is what stands for the cluster in commands that are suggested.
-	// Default: its name.
+	// Called names the cluster in suggested commands, with the flags they need.
+	// Default: the cluster's name.
 	Called string
 
-	// Direction is where to: on along the plan, back, or out. Default forward.
+	// Direction is forward along the plan, back, or abort. Default forward.
 	Direction report.Direction
-	// To is the step after which a way back ends; 0 is where the plan began.
+	// To is the step that a rollback returns to; 0 is the state before the plan.
 	To int
 
-	// Wait makes a hold or a pause wait for a person. Without it the run ends
-	// there, and a later one goes on.
+	// Wait makes the run block at a hold or a pause. Without it the run ends there
+	// and the next one continues.
 	Wait bool
-	// Poll is how often control is looked at while waiting. Default 5 s.
+	// Poll is how often control is read while waiting. Default 5 s.
 	Poll time.Duration
 
-	// Gates are the operator's own: asked before each step and after each action.
+	// Gates are the operator's own, checked before each step and after each action.
 	Gates []Gate
 
-	// Vantages measure for as long as the run lasts. With none nothing is
-	// measured, and no gate asks for it.
+	// Vantages measure throughout the run. Without any, availability is neither
+	// measured nor checked.
 	Vantages []Vantage
-	// Unmeasured are vantage points that there are none of, for the journal.
+	// Unmeasured are the vantage points that could not be had, for the journal.
 	Unmeasured []report.Unmeasured
-	// Baseline is how long it may take until every vantage point has sent twenty
-	// probes, before anything is done: the availability gate's tolerance comes
-	// from them. Default 3 min, in which a pod has pulled its image; one that
+	// Baseline bounds the time until every vantage point has sent twenty probes,
+	// before the first action; the availability gate's tolerance is computed from
+	// them. Default 3 min, enough for a pod to pull its image. A vantage point that
 	// has sent fewer by then stops the run.
 	Baseline time.Duration
 
-	// Progress is told what happens, as it happens. nil tells nobody.
+	// Progress receives events as they happen. Default none.
 	Progress Progress
 }
 
-// Progress follows a run. Its methods are called from several goroutines and
-// must return quickly.
+// Progress receives the events of a run. Its methods are called from several
+// goroutines and must return quickly.
 type Progress interface {
-	// Started is called once a leg is settled on, before anything is done.
+	// Started is called when a leg has been chosen, before anything is done.
 	Started(Leg)
-	// Looked is called with every look at the world.
+	// Looked is called with every observation of the cluster.
 	Looked(World)
-	// Step is called when a step begins or is gone on with.
+	// Step is called when a step begins or is resumed.
 	Step(s plan.Planned)
-	// Acting is called when an action begins, Said with what it says.
+	// Acting is called when an action begins, Said with each line of its output.
 	Acting(a Action)
 	Said(line string)
-	// Gate is called with every gate's answer; node is empty for the cluster.
+	// Gate is called with every gate's result; node is empty for the whole cluster.
 	Gate(node string, g report.Gate)
-	// Outcome is called when an action is over; trouble is empty if all is well.
-	Outcome(a Action, trouble string)
-	// Waiting is called when the run waits for a person, with what for and how
-	// it goes on.
+	// Outcome is called when an action ends; failure is empty if it succeeded.
+	Outcome(a Action, failure string)
+	// Waiting is called when the run starts to wait for a person: for what, and how
+	// to continue.
 	Waiting(what, how string)
-	// Note is called with anything else worth a line.
+	// Note is called with any other line worth showing.
 	Note(text string)
-	// Measured is called every second with all that was measured so far.
+	// Measured is called every second with the totals so far.
 	Measured([]report.Availability)
 }
 
@@ -89,25 +89,24 @@ type Leg struct {
 	Direction report.Direction
 	After     int            // see [report.Begun]
 	Steps     []plan.Planned // in order
-	Done      int            // how many of them are over
+	Done      int            // how many of them are done
 }
 
-// Result is how a run ended, if it was not an error that ended it.
+// Result is how a run ended, unless it ended with an error.
 type Result struct {
-	// Ended is done, returned, aborted, stopped, holding or paused; or nothing,
-	// if there was nothing to do.
+	// Ended is one of the Ended constants.
 	Ended string `json:"ended"`
-	// Step is the step at which the run is, in words; empty behind the last.
+	// Step describes the step that the run is at; empty after the last.
 	Step string `json:"step,omitempty"`
-	// Reached is the last step of the plan that was begun and stands; 0 if none does.
+	// Reached is the last step of the plan that was begun and not undone; 0 if none.
 	Reached int `json:"reached,omitempty"`
-	// Why says what stopped it, or what it waits for.
+	// Why says what stopped the run, or what it waits for.
 	Why string `json:"why,omitempty"`
-	// Changed is what differs from what it should be, one line each.
+	// Changed lists facts that differ from what was expected, one line each.
 	Changed []string `json:"changed,omitempty"`
 }
 
-// How a run can end.
+// The values of [Result.Ended].
 const (
 	EndedDone        = "done"
 	EndedReturned    = "returned"
@@ -119,11 +118,11 @@ const (
 	EndedNothing     = "nothing"
 )
 
-// RefusedError says that it would not be safe, or that there is nothing to go on
-// with. Nothing was done.
+// RefusedError reports that a run would be unsafe, or that there is nothing to
+// continue. Nothing was done.
 type RefusedError struct {
 	Why     string
-	Changed []string // what differs from what it should be, one line each
+	Changed []string // facts that differ from what was expected, one line each
 	Next    string   // what to do about it
 }
 
@@ -134,15 +133,14 @@ func (e *RefusedError) Error() string {
 	return e.Why + "; " + e.Next
 }
 
-// LacksError says that the executor lacks something that a leg needs. Nothing was
-// done.
+// LacksError reports what the executor lacks to complete a leg. Nothing was done.
 type LacksError struct{ What []string }
 
 func (e *LacksError) Error() string { return strings.Join(e.What, "; ") }
 
 const defaultPoll = 5 * time.Second
 
-// validate returns all faults of a configuration, and fills in defaults.
+// validate fills in defaults and returns all faults joined.
 func (c *Config) validate() error {
 	var errs []error
 	need := func(missing bool, what string) {
@@ -173,27 +171,27 @@ func (c *Config) validate() error {
 		c.Baseline = defaultBaseline
 	}
 	if c.Progress == nil {
-		c.Progress = silent{}
+		c.Progress = noProgress{}
 	}
 	return errors.Join(errs...)
 }
 
-// silent is the progress that nobody follows.
-type silent struct{}
+// noProgress discards events.
+type noProgress struct{}
 
-func (silent) Started(Leg)                    {}
-func (silent) Looked(World)                   {}
-func (silent) Step(plan.Planned)              {}
-func (silent) Acting(Action)                  {}
-func (silent) Said(string)                    {}
-func (silent) Gate(string, report.Gate)       {}
-func (silent) Outcome(Action, string)         {}
-func (silent) Waiting(string, string)         {}
-func (silent) Note(string)                    {}
-func (silent) Measured([]report.Availability) {}
+func (noProgress) Started(Leg)                    {}
+func (noProgress) Looked(World)                   {}
+func (noProgress) Step(plan.Planned)              {}
+func (noProgress) Acting(Action)                  {}
+func (noProgress) Said(string)                    {}
+func (noProgress) Gate(string, report.Gate)       {}
+func (noProgress) Outcome(Action, string)         {}
+func (noProgress) Waiting(string, string)         {}
+func (noProgress) Note(string)                    {}
+func (noProgress) Measured([]report.Availability) {}
 
-// pause waits, or returns false because ctx ended.
-func pause(ctx context.Context, d time.Duration) bool {
+// sleep waits for d; false means that ctx ended first.
+func sleep(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-ctx.Done():
 		return false

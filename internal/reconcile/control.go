@@ -12,25 +12,25 @@ import (
 	"github.com/muster-dev/muster/internal/store"
 )
 
-// Control is what people said to a run while it was under way, or while it was
-// not. A run looks at it between two actions. Whoever writes it needs no lock.
+// Control holds people's requests to a run, in progress or not. A run reads it
+// between actions. Writing it takes no lock.
 type Control struct {
-	// Paused stops the run before the next action; nil lets it go on.
+	// Paused stops the run before the next action; nil if it is not paused.
 	Paused *Word `json:"paused,omitempty"`
-	// Abort makes it take its bridges down and end.
+	// Abort makes the run take its bridges down and end.
 	Abort *Word `json:"abort,omitempty"`
-	// Released are the holds that may be passed.
+	// Released are the holds that have been released.
 	Released []Release `json:"released,omitempty"`
 }
 
-// Word is what one person said.
+// Word is one person's request.
 type Word struct {
 	By  string    `json:"by"`
 	At  time.Time `json:"at"`
 	Why string    `json:"why,omitempty"`
 }
 
-// String says who said it and why.
+// String returns who made the request and why.
 func (w Word) String() string {
 	if w.Why == "" {
 		return "by " + w.By
@@ -38,14 +38,14 @@ func (w Word) String() string {
 	return fmt.Sprintf("by %s: %s", w.By, w.Why)
 }
 
-// Release lets a run pass a hold once: on that leg.
+// Release lets a run pass a hold on one leg.
 type Release struct {
 	Leg  int    `json:"leg"`
 	Step string `json:"step"` // its [report.StepKey]
 	Word
 }
 
-// released returns the release of a hold.
+// released returns a hold's release, if it has one.
 func (c Control) released(leg int, step string) (Release, bool) {
 	i := slices.IndexFunc(c.Released, func(r Release) bool { return r.Leg == leg && r.Step == step })
 	if i < 0 {
@@ -54,7 +54,8 @@ func (c Control) released(leg int, step string) (Release, bool) {
 	return c.Released[i], true
 }
 
-// Steer changes what people said to a run, and loses nobody else's word.
+// Steer updates a run's control with compare-and-swap, so that concurrent requests
+// are kept. change may be called more than once.
 func Steer(ctx context.Context, s store.Store, cluster, id string, change func(*Control)) error {
 	key := runKey(cluster, id, "control")
 	_, err := store.Update(ctx, s, key, func(old []byte) ([]byte, error) {
@@ -72,8 +73,8 @@ func Steer(ctx context.Context, s store.Store, cluster, id string, change func(*
 	return nil
 }
 
-// ReleaseNext releases the hold that a run is at or comes to next. It returns the
-// step, and false if there is none.
+// ReleaseNext releases the hold that a run is at or will reach next. It returns the
+// step's key, and false if no hold is left.
 func ReleaseNext(ctx context.Context, s store.Store, st Status, w Word) (string, bool, error) {
 	for _, step := range st.Leg.Steps[st.Leg.Done:] {
 		if !step.Hold || st.Begun && step.Number == st.Leg.Steps[st.Leg.Done].Number {

@@ -43,10 +43,10 @@ func TestAPauseStopsBeforeTheNextActionAndAResumeGoesOn(t *testing.T) {
 		if r.Ended != EndedPaused || !strings.Contains(r.Why, "paused by bob: an incident") {
 			t.Errorf("ended %+v; want paused by bob", r)
 		}
-		if n := len(s.home.t.Replaced); n != 3 {
+		if n := len(s.backend.t.Replaced); n != 3 {
 			t.Errorf("%d places filled anew; want two canaries and the one under way", n)
 		}
-		s.mayor.trouble = nil
+		s.executor.hook = nil
 		if r := s.run(t); r.Ended != EndedPaused {
 			t.Errorf("still paused, it ended %+v", r)
 		}
@@ -57,7 +57,7 @@ func TestAPauseStopsBeforeTheNextActionAndAResumeGoesOn(t *testing.T) {
 	})
 }
 
-func TestOneThatWaitsGoesOnByItselfOnceItMay(t *testing.T) {
+func TestARunThatWaitsContinuesOnceItIsReleasedOrResumed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene()
 		s.cfg.Wait = true
@@ -95,7 +95,7 @@ func TestOneThatWaitsGoesOnByItselfOnceItMay(t *testing.T) {
 	})
 }
 
-func TestAnAbortTakesDownWhatIsUpAndEndsTheRun(t *testing.T) {
+func TestAnAbortTakesBridgesDownAndEndsTheRun(t *testing.T) {
 	for name, live := range map[string]bool{"asked of a run under way": true, "of one that has stopped": false} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -122,8 +122,8 @@ func TestAnAbortTakesDownWhatIsUpAndEndsTheRun(t *testing.T) {
 				if r.Ended != EndedAborted {
 					t.Fatalf("ended %+v; want aborted", r)
 				}
-				if is := s.home.t.state(); is.Bridge || is.PolicyBridge || is.Live != plan.Set(plan.Gossip) {
-					t.Errorf("the town is %v", is)
+				if is := s.backend.t.state(); is.Bridge || is.PolicyBridge || is.Live != plan.Set(plan.Gossip) {
+					t.Errorf("the cluster is %v", is)
 				}
 				s.cfg.Direction = report.Forward
 				if _, err := Run(t.Context(), s.cfg); !isRefused(err) {
@@ -146,7 +146,7 @@ func TestAnAbortIsRefusedWhereABridgeIsNeeded(t *testing.T) {
 		if _, err := Run(t.Context(), s.cfg); !isRefused(err) || !strings.Contains(err.Error(), "no worker needs the policy") {
 			t.Errorf("%v; want a refusal that says what needs the bridge", err)
 		}
-		if is := s.home.t.state(); !is.Bridge || !is.PolicyBridge {
+		if is := s.backend.t.state(); !is.Bridge || !is.PolicyBridge {
 			t.Errorf("a bridge that is needed was taken down: %v", is)
 		}
 		s.cfg.Direction = report.Back
@@ -156,7 +156,7 @@ func TestAnAbortIsRefusedWhereABridgeIsNeeded(t *testing.T) {
 	})
 }
 
-func TestAWayBackThatIsKilledGoesOn(t *testing.T) {
+func TestARollbackThatIsKilledResumes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene()
 		s.release(t)
@@ -165,7 +165,7 @@ func TestAWayBackThatIsKilledGoesOn(t *testing.T) {
 		s.cfg.Direction, s.cfg.Gates = report.Back, nil
 		s.migrate(t, 25)
 		time.Sleep(3 * time.Minute)
-		s.mayor.fuse, s.cfg.Store = &killtest.Fuse{}, s.store
+		s.executor.fuse, s.cfg.Store = &killtest.Fuse{}, s.store
 		s.cfg.Direction = report.Forward
 		if _, err := Run(t.Context(), s.cfg); !isRefused(err) {
 			t.Errorf("forward in the middle of a way back: %v; want a refusal", err)
@@ -177,13 +177,13 @@ func TestAWayBackThatIsKilledGoesOn(t *testing.T) {
 		if leg := s.position(t).leg; leg.Number != 2 {
 			t.Errorf("it took %d legs; want the second gone on with", leg.Number)
 		}
-		if is := s.home.t.state(); is.Live != plan.Set(plan.Gossip) || is.Bridge || is.PolicyBridge {
-			t.Errorf("the town is %v", is)
+		if is := s.backend.t.state(); is.Live != plan.Set(plan.Gossip) || is.Bridge || is.PolicyBridge {
+			t.Errorf("the cluster is %v", is)
 		}
 	})
 }
 
-func TestBackToTheMiddleOfAPlanAndForwardAgain(t *testing.T) {
+func TestAPlanContinuesForwardAfterAPartialRollback(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene()
 		s.release(t)
@@ -193,8 +193,8 @@ func TestBackToTheMiddleOfAPlanAndForwardAgain(t *testing.T) {
 		if r := s.run(t); r.Ended != EndedReturned {
 			t.Fatalf("ended %+v", r)
 		}
-		if is := s.home.t.state(); is.Live != plan.Set(plan.Gossip) || !is.Bridge || !is.PolicyBridge || !is.None {
-			t.Errorf("after step 5 the town is %v", is)
+		if is := s.backend.t.state(); is.Live != plan.Set(plan.Gossip) || !is.Bridge || !is.PolicyBridge || !is.None {
+			t.Errorf("after step 5 the cluster is %v", is)
 		}
 		if r := s.run(t); r.Ended != EndedNothing {
 			t.Errorf("back again ended %+v", r)
@@ -207,19 +207,19 @@ func TestBackToTheMiddleOfAPlanAndForwardAgain(t *testing.T) {
 }
 
 // A position follows from the order of entries. That clocks jump changes nothing.
-func TestAJournalWhoseTimesJumpSaysTheSame(t *testing.T) {
+func TestClockJumpsInTheJournalDoNotChangeThePosition(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene()
 		s.run(t)
 		entries := s.record(t).Entries
-		want, err := where(s.plan, entries)
+		want, err := replay(s.plan, entries)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for i := range entries {
 			entries[i].Time = entries[i].Time.Add(time.Duration(rand.Int64N(int64(48*time.Hour))) - 24*time.Hour)
 		}
-		got, err := where(s.plan, entries)
+		got, err := replay(s.plan, entries)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -232,7 +232,7 @@ func TestAJournalWhoseTimesJumpSaysTheSame(t *testing.T) {
 func TestADryRunChangesNothingAndSaysWhatWouldBeDone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene()
-		s.mayor.trouble = func(_ string, a *Action) {
+		s.executor.hook = func(_ string, a *Action) {
 			a.Do = func(context.Context, func(string)) error { t.Error("a dry run acted"); return nil }
 			a.Abort = func(context.Context) (string, error) { t.Error("a dry run tidied up"); return "", nil }
 		}
@@ -254,7 +254,7 @@ func TestADryRunChangesNothingAndSaysWhatWouldBeDone(t *testing.T) {
 		if g := p.Steps[0].Actions[0].Gates[0]; g.Verdict != report.Pass {
 			t.Errorf("in shadow the gate answers %+v", g)
 		}
-		s.home.t.Edits++
+		s.backend.t.Edits++
 		if p, err = Look(t.Context(), s.cfg, false); err != nil || p.Refused == "" || len(p.Changed) != 1 {
 			t.Errorf("of a cluster that changed: %+v, %v", p, err)
 		}
@@ -271,7 +271,7 @@ type watcher struct {
 func (watcher) Name() string { return "operator" }
 
 func (w watcher) Watch(ctx context.Context, sink func(probe.Path, probe.Sample)) error {
-	for w.gives == nil && pause(ctx, w.every) {
+	for w.gives == nil && sleep(ctx, w.every) {
 		sink(probe.LoadBalancer, probe.Sample{Path: probe.LoadBalancer, Began: time.Now(), Err: w.sees()})
 	}
 	return w.gives
@@ -302,17 +302,17 @@ func TestAvailabilityIsAGateWhoseToleranceWasMeasured(t *testing.T) {
 					}
 					return ""
 				}}}
-				s.mayor.trouble = func(step string, a *Action) {
+				s.executor.hook = func(step string, a *Action) {
 					do := a.Do
 					if do == nil {
-						a.Gates = append(a.Gates, answers("takes a while", 0, func() (report.Verdict, string) { pause(t.Context(), 10*time.Second); return report.Pass, "" }))
+						a.Gates = append(a.Gates, answers("takes a while", 0, func() (report.Verdict, string) { sleep(t.Context(), 10*time.Second); return report.Pass, "" }))
 						return
 					}
 					a.Do = func(ctx context.Context, say func(string)) error {
 						if step == "canary" && until.Load() == 0 {
 							until.Store(time.Now().Add(tt.away).UnixNano())
 						}
-						pause(ctx, 10*time.Second)
+						sleep(ctx, 10*time.Second)
 						return do(ctx, say)
 					}
 				}
@@ -321,8 +321,8 @@ func TestAvailabilityIsAGateWhoseToleranceWasMeasured(t *testing.T) {
 					t.Errorf("ended %+v; want %s, %q", r, tt.ended, tt.why)
 				}
 				if tt.gives != nil {
-					if len(s.home.t.Trace) > 0 {
-						t.Errorf("unmeasured it did %v", s.home.t.Trace)
+					if len(s.backend.t.Trace) > 0 {
+						t.Errorf("unmeasured it did %v", s.backend.t.Trace)
 					}
 					return
 				}
@@ -343,7 +343,7 @@ func TestAvailabilityIsAGateWhoseToleranceWasMeasured(t *testing.T) {
 	}
 }
 
-func TestStatusSaysWhereARunStands(t *testing.T) {
+func TestStatusReportsProgress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene()
 		if _, err := Current(t.Context(), s.store, "atlas.k8s.local"); !errors.Is(err, ErrNoRun) {

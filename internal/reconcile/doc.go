@@ -1,20 +1,18 @@
-// Package reconcile carries a proven plan out on a cluster, one action at a
-// time, and stops at the first doubt.
+// Package reconcile carries out a plan on a cluster, one action at a time, and stops
+// when in doubt.
 //
-// It knows nothing of clouds or Kubernetes. An [Executor] looks at the world and
-// lays a step out as actions; this package decides which comes next, asks the
-// gates, writes the journal and holds the lock. Where a run stands is not kept
-// anywhere: it is read from the journal and the world, every time, by a pure
-// function. That is why a run that was killed anywhere goes on like one that was
-// not.
+// It knows nothing of clouds or Kubernetes. An [Executor] observes the cluster and
+// turns a step into actions; this package decides which action is next, checks
+// gates, writes the journal and holds the lock. Progress is not stored: a pure
+// function derives it from the plan and the journal every time, so a run that was
+// killed at any point resumes like one that was not.
 //
 // # Invariants
 //
 //   - Nothing is done without an intent in the journal, and no intent is written
 //     without the lock.
-//   - Only a gate that passes lets anything go on. Fail and unknown both stop.
-//   - A plan begins only in the world that it was made for; each later step only
-//     in the world that the step before it left.
-//   - What was put up only for a while (a bridge, a cordon) is taken down when a
-//     run is aborted.
+//   - Only a gate that passes lets a run continue. Fail and unknown both stop it.
+//   - A plan begins only in the state that it was made for, and each later step
+//     only in the state that the step before it left.
+//   - Temporary measures (a bridge, a cordon) are removed when a run is aborted.
 package reconcile

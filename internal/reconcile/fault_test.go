@@ -18,7 +18,7 @@ import (
 
 // during breaks the actions of one step.
 func (s *scene) during(step string, f func(a *Action)) {
-	s.mayor.trouble = func(id string, a *Action) {
+	s.executor.hook = func(id string, a *Action) {
 		if id == step {
 			f(a)
 		}
@@ -49,8 +49,8 @@ func TestFaultsEndAsPredicted(t *testing.T) {
 			},
 			ended: EndedStopped, why: `gate "the canary is a node": fail: no node after 5 min`,
 			after: func(t *testing.T, s *scene) {
-				if len(s.mayor.aborted) != 1 || len(s.home.t.Replaced) != 0 {
-					t.Errorf("tidied up %v, replaced %v; want the canary alone tidied up, and nothing replaced", s.mayor.aborted, s.home.t.Replaced)
+				if len(s.executor.aborted) != 1 || len(s.backend.t.Replaced) != 0 {
+					t.Errorf("tidied up %v, replaced %v; want the canary alone tidied up, and nothing replaced", s.executor.aborted, s.backend.t.Replaced)
 				}
 			},
 		},
@@ -63,7 +63,7 @@ func TestFaultsEndAsPredicted(t *testing.T) {
 			},
 			ended: EndedStopped, why: "it asked a gossip seed",
 			after: func(t *testing.T, s *scene) {
-				if n := len(s.home.t.Replaced); n != 1 {
+				if n := len(s.backend.t.Replaced); n != 1 {
 					t.Errorf("%d places filled anew; want the canary's", n)
 				}
 			},
@@ -98,14 +98,14 @@ func TestFaultsEndAsPredicted(t *testing.T) {
 				s.during("roll-workers", func(a *Action) {
 					do := a.Do
 					a.Do = func(ctx context.Context, say func(string)) error {
-						s.home.t.Edits++
+						s.backend.t.Edits++
 						return do(ctx, say)
 					}
 				})
 			},
 			ended: EndedStopped, why: "somebody else changed the spec in the middle of the step",
 			after: func(t *testing.T, s *scene) {
-				if n := len(s.home.t.Replaced); n != 3 { // two canaries, and the one during which it was edited
+				if n := len(s.backend.t.Replaced); n != 3 { // two canaries, and the one during which it was edited
 					t.Errorf("%d places filled anew; want 3", n)
 				}
 				if r := s.run(t); r.Ended != EndedStopped || len(r.Changed) != 1 {
@@ -122,7 +122,7 @@ func TestFaultsEndAsPredicted(t *testing.T) {
 					a.Do = func(ctx context.Context, say func(string)) error {
 						if !added {
 							added = true
-							s.home.t.Workers = append(s.home.t.Workers, person{Name: "scaled", Group: "nodes-a", Place: "scaled"})
+							s.backend.t.Workers = append(s.backend.t.Workers, fakeNode{Name: "scaled", Group: "nodes-a", Place: "scaled"})
 						}
 						return do(ctx, say)
 					}
@@ -130,8 +130,8 @@ func TestFaultsEndAsPredicted(t *testing.T) {
 			},
 			ended: EndedDone,
 			after: func(t *testing.T, s *scene) {
-				if s.home.t.Replaced["scaled"] != 1 {
-					t.Errorf("replaced %v; want the added one among them", s.home.t.Replaced)
+				if s.backend.t.Replaced["scaled"] != 1 {
+					t.Errorf("replaced %v; want the added one among them", s.backend.t.Replaced)
 				}
 			},
 		},
@@ -157,7 +157,7 @@ func TestFaultsEndAsPredicted(t *testing.T) {
 			spoil: func(_ *testing.T, s *scene) {
 				s.during("canary", func(a *Action) {
 					a.Gates = append(a.Gates, answers("blinds the executor", 0, func() (report.Verdict, string) {
-						s.mayor.blind = errors.New("503 Service Unavailable")
+						s.executor.lookErr = errors.New("503 Service Unavailable")
 						return report.Pass, "from now on"
 					}))
 				})
@@ -186,7 +186,7 @@ func TestFaultsEndAsPredicted(t *testing.T) {
 	}
 }
 
-func TestAnInterruptionEndsTheActionUnderWayTidiesUpAndIsJournalled(t *testing.T) {
+func TestAnInterruptionEndsTheActionCleansUpAndIsJournalled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene()
 		s.release(t)
@@ -202,8 +202,8 @@ func TestAnInterruptionEndsTheActionUnderWayTidiesUpAndIsJournalled(t *testing.T
 		if !errors.Is(err, context.Canceled) || r.Ended != EndedInterrupted {
 			t.Errorf("%+v, %v; want interrupted", r, err)
 		}
-		if len(s.mayor.aborted) != 1 {
-			t.Errorf("tidied up %v; want the canary", s.mayor.aborted)
+		if len(s.executor.aborted) != 1 {
+			t.Errorf("tidied up %v; want the canary", s.executor.aborted)
 		}
 		entries := s.record(t).Entries
 		if e := entries[len(entries)-1]; e.Kind != journal.Ended || e.Result != EndedInterrupted {
@@ -212,17 +212,17 @@ func TestAnInterruptionEndsTheActionUnderWayTidiesUpAndIsJournalled(t *testing.T
 		if e := entries[len(entries)-2]; e.Kind != journal.Outcome || e.Result != EndedInterrupted {
 			t.Errorf("before it stands %+v", e)
 		}
-		s.mayor.trouble = nil
+		s.executor.hook = nil
 		if r := s.run(t); r.Ended != EndedDone {
 			t.Errorf("then it ended %+v", r)
 		}
 	})
 }
 
-func TestAPlanIsRefusedWhereTheClusterIsNoLongerWhatItWasMadeFrom(t *testing.T) {
+func TestAPlanIsRefusedWhenTheClusterHasChangedSince(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene()
-		s.home.t.Edits++
+		s.backend.t.Edits++
 		s.cfg.Called = "atlas.k8s.local --state file:///srv/state"
 		_, err := Run(t.Context(), s.cfg)
 		var refused *RefusedError
@@ -243,14 +243,14 @@ func TestAPlanIsRefusedWhileAnotherIsUnderWay(t *testing.T) {
 		s := newScene()
 		s.run(t) // up to the first hold
 		other := s.cfg
-		other.Plan = plan.Seal(other.Plan.Plan, s.home.t.facts())
+		other.Plan = plan.Seal(other.Plan.Plan, s.backend.t.facts())
 		if _, err := Run(t.Context(), other); !isRefused(err) || !strings.Contains(err.Error(), RunID(s.plan)) {
 			t.Errorf("%v; want a refusal that names the run under way", err)
 		}
 	})
 }
 
-func TestGatesOfAnActionThatStoppedAreOwedStill(t *testing.T) {
+func TestGatesThatStoppedARunAreCheckedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene()
 		s.release(t)
@@ -289,7 +289,7 @@ func TestRandomFaultsLeadToTheSameEnd(t *testing.T) {
 			s.release(t)
 			s.cfg.Store = faulty{s.store, slow, slow + 3, new(int)}
 			gates, actions := 0, 0
-			s.mayor.trouble = func(_ string, a *Action) {
+			s.executor.hook = func(_ string, a *Action) {
 				a.Gates = append(a.Gates, answers("by chance", 0, func() (report.Verdict, string) {
 					gates++
 					for _, n := range bad {

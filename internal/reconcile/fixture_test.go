@@ -31,11 +31,11 @@ func (s *scene) stopBefore(n int) {
 		if err != nil {
 			return report.Unknown, err.Error()
 		}
-		p, err := where(s.plan, r.Entries)
+		p, err := replay(s.plan, r.Entries)
 		if err != nil {
 			return report.Unknown, err.Error()
 		}
-		if len(p.carried) >= n-1 {
+		if len(p.completed) >= n-1 {
 			return report.Fail, "the test stops here"
 		}
 		return report.Pass, "not there yet"

@@ -16,12 +16,12 @@ import (
 )
 
 // migrate runs a scene's plan in a process that dies at a point, 0 for never, and
-// returns how many points there were. A store or a town that is cut off for good
+// returns how many points there were. A store or a cluster that is cut off for good
 // is what a killed process looks like from outside: nothing that the driver does
 // afterwards has any effect.
 func (s *scene) migrate(t *testing.T, at int) (points int) {
 	f := &killtest.Fuse{At: at}
-	s.mayor.fuse = f
+	s.executor.fuse = f
 	s.cfg.Store = killtest.Store{Store: s.store, Fuse: f}
 	_, err := Run(t.Context(), s.cfg)
 	if at > 0 && f.Passed() >= at && !errors.Is(err, killtest.ErrKilled) && f.Dead() == nil {
@@ -33,7 +33,7 @@ func (s *scene) migrate(t *testing.T, at int) (points int) {
 // resume lets the lock of the dead run out and goes on.
 func (s *scene) resume(t *testing.T) Result {
 	time.Sleep(lock.Term + time.Second)
-	s.mayor.fuse = &killtest.Fuse{}
+	s.executor.fuse = &killtest.Fuse{}
 	s.cfg.Store = s.store
 	return s.run(t)
 }
@@ -69,17 +69,17 @@ func TestARunThatIsKilledAnywhereEndsLikeOneThatIsNot(t *testing.T) {
 	t.Logf("%d points, before and after every write to the state store and every change of the world; killed at each %d", points, stride)
 }
 
-// sameEnd compares two towns and the stories of their journals.
+// sameEnd compares two clusters and the stories of their journals.
 func sameEnd(t testing.TB, what string, story []string, want, got *scene) {
 	t.Helper()
-	if diff := cmp.Diff(want.home.t.state(), got.home.t.state()); diff != "" {
+	if diff := cmp.Diff(want.backend.t.state(), got.backend.t.state()); diff != "" {
 		t.Errorf("%s: end state (-want +got):\n%s", what, diff)
 	}
-	if diff := cmp.Diff(want.home.t.Replaced, got.home.t.Replaced); diff != "" {
+	if diff := cmp.Diff(want.backend.t.Replaced, got.backend.t.Replaced); diff != "" {
 		t.Errorf("%s: replacements (-want +got):\n%s", what, diff)
 	}
-	if got.home.t.Lowest < 2 {
-		t.Errorf("%s: only %d control-plane nodes were up at once", what, got.home.t.Lowest)
+	if got.backend.t.Lowest < 2 {
+		t.Errorf("%s: only %d control-plane nodes were up at once", what, got.backend.t.Lowest)
 	}
 	if diff := cmp.Diff(story, killtest.Ended(killtest.Story(got.record(t).Entries))); diff != "" {
 		t.Errorf("%s: the journal's story (-want +got):\n%s", what, diff)

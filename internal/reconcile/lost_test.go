@@ -14,14 +14,14 @@ import (
 	"github.com/muster-dev/muster/internal/store"
 )
 
-func TestASecondOperatorIsToldWhoWasFirst(t *testing.T) {
+func TestASecondOperatorIsToldWhoHoldsTheLock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene()
 		s.release(t)
 		var second error
 		s.during("roll-workers", func(a *Action) {
 			other := s.cfg
-			other.Owner, other.Executor = "bob@ci 9", &mayor{home: s.home, fuse: &killtest.Fuse{}}
+			other.Owner, other.Executor = "bob@ci 9", &fakeExecutor{backend: s.backend, fuse: &killtest.Fuse{}}
 			if second == nil {
 				_, second = Run(t.Context(), other)
 			}
@@ -38,7 +38,7 @@ func TestASecondOperatorIsToldWhoWasFirst(t *testing.T) {
 
 // A clock that is ahead takes a lock over that has not expired. The one whose
 // lock it was finds out at its next entry, and does nothing more.
-func TestTwoThatBothThinkTheyHaveTheLockAreNeverTwoWriters(t *testing.T) {
+func TestOnlyOneOfTwoRunsThatBelieveTheyHoldTheLockCanWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene()
 		s.release(t)
@@ -53,7 +53,7 @@ func TestTwoThatBothThinkTheyHaveTheLockAreNeverTwoWriters(t *testing.T) {
 				t.Fatal(err)
 			}
 			other := s.cfg
-			other.Owner, other.Executor = "bob@ci 9", &mayor{home: s.home, fuse: &killtest.Fuse{}}
+			other.Owner, other.Executor = "bob@ci 9", &fakeExecutor{backend: s.backend, fuse: &killtest.Fuse{}}
 			var err error
 			if second, err = Run(t.Context(), other); err != nil {
 				t.Fatal(err)
@@ -61,27 +61,27 @@ func TestTwoThatBothThinkTheyHaveTheLockAreNeverTwoWriters(t *testing.T) {
 		})
 		trace := 0
 		_, err := Run(t.Context(), s.cfg)
-		trace = len(s.home.t.Trace)
+		trace = len(s.backend.t.Trace)
 		if !errors.Is(err, lock.ErrLost) {
 			t.Errorf("the first: %v; want that the lock was lost", err)
 		}
 		if second.Ended != EndedDone {
 			t.Errorf("the second ended %+v", second)
 		}
-		for place, n := range s.home.t.Replaced {
+		for place, n := range s.backend.t.Replaced {
 			if n != 1 {
 				t.Errorf("%s was replaced %d times", place, n)
 			}
 		}
-		if len(s.mayor.aborted) > 0 || len(s.home.t.Trace) != trace {
-			t.Errorf("the first went on without the lock: %v", s.mayor.aborted)
+		if len(s.executor.aborted) > 0 || len(s.backend.t.Trace) != trace {
+			t.Errorf("the first went on without the lock: %v", s.executor.aborted)
 		}
 	})
 }
 
 // A lock that is lost in the middle of an action ends the action, and nothing is
 // tidied up: somebody else is at it.
-func TestALockThatIsLostInTheMiddleOfAnActionEndsIt(t *testing.T) {
+func TestLosingTheLockEndsTheActionWithoutCleanup(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene()
 		s.release(t)
@@ -103,8 +103,8 @@ func TestALockThatIsLostInTheMiddleOfAnActionEndsIt(t *testing.T) {
 		if took := time.Since(began); took > 2*lock.Term {
 			t.Errorf("found out after %v", took)
 		}
-		if len(s.mayor.aborted) > 0 {
-			t.Errorf("tidied up %v without the lock", s.mayor.aborted)
+		if len(s.executor.aborted) > 0 {
+			t.Errorf("tidied up %v without the lock", s.executor.aborted)
 		}
 		if open := s.position(t).open; len(open) != 1 {
 			t.Errorf("open actions %v; want the canary", open)
@@ -128,7 +128,7 @@ func (f faulty) Put(ctx context.Context, key string, data []byte, old store.Vers
 	return f.Store.Put(ctx, key, data, old)
 }
 
-func TestAStoreThatThrottlesIsWaitedForAndOneThatFailsStops(t *testing.T) {
+func TestAThrottlingStoreIsRetriedAndAFailingOneStopsTheRun(t *testing.T) {
 	for name, tt := range map[string]struct {
 		until int
 		done  bool
@@ -151,12 +151,12 @@ func TestAStoreThatThrottlesIsWaitedForAndOneThatFailsStops(t *testing.T) {
 				if !errors.Is(err, store.ErrTransient) {
 					t.Errorf("%+v, %v; want that the store did not answer", r, err)
 				}
-				trace := len(s.home.t.Trace)
+				trace := len(s.backend.t.Trace)
 				s.cfg.Store = s.store
 				if held(t, s.store).Held(time.Now()) {
 					t.Error("the lock was not given back")
 				}
-				if r := s.run(t); r.Ended != EndedDone || trace == len(s.home.t.Trace) {
+				if r := s.run(t); r.Ended != EndedDone || trace == len(s.backend.t.Trace) {
 					t.Errorf("then it ended %+v", r)
 				}
 			})

@@ -10,22 +10,21 @@ import (
 	"github.com/muster-dev/muster/internal/report"
 )
 
-// Meter sums up what all vantage points see. The zero value is empty and ready;
-// it is safe for concurrent use. It has no clock: time is what samples say.
+// Meter aggregates the samples of all vantage points. The zero value is ready to
+// use; it is safe for concurrent use. It has no clock: time comes from the samples.
 //
-// A gap is counted as package probe counts it, from the start of the last good
-// probe before to the start of the first good one after, and belongs to the
-// stretch in which its end is seen or in which it grew longer.
+// A gap is defined as in package probe: from the start of the last good probe before
+// it to the start of the first good one after. It counts in every period in which it
+// ended or grew.
 type Meter struct {
 	mu     sync.Mutex // guards tracks
 	tracks map[route]*track
 }
 
-// unmeasured is a pause between two probes in which nobody measured: a laptop that
-// slept, a worker that went and the next one that came. What the path did
-// meanwhile is not known, and is no gap. A prober that runs gives up on a probe,
-// and begins another, long before.
-const unmeasured = 30 * time.Second
+// maxProbeInterval is the longest pause between two probes of a working prober. A
+// longer one means that nobody measured (a laptop slept, a worker was replaced), and
+// is not a gap: what the path did meanwhile is unknown.
+const maxProbeInterval = 30 * time.Second
 
 // route is a path from one vantage point.
 type route struct {
@@ -34,13 +33,13 @@ type route struct {
 }
 
 type track struct {
-	taken, recent report.Availability // up to the last Take, without its course; since then
+	taken, recent report.Availability // before the last Take, without Course; since then
 	last          time.Time           // when the last probe began
 	lastGood      time.Time
 	failing       bool
 }
 
-// Add takes in a sample of a vantage point.
+// Add records a sample of a vantage point.
 func (m *Meter) Add(vantage string, path probe.Path, s probe.Sample) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -50,10 +49,10 @@ func (m *Meter) Add(vantage string, path probe.Path, s probe.Sample) {
 		if m.tracks == nil {
 			m.tracks = make(map[route]*track)
 		}
-		t = &track{taken: blank(r), recent: blank(r)}
+		t = &track{taken: emptyFigures(r), recent: emptyFigures(r)}
 		m.tracks[r] = t
 	}
-	if s.Began.Sub(t.last) > unmeasured {
+	if s.Began.Sub(t.last) > maxProbeInterval {
 		t.lastGood, t.failing = time.Time{}, false
 	}
 	t.last = s.Began
@@ -68,12 +67,12 @@ func (m *Meter) Add(vantage string, path probe.Path, s probe.Sample) {
 	t.recent.Count(s, gap)
 }
 
-func blank(r route) report.Availability {
+func emptyFigures(r route) report.Availability {
 	return report.Availability{Path: r.path, Vantage: r.vantage}
 }
 
-// Take returns what was measured since the last Take, with the course of it, for
-// the journal; paths without a probe since are not in it.
+// Take returns the figures since the last Take, with Course, for the journal. Paths
+// without a probe since then are omitted.
 func (m *Meter) Take() []report.Availability {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -82,13 +81,13 @@ func (m *Meter) Take() []report.Availability {
 		if t.recent.Sent > 0 {
 			all = append(all, t.recent)
 			t.taken = t.total()
-			t.recent = blank(r)
+			t.recent = emptyFigures(r)
 		}
 	}
 	return sorted(all)
 }
 
-// Recent returns what Take would, and leaves it for Take; without its course.
+// Recent returns what Take would, without Course and without resetting it.
 func (m *Meter) Recent() []report.Availability {
 	return m.each(func(t *track) report.Availability {
 		recent := t.recent
@@ -97,12 +96,12 @@ func (m *Meter) Recent() []report.Availability {
 	})
 }
 
-// Total returns what was measured since the beginning, without its course.
+// Total returns the figures since the beginning, without Course.
 func (m *Meter) Total() []report.Availability {
 	return m.each((*track).total)
 }
 
-// each returns what of says of every path that has a probe in it.
+// each returns of's figures for every path, omitting those without probes.
 func (m *Meter) each(of func(*track) report.Availability) (all []report.Availability) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -114,7 +113,7 @@ func (m *Meter) each(of func(*track) report.Availability) (all []report.Availabi
 	return sorted(all)
 }
 
-// total is everything so far, without its course.
+// total returns the figures since the beginning, without Course.
 func (t *track) total() report.Availability {
 	sum := t.taken
 	recent := t.recent
@@ -123,7 +122,7 @@ func (t *track) total() report.Availability {
 	return sum
 }
 
-// Failing returns the routes whose last probe was not answered, as figures.
+// Failing returns the total figures of the paths whose last probe failed.
 func (m *Meter) Failing() []report.Availability {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -15,7 +15,7 @@ var epoch = time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
 
 // Whenever the figures are taken, they add up to what package probe makes of the
 // same samples, and so do their courses.
-func TestMeterAddsUpToTheTally(t *testing.T) {
+func TestMeterFiguresMatchTheTally(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var (
 			meter Meter
@@ -72,7 +72,7 @@ func TestMeterAddsUpToTheTally(t *testing.T) {
 	})
 }
 
-func TestTimeInWhichNobodyMeasuredIsNoGap(t *testing.T) {
+func TestTimeWithoutMeasurementIsNotAGap(t *testing.T) {
 	var m Meter
 	for _, s := range []probe.Sample{
 		{Began: epoch},
@@ -90,7 +90,7 @@ func TestTimeInWhichNobodyMeasuredIsNoGap(t *testing.T) {
 	}
 }
 
-func TestMeterSaysWhatFailsNow(t *testing.T) {
+func TestMeterReportsPathsThatFailNow(t *testing.T) {
 	var m Meter
 	for i, fails := range []bool{false, true, true} {
 		s := probe.Sample{Path: probe.ByName, Began: epoch.Add(time.Duration(i) * time.Second)}

@@ -25,14 +25,14 @@ func (s *scene) byAPerson(t *testing.T) func() {
 	})
 	return func() {
 		t.Helper()
-		if err := s.mayor.act("expose", flips["expose"].do); err != nil {
+		if err := s.executor.act("expose", toggles["expose"].do); err != nil {
 			t.Fatal(err)
 		}
 		done.Store(true)
 	}
 }
 
-func TestWhatAPersonDoesIsTheirTurnAndNoFailure(t *testing.T) {
+func TestAnActionForAPersonHoldsTheRunAndDoesNotFailIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene()
 		s.release(t)
@@ -50,7 +50,7 @@ func TestWhatAPersonDoesIsTheirTurnAndNoFailure(t *testing.T) {
 	})
 }
 
-func TestARunThatWaitsGoesOnOnceAPersonHasDoneTheirPart(t *testing.T) {
+func TestARunThatWaitsContinuesOnceAPersonHasActed(t *testing.T) {
 	for name, abort := range map[string]bool{"and goes on": false, "and may be aborted meanwhile": true} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -10,47 +10,46 @@ import (
 	"github.com/muster-dev/muster/internal/report"
 )
 
-// position is where a run stands, as its plan and its journal say.
+// position is a run's progress, derived from its plan and journal.
 type position struct {
 	leg Leg // number 0 before the first
 
-	// begun: the step behind leg.Done has been begun.
+	// begun reports whether step leg.Done has been begun.
 	begun bool
-	// open are its actions that were begun and have not come out well, in order.
+	// open are that step's actions without a successful outcome, in order.
 	open []journal.Entry
-	// facts are what the world was when the last step was over, the leg began, or
-	// the plan was made, whichever is last.
+	// facts are those observed when the last step ended, the leg began, or the plan
+	// was made, whichever was last.
 	facts []plan.Fact
-	// nodes are the machines that lived then; nil if none were seen.
+	// nodes are the machines living then; nil if none were observed.
 	nodes []report.Living
-	// carried are the IDs of all steps that were carried out, of all legs.
-	carried []string
-	// reached is the last step of the plan that was begun and has not been taken
-	// back since; 0 if none.
+	// completed are the IDs of all completed steps of all legs.
+	completed []string
+	// reached is the last step of the plan that was begun and not undone; 0 if none.
 	reached int
-	// up are bridges that may be up, oldest first: steps of the plan.
-	up []plan.Planned
-	// ended is the last entry's result if it ended a run, and why.
+	// bridges are the plan's steps whose bridges may be up, oldest first.
+	bridges []plan.Planned
+	// ended and why are the last entry's result and reason, if it ended a run.
 	ended, why string
 }
 
-// where reads a position from a journal. It is the one function that decides
-// what comes next, and a pure one. An error means that the journal is not one of
-// this plan.
-func where(f plan.File, entries []journal.Entry) (position, error) {
+// replay derives a position from a journal. It is pure, and the only function that
+// decides what comes next. An error means that the journal does not belong to the
+// plan.
+func replay(f plan.File, entries []journal.Entry) (position, error) {
 	p := position{facts: f.Observed}
 	for _, e := range entries {
-		if err := p.take(f, e); err != nil {
+		if err := p.apply(f, e); err != nil {
 			return p, err
 		}
 	}
 	return p, nil
 }
 
-// take takes in the next entry.
-func (p *position) take(f plan.File, e journal.Entry) error {
+// apply advances the position by one entry.
+func (p *position) apply(f plan.File, e journal.Entry) error {
 	p.ended, p.why = "", ""
-	whole := e.Action == "" // about a step as a whole
+	wholeStep := e.Action == ""
 	switch {
 	case e.Kind == journal.Begun:
 		return p.begin(f, e)
@@ -59,32 +58,32 @@ func (p *position) take(f plan.File, e journal.Entry) error {
 		err := detail(e, &d)
 		p.ended, p.why = e.Result, d.Why
 		return err
-	case whole && e.Kind == journal.Intent:
+	case wholeStep && e.Kind == journal.Intent:
 		if err := p.expect(e); err != nil {
 			return err
 		}
 		p.begun, p.open = true, nil
 		p.beginStep(p.leg.Steps[p.leg.Done])
-	case whole && e.Kind == journal.Outcome && e.Result == resultDone:
+	case wholeStep && e.Kind == journal.Outcome && e.Result == resultDone:
 		if err := p.expect(e); err != nil {
 			return err
 		}
 		return p.finish(e)
 	case e.Kind == journal.Intent:
-		p.close(e.Action)
+		p.closeAction(e.Action)
 		p.open = append(p.open, e)
 	case e.Kind == journal.Outcome && e.Result == resultDone:
-		p.close(e.Action)
+		p.closeAction(e.Action)
 	}
 	return nil
 }
 
-// close takes an action off those that are open.
-func (p *position) close(action string) {
+// closeAction removes an action from the open ones.
+func (p *position) closeAction(action string) {
 	p.open = slices.DeleteFunc(slices.Clone(p.open), func(e journal.Entry) bool { return e.Action == action })
 }
 
-// begin takes in the beginning of a run.
+// begin applies the begin entry of a run.
 func (p *position) begin(f plan.File, e journal.Entry) error {
 	var d report.Begun
 	if err := detail(e, &d); err != nil {
@@ -94,7 +93,7 @@ func (p *position) begin(f plan.File, e journal.Entry) error {
 	case d.Plan != f.ID:
 		return fmt.Errorf("entry %d is of plan %.12s and not of %.12s", e.Seq, d.Plan, f.ID)
 	case d.Leg == p.leg.Number && d.Leg > 0:
-		return nil // goes on
+		return nil // the leg is resumed
 	case d.Leg != p.leg.Number+1:
 		return fmt.Errorf("entry %d begins leg %d after leg %d", e.Seq, d.Leg, p.leg.Number)
 	case d.After < 0 || d.After > len(f.Steps):
@@ -111,11 +110,11 @@ func (p *position) begin(f plan.File, e journal.Entry) error {
 	if d.Nodes != nil {
 		p.nodes = d.Nodes
 	}
-	p.settle()
+	p.updateReached()
 	return nil
 }
 
-// expect checks that an entry is about the step that comes next.
+// expect checks that an entry is about the next step.
 func (p *position) expect(e journal.Entry) error {
 	if p.leg.Done >= len(p.leg.Steps) {
 		return fmt.Errorf("entry %d is about step %q behind the last one", e.Seq, e.Step)
@@ -130,12 +129,12 @@ func (p *position) beginStep(s plan.Planned) {
 	if p.leg.Direction == report.Forward {
 		p.reached = s.Number
 	}
-	if s.Bridge && !slices.ContainsFunc(p.up, func(b plan.Planned) bool { return b.ID == s.ID }) {
-		p.up = append(p.up, s)
+	if s.Bridge && !slices.ContainsFunc(p.bridges, func(b plan.Planned) bool { return b.ID == s.ID }) {
+		p.bridges = append(p.bridges, s)
 	}
 }
 
-// finish takes in that a step is over.
+// finish applies the end of a step.
 func (p *position) finish(e journal.Entry) error {
 	var d report.Outcome
 	if err := detail(e, &d); err != nil {
@@ -144,18 +143,18 @@ func (p *position) finish(e journal.Entry) error {
 	s := p.leg.Steps[p.leg.Done]
 	p.facts = d.Facts
 	if p.nodes != nil {
-		p.nodes = append(without(p.nodes, d.Gone), d.Born...)
+		p.nodes = append(difference(p.nodes, d.Gone), d.Born...)
 	}
 	p.begun, p.open = false, nil
-	p.carried = append(p.carried, s.ID)
+	p.completed = append(p.completed, s.ID)
 	p.leg.Done++
-	p.up = slices.DeleteFunc(slices.Clone(p.up), func(b plan.Planned) bool { return b.Undo == s.ID })
-	p.settle()
+	p.bridges = slices.DeleteFunc(slices.Clone(p.bridges), func(b plan.Planned) bool { return b.Undo == s.ID })
+	p.updateReached()
 	return nil
 }
 
-// without returns those of some machines that are none of others, in a new slice.
-func without(all, others []report.Living) []report.Living {
+// difference returns the machines in all that are not in others, in a new slice.
+func difference(all, others []report.Living) []report.Living {
 	in := make(map[report.Living]bool, len(others))
 	for _, n := range others {
 		in[n] = true
@@ -163,20 +162,20 @@ func without(all, others []report.Living) []report.Living {
 	return slices.DeleteFunc(slices.Clone(all), func(n report.Living) bool { return in[n] })
 }
 
-// settle takes in that a way back has arrived.
-func (p *position) settle() {
-	if p.leg.Direction == report.Back && p.arrived() {
+// updateReached lowers reached once a rollback is complete.
+func (p *position) updateReached() {
+	if p.leg.Direction == report.Back && p.legDone() {
 		p.reached = p.leg.After
 	}
 }
 
-// arrived reports whether every step of the leg is over.
-func (p *position) arrived() bool { return p.leg.Number > 0 && p.leg.Done == len(p.leg.Steps) }
+// legDone reports whether every step of the leg is done.
+func (p *position) legDone() bool { return p.leg.Number > 0 && p.leg.Done == len(p.leg.Steps) }
 
-// over says how the whole run is over; empty while something is left of it.
+// over returns how the run as a whole ended; empty while something is left to do.
 func (p *position) over() string {
 	switch {
-	case !p.arrived():
+	case !p.legDone():
 		return ""
 	case p.leg.Direction == report.Forward:
 		return EndedDone
@@ -188,15 +187,15 @@ func (p *position) over() string {
 	return ""
 }
 
-// half is the ID of the step that may be half done; empty if there is none.
-func (p *position) half() string {
+// halfDone returns the ID of the step in progress; empty if there is none.
+func (p *position) halfDone() string {
 	if !p.begun {
 		return ""
 	}
 	return p.leg.Steps[p.leg.Done].ID
 }
 
-// resultDone is what outcomes say that came out well.
+// resultDone is the result of a successful outcome.
 const resultDone = "done"
 
 func detail(e journal.Entry, into any) error {

@@ -10,39 +10,39 @@ import (
 	"github.com/muster-dev/muster/internal/store"
 )
 
-// Preview is what a run would do now: the dry run.
+// Preview is what a run would do now: a dry run.
 type Preview struct {
 	Cluster string `json:"cluster"`
 	Run     string `json:"run"`
-	// Over says how the run is over already; empty if something is left.
+	// Over says why nothing is left to do; empty if something is.
 	Over string `json:"over,omitempty"`
-	// Leg is what would be gone along.
+	// Direction is that of the leg that would be taken.
 	Direction report.Direction `json:"direction"`
-	// Steps are those that are left, in order.
+	// Steps are the remaining ones, in order.
 	Steps []PreviewStep `json:"steps"`
-	// Control is what people said, which a run heeds before anything else.
+	// Control holds people's requests, which a run applies before anything else.
 	Control Control `json:"control"`
-	// Lacks is what has to be there before it could begin, one line each.
+	// Lacks is what is missing for the run to begin, one line each.
 	Lacks []string `json:"lacks,omitempty"`
-	// Refused is why it would not begin; empty if it would.
+	// Refused is why the run would not begin; empty if it would.
 	Refused string `json:"refused,omitempty"`
-	// Changed is what differs from what it should be, one line each.
+	// Changed lists facts that differ from what was expected, one line each.
 	Changed []string `json:"changed,omitempty"`
 }
 
-// PreviewStep is a step that is left.
+// PreviewStep is a remaining step.
 type PreviewStep struct {
 	Number int    `json:"number"`
 	ID     string `json:"id"`
 	Title  string `json:"title"`
 	Hold   bool   `json:"hold,omitempty"`
 	Begun  bool   `json:"begun,omitempty"`
-	// Needs are the plan's gates before the step, as they would answer now. Those
-	// of a step that is not next depend on the steps before it.
+	// Needs are the plan's gates before the step, evaluated now. For steps after the
+	// next one they may change with the steps before.
 	Needs []plan.Need `json:"needs"`
-	// Actions are what the executor would do, as far as it can say now.
+	// Actions are what the executor would do, as far as it can tell now.
 	Actions []PreviewAction `json:"actions"`
-	// Unknown is why it cannot say.
+	// Unknown is why it cannot tell.
 	Unknown string `json:"unknown,omitempty"`
 }
 
@@ -52,14 +52,14 @@ type PreviewAction struct {
 	What  string `json:"what"`
 	Group string `json:"group,omitempty"`
 	Node  string `json:"node,omitempty"`
-	// Gates are asked after it. Their verdicts are only there in shadow: what
-	// they answer now, with nothing done.
+	// Gates are checked after it. They have verdicts only in shadow mode: those of
+	// now, with nothing done.
 	Gates []report.Gate `json:"gates"`
 }
 
-// Look says what a run would do, and does nothing of it: it only reads the state
-// store and the world, takes no lock and writes nothing. With shadow it also asks
-// each gate once.
+// Look returns what a run would do, and does none of it: it reads the state store
+// and the cluster, takes no lock and writes nothing. With shadow it also checks each
+// gate once.
 func Look(ctx context.Context, cfg Config, shadow bool) (Preview, error) {
 	if err := cfg.validate(); err != nil {
 		return Preview{}, err
@@ -81,7 +81,7 @@ func Look(ctx context.Context, cfg Config, shadow bool) (Preview, error) {
 	if err := d.look(ctx); err != nil {
 		return p, err
 	}
-	begun, err := d.settle(ctx, d.Direction, d.To)
+	begun, err := d.chooseLeg(ctx, d.Direction, d.To)
 	var refused *RefusedError
 	switch {
 	case errors.As(err, &refused):
@@ -124,7 +124,7 @@ func (d *driver) preview(ctx context.Context, s plan.Planned, shadow bool) (Prev
 	if err != nil {
 		return step, err
 	}
-	asking, cancel := context.WithTimeout(ctx, tidyLimit)
+	asking, cancel := context.WithTimeout(ctx, cleanupTimeout)
 	defer cancel()
 	actions, err := d.Executor.Actions(asking, s)
 	if ctx.Err() != nil {
@@ -148,7 +148,7 @@ func (d *driver) preview(ctx context.Context, s plan.Planned, shadow bool) (Prev
 	return step, nil
 }
 
-// lacks is what the executor lacks for what is left of a leg.
+// lacks returns what the executor lacks for the rest of a leg.
 func (d *driver) lacks(b report.Begun) []string {
 	e, ok := d.Executor.(Equipped)
 	if !ok {
@@ -164,11 +164,11 @@ func (d *driver) lacks(b report.Begun) []string {
 	return e.Lacks(left)
 }
 
-// errReadOnly is what a dry run's store answers to a write: the one write on the
-// way is that of the plan, which a dry run can do without.
+// errReadOnly is returned by the store of a dry run for writes. The only write
+// before the journal is that of the plan, which a dry run does not need.
 var errReadOnly = errors.New("a dry run writes nothing")
 
-// readOnly is a store that cannot be written to.
+// readOnly is a store that rejects writes.
 type readOnly struct{ store.Store }
 
 func (readOnly) Put(_ context.Context, key string, _ []byte, _ store.Version) (store.Version, error) {

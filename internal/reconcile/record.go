@@ -14,24 +14,24 @@ import (
 	"github.com/muster-dev/muster/internal/store"
 )
 
-// Where a cluster's runs are, below its part of the state store:
+// Keys of a cluster's runs, relative to its prefix in the state store:
 //
 //	muster/lock                          who may change the cluster now
 //	muster/runs/<id>/plan.json           the plan, as it was begun
 //	muster/runs/<id>/journal/0000001.json
-//	muster/runs/<id>/control             what people said: pause, abort, release
+//	muster/runs/<id>/control             people's requests: pause, abort, release
 
-// LockKey is where a cluster's lock is.
+// LockKey returns the key of a cluster's lock.
 func LockKey(cluster string) string { return store.Layout(cluster).Muster("lock") }
 
-// RunID is what a plan's run is called.
+// RunID returns the ID of a plan's run: the first 12 digits of the plan's ID.
 func RunID(f plan.File) string { return f.ID[:min(12, len(f.ID))] }
 
 func runKey(cluster, id, part string) string {
 	return store.Layout(cluster).Muster("runs", id, part)
 }
 
-// Record is what the state store says about one run.
+// Record is what the state store holds about one run.
 type Record struct {
 	ID      string
 	Plan    plan.File
@@ -39,15 +39,15 @@ type Record struct {
 	Control Control
 }
 
-// ErrNoRun says that the state store has no run of the cluster.
+// ErrNoRun reports that the state store has no run of the cluster.
 var ErrNoRun = errors.New("no plan has been begun")
 
-// Runs returns the names of all runs of a cluster, sorted.
+// Runs returns the IDs of all runs of a cluster, sorted.
 func Runs(ctx context.Context, s store.Store, cluster string) ([]string, error) {
 	return s.Names(ctx, store.Layout(cluster).Muster("runs"))
 }
 
-// Read reads one run, by its name.
+// Read reads one run by its ID.
 func Read(ctx context.Context, s store.Store, cluster, id string) (Record, error) {
 	r := Record{ID: id}
 	key := runKey(cluster, id, "plan.json")
@@ -67,8 +67,8 @@ func Read(ctx context.Context, s store.Store, cluster, id string) (Record, error
 	return r, err
 }
 
-// Current returns the run that is under way, or if none is, the one that was
-// begun last; [ErrNoRun] if there never was one.
+// Current returns the run in progress, or the one begun last if none is, or
+// [ErrNoRun].
 func Current(ctx context.Context, s store.Store, cluster string) (Record, error) {
 	ids, err := Runs(ctx, s, cluster)
 	if err != nil {
@@ -78,7 +78,7 @@ func Current(ctx context.Context, s store.Store, cluster string) (Record, error)
 	for _, id := range ids {
 		r, err := Read(ctx, s, cluster, id)
 		if errors.Is(err, store.ErrNotFound) {
-			continue // begun by nobody yet: the plan comes first
+			continue // no plan.json, which is written first: never begun
 		}
 		if err != nil {
 			return r, fmt.Errorf("run %s of %s: %w", id, cluster, err)
@@ -95,38 +95,38 @@ func Current(ctx context.Context, s store.Store, cluster string) (Record, error)
 	}), nil
 }
 
-// underWay is 1 for a run that is not over.
+// underWay returns 1 for a run that is not over, else 0, for sorting.
 func underWay(r Record) int {
-	if p, err := where(r.Plan, r.Entries); err == nil && p.over() != "" {
+	if p, err := replay(r.Plan, r.Entries); err == nil && p.over() != "" {
 		return 0
 	}
 	return 1
 }
 
-// Status is where a run stands, for people.
+// Status is a run's progress, for people.
 type Status struct {
 	Cluster string `json:"cluster"`
 	Run     string `json:"run"`
 	Plan    string `json:"plan"` // the plan's whole ID
-	// Leg is the stretch that it is on.
+	// Leg is the current one.
 	Leg Leg `json:"-"`
-	// Over says how the run is over: done, returned or aborted; empty if it is not.
+	// Over is done, returned or aborted; empty while something is left to do.
 	Over string `json:"over,omitempty"`
-	// Ended and Why say how the last process ended, if it said so.
+	// Ended and Why are how the last process ended, if it recorded that.
 	Ended string `json:"ended,omitempty"`
 	Why   string `json:"why,omitempty"`
-	// Begun: the next step has been begun.
+	// Begun reports whether the next step has been begun.
 	Begun bool `json:"begun"`
-	// Reached is the last step of the plan that was begun and stands.
+	// Reached is the last step of the plan that was begun and not undone; 0 if none.
 	Reached int `json:"reached"`
-	// Up are bridges that are up, by the IDs of their steps.
+	// Up are the bridges that are up, by the IDs of their steps.
 	Up []string `json:"bridges"`
-	// Lock is who changes the cluster now, or did last.
+	// Lock names who holds the cluster's lock, or held it last.
 	Lock    lock.State `json:"lock"`
 	Control Control    `json:"control"`
 }
 
-// Next is the step that comes next; false behind the last.
+// Next returns the next step; false after the last.
 func (s Status) Next() (plan.Planned, bool) {
 	if s.Leg.Done >= len(s.Leg.Steps) {
 		return plan.Planned{}, false
@@ -141,9 +141,9 @@ func (s Status) Holding() bool {
 	return ok && next.Hold && !s.Begun && !released
 }
 
-// Status says where a run stands. l is the cluster's lock.
+// Status derives a run's progress. l is the state of the cluster's lock.
 func (r Record) Status(l lock.State) (Status, error) {
-	p, err := where(r.Plan, r.Entries)
+	p, err := replay(r.Plan, r.Entries)
 	if err != nil {
 		return Status{}, fmt.Errorf("journal of run %s: %w", r.ID, err)
 	}
@@ -151,7 +151,7 @@ func (r Record) Status(l lock.State) (Status, error) {
 		Cluster: r.Plan.Problem.Cluster, Run: r.ID, Plan: r.Plan.ID, Leg: p.leg, Over: p.over(), Ended: p.ended, Why: p.why,
 		Begun: p.begun, Reached: p.reached, Up: []string{}, Lock: l, Control: r.Control,
 	}
-	for _, b := range p.up {
+	for _, b := range p.bridges {
 		s.Up = append(s.Up, b.ID)
 	}
 	return s, nil

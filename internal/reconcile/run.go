@@ -17,14 +17,14 @@ import (
 	"github.com/muster-dev/muster/internal/store"
 )
 
-// Run carries a plan out, or goes on where an earlier run of it ended or died.
-// It blocks until the plan is done, something stops it, or ctx ends.
+// Run carries out a plan, or resumes where an earlier run of it ended or died. It
+// blocks until the plan is done, something stops it, or ctx ends.
 //
-// A gate that does not pass is a Result, and no error. Errors are: bad input, a
-// [*lock.HeldError], a [*RefusedError], a [*LacksError], a state store that does
-// not answer, the loss of the lock ([lock.ErrLost], [journal.ErrFenced]), and ctx's
-// own. After the loss of the lock nothing more is done, not even tidying: somebody
-// else is at it.
+// A gate that does not pass is reported in the Result, not as an error. Errors are:
+// bad input, a [*lock.HeldError], a [*RefusedError], a [*LacksError], an unreachable
+// state store, the loss of the lock ([lock.ErrLost], [journal.ErrFenced]), and ctx's
+// own. Once the lock is lost nothing more is done, not even cleanup: somebody else
+// may hold it.
 func Run(ctx context.Context, cfg Config) (Result, error) {
 	if err := cfg.validate(); err != nil {
 		return Result{}, err
@@ -35,56 +35,55 @@ func Run(ctx context.Context, cfg Config) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	// alive outlasts an interruption and ends when the lock is lost: what tidies
-	// up and what is journalled runs under it.
-	alive, lose := context.WithCancelCause(context.WithoutCancel(ctx))
-	defer lose(nil)
+	// alive outlives an interruption and ends when the lock is lost. Cleanup and
+	// journal writes run under it.
+	alive, loseLock := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer loseLock(nil)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	context.AfterFunc(alive, func() { cancel(context.Cause(alive)) })
 	d := &driver{
-		Config: cfg, cluster: name, id: RunID(cfg.Plan), alive: alive, lose: lose,
+		Config: cfg, cluster: name, id: RunID(cfg.Plan), alive: alive, loseLock: loseLock,
 		writer: journal.Writer{By: held.Owner(), Token: held.Token()},
 	}
-	keeping, stopKeeping := context.WithCancel(alive)
-	var keeper sync.WaitGroup
-	keeper.Go(func() {
-		if err := held.Keep(keeping); err != nil {
-			lose(err)
+	renewing, stopRenewing := context.WithCancel(alive)
+	var renewal sync.WaitGroup
+	renewal.Go(func() {
+		if err := held.Keep(renewing); err != nil {
+			loseLock(err)
 		}
 	})
 	result, err := d.run(ctx)
-	stopKeeping()
-	keeper.Wait()
+	stopRenewing()
+	renewal.Wait()
 	if cause := context.Cause(alive); cause != nil {
 		return result, cause
 	}
-	ending, done := context.WithTimeout(alive, tidyLimit)
+	ending, done := context.WithTimeout(alive, cleanupTimeout)
 	defer done()
 	return result, errors.Join(err, held.Release(ending))
 }
 
-// tidyLimit bounds what is done after an interruption or a failure: an action's
-// Abort, an entry of the journal, the release of the lock.
-const tidyLimit = 2 * time.Minute
+// cleanupTimeout bounds each thing done after an interruption or a failure (an
+// action's Abort, a journal entry, the release of the lock) and each read attempt.
+const cleanupTimeout = 2 * time.Minute
 
 // driver is one run.
 type driver struct {
 	Config
 	cluster, id string
 	alive       context.Context // see [Run]
-	lose        context.CancelCauseFunc
+	loseLock    context.CancelCauseFunc
 	writer      journal.Writer
 
 	journal   *journal.Journal
 	at        position
-	world     World // as it was looked at last
+	world     World // as last observed
 	meter     Meter
-	tolerance map[string]time.Duration // of each vantage point, from what was measured before
+	tolerance map[string]time.Duration // tolerated gap by vantage point, from the baseline
 }
 
-// run settles on a leg and goes along it; an abort that is asked for on the way
-// is a leg of its own.
+// run chooses a leg and follows it. An abort requested meanwhile is a leg of its own.
 func (d *driver) run(ctx context.Context) (Result, error) {
 	if err := d.open(ctx); err != nil {
 		return Result{}, err
@@ -92,7 +91,7 @@ func (d *driver) run(ctx context.Context) (Result, error) {
 	if result, over := d.nothingLeft(); over {
 		return result, nil
 	}
-	begun, err := d.settle(ctx, d.Direction, d.To)
+	begun, err := d.chooseLeg(ctx, d.Direction, d.To)
 	if err != nil {
 		return Result{}, err
 	}
@@ -102,38 +101,38 @@ func (d *driver) run(ctx context.Context) (Result, error) {
 	if err := d.begin(ctx, begun); err != nil {
 		return Result{}, err
 	}
-	watching := d.watch(ctx)
-	defer watching.stop()
-	if result, err := d.baseline(ctx, watching); result.Ended != "" || err != nil {
+	measuring := d.measure(ctx)
+	defer measuring.stop()
+	if result, err := d.baseline(ctx, measuring); result.Ended != "" || err != nil {
 		return d.end(ctx, result, err)
 	}
-	result, err := d.steps(ctx)
-	for err == nil && result.Ended == asked {
-		if begun, err = d.settle(ctx, report.Abort, 0); err != nil {
+	result, err := d.runLeg(ctx)
+	for err == nil && result.Ended == abortRequested {
+		if begun, err = d.chooseLeg(ctx, report.Abort, 0); err != nil {
 			if refused := new(RefusedError); errors.As(err, &refused) {
 				return d.end(ctx, Result{Ended: EndedStopped, Why: refused.Why, Changed: refused.Changed}, nil)
 			}
 			break
 		}
 		if err = d.begin(ctx, begun); err == nil {
-			result, err = d.steps(ctx)
+			result, err = d.runLeg(ctx)
 		}
 	}
 	return d.end(ctx, result, err)
 }
 
-// open reads the journal and what it says about where the run stands.
+// open reads the journal and derives the position from it.
 func (d *driver) open(ctx context.Context) (err error) {
 	if d.journal, err = journal.Open(ctx, d.Store, runKey(d.cluster, d.id, "journal")); err != nil {
 		return err
 	}
-	if d.at, err = where(d.Plan, d.journal.Entries()); err != nil {
+	if d.at, err = replay(d.Plan, d.journal.Entries()); err != nil {
 		return fmt.Errorf("journal of run %s: %w", d.id, err)
 	}
 	return nil
 }
 
-// nothingLeft answers a run that has nothing to do.
+// nothingLeft returns the result of a run that has nothing to do; false if it has.
 func (d *driver) nothingLeft() (Result, bool) {
 	over := d.at.over()
 	switch {
@@ -143,14 +142,14 @@ func (d *driver) nothingLeft() (Result, bool) {
 		return Result{Ended: EndedNothing, Why: "the plan has no steps"}, true
 	case d.Direction == report.Abort && (over == EndedAborted || over == EndedReturned):
 		return Result{Ended: EndedNothing, Why: "the run is over: " + over}, true
-	case d.Direction == report.Back && d.at.leg.Number > 0 && d.at.reached <= d.To && !d.at.begun && d.at.arrived():
+	case d.Direction == report.Back && d.at.leg.Number > 0 && d.at.reached <= d.To && !d.at.begun && d.at.legDone():
 		return Result{Ended: EndedNothing, Why: fmt.Sprintf("the cluster is where it was after step %d", d.at.reached)}, true
 	}
 	return Result{}, false
 }
 
-// settle decides on the leg to go along: the one that is under way, or a new one.
-func (d *driver) settle(ctx context.Context, to report.Direction, after int) (report.Begun, error) {
+// chooseLeg returns the leg to follow: the one in progress, or a new one.
+func (d *driver) chooseLeg(ctx context.Context, to report.Direction, after int) (report.Begun, error) {
 	b := report.Begun{
 		Plan: d.Plan.ID, Program: d.Program, Unmeasured: d.Unmeasured,
 		Leg: d.at.leg.Number, Direction: d.at.leg.Direction, After: d.at.leg.After, Steps: d.at.leg.Steps,
@@ -158,10 +157,10 @@ func (d *driver) settle(ctx context.Context, to report.Direction, after int) (re
 	if b.Direction == report.Forward {
 		b.Steps = nil
 	}
-	if b.Leg > 0 && b.Direction == to && !d.at.arrived() && (to != report.Back || b.After == after) {
+	if b.Leg > 0 && b.Direction == to && !d.at.legDone() && (to != report.Back || b.After == after) {
 		return b, nil
 	}
-	if err := d.may(to); err != nil {
+	if err := d.checkDirection(to); err != nil {
 		return b, err
 	}
 	if err := d.look(ctx); err != nil {
@@ -179,20 +178,20 @@ func (d *driver) settle(ctx context.Context, to report.Direction, after int) (re
 			}
 		}
 		if b.Leg == 1 {
-			err = d.first(ctx)
+			err = d.beginPlan(ctx)
 		}
 	case report.Back:
 		b.After = after
-		b.Steps, err = d.wayBack(ctx, after)
+		b.Steps, err = d.rollbackSteps(ctx, after)
 	case report.Abort:
-		b.Steps, err = d.undoing()
+		b.Steps, err = d.abortSteps()
 	}
 	b.Facts, b.Nodes = d.world.Facts, d.world.Nodes
 	return b, err
 }
 
-// may refuses a change of direction that makes no sense.
-func (d *driver) may(to report.Direction) error {
+// checkDirection refuses a change of direction that makes no sense.
+func (d *driver) checkDirection(to report.Direction) error {
 	leg, over := d.at.leg, d.at.over()
 	again := "make a new plan: " + d.Plan.Problem.Again(d.Called)
 	switch {
@@ -204,7 +203,7 @@ func (d *driver) may(to report.Direction) error {
 		return &RefusedError{Why: "the run was aborted", Next: again}
 	case over == EndedReturned:
 		return &RefusedError{Why: "the run was rolled back", Next: again}
-	case leg.Direction == report.Back && !d.at.arrived():
+	case leg.Direction == report.Back && !d.at.legDone():
 		return &RefusedError{Why: fmt.Sprintf("a way back to after step %d is under way", leg.After), Next: fmt.Sprintf("go on with it: muster reconcile rollback %s --to %d --yes", d.Called, leg.After)}
 	case leg.Direction == report.Abort:
 		return &RefusedError{Why: "an abort is under way", Next: "go on with it: muster reconcile abort " + d.Called + " --yes"}
@@ -212,9 +211,9 @@ func (d *driver) may(to report.Direction) error {
 	return nil
 }
 
-// first begins a plan: no other may be under way, and the plan is kept beside
-// its journal.
-func (d *driver) first(ctx context.Context) error {
+// beginPlan stores the plan beside its journal. It refuses while another plan is in
+// progress.
+func (d *driver) beginPlan(ctx context.Context) error {
 	other, err := Current(ctx, d.Store, d.cluster)
 	if err != nil && !errors.Is(err, ErrNoRun) {
 		return err
@@ -231,17 +230,18 @@ func (d *driver) first(ctx context.Context) error {
 	}
 	_, err = d.Store.Put(ctx, runKey(d.cluster, d.id, "plan.json"), data, store.Absent)
 	if errors.Is(err, store.ErrConflict) {
-		return nil // its name is its digest; a run before died here
+		return nil // the key is the plan's digest: an earlier run died right after
 	}
 	return err
 }
 
-// states are what the cluster may be in, completed from memory.
+// states returns those that the cluster may be in, with what cannot be observed
+// filled in from the journal.
 func (d *driver) states() ([]plan.State, error) {
-	return d.Plan.Problem.Recall(d.at.carried, d.at.half(), d.world.States)
+	return d.Plan.Problem.Recall(d.at.completed, d.at.halfDone(), d.world.States)
 }
 
-func (d *driver) wayBack(ctx context.Context, to int) ([]plan.Planned, error) {
+func (d *driver) rollbackSteps(ctx context.Context, to int) ([]plan.Planned, error) {
 	states, err := d.states()
 	if err != nil {
 		return nil, err
@@ -253,15 +253,15 @@ func (d *driver) wayBack(ctx context.Context, to int) ([]plan.Planned, error) {
 	return way.Steps, nil
 }
 
-// undoing are the steps that take down what is up, newest first. It refuses if
-// anything still needs one of them.
-func (d *driver) undoing() ([]plan.Planned, error) {
+// abortSteps returns the steps that take the bridges down, newest first. It refuses
+// if anything still needs one of them.
+func (d *driver) abortSteps() ([]plan.Planned, error) {
 	states, err := d.states()
 	if err != nil {
 		return nil, err
 	}
 	var steps []plan.Planned
-	for _, b := range slices.Backward(d.at.up) {
+	for _, b := range slices.Backward(d.at.bridges) {
 		needs, err := d.Plan.Problem.Needs(b.Undo, states)
 		if err != nil {
 			return nil, err
@@ -282,10 +282,10 @@ func (d *driver) undoing() ([]plan.Planned, error) {
 	return steps, nil
 }
 
-// begin journals that a leg begins or is gone on with, and settles on it.
+// begin journals that a leg begins or is resumed.
 func (d *driver) begin(ctx context.Context, b report.Begun) error {
 	if b.Leg == d.at.leg.Number {
-		b.Facts, b.Nodes = nil, nil // those of its beginning hold
+		b.Facts, b.Nodes = nil, nil // those of the leg's first entry apply
 	}
 	if err := d.write(journal.Entry{Kind: journal.Begun}, b); err != nil {
 		return err
@@ -297,8 +297,8 @@ func (d *driver) begin(ctx context.Context, b report.Begun) error {
 	return nil
 }
 
-// write appends an entry and moves the position on. Nothing is written without
-// the lock; a writer that finds another one has lost it.
+// write appends an entry and advances the position. Nothing is written without the
+// lock; a fenced write means that it is lost.
 func (d *driver) write(e journal.Entry, detail any) error {
 	if err := context.Cause(d.alive); err != nil {
 		return err
@@ -310,16 +310,16 @@ func (d *driver) write(e journal.Entry, detail any) error {
 		}
 		e.Detail = data
 	}
-	ctx, cancel := context.WithTimeout(d.alive, tidyLimit)
+	ctx, cancel := context.WithTimeout(d.alive, cleanupTimeout)
 	defer cancel()
 	written, err := d.journal.Append(ctx, d.writer, e)
 	if errors.Is(err, journal.ErrFenced) {
-		d.lose(fmt.Errorf("%w: %w", lock.ErrLost, err))
+		d.loseLock(fmt.Errorf("%w: %w", lock.ErrLost, err))
 	}
 	if err != nil {
 		return err
 	}
-	return d.at.take(d.Plan, written)
+	return d.at.apply(d.Plan, written)
 }
 
 // end journals how the run ended.
@@ -340,13 +340,13 @@ func (d *driver) end(ctx context.Context, r Result, err error) (Result, error) {
 		r.Ended, err = EndedInterrupted, ctx.Err()
 		e.Why = "interrupted"
 	case err != nil:
-		// The store may be what failed; whether this is written decides nothing.
+		// The store may be what failed; nothing depends on this entry.
 		r.Ended, e.Why = EndedStopped, err.Error()
 	}
 	return r, errors.Join(err, d.write(journal.Entry{Kind: journal.Ended, Result: r.Ended}, e))
 }
 
-// next is the step that comes next on the leg.
+// next returns the leg's next step; false after the last.
 func (d *driver) next() (plan.Planned, bool) {
 	if d.at.leg.Done >= len(d.at.leg.Steps) {
 		return plan.Planned{}, false
@@ -354,9 +354,9 @@ func (d *driver) next() (plan.Planned, bool) {
 	return d.at.leg.Steps[d.at.leg.Done], true
 }
 
-// look looks at the world; a few times, since APIs flap.
+// look observes the cluster, with retries.
 func (d *driver) look(ctx context.Context) error {
-	w, err := again(ctx, d.Executor.Look)
+	w, err := retry(ctx, d.Executor.Look)
 	if err != nil {
 		return fmt.Errorf("look at %s: %w", d.cluster, err)
 	}
@@ -365,19 +365,19 @@ func (d *driver) look(ctx context.Context) error {
 	return nil
 }
 
-// attempts and attemptPause are for questions that change nothing.
+// attempts and retryInterval apply to reads.
 const (
-	attempts     = 5
-	attemptPause = 5 * time.Second
+	attempts      = 5
+	retryInterval = 5 * time.Second
 )
 
-// again asks a question a few times.
-func again[T any](ctx context.Context, ask func(context.Context) (T, error)) (answer T, err error) {
+// retry repeats a read until it succeeds, at most [attempts] times.
+func retry[T any](ctx context.Context, ask func(context.Context) (T, error)) (answer T, err error) {
 	for n := range attempts {
-		if n > 0 && !pause(ctx, attemptPause) {
+		if n > 0 && !sleep(ctx, retryInterval) {
 			return answer, ctx.Err()
 		}
-		asking, cancel := context.WithTimeout(ctx, tidyLimit)
+		asking, cancel := context.WithTimeout(ctx, cleanupTimeout)
 		answer, err = ask(asking)
 		cancel()
 		if err == nil || ctx.Err() != nil {

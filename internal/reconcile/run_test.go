@@ -15,20 +15,20 @@ import (
 	"github.com/muster-dev/muster/internal/store/mem"
 )
 
-// scene is a town with a plan for it and a store.
+// scene is a cluster with a plan for it and a store.
 type scene struct {
-	home  *memory
-	mayor *mayor
-	store store.Store
-	plan  plan.File
-	cfg   Config
+	backend  *memoryBackend
+	executor *fakeExecutor
+	store    store.Store
+	plan     plan.File
+	cfg      Config
 }
 
 func newScene() *scene {
-	s := &scene{home: &memory{t: newTown()}, store: &mem.Store{}}
+	s := &scene{backend: &memoryBackend{t: newFakeCluster()}, store: &mem.Store{}}
 	s.plan = planned()
-	s.mayor = &mayor{home: s.home, fuse: &killtest.Fuse{}}
-	s.cfg = Config{Plan: s.plan, Store: s.store, Executor: s.mayor, Owner: "ann@laptop 7", Wait: false}
+	s.executor = &fakeExecutor{backend: s.backend, fuse: &killtest.Fuse{}}
+	s.cfg = Config{Plan: s.plan, Store: s.store, Executor: s.executor, Owner: "ann@laptop 7", Wait: false}
 	return s
 }
 
@@ -52,7 +52,7 @@ func (s *scene) record(t testing.TB) Record {
 
 func (s *scene) position(t testing.TB) position {
 	t.Helper()
-	p, err := where(s.plan, s.record(t).Entries)
+	p, err := replay(s.plan, s.record(t).Entries)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,9 +81,9 @@ func TestAPlanIsCarriedOutFromEndToEnd(t *testing.T) {
 		if r := s.run(t); r.Ended != EndedDone {
 			t.Fatalf("ended %+v", r)
 		}
-		at := s.home.t
+		at := s.backend.t
 		if s := at.state(); s.Live != plan.Set(plan.None) || s.Members.GossipKnown > 0 || s.Bridge || s.PolicyBridge || s.Lookup || s.Ports || s.Old {
-			t.Errorf("the town is %+v", s)
+			t.Errorf("the cluster is %+v", s)
 		}
 		for place, n := range at.Replaced {
 			if n != 1 {
@@ -96,8 +96,8 @@ func TestAPlanIsCarriedOutFromEndToEnd(t *testing.T) {
 		for _, line := range killtest.Story(s.record(t).Entries) {
 			t.Log(line)
 		}
-		if p := s.position(t); p.over() != EndedDone || len(p.up) > 0 || p.reached != len(s.plan.Steps) {
-			t.Errorf("the journal says over %q, bridges %v, reached %d", p.over(), p.up, p.reached)
+		if p := s.position(t); p.over() != EndedDone || len(p.bridges) > 0 || p.reached != len(s.plan.Steps) {
+			t.Errorf("the journal says over %q, bridges %v, reached %d", p.over(), p.bridges, p.reached)
 		}
 	})
 }
@@ -107,12 +107,12 @@ func TestAPlanThatIsDoneHasNothingLeft(t *testing.T) {
 		s := newScene()
 		s.release(t)
 		s.run(t)
-		before, trace := len(s.record(t).Entries), len(s.home.t.Trace)
+		before, trace := len(s.record(t).Entries), len(s.backend.t.Trace)
 		if r := s.run(t); r.Ended != EndedNothing {
 			t.Errorf("the second run ended %+v", r)
 		}
-		if n := len(s.record(t).Entries); n != before || len(s.home.t.Trace) != trace {
-			t.Errorf("the second run wrote %d entries and changed the town %d times", n-before, len(s.home.t.Trace)-trace)
+		if n := len(s.record(t).Entries); n != before || len(s.backend.t.Trace) != trace {
+			t.Errorf("the second run wrote %d entries and changed the cluster %d times", n-before, len(s.backend.t.Trace)-trace)
 		}
 	})
 }
@@ -148,7 +148,7 @@ func TestARunStopsAtAHoldAndGoesOnOnceItIsReleased(t *testing.T) {
 	})
 }
 
-func TestAWayBackLeadsToWhereThePlanBeganFromEveryStep(t *testing.T) {
+func TestARollbackFromAnyStepRestoresTheInitialState(t *testing.T) {
 	for n := 1; n < len(planned().Steps); n++ {
 		t.Run(fmt.Sprint("after step ", n), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -163,9 +163,9 @@ func TestAWayBackLeadsToWhereThePlanBeganFromEveryStep(t *testing.T) {
 				if r := s.run(t); r.Ended != EndedReturned {
 					t.Fatalf("way back ended %+v", r)
 				}
-				is := s.home.t.state()
+				is := s.backend.t.state()
 				if is.Live != plan.Set(plan.Gossip) || is.Members.QuietKnown > 0 || is.None || is.Bridge || is.PolicyBridge || !is.Lookup || !is.Controller {
-					t.Errorf("the town is %v", is)
+					t.Errorf("the cluster is %v", is)
 				}
 				if p := s.position(t); p.over() != EndedReturned {
 					t.Errorf("over: %q", p.over())

@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 	}
 	at, err := strconv.Atoi(os.Getenv(dieAt))
 	if err == nil {
-		err = mortalMain(dir, at)
+		err = killableMain(dir, at)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -42,7 +42,7 @@ func TestMain(m *testing.M) {
 	}
 }
 
-func mortalMain(dir string, at int) error {
+func killableMain(dir string, at int) error {
 	ctx := context.Background()
 	st, err := file.Open(dir)
 	if err != nil {
@@ -60,14 +60,14 @@ func mortalMain(dir string, at int) error {
 		return err
 	}
 	f := &killtest.Fuse{At: at, Kill: func() { _ = syscall.Kill(os.Getpid(), syscall.SIGKILL); select {} }}
-	m := &mayor{home: disk(filepath.Join(dir, ".town")), fuse: f}
+	m := &fakeExecutor{backend: fileBackend(filepath.Join(dir, ".town")), fuse: f}
 	result, err := Run(ctx, Config{Plan: r.Plan, Store: killtest.Store{Store: st, Fuse: f}, Executor: m, Owner: "a process that dies"})
 	fmt.Println(result.Ended, f.Passed())
 	return err
 }
 
 // diskScene is a scene that outlives processes.
-func diskScene(t *testing.T) (*scene, disk) {
+func diskScene(t *testing.T) (*scene, fileBackend) {
 	t.Helper()
 	dir := t.TempDir()
 	st, err := file.Open(dir)
@@ -76,8 +76,8 @@ func diskScene(t *testing.T) (*scene, disk) {
 	}
 	s := newScene()
 	s.store = st
-	home := disk(filepath.Join(dir, ".town"))
-	if err := home.put(*s.home.t); err != nil {
+	home := fileBackend(filepath.Join(dir, ".town"))
+	if err := home.put(*s.backend.t); err != nil {
 		t.Fatal(err)
 	}
 	data, err := s.plan.JSON()
@@ -92,7 +92,7 @@ func diskScene(t *testing.T) (*scene, disk) {
 }
 
 // process runs a migration in a process of its own that is killed at a point.
-func process(t *testing.T, home disk, at int) (out string, killed bool) {
+func process(t *testing.T, home fileBackend, at int) (out string, killed bool) {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -100,17 +100,17 @@ func process(t *testing.T, home disk, at int) (out string, killed bool) {
 	}
 	cmd := exec.CommandContext(t.Context(), self)
 	cmd.Env = append(os.Environ(), dieDir+"="+filepath.Dir(string(home)), fmt.Sprint(dieAt, "=", at))
-	said, err := cmd.CombinedOutput()
+	output, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
 		status, ok := exit.Sys().(syscall.WaitStatus)
 		if killed = ok && status.Signal() == syscall.SIGKILL; !killed {
-			t.Fatalf("process: %v\n%s", err, said)
+			t.Fatalf("process: %v\n%s", err, output)
 		}
 	} else if err != nil {
 		t.Fatal(err)
 	}
-	return string(said), killed
+	return string(output), killed
 }
 
 // The same with real processes, real SIGKILLs and files: at every point, or in
@@ -155,12 +155,12 @@ func TestAProcessThatIsKilledWithSIGKILLEndsLikeOneThatIsNot(t *testing.T) {
 	t.Logf("%d of %d points, each in its own process", killings.Load(), points)
 }
 
-// settleAt takes a town over from its file.
-func (s *scene) settleAt(t *testing.T, home disk) {
+// settleAt takes a cluster over from its file.
+func (s *scene) settleAt(t *testing.T, home fileBackend) {
 	t.Helper()
 	at, err := home.look()
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.home = &memory{t: &at}
+	s.backend = &memoryBackend{t: &at}
 }

@@ -16,19 +16,19 @@ import (
 	"github.com/muster-dev/muster/internal/report"
 )
 
-// asked is how a leg ends on which an abort was asked for.
-const asked = "abort asked for"
+// abortRequested is the internal result of a leg that ends for an abort.
+const abortRequested = "abort asked for"
 
 const yes = cloud.Yes
 
-// steps goes along the leg.
-func (d *driver) steps(ctx context.Context) (Result, error) {
+// runLeg carries out the rest of the leg.
+func (d *driver) runLeg(ctx context.Context) (Result, error) {
 	for {
 		s, ok := d.next()
 		if !ok {
 			break
 		}
-		if result, err := d.step(ctx, s); result.Ended != "" || err != nil {
+		if result, err := d.runStep(ctx, s); result.Ended != "" || err != nil {
 			return result, err
 		}
 	}
@@ -42,21 +42,21 @@ func (d *driver) steps(ctx context.Context) (Result, error) {
 	}
 }
 
-// step carries one step out. A zero Result says that it is over.
-func (d *driver) step(ctx context.Context, s plan.Planned) (Result, error) {
-	if result, err := d.heed(ctx, s); result.Ended != "" || err != nil {
+// runStep carries out one step. A zero Result means that it is done.
+func (d *driver) runStep(ctx context.Context, s plan.Planned) (Result, error) {
+	if result, err := d.checkControl(ctx, s); result.Ended != "" || err != nil {
 		return result, err
 	}
 	d.Progress.Step(s)
 	if err := d.look(ctx); err != nil {
-		return d.blind(ctx, err)
+		return d.stopBlind(ctx, err)
 	}
 	if !d.at.begun {
 		if result, err := d.beginStep(ctx, s); result.Ended != "" || err != nil {
 			return result, err
 		}
 	}
-	looked := make(map[string]bool) // actions that only look, and have passed
+	looked := make(map[string]bool) // actions without Do whose gates have passed
 	rounds := make(map[string]int)
 	for {
 		if edited := plan.SpecEdited(s.ID, d.at.facts, d.world.Facts); len(edited) > 0 {
@@ -65,14 +65,14 @@ func (d *driver) step(ctx context.Context, s plan.Planned) (Result, error) {
 		a, ok, err := d.nextAction(ctx, s, looked)
 		switch {
 		case err != nil:
-			return d.blind(ctx, err)
+			return d.stopBlind(ctx, err)
 		case !ok:
 			return Result{}, d.finishStep(s)
 		}
 		if rounds[a.ID]++; rounds[a.ID] > maxRounds {
 			return Result{Ended: EndedStopped, Why: fmt.Sprintf("%s was done %d times and is not done", a.What, maxRounds)}, nil
 		}
-		if result, err := d.heed(ctx, s); result.Ended != "" || err != nil {
+		if result, err := d.checkControl(ctx, s); result.Ended != "" || err != nil {
 			return result, err
 		}
 		if result, err := d.perform(ctx, s, a); result.Ended != "" || err != nil {
@@ -80,26 +80,26 @@ func (d *driver) step(ctx context.Context, s plan.Planned) (Result, error) {
 		}
 		looked[a.ID] = a.Do == nil
 		if err := d.look(ctx); err != nil {
-			return d.blind(ctx, err)
+			return d.stopBlind(ctx, err)
 		}
 	}
 }
 
-// maxRounds bounds how often one action is carried out in a step by one process:
-// the world may undo it, but not for ever.
+// maxRounds bounds how often a run repeats one action of a step, which something
+// else may keep undoing.
 const maxRounds = 3
 
-// nextAction asks the executor what is left of a step. It is asked anew after
-// each action, because the world moves: the autoscaler adds a node, a node dies.
-// What was begun and is no longer left comes first: its gates are still owed.
+// nextAction asks the executor what is left of a step. It does so after each action,
+// because the cluster changes: the autoscaler adds a node, a node dies. Actions that
+// were begun and are no longer left come first, so that their gates are checked.
 func (d *driver) nextAction(ctx context.Context, s plan.Planned, looked map[string]bool) (Action, bool, error) {
-	left, err := again(ctx, func(ctx context.Context) ([]Action, error) {
+	left, err := retry(ctx, func(ctx context.Context) ([]Action, error) {
 		left, err := d.Executor.Actions(ctx, s)
 		if err != nil {
 			return nil, err
 		}
-		owed, err := d.owed(ctx, s, left)
-		return append(owed, left...), err
+		unverified, err := d.unverified(ctx, s, left)
+		return append(unverified, left...), err
 	})
 	if err != nil {
 		return Action{}, false, fmt.Errorf("lay out step %d, %s: %w", s.Number, s.ID, err)
@@ -112,9 +112,9 @@ func (d *driver) nextAction(ctx context.Context, s plan.Planned, looked map[stri
 	return Action{}, false, nil
 }
 
-// owed are the actions of a step that were begun, are not left to do, and whose
-// gates have not passed.
-func (d *driver) owed(ctx context.Context, s plan.Planned, left []Action) ([]Action, error) {
+// unverified returns the step's actions that were begun and are no longer left to do,
+// but whose gates have not passed.
+func (d *driver) unverified(ctx context.Context, s plan.Planned, left []Action) ([]Action, error) {
 	var begun []Begun
 	for _, e := range d.at.open {
 		if slices.ContainsFunc(left, func(a Action) bool { return a.ID == e.Action }) {
@@ -129,22 +129,22 @@ func (d *driver) owed(ctx context.Context, s plan.Planned, left []Action) ([]Act
 	if v, ok := d.Executor.(Verifier); ok && len(begun) > 0 {
 		return v.Verify(ctx, s, begun)
 	}
-	owed := make([]Action, 0, len(begun))
+	unverified := make([]Action, 0, len(begun))
 	for _, b := range begun {
-		owed = append(owed, Action{ID: b.ID, What: b.What, Group: b.Group, Node: b.Node, Canary: b.Canary, Replaces: b.Replaces})
+		unverified = append(unverified, Action{ID: b.ID, What: b.What, Group: b.Group, Node: b.Node, Canary: b.Canary, Replaces: b.Replaces})
 	}
-	return owed, nil
+	return unverified, nil
 }
 
-// blind is how a run ends that cannot see: unknown is not pass.
-func (d *driver) blind(ctx context.Context, err error) (Result, error) {
+// stopBlind ends a run that cannot observe the cluster: unknown is not pass.
+func (d *driver) stopBlind(ctx context.Context, err error) (Result, error) {
 	if ctx.Err() != nil {
 		return Result{}, context.Cause(ctx)
 	}
 	return Result{Ended: EndedStopped, Why: err.Error()}, nil
 }
 
-// beginStep makes sure that a step may begin, and journals that it does.
+// beginStep checks that a step may begin, and journals that it does.
 func (d *driver) beginStep(ctx context.Context, s plan.Planned) (Result, error) {
 	if changed := plan.Changed(d.at.facts, d.world.Facts); len(changed) > 0 {
 		return Result{Ended: EndedStopped, Why: "the cluster is not what the step before left", Changed: changed}, nil
@@ -153,8 +153,8 @@ func (d *driver) beginStep(ctx context.Context, s plan.Planned) (Result, error) 
 	if err != nil {
 		return Result{}, err
 	}
-	if failed, err := d.askAll(ctx, s, Action{}, append(gates, d.Gates...)); failed != "" || err != nil {
-		return stoppedBy(failed), err
+	if failed, err := d.checkGates(ctx, s, Action{}, append(gates, d.Gates...)); failed != "" || err != nil {
+		return stopped(failed), err
 	}
 	if ctx.Err() != nil {
 		return Result{}, context.Cause(ctx)
@@ -162,19 +162,19 @@ func (d *driver) beginStep(ctx context.Context, s plan.Planned) (Result, error) 
 	return Result{}, d.write(journal.Entry{Kind: journal.Intent, Step: report.StepKey(s)}, report.Intent{What: s.Title})
 }
 
-func stoppedBy(trouble string) Result {
-	if trouble == "" {
+func stopped(failure string) Result {
+	if failure == "" {
 		return Result{}
 	}
-	return Result{Ended: EndedStopped, Why: trouble}
+	return Result{Ended: EndedStopped, Why: failure}
 }
 
-// needWithin is how long a need may take to come true: a control-plane node that
-// is away comes back.
+// needWithin is how long a need may take to hold, such as until a control-plane node
+// is back.
 const needWithin = 5 * time.Minute
 
-// needs makes gates of what the plan wants before a step. The first look of each
-// is at the world as it was seen just now.
+// needs returns the plan's conditions for a step as gates. Each first check uses the
+// current observation; later ones look again.
 func (d *driver) needs(s plan.Planned) ([]Gate, error) {
 	states, err := d.states()
 	if err != nil {
@@ -187,7 +187,7 @@ func (d *driver) needs(s plan.Planned) ([]Gate, error) {
 	gates := make([]Gate, len(needs))
 	for i, n := range needs {
 		fresh := true
-		gates[i] = Gate{Name: n.Says, Within: needWithin, Every: attemptPause, Check: func(ctx context.Context) (report.Verdict, string) {
+		gates[i] = Gate{Name: n.Says, Within: needWithin, Every: retryInterval, Check: func(ctx context.Context) (report.Verdict, string) {
 			if !fresh {
 				if err := d.look(ctx); err != nil {
 					return report.Unknown, err.Error()
@@ -200,7 +200,7 @@ func (d *driver) needs(s plan.Planned) ([]Gate, error) {
 	return gates, nil
 }
 
-// need answers one need of a step from the world as it was looked at last.
+// need evaluates one need of a step against the last observation.
 func (d *driver) need(s plan.Planned, i int) (report.Verdict, string) {
 	states, err := d.states()
 	if err != nil {
@@ -219,18 +219,18 @@ func (d *driver) need(s plan.Planned, i int) (report.Verdict, string) {
 
 var verdicts = map[cloud.Answer]report.Verdict{cloud.Yes: report.Pass, cloud.No: report.Fail, cloud.Unknown: report.Unknown}
 
-// finishStep journals that a step is over, and what the world is then.
+// finishStep journals that a step is done, and the facts observed then.
 func (d *driver) finishStep(s plan.Planned) error {
 	o := report.Outcome{Facts: d.world.Facts}
 	if d.at.nodes != nil && d.world.Nodes != nil {
-		o.Gone, o.Born = without(d.at.nodes, d.world.Nodes), without(d.world.Nodes, d.at.nodes)
+		o.Gone, o.Born = difference(d.at.nodes, d.world.Nodes), difference(d.world.Nodes, d.at.nodes)
 	}
 	return d.write(journal.Entry{Kind: journal.Outcome, Step: report.StepKey(s), Result: resultDone}, o)
 }
 
-// perform carries one action out and asks its gates. A zero Result says that all
-// is well. When it is not, the action tidies up: also after an interruption, and
-// not after the loss of the lock.
+// perform carries out one action and checks its gates. A zero Result means success.
+// Otherwise the action's Abort runs, after an interruption too, but not after the
+// loss of the lock.
 func (d *driver) perform(ctx context.Context, s plan.Planned, a Action) (Result, error) {
 	e := journal.Entry{Step: report.StepKey(s), Action: a.ID}
 	e.Kind = journal.Intent
@@ -239,55 +239,55 @@ func (d *driver) perform(ctx context.Context, s plan.Planned, a Action) (Result,
 		return Result{}, err
 	}
 	d.Progress.Acting(a)
-	said := &lines{progress: d.Progress}
+	output := &outputLog{progress: d.Progress}
 	var out report.Outcome
-	trouble := ""
-	if failed := d.do(ctx, a, said); failed != nil {
+	failure := ""
+	if failed := d.do(ctx, a, output); failed != nil {
 		out.Error = failed.Error()
-		trouble = out.Error
+		failure = out.Error
 	} else {
-		trouble, err = d.askAll(ctx, s, a, d.gatesOf(a))
+		failure, err = d.checkGates(ctx, s, a, d.gatesOf(a))
 	}
-	turn := Result{} // somebody else's
-	if a.Person && trouble != "" && err == nil {
-		if turn, err = d.attend(ctx, s, a, trouble); turn.Ended == "" && err == nil {
-			trouble, err = d.askAll(ctx, s, a, d.gatesOf(a))
+	turn := Result{} // set while it is a person's turn
+	if a.Person && failure != "" && err == nil {
+		if turn, err = d.awaitPerson(ctx, s, a, failure); turn.Ended == "" && err == nil {
+			failure, err = d.checkGates(ctx, s, a, d.gatesOf(a))
 		}
 	}
 	if cause := context.Cause(d.alive); cause != nil {
 		return Result{}, cause
 	}
 	e.Kind, e.Result = journal.Outcome, resultDone
-	if trouble != "" || err != nil || ctx.Err() != nil {
+	if failure != "" || err != nil || ctx.Err() != nil {
 		e.Result = cmp.Or(turn.Ended, EndedStopped)
 		if ctx.Err() != nil {
-			e.Result, trouble = EndedInterrupted, "interrupted"
+			e.Result, failure = EndedInterrupted, "interrupted"
 		}
 		out.Evidence = d.abort(a)
 	}
-	out.Said, out.Availability = said.kept(), d.meter.Take()
+	out.Said, out.Availability = output.lines(), d.meter.Take()
 	if turn.Ended == "" {
-		d.Progress.Outcome(a, trouble)
+		d.Progress.Outcome(a, failure)
 	}
 	if err = errors.Join(err, d.write(e, out)); turn.Ended != "" && err == nil && ctx.Err() == nil {
 		return turn, nil
 	}
-	if trouble != "" && trouble == out.Error {
-		trouble = a.What + ": " + trouble
+	if failure != "" && failure == out.Error {
+		failure = a.What + ": " + failure
 	}
 	switch {
 	case err == nil && ctx.Err() != nil:
 		err = context.Cause(ctx)
-	case trouble != "" && strings.Contains(out.Evidence, "\n"):
-		trouble += "\n" + out.Evidence
-	case out.Evidence != "" && trouble != "":
-		trouble += "; " + out.Evidence
+	case failure != "" && strings.Contains(out.Evidence, "\n"):
+		failure += "\n" + out.Evidence
+	case out.Evidence != "" && failure != "":
+		failure += "; " + out.Evidence
 	}
-	return stoppedBy(trouble), err
+	return stopped(failure), err
 }
 
-// do carries an action out within its limit.
-func (d *driver) do(ctx context.Context, a Action, said *lines) error {
+// do runs an action's Do within its limit.
+func (d *driver) do(ctx context.Context, a Action, output *outputLog) error {
 	if a.Do == nil {
 		return nil
 	}
@@ -297,19 +297,19 @@ func (d *driver) do(ctx context.Context, a Action, said *lines) error {
 	}
 	doing, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	err := a.Do(doing, said.say)
+	err := a.Do(doing, output.say)
 	if err != nil && doing.Err() != nil && ctx.Err() == nil {
 		return fmt.Errorf("not done after %v: %w", limit, err)
 	}
 	return err
 }
 
-// abort tidies up after an action and returns what was found.
+// abort runs an action's Abort and returns its evidence.
 func (d *driver) abort(a Action) string {
 	if a.Abort == nil {
 		return ""
 	}
-	ctx, cancel := context.WithTimeout(d.alive, tidyLimit)
+	ctx, cancel := context.WithTimeout(d.alive, cleanupTimeout)
 	defer cancel()
 	evidence, err := a.Abort(ctx)
 	if err != nil {
@@ -318,19 +318,19 @@ func (d *driver) abort(a Action) string {
 	return evidence
 }
 
-// gatesOf are an action's own gates and those that every action has.
+// gatesOf returns an action's own gates followed by those common to all actions.
 func (d *driver) gatesOf(a Action) []Gate {
-	gates := append(a.Gates[:len(a.Gates):len(a.Gates)], d.availability()...)
+	gates := append(a.Gates[:len(a.Gates):len(a.Gates)], d.availabilityGates()...)
 	return append(gates, d.Gates...)
 }
 
-// askAll asks gates in order until one does not pass, and journals each answer.
-// It returns what is wrong, empty if nothing is.
-func (d *driver) askAll(ctx context.Context, s plan.Planned, a Action, gates []Gate) (trouble string, err error) {
+// checkGates checks gates in order until one does not pass, and journals each
+// verdict. It returns a description of the failure, empty if all passed.
+func (d *driver) checkGates(ctx context.Context, s plan.Planned, a Action, gates []Gate) (failure string, err error) {
 	for _, g := range gates {
 		answer := g.Await(ctx)
 		if ctx.Err() != nil {
-			return "", nil // that it had not passed yet says nothing
+			return "", nil // interrupted, which says nothing about the gate
 		}
 		d.Progress.Gate(a.Node, answer)
 		e := journal.Entry{Kind: journal.Gate, Step: report.StepKey(s), Action: a.ID, Result: string(answer.Verdict)}
@@ -344,11 +344,12 @@ func (d *driver) askAll(ctx context.Context, s plan.Planned, a Action, gates []G
 	return "", nil
 }
 
-// onceLimit bounds a gate that is asked once.
-const onceLimit = 30 * time.Second
+// singleCheckTimeout bounds a gate that is checked once.
+const singleCheckTimeout = 30 * time.Second
 
-// lines keeps what an action says, within bounds. It is safe for concurrent use.
-type lines struct {
+// outputLog keeps the last lines of an action's output. It is safe for concurrent
+// use.
+type outputLog struct {
 	progress Progress
 
 	mu      sync.Mutex // guards what follows
@@ -356,13 +357,14 @@ type lines struct {
 	dropped int
 }
 
-// Bounds of what the journal keeps of one action: the end of it is what tells.
+// Bounds of one action's output in the journal. The end is kept, which holds the
+// errors.
 const (
 	maxLines = 400
-	maxLine  = 400
+	maxLine  = 400 // bytes
 )
 
-func (l *lines) say(line string) {
+func (l *outputLog) say(line string) {
 	if len(line) > maxLine {
 		line = strings.ToValidUTF8(line[:maxLine], "") + " …"
 	}
@@ -376,7 +378,7 @@ func (l *lines) say(line string) {
 	}
 }
 
-func (l *lines) kept() []string {
+func (l *outputLog) lines() []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.dropped == 0 {

@@ -6,19 +6,19 @@ import (
 	"github.com/muster-dev/muster/internal/probe"
 )
 
-// Together makes one vantage point of several members, such as the workers of a
-// group: a path counts as answered only while it fails for none of them, so that
-// what one sees is not hidden by the others. It is safe for concurrent use.
+// Together merges several members into one vantage point, such as the workers of a
+// group. A path works only while it fails for no member, so that a failure of one is
+// not hidden by the others. It is safe for concurrent use.
 type Together struct {
-	// Sink is told of what they measure as one. Required. It is not called
-	// concurrently.
+	// Sink receives the merged samples. Required. It is called under a lock, so
+	// never concurrently, and must not call back.
 	Sink func(probe.Path, probe.Sample)
 
 	mu      sync.Mutex                     // guards what follows
-	failing map[probe.Path]map[string]bool // the members for which a path fails now
+	failing map[probe.Path]map[string]bool // members for which a path fails now
 }
 
-// Add passes a failure on, and an answer if no other member fails there now.
+// Add passes on failures, and successes while the path fails for no other member.
 func (t *Together) Add(member string, s probe.Sample) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -42,7 +42,7 @@ func (t *Together) Add(member string, s probe.Sample) {
 	t.Sink(s.Path, s)
 }
 
-// Leave drops a member: what it saw last says nothing any more.
+// Leave removes a member and its last state.
 func (t *Together) Leave(member string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -9,7 +9,7 @@ import (
 	"github.com/muster-dev/muster/internal/probe"
 )
 
-func TestWhatOneSeesIsNotHiddenByTheOthers(t *testing.T) {
+func TestAFailureOfOneMemberIsNotHiddenByTheOthers(t *testing.T) {
 	var got []string
 	all := Together{Sink: func(_ probe.Path, s probe.Sample) { got = append(got, fmt.Sprintf("%s %s", s.Path, s.Err)) }}
 	sample := func(path probe.Path, err string) probe.Sample { return probe.Sample{Path: path, Err: err} }

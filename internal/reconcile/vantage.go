@@ -6,16 +6,15 @@ import (
 	"github.com/muster-dev/muster/internal/probe"
 )
 
-// Vantage is a place from which the API is called all the time while a plan is
-// carried out: the operator's machine, a worker, a lab. It measures; what a
-// failure means is the availability gate's business.
+// Vantage is a place from which the API is probed throughout a run: the operator's
+// machine, a worker, a lab. It only measures; the availability gate judges.
 type Vantage interface {
-	// Name says where it is, for people and for the report. It is the same
-	// in every run: "operator", "worker nodes-a/i-0b5".
+	// Name identifies it to people and in the report. It is stable across runs:
+	// "operator", "worker nodes-a/i-0b5".
 	Name() string
-	// Watch measures until ctx ends and tells sink of every probe, from one
-	// goroutine or several. It returns nil once ctx has ended and an error if
-	// it could not begin or go on, which counts as not measured. Whatever it
-	// put up for measuring it has taken down when it returns.
+	// Watch measures until ctx ends and passes every sample to sink, possibly from
+	// several goroutines. It returns nil once ctx has ended, and an error if it
+	// could not start or continue, which counts as not measured. It has removed
+	// whatever it deployed by the time it returns.
 	Watch(ctx context.Context, sink func(probe.Path, probe.Sample)) error
 }

@@ -1,19 +1,18 @@
-// Package byhand is the executor of plans that somebody else carries out: a
-// person with Terraform, a GitOps pipeline. Of each step it says what is to change
-// and the exact commands, waits until the world shows it, looks once more whether
-// it is as it should be, and goes on.
+// Package byhand is the executor of plans that somebody else applies: a person with
+// Terraform, a GitOps pipeline. For each step it prints what has to change and the
+// exact commands, waits until the cluster shows the change, and verifies it.
 //
-// It changes nothing, in any cluster, ever; it has nothing that could. So it can
-// be killed and started again at any time, and time is all that a step can fail
-// by.
+// It never changes a cluster: it has no client that could. So it can be killed and
+// restarted at any time, and apart from dangerous templates a step fails only by
+// timing out.
 //
 // # Invariants
 //
-//   - A step counts as done by what is seen, never by having been asked for. What
-//     no look can show, another gate shows, or the operator's own word, which is
-//     then what the journal says.
-//   - A template that would bear nodes which never join stops the run at once,
-//     before it is applied where the generated files can be read, and after.
+//   - A step counts as done by what is observed, never by having been requested. A
+//     step that cannot be observed needs another gate, or the operator's
+//     confirmation, which the journal then records as such.
+//   - A template whose nodes would never join stops the run at once, both before it is
+//     applied, if the generated files can be read, and afterwards.
 package byhand
 
 import (
@@ -31,36 +30,36 @@ import (
 	"github.com/muster-dev/muster/internal/report"
 )
 
-// Config describes an executor. Fields without a default are required.
+// Config configures an executor. Fields without a default are required.
 type Config struct {
-	// Problem is what the plan solves.
+	// Problem is the plan's.
 	Problem plan.Problem
-	// Look reads the cluster as muster plan cluster does.
+	// Look observes the cluster as muster plan cluster does.
 	Look func(ctx context.Context) (reconcile.World, error)
-	// TargetDir is where kops update cluster --target=terraform writes. Before
-	// anything of it is to be applied, what workers would boot with is read
-	// there. Default "": it is seen only once it is applied.
+	// TargetDir is the output directory of kops update cluster --target=terraform. The
+	// boot configuration of workers is checked there before it is applied. Default "":
+	// it is checked only once it is applied.
 	TargetDir string
-	// Show are gates for steps that no look can show, by the step's ID, such as
-	// one that asks both ports from a worker for "prove".
+	// Show are gates for steps that cannot be observed, by step ID, such as one that
+	// connects to both ports from a worker for "prove".
 	Show map[string]reconcile.Gate
-	// Confirmed are the IDs of such steps that the operator says are done, where
-	// there is no gate.
+	// Confirmed are the IDs of such steps without a gate that the operator confirms to
+	// be done.
 	Confirmed []string
-	// Within is how long a step may take to be applied. Default 2 h. The run then
-	// stops, and goes on where it was when it is started again.
+	// Within is how long a step may take to be applied. Default 2 h. Then the run
+	// stops; started again, it resumes at the same step.
 	Within time.Duration
-	// Every is the pause between two looks. Default 30 s: a look asks the cloud
-	// about twenty times.
+	// Every is the interval between looks. Default 30 s: a look makes about twenty
+	// calls to the cloud.
 	Every time.Duration
-	// Remind is how often it is said what is waited for. Default 5 min.
+	// Remind is the interval between reminders of what is missing. Default 5 min.
 	Remind time.Duration
 }
 
-// Executor waits for a person. It is a [reconcile.Executor].
+// Executor waits for a person. It implements [reconcile.Executor].
 type Executor struct {
 	cfg    Config
-	passed map[string]bool // steps that no look shows and whose gate has passed
+	passed map[string]bool // steps that cannot be observed and whose gate has passed
 }
 
 // New returns an executor.
@@ -71,18 +70,30 @@ func New(cfg Config) *Executor {
 	return &Executor{cfg, make(map[string]bool)}
 }
 
-// Look implements [reconcile.Executor].
-func (e *Executor) Look(ctx context.Context) (reconcile.World, error) { return e.cfg.Look(ctx) }
+// lookTimeout bounds one observation of the cluster.
+const lookTimeout = 3 * time.Minute
 
-// Actions implements [reconcile.Executor]: one action a step, which waits for it.
+// Look implements [reconcile.Executor]. An observation cut off by a deadline is
+// incomplete, and an error.
+func (e *Executor) Look(ctx context.Context) (reconcile.World, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	w, err := e.cfg.Look(ctx)
+	if err == nil {
+		err = ctx.Err()
+	}
+	return w, err
+}
+
+// Actions implements [reconcile.Executor]: one action per step, which waits for it.
 func (e *Executor) Actions(ctx context.Context, s plan.Planned) ([]reconcile.Action, error) {
 	if !e.cfg.Problem.Shows(s.ID) {
 		if e.passed[report.StepKey(s)] {
 			return nil, nil
 		}
-		return []reconcile.Action{e.unseen(s)}, nil
+		return []reconcile.Action{e.unobservable(s)}, nil
 	}
-	w, err := e.cfg.Look(ctx)
+	w, err := e.Look(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -91,19 +102,19 @@ func (e *Executor) Actions(ctx context.Context, s plan.Planned) ([]reconcile.Act
 		return nil, err
 	}
 	a := e.action(s)
-	a.Do = func(ctx context.Context, say func(string)) error { return e.await(ctx, s, say) }
-	a.Gates = []reconcile.Gate{{Name: "the world shows it", Check: func(ctx context.Context) (report.Verdict, string) { return e.shown(ctx, s) }}}
+	a.Do = func(ctx context.Context, say func(string)) error { return e.waitApplied(ctx, s, say) }
+	a.Gates = []reconcile.Gate{{Name: "the world shows it", Check: func(ctx context.Context) (report.Verdict, string) { return e.checkShown(ctx, s) }}}
 	return []reconcile.Action{a}, nil
 }
 
-// action is the action of a step without what it does. The limit is there for a
-// look that hangs: Do has a deadline of its own, with better words.
+// action is the action common to all steps. Its limit is a backstop: Do has a deadline
+// of its own, with a better message.
 func (e *Executor) action(s plan.Planned) reconcile.Action {
 	return reconcile.Action{ID: "by-hand", What: "wait until it is applied", Limit: e.cfg.Within + time.Minute}
 }
 
-// unseen is the action of a step that no look can show.
-func (e *Executor) unseen(s plan.Planned) reconcile.Action {
+// unobservable returns the action of a step that cannot be observed.
+func (e *Executor) unobservable(s plan.Planned) reconcile.Action {
 	a := e.action(s)
 	a.Do = func(_ context.Context, say func(string)) error {
 		instruct(s, say)
@@ -131,7 +142,7 @@ func (e *Executor) unseen(s plan.Planned) reconcile.Action {
 	return a
 }
 
-// instruct says what is to be done.
+// instruct prints what is to be done.
 func instruct(s plan.Planned, say func(string)) {
 	say("to do: " + s.Title)
 	say("because: " + s.Why)
@@ -140,23 +151,23 @@ func instruct(s plan.Planned, say func(string)) {
 	}
 }
 
-// applies are the steps that apply what kOps generated.
-var applies = []string{"update-workers", "update-control-plane", "narrow"}
+// applySteps are the steps that apply what kOps generated.
+var applySteps = []string{"update-workers", "update-control-plane", "narrow"}
 
-// errDead stops a run whose templates would bear nodes that never join.
+// errDead stops a run whose templates would start nodes that never join.
 var errDead = errors.New("a worker born now asks for its configuration under a name that nothing resolves; run kops update cluster --target=terraform once more, so that it finds the load balancer's addresses, and apply that")
 
-// await says what to do and waits until the world shows it.
-func (e *Executor) await(ctx context.Context, s plan.Planned, say func(string)) error {
+// waitApplied prints the instructions and waits until the cluster shows the step.
+func (e *Executor) waitApplied(ctx context.Context, s plan.Planned, say func(string)) error {
 	instruct(s, say)
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, e.cfg.Within)
 	defer cancel()
-	said, checked, last := began, "", ""
+	reminded, advice, last := began, "", ""
 	for {
-		if verdict := e.generated(s); verdict != checked {
+		if verdict := e.targetAdvice(s); verdict != advice {
 			say(verdict)
-			checked = verdict
+			advice = verdict
 		}
 		missing, err := e.missing(ctx, s)
 		switch {
@@ -167,13 +178,13 @@ func (e *Executor) await(ctx context.Context, s plan.Planned, say func(string)) 
 			return nil
 		case err != nil && ctx.Err() == nil:
 			missing = "a look that succeeds; the last one: " + err.Error()
-		case err != nil: // the end came in the middle of a look
+		case err != nil: // the deadline passed during a look
 			missing = last
 		}
 		last = missing
-		if time.Since(said) >= e.cfg.Remind {
+		if time.Since(reminded) >= e.cfg.Remind {
 			say(fmt.Sprintf("waited %s for: %s", waited(began), missing))
-			said = time.Now()
+			reminded = time.Now()
 		}
 		select {
 		case <-ctx.Done():
@@ -186,13 +197,13 @@ func (e *Executor) await(ctx context.Context, s plan.Planned, say func(string)) 
 	}
 }
 
-// missing says what of a step the world does not show yet; empty if nothing.
+// missing says what of a step the cluster does not show yet; empty if nothing.
 func (e *Executor) missing(ctx context.Context, s plan.Planned) (string, error) {
-	w, err := e.cfg.Look(ctx)
+	w, err := e.Look(ctx)
 	if err != nil {
 		return "", err
 	}
-	if slices.Contains(applies, s.ID) && plan.Dead(w.States) {
+	if slices.Contains(applySteps, s.ID) && plan.Dead(w.States) {
 		return "", errDead
 	}
 	left, done, err := e.cfg.Problem.Left(s.ID, w.States)
@@ -202,14 +213,14 @@ func (e *Executor) missing(ctx context.Context, s plan.Planned) (string, error) 
 	return strings.Join(left, "; "), nil
 }
 
-// shown is the gate after a step: it holds in every state that the cluster may be
-// in.
-func (e *Executor) shown(ctx context.Context, s plan.Planned) (report.Verdict, string) {
-	w, err := e.cfg.Look(ctx)
+// checkShown is the gate after a step: it must be done in every state that the cluster
+// may be in.
+func (e *Executor) checkShown(ctx context.Context, s plan.Planned) (report.Verdict, string) {
+	w, err := e.Look(ctx)
 	if err != nil {
 		return report.Unknown, err.Error()
 	}
-	if slices.Contains(applies, s.ID) && plan.Dead(w.States) {
+	if slices.Contains(applySteps, s.ID) && plan.Dead(w.States) {
 		return report.Fail, errDead.Error()
 	}
 	left, done, err := e.cfg.Problem.Left(s.ID, w.States)
@@ -225,10 +236,10 @@ func (e *Executor) shown(ctx context.Context, s plan.Planned) (report.Verdict, s
 	}
 }
 
-// generated says what the generated files would do; empty where there is nothing
-// to say.
-func (e *Executor) generated(s plan.Planned) string {
-	if e.cfg.TargetDir == "" || !slices.Contains(applies, s.ID) {
+// targetAdvice says whether the generated files may be applied; empty if that does not
+// matter for the step.
+func (e *Executor) targetAdvice(s plan.Planned) string {
+	if e.cfg.TargetDir == "" || !slices.Contains(applySteps, s.ID) {
 		return ""
 	}
 	g, err := ReadTarget(e.cfg.TargetDir)
@@ -238,7 +249,7 @@ func (e *Executor) generated(s plan.Planned) string {
 	if err != nil {
 		return fmt.Sprintf("do not apply %s yet: %v", e.cfg.TargetDir, err)
 	}
-	return fmt.Sprintf("%s may be applied: workers of %s boot with addresses", e.cfg.TargetDir, strings.Join(g.names(e.cfg.Problem), ", "))
+	return fmt.Sprintf("%s may be applied: workers of %s boot with addresses", e.cfg.TargetDir, strings.Join(g.workerGroups(e.cfg.Problem), ", "))
 }
 
 func waited(since time.Time) time.Duration { return time.Since(since).Round(time.Second) }

@@ -68,8 +68,8 @@ func each(f func(s *plan.State)) func(*world) {
 	}
 }
 
-// person is what somebody does for each step, written without the planner.
-var person = map[string]func(s *plan.State){
+// effects are what each step does, written without the planner.
+var effects = map[string]func(s *plan.State){
 	"expose":                func(s *plan.State) { s.Config = true },
 	"set-none":              func(s *plan.State) { s.None = true },
 	"update-workers":        func(s *plan.State) { s.Templates, s.Old = plan.Set(plan.None), true },
@@ -124,7 +124,7 @@ func TestAWholePlanIsCarriedOutByAPerson(t *testing.T) {
 		w := &world{states: []plan.State{pl.Problem.Starts[0].State}}
 		e := New(Config{Problem: pl.Problem, Look: w.look, Confirmed: []string{"prove"}})
 		for _, s := range pl.Steps {
-			if do := person[s.ID]; do != nil {
+			if do := effects[s.ID]; do != nil {
 				time.AfterFunc(20*time.Minute, func() { w.change(each(do)) })
 			}
 			var said script
@@ -166,7 +166,7 @@ func TestTerraformIsNeverApplied(t *testing.T) {
 			t.Errorf("%d reminders in an hour; want one every 5 minutes", reminders)
 		}
 		// Started again, it waits for the same step and goes on once it is applied.
-		w.change(each(person["expose"]))
+		w.change(each(effects["expose"]))
 		if acted, verdict, _, err := perform(t.Context(), e, step(t, pl, "expose"), said.say); acted != 0 || verdict != report.Pass || err != nil {
 			t.Errorf("once applied: %d actions, %s, %v; want none left", acted, verdict, err)
 		}
@@ -207,7 +207,7 @@ func TestWhatStopsOrDelaysAStep(t *testing.T) {
 		"a cloud that does not answer for a while is waited for": {
 			after: map[time.Duration]func(*world){
 				10 * time.Minute: func(w *world) { w.err = errors.New("throttled") },
-				30 * time.Minute: func(w *world) { w.err = nil; each(person["update-workers"])(w) },
+				30 * time.Minute: func(w *world) { w.err = nil; each(effects["update-workers"])(w) },
 			},
 			step: "update-workers", gate: report.Pass, said: "a look that succeeds; the last one: throttled", took: 30 * time.Minute,
 		},
@@ -245,13 +245,13 @@ func TestWhatStopsOrDelaysAStep(t *testing.T) {
 	}
 }
 
-func TestTheGateLooksOnceMore(t *testing.T) {
+func TestTheGateObservesAgain(t *testing.T) {
 	pl := found(t)
 	s := step(t, pl, "update-workers")
 	before := pl.Problem.Starts[0].State
 	before.Config, before.None = true, true
 	after := before
-	person[s.ID](&after)
+	effects[s.ID](&after)
 	dead := after
 	dead.Templates = plan.Set(plan.Unresolved)
 	for name, tt := range map[string]struct {
@@ -295,7 +295,7 @@ func TestAnInterruptedWaitEndsAtOnce(t *testing.T) {
 }
 
 // A step that no look shows may have a gate of its own.
-func TestAGateInsteadOfTheOperatorsWord(t *testing.T) {
+func TestAGateReplacesTheOperatorsConfirmation(t *testing.T) {
 	pl := found(t)
 	gate := reconcile.Gate{Name: "both ports answer from a worker", Check: func(context.Context) (report.Verdict, string) { return report.Pass, "seen" }}
 	e := New(Config{Problem: pl.Problem, Look: (&world{}).look, Show: map[string]reconcile.Gate{"prove": gate}})
@@ -306,4 +306,27 @@ func TestAGateInsteadOfTheOperatorsWord(t *testing.T) {
 	if diff := cmp.Diff(gate.Name, actions[0].Gates[0].Name); diff != "" {
 		t.Errorf("gate (-want +got):\n%s", diff)
 	}
+}
+
+func TestALookThatHangsIsAbandonedAndRepeated(t *testing.T) {
+	pl := found(t)
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{states: []plan.State{pl.Problem.Starts[0].State}}
+		looks := 0
+		look := func(ctx context.Context) (reconcile.World, error) {
+			if looks++; looks == 3 {
+				each(effects["expose"])(w)
+				<-ctx.Done() // what is left of the observation would be missing
+			}
+			return w.look(ctx)
+		}
+		began := time.Now()
+		_, verdict, reason, err := perform(t.Context(), New(Config{Problem: pl.Problem, Look: look}), step(t, pl, "expose"), func(string) {})
+		if err != nil || verdict != report.Pass {
+			t.Errorf("%s: %s, %v; want the step seen", verdict, reason, err)
+		}
+		if took := time.Since(began); took > 10*time.Minute || looks < 5 {
+			t.Errorf("%d looks in %v; want the third abandoned and repeated", looks, took)
+		}
+	})
 }

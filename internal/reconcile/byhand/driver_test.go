@@ -36,7 +36,7 @@ func (ticking) Watch(ctx context.Context, sink func(probe.Path, probe.Sample)) e
 
 // The whole way: the driver, a person who takes a quarter of an hour for each
 // step and once forgets one, holds that are released, and the report of it all.
-func TestAMigrationByHandIsDrivenToItsEndAndReported(t *testing.T) {
+func TestAMigrationAppliedByAPersonIsCompletedAndReported(t *testing.T) {
 	pl := found(t)
 	file := plan.Seal(pl, nil)
 	synctest.Test(t, func(t *testing.T) {
@@ -48,9 +48,9 @@ func TestAMigrationByHandIsDrivenToItsEndAndReported(t *testing.T) {
 		)
 		run := func() reconcile.Result {
 			// A new process: it knows nothing but what is in the store.
-			e := &handed{Executor: New(Config{Problem: pl.Problem, Look: w.look, Confirmed: []string{"prove"}})}
+			e := &handoff{Executor: New(Config{Problem: pl.Problem, Look: w.look, Confirmed: []string{"prove"}})}
 			e.began = func(id string) {
-				if do := person[id]; do != nil && id != forgets {
+				if do := effects[id]; do != nil && id != forgets {
 					time.AfterFunc(15*time.Minute, func() {
 						w.change(each(do))
 						w.change(func(w *world) { w.renew(rolls[id]) })
@@ -152,13 +152,13 @@ func machines(p plan.Problem) (all []report.Living) {
 	return all
 }
 
-// handed tells the test when a person is asked for something.
-type handed struct {
+// handoff tells the test when a person is asked for something.
+type handoff struct {
 	*Executor
 	began func(id string)
 }
 
-func (h *handed) Actions(ctx context.Context, s plan.Planned) ([]reconcile.Action, error) {
+func (h *handoff) Actions(ctx context.Context, s plan.Planned) ([]reconcile.Action, error) {
 	actions, err := h.Executor.Actions(ctx, s)
 	for i := range actions {
 		do := actions[i].Do

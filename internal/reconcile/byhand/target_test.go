@@ -56,7 +56,7 @@ func lyra() plan.Problem {
 	}}
 }
 
-func TestWhatIsGeneratedIsReadBeforeItIsApplied(t *testing.T) {
+func TestTheTargetIsCheckedBeforeItIsApplied(t *testing.T) {
 	const name = "lyra.k8s.local"
 	good := userData(name, "nodes-b", byAddress)
 	for title, tt := range map[string]struct {
@@ -170,7 +170,7 @@ func TestAPersonIsToldWhetherToApply(t *testing.T) {
 		// Between two looks: kOps writes while nobody reads.
 		time.AfterFunc(10*time.Minute+7*time.Second, func() { generate(t, dir, boots(byName)) })
 		time.AfterFunc(20*time.Minute+7*time.Second, func() { generate(t, dir, boots(byAddress)) })
-		time.AfterFunc(30*time.Minute, func() { w.change(each(person["update-workers"])) })
+		time.AfterFunc(30*time.Minute, func() { w.change(each(effects["update-workers"])) })
 		var said script
 		e := New(Config{Problem: pl.Problem, Look: w.look, TargetDir: dir})
 		if _, verdict, reason, err := perform(t.Context(), e, step(t, pl, "update-workers"), said.say); err != nil || verdict != "pass" {

@@ -76,7 +76,7 @@ func (s *scene) leg(f plan.File, c reconcile.Config, by func(reconcile.Result) b
 		}
 	}()
 	c.Plan, c.Store, c.Owner, c.Progress = f, s.store, "test", watching
-	c.Executor = s.executor(f, s.mortally(&killtest.Fuse{}))
+	c.Executor = s.executor(f, s.killable(&killtest.Fuse{}))
 	for {
 		result, err := reconcile.Run(s.t.Context(), c)
 		if err != nil {
@@ -90,7 +90,7 @@ func (s *scene) leg(f plan.File, c reconcile.Config, by func(reconcile.Result) b
 
 // asBefore checks that a cluster is what it was before a plan was begun, nodes and
 // all, but for which instances they are.
-func (s *scene) asBefore(before remains, p kopstest.Paper, what string, told *story) {
+func (s *scene) checkRestored(before remains, p kopstest.FakeAWS, what string, told *story) {
 	s.t.Helper()
 	now := s.remains(p)
 	fault := func(format string, args ...any) {
@@ -135,28 +135,28 @@ func (s *scene) asBefore(before remains, p kopstest.Paper, what string, told *st
 // leaves a step to one.
 var shapes = []struct {
 	name   string
-	change func(*kopstest.Sheet)
+	change func(*kopstest.FakeState)
 	spec   string // of the load balancer, in place of lyra's
 	hybrid bool
-	by     func(s *scene, p kopstest.Paper) func(reconcile.Result) bool
+	by     func(s *scene, p kopstest.FakeAWS) func(reconcile.Result) bool
 	to     []cluster.Topology
 }{
 	{name: "with a network load balancer", to: []cluster.Topology{cluster.Hybrid, cluster.None}},
 	{name: "with a classic load balancer", to: []cluster.Topology{cluster.Hybrid, cluster.None}, by: makesBalancer,
 		spec: "    loadBalancer:\n      class: Classic\n      type: Public\n",
-		change: func(s *kopstest.Sheet) {
-			s.Balancers = []kopstest.PaperBalancer{{Name: "classic-lyra", Class: "classic", Ports: []int{443}}}
+		change: func(s *kopstest.FakeState) {
+			s.Balancers = []kopstest.FakeBalancer{{Name: "classic-lyra", Class: "classic", Ports: []int{443}}}
 			s.Groups[0].Balancers = []string{"classic-lyra"}
 		}},
 	{name: "without a load balancer", to: []cluster.Topology{cluster.None}, by: makesBalancer, spec: "    dns: {}\n",
-		change: func(s *kopstest.Sheet) { s.Balancers, s.Groups[0].Balancers = nil, nil }},
+		change: func(s *kopstest.FakeState) { s.Balancers, s.Groups[0].Balancers = nil, nil }},
 	{name: "hybrid already", to: []cluster.Topology{cluster.None}, hybrid: true},
 }
 
 const networkSpec = "    loadBalancer:\n      class: Network\n      type: Public\n"
 
 // makesBalancer is the person who does what the step make-balancer says.
-func makesBalancer(s *scene, p kopstest.Paper) func(reconcile.Result) bool {
+func makesBalancer(s *scene, p kopstest.FakeAWS) func(reconcile.Result) bool {
 	return func(r reconcile.Result) bool {
 		if !strings.Contains(r.Why, "your turn: make a network load balancer for the API: there is none; set spec.api.loadBalancer with class Network") {
 			return false
@@ -167,8 +167,8 @@ func makesBalancer(s *scene, p kopstest.Paper) func(reconcile.Result) bool {
 			return []byte(head + "  api:\n" + networkSpec + "  cloudProvider:" + rest), nil
 		})
 		if err == nil {
-			err = p.Change(s.t.Context(), func(s *kopstest.Sheet) error {
-				s.Balancers = append(s.Balancers, kopstest.PaperBalancer{Name: "api-lyra", Class: "network", Ports: []int{443}, Addrs: []netip.Addr{netip.MustParseAddr(awstest.BalancerAddress)}})
+			err = p.Change(s.t.Context(), func(s *kopstest.FakeState) error {
+				s.Balancers = append(s.Balancers, kopstest.FakeBalancer{Name: "api-lyra", Class: "network", Ports: []int{443}, Addrs: []netip.Addr{netip.MustParseAddr(awstest.BalancerAddress)}})
 				s.Groups[0].Balancers = []string{"api-lyra"} // the classic one loses its targets
 				return nil
 			})
@@ -189,8 +189,8 @@ func TestEveryShapeOfClusterGetsThereAndBackFromEveryStep(t *testing.T) {
 	for _, shape := range shapes {
 		for _, to := range shape.to {
 			t.Run(fmt.Sprintf("%s to %s", shape.name, to), func(t *testing.T) {
-				begin := func(t *testing.T) (*scene, kopstest.Paper, plan.File, func(reconcile.Result) bool) {
-					s, p := onPaper(t, shape.change, shape.spec)
+				begin := func(t *testing.T) (*scene, kopstest.FakeAWS, plan.File, func(reconcile.Result) bool) {
+					s, p := fakeScene(t, shape.change, shape.spec)
 					s.create = shape.by != nil
 					if shape.hybrid {
 						f := s.plan(cluster.Hybrid)
@@ -236,7 +236,7 @@ func TestEveryShapeOfClusterGetsThereAndBackFromEveryStep(t *testing.T) {
 	}
 }
 
-func goesBack(t *testing.T, after int, begin func(*testing.T) (*scene, kopstest.Paper, plan.File, func(reconcile.Result) bool)) {
+func goesBack(t *testing.T, after int, begin func(*testing.T) (*scene, kopstest.FakeAWS, plan.File, func(reconcile.Result) bool)) {
 	s, p, f, by := begin(t)
 	before := s.remains(p)
 	gates := s.until(f, after)
@@ -253,7 +253,7 @@ func goesBack(t *testing.T, after int, begin func(*testing.T) (*scene, kopstest.
 		// A load balancer that was made stays, and the spec that asks for it.
 		delete(before.Store, store.Layout(s.name).Config())
 	}
-	s.asBefore(before, p, what, told)
+	s.checkRestored(before, p, what, told)
 	for node, n := range told.replaced {
 		if n > 1 {
 			t.Errorf("%s: %s was replaced %d times", what, node, n)

@@ -23,32 +23,33 @@ import (
 	"github.com/muster-dev/muster/internal/store"
 )
 
-// Overlay is the cluster's gossip, as a leaf sees it.
+// Overlay is the cluster's gossip overlay, accessed as a leaf.
 type Overlay interface {
-	// Hold keeps the names at the addresses until ctx ends, which is no error,
-	// and leaves them there.
+	// Hold keeps the names' records at the addresses until ctx ends, which is no
+	// error, and leaves the records in place.
 	Hold(ctx context.Context, names []string, addrs []netip.Addr, say func(string)) error
-	// Carries asks peers whether the names lead to the addresses.
+	// Carries asks peers whether the names resolve to the addresses.
 	Carries(ctx context.Context, names []string, addrs []netip.Addr) (report.Verdict, string)
 }
 
-// bridge is the publication that is held.
+// bridge is the state that Keep shares with the steps.
 type bridge struct {
-	changed chan struct{} // holds one: there is something new to read
+	changed chan struct{} // buffered, 1: the stored record has changed
 
 	mu      *sync.Mutex // guards what follows
-	keeping bool        // somebody runs Keep
+	keeping bool        // Keep is running
 	fault   error       // why the last hold ended
 }
 
 func newBridge() bridge { return bridge{changed: make(chan struct{}, 1), mu: &sync.Mutex{}} }
 
-// held is what the bridge holds, kept in the store so that a run that goes on
-// after a crash puts it up again.
-type held struct {
+// bridgeRecord is what the bridge holds. It is stored, so that a run resumed after a
+// crash holds it again.
+type bridgeRecord struct {
 	Names []string     `json:"names,omitempty"`
 	Addrs []netip.Addr `json:"addresses,omitempty"`
-	// Leaving: the hold has ended, and dns-controller may not have been told.
+	// Leaving means that the hold has ended and dns-controller may not have been
+	// restarted yet.
 	Leaving bool `json:"leaving,omitempty"`
 }
 
@@ -56,12 +57,12 @@ func (e *Executor) bridgeKey() string {
 	return store.Layout(e.Problem.Cluster).Muster("kops", "bridge.json")
 }
 
-func (e *Executor) bridgeRecord(ctx context.Context) (h held, err error) {
-	return h, e.recall(ctx, e.bridgeKey(), &h)
+func (e *Executor) readBridge(ctx context.Context) (h bridgeRecord, err error) {
+	return h, e.readState(ctx, e.bridgeKey(), &h)
 }
 
-// recall reads what a run before wrote down; nothing is no error.
-func (e *Executor) recall(ctx context.Context, key string, into any) error {
+// readState reads what an earlier run stored; a missing key is no error.
+func (e *Executor) readState(ctx context.Context, key string, into any) error {
 	o, err := e.Store.Get(ctx, key)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil
@@ -75,7 +76,7 @@ func (e *Executor) recall(ctx context.Context, key string, into any) error {
 	return nil
 }
 
-func (e *Executor) remember(ctx context.Context, key string, what any) error {
+func (e *Executor) writeState(ctx context.Context, key string, what any) error {
 	data, err := json.Marshal(what)
 	if err != nil {
 		return err
@@ -87,19 +88,19 @@ func (e *Executor) remember(ctx context.Context, key string, what any) error {
 	return nil
 }
 
-// Keep implements [reconcile.Keeper]: it holds the bridge for as long as a run
-// lasts, and puts one up again at once that a run before left up.
+// Keep implements [reconcile.Keeper]: it holds the bridge for as long as a run lasts,
+// starting with one that an earlier run left up.
 func (e *Executor) Keep(ctx context.Context, say func(string)) error {
 	if e.Overlay == nil {
 		<-ctx.Done()
 		return nil
 	}
-	e.bridge.set(true, nil)
-	defer e.bridge.set(false, nil)
+	e.bridge.setState(true, nil)
+	defer e.bridge.setState(false, nil)
 	for {
-		want, err := e.bridgeRecord(ctx)
+		want, err := e.readBridge(ctx)
 		if err != nil && ctx.Err() == nil {
-			e.bridge.set(true, err)
+			e.bridge.setState(true, err)
 			say(err.Error())
 		}
 		holding, stop := context.WithCancel(ctx)
@@ -124,16 +125,16 @@ func (e *Executor) Keep(ctx context.Context, say func(string)) error {
 	}
 }
 
-// hold holds until ctx ends, and begins again when the overlay let go.
-func (e *Executor) hold(ctx context.Context, want held, say func(string)) {
+// hold holds the bridge until ctx ends, retrying whenever the overlay's Hold returns.
+func (e *Executor) hold(ctx context.Context, want bridgeRecord, say func(string)) {
 	for {
-		e.bridge.set(true, nil)
+		e.bridge.setState(true, nil)
 		err := e.Overlay.Hold(ctx, want.Names, want.Addrs, say)
 		if ctx.Err() != nil {
 			return
 		}
 		if err != nil {
-			e.bridge.set(true, err)
+			e.bridge.setState(true, err)
 			say("the bridge is not held, and is put up again: " + err.Error())
 		}
 		select {
@@ -144,7 +145,7 @@ func (e *Executor) hold(ctx context.Context, want held, say func(string)) {
 	}
 }
 
-func (b *bridge) set(keeping bool, fault error) {
+func (b *bridge) setState(keeping bool, fault error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.keeping, b.fault = keeping, fault
@@ -156,21 +157,22 @@ func (b *bridge) state() (keeping bool, fault error) {
 	return b.keeping, b.fault
 }
 
-// tell lets Keep read again what to hold.
-func (b *bridge) tell() {
+// wake makes Keep read the record again.
+func (b *bridge) wake() {
 	select {
 	case b.changed <- struct{}{}:
-	default: // it has not read the last word yet
+	default: // already pending
 	}
 }
 
-// names are those that workers resolve through gossip.
-func (e *Executor) names() []string {
+// gossipNames returns the names that workers resolve through gossip.
+func (e *Executor) gossipNames() []string {
 	return []string{"api.internal." + e.Problem.Cluster, "kops-controller.internal." + e.Problem.Cluster}
 }
 
-// inside returns the addresses of a load balancer that nodes reach from within.
-func inside(w world, lb cloud.LoadBalancer) (all []netip.Addr) {
+// reachableAddresses returns a load balancer's addresses that nodes can reach: private
+// ones, and those in the cluster's networks.
+func reachableAddresses(w world, lb cloud.LoadBalancer) (all []netip.Addr) {
 	for _, a := range lb.Addresses {
 		if a.IsPrivate() || slices.ContainsFunc(w.Spec.NetworkCIDRs, func(n netip.Prefix) bool { return n.Contains(a) }) {
 			all = append(all, a)
@@ -181,15 +183,15 @@ func inside(w world, lb cloud.LoadBalancer) (all []netip.Addr) {
 
 func (e *Executor) publish(ctx context.Context, w world, s plan.Planned) ([]reconcile.Action, error) {
 	lb, ok := w.balancer()
-	addrs := inside(w, lb)
+	addrs := reachableAddresses(w, lb)
 	if !ok || len(addrs) == 0 {
 		return nil, errors.New("no address of the load balancer was seen that nodes could reach")
 	}
-	now, err := e.bridgeRecord(ctx)
+	now, err := e.readBridge(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if !w.begun && slices.Equal(now.Names, e.names()) && slices.Equal(now.Addrs, addrs) {
+	if !w.begun && slices.Equal(now.Names, e.gossipNames()) && slices.Equal(now.Addrs, addrs) {
 		if v, _ := e.carries(ctx, addrs); v == report.Pass {
 			return nil, nil
 		}
@@ -200,16 +202,16 @@ func (e *Executor) publish(ctx context.Context, w world, s plan.Planned) ([]reco
 			if keeping, _ := e.bridge.state(); !keeping {
 				return errors.New("nobody holds the bridge: this run has no way into the cluster's gossip; give a kubeconfig")
 			}
-			if err := e.remember(ctx, e.bridgeKey(), held{Names: e.names(), Addrs: addrs}); err != nil {
+			if err := e.writeState(ctx, e.bridgeKey(), bridgeRecord{Names: e.gossipNames(), Addrs: addrs}); err != nil {
 				return err
 			}
-			e.bridge.tell()
-			say(fmt.Sprintf("holding %s at %v for as long as this runs", strings.Join(e.names(), " and "), addrs))
+			e.bridge.wake()
+			say(fmt.Sprintf("holding %s at %v for as long as this runs", strings.Join(e.gossipNames(), " and "), addrs))
 			return nil
 		},
 		Gates: []reconcile.Gate{{Name: "the overlay leads to the load balancer", Within: 5 * time.Minute, Every: e.Poll,
 			Check: func(ctx context.Context) (report.Verdict, string) { return e.carries(ctx, addrs) }}},
-		Abort: func(ctx context.Context) (string, error) { return "", e.letGo(ctx, func(string) {}) },
+		Abort: func(ctx context.Context) (string, error) { return "", e.releaseBridge(ctx, func(string) {}) },
 	}}, nil
 }
 
@@ -220,18 +222,18 @@ func (e *Executor) carries(ctx context.Context, addrs []netip.Addr) (report.Verd
 	if _, fault := e.bridge.state(); fault != nil {
 		return report.Fail, fault.Error()
 	}
-	return e.Overlay.Carries(ctx, e.names(), addrs)
+	return e.Overlay.Carries(ctx, e.gossipNames(), addrs)
 }
 
 func (e *Executor) withdraw(ctx context.Context, w world, s plan.Planned) ([]reconcile.Action, error) {
-	now, err := e.bridgeRecord(ctx)
+	now, err := e.readBridge(ctx)
 	if err != nil || len(now.Names) == 0 && !now.Leaving && !w.begun {
 		return nil, err
 	}
 	return []reconcile.Action{{
-		ID: "withdraw", What: s.Title, Do: e.letGo,
+		ID: "withdraw", What: s.Title, Do: e.releaseBridge,
 		Gates: []reconcile.Gate{{Name: "nothing is held", Check: func(ctx context.Context) (report.Verdict, string) {
-			now, err := e.bridgeRecord(ctx)
+			now, err := e.readBridge(ctx)
 			switch {
 			case err != nil:
 				return report.Unknown, err.Error()
@@ -245,21 +247,21 @@ func (e *Executor) withdraw(ctx context.Context, w world, s plan.Planned) ([]rec
 	}}, nil
 }
 
-// letGo ends the hold. The value stays where it is until dns-controller, which
-// is restarted where there is one, replaces it without a gap: a tombstone would
-// leave a node that boots meanwhile with nothing.
-func (e *Executor) letGo(ctx context.Context, say func(string)) error {
-	if err := e.remember(ctx, e.bridgeKey(), held{Leaving: true}); err != nil {
+// releaseBridge ends the hold. The record stays until dns-controller, which is
+// restarted if there is one, overwrites it without a gap: a tombstone would leave a
+// node that boots meanwhile without an address.
+func (e *Executor) releaseBridge(ctx context.Context, say func(string)) error {
+	if err := e.writeState(ctx, e.bridgeKey(), bridgeRecord{Leaving: true}); err != nil {
 		return err
 	}
-	e.bridge.tell()
+	e.bridge.wake()
 	if err := e.restartController(ctx, say); err != nil {
 		return err
 	}
-	return e.remember(ctx, e.bridgeKey(), held{})
+	return e.writeState(ctx, e.bridgeKey(), bridgeRecord{})
 }
 
-// restartController lets dns-controller write its own records over the bridge's.
+// restartController makes dns-controller overwrite the bridge's records with its own.
 func (e *Executor) restartController(ctx context.Context, say func(string)) error {
 	if e.Kube == nil {
 		return nil
@@ -277,19 +279,19 @@ func (e *Executor) restartController(ctx context.Context, say func(string)) erro
 	return nil
 }
 
-// removeController lays out the wait for kOps's own pruning of dns-controller.
+// removeController returns the wait until kOps has pruned dns-controller.
 func (e *Executor) removeController(ctx context.Context, w world, s plan.Planned) ([]reconcile.Action, error) {
 	if v, _ := e.controllerGone(ctx, w); v == report.Pass && !w.begun {
 		return nil, nil
 	}
 	return []reconcile.Action{{
 		ID: "dns-controller", What: s.Title,
-		Gates: []reconcile.Gate{e.verdict("dns-controller is gone", 5*time.Minute, e.controllerGone)},
+		Gates: []reconcile.Gate{e.verdictGate("dns-controller is gone", 5*time.Minute, e.controllerGone)},
 	}}, nil
 }
 
 func (e *Executor) controllerGone(ctx context.Context, w world) (report.Verdict, string) {
-	if v, why := e.states(w, func(s plan.State) bool { return !s.Controller }); v != report.Pass {
+	if v, why := e.inAllStates(w, func(s plan.State) bool { return !s.Controller }); v != report.Pass {
 		return v, "the add-on in the store: " + why
 	}
 	if e.Kube == nil {

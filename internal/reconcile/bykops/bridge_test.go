@@ -57,7 +57,7 @@ func (l *leaf) state() (held, holds int) {
 	return len(l.held), l.n
 }
 
-func TestABridgeIsPutUpAgainAfterACrashAndTakenDownOnce(t *testing.T) {
+func TestABridgeIsHeldAgainAfterACrashAndReleasedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		st, l := &mem.Store{Name: "t"}, &leaf{}
 		executor := func() *Executor {
@@ -84,10 +84,10 @@ func TestABridgeIsPutUpAgainAfterACrashAndTakenDownOnce(t *testing.T) {
 		if held, _ := l.state(); held != 0 {
 			t.Fatal("something is held before anybody asked for it")
 		}
-		if err := first.remember(t.Context(), first.bridgeKey(), held{Names: first.names(), Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.1")}}); err != nil {
+		if err := first.writeState(t.Context(), first.bridgeKey(), bridgeRecord{Names: first.gossipNames(), Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.1")}}); err != nil {
 			t.Fatal(err)
 		}
-		first.bridge.tell()
+		first.bridge.wake()
 		synctest.Wait()
 		if held, _ := l.state(); held != 1 {
 			t.Fatal("the bridge is not up")
@@ -111,7 +111,7 @@ func TestABridgeIsPutUpAgainAfterACrashAndTakenDownOnce(t *testing.T) {
 		if _, fault := second.bridge.state(); fault != nil {
 			t.Errorf("held again, it is still said to have failed: %v", fault)
 		}
-		if err := second.letGo(t.Context(), func(string) {}); err != nil {
+		if err := second.releaseBridge(t.Context(), func(string) {}); err != nil {
 			t.Fatal(err)
 		}
 		synctest.Wait()
@@ -122,7 +122,7 @@ func TestABridgeIsPutUpAgainAfterACrashAndTakenDownOnce(t *testing.T) {
 	})
 }
 
-func TestABridgeThatNobodyHoldsIsNotBegun(t *testing.T) {
+func TestABridgeWithoutAnOverlayIsNotBegun(t *testing.T) {
 	e, err := New(Config{Problem: plan.Problem{Cluster: "a.k8s.local"}, Store: &mem.Store{Name: "t"}, Provider: blind{}})
 	if err != nil {
 		t.Fatal(err)
@@ -141,7 +141,7 @@ func TestDNSControllerWritesOverABridgeThatIsTakenDown(t *testing.T) {
 	for _, there := range []bool{true, false} {
 		api.Deploy("dns-controller", there)
 		said := ""
-		if err := e.letGo(t.Context(), func(line string) { said = line }); err != nil {
+		if err := e.releaseBridge(t.Context(), func(line string) { said = line }); err != nil {
 			t.Fatal(err)
 		}
 		if want := map[bool]int{true: 1}[there]; api.Restarts("dns-controller") != want {
@@ -150,7 +150,7 @@ func TestDNSControllerWritesOverABridgeThatIsTakenDown(t *testing.T) {
 	}
 }
 
-func TestADrainOutlastsAnAPIServerThatFlaps(t *testing.T) {
+func TestADrainRetriesRequestsThatTheAPIServerDoesNotAnswer(t *testing.T) {
 	api := kubetest.Start(t)
 	api.PutNode(kubetest.ReadyNode("i-1", "us-east-1a"))
 	api.PutPod(kubetest.RunningPod("shop", "web", "i-1", "web", nil))

@@ -1,25 +1,26 @@
-// Package bykops carries a plan out on a cluster that kOps applies, with the
-// operator's own kops binary, the cloud's API and the cluster's own.
+// Package bykops carries out a plan on a cluster managed with kOps, using the
+// operator's own kops binary, the cloud's API and the cluster's API.
 //
 // kOps renders: templates, node configurations, roles and add-ons change only
-// through `kops update`, with the flags that the plan shows. On AWS this package
-// does the rest itself, instance by instance: it replaces nodes, drains them and
-// asks whether the new ones joined by the new path. On other clouds a group is
-// replaced by `kops rolling-update`, which knows how.
+// through `kops update`, with the flags that the plan shows. On AWS this package does
+// the rest itself, instance by instance: it drains and replaces nodes and checks that
+// the new ones joined by the new path. On other clouds `kops rolling-update` replaces
+// whole groups.
 //
-// It decides nothing about order: that is the plan's, and package reconcile
-// follows it.
+// It does not decide the order of steps: the plan does, and package reconcile follows
+// it.
 //
 // # Invariants
 //
-//   - No old node is drained before its group has as many others that work as the
-//     spec's rollingUpdate wants.
+//   - No old node is drained before its group has as many other Ready nodes as the
+//     spec's rollingUpdate requires.
 //   - A new node counts only when its Node is Ready, its instance is of the new
-//     generation, and its template does not lead through gossip.
-//   - What another run left half done (an instance detached, a node cordoned, a
-//     bridge put up) is found in the world or in the store, never in memory alone.
-//   - kops is started directly, never through a shell, and its output is kept
-//     without secrets.
+//     generation, and its template does not boot through gossip.
+//   - What an earlier run left half done (an instance detached, a node cordoned, a
+//     bridge up) is read from the cloud, the cluster or the store, never from memory
+//     alone.
+//   - kops is started directly, never through a shell, and secrets are redacted from
+//     its output.
 package bykops
 
 import (
@@ -43,23 +44,23 @@ import (
 	"github.com/muster-dev/muster/internal/store"
 )
 
-// Machines is what replaces nodes. Its methods look before they act.
+// Machines replaces instances. Its methods are idempotent.
 type Machines interface {
-	// Detach takes an instance out of its group, which starts another.
+	// Detach takes an instance out of its group, which then starts another.
 	Detach(ctx context.Context, id string) error
-	// UndoSurge removes instances that did not join and puts old ones back.
+	// UndoSurge removes instances that did not join and reattaches old ones.
 	UndoSurge(ctx context.Context, group string, old, remove []string) error
 	// Deregister returns when no load balancer sends to the instance.
 	Deregister(ctx context.Context, id string) error
-	// Register takes a Deregister back.
+	// Register undoes a Deregister.
 	Register(ctx context.Context, id string) error
-	// Terminate ends an instance; its group, if it has one, starts another.
+	// Terminate terminates an instance; its group, if it has one, starts another.
 	Terminate(ctx context.Context, id string) error
-	// Console returns the end of what the instance wrote to its console.
+	// Console returns the end of the instance's console output.
 	Console(ctx context.Context, id string) (string, error)
 }
 
-// Infrastructure is what changes beside nodes. Its methods look before they act.
+// Infrastructure changes everything but instances. Its methods are idempotent.
 type Infrastructure interface {
 	Expose(ctx context.Context, balancer string) error
 	PutPolicy(ctx context.Context, role, name, document string) error
@@ -69,38 +70,38 @@ type Infrastructure interface {
 	DeleteClassic(ctx context.Context, name string) error
 }
 
-// Config says with what a plan is carried out.
+// Config configures an executor.
 type Config struct {
-	// Problem is the plan's own. Required.
+	// Problem is the plan's. Required.
 	Problem plan.Problem
 	// Store is the cluster's state store. Required.
 	Store store.Store
-	// Provider looks at the cloud. Required.
+	// Provider observes the cloud. Required.
 	Provider cloud.Provider
 	// Kube is the cluster's API. Required for every step that touches nodes.
 	Kube kubernetes.Interface
-	// Kops runs the operator's binary. nil: no leg begins that has a step for it, and
+	// Kops runs the operator's binary. If nil, no leg begins that needs it, and
 	// NoKops says why there is none.
 	Kops   *Kops
 	NoKops error
-	// Before runs the kOps that made the cluster. nil: no leg begins that restores
-	// what it made.
+	// Before runs the kOps that created the cluster. If nil, no leg begins that
+	// restores what it rendered.
 	Before *Kops
-	// Machines and Infrastructure change AWS. Both nil on other clouds, where
-	// kOps replaces nodes by the group.
+	// Machines and Infrastructure change AWS. Both nil on other clouds, where kOps
+	// replaces whole groups.
 	Machines       Machines
 	Infrastructure Infrastructure
-	// Overlay holds names in the cluster's gossip. nil: plans without a bridge
-	// only.
+	// Overlay holds records in the cluster's gossip. If nil, plans with a bridge
+	// cannot be carried out.
 	Overlay Overlay
 
-	// JoinWithin is how long a new node may take from its start until it works.
-	// 0: 5 minutes. Shorter, and a slow image stops the run; longer, and a broken
-	// template is noticed later.
+	// JoinWithin bounds the time from a new node's start until it is Ready. Default
+	// 5 minutes. If too short, a slow image stops the run; if too long, a broken
+	// template is noticed late.
 	JoinWithin time.Duration
-	// DrainWithin bounds one drain, 0: 15 minutes, as kOps has it.
+	// DrainWithin bounds one drain. Default 15 minutes, as in kOps.
 	DrainWithin time.Duration
-	// Poll is the pause between two looks at the world. 0: 5 seconds.
+	// Poll is the interval between observations. Default 5 seconds.
 	Poll time.Duration
 }
 
@@ -119,14 +120,14 @@ func (c Config) validate() error {
 	return errors.Join(faults...)
 }
 
-// Executor carries a plan out. It implements [reconcile.Keeper].
+// Executor carries out a plan. It implements [reconcile.Keeper].
 type Executor struct {
 	Config
 	bridge bridge
 
-	mu   sync.Mutex      // guards what follows
-	ran  map[string]bool // steps that only kops can tell the end of, done in this process
-	back bool            // the last of them was one of the way back
+	mu        sync.Mutex      // guards what follows
+	completed map[string]bool // steps whose kops run succeeded in this process, which nothing else shows
+	back      bool            // the last of them belonged to a rollback
 }
 
 var (
@@ -142,17 +143,17 @@ func New(c Config) (*Executor, error) {
 	c.JoinWithin = cmp.Or(c.JoinWithin, 5*time.Minute)
 	c.DrainWithin = cmp.Or(c.DrainWithin, 15*time.Minute)
 	c.Poll = cmp.Or(c.Poll, 5*time.Second)
-	return &Executor{Config: c, bridge: newBridge(), ran: map[string]bool{}}, nil
+	return &Executor{Config: c, bridge: newBridge(), completed: map[string]bool{}}, nil
 }
 
-// lookFor bounds one look at the world.
-const lookFor = 3 * time.Minute
+// lookTimeout bounds one observation of the cluster.
+const lookTimeout = 3 * time.Minute
 
-// see looks at the world. Our own policy, which is a bridge and no part of what
-// a plan was made from, is taken out of what was seen; bridged says that it was
-// there.
-func (e *Executor) see(ctx context.Context) (seen *observe.Cluster, bridged bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, lookFor)
+// observe observes the cluster. Our own policy, which is a bridge and not among the
+// facts that a plan was made from, is removed from the observation; bridged reports
+// that it was there.
+func (e *Executor) observe(ctx context.Context) (seen *observe.Cluster, bridged bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
 	if seen, err = observe.Stored(ctx, e.Store, e.Problem.Cluster); err != nil {
 		return nil, false, err
@@ -161,7 +162,7 @@ func (e *Executor) see(ctx context.Context) (seen *observe.Cluster, bridged bool
 		return nil, false, err
 	}
 	if ctx.Err() != nil {
-		// What a deadline cuts off is full of gaps.
+		// An observation cut off by a deadline is incomplete.
 		return nil, false, fmt.Errorf("look at %s: %w", e.Problem.Cluster, ctx.Err())
 	}
 	if seen.Cloud == nil {
@@ -176,8 +177,8 @@ func (e *Executor) see(ctx context.Context) (seen *observe.Cluster, bridged bool
 	return seen, bridged, nil
 }
 
-// ask is the question that the plan answered, so that what is seen now is put
-// into the same words.
+// ask returns the question that the plan answered, so that the current observation is
+// described in the same terms.
 func (e *Executor) ask() plan.Ask {
 	p := e.Problem
 	return plan.Ask{To: p.To, Via: p.Via, Endpoints: p.Endpoints, NoBridge: p.NoBridge, CreateBalancer: p.CreateBalancer, MaxAway: p.MaxAway}
@@ -185,7 +186,7 @@ func (e *Executor) ask() plan.Ask {
 
 // Look implements [reconcile.Executor].
 func (e *Executor) Look(ctx context.Context) (reconcile.World, error) {
-	seen, bridged, err := e.see(ctx)
+	seen, bridged, err := e.observe(ctx)
 	if err != nil {
 		return reconcile.World{}, err
 	}
@@ -197,7 +198,7 @@ func (e *Executor) Look(ctx context.Context) (reconcile.World, error) {
 	if err != nil {
 		return reconcile.World{}, err
 	}
-	held, err := e.bridgeRecord(ctx)
+	held, err := e.readBridge(ctx)
 	if err != nil {
 		return reconcile.World{}, err
 	}
@@ -213,31 +214,31 @@ func (e *Executor) Look(ctx context.Context) (reconcile.World, error) {
 
 // Actions implements [reconcile.Executor].
 func (e *Executor) Actions(ctx context.Context, s plan.Planned) ([]reconcile.Action, error) {
-	lay, ok := e.steps()[s.ID]
+	layOut, ok := e.steps()[s.ID]
 	if !ok {
 		return nil, fmt.Errorf("step %s: no executor by kops carries it out", s.ID)
 	}
-	seen, bridged, err := e.see(ctx)
+	seen, bridged, err := e.observe(ctx)
 	if err != nil {
 		return nil, err
 	}
-	actions, err := lay(ctx, world{Cluster: seen, bridged: bridged}, s)
+	actions, err := layOut(ctx, world{Cluster: seen, bridged: bridged}, s)
 	if err != nil {
 		return actions, fmt.Errorf("step %s: %w", s.ID, err)
 	}
 	return actions, nil
 }
 
-// world is what a step is laid out from.
+// world is an observation from which a step's actions are derived.
 type world struct {
 	*observe.Cluster
 	bridged bool // our policy is in the workers' role
-	begun   bool // actions are laid out that are done, too: their gates are owed
+	begun   bool // include actions already done, whose gates are to be checked
 }
 
 type layout func(context.Context, world, plan.Planned) ([]reconcile.Action, error)
 
-// steps is the list of what is known here.
+// steps maps the steps that this executor carries out to their layouts.
 func (e *Executor) steps() map[string]layout {
 	return map[string]layout{
 		"set-none":              e.setTopology(true),
@@ -283,16 +284,15 @@ func (e *Executor) Lacks(steps []plan.Planned) (what []string) {
 	return what
 }
 
-// noKops is the lack of a binary.
+// noKops returns the error for a missing kops binary.
 func (e *Executor) noKops() error {
 	return cmp.Or(e.NoKops, errors.New("no kops binary was named; give it with --kops or $KOPS"))
 }
 
-// errNoBefore is the lack of the binary of before.
+// errNoBefore reports that [Config.Before] is needed.
 var errNoBefore = errors.New("the way back needs the kOps that made the cluster; name its binary with --kops-before")
 
-// groups returns the observed groups of a role, in the order of their names,
-// which is that of kOps.
+// groups returns the observed groups of a role sorted by name, as kOps does.
 func (w world) groups(role cluster.Role) (all []cloud.Group) {
 	for _, g := range w.Cloud.Groups {
 		if g.Role == role {
@@ -313,8 +313,8 @@ func (w world) balancer() (cloud.LoadBalancer, bool) {
 	return cloud.LoadBalancer{}, false
 }
 
-// wait looks until nothing is pending any more, or until ctx ends. A look that
-// fails is taken again: API servers flap, most of all while they are replaced.
+// wait polls until look reports nothing pending, or ctx ends. Errors of look are
+// retried: API servers are unavailable at times, above all while they are replaced.
 func (e *Executor) wait(ctx context.Context, what string, look func(context.Context) (pending string, err error)) error {
 	last := "nothing was seen yet"
 	for {
@@ -338,14 +338,14 @@ func (e *Executor) wait(ctx context.Context, what string, look func(context.Cont
 	}
 }
 
-// drain drains a node. An API server that does not answer is asked again; a pod
-// that does not go is an answer.
+// drain drains a node. Errors are retried within DrainWithin, except blocked pods,
+// which are a definite result.
 func (e *Executor) drain(ctx context.Context, node string, say func(string)) error {
 	began := time.Now()
 	for {
 		left := e.DrainWithin - time.Since(began)
-		err := drain.Node(ctx, drain.Config{Client: e.Kube, Within: max(left, time.Second), Retry: e.Poll}, node, say)
-		var blocked *drain.Blocked
+		err := drain.Node(ctx, drain.Config{Client: e.Kube, Timeout: max(left, time.Second), RetryInterval: e.Poll}, node, say)
+		var blocked *drain.BlockedError
 		if err == nil || ctx.Err() != nil || left <= 0 || errors.As(err, &blocked) && len(blocked.Pods) > 0 {
 			return err
 		}
@@ -360,16 +360,16 @@ func (e *Executor) drain(ctx context.Context, node string, say func(string)) err
 func (e *Executor) done(step string) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.ran[step]
+	return e.completed[step]
 }
 
-// markDone notes that a step's kops has run. One on the way back undoes what was
-// done before it, and the other way round.
+// markDone records that a step's kops run succeeded. A step of a rollback invalidates
+// those done forward, and vice versa.
 func (e *Executor) markDone(s plan.Planned) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if s.Back != e.back {
-		clear(e.ran)
+		clear(e.completed)
 	}
-	e.ran[s.ID], e.back = true, s.Back
+	e.completed[s.ID], e.back = true, s.Back
 }

@@ -24,9 +24,9 @@ func TestAPlansCommandsAreRunWithoutAShell(t *testing.T) {
 	}
 }
 
-func TestKopssOutputIsKeptWithoutSecrets(t *testing.T) {
+func TestSecretsAreRedactedFromTheOutputOfKops(t *testing.T) {
 	var said []string
-	l := &lines{say: func(line string) { said = append(said, line) }}
+	l := &lineWriter{say: func(line string) { said = append(said, line) }}
 	for _, chunk := range []string{
 		"I1125 applied\n\n  export S3_SECRET_ACC", "ESS_KEY=geheim1\n", "    password: \"geheim2\"\n", "id AKIAIOSFODNN7EXAMPLE used\n",
 		"s3 at https://me:geheim3@minio/\n", "-----BEGIN RSA PRIVATE KEY-----\ngeheim4\n-----END RSA PRIVATE KEY-----\nafter\n", strings.Repeat("x", 10_000) + "\nend",
@@ -52,9 +52,9 @@ func TestKopssOutputIsKeptWithoutSecrets(t *testing.T) {
 	}
 }
 
-func TestWhatKopsSaysIsBounded(t *testing.T) {
+func TestTheOutputOfKopsIsBounded(t *testing.T) {
 	n, last := 0, ""
-	l := &lines{say: func(line string) { n++; last = line }}
+	l := &lineWriter{say: func(line string) { n++; last = line }}
 	for range 3 * maxLines {
 		_, _ = l.Write([]byte("line\n"))
 	}
@@ -100,24 +100,24 @@ func TestAGroupIsReplacedAsFastAsTheSpecSays(t *testing.T) {
 	const groups = "\n---\nkind: InstanceGroup\nmetadata:\n  name: other\nspec:\n  rollingUpdate:\n    maxSurge: 9\n---\nkind: InstanceGroup\nmetadata:\n  name: nodes\nspec:\n  minSize: 1\n"
 	for _, tt := range []struct {
 		name, cluster, group string
-		want                 pace
+		want                 rollout
 	}{
-		{"as kOps has it", "", "", pace{surge: 1}},
-		{"the cluster's", "  rollingUpdate:\n    maxSurge: 25%\n", "", pace{surge: 3}},
-		{"the group's over the cluster's", "  rollingUpdate:\n    maxSurge: 4\n    maxUnavailable: 2\n", "  rollingUpdate:\n    maxSurge: 0\n", pace{unavailable: 2}},
-		{"no surge takes one away", "  rollingUpdate:\n    maxSurge: 0\n", "", pace{unavailable: 1}},
-		{"a percentage of what is away is rounded down", "  rollingUpdate:\n    maxUnavailable: 19%\n", "", pace{surge: 1, unavailable: 1}},
-		{"nothing would ever move", "  rollingUpdate:\n    maxSurge: 0\n    maxUnavailable: 0\n", "", pace{unavailable: 1}},
-		{"not by a roll", "", "  rollingUpdate:\n    drainAndTerminate: false\n", pace{surge: 1, still: true}},
+		{"as kOps has it", "", "", rollout{surge: 1}},
+		{"the cluster's", "  rollingUpdate:\n    maxSurge: 25%\n", "", rollout{surge: 3}},
+		{"the group's over the cluster's", "  rollingUpdate:\n    maxSurge: 4\n    maxUnavailable: 2\n", "  rollingUpdate:\n    maxSurge: 0\n", rollout{unavailable: 2}},
+		{"no surge takes one away", "  rollingUpdate:\n    maxSurge: 0\n", "", rollout{unavailable: 1}},
+		{"a percentage of what is away is rounded down", "  rollingUpdate:\n    maxUnavailable: 19%\n", "", rollout{surge: 1, unavailable: 1}},
+		{"nothing would ever move", "  rollingUpdate:\n    maxSurge: 0\n    maxUnavailable: 0\n", "", rollout{unavailable: 1}},
+		{"not by a roll", "", "  rollingUpdate:\n    drainAndTerminate: false\n", rollout{surge: 1, manual: true}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := paceOf([]byte("kind: Cluster\nspec:\n  x: 1\n"+tt.cluster+groups+tt.group), "nodes", 10)
+			got, err := rolloutOf([]byte("kind: Cluster\nspec:\n  x: 1\n"+tt.cluster+groups+tt.group), "nodes", 10)
 			if err != nil || got != tt.want {
 				t.Errorf("got %+v, %v; want %+v", got, err, tt.want)
 			}
 		})
 	}
-	if _, err := paceOf([]byte("kind: Cluster\nspec:\n  rollingUpdate:\n    maxSurge: some\n"), "nodes", 10); err == nil {
+	if _, err := rolloutOf([]byte("kind: Cluster\nspec:\n  rollingUpdate:\n    maxSurge: some\n"), "nodes", 10); err == nil {
 		t.Error("a word was taken for a number")
 	}
 }

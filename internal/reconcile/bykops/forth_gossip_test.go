@@ -42,7 +42,7 @@ func TestAPlanToGossipIsCarriedOut(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s, p := onPaper(t, nil, "")
+				s, p := fakeScene(t, nil, "")
 				before := s.remains(p)
 				s.givenUp(from.ask, from.after)
 				f := s.plan(cluster.Gossip)
@@ -54,7 +54,7 @@ func TestAPlanToGossipIsCarriedOut(t *testing.T) {
 				if r.Ended != reconcile.EndedDone {
 					t.Fatalf("%s: %+v\n%s", ids(f.Steps), r, told)
 				}
-				s.asBefore(before, p, "to gossip", told)
+				s.checkRestored(before, p, "to gossip", told)
 			})
 		})
 	}
@@ -62,7 +62,7 @@ func TestAPlanToGossipIsCarriedOut(t *testing.T) {
 
 // kOps 1.36 makes hybrid of a spec with a network load balancer, and its first act is
 // to narrow the role of workers that still gossip.
-func TestOnlyAKopsThatMakesWhatThereWasRestores(t *testing.T) {
+func TestARollbackNeedsAKopsThatRendersTheOriginal(t *testing.T) {
 	dir := t.TempDir()
 	version := func(v string) string {
 		path := filepath.Join(dir, v)
@@ -109,7 +109,7 @@ func TestOnlyAKopsThatMakesWhatThereWasRestores(t *testing.T) {
 // A leg that could not be gone along to its end for want of a kops is not begun.
 func TestALegThatLacksAKopsIsNotBegun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, _ := onPaper(t, nil, "")
+		s, _ := fakeScene(t, nil, "")
 		f := s.toCanaries()
 		entries := len(s.journal())
 		without := s.executor(f, func(c *bykops.Config) { c.Kops, c.Before = nil, nil })

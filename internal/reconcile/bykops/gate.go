@@ -11,9 +11,9 @@ import (
 	"github.com/muster-dev/muster/internal/report"
 )
 
-// gate asks the world. What cannot be looked at is unknown.
-func (e *Executor) gate(name string, within time.Duration, check func(world) (ok bool, reason string)) reconcile.Gate {
-	return e.verdict(name, within, func(_ context.Context, w world) (report.Verdict, string) {
+// boolGate is a gate on an observation, which is unknown if observing fails.
+func (e *Executor) boolGate(name string, within time.Duration, check func(world) (ok bool, reason string)) reconcile.Gate {
+	return e.verdictGate(name, within, func(_ context.Context, w world) (report.Verdict, string) {
 		ok, reason := check(w)
 		if ok {
 			return report.Pass, reason
@@ -22,9 +22,10 @@ func (e *Executor) gate(name string, within time.Duration, check func(world) (ok
 	})
 }
 
-func (e *Executor) verdict(name string, within time.Duration, check func(context.Context, world) (report.Verdict, string)) reconcile.Gate {
+// verdictGate is [Executor.boolGate] for a check that may itself be unknown.
+func (e *Executor) verdictGate(name string, within time.Duration, check func(context.Context, world) (report.Verdict, string)) reconcile.Gate {
 	return reconcile.Gate{Name: name, Within: within, Every: e.Poll, Check: func(ctx context.Context) (report.Verdict, string) {
-		seen, bridged, err := e.see(ctx)
+		seen, bridged, err := e.observe(ctx)
 		if err != nil {
 			return report.Unknown, err.Error()
 		}
@@ -32,15 +33,15 @@ func (e *Executor) verdict(name string, within time.Duration, check func(context
 	}}
 }
 
-// byHand is an action for what nobody but a person does: a gate that passes once
-// it was done.
-func (e *Executor) byHand(id, what string, check func(world) (bool, string)) reconcile.Action {
-	return reconcile.Action{ID: id, What: what, Person: true, Gates: []reconcile.Gate{e.gate(what, 0, check)}}
+// personAction is an action that only a person can do, with a gate that passes once
+// they have.
+func (e *Executor) personAction(id, what string, check func(world) (bool, string)) reconcile.Action {
+	return reconcile.Action{ID: id, What: what, Person: true, Gates: []reconcile.Gate{e.boolGate(what, 0, check)}}
 }
 
-// states asks a question of all states that the cluster may be in: all yes is a
-// pass, all no a fail, and anything else is not known.
-func (e *Executor) states(w world, ask func(plan.State) bool) (report.Verdict, string) {
+// inAllStates evaluates a condition in every state that the cluster may be in: true in
+// all is a pass, false in all a fail, anything else unknown.
+func (e *Executor) inAllStates(w world, ask func(plan.State) bool) (report.Verdict, string) {
 	p, _, err := w.Problem(e.ask())
 	if err != nil {
 		return report.Unknown, err.Error()
@@ -60,7 +61,7 @@ func (e *Executor) states(w world, ask func(plan.State) bool) (report.Verdict, s
 	return report.Unknown, fmt.Sprintf("in %d of %d possible states: %s", yes, len(p.Starts), assumed(p))
 }
 
-// assumed names what keeps a verdict unknown.
+// assumed names an unobserved fact that keeps a verdict unknown.
 func assumed(p plan.Problem) string {
 	for _, s := range p.Starts {
 		if len(s.Assumes) > 0 {
@@ -70,13 +71,13 @@ func assumed(p plan.Problem) string {
 	return "not seen"
 }
 
-// allNew reports whether nobody of the old generation is left, which everything
-// that cannot be taken back asks first.
-func (w world) allNew() (ok bool, left string) {
+// allReplaced reports whether no instance of the old generation is left, a condition
+// for every irreversible change.
+func (w world) allReplaced() (ok bool, left string) {
 	for _, role := range []cluster.Role{cluster.RoleNode, cluster.RoleControlPlane} {
 		for _, g := range w.groups(role) {
 			for _, i := range g.Living() {
-				if isOld(i) {
+				if isOutdated(i) {
 					return false, fmt.Sprintf("%s of %s is of generation %s", i.ID, g.Name, i.Generation)
 				}
 			}

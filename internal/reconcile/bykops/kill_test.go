@@ -25,46 +25,46 @@ import (
 	"github.com/muster-dev/muster/internal/reconcile/killtest"
 )
 
-// mortalHands change a cloud for a process that may be killed before and after
+// killableMachines change a cloud for a process that may be killed before and after
 // each change.
-type mortalHands struct {
+type killableMachines struct {
 	hands
 	fuse *killtest.Fuse
 }
 
-func (m mortalHands) Detach(ctx context.Context, id string) error {
+func (m killableMachines) Detach(ctx context.Context, id string) error {
 	return m.fuse.Around(func() error { return m.hands.Detach(ctx, id) })
 }
 
-func (m mortalHands) UndoSurge(ctx context.Context, group string, old, remove []string) error {
+func (m killableMachines) UndoSurge(ctx context.Context, group string, old, remove []string) error {
 	return m.fuse.Around(func() error { return m.hands.UndoSurge(ctx, group, old, remove) })
 }
 
-func (m mortalHands) Deregister(ctx context.Context, id string) error {
+func (m killableMachines) Deregister(ctx context.Context, id string) error {
 	return m.fuse.Around(func() error { return m.hands.Deregister(ctx, id) })
 }
 
-func (m mortalHands) Register(ctx context.Context, id string) error {
+func (m killableMachines) Register(ctx context.Context, id string) error {
 	return m.fuse.Around(func() error { return m.hands.Register(ctx, id) })
 }
 
-func (m mortalHands) Terminate(ctx context.Context, id string) error {
+func (m killableMachines) Terminate(ctx context.Context, id string) error {
 	return m.fuse.Around(func() error { return m.hands.Terminate(ctx, id) })
 }
 
-func (m mortalHands) Expose(ctx context.Context, balancer string) error {
+func (m killableMachines) Expose(ctx context.Context, balancer string) error {
 	return m.fuse.Around(func() error { return m.hands.Expose(ctx, balancer) })
 }
 
-func (m mortalHands) PutPolicy(ctx context.Context, role, name, document string) error {
+func (m killableMachines) PutPolicy(ctx context.Context, role, name, document string) error {
 	return m.fuse.Around(func() error { return m.hands.PutPolicy(ctx, role, name, document) })
 }
 
-func (m mortalHands) DeletePolicy(ctx context.Context, role, name string) error {
+func (m killableMachines) DeletePolicy(ctx context.Context, role, name string) error {
 	return m.fuse.Around(func() error { return m.hands.DeletePolicy(ctx, role, name) })
 }
 
-func (m mortalHands) ClosePorts(ctx context.Context, ports []int) (closed []string, err error) {
+func (m killableMachines) ClosePorts(ctx context.Context, ports []int) (closed []string, err error) {
 	err = m.fuse.Around(func() (err error) {
 		closed, err = m.hands.ClosePorts(ctx, ports)
 		return err
@@ -72,7 +72,7 @@ func (m mortalHands) ClosePorts(ctx context.Context, ports []int) (closed []stri
 	return closed, err
 }
 
-func (m mortalHands) DropVersions(ctx context.Context, template, keep string) (n int, err error) {
+func (m killableMachines) DropVersions(ctx context.Context, template, keep string) (n int, err error) {
 	err = m.fuse.Around(func() (err error) {
 		n, err = m.hands.DropVersions(ctx, template, keep)
 		return err
@@ -80,18 +80,18 @@ func (m mortalHands) DropVersions(ctx context.Context, template, keep string) (n
 	return n, err
 }
 
-func (m mortalHands) DeleteClassic(ctx context.Context, name string) error {
+func (m killableMachines) DeleteClassic(ctx context.Context, name string) error {
 	return m.fuse.Around(func() error { return m.hands.DeleteClassic(ctx, name) })
 }
 
-// mortalAPI is the way to the cluster's API: each call that changes something is
+// killableAPI is the way to the cluster's API: each call that changes something is
 // two points.
-type mortalAPI struct {
+type killableAPI struct {
 	by   http.RoundTripper
 	fuse *killtest.Fuse
 }
 
-func (m mortalAPI) RoundTrip(r *http.Request) (answer *http.Response, err error) {
+func (m killableAPI) RoundTrip(r *http.Request) (answer *http.Response, err error) {
 	if r.Method == http.MethodGet {
 		if err := m.fuse.Dead(); err != nil {
 			return nil, err
@@ -109,33 +109,33 @@ func (m mortalAPI) RoundTrip(r *http.Request) (answer *http.Response, err error)
 	return answer, err
 }
 
-// mortalEyes see nothing once the process is dead.
-type mortalEyes struct {
+// killableProvider see nothing once the process is dead.
+type killableProvider struct {
 	cloud.Provider
 	fuse *killtest.Fuse
 }
 
-func (m mortalEyes) Observe(ctx context.Context) (*cloud.Observation, error) {
+func (m killableProvider) Observe(ctx context.Context) (*cloud.Observation, error) {
 	if err := m.fuse.Dead(); err != nil {
 		return nil, err
 	}
 	return m.Provider.Observe(ctx)
 }
 
-// mortally makes an executor's every way out one that may be cut off. The kops
+// killable makes an executor's every way out one that may be cut off. The kops
 // that it runs is two points, too.
-func (s *scene) mortally(f *killtest.Fuse) func(*bykops.Config) {
+func (s *scene) killable(f *killtest.Fuse) func(*bykops.Config) {
 	return func(c *bykops.Config) {
 		c.JoinWithin, c.DrainWithin = 5*time.Minute, 5*time.Minute
 		c.Store = killtest.Store{Store: s.store, Fuse: f}
-		c.Provider = mortalEyes{s.provider, f}
-		m := mortalHands{s.operator, f}
+		c.Provider = killableProvider{s.provider, f}
+		m := killableMachines{s.operator, f}
 		c.Machines, c.Infrastructure = m, m
 		by := http.RoundTripper(s.kube)
 		if s.kube.URL != "" {
 			by = http.DefaultTransport
 		}
-		c.Kube = kubetest.ClientBy(s.t, s.kube.URL, mortalAPI{by, f})
+		c.Kube = kubetest.ClientBy(s.t, s.kube.URL, killableAPI{by, f})
 		for _, k := range []*bykops.Kops{c.Kops, c.Before} {
 			known := *k
 			k.Start = func(ctx context.Context, args []string, out io.Writer) error {
@@ -156,13 +156,13 @@ func (s *scene) migrate(f plan.File, fuse *killtest.Fuse) (reconcile.Result, *st
 	}
 	told := &story{t: s.t}
 	result, err := reconcile.Run(ctx, reconcile.Config{
-		Plan: f, Store: killtest.Store{Store: s.store, Fuse: fuse}, Executor: s.executor(f, s.mortally(fuse)), Owner: "test", Progress: told,
+		Plan: f, Store: killtest.Store{Store: s.store, Fuse: fuse}, Executor: s.executor(f, s.killable(fuse)), Owner: "test", Progress: told,
 	})
 	return result, told, err
 }
 
 // goOn lets the lock of the dead run out and goes on to the end.
-func (s *scene) goOn(f plan.File) *story {
+func (s *scene) resume(f plan.File) *story {
 	s.t.Helper()
 	if _, err := lock.Break(s.t.Context(), s.store, reconcile.LockKey(s.name)); err != nil {
 		s.t.Fatal(err)
@@ -183,7 +183,7 @@ func (s *scene) journal() []string {
 	return killtest.Ended(killtest.Story(r.Entries))
 }
 
-// unkilled is how a migration on paper ends that nobody kills.
+// unkilled is how a migration on the fake AWS ends that nobody kills.
 type unkilled struct {
 	remains remains
 	story   []string
@@ -192,7 +192,7 @@ type unkilled struct {
 
 func undisturbed(t *testing.T) (u unkilled) {
 	synctest.Test(t, func(t *testing.T) {
-		s, p := onPaper(t, nil, "")
+		s, p := fakeScene(t, nil, "")
 		f := s.plan(cluster.None)
 		s.release(f)
 		fuse := &killtest.Fuse{}
@@ -207,7 +207,7 @@ func undisturbed(t *testing.T) (u unkilled) {
 	return u
 }
 
-func (u unkilled) compare(t *testing.T, s *scene, p kopstest.Paper, what string, told *story) {
+func (u unkilled) compare(t *testing.T, s *scene, p kopstest.FakeAWS, what string, told *story) {
 	t.Helper()
 	if diff := cmp.Diff(u.remains, s.remains(p), cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})); diff != "" {
 		t.Errorf("%s: what is left (-want +got):\n%s\n%s", what, diff, told)
@@ -231,14 +231,14 @@ func TestAMigrationByKopsThatIsKilledAnywhereEndsLikeOneThatIsNot(t *testing.T) 
 	}
 	for at := 1; at <= want.points; at += stride {
 		synctest.Test(t, func(t *testing.T) {
-			s, p := onPaper(t, nil, "")
+			s, p := fakeScene(t, nil, "")
 			f := s.plan(cluster.None)
 			s.release(f)
 			fuse := &killtest.Fuse{At: at}
 			if _, told, err := s.migrate(f, fuse); fuse.Dead() == nil {
 				t.Fatalf("not killed at %d, after %d points: %v\n%s", at, fuse.Passed(), err, told)
 			}
-			told := s.goOn(f)
+			told := s.resume(f)
 			want.compare(t, s, p, fmt.Sprint("killed at ", at), told)
 		})
 	}
@@ -275,7 +275,7 @@ func (s *scene) again(f plan.File, shortest int) (deaths int) {
 func TestAMigrationByKopsThatIsKilledAgainAndAgainEndsLikeOneThatIsNot(t *testing.T) {
 	want := undisturbed(t)
 	synctest.Test(t, func(t *testing.T) {
-		s, p := onPaper(t, nil, "")
+		s, p := fakeScene(t, nil, "")
 		f := s.plan(cluster.None)
 		s.release(f)
 		deaths := s.again(f, 5)

@@ -19,23 +19,22 @@ import (
 	"github.com/muster-dev/muster/internal/reconcile/child"
 )
 
-// Kops is a kops binary, of a release that was looked at.
+// Kops is a kops binary of a known version.
 type Kops struct {
-	// Path is the binary's.
+	// Path is the path of the binary.
 	Path string
-	// Version is what it says of itself, such as 1.36.2.
+	// Version is the version that it reports, such as 1.36.2.
 	Version string
-	// State is the state store's URL, given to it as KOPS_STATE_STORE. Required.
+	// State is the state store's URL, passed as KOPS_STATE_STORE. Required.
 	State string
-	// Start runs it with arguments until it ends, its output to out. Required;
-	// [FindKops] starts the binary at Path as package child does: on Linux it does
-	// not outlive this process, and the cluster's lock does, for a while.
+	// Start runs it with arguments until it exits, with its output to out. Required.
+	// [FindKops] sets it to run the binary at Path by package child: on Linux it does
+	// not outlive this process, whereas the cluster's lock does for its term.
 	Start func(ctx context.Context, args []string, out io.Writer) error
 }
 
-// FindKops finds the binary as kOps's own users do: the path that was given, then
-// $KOPS, then PATH; and asks it its version, which must be of the release that
-// plans are for. Errors say what to do.
+// FindKops finds the binary: the given path, then $KOPS, then kops in PATH. Its
+// version must be of the release that plans are made for. Errors say what to do.
 func FindKops(ctx context.Context, given, state string) (*Kops, error) {
 	release := cluster.Deadline().Bridge
 	path, from := given, "--kops"
@@ -52,37 +51,37 @@ func FindKops(ctx context.Context, given, state string) (*Kops, error) {
 	case err != nil:
 		return nil, fmt.Errorf("no kops at %s (%s); install kOps %s, or name the binary with --kops or $KOPS", path, from, release)
 	}
-	k, is, err := askKops(ctx, found, state)
+	k, is, err := openKops(ctx, found, state)
 	if err == nil && is != release {
 		return nil, fmt.Errorf("%s is kOps %s, and the plan is for %s; name that one with --kops", found, k.Version, release)
 	}
 	return k, err
 }
 
-// FindBefore asks the binary that a way back is to restore with for its version.
-// Only one that makes again what there was will do: another may take from live
-// workers what they need before anybody sees that its templates do not lead back.
+// FindBefore finds the binary that a rollback restores with. Its version must be one
+// that renders what there was: another may remove what live workers need before its
+// templates turn out to be wrong.
 func FindBefore(ctx context.Context, given, state string, p plan.Problem, spec *cluster.Cluster, version string) (*Kops, error) {
-	will, err := restorers(p, spec, version)
+	will, err := restoreReleases(p, spec, version)
 	if err != nil {
 		return nil, err
 	}
 	found, err := exec.LookPath(given)
 	if err != nil {
-		return nil, fmt.Errorf("no kops at %s; install kOps %s", given, oneOf(will))
+		return nil, fmt.Errorf("no kops at %s; install kOps %s", given, joinOr(will))
 	}
-	k, is, err := askKops(ctx, found, state)
+	k, is, err := openKops(ctx, found, state)
 	if err == nil && !slices.Contains(will, is) {
-		return nil, fmt.Errorf("%s is kOps %s, and what is to be restored was made by %s; name that one", found, k.Version, oneOf(will))
+		return nil, fmt.Errorf("%s is kOps %s, and what is to be restored was made by %s; name that one", found, k.Version, joinOr(will))
 	}
 	return k, err
 }
 
-// restorers are the releases whose kOps makes of a spec what a way back restores:
-// the one that had updated the cluster when the plan was made, or, where gossip is
-// what the plan wants, those that make gossip of it. Their hybrid narrows the
-// workers' role before anything else.
-func restorers(p plan.Problem, spec *cluster.Cluster, version string) ([]cluster.Release, error) {
+// restoreReleases returns the releases whose kOps renders what a rollback restores:
+// the one that had updated the cluster when the plan was made or, if the plan leads to
+// gossip, those that render gossip from the spec. Releases that render hybrid from it
+// would narrow the workers' role first of all.
+func restoreReleases(p plan.Problem, spec *cluster.Cluster, version string) ([]cluster.Release, error) {
 	if p.To != cluster.Gossip {
 		r, err := cluster.ParseRelease(cmp.Or(version, cluster.Release135.String()))
 		return []cluster.Release{r}, err
@@ -98,7 +97,7 @@ func restorers(p plan.Problem, spec *cluster.Cluster, version string) ([]cluster
 	return will, nil
 }
 
-func oneOf(all []cluster.Release) string {
+func joinOr(all []cluster.Release) string {
 	names := make([]string, len(all))
 	for i, r := range all {
 		names[i] = r.String()
@@ -106,8 +105,8 @@ func oneOf(all []cluster.Release) string {
 	return strings.Join(names, " or ")
 }
 
-// askKops asks a binary for its version.
-func askKops(ctx context.Context, found, state string) (*Kops, cluster.Release, error) {
+// openKops runs a binary to get its version.
+func openKops(ctx context.Context, found, state string) (*Kops, cluster.Release, error) {
 	k := &Kops{Path: found, State: state}
 	k.Start = func(ctx context.Context, args []string, out io.Writer) error { return k.process(ctx, args, out, out) }
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
@@ -124,8 +123,8 @@ func askKops(ctx context.Context, found, state string) (*Kops, cluster.Release, 
 	return k, is, nil
 }
 
-// parseCommand turns a line of a plan into arguments. A plan's commands have no
-// quotes; one with anything that a shell would read is none of ours.
+// parseCommand splits a plan's kops command into arguments. A plan's commands have no
+// quotes, so one with any shell syntax was not written by Muster.
 func parseCommand(line string) ([]string, error) {
 	words := strings.Fields(line)
 	if len(words) < 2 || words[0] != "kops" {
@@ -137,11 +136,11 @@ func parseCommand(line string) ([]string, error) {
 	return words[1:], nil
 }
 
-// Run runs kops with the given arguments and says its output, line by line,
-// without secrets. An error ends with the last lines.
+// Run runs kops and passes its output to say line by line, with secrets redacted. An
+// error contains the last lines.
 func (k *Kops) Run(ctx context.Context, args []string, say func(string)) error {
 	say(k.Path + " " + strings.Join(args, " ") + "   (kOps " + k.Version + ")")
-	out := &lines{say: say}
+	out := &lineWriter{say: say}
 	err := k.Start(ctx, args, out)
 	out.flush()
 	if err == nil {
@@ -157,41 +156,40 @@ func (k *Kops) Run(ctx context.Context, args []string, say func(string)) error {
 	return fmt.Errorf("kops %s: %w; it said: %s", args[0], err, tail)
 }
 
-// grace is how long kops may take to end when it is asked to: an update that is cut
-// off leaves tasks half done, which the next one does.
-const grace = 20 * time.Second
+// interruptGrace is how long kops may take to exit after an interrupt. An update that
+// is killed leaves tasks undone, which the next one completes.
+const interruptGrace = 20 * time.Second
 
 func (k *Kops) process(ctx context.Context, args []string, out, errs io.Writer) error {
 	cmd := exec.Command(k.Path, args...)
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "KOPS_STATE_STORE=") })
 	cmd.Env = append(cmd.Env, "KOPS_STATE_STORE="+k.State)
 	cmd.Stdout, cmd.Stderr = out, errs
-	return child.Run(ctx, cmd, grace)
+	return child.Run(ctx, cmd, interruptGrace)
 }
 
-// Bounds of what is kept of kops's output.
+// Bounds of kops's output.
 const (
 	maxLine  = 400 // bytes of a line
-	maxLines = 400 // lines said; what follows is counted
+	maxLines = 400 // lines passed on; the rest is only counted
 	keepLast = 5   // lines in an error
 )
 
-// lines says what is written to it, line by line. It is written to from one
-// goroutine, or two when standard output and error are one writer, which exec
-// then makes one.
-type lines struct {
+// lineWriter passes what is written to it to say, line by line, with secrets redacted.
+// It is safe for concurrent use.
+type lineWriter struct {
 	say func(string)
 
-	mu   sync.Mutex // guards what follows
-	open []byte
-	said int
-	pem  bool // inside a PEM block
-	last []string
+	mu      sync.Mutex // guards what follows
+	partial []byte
+	count   int
+	pem     bool // inside a PEM block
+	last    []string
 }
 
-var _ io.Writer = (*lines)(nil)
+var _ io.Writer = (*lineWriter)(nil)
 
-func (l *lines) Write(p []byte) (int, error) {
+func (l *lineWriter) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n := len(p)
@@ -200,28 +198,28 @@ func (l *lines) Write(p []byte) (int, error) {
 		if i < 0 {
 			break
 		}
-		l.line(append(l.open, p[:i]...))
-		l.open, p = l.open[:0], p[i+1:]
+		l.line(append(l.partial, p[:i]...))
+		l.partial, p = l.partial[:0], p[i+1:]
 	}
-	if len(l.open) < maxLine*2 {
-		l.open = append(l.open, p...)
+	if len(l.partial) < maxLine*2 {
+		l.partial = append(l.partial, p...)
 	}
 	return n, nil
 }
 
-func (l *lines) flush() {
+func (l *lineWriter) flush() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.open) > 0 {
-		l.line(l.open)
-		l.open = nil
+	if len(l.partial) > 0 {
+		l.line(l.partial)
+		l.partial = nil
 	}
-	if l.said > maxLines {
-		l.say(fmt.Sprintf("... and %d more lines of kops", l.said-maxLines))
+	if l.count > maxLines {
+		l.say(fmt.Sprintf("... and %d more lines of kops", l.count-maxLines))
 	}
 }
 
-func (l *lines) line(raw []byte) {
+func (l *lineWriter) line(raw []byte) {
 	text := strings.ToValidUTF8(strings.TrimSpace(string(raw)), "")
 	switch {
 	case strings.Contains(text, "-----BEGIN "):
@@ -239,13 +237,13 @@ func (l *lines) line(raw []byte) {
 	if l.last = append(l.last, text); len(l.last) > keepLast {
 		l.last = l.last[1:]
 	}
-	if l.said++; l.said <= maxLines {
+	if l.count++; l.count <= maxLines {
 		l.say(text)
 	}
 }
 
-// secrets are what kOps prints of what a cluster is made of when it shows
-// differences: keys of clouds, tokens, passwords.
+// secrets match what kOps may print when it shows differences: cloud keys, tokens,
+// passwords.
 var secrets = []*regexp.Regexp{
 	regexp.MustCompile(`(?i)([a-z0-9_.-]*(?:secret|token|password|passwd|private[_-]?key|access[_-]?key)[a-z0-9_.-]*["']?\s*[:=]\s*)["']?[^\s"',;]+`),
 	regexp.MustCompile(`()\b(?:AKIA|ASIA)[A-Z0-9]{12,}\b`),

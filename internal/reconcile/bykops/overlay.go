@@ -17,9 +17,8 @@ import (
 	"github.com/muster-dev/muster/internal/report"
 )
 
-// Gossip is the cluster's gossip through its API server: a leaf on the operator's
-// machine whose connections are port-forwards to control-plane nodes. It
-// implements [Overlay].
+// Gossip reaches the cluster's gossip through its API server: a leaf on the operator's
+// machine, connected by port-forwards to control-plane nodes. It implements [Overlay].
 type Gossip struct {
 	// Spec is the cluster's. Required.
 	Spec *cluster.Cluster
@@ -29,13 +28,13 @@ type Gossip struct {
 
 var _ Overlay = Gossip{}
 
-// answerWithin bounds one peer's answer, and one write.
-const answerWithin = 30 * time.Second
+// peerTimeout bounds one peer's answer, and one write.
+const peerTimeout = 30 * time.Second
 
-// sides opens the way anew each time: the nodes that it leads through are
-// replaced one after the other while the bridge is up.
+// sides lists the nodes to forward through anew each time, because they are replaced
+// one after the other while the bridge is up.
 func (g Gossip) sides(ctx context.Context) ([]gossip.Side, error) {
-	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	ctx, cancel := context.WithTimeout(ctx, peerTimeout)
 	defer cancel()
 	gateway, err := portforward.Open(ctx, g.Via)
 	if err != nil {
@@ -65,8 +64,8 @@ func (g Gossip) sides(ctx context.Context) ([]gossip.Side, error) {
 	return sides, nil
 }
 
-// changes works out what to write, and refuses what no overlay of the cluster
-// should hold.
+// changes computes what to write, and refuses records that the cluster's overlay must
+// not hold.
 func (g Gossip) changes(sides []gossip.Side, views []gossip.View, names []string, addrs []netip.Addr) ([]gossip.Change, error) {
 	var all []gossip.Change
 	for _, name := range names {
@@ -85,14 +84,14 @@ func (g Gossip) changes(sides []gossip.Side, views []gossip.View, names []string
 	return all, nil
 }
 
-// Hold implements [Overlay]. The addresses are not tried from here, where they
-// need not be reachable: a worker has proven them.
+// Hold implements [Overlay]. The addresses need not be reachable from the operator's
+// machine, so they are not tried: a worker has proven them.
 func (g Gossip) Hold(ctx context.Context, names []string, addrs []netip.Addr, say func(string)) error {
 	sides, err := g.sides(ctx)
 	if err != nil {
 		return err
 	}
-	views, _, err := gossip.Look(ctx, sides, answerWithin)
+	views, _, err := gossip.Look(ctx, sides, peerTimeout)
 	if err != nil {
 		return err
 	}
@@ -100,16 +99,17 @@ func (g Gossip) Hold(ctx context.Context, names []string, addrs []netip.Addr, sa
 	if err != nil {
 		return err
 	}
-	return gossip.Hold(ctx, sides, gossip.Holding{Changes: changes, Within: answerWithin}, func(e gossip.Event) { say(e.String()) })
+	return gossip.Hold(ctx, sides, gossip.Holding{Changes: changes, Within: peerTimeout}, func(e gossip.Event) { say(e.String()) })
 }
 
-// Carries implements [Overlay]: every peer that answers must say so.
+// Carries implements [Overlay]. It passes only if every peer answers and has the
+// records.
 func (g Gossip) Carries(ctx context.Context, names []string, addrs []netip.Addr) (report.Verdict, string) {
 	sides, err := g.sides(ctx)
 	if err != nil {
 		return report.Unknown, err.Error()
 	}
-	views, silent, err := gossip.Look(ctx, sides, answerWithin)
+	views, silent, err := gossip.Look(ctx, sides, peerTimeout)
 	if err != nil {
 		return report.Unknown, err.Error()
 	}

@@ -14,7 +14,7 @@ import (
 	"github.com/muster-dev/muster/internal/reconcile"
 )
 
-// policyName is that of the bridge in the workers' role.
+// policyName is the name of the bridge policy in the workers' role.
 func (e *Executor) policyName() string { return "muster-bridge." + e.Problem.Cluster }
 
 // workersRole returns the cloud's name of the workers' role.
@@ -27,8 +27,8 @@ func (w world) workersRole() (string, error) {
 	return "", errors.New("the workers' role was not observed")
 }
 
-// policy is what a worker of before needs to boot and no more: what gossip needs
-// beyond hybrid.
+// policy returns the permissions that an old worker needs to boot and the new role
+// lacks: what gossip needs beyond hybrid.
 func (e *Executor) policy(w world) (string, error) {
 	state := ""
 	for _, g := range w.Cloud.Groups {
@@ -86,7 +86,7 @@ func (e *Executor) addPolicy(_ context.Context, w world, s plan.Planned) ([]reco
 			}
 			return e.Infrastructure.PutPolicy(ctx, role, e.policyName(), document)
 		},
-		Gates: []reconcile.Gate{e.gate("the policy is there", time.Minute, func(w world) (bool, string) { return w.bridged, e.policyName() + " in " + role })},
+		Gates: []reconcile.Gate{e.boolGate("the policy is there", time.Minute, func(w world) (bool, string) { return w.bridged, e.policyName() + " in " + role })},
 		Abort: func(ctx context.Context) (string, error) {
 			return "", e.Infrastructure.DeletePolicy(ctx, role, e.policyName())
 		},
@@ -107,6 +107,6 @@ func (e *Executor) removePolicy(_ context.Context, w world, s plan.Planned) ([]r
 			say("role " + role + ": taking " + e.policyName() + " out")
 			return e.Infrastructure.DeletePolicy(ctx, role, e.policyName())
 		},
-		Gates: []reconcile.Gate{e.gate("the policy is gone", time.Minute, func(w world) (bool, string) { return !w.bridged, e.policyName() + " in " + role })},
+		Gates: []reconcile.Gate{e.boolGate("the policy is gone", time.Minute, func(w world) (bool, string) { return !w.bridged, e.policyName() + " in " + role })},
 	}}, nil
 }

@@ -22,8 +22,8 @@ import (
 	"github.com/muster-dev/muster/internal/store"
 )
 
-// proof is what was proven from workers, kept so that a run that goes on after a
-// crash need not prove it again. It holds for the addresses that it names.
+// proof records what workers reached. It is stored, so that a run resumed after a crash
+// need not prove it again, and is valid only for the addresses that it names.
 type proof struct {
 	Addrs []netip.Addr `json:"addresses,omitempty"`
 	From  []string     `json:"from,omitempty"` // nodes
@@ -34,34 +34,34 @@ func (e *Executor) proofKey() string {
 	return store.Layout(e.Problem.Cluster).Muster("kops", "proof.json")
 }
 
-// proven reports whether the load balancer's addresses of now were reached from a
-// worker.
+// proven reports whether the load balancer's current addresses were reached from
+// workers.
 func (e *Executor) proven(ctx context.Context, seen *observe.Cluster) (bool, error) {
 	var p proof
-	if err := e.recall(ctx, e.proofKey(), &p); err != nil {
+	if err := e.readState(ctx, e.proofKey(), &p); err != nil {
 		return false, err
 	}
 	w := world{Cluster: seen}
 	lb, ok := w.balancer()
-	return ok && len(p.Addrs) > 0 && slices.Equal(p.Addrs, inside(w, lb)), nil
+	return ok && len(p.Addrs) > 0 && slices.Equal(p.Addrs, reachableAddresses(w, lb)), nil
 }
 
-// prove lays out the question that only a worker can answer: does it reach both
-// ports at every address of the load balancer.
+// prove returns the check that only a worker can make: whether it reaches both ports
+// at every address of the load balancer.
 func (e *Executor) prove(ctx context.Context, w world, s plan.Planned) ([]reconcile.Action, error) {
 	ok, err := e.proven(ctx, w.Cluster)
 	if err != nil || ok && !w.begun {
 		return nil, err
 	}
 	lb, found := w.balancer()
-	addrs := inside(w, lb)
+	addrs := reachableAddresses(w, lb)
 	if !found || len(addrs) == 0 {
 		return nil, errors.New("no address of the load balancer was seen that nodes could reach")
 	}
 	return []reconcile.Action{{
 		ID: "prove", What: s.Title, Limit: 10 * time.Minute,
-		Do: func(ctx context.Context, say func(string)) error { return e.reach(ctx, addrs, say) },
-		Gates: []reconcile.Gate{e.verdict("a worker of each group reached both ports", time.Minute, func(ctx context.Context, w world) (report.Verdict, string) {
+		Do: func(ctx context.Context, say func(string)) error { return e.proveGroups(ctx, addrs, say) },
+		Gates: []reconcile.Gate{e.verdictGate("a worker of each group reached both ports", time.Minute, func(ctx context.Context, w world) (report.Verdict, string) {
 			ok, err := e.proven(ctx, w.Cluster)
 			switch {
 			case err != nil:
@@ -74,9 +74,9 @@ func (e *Executor) prove(ctx context.Context, w world, s plan.Planned) ([]reconc
 	}}, nil
 }
 
-// reach asks one worker of each group.
-func (e *Executor) reach(ctx context.Context, addrs []netip.Addr, say func(string)) error {
-	seen, _, err := e.see(ctx)
+// proveGroups proves the addresses from one worker of each group.
+func (e *Executor) proveGroups(ctx context.Context, addrs []netip.Addr, say func(string)) error {
+	seen, _, err := e.observe(ctx)
 	if err != nil {
 		return err
 	}
@@ -89,24 +89,24 @@ func (e *Executor) reach(ctx context.Context, addrs []netip.Addr, say func(strin
 		at := slices.IndexFunc(members, member.ready)
 		if at < 0 {
 			if len(members) == 0 {
-				continue // nobody there, nobody to lose
+				continue // an empty group has no node to lose
 			}
 			return fmt.Errorf("no worker of %s is Ready, so none can be asked", g.Name)
 		}
 		node := members[at].node
-		if err := e.reachFrom(ctx, node, addrs); err != nil {
+		if err := e.proveFrom(ctx, node, addrs); err != nil {
 			return fmt.Errorf("from %s of %s: %w", node.Name, g.Name, err)
 		}
 		say(fmt.Sprintf("%s of %s reached ports 443 and 3988 at %v", node.Name, g.Name, addrs))
 		p.From = append(p.From, node.Name)
 	}
-	return e.remember(ctx, e.proofKey(), p)
+	return e.writeState(ctx, e.proofKey(), p)
 }
 
-// reachFrom lets a node's kubelet knock. It probes from the node itself, at
-// whatever host a probe names, so that a pod of nothing but pauses is enough: no
-// image to trust, none to pull that the node has not.
-func (e *Executor) reachFrom(ctx context.Context, node *corev1.Node, addrs []netip.Addr) error {
+// proveFrom has a node's kubelet connect to the addresses. The kubelet runs readiness
+// probes from the node itself, against any host, so a pod of pause containers is
+// enough: no other image has to be trusted or pulled.
+func (e *Executor) proveFrom(ctx context.Context, node *corev1.Node, addrs []netip.Addr) error {
 	pods := e.Kube.CoreV1().Pods(metav1.NamespaceSystem)
 	pod := probePod(node, addrs)
 	if err := pods.Delete(ctx, pod.Name, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
@@ -127,7 +127,7 @@ func (e *Executor) reachFrom(ctx context.Context, node *corev1.Node, addrs []net
 	defer func() {
 		ending, stop := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 		defer stop()
-		// It ends by itself after its deadline, too.
+		// If this fails, the pod's activeDeadlineSeconds ends it.
 		_ = pods.Delete(ending, pod.Name, metav1.DeleteOptions{})
 	}()
 	return e.wait(ctx, "reach the load balancer", func(ctx context.Context) (string, error) {
@@ -148,7 +148,7 @@ func (e *Executor) reachFrom(ctx context.Context, node *corev1.Node, addrs []net
 	})
 }
 
-// pauseImage is what a node without any would pull.
+// pauseImage is pulled by nodes that have no pause image.
 const pauseImage = "registry.k8s.io/pause:3.10"
 
 func probePod(node *corev1.Node, addrs []netip.Addr) *corev1.Pod {
@@ -172,7 +172,7 @@ func probePod(node *corev1.Node, addrs []netip.Addr) *corev1.Pod {
 	for _, a := range addrs {
 		for _, port := range []int{443, 3988} {
 			probe := corev1.Probe{PeriodSeconds: 2, TimeoutSeconds: 5}
-			if port == 3988 { // its answer needs nobody to be known to it
+			if port == 3988 { // /healthz needs no authentication
 				probe.HTTPGet = &corev1.HTTPGetAction{Host: a.String(), Port: intstr.FromInt32(3988), Path: "/healthz", Scheme: corev1.URISchemeHTTPS}
 			} else {
 				probe.TCPSocket = &corev1.TCPSocketAction{Host: a.String(), Port: intstr.FromInt32(443)}

@@ -14,8 +14,8 @@ import (
 	"github.com/muster-dev/muster/internal/report"
 )
 
-// renderWithin bounds one update of kOps: it may wait for a load balancer.
-const renderWithin = 30 * time.Minute
+// updateTimeout bounds one kops update, which may wait for a load balancer.
+const updateTimeout = 30 * time.Minute
 
 // kops runs the operator's binary.
 func (e *Executor) kops(ctx context.Context, args []string, say func(string)) error {
@@ -43,28 +43,28 @@ func (e *Executor) update(s plan.Planned) func(context.Context, func(string)) er
 	}
 }
 
-// updateWorkers lays out what gives the workers' groups their new templates.
+// updateWorkers returns the update that renders the workers' new templates.
 func (e *Executor) updateWorkers(_ context.Context, w world, s plan.Planned) ([]reconcile.Action, error) {
 	if _, missing := e.workersRendered(w); missing == "" && e.done(s.ID) && !w.begun {
 		return nil, nil
 	}
 	return []reconcile.Action{{
-		ID: "update", What: s.Title, Limit: renderWithin, Do: e.update(s),
+		ID: "update", What: s.Title, Limit: updateTimeout, Do: e.update(s),
 		Gates: []reconcile.Gate{
-			e.verdict("every template leads to the load balancer", time.Minute, func(_ context.Context, w world) (report.Verdict, string) {
+			e.verdictGate("every template leads to the load balancer", time.Minute, func(_ context.Context, w world) (report.Verdict, string) {
 				v, why := e.workersRendered(w)
 				if why == "" {
 					why = "boot configurations hold the load balancer's addresses"
 				}
 				return v, why
 			}),
-			e.verdict("a new node would join", 5*time.Minute, func(_ context.Context, w world) (report.Verdict, string) { return wouldJoin(w, cluster.RoleNode) }),
+			e.verdictGate("a new node would join", 5*time.Minute, func(_ context.Context, w world) (report.Verdict, string) { return wouldJoin(w, cluster.RoleNode) }),
 		},
 	}}, nil
 }
 
-// workersRendered says what is missing until each group of workers would boot
-// without gossip, at an address that is the load balancer's.
+// workersRendered judges whether each group of workers would boot without gossip, from
+// a list of addresses.
 func (e *Executor) workersRendered(w world) (report.Verdict, string) {
 	for _, g := range w.groups(cluster.RoleNode) {
 		switch path := bootconfig.Path(g.Template.Boot); path {
@@ -88,8 +88,8 @@ func (e *Executor) workersRendered(w world) (report.Verdict, string) {
 	return report.Pass, ""
 }
 
-// wouldJoin asks the audit's chain, from a machine's boot to a node, of every
-// group of a role.
+// wouldJoin judges by the audit's chain, from boot to node, whether a new instance of
+// each group of a role would join.
 func wouldJoin(w world, role cluster.Role) (report.Verdict, string) {
 	in := w.Audit()
 	in.Now = time.Now()
@@ -108,15 +108,15 @@ func wouldJoin(w world, role cluster.Role) (report.Verdict, string) {
 	return report.Pass, "from the template to the configuration service, every link holds"
 }
 
-// updateControlPlane lays out what takes gossip out of the control plane's
+// updateControlPlane returns the update that removes gossip from the control plane's
 // templates.
 func (e *Executor) updateControlPlane(_ context.Context, w world, s plan.Planned) ([]reconcile.Action, error) {
 	if e.done(s.ID) && !w.begun {
 		return nil, nil
 	}
 	return []reconcile.Action{{
-		ID: "update", What: s.Title, Limit: renderWithin, Do: e.update(s),
-		Gates: []reconcile.Gate{e.verdict("the control plane's templates do not gossip", time.Minute, func(_ context.Context, w world) (report.Verdict, string) {
+		ID: "update", What: s.Title, Limit: updateTimeout, Do: e.update(s),
+		Gates: []reconcile.Gate{e.verdictGate("the control plane's templates do not gossip", time.Minute, func(_ context.Context, w world) (report.Verdict, string) {
 			for _, g := range w.groups(cluster.RoleControlPlane) {
 				config, known := w.Configs[g.Name]
 				switch {
@@ -133,15 +133,15 @@ func (e *Executor) updateControlPlane(_ context.Context, w world, s plan.Planned
 	}}, nil
 }
 
-// restore lays out the way back: the kOps that made the cluster applies the spec
-// of before.
+// restore returns the update of a rollback: the kOps that created the cluster applies
+// the original spec.
 func (e *Executor) restore(role cluster.Role) layout {
 	return func(_ context.Context, w world, s plan.Planned) ([]reconcile.Action, error) {
 		if e.done(s.ID) && !w.begun {
 			return nil, nil
 		}
 		return []reconcile.Action{{
-			ID: "restore", What: s.Title, Limit: renderWithin,
+			ID: "restore", What: s.Title, Limit: updateTimeout,
 			Do: func(ctx context.Context, say func(string)) error {
 				if e.Before == nil {
 					return errNoBefore
@@ -159,8 +159,8 @@ func (e *Executor) restore(role cluster.Role) layout {
 				return nil
 			},
 			Gates: []reconcile.Gate{
-				e.verdict("the templates are those of before", time.Minute, func(_ context.Context, w world) (report.Verdict, string) { return e.restored(w, role) }),
-				e.verdict("a new node would join", 2*time.Minute, func(_ context.Context, w world) (report.Verdict, string) { return wouldJoin(w, role) }),
+				e.verdictGate("the templates are those of before", time.Minute, func(_ context.Context, w world) (report.Verdict, string) { return e.restored(w, role) }),
+				e.verdictGate("a new node would join", 2*time.Minute, func(_ context.Context, w world) (report.Verdict, string) { return wouldJoin(w, role) }),
 			},
 		}}, nil
 	}

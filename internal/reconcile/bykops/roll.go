@@ -16,29 +16,29 @@ import (
 	"github.com/muster-dev/muster/internal/report"
 )
 
-// perGroup lays out what is to be done in each group that has workers of the old
-// generation, unless a person has to replace them, or kops rolls whole groups.
-func (e *Executor) perGroup(ctx context.Context, w world, s plan.Planned, layOut func(g cloud.Group, p pace, left []cloud.Instance) ([]reconcile.Action, error)) (all []reconcile.Action, err error) {
+// perGroup calls layOut for each group that has outdated workers, unless a person has
+// to replace them or kops rolls whole groups.
+func (e *Executor) perGroup(ctx context.Context, w world, s plan.Planned, layOut func(g cloud.Group, p rollout, left []cloud.Instance) ([]reconcile.Action, error)) (all []reconcile.Action, err error) {
 	if e.Machines == nil {
 		return e.rollByKops(ctx, w, s)
 	}
 	if s.Back {
-		if expected, err := e.notRestored(w, cluster.RoleNode); err != nil {
+		if expected, err := e.requireRestored(w, cluster.RoleNode); err != nil {
 			return expected, err
 		}
 	}
 	for _, g := range w.groups(cluster.RoleNode) {
-		p, err := paceOf(w.Manifest, g.Name, g.Desired)
+		p, err := rolloutOf(w.Manifest, g.Name, g.Desired)
 		if err != nil {
 			return nil, err
 		}
 		p.back = s.Back
-		left := old(g)
+		left := outdated(g)
 		if len(left) == 0 {
 			continue
 		}
-		if why := p.byHand(g); why != "" {
-			all = append(all, e.replacedByHand(g, why))
+		if why := p.manualReason(g); why != "" {
+			all = append(all, e.manualReplacement(g, why))
 			continue
 		}
 		actions, err := layOut(g, p, left)
@@ -50,21 +50,21 @@ func (e *Executor) perGroup(ctx context.Context, w world, s plan.Planned, layOut
 	return all, nil
 }
 
-// canary lays out one new node a group, beside the old ones, and then the
-// replacement of the one that it stands beside.
+// canary returns, per group, one new node beside the old ones and then the
+// replacement of the old node that it surges for.
 func (e *Executor) canary(ctx context.Context, w world, s plan.Planned) ([]reconcile.Action, error) {
-	return e.perGroup(ctx, w, s, func(g cloud.Group, p pace, left []cloud.Instance) ([]reconcile.Action, error) {
+	return e.perGroup(ctx, w, s, func(g cloud.Group, p rollout, left []cloud.Instance) ([]reconcile.Action, error) {
 		members, err := e.members(ctx, g)
 		if err != nil && !errors.Is(err, errNoKube) { // a dry run may do without
 			return nil, err
 		}
 		proven := false
 		for _, m := range members {
-			proven = proven || !isOld(m.Instance) && m.ready()
+			proven = proven || !isOutdated(m.Instance) && m.ready()
 		}
 		switch {
 		case !proven:
-			return []reconcile.Action{e.beside(g, left[0], p), e.replaceWorker(g, left[0], p)}, nil
+			return []reconcile.Action{e.startCanary(g, left[0], p), e.replaceWorker(g, left[0], p)}, nil
 		case left[0].Detached:
 			return []reconcile.Action{e.replaceWorker(g, left[0], p)}, nil
 		}
@@ -72,11 +72,11 @@ func (e *Executor) canary(ctx context.Context, w world, s plan.Planned) ([]recon
 	})
 }
 
-// byHand says why a group's nodes are for a person to replace; empty if they are
-// not.
-func (p pace) byHand(g cloud.Group) string {
+// manualReason says why a person has to replace a group's nodes; empty if nobody
+// has to.
+func (p rollout) manualReason(g cloud.Group) string {
 	switch {
-	case p.still:
+	case p.manual:
 		return "rollingUpdate.drainAndTerminate is false"
 	case g.ID == "":
 		return "no Auto Scaling group starts its nodes"
@@ -84,16 +84,16 @@ func (p pace) byHand(g cloud.Group) string {
 	return ""
 }
 
-func (e *Executor) replacedByHand(g cloud.Group, why string) reconcile.Action {
-	return e.byHand("by-hand/"+g.Name, fmt.Sprintf("%s of %s: replace its nodes yourself, then run again", why, g.Name), func(w world) (bool, string) {
+func (e *Executor) manualReplacement(g cloud.Group, why string) reconcile.Action {
+	return e.personAction("by-hand/"+g.Name, fmt.Sprintf("%s of %s: replace its nodes yourself, then run again", why, g.Name), func(w world) (bool, string) {
 		g, _ := w.group(g.Name)
-		return len(old(g)) == 0, fmt.Sprintf("%d nodes of the old generation", len(old(g)))
+		return len(outdated(g)) == 0, fmt.Sprintf("%d nodes of the old generation", len(outdated(g)))
 	})
 }
 
-// beside starts one new instance from the template of now. Nothing is taken from
-// the old one but its place in the group.
-func (e *Executor) beside(g cloud.Group, i cloud.Instance, p pace) reconcile.Action {
+// startCanary starts one new instance from the current template. The old instance only
+// loses its place in the group and keeps serving.
+func (e *Executor) startCanary(g cloud.Group, i cloud.Instance, p rollout) reconcile.Action {
 	return reconcile.Action{
 		ID: "join/" + i.ID, Group: g.Name, Node: i.ID, Canary: true,
 		What: fmt.Sprintf("start one instance of %s from its new template, beside %s", g.Name, i.ID),
@@ -104,17 +104,17 @@ func (e *Executor) beside(g cloud.Group, i cloud.Instance, p pace) reconcile.Act
 			say(fmt.Sprintf("%s left its group and goes on; %s starts another in its place", i.ID, g.ID))
 			return nil
 		},
-		Gates: []reconcile.Gate{e.verdict("joined by the new path", e.JoinWithin, func(ctx context.Context, w world) (report.Verdict, string) {
+		Gates: []reconcile.Gate{e.verdictGate("joined by the new path", e.JoinWithin, func(ctx context.Context, w world) (report.Verdict, string) {
 			return e.joined(ctx, w, g.Name, 1, p.back)
 		})},
 		Abort: func(ctx context.Context) (string, error) { return e.undoSurge(ctx, g.Name, i.ID, p.back) },
 	}
 }
 
-// undoSurge removes the new instances of a group that did not join, with what
-// they leave as evidence, and puts the old one back.
+// undoSurge removes the new instances of a group that did not join, after gathering
+// evidence from them, and reattaches the old one.
 func (e *Executor) undoSurge(ctx context.Context, group, old string, back bool) (evidence string, err error) {
-	seen, bridged, err := e.see(ctx)
+	seen, bridged, err := e.observe(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -127,14 +127,14 @@ func (e *Executor) undoSurge(ctx context.Context, group, old string, back bool) 
 	if err != nil {
 		return "", err
 	}
-	lost := stranded(members)
+	lost := unjoined(members)
 	if !back {
 		lost = append(lost, wrongPath(g, members)...)
 	}
 	var beside []string // old instances outside the group
 	here := false
 	for _, m := range members {
-		if isOld(m.Instance) && m.Detached {
+		if isOutdated(m.Instance) && m.Detached {
 			beside = append(beside, m.ID)
 		}
 		if m.ID == old {
@@ -155,13 +155,13 @@ func (e *Executor) undoSurge(ctx context.Context, group, old string, back bool) 
 	return "", nil
 }
 
-// wrongPath are the new instances that joined, but as the old ones did.
+// wrongPath returns the new instances that joined by the old path.
 func wrongPath(g cloud.Group, members []member) (ids []string) {
 	if g.Template.Boot == nil || g.Template.Boot.ConfigBase == "" || g.Role != cluster.RoleNode {
 		return nil
 	}
 	for _, m := range members {
-		if !isOld(m.Instance) && m.ready() {
+		if !isOutdated(m.Instance) && m.ready() {
 			ids = append(ids, m.ID)
 		}
 	}
@@ -175,12 +175,11 @@ func nodeName(m member) string {
 	return m.ID
 }
 
-// rollWorkers lays out the replacement of every worker of the old generation. It
-// is asked again after each, so that one that is born of the old template
-// meanwhile is replaced, too.
+// rollWorkers returns the replacement of every outdated worker. It is called again
+// after each, so that one started meanwhile from an old template is replaced too.
 func (e *Executor) rollWorkers(ctx context.Context, w world, s plan.Planned) ([]reconcile.Action, error) {
-	return e.perGroup(ctx, w, s, func(g cloud.Group, p pace, left []cloud.Instance) (all []reconcile.Action, err error) {
-		if left, err = e.nodelessFirst(ctx, g, left); err != nil {
+	return e.perGroup(ctx, w, s, func(g cloud.Group, p rollout, left []cloud.Instance) (all []reconcile.Action, err error) {
+		if left, err = e.unregisteredFirst(ctx, g, left); err != nil {
 			return nil, err
 		}
 		for _, i := range left {
@@ -190,9 +189,9 @@ func (e *Executor) rollWorkers(ctx context.Context, w world, s plan.Planned) ([]
 	})
 }
 
-// nodelessFirst puts instances first that are no nodes: nobody loses anything by
-// them, and a group that waits for them to become nodes may wait for ever.
-func (e *Executor) nodelessFirst(ctx context.Context, g cloud.Group, left []cloud.Instance) ([]cloud.Instance, error) {
+// unregisteredFirst sorts instances without a node first: replacing them loses nothing,
+// and a group that waits for them to register may wait forever.
+func (e *Executor) unregisteredFirst(ctx context.Context, g cloud.Group, left []cloud.Instance) ([]cloud.Instance, error) {
 	members, err := e.members(ctx, g)
 	if errors.Is(err, errNoKube) { // a dry run may do without
 		return left, nil
@@ -200,12 +199,12 @@ func (e *Executor) nodelessFirst(ctx context.Context, g cloud.Group, left []clou
 	if err != nil {
 		return nil, err
 	}
-	nodeless := func(i cloud.Instance) bool {
+	unregistered := func(i cloud.Instance) bool {
 		return slices.ContainsFunc(members, func(m member) bool { return m.ID == i.ID && m.node == nil })
 	}
 	var first, then []cloud.Instance
 	for _, i := range left {
-		if nodeless(i) {
+		if unregistered(i) {
 			first = append(first, i)
 		} else {
 			then = append(then, i)
@@ -215,34 +214,34 @@ func (e *Executor) nodelessFirst(ctx context.Context, g cloud.Group, left []clou
 }
 
 // replaceWorker replaces one worker.
-func (e *Executor) replaceWorker(g cloud.Group, i cloud.Instance, p pace) reconcile.Action {
+func (e *Executor) replaceWorker(g cloud.Group, i cloud.Instance, p rollout) reconcile.Action {
 	return reconcile.Action{
 		ID: "replace/" + i.ID, Group: g.Name, Node: i.ID, Replaces: 1,
-		What:  fmt.Sprintf("replace %s of %s", i.ID, g.Name) + p.because(g, i),
+		What:  fmt.Sprintf("replace %s of %s", i.ID, g.Name) + p.replaceReason(g, i),
 		Limit: e.JoinWithin + e.DrainWithin + 2*time.Minute,
 		Do:    func(ctx context.Context, say func(string)) error { return e.replace(ctx, g.Name, i.ID, p, say) },
-		Gates: []reconcile.Gate{e.verdict("the group is whole", e.JoinWithin, func(ctx context.Context, w world) (report.Verdict, string) {
-			return e.whole(ctx, w, g.Name, i.ID, p)
+		Gates: []reconcile.Gate{e.verdictGate("the group is whole", e.JoinWithin, func(ctx context.Context, w world) (report.Verdict, string) {
+			return e.groupComplete(ctx, w, g.Name, i.ID, p)
 		})},
 		Abort: func(ctx context.Context) (string, error) { return e.undoSurge(ctx, g.Name, i.ID, p.back) },
 	}
 }
 
-// replace replaces one worker, from wherever a run before left it: others are
-// started beside it, and when enough of them work it is drained and ended.
-func (e *Executor) replace(ctx context.Context, group, id string, p pace, say func(string)) error {
-	m, err := e.start(ctx, group, id, p, say)
+// replace replaces one worker, resuming where an earlier run left off: it surges, and
+// once enough other nodes are Ready it drains and terminates the worker.
+func (e *Executor) replace(ctx context.Context, group, id string, p rollout, say func(string)) error {
+	m, err := e.startSurge(ctx, group, id, p, say)
 	if err != nil || m == nil {
 		return err
 	}
 	joining, cancel := context.WithTimeout(ctx, e.JoinWithin)
 	defer cancel()
-	told := ""
+	reported := ""
 	err = e.wait(joining, fmt.Sprintf("wait until %s can do without %s", group, id), func(ctx context.Context) (string, error) {
-		pending, err := e.spare(ctx, group, id, p)
-		if pending != told && pending != "" {
+		pending, err := e.sparePending(ctx, group, id, p)
+		if pending != reported && pending != "" {
 			say(pending)
-			told = pending
+			reported = pending
 		}
 		return pending, err
 	})
@@ -256,10 +255,10 @@ func (e *Executor) replace(ctx context.Context, group, id string, p pace, say fu
 	return e.Machines.Terminate(ctx, id)
 }
 
-// start detaches as many old instances as may be replaced at once, this one among
-// them. It returns nil if this one is gone, or went because it was no node.
-func (e *Executor) start(ctx context.Context, group, id string, p pace, say func(string)) (*member, error) {
-	seen, _, err := e.see(ctx)
+// startSurge detaches as many old instances as maxSurge allows, starting with id. It
+// returns nil if the instance is gone, or was terminated because it had no node.
+func (e *Executor) startSurge(ctx context.Context, group, id string, p rollout, say func(string)) (*member, error) {
+	seen, _, err := e.observe(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -274,7 +273,7 @@ func (e *Executor) start(ctx context.Context, group, id string, p pace, say func
 		if m.ID == id {
 			this = &members[n]
 		}
-		if isOld(m.Instance) && m.Detached {
+		if isOutdated(m.Instance) && m.Detached {
 			away++
 		}
 	}
@@ -289,9 +288,9 @@ func (e *Executor) start(ctx context.Context, group, id string, p pace, say func
 	if this.Detached || p.surge == 0 {
 		return this, nil
 	}
-	// This one first, then the next, up to the surge.
+	// This one first, then others up to maxSurge.
 	begin := []string{id}
-	for _, i := range old(g) {
+	for _, i := range outdated(g) {
 		if i.ID != id && !i.Detached {
 			begin = append(begin, i.ID)
 		}
@@ -308,10 +307,10 @@ func (e *Executor) start(ctx context.Context, group, id string, p pace, say func
 	return this, nil
 }
 
-// spare says what is missing until the group can do without one instance: others
-// that work, as many as it should have, less those that may be away.
-func (e *Executor) spare(ctx context.Context, group, id string, p pace) (pending string, err error) {
-	seen, _, err := e.see(ctx)
+// sparePending says what is missing until the group can do without one instance; empty
+// if nothing is. It needs the desired size less maxUnavailable of other Ready nodes.
+func (e *Executor) sparePending(ctx context.Context, group, id string, p rollout) (pending string, err error) {
+	seen, _, err := e.observe(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -335,9 +334,9 @@ func (e *Executor) spare(ctx context.Context, group, id string, p pace) (pending
 	return "", nil
 }
 
-// whole judges a group after an instance was ended: it is gone, and what is left
-// works.
-func (e *Executor) whole(ctx context.Context, w world, group, gone string, p pace) (report.Verdict, string) {
+// groupComplete judges a group after a termination: the instance is gone, and enough
+// nodes are Ready.
+func (e *Executor) groupComplete(ctx context.Context, w world, group, gone string, p rollout) (report.Verdict, string) {
 	g, ok := w.group(group)
 	if !ok {
 		return report.Unknown, "the group was not observed"
@@ -361,15 +360,15 @@ func (e *Executor) whole(ctx context.Context, w world, group, gone string, p pac
 	return e.joined(ctx, w, group, 1, p.back)
 }
 
-// rollByKops lays out the replacement of groups by kOps itself, where there is
-// no way to do it by the instance.
+// rollByKops returns the replacement of whole groups by kOps, on clouds where this
+// package cannot replace single instances.
 func (e *Executor) rollByKops(_ context.Context, w world, s plan.Planned) (all []reconcile.Action, err error) {
 	role := cluster.RoleNode
 	if s.ID == "roll-control-plane" {
 		role = cluster.RoleControlPlane
 	}
 	for _, g := range w.groups(role) {
-		if len(old(g)) > 0 {
+		if len(outdated(g)) > 0 {
 			all = append(all, e.rollGroup(g, s.Back))
 		}
 	}
@@ -381,12 +380,12 @@ func (e *Executor) rollGroup(g cloud.Group, back bool) reconcile.Action {
 	return reconcile.Action{
 		ID: "roll/" + g.Name, Group: g.Name, What: "kOps replaces " + g.Name, Limit: 6 * time.Hour,
 		Do: func(ctx context.Context, say func(string)) error { return e.kops(ctx, args, say) },
-		Gates: []reconcile.Gate{e.verdict("one generation", e.JoinWithin, func(ctx context.Context, w world) (report.Verdict, string) {
+		Gates: []reconcile.Gate{e.verdictGate("one generation", e.JoinWithin, func(ctx context.Context, w world) (report.Verdict, string) {
 			g, ok := w.group(g.Name)
 			if !ok {
 				return report.Unknown, "the group was not observed"
 			}
-			if left := old(g); len(left) > 0 {
+			if left := outdated(g); len(left) > 0 {
 				return report.Fail, left[0].ID + " is of generation " + string(left[0].Generation)
 			}
 			return e.joined(ctx, w, g.Name, g.Desired, back)

@@ -95,9 +95,9 @@ func checkCanariesAlone(t *testing.T, first int, want map[string]int, before rec
 	}
 }
 
-func TestTheWayBackFromAfterTheCanariesReplacesThemAlone(t *testing.T) {
+func TestARollbackAfterTheCanariesReplacesOnlyThem(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, p := onPaper(t, nil, "")
+		s, p := fakeScene(t, nil, "")
 		before := s.remains(p)
 		f := s.toCanaries()
 		want, shown := canaries(s.see().Cloud), s.previewBack(f)
@@ -106,20 +106,20 @@ func TestTheWayBackFromAfterTheCanariesReplacesThemAlone(t *testing.T) {
 			t.Fatalf("back: %+v from %v\n%s", r, want, told)
 		}
 		checkCanariesAlone(t, 1, want, shown, told)
-		s.asBefore(before, p, "back from after the canaries", told)
+		s.checkRestored(before, p, "back from after the canaries", told)
 	})
 }
 
 // What cannot be compared is as good as different: the version that the untouched
 // node was made from was deleted by somebody else.
-func TestTheWayBackReplacesWhatItCannotCompare(t *testing.T) {
+func TestARollbackReplacesInstancesItCannotCompare(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, p := onPaper(t, nil, "")
+		s, p := fakeScene(t, nil, "")
 		f := s.toCanaries()
-		err := p.Change(t.Context(), func(sheet *kopstest.Sheet) error {
-			for n, i := range sheet.Instances {
+		err := p.Change(t.Context(), func(state *kopstest.FakeState) error {
+			for n, i := range state.Instances {
 				if i.Group == "nodes-a" && i.Version == 1 {
-					sheet.Instances[n].Unread = true
+					state.Instances[n].Unread = true
 				}
 			}
 			return nil
@@ -139,9 +139,9 @@ func TestTheWayBackReplacesWhatItCannotCompare(t *testing.T) {
 
 // A kOps that is not quite the one of before renders templates that lead back, and
 // are still others: then every node really differs.
-func TestTheWayBackByAnotherKopsReplacesEveryWorker(t *testing.T) {
+func TestARollbackByAnotherKopsReplacesEveryWorker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, _ := onPaper(t, nil, "")
+		s, _ := fakeScene(t, nil, "")
 		f := s.toCanaries()
 		find := s.find
 		s.find = func(version string) *bykops.Kops {

@@ -32,8 +32,8 @@ const (
 	dieAPI = "MUSTER_TEST_DIE_API" // the cluster's API
 )
 
-// TestTheProcessThatDies is no test but that process.
-func TestTheProcessThatDies(t *testing.T) {
+// TestHelperProcess is not a test but the process that is killed.
+func TestHelperProcess(t *testing.T) {
 	if os.Getenv(dieIn) == "" {
 		return
 	}
@@ -45,7 +45,7 @@ func TestTheProcessThatDies(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := scenery(t, st, &kubetest.Server{URL: os.Getenv(dieAPI)}, kopstest.Paper{Store: st})
+	s := scenery(t, st, &kubetest.Server{URL: os.Getenv(dieAPI)}, kopstest.FakeAWS{Store: st})
 	r, err := reconcile.Read(t.Context(), st, s.name, os.Getenv(dieRun))
 	if err != nil {
 		t.Fatal(err)
@@ -58,8 +58,8 @@ func TestTheProcessThatDies(t *testing.T) {
 	fmt.Println("points", fuse.Passed())
 }
 
-// inFiles is a scene on paper that outlives processes, with its plan beside it.
-func inFiles(t *testing.T) (s *scene, p kopstest.Paper, f plan.File, dir string) {
+// inFiles is a scene on the fake AWS that outlives processes, with its plan beside it.
+func inFiles(t *testing.T) (s *scene, p kopstest.FakeAWS, f plan.File, dir string) {
 	t.Helper()
 	dir = t.TempDir()
 	st, err := file.Open(dir)
@@ -88,7 +88,7 @@ func (s *scene) process(f plan.File, dir string, at int) (points int, killed boo
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	cmd := exec.CommandContext(s.t.Context(), self, "-test.run", "^TestTheProcessThatDies$")
+	cmd := exec.CommandContext(s.t.Context(), self, "-test.run", "^TestHelperProcess$")
 	cmd.Env = append(os.Environ(), dieIn+"="+dir, fmt.Sprint(dieAt, "=", at), dieRun+"="+reconcile.RunID(f), dieAPI+"="+s.kube.URL)
 	said, err := cmd.CombinedOutput()
 	var exit *exec.ExitError

@@ -14,8 +14,8 @@ import (
 	"github.com/muster-dev/muster/internal/store"
 )
 
-// setTopology lays out the change of the spec's DNS type: one field of one
-// object, over what was read and nothing else.
+// setTopology returns the change of the spec's DNS type: one field of one object, with
+// compare-and-swap.
 func (e *Executor) setTopology(none bool) layout {
 	value := "None"
 	if !none {
@@ -43,20 +43,20 @@ func (e *Executor) setTopology(none bool) layout {
 				say(store.Where(e.Store, key) + ": spec.topology.dns.type is " + value)
 				return nil
 			},
-			Gates: []reconcile.Gate{e.gate("the spec asks for "+value, time.Minute, func(w world) (bool, string) {
+			Gates: []reconcile.Gate{e.boolGate("the spec asks for "+value, time.Minute, func(w world) (bool, string) {
 				return w.Spec.UsesNoneDNS() == none, fmt.Sprintf("spec.topology.dns.type is %s", w.Spec.DNSType)
 			})},
 		}}, nil
 	}
 }
 
-// pace is how fast a group may be replaced: spec.rollingUpdate, the group's over
-// the cluster's, with kOps's defaults.
-type pace struct {
-	surge       int // started beside what there is
-	unavailable int // away at once
-	still       bool
-	back        bool // to what was before, where gossip may be what is wanted
+// rollout is a group's rolling-update policy: spec.rollingUpdate, the group's over the
+// cluster's, with kOps's defaults.
+type rollout struct {
+	surge       int  // maxSurge, in instances
+	unavailable int  // maxUnavailable, in instances
+	manual      bool // drainAndTerminate is false: a person replaces the nodes
+	back        bool // a rollback, which may restore gossip
 }
 
 // rollingUpdate is the field as a spec has it; numbers may be percentages.
@@ -66,8 +66,8 @@ type rollingUpdate struct {
 	MaxUnavailable    *string `yaml:"maxUnavailable"`
 }
 
-// paceOf reads how fast a group of a size may be replaced.
-func paceOf(manifest []byte, group string, size int) (pace, error) {
+// rolloutOf reads the policy of a group of the given size.
+func rolloutOf(manifest []byte, group string, size int) (rollout, error) {
 	var field rollingUpdate
 	over := func(r rollingUpdate) {
 		if r.DrainAndTerminate != nil {
@@ -90,7 +90,7 @@ func paceOf(manifest []byte, group string, size int) (pace, error) {
 			}
 		}
 		if err := spec.Decode(d.Data, &doc); err != nil {
-			return pace{}, fmt.Errorf("read rollingUpdate: %w", err)
+			return rollout{}, fmt.Errorf("read rollingUpdate: %w", err)
 		}
 		switch {
 		case doc.Kind == "Cluster":
@@ -102,7 +102,7 @@ func paceOf(manifest []byte, group string, size int) (pace, error) {
 	if own != nil {
 		over(*own)
 	}
-	p := pace{surge: 1, still: field.DrainAndTerminate != nil && !*field.DrainAndTerminate}
+	p := rollout{surge: 1, manual: field.DrainAndTerminate != nil && !*field.DrainAndTerminate}
 	var err error
 	if field.MaxSurge != nil {
 		if p.surge, err = share(*field.MaxSurge, size, true); err != nil {
@@ -118,13 +118,13 @@ func paceOf(manifest []byte, group string, size int) (pace, error) {
 		}
 	}
 	if p.surge == 0 {
-		p.unavailable = max(p.unavailable, 1) // else nothing would ever move
+		p.unavailable = max(p.unavailable, 1) // with both 0 nothing could be replaced
 	}
 	return p, nil
 }
 
-// share reads a number or a percentage of a size; a surge is rounded up, what is
-// away is rounded down.
+// share parses a number or a percentage of size, rounded up or down. As in kOps, a
+// surge is rounded up and unavailability down.
 func share(text string, size int, up bool) (int, error) {
 	number, percent := strings.CutSuffix(text, "%")
 	n, err := strconv.Atoi(number)

@@ -20,29 +20,29 @@ import (
 	"github.com/muster-dev/muster/internal/store"
 )
 
-// weak is a state store that fails where it is told to: fails is asked with the
+// failingStore is a state store that fails on demand: fails is called with the
 // number of each call.
-type weak struct {
+type failingStore struct {
 	store.Store
 	calls *atomic.Int64
 	fails func(call int64) bool
 }
 
-func (w weak) err() error {
+func (w failingStore) err() error {
 	if w.fails(w.calls.Add(1)) {
 		return fmt.Errorf("SlowDown: please reduce your request rate: %w", store.ErrTransient)
 	}
 	return nil
 }
 
-func (w weak) Get(ctx context.Context, key string) (store.Object, error) {
+func (w failingStore) Get(ctx context.Context, key string) (store.Object, error) {
 	if err := w.err(); err != nil {
 		return store.Object{}, err
 	}
 	return w.Store.Get(ctx, key)
 }
 
-func (w weak) Put(ctx context.Context, key string, data []byte, old store.Version) (store.Version, error) {
+func (w failingStore) Put(ctx context.Context, key string, data []byte, old store.Version) (store.Version, error) {
 	if err := w.err(); err != nil {
 		return "", err
 	}
@@ -55,7 +55,7 @@ func (s *scene) through(f plan.File, st store.Store) (why string) {
 	s.t.Helper()
 	told := &story{t: s.t}
 	result, err := reconcile.Run(s.t.Context(), reconcile.Config{Plan: f, Store: st, Owner: "test", Progress: told, Executor: s.executor(f, func(c *bykops.Config) {
-		s.mortally(&killtest.Fuse{})(c)
+		s.killable(&killtest.Fuse{})(c)
 		c.Store = st
 	})})
 	if err == nil && result.Ended == reconcile.EndedDone {
@@ -75,14 +75,14 @@ func (s *scene) through(f plan.File, st store.Store) (why string) {
 	return why
 }
 
-func TestAStoreThatFailsStopsTheRunAndItGoesOnAfterwards(t *testing.T) {
+func TestAFailingStoreStopsARunWhichThenResumes(t *testing.T) {
 	stopped := 0
 	for from, over := int64(20), false; !over; from += 300 {
 		synctest.Test(t, func(t *testing.T) {
-			s, _ := onPaper(t, nil, "")
+			s, _ := fakeScene(t, nil, "")
 			f := s.plan(cluster.None)
 			s.release(f)
-			why := s.through(f, weak{s.store, new(atomic.Int64), func(n int64) bool { return n >= from }})
+			why := s.through(f, failingStore{s.store, new(atomic.Int64), func(n int64) bool { return n >= from }})
 			if over = why == ""; over {
 				return
 			}
@@ -90,7 +90,7 @@ func TestAStoreThatFailsStopsTheRunAndItGoesOnAfterwards(t *testing.T) {
 			if !strings.Contains(why, "SlowDown") {
 				t.Errorf("after %d calls it was stopped by %q", from, why)
 			}
-			s.checkEnd(f, s.goOn(f))
+			s.checkEnd(f, s.resume(f))
 		})
 	}
 	if stopped < 2 {
@@ -99,14 +99,14 @@ func TestAStoreThatFailsStopsTheRunAndItGoesOnAfterwards(t *testing.T) {
 	t.Logf("stopped at %d places", stopped)
 }
 
-func TestAMigrationGetsThroughAStoreThatThrottles(t *testing.T) {
+func TestAMigrationSucceedsOnAThrottlingStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, _ := onPaper(t, nil, "")
+		s, _ := fakeScene(t, nil, "")
 		f := s.plan(cluster.None)
 		s.release(f)
 		stopped := 0
 		for every := int64(97); ; every += 13 {
-			why := s.through(f, weak{s.store, new(atomic.Int64), func(n int64) bool { return n%every == 0 }})
+			why := s.through(f, failingStore{s.store, new(atomic.Int64), func(n int64) bool { return n%every == 0 }})
 			if why == "" {
 				break
 			}
@@ -119,26 +119,26 @@ func TestAMigrationGetsThroughAStoreThatThrottles(t *testing.T) {
 	})
 }
 
-// thief takes the lock away in the middle of an action.
-type thief struct {
+// lockBreaker breaks the lock in the middle of an action.
+type lockBreaker struct {
 	hands
 	steal func(ctx context.Context)
 }
 
-func (h thief) Detach(ctx context.Context, id string) error {
+func (h lockBreaker) Detach(ctx context.Context, id string) error {
 	h.steal(ctx)
 	return h.hands.Detach(ctx, id)
 }
 
-func (h thief) Deregister(ctx context.Context, id string) error {
+func (h lockBreaker) Deregister(ctx context.Context, id string) error {
 	h.steal(ctx)
 	return h.hands.Deregister(ctx, id)
 }
 
-func TestARunThatLosesItsLockInTheMiddleOfAnActionDoesNothingMore(t *testing.T) {
+func TestARunThatLosesItsLockDuringAnActionDoesNothingMore(t *testing.T) {
 	for _, which := range []int{1, 2, 3, 4} { // of the actions that begin with taking a node out of something
 		synctest.Test(t, func(t *testing.T) {
-			s, p := onPaper(t, nil, "")
+			s, p := fakeScene(t, nil, "")
 			f := s.plan(cluster.None)
 			s.release(f)
 			n := 0
@@ -159,8 +159,8 @@ func TestARunThatLosesItsLockInTheMiddleOfAnActionDoesNothingMore(t *testing.T) 
 			}
 			told := &story{t: t}
 			_, err := reconcile.Run(t.Context(), reconcile.Config{Plan: f, Store: s.store, Owner: "test", Progress: told, Executor: s.executor(f, func(c *bykops.Config) {
-				s.mortally(&killtest.Fuse{})(c)
-				h := thief{s.operator, steal}
+				s.killable(&killtest.Fuse{})(c)
+				h := lockBreaker{s.operator, steal}
 				c.Machines, c.Infrastructure = h, h
 			})})
 			if !errors.Is(err, lock.ErrLost) || strings.Contains(err.Error(), "\n") {
@@ -185,7 +185,7 @@ func TestARunThatLosesItsLockInTheMiddleOfAnActionDoesNothingMore(t *testing.T) 
 			if err := others.Release(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			s.checkEnd(f, s.goOn(f))
+			s.checkEnd(f, s.resume(f))
 		})
 	}
 }
@@ -194,7 +194,7 @@ func TestARunThatLosesItsLockInTheMiddleOfAnActionDoesNothingMore(t *testing.T) 
 func TestAnAbortTakesBridgesDown(t *testing.T) {
 	for after := 1; after <= 6; after++ {
 		synctest.Test(t, func(t *testing.T) {
-			s, p := onPaper(t, nil, "")
+			s, p := fakeScene(t, nil, "")
 			before := s.remains(p)
 			f := s.plan(cluster.None)
 			s.release(f)
@@ -223,7 +223,7 @@ func TestAnAbortTakesBridgesDown(t *testing.T) {
 
 func TestKopssNextUpdateOpensThePortsAgainAndTheStepSaysSo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, _ := onPaper(t, nil, "")
+		s, _ := fakeScene(t, nil, "")
 		f := s.plan(cluster.None)
 		s.release(f)
 		_, told := s.leg(f, reconcile.Config{}, nil)

@@ -13,16 +13,15 @@ import (
 
 var _ reconcile.Verifier = (*Executor)(nil)
 
-// Verify implements [reconcile.Verifier]: the gates of actions that were done and
-// not proven. What can be tidied up after one of them still can.
+// Verify implements [reconcile.Verifier]. The actions keep their Abort.
 func (e *Executor) Verify(ctx context.Context, s plan.Planned, begun []reconcile.Begun) (all []reconcile.Action, err error) {
-	seen, bridged, err := e.see(ctx)
+	seen, bridged, err := e.observe(ctx)
 	if err != nil {
 		return nil, err
 	}
 	w := world{Cluster: seen, bridged: bridged, begun: true}
 	for _, b := range begun {
-		a, err := e.begun(ctx, w, s, b)
+		a, err := e.rebuild(ctx, w, s, b)
 		if err != nil {
 			return nil, fmt.Errorf("step %s: %w", s.ID, err)
 		}
@@ -35,28 +34,28 @@ func (e *Executor) Verify(ctx context.Context, s plan.Planned, begun []reconcile
 	return all, nil
 }
 
-// begun is an action as it was laid out before it was done; nil for one that was
-// taken back, and is begun anew by what is left.
-func (e *Executor) begun(ctx context.Context, w world, s plan.Planned, b reconcile.Begun) (*reconcile.Action, error) {
+// rebuild returns an action as it was before it was done; nil for one that was undone
+// meanwhile, which Actions returns again.
+func (e *Executor) rebuild(ctx context.Context, w world, s plan.Planned, b reconcile.Begun) (*reconcile.Action, error) {
 	kind, id, _ := strings.Cut(b.ID, "/")
 	g, _ := w.group(b.Group)
 	at := slices.IndexFunc(g.Instances, func(i cloud.Instance) bool { return i.ID == id })
 	var a reconcile.Action
 	switch kind {
 	case "join":
-		if !slices.ContainsFunc(g.Living(), func(i cloud.Instance) bool { return !isOld(i) }) {
+		if !slices.ContainsFunc(g.Living(), func(i cloud.Instance) bool { return !isOutdated(i) }) {
 			return nil, nil
 		}
-		a = e.beside(g, cloud.Instance{ID: id}, pace{back: s.Back})
+		a = e.startCanary(g, cloud.Instance{ID: id}, rollout{back: s.Back})
 	case "replace":
-		if at >= 0 && !isOld(g.Instances[at]) {
-			return nil, nil // its template is that of now again
+		if at >= 0 && !isOutdated(g.Instances[at]) {
+			return nil, nil // its template version is current again
 		}
 		if s.ID == "roll-control-plane" {
-			a = e.replaceMember(g, cloud.Instance{ID: id}, pace{})
+			a = e.controlPlaneReplacement(g, cloud.Instance{ID: id}, rollout{})
 			break
 		}
-		p, err := paceOf(w.Manifest, g.Name, g.Desired)
+		p, err := rolloutOf(w.Manifest, g.Name, g.Desired)
 		if err != nil {
 			return nil, err
 		}
@@ -65,7 +64,7 @@ func (e *Executor) begun(ctx context.Context, w world, s plan.Planned, b reconci
 	case "roll":
 		a = e.rollGroup(g, s.Back)
 	case "by-hand":
-		a = e.replacedByHand(g, "")
+		a = e.manualReplacement(g, "")
 	case "classic":
 		a = e.deleteClassic(id)
 	default:

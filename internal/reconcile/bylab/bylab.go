@@ -15,8 +15,8 @@ import (
 	"github.com/muster-dev/muster/internal/report"
 )
 
-// Executor carries plans out on a lab. It keeps nothing between calls: what there
-// is to do is read from the lab each time.
+// Executor carries out plans on a lab. It keeps no state between calls: what is left
+// to do is read from the lab each time.
 type Executor struct {
 	lab     labctl.Client
 	problem plan.Problem
@@ -25,8 +25,8 @@ type Executor struct {
 
 var _ reconcile.Executor = (*Executor)(nil)
 
-// New returns an executor of a plan on a lab. The plan is one for another cluster
-// or another executor: an error.
+// New returns an executor of a plan on a lab. It is an error if the plan was made for
+// another executor.
 func New(client labctl.Client, file plan.File) (*Executor, error) {
 	if file.Problem.Via != plan.Lab {
 		return nil, fmt.Errorf("plan %s is to be carried out by %s; a lab carries out those made with muster plan --via lab", file.Short(), file.Problem.Via)
@@ -36,11 +36,11 @@ func New(client labctl.Client, file plan.File) (*Executor, error) {
 
 // Look reads the lab.
 func (e *Executor) Look(ctx context.Context) (reconcile.World, error) {
-	v, err := e.see(ctx)
+	v, err := e.observe(ctx)
 	if err != nil {
 		return reconcile.World{}, err
 	}
-	facts, err := e.observed(v)
+	facts, err := e.readFacts(v)
 	if err != nil {
 		return reconcile.World{}, err
 	}
@@ -51,9 +51,9 @@ func (e *Executor) Look(ctx context.Context) (reconcile.World, error) {
 	return reconcile.World{Facts: facts, States: []plan.State{state}}, nil
 }
 
-// observed are the facts of a plan that was made from a manifest: what it says.
-// The release is taken from the plan: a lab has no kOps that could be another.
-func (e *Executor) observed(v view) ([]plan.Fact, error) {
+// readFacts returns the facts of the lab's manifest. The kOps version is taken from the
+// plan, since a lab runs no kOps.
+func (e *Executor) readFacts(v view) ([]plan.Fact, error) {
 	if v.Cluster != e.problem.Cluster {
 		return nil, fmt.Errorf("the lab in %s is of cluster %s, and the plan is for %s", e.lab.Dir, v.Cluster, e.problem.Cluster)
 	}
@@ -72,7 +72,7 @@ func (e *Executor) observed(v view) ([]plan.Fact, error) {
 	return facts, nil
 }
 
-// proven asks from one worker whether every new endpoint answers.
+// proven reports whether every new endpoint answers from one worker.
 func (e *Executor) proven(ctx context.Context, v view) bool {
 	workers := v.workers()
 	if len(workers) == 0 {
@@ -86,13 +86,13 @@ func (e *Executor) proven(ctx context.Context, v view) bool {
 	return verdict == report.Pass
 }
 
-// view is the lab at one moment.
+// view is an observation of the lab.
 type view struct {
 	labctl.Status
 	declared lab.Declared
 }
 
-func (e *Executor) see(ctx context.Context) (view, error) {
+func (e *Executor) observe(ctx context.Context) (view, error) {
 	status, err := e.lab.Status(ctx)
 	if err != nil {
 		return view{}, err
@@ -108,7 +108,7 @@ func (v view) withRole(role identity.Role) []labctl.NodeStatus {
 	return slices.DeleteFunc(slices.Clone(v.Nodes), func(n labctl.NodeStatus) bool { return n.Role != string(role) })
 }
 
-// gossips reports whether the node runs anything that gossips.
+// gossips reports whether the node runs a program that gossips.
 func gossips(n labctl.NodeStatus) bool {
 	for _, p := range n.Programs {
 		if p.Gossip {
@@ -118,8 +118,8 @@ func gossips(n labctl.NodeStatus) bool {
 	return false
 }
 
-// state folds the lab to what a plan's needs ask about. Its nodes keep their
-// addresses, so that its records are never stale.
+// state reduces the view to the planner's state. A lab's nodes keep their addresses,
+// so its records are never stale.
 func (v view) state() plan.State {
 	d := v.declared
 	s := plan.State{
@@ -150,7 +150,7 @@ func (v view) state() plan.State {
 	return s
 }
 
-// classes are the planner's classes and the lab's templates, which have the same
+// classes maps the lab's templates to the planner's classes, which have the same
 // names.
 var classes = map[lab.Template]plan.Class{
 	lab.BornGossip: plan.Gossip, lab.BornUnresolved: plan.Unresolved,

@@ -310,7 +310,7 @@ func carry(t *testing.T, e *Executor, step string) {
 func TestWhatIsDeclaredComesBack(t *testing.T) {
 	f := gossiping(t)
 	e := executor(t, f)
-	before := copyOf(f.declared)
+	before := clone(f.declared)
 	for _, step := range []string{"set-none", "update-workers"} {
 		carry(t, e, step)
 	}

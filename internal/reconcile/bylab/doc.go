@@ -1,12 +1,12 @@
-// Package bylab carries plans out on a lab that `muster lab up` keeps running: the
-// executor of [plan.Lab]. It tells the lab what to do over its control socket, and
-// asks it for every gate there, so that a migration of a lab goes the way that one
-// of a real cluster goes, by another executor.
+// Package bylab carries out plans on a lab kept running by `muster lab up`: the
+// executor of [plan.Lab]. It operates the lab and evaluates gates over the lab's
+// control socket. Apart from the executor, migrating a lab is the same as migrating a
+// real cluster.
 //
-// A worker is replaced as in life: a new machine joins, born from its group's
-// template of now, before an old one goes. On the control plane the node programs
-// are exchanged and the machine stays. What a lab has no counterpart of (the spec,
-// roles, add-ons) it keeps a note of; see [lab.Declared].
+// A worker is replaced as on a real cluster: a new machine, started from its group's
+// current template, joins before an old one leaves. On the control plane the node
+// programs are exchanged and the machine stays. What a lab has no counterpart of (the
+// spec, roles, add-ons) is recorded as declared; see [lab.Declared].
 //
-// It decides no order and waits for no gate: package reconcile does.
+// It neither orders steps nor waits for gates: package reconcile does.
 package bylab

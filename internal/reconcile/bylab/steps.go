@@ -16,14 +16,14 @@ import (
 	"github.com/muster-dev/muster/internal/reconcile"
 )
 
-// Actions lays a step out for the lab as it is.
+// Actions implements [reconcile.Executor].
 func (e *Executor) Actions(ctx context.Context, s plan.Planned) ([]reconcile.Action, error) {
-	v, err := e.see(ctx)
+	v, err := e.observe(ctx)
 	if err != nil {
 		return nil, err
 	}
-	l := layer{Executor: e, view: v, back: s.Back}
-	lay, ok := map[string]func(){
+	l := layout{Executor: e, view: v, back: s.Back}
+	add, ok := map[string]func(){
 		"serve":                 l.serve,
 		"expose":                l.expose,
 		"prove":                 l.prove,
@@ -36,7 +36,7 @@ func (e *Executor) Actions(ctx context.Context, s plan.Planned) ([]reconcile.Act
 		"set-none":              func() { l.declare(s, func(d *lab.Declared) { d.None = true }) },
 		"unset-none":            func() { l.declare(s, func(d *lab.Declared) { d.None = false }) },
 		"update-workers":        func() { l.updateWorkers(s) },
-		"update-control-plane":  func() { l.declare(s, func(d *lab.Declared) { keep(d); d.Quiet = d.None }) },
+		"update-control-plane":  func() { l.declare(s, func(d *lab.Declared) { saveBefore(d); d.Quiet = d.None }) },
 		"restore-workers":       func() { l.restore(s, restoreWorkers) },
 		"restore-control-plane": func() { l.restore(s, restoreControlPlane) },
 		"canary":                l.canaries,
@@ -50,21 +50,21 @@ func (e *Executor) Actions(ctx context.Context, s plan.Planned) ([]reconcile.Act
 	if !ok {
 		return nil, fmt.Errorf("a lab cannot carry out step %s (%s): it has what its manifest says, and nothing else", s.ID, s.Title)
 	}
-	lay()
+	add()
 	return l.actions, l.err
 }
 
-// layer collects the actions of one step.
-type layer struct {
+// layout collects the actions of one step.
+type layout struct {
 	*Executor
 	view
-	back    bool // it leads to what was declared before
+	back    bool // the step belongs to a rollback
 	actions []reconcile.Action
 	err     error
 }
 
-// add takes an action in, with the gates that belong to it.
-func (l *layer) add(a reconcile.Action) {
+// add appends an action with its gates.
+func (l *layout) add(a reconcile.Action) {
 	var err error
 	if a.Gates, err = l.gates(a.ID); err != nil {
 		l.err = cmp.Or(l.err, err)
@@ -73,16 +73,17 @@ func (l *layer) add(a reconcile.Action) {
 	l.actions = append(l.actions, a)
 }
 
-// operate is the Do of an action that tells the lab one thing.
-func (l *layer) operate(o labctl.Operation, group, node string) func(context.Context, func(string)) error {
+// operate returns the Do of an action that is one operation of the lab.
+func (l *layout) operate(o labctl.Operation, group, node string) func(context.Context, func(string)) error {
 	return func(ctx context.Context, _ func(string)) error { return l.lab.Operate(ctx, o, group, node) }
 }
 
-// declare lays out a step that changes what the lab keeps a note of.
-func (l *layer) declare(s plan.Planned, change func(*lab.Declared)) {
-	after := copyOf(l.declared)
+// declare adds an action that changes what the lab declares, unless it would change
+// nothing.
+func (l *layout) declare(s plan.Planned, change func(*lab.Declared)) {
+	after := clone(l.declared)
 	change(&after)
-	if same(after, l.declared) {
+	if equalDeclared(after, l.declared) {
 		return
 	}
 	a := reconcile.Action{ID: s.ID, What: s.Title, Do: func(ctx context.Context, _ func(string)) error {
@@ -91,7 +92,7 @@ func (l *layer) declare(s plan.Planned, change func(*lab.Declared)) {
 	l.add(a)
 }
 
-func (l *layer) serve() {
+func (l *layout) serve() {
 	for _, n := range l.controlPlane() {
 		if n.Serves {
 			continue
@@ -103,7 +104,7 @@ func (l *layer) serve() {
 	}
 }
 
-func (l *layer) expose() {
+func (l *layout) expose() {
 	l.serve() // a lab's control plane serves workers once it is told to
 	if l.Balancer == nil {
 		l.err = cmp.Or(l.err, fmt.Errorf("the lab of %s has no load balancer to expose anything on", l.Cluster))
@@ -117,7 +118,7 @@ func (l *layer) expose() {
 	})
 }
 
-func (l *layer) prove() {
+func (l *layout) prove() {
 	for _, n := range l.workers() {
 		l.add(reconcile.Action{
 			ID: "prove " + n.Name, What: "call every new endpoint, each by itself", Group: n.Group, Node: n.Name,
@@ -125,10 +126,10 @@ func (l *layer) prove() {
 	}
 }
 
-// bridge puts the load balancer into the overlay's records, or takes it out. Into
-// Muster's own overlay only control-plane nodes can write, and there is nothing to
-// do but look.
-func (l *layer) bridge(up bool) {
+// bridge adds the load balancer to the overlay's records, or removes it. Muster's own
+// overlay accepts writes from control-plane nodes only, so there the action just
+// checks.
+func (l *layout) bridge(up bool) {
 	a := reconcile.Action{
 		ID: "publish", What: "write the load balancer into the records, as a leaf", Do: l.operate(labctl.PublishBalancer, "", ""),
 	}
@@ -152,28 +153,27 @@ func (l *layer) bridge(up bool) {
 // bridges reports whether a bridge can be put up.
 func (v view) bridges() bool { return v.Bridges && v.Balancer != nil }
 
-// keep keeps what is declared now as the version of before, unless an earlier one
-// is kept: that is the one to go back to.
-func keep(d *lab.Declared) {
+// saveBefore saves the current declaration to return to, unless one is saved already.
+func saveBefore(d *lab.Declared) {
 	if d.Before == nil {
-		before := copyOf(*d)
+		before := clone(*d)
 		before.Before = nil
 		d.Before = &before
 	}
 }
 
-func (l *layer) updateWorkers(s plan.Planned) {
+func (l *layout) updateWorkers(s plan.Planned) {
 	template := templateOf(l.problem.Renders(l.state()))
 	l.declare(s, func(d *lab.Declared) {
-		keep(d)
+		saveBefore(d)
 		for g := range d.Templates {
 			d.Templates[g] = template
 		}
 	})
 }
 
-// restore lays out a step back to what was declared before.
-func (l *layer) restore(s plan.Planned, change func(d *lab.Declared, before lab.Declared)) {
+// restore adds an action that restores part of the saved declaration.
+func (l *layout) restore(s plan.Planned, change func(d *lab.Declared, before lab.Declared)) {
 	if l.declared.Before == nil {
 		return // nothing was updated
 	}
@@ -193,24 +193,24 @@ func restoreControlPlane(d *lab.Declared, before lab.Declared) {
 	d.Quiet, d.Lookup, d.Controller = before.Quiet, before.Lookup, before.Controller
 }
 
-// canaries replaces one worker of each group that has none of its template yet.
-func (l *layer) canaries() {
+// canaries replaces one worker in each group that has none of its template yet.
+func (l *layout) canaries() {
 	for _, group := range l.groups() {
 		old := l.outdated(group)
 		if len(old) > 0 && !slices.ContainsFunc(l.workers(), func(n labctl.NodeStatus) bool {
-			return n.Group == group && n.Born == l.template(group) && !l.succeeds(n.Name, old)
+			return n.Group == group && n.Born == l.template(group) && !l.isSuccessor(n.Name, old)
 		}) {
 			l.replace(old[0], true)
 		}
 	}
 }
 
-// succeeds reports whether a worker is the successor of one that has not gone yet.
-func (l *layer) succeeds(name string, old []labctl.NodeStatus) bool {
+// isSuccessor reports whether a worker replaces one that has not left yet.
+func (l *layout) isSuccessor(name string, old []labctl.NodeStatus) bool {
 	return slices.ContainsFunc(old, func(n labctl.NodeStatus) bool { return successor(n.Name) == name })
 }
 
-func (l *layer) rollWorkers() {
+func (l *layout) rollWorkers() {
 	for _, group := range l.groups() {
 		for _, n := range l.outdated(group) {
 			l.replace(n, false)
@@ -218,19 +218,19 @@ func (l *layer) rollWorkers() {
 	}
 }
 
-func (l *layer) groups() []string { return slices.Sorted(maps.Keys(l.declared.Templates)) }
+func (l *layout) groups() []string { return slices.Sorted(maps.Keys(l.declared.Templates)) }
 
-// template is what the workers of a group are to be: on a way back, also before it
-// was restored, what it was.
-func (l *layer) template(group string) lab.Template {
+// template returns the template that a group's workers are to have. On a rollback it is
+// the saved one, even before that is restored.
+func (l *layout) template(group string) lab.Template {
 	if before := l.declared.Before; l.back && before != nil {
 		return before.Templates[group]
 	}
 	return l.declared.Templates[group]
 }
 
-// finds says of a template how what is born from it finds the API.
-var finds = map[lab.Template]string{
+// joinsBy describes, by template, how a worker finds the API.
+var joinsBy = map[lab.Template]string{
 	lab.BornGossip:     "that gossips",
 	lab.BornUnresolved: "that knows no address, and so never joins,",
 	lab.BornHybrid:     "that asks the load balancer",
@@ -238,21 +238,21 @@ var finds = map[lab.Template]string{
 	lab.BornList:       "that has the control plane's addresses",
 }
 
-// outdated returns the workers of a group that are not what its template is to make.
-func (l *layer) outdated(group string) []labctl.NodeStatus {
+// outdated returns the workers of a group that are not of its template.
+func (l *layout) outdated(group string) []labctl.NodeStatus {
 	return slices.DeleteFunc(l.workers(), func(n labctl.NodeStatus) bool {
 		return n.Group != group || n.Born == l.template(group)
 	})
 }
 
-// replace lays out how a new machine joins and, once it has, an old one goes.
-func (l *layer) replace(old labctl.NodeStatus, canary bool) {
+// replace adds the join of a new machine and then the removal of an old one.
+func (l *layout) replace(old labctl.NodeStatus, canary bool) {
 	name := successor(old.Name)
-	if !l.booted(name) {
+	if !l.hasBooted(name) {
 		l.add(reconcile.Action{
-			ID: "join " + name, What: fmt.Sprintf("a new worker %s joins in the place of %s", finds[l.template(old.Group)], old.Name),
+			ID: "join " + name, What: fmt.Sprintf("a new worker %s joins in the place of %s", joinsBy[l.template(old.Group)], old.Name),
 			Group: old.Group, Node: name, Canary: canary,
-			Do: l.operate(labctl.AddWorker, old.Group, name), Abort: l.takeAway(name),
+			Do: l.operate(labctl.AddWorker, old.Group, name), Abort: l.removeUnjoined(name),
 		})
 	}
 	l.add(reconcile.Action{
@@ -261,17 +261,17 @@ func (l *layer) replace(old labctl.NodeStatus, canary bool) {
 	})
 }
 
-// booted reports whether a worker is there and has come to the end of its boot.
-// Whether it joined is for its gates to say; see [Executor.Verify].
-func (v view) booted(name string) bool {
+// hasBooted reports whether a worker exists and has completed its boot. Whether it
+// joined is for its gates to say; see [Executor.Verify].
+func (v view) hasBooted(name string) bool {
 	return slices.ContainsFunc(v.Nodes, func(n labctl.NodeStatus) bool {
 		return n.Name == name && runs(n, lab.Kubelet)
 	})
 }
 
-// takeAway is the Abort of a machine that did not join: it goes, and the ends of
-// its logs say why.
-func (l *layer) takeAway(name string) func(context.Context) (string, error) {
+// removeUnjoined returns the Abort of a machine that did not join: it returns the ends
+// of its logs as evidence and removes it.
+func (l *layout) removeUnjoined(name string) func(context.Context) (string, error) {
 	return func(ctx context.Context) (string, error) {
 		tail, err := l.lab.Tail(ctx, name)
 		if err != nil {
@@ -281,13 +281,13 @@ func (l *layer) takeAway(name string) func(context.Context) (string, error) {
 	}
 }
 
-// generation is how the names of machines end that took the place of others.
-var generation = regexp.MustCompile(`^(.*)-g([0-9]+)$`)
+// generationSuffix matches the names of machines that replaced others.
+var generationSuffix = regexp.MustCompile(`^(.*)-g([0-9]+)$`)
 
-// successor is the name of the machine that takes a worker's place. It follows
-// from the worker's, so that a run that was killed finds what it began.
+// successor returns the name of the machine that replaces a worker. It is derived from
+// the worker's name, so that a run resumed after a crash finds it.
 func successor(name string) string {
-	if m := generation.FindStringSubmatch(name); m != nil {
+	if m := generationSuffix.FindStringSubmatch(name); m != nil {
 		if g, err := strconv.Atoi(m[2]); err == nil {
 			return fmt.Sprintf("%s-g%d", m[1], g+1)
 		}
@@ -295,8 +295,8 @@ func successor(name string) string {
 	return name + "-g2"
 }
 
-// rollControlPlane exchanges the node programs, one node at a time.
-func (l *layer) rollControlPlane() {
+// rollControlPlane exchanges node programs, one node at a time.
+func (l *layout) rollControlPlane() {
 	for _, n := range l.controlPlane() {
 		a := reconcile.Action{ID: "replace " + n.Name, Group: n.Group, Node: n.Name, Replaces: 1}
 		switch {
@@ -316,13 +316,13 @@ func runs(n labctl.NodeStatus, p lab.Program) bool {
 	return up
 }
 
-func copyOf(d lab.Declared) lab.Declared {
+func clone(d lab.Declared) lab.Declared {
 	d.Templates = maps.Clone(d.Templates)
 	return d
 }
 
-// same reports whether two declarations say the same, what they were before aside.
-func same(a, b lab.Declared) bool {
+// equalDeclared compares two declarations; of Before only whether it is set.
+func equalDeclared(a, b lab.Declared) bool {
 	if (a.Before == nil) != (b.Before == nil) || !maps.Equal(a.Templates, b.Templates) {
 		return false
 	}

@@ -16,10 +16,9 @@ import (
 	"github.com/muster-dev/muster/internal/reconcile"
 )
 
-// Workers is the vantage point of a lab's workers, all together: each probes
-// every way that it has, from its first beat to its end, and a path counts as
-// working only while it works on every worker that has it. So a gap of one worker
-// is not hidden by what the others see.
+// Workers is the vantage point of all of a lab's workers. Each probes every path that
+// it has for as long as it runs, and a path counts as working only while it works on
+// every worker that has it; see [reconcile.Together].
 type Workers struct{ Lab labctl.Client }
 
 var _ reconcile.Vantage = Workers{}
@@ -27,14 +26,14 @@ var _ reconcile.Vantage = Workers{}
 // Name implements [reconcile.Vantage].
 func (w Workers) Name() string { return "the lab's workers" }
 
-// lookEvery is the pause between two looks at what the probers wrote.
-const lookEvery = 200 * time.Millisecond
+// pollInterval is the interval between reads of the probers' files.
+const pollInterval = 200 * time.Millisecond
 
-// Watch implements [reconcile.Vantage]. It begins with what is measured from now
-// on. A lab that is slow to answer loses nothing: its probers write on.
+// Watch implements [reconcile.Vantage]. Samples from before the call are skipped. If
+// the lab does not answer for a while none are lost: its probers keep writing.
 func (w Workers) Watch(ctx context.Context, sink func(probe.Path, probe.Sample)) error {
 	all := &reconcile.Together{Sink: sink}
-	trails := make(map[string]*trail)
+	readers := make(map[string]*sampleFile)
 	for first := true; ; {
 		files, err := w.Lab.Samples(ctx)
 		switch {
@@ -43,7 +42,7 @@ func (w Workers) Watch(ctx context.Context, sink func(probe.Path, probe.Sample))
 		case errors.Is(err, labctl.ErrNoLab):
 			return fmt.Errorf("watch the lab's workers: %w", err)
 		case err == nil:
-			if err := look(all, trails, files, first); err != nil {
+			if err := readSamples(all, readers, files, first); err != nil {
 				return err
 			}
 			first = false
@@ -51,48 +50,48 @@ func (w Workers) Watch(ctx context.Context, sink func(probe.Path, probe.Sample))
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(lookEvery):
+		case <-time.After(pollInterval):
 		}
 	}
 }
 
-// look takes in what is new in each worker's file. What lies there at the first
-// look is passed over.
-func look(all *reconcile.Together, trails map[string]*trail, files map[string]string, first bool) error {
+// readSamples adds the new samples of each worker's file. On the first call it only
+// skips those that are there.
+func readSamples(all *reconcile.Together, readers map[string]*sampleFile, files map[string]string, first bool) error {
 	for name, path := range files {
-		t := trails[name]
+		t := readers[name]
 		if t == nil {
-			t = &trail{path: path}
-			trails[name] = t
+			t = &sampleFile{path: path}
+			readers[name] = t
 		}
 		take := func(s probe.Sample) { all.Add(name, s) }
 		if first {
 			take = func(probe.Sample) {}
 		}
-		if err := t.follow(take); err != nil {
+		if err := t.readNew(take); err != nil {
 			return fmt.Errorf("watch %s: %w", name, err)
 		}
 	}
-	for name := range trails {
+	for name := range readers {
 		if _, there := files[name]; !there {
-			delete(trails, name)
+			delete(readers, name)
 			all.Leave(name)
 		}
 	}
 	return nil
 }
 
-// trail is a file of samples that grows.
-type trail struct {
+// sampleFile is a prober's growing file of samples, read up to offset.
+type sampleFile struct {
 	path   string
 	offset int64
 }
 
-// follow reads every complete line that is new.
-func (t *trail) follow(take func(probe.Sample)) error {
+// readNew passes every new complete line to take.
+func (t *sampleFile) readNew(take func(probe.Sample)) error {
 	f, err := os.Open(t.path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil // its prober has not begun
+		return nil // its prober has not started
 	}
 	if err != nil {
 		return err

@@ -22,7 +22,7 @@ func TestAWorkersFileIsFollowed(t *testing.T) {
 	all, got := heard()
 	path := filepath.Join(t.TempDir(), "probes.ndjson")
 	files := map[string]string{"one": path}
-	trails := make(map[string]*trail)
+	readers := make(map[string]*sampleFile)
 	write := func(text string) {
 		t.Helper()
 		f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
@@ -36,7 +36,7 @@ func TestAWorkersFileIsFollowed(t *testing.T) {
 	}
 	follow := func(first bool) {
 		t.Helper()
-		if err := look(all, trails, files, first); err != nil {
+		if err := readSamples(all, readers, files, first); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -53,12 +53,12 @@ func TestAWorkersFileIsFollowed(t *testing.T) {
 		t.Errorf("passed on (-want +got):\n%s", diff)
 	}
 	write("{nothing\n")
-	if err := look(all, trails, files, false); err == nil {
+	if err := readSamples(all, readers, files, false); err == nil {
 		t.Error("a line that is no sample was read")
 	}
 	delete(files, "one")
 	follow(false)
-	if len(trails) != 0 {
+	if len(readers) != 0 {
 		t.Error("a worker that is gone is still followed")
 	}
 }

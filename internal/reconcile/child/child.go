@@ -1,12 +1,12 @@
-// Package child runs the commands that a migration needs of others: kops, an
-// operator's own gate. It knows nothing of what they do.
+// Package child runs external commands: kops, an operator's gates. It knows nothing of
+// what they do.
 //
 // # Invariants
 //
-//   - A command that is interrupted takes along what it has started: it is a
-//     process group of its own, which is asked to end and then killed.
-//   - On Linux it does not outlive this process, even where that is killed. What it
-//     has started itself then does, unless it was by exec: the kernel knows of one
+//   - Cancelling a command also ends its descendants: it runs in its own process group,
+//     which is interrupted and then killed.
+//   - On Linux a command does not outlive this process, even if that is killed
+//     (PR_SET_PDEATHSIG). The command's own children then do: the signal reaches one
 //     generation only.
 package child
 
@@ -17,36 +17,36 @@ import (
 	"time"
 )
 
-// Run runs a command until it ends. When ctx ends its process group is interrupted,
-// and what of it is left after grace is killed. cmd is one of [exec.Command], not
-// started; Run sets what of it says how it ends.
+// Run runs a command until it exits. When ctx ends its process group gets SIGINT, and
+// what is left of it after grace SIGKILL. cmd must come from [exec.Command] and not be
+// started; Run sets SysProcAttr and WaitDelay. The error is that of [exec.Cmd.Wait].
 func Run(ctx context.Context, cmd *exec.Cmd, grace time.Duration) error {
-	// What ends the command with us goes by the thread that started it, not by the
-	// process: this goroutine keeps its thread for as long as the command runs.
+	// The kernel sends the parent-death signal when the thread that started the command
+	// exits, so this goroutine keeps its thread while the command runs.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	cmd.SysProcAttr = ownGroup()
-	// For what it leaves behind with its output open.
+	cmd.SysProcAttr = processGroup()
+	// Descendants may outlive the command and keep its output open.
 	cmd.WaitDelay = grace
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	over := make(chan error, 1)
-	ended := make(chan struct{})
+	done := make(chan error, 1)
+	exited := make(chan struct{})
 	go func() {
-		over <- cmd.Wait()
-		close(ended)
+		done <- cmd.Wait()
+		close(exited)
 	}()
 	select {
-	case err := <-over:
+	case err := <-done:
 		return err
 	case <-ctx.Done():
 	}
-	interrupt(cmd.Process)
+	interruptGroup(cmd.Process)
 	select {
-	case <-ended:
+	case <-exited:
 	case <-time.After(grace):
 	}
-	kill(cmd.Process)
-	return <-over
+	killGroup(cmd.Process)
+	return <-done
 }

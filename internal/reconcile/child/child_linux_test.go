@@ -14,18 +14,18 @@ import (
 	"time"
 )
 
-// runIn tells the test program to run the script of a directory.
+// runIn tells the test binary to run the script of a directory.
 const runIn = "MUSTER_TEST_CHILD_IN"
 
-// TestTheProcessThatIsKilled is no test but that process.
-func TestTheProcessThatIsKilled(t *testing.T) {
+// TestHelperProcess is not a test but the parent process that is killed.
+func TestHelperProcess(t *testing.T) {
 	if dir := os.Getenv(runIn); dir != "" {
 		t.Fatal(Run(t.Context(), exec.Command(filepath.Join(dir, "script")), time.Second))
 	}
 }
 
-// script writes one that says under which number it runs, in the file named, and
-// then does what it is told.
+// script writes a shell script that records its PID in the file first and then runs
+// then.
 func script(t *testing.T, then string) (path string) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "script")
@@ -35,8 +35,8 @@ func script(t *testing.T, then string) (path string) {
 	return path
 }
 
-// number waits until one of a script's processes has said which it is.
-func number(t *testing.T, script, which string) (pid int) {
+// pidOf waits until one of a script's processes has written its PID.
+func pidOf(t *testing.T, script, which string) (pid int) {
 	t.Helper()
 	eventually(t, which+" runs", func() bool {
 		data, err := os.ReadFile(filepath.Join(filepath.Dir(script), which))
@@ -49,28 +49,28 @@ func number(t *testing.T, script, which string) (pid int) {
 	return pid
 }
 
-func TestACommandEndsWithAProcessThatIsKilled(t *testing.T) {
+func TestACommandIsKilledWithItsParent(t *testing.T) {
 	path := script(t, "exec sleep 300")
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	parent := exec.CommandContext(t.Context(), self, "-test.run", "^TestTheProcessThatIsKilled$")
+	parent := exec.CommandContext(t.Context(), self, "-test.run", "^TestHelperProcess$")
 	parent.Env = append(os.Environ(), runIn+"="+filepath.Dir(path))
 	if err := parent.Start(); err != nil {
 		t.Fatal(err)
 	}
-	pid := number(t, path, "first")
+	pid := pidOf(t, path, "first")
 	if err := parent.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	if err := parent.Wait(); err == nil {
 		t.Fatal("it was not killed")
 	}
-	eventually(t, "the command is gone", func() bool { return !lives(pid) })
+	eventually(t, "the command is gone", func() bool { return !alive(pid) })
 }
 
-func TestAnInterruptionTakesAlongWhatACommandHasStarted(t *testing.T) {
+func TestCancellationEndsACommandsDescendants(t *testing.T) {
 	for name, then := range map[string]string{
 		"that ends when it is asked":        "sh -c 'cd \"$1\"; echo $$ > n; mv n second; exec sleep 300' x $PWD\n:",
 		"that ignores it":                   "trap '' INT\nsh -c 'cd \"$1\"; echo $$ > n; mv n second; exec sleep 300' x $PWD\n:",
@@ -81,21 +81,21 @@ func TestAnInterruptionTakesAlongWhatACommandHasStarted(t *testing.T) {
 			ctx, interrupt := context.WithCancel(t.Context())
 			ended := make(chan error, 1)
 			go func() { ended <- Run(ctx, exec.Command(path), 200*time.Millisecond) }()
-			first, second := number(t, path, "first"), number(t, path, "second")
+			first, second := pidOf(t, path, "first"), pidOf(t, path, "second")
 			interrupt()
 			if err := <-ended; err == nil {
 				t.Error("it ended well")
 			}
 			for _, pid := range []int{first, second} {
-				eventually(t, fmt.Sprint(pid, " is gone"), func() bool { return !lives(pid) })
+				eventually(t, fmt.Sprint(pid, " is gone"), func() bool { return !alive(pid) })
 			}
 		})
 	}
 }
 
-// A command has a group of its own: a Ctrl-C on the terminal goes to us alone, who
-// know how to end it.
-func TestACommandIsAGroupOfItsOwnAndItsEndIsToldAsItIs(t *testing.T) {
+// In a group of its own a command does not receive the terminal's Ctrl-C: only this
+// process does, and it ends the command in order.
+func TestACommandLeadsItsOwnGroupAndItsExitIsReported(t *testing.T) {
 	var out bytes.Buffer
 	cmd := exec.Command("sh", "-c", "cut -d' ' -f1,5 /proc/$$/stat; exit 3")
 	cmd.Stdout = &out
@@ -111,8 +111,8 @@ func TestACommandIsAGroupOfItsOwnAndItsEndIsToldAsItIs(t *testing.T) {
 	}
 }
 
-// lives reports whether a process runs: one that nobody has waited for does not.
-func lives(pid int) bool {
+// alive reports whether a process runs; a zombie does not.
+func alive(pid int) bool {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return false

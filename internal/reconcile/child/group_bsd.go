@@ -4,6 +4,6 @@ package child
 
 import "syscall"
 
-// ownGroup: here a command whose parent was killed goes on to its end, and the term
-// of the cluster's lock is what keeps others away meanwhile.
-func ownGroup() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
+// processGroup puts a command in its own process group. Without a parent-death signal it
+// outlives a killed parent; meanwhile the term of the cluster's lock keeps others away.
+func processGroup() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }

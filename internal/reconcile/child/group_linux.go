@@ -2,9 +2,9 @@ package child
 
 import "syscall"
 
-// ownGroup lets the kernel kill a command whose parent was killed: a kops that is
-// left alone would still change the cluster when the lock has run out and somebody
-// else goes on.
-func ownGroup() *syscall.SysProcAttr {
+// processGroup puts a command in its own process group and has the kernel kill it when
+// its parent dies: an orphaned kops could still be changing the cluster after the lock
+// has expired and somebody else has taken over.
+func processGroup() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }

@@ -7,9 +7,9 @@ import (
 	"syscall"
 )
 
-// Without process groups a command is ended alone, and goes on to its end where its
-// parent was killed; the term of the cluster's lock keeps others away meanwhile.
-func ownGroup() *syscall.SysProcAttr { return nil }
+// Without process groups only the command itself is killed, and it outlives a killed
+// parent; meanwhile the term of the cluster's lock keeps others away.
+func processGroup() *syscall.SysProcAttr { return nil }
 
-func interrupt(*os.Process) {}
-func kill(p *os.Process)    { _ = p.Kill() }
+func interruptGroup(*os.Process) {}
+func killGroup(p *os.Process)    { _ = p.Kill() }

@@ -7,6 +7,6 @@ import (
 	"syscall"
 )
 
-// The group of a command has the number of its first process.
-func interrupt(p *os.Process) { _ = syscall.Kill(-p.Pid, syscall.SIGINT) }
-func kill(p *os.Process)      { _ = syscall.Kill(-p.Pid, syscall.SIGKILL) }
+// A process group has the PID of its leader, the command.
+func interruptGroup(p *os.Process) { _ = syscall.Kill(-p.Pid, syscall.SIGINT) }
+func killGroup(p *os.Process)      { _ = syscall.Kill(-p.Pid, syscall.SIGKILL) }

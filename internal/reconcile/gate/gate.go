@@ -1,7 +1,6 @@
-// Package gate makes gates of what an operator already has: a command, a
-// Prometheus query. It asks and judges; what an answer stops is for package
-// reconcile to say. What cannot be asked, or answers nothing, is unknown and
-// never a pass.
+// Package gate builds gates from what an operator already has: a command, a Prometheus
+// query. It only returns verdicts; package reconcile decides what they stop. A check
+// that cannot be made, or has no result, is unknown and never a pass.
 package gate
 
 import (
@@ -20,24 +19,24 @@ import (
 )
 
 const (
-	// within is how long a gate of the operator's own may take to pass.
-	within = 2 * time.Minute
-	every  = 5 * time.Second
-	// onceLimit bounds one look: a command that hangs is unknown.
-	onceLimit = 30 * time.Second
-	// maxOutput bounds what is kept of an answer as evidence, in bytes.
+	// defaultWithin is how long a gate may take to pass, checked at defaultEvery.
+	defaultWithin = 2 * time.Minute
+	defaultEvery  = 5 * time.Second
+	// checkTimeout bounds one check: a command that hangs is unknown.
+	checkTimeout = 30 * time.Second
+	// maxOutput bounds the output kept as evidence, in bytes.
 	maxOutput = 400
 )
 
-// Exec makes a gate of NAME=COMMAND. The command is split at spaces, with quotes
-// as in a shell, and run without one. It passes with exit code 0 and fails with
-// 1; every other end is unknown.
+// Exec parses a gate from NAME=COMMAND. The command is split at spaces, with quotes as
+// in a shell, and run without one. Exit code 0 passes, 1 fails, and anything else is
+// unknown.
 func Exec(text string) (reconcile.Gate, error) {
 	name, command, ok := strings.Cut(text, "=")
 	if !ok || name == "" {
 		return reconcile.Gate{}, fmt.Errorf("%q; want NAME=COMMAND", text)
 	}
-	argv, err := split(command)
+	argv, err := splitWords(command)
 	if err != nil {
 		return reconcile.Gate{}, fmt.Errorf("gate %s: %w", name, err)
 	}
@@ -47,22 +46,22 @@ func Exec(text string) (reconcile.Gate, error) {
 	if _, err := exec.LookPath(argv[0]); err != nil {
 		return reconcile.Gate{}, fmt.Errorf("gate %s: %w", name, err)
 	}
-	return reconcile.Gate{Name: name, Within: within, Every: every, Check: func(ctx context.Context) (report.Verdict, string) {
-		return run(ctx, argv)
+	return reconcile.Gate{Name: name, Within: defaultWithin, Every: defaultEvery, Check: func(ctx context.Context) (report.Verdict, string) {
+		return runCommand(ctx, argv)
 	}}, nil
 }
 
-func run(ctx context.Context, argv []string) (report.Verdict, string) {
-	ctx, cancel := context.WithTimeout(ctx, onceLimit)
+func runCommand(ctx context.Context, argv []string) (report.Verdict, string) {
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	cmd := exec.Command(argv[0], argv[1:]...)
-	var out tail
+	var out tailBuffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err := child.Run(ctx, cmd, time.Second)
 	var exit *exec.ExitError
 	switch {
 	case ctx.Err() != nil:
-		return report.Unknown, evidence(fmt.Sprintf("no answer within %v", onceLimit), out.last)
+		return report.Unknown, evidence(fmt.Sprintf("no answer within %v", checkTimeout), out.last)
 	case err == nil:
 		return report.Pass, evidence("exit code 0", out.last)
 	case errors.As(err, &exit) && exit.ExitCode() == 1:
@@ -80,10 +79,10 @@ func evidence(what string, out []byte) string {
 	return what + ": " + strings.Join(strings.Fields(text), " ")
 }
 
-// tail keeps the end of what is written to it.
-type tail struct{ last []byte }
+// tailBuffer keeps the end of what is written to it.
+type tailBuffer struct{ last []byte }
 
-func (t *tail) Write(p []byte) (int, error) {
+func (t *tailBuffer) Write(p []byte) (int, error) {
 	t.last = append(t.last, p...)
 	if n := len(t.last) - maxOutput; n > 0 {
 		t.last = bytes.Clone(t.last[n:])
@@ -91,9 +90,9 @@ func (t *tail) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// split cuts a command into words at spaces. Quotes, single or double, keep
-// words together; a backslash keeps the next character. Nothing is expanded.
-func split(command string) (words []string, err error) {
+// splitWords splits a command into words at spaces. Single or double quotes keep words
+// together; a backslash escapes the next character. Nothing is expanded.
+func splitWords(command string) (words []string, err error) {
 	var word strings.Builder
 	inWord, escaped := false, false
 	quote := rune(0)

@@ -63,7 +63,7 @@ func TestWordsAreSplitAsAShellWould(t *testing.T) {
 		`"a\"b" '\'`:       {`a"b`, `\`},
 		"tabs\tand\nlines": {"tabs", "and", "lines"},
 	} {
-		got, err := split(text)
+		got, err := splitWords(text)
 		if err != nil {
 			t.Errorf("%s: %v", text, err)
 		}
@@ -144,12 +144,12 @@ func TestAQueryThatCannotBeAskedIsRefused(t *testing.T) {
 	}
 }
 
-func FuzzSamples(f *testing.F) {
+func FuzzParseSamples(f *testing.F) {
 	f.Add([]byte(`{"status":"success","data":{"resultType":"vector","result":[{"value":[1,"2"]}]}}`))
 	f.Add([]byte(`{"status":"success","data":{"resultType":"scalar","result":[1,"NaN"]}}`))
 	f.Add([]byte(`{"status":"error","error":"x"}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		if values, err := samples("200 OK", body); err != nil && values != nil {
+		if values, err := parseSamples("200 OK", body); err != nil && values != nil {
 			t.Errorf("values and an error: %v", err)
 		}
 	})

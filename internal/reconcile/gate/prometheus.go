@@ -15,17 +15,17 @@ import (
 	"github.com/muster-dev/muster/internal/report"
 )
 
-// maxAnswer bounds what is read of an answer, in bytes.
-const maxAnswer = 1 << 20
+// maxResponse bounds a response body, in bytes.
+const maxResponse = 1 << 20
 
-// Prometheus makes a gate of NAME=URL|QUERY|CONDITION, such as
+// Prometheus parses a gate from NAME=URL|QUERY|CONDITION, such as
 //
 //	errors=http://prometheus:9090|sum(rate(errors_total[1m]))|< 0.5
 //
-// The condition compares every sample of the query's answer with a number. It
-// passes if all of them satisfy it and fails if one does not; a query without a
-// sample is unknown, because a metric that was renamed would never fail.
-// Credentials in the URL are sent and shown nowhere.
+// The condition compares every sample of the result with a number. The gate passes if
+// all satisfy it and fails if one does not. A result without samples is unknown: a gate
+// on a renamed metric would never fail. Credentials in the URL are sent as basic
+// authentication and never shown.
 func Prometheus(text string) (reconcile.Gate, error) {
 	name, rest, ok := strings.Cut(text, "=")
 	base, rest, ok2 := strings.Cut(rest, "|")
@@ -43,14 +43,14 @@ func Prometheus(text string) (reconcile.Gate, error) {
 	}
 	q.user, u.User = u.User, nil
 	q.url = u.JoinPath("api/v1/query")
-	if q.holds, q.condition, err = condition(rest[cut+1:]); err != nil {
+	if q.holds, q.condition, err = parseCondition(rest[cut+1:]); err != nil {
 		return reconcile.Gate{}, fmt.Errorf("gate %s: %w", name, err)
 	}
-	return reconcile.Gate{Name: name, Within: within, Every: every, Check: q.check}, nil
+	return reconcile.Gate{Name: name, Within: defaultWithin, Every: defaultEvery, Check: q.check}, nil
 }
 
-// condition reads a comparison with a number.
-func condition(text string) (holds func(float64) bool, says string, err error) {
+// parseCondition parses a comparison with a number.
+func parseCondition(text string) (holds func(float64) bool, says string, err error) {
 	text = strings.TrimSpace(text)
 	for _, op := range []struct {
 		sign  string
@@ -83,9 +83,9 @@ type query struct {
 }
 
 func (q query) check(ctx context.Context) (report.Verdict, string) {
-	ctx, cancel := context.WithTimeout(ctx, onceLimit)
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
-	values, err := q.ask(ctx)
+	values, err := q.run(ctx)
 	if err != nil {
 		return report.Unknown, err.Error()
 	}
@@ -93,7 +93,7 @@ func (q query) check(ctx context.Context) (report.Verdict, string) {
 		return report.Unknown, "the query has no sample; does the metric exist?"
 	}
 	for _, v := range values {
-		if !q.holds(v) { // nor does anything hold of NaN but !=
+		if !q.holds(v) { // NaN satisfies no condition but !=
 			return report.Fail, fmt.Sprintf("%v is not %s", v, q.condition)
 		}
 	}
@@ -103,8 +103,8 @@ func (q query) check(ctx context.Context) (report.Verdict, string) {
 	return report.Pass, fmt.Sprintf("%v is %s", values[0], q.condition)
 }
 
-// ask asks once and returns the samples' values.
-func (q query) ask(ctx context.Context) ([]float64, error) {
+// run runs the query once and returns the values of its samples.
+func (q query) run(ctx context.Context) ([]float64, error) {
 	form := url.Values{"query": {q.text}}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, q.url.String(), strings.NewReader(form.Encode()))
 	if err != nil {
@@ -120,15 +120,15 @@ func (q query) ask(ctx context.Context) ([]float64, error) {
 		return nil, err
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxResponse))
 	if err != nil {
 		return nil, fmt.Errorf("read the answer of %s: %w", q.url.Host, err)
 	}
-	return samples(resp.Status, body)
+	return parseSamples(resp.Status, body)
 }
 
-// samples reads an answer of Prometheus's API: a vector or a scalar.
-func samples(status string, body []byte) ([]float64, error) {
+// parseSamples parses a response of Prometheus's API: a vector or a scalar.
+func parseSamples(status string, body []byte) ([]float64, error) {
 	var answer struct {
 		Status string `json:"status"`
 		Error  string `json:"error"`
@@ -141,7 +141,7 @@ func samples(status string, body []byte) ([]float64, error) {
 		return nil, fmt.Errorf("%s, and no answer of a Prometheus server", status)
 	}
 	if answer.Status != "success" {
-		return nil, fmt.Errorf("%s: %s", status, clip(answer.Error))
+		return nil, fmt.Errorf("%s: %s", status, truncate(answer.Error))
 	}
 	var points [][2]json.RawMessage
 	switch answer.Data.ResultType {
@@ -161,7 +161,7 @@ func samples(status string, body []byte) ([]float64, error) {
 			points = append(points, s.Value)
 		}
 	default:
-		return nil, fmt.Errorf("the query answers a %s; want a vector or a scalar", clip(answer.Data.ResultType))
+		return nil, fmt.Errorf("the query answers a %s; want a vector or a scalar", truncate(answer.Data.ResultType))
 	}
 	var values []float64
 	for _, p := range points {
@@ -179,7 +179,7 @@ func samples(status string, body []byte) ([]float64, error) {
 	return values, nil
 }
 
-func clip(s string) string {
+func truncate(s string) string {
 	if len(s) > maxOutput {
 		return strings.ToValidUTF8(s[:maxOutput], "?") + "…"
 	}

@@ -1,6 +1,6 @@
-// Package killtest kills migrations in tests: it counts the points at which a
-// process may die, before and after every write to the state store and every
-// change of the world, and lets it die at one of them. It is for tests only.
+// Package killtest kills migrations in tests. It counts the points at which a process
+// may die (before and after every write to the state store and every change of the
+// cluster) and kills it at one of them. It is for tests only.
 package killtest
 
 import (
@@ -14,31 +14,31 @@ import (
 	"github.com/muster-dev/muster/internal/store"
 )
 
-// ErrKilled is what everything answers a process that is dead.
+// ErrKilled is returned by every operation of a killed process.
 var ErrKilled = errors.New("killed")
 
-// Fuse counts points and kills at one. It is safe for concurrent use.
+// Fuse counts points and kills the process at one. It is safe for concurrent use.
 type Fuse struct {
 	// At is the point to die at, from 1; 0 is never.
 	At int
-	// Kill kills really, or does what else belongs to it. nil only cuts the
-	// process off from everything, which is what death looks like from outside.
+	// Kill is called at that point, such as to send SIGKILL. If nil, the process is
+	// only cut off from everything, which looks the same from outside.
 	Kill func()
 
 	mu     sync.Mutex // guards what follows
 	passed int
-	blown  bool
+	dead   bool
 }
 
-// Point is a point at which the process may die.
+// Point passes a point at which the process may die.
 func (f *Fuse) Point() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.blown {
+	if f.dead {
 		return ErrKilled
 	}
 	if f.passed++; f.passed == f.At {
-		f.blown = true
+		f.dead = true
 		if f.Kill != nil {
 			f.Kill()
 		}
@@ -47,7 +47,7 @@ func (f *Fuse) Point() error {
 	return nil
 }
 
-// Around makes two points of a change: before and after.
+// Around passes a point before and one after a change.
 func (f *Fuse) Around(change func() error) error {
 	if err := f.Point(); err != nil {
 		return err
@@ -59,17 +59,17 @@ func (f *Fuse) Around(change func() error) error {
 	return err
 }
 
-// Dead is [ErrKilled] once the process has died.
+// Dead returns [ErrKilled] once the process has died.
 func (f *Fuse) Dead() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.blown {
+	if f.dead {
 		return ErrKilled
 	}
 	return nil
 }
 
-// Passed counts the points so far; a dead process passes none.
+// Passed returns the number of points so far; a dead process passes none.
 func (f *Fuse) Passed() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -99,7 +99,7 @@ func (s Store) Put(ctx context.Context, key string, data []byte, old store.Versi
 	return v, err
 }
 
-// Story is a journal as a story: what came out well, in order, each once.
+// Story reduces a journal to its successful outcomes, in order, each once.
 func Story(entries []journal.Entry) (story []string) {
 	for _, e := range entries {
 		line := strings.TrimSpace(e.Step + " " + e.Action + " " + e.Result)
@@ -113,8 +113,8 @@ func Story(entries []journal.Entry) (story []string) {
 	return story
 }
 
-// Ended is a story with its end, of which a process may have been robbed that had
-// nothing left to do but to say so.
+// Ended appends the end to a story if it is missing: a process may die when that is
+// the only entry left to write.
 func Ended(story []string) []string {
 	if len(story) == 0 || story[len(story)-1] != "ended" {
 		story = append(story, "ended")

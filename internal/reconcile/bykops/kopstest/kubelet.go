@@ -22,8 +22,8 @@ import (
 	"github.com/muster-dev/muster/internal/observe"
 )
 
-// beatEvery is how often a node says that it lives.
-const beatEvery = 5 * time.Second
+// heartbeatInterval is how often a node's status is renewed.
+const heartbeatInterval = 5 * time.Second
 
 // kubelets plays the kubelet of each node, and the collector of pods whose node
 // has gone: nodes say that they live, pods that are bound run, those that are to
@@ -31,7 +31,7 @@ const beatEvery = 5 * time.Second
 func (b *Booter) kubelets(ctx context.Context, o *cloud.Observation, there map[string]place) error {
 	var errs []error
 	for _, at := range there {
-		errs = append(errs, b.beat(ctx, at.node))
+		errs = append(errs, b.heartbeat(ctx, at.node))
 	}
 	pods, err := b.Kube.CoreV1().Pods("").List(ctx, metav1.ListOptions{})
 	if err != nil {
@@ -52,10 +52,10 @@ func (b *Booter) kubelets(ctx context.Context, o *cloud.Observation, there map[s
 	return errors.Join(errs...)
 }
 
-// beat renews what a node says of itself, when it is time to.
-func (b *Booter) beat(ctx context.Context, n *corev1.Node) error {
+// heartbeat renews a node's status when it is due.
+func (b *Booter) heartbeat(ctx context.Context, n *corev1.Node) error {
 	at := slices.IndexFunc(n.Status.Conditions, func(c corev1.NodeCondition) bool { return c.Type == corev1.NodeReady })
-	if at < 0 || time.Since(n.Status.Conditions[at].LastHeartbeatTime.Time) < beatEvery {
+	if at < 0 || time.Since(n.Status.Conditions[at].LastHeartbeatTime.Time) < heartbeatInterval {
 		return nil
 	}
 	n.Status.Conditions[at].LastHeartbeatTime = metav1.Now()

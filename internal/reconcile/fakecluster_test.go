@@ -19,12 +19,12 @@ import (
 	"github.com/muster-dev/muster/internal/report"
 )
 
-// town is a cluster as small as it can be and still be migrated. It outlives the
+// fakeCluster is the smallest cluster that can be migrated. It outlives the
 // process that works on it, in memory or in a file.
-type town struct {
+type fakeCluster struct {
 	Flags    plan.State // all but what follows from nodes
-	Workers  []person
-	Members  []person
+	Workers  []fakeNode
+	Members  []fakeNode
 	Half     map[string]string // old node -> the new one that stands beside it, or "away"
 	Serial   int
 	Edits    int            // how often somebody else edited the spec
@@ -33,29 +33,29 @@ type town struct {
 	Trace    []string       // every change, in order
 }
 
-// person is a node.
-type person struct {
+// fakeNode is a node.
+type fakeNode struct {
 	Name, Group, Place string
 	Class              plan.Class
 }
 
-func newTown() *town {
-	t := &town{
+func newFakeCluster() *fakeCluster {
+	t := &fakeCluster{
 		Flags: plan.State{Network: true, API: true, Lookup: true, Controller: true, Ports: true, Templates: plan.Set(plan.Gossip)},
 		Half:  map[string]string{}, Replaced: map[string]int{}, Lowest: 3,
 	}
 	for _, n := range []string{"cp-1", "cp-2", "cp-3"} {
-		t.Members = append(t.Members, person{Name: n, Group: "control-plane", Place: n})
+		t.Members = append(t.Members, fakeNode{Name: n, Group: "control-plane", Place: n})
 	}
 	for i, g := range []string{"nodes-a", "nodes-a", "nodes-b", "nodes-b"} {
 		n := fmt.Sprintf("%s-%d", g, i)
-		t.Workers = append(t.Workers, person{Name: n, Group: g, Place: n})
+		t.Workers = append(t.Workers, fakeNode{Name: n, Group: g, Place: n})
 	}
 	return t
 }
 
-// problem is what to plan for the town as it is.
-func (t *town) problem() plan.Problem {
+// problem is what to plan for the cluster as it is.
+func (t *fakeCluster) problem() plan.Problem {
 	return plan.Problem{
 		Cluster: "atlas.k8s.local", Cloud: cluster.AWS, From: cluster.Gossip, To: cluster.None, Via: plan.Kops, Endpoints: plan.Balancer,
 		BalancerAddresses: 3, Starts: []plan.Start{{State: t.state()}},
@@ -67,9 +67,9 @@ func (t *town) problem() plan.Problem {
 	}
 }
 
-// planned is the plan that is found for a new town.
+// planned is the plan that is found for a new cluster.
 var planned = sync.OnceValue(func() plan.File {
-	t := newTown()
+	t := newFakeCluster()
 	pl, err := plan.Find(context.Background(), t.problem())
 	if err != nil || pl.Refused != nil {
 		panic(fmt.Sprintf("no plan: %v %+v", err, pl.Refused))
@@ -77,7 +77,7 @@ var planned = sync.OnceValue(func() plan.File {
 	return plan.Seal(pl, t.facts())
 })
 
-func (t *town) state() plan.State {
+func (t *fakeCluster) state() plan.State {
 	s := t.Flags
 	for _, p := range t.Workers {
 		s.Live |= plan.Set(p.Class)
@@ -95,7 +95,7 @@ func (t *town) state() plan.State {
 	return s
 }
 
-func (t *town) facts() []plan.Fact {
+func (t *fakeCluster) facts() []plan.Fact {
 	s := t.state()
 	fact := func(subject, what string, value any) plan.Fact {
 		sum := sha256.Sum256([]byte(fmt.Sprint(value)))
@@ -109,42 +109,42 @@ func (t *town) facts() []plan.Fact {
 	}
 }
 
-// home is where a town is kept.
-type home interface {
-	look() (town, error)
-	change(f func(*town)) error
+// backend keeps a cluster.
+type backend interface {
+	look() (fakeCluster, error)
+	change(f func(*fakeCluster)) error
 }
 
-// memory keeps a town in memory.
-type memory struct {
+// memoryBackend keeps a cluster in memory.
+type memoryBackend struct {
 	mu sync.Mutex
-	t  *town
+	t  *fakeCluster
 }
 
-func (m *memory) look() (town, error) {
+func (m *memoryBackend) look() (fakeCluster, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return clone(*m.t), nil
 }
 
-func (m *memory) change(f func(*town)) error {
+func (m *memoryBackend) change(f func(*fakeCluster)) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	f(m.t)
 	return nil
 }
 
-func clone(t town) town {
+func clone(t fakeCluster) fakeCluster {
 	t.Workers, t.Members, t.Trace = slices.Clone(t.Workers), slices.Clone(t.Members), slices.Clone(t.Trace)
 	t.Half, t.Replaced = maps.Clone(t.Half), maps.Clone(t.Replaced)
 	return t
 }
 
-// disk keeps a town in a file, so that it outlives a process that is killed.
-type disk string
+// fileBackend keeps a cluster in a file, so that it outlives a process that is killed.
+type fileBackend string
 
-func (d disk) look() (town, error) {
-	var t town
+func (d fileBackend) look() (fakeCluster, error) {
+	var t fakeCluster
 	data, err := os.ReadFile(string(d))
 	if err == nil {
 		err = json.Unmarshal(data, &t)
@@ -152,7 +152,7 @@ func (d disk) look() (town, error) {
 	return t, err
 }
 
-func (d disk) change(f func(*town)) error {
+func (d fileBackend) change(f func(*fakeCluster)) error {
 	t, err := d.look()
 	if err != nil {
 		return err
@@ -161,7 +161,7 @@ func (d disk) change(f func(*town)) error {
 	return d.put(t)
 }
 
-func (d disk) put(t town) error {
+func (d fileBackend) put(t fakeCluster) error {
 	data, err := json.Marshal(t)
 	if err != nil {
 		return err
@@ -172,22 +172,22 @@ func (d disk) put(t town) error {
 	return os.Rename(string(d)+".new", string(d))
 }
 
-// mayor carries steps out on a town.
-type mayor struct {
-	home
+// fakeExecutor carries steps out on a cluster.
+type fakeExecutor struct {
+	backend
 	fuse *killtest.Fuse
-	// trouble may break a step's action: it is asked before each.
-	trouble func(step string, a *Action)
-	// blind is what every look answers, if it is set.
-	blind   error
+	// hook may alter or break an action before it is returned.
+	hook func(step string, a *Action)
+	// lookErr, if set, fails every Look.
+	lookErr error
 	aborted []string
 	calls   int
 }
 
 // change is one change of the world, before and after which a process may die.
-func (m *mayor) act(what string, f func(*town)) error {
+func (m *fakeExecutor) act(what string, f func(*fakeCluster)) error {
 	return m.fuse.Around(func() error {
-		return m.change(func(t *town) {
+		return m.change(func(t *fakeCluster) {
 			f(t)
 			t.Trace = append(t.Trace, what)
 			t.Lowest = min(t.Lowest, int(t.state().Members.GossipKnown+t.state().Members.QuietKnown))
@@ -195,8 +195,8 @@ func (m *mayor) act(what string, f func(*town)) error {
 	})
 }
 
-func (m *mayor) Look(ctx context.Context) (World, error) {
-	if err := errors.Join(m.fuse.Dead(), ctx.Err(), m.blind); err != nil {
+func (m *fakeExecutor) Look(ctx context.Context) (World, error) {
+	if err := errors.Join(m.fuse.Dead(), ctx.Err(), m.lookErr); err != nil {
 		return World{}, err
 	}
 	t, err := m.look()
@@ -211,33 +211,35 @@ func (m *mayor) Look(ctx context.Context) (World, error) {
 	return World{Facts: t.facts(), States: []plan.State{s}}, nil
 }
 
-// flips are the steps that change one thing, with whether it is done.
-var flips = map[string]struct {
-	done func(*town) bool
-	do   func(*town)
+// toggles are the steps that change one thing, with whether it is done.
+var toggles = map[string]struct {
+	done func(*fakeCluster) bool
+	do   func(*fakeCluster)
 }{
-	"expose":               {func(t *town) bool { return t.Flags.Config }, func(t *town) { t.Flags.Config = true }},
-	"publish":              {func(t *town) bool { return t.Flags.Bridge }, func(t *town) { t.Flags.Bridge = true }},
-	"withdraw":             {func(t *town) bool { return !t.Flags.Bridge }, func(t *town) { t.Flags.Bridge = false }},
-	"add-policy":           {func(t *town) bool { return t.Flags.PolicyBridge }, func(t *town) { t.Flags.PolicyBridge = true }},
-	"remove-policy":        {func(t *town) bool { return !t.Flags.PolicyBridge }, func(t *town) { t.Flags.PolicyBridge = false }},
-	"set-none":             {func(t *town) bool { return t.Flags.None }, func(t *town) { t.Flags.None = true }},
-	"unset-none":           {func(t *town) bool { return !t.Flags.None }, func(t *town) { t.Flags.None = false }},
-	"update-workers":       {func(t *town) bool { return t.Flags.Templates == plan.Set(plan.None) }, func(t *town) { t.Flags.Templates, t.Flags.Lookup, t.Flags.Old = plan.Set(plan.None), false, true }},
-	"update-control-plane": {func(t *town) bool { return t.Flags.Quiet }, func(t *town) { t.Flags.Quiet = true }},
-	"restore-workers": {func(t *town) bool {
+	"expose":        {func(t *fakeCluster) bool { return t.Flags.Config }, func(t *fakeCluster) { t.Flags.Config = true }},
+	"publish":       {func(t *fakeCluster) bool { return t.Flags.Bridge }, func(t *fakeCluster) { t.Flags.Bridge = true }},
+	"withdraw":      {func(t *fakeCluster) bool { return !t.Flags.Bridge }, func(t *fakeCluster) { t.Flags.Bridge = false }},
+	"add-policy":    {func(t *fakeCluster) bool { return t.Flags.PolicyBridge }, func(t *fakeCluster) { t.Flags.PolicyBridge = true }},
+	"remove-policy": {func(t *fakeCluster) bool { return !t.Flags.PolicyBridge }, func(t *fakeCluster) { t.Flags.PolicyBridge = false }},
+	"set-none":      {func(t *fakeCluster) bool { return t.Flags.None }, func(t *fakeCluster) { t.Flags.None = true }},
+	"unset-none":    {func(t *fakeCluster) bool { return !t.Flags.None }, func(t *fakeCluster) { t.Flags.None = false }},
+	"update-workers": {func(t *fakeCluster) bool { return t.Flags.Templates == plan.Set(plan.None) }, func(t *fakeCluster) {
+		t.Flags.Templates, t.Flags.Lookup, t.Flags.Old = plan.Set(plan.None), false, true
+	}},
+	"update-control-plane": {func(t *fakeCluster) bool { return t.Flags.Quiet }, func(t *fakeCluster) { t.Flags.Quiet = true }},
+	"restore-workers": {func(t *fakeCluster) bool {
 		return t.Flags.Templates == plan.Set(plan.Gossip) && t.Flags.Controller && t.Flags.Lookup
-	}, func(t *town) {
+	}, func(t *fakeCluster) {
 		t.Flags.Templates, t.Flags.Lookup, t.Flags.Controller = plan.Set(plan.Gossip), true, true
 	}},
-	"restore-control-plane": {func(t *town) bool { return !t.Flags.Quiet && t.Flags.Controller }, func(t *town) { t.Flags.Quiet, t.Flags.Controller, t.Flags.Lookup = false, true, true }},
-	"remove-dns-controller": {func(t *town) bool { return !t.Flags.Controller }, func(t *town) { t.Flags.Controller = false }},
-	"narrow":                {func(t *town) bool { return !t.Flags.Lookup }, func(t *town) { t.Flags.Lookup = false }},
-	"close-ports":           {func(t *town) bool { return !t.Flags.Ports }, func(t *town) { t.Flags.Ports = false }},
-	"scrub":                 {func(t *town) bool { return !t.Flags.Old }, func(t *town) { t.Flags.Old = false }},
+	"restore-control-plane": {func(t *fakeCluster) bool { return !t.Flags.Quiet && t.Flags.Controller }, func(t *fakeCluster) { t.Flags.Quiet, t.Flags.Controller, t.Flags.Lookup = false, true, true }},
+	"remove-dns-controller": {func(t *fakeCluster) bool { return !t.Flags.Controller }, func(t *fakeCluster) { t.Flags.Controller = false }},
+	"narrow":                {func(t *fakeCluster) bool { return !t.Flags.Lookup }, func(t *fakeCluster) { t.Flags.Lookup = false }},
+	"close-ports":           {func(t *fakeCluster) bool { return !t.Flags.Ports }, func(t *fakeCluster) { t.Flags.Ports = false }},
+	"scrub":                 {func(t *fakeCluster) bool { return !t.Flags.Old }, func(t *fakeCluster) { t.Flags.Old = false }},
 }
 
-func (m *mayor) Actions(ctx context.Context, s plan.Planned) ([]Action, error) {
+func (m *fakeExecutor) Actions(ctx context.Context, s plan.Planned) ([]Action, error) {
 	if err := errors.Join(m.fuse.Dead(), ctx.Err()); err != nil {
 		return nil, err
 	}
@@ -254,24 +256,24 @@ func (m *mayor) Actions(ctx context.Context, s plan.Planned) ([]Action, error) {
 	case "roll-control-plane":
 		all = m.replaceMembers(&t)
 	default:
-		flip, ok := flips[s.ID]
+		toggle, ok := toggles[s.ID]
 		if !ok {
 			return nil, fmt.Errorf("no step %q", s.ID)
 		}
-		if !flip.done(&t) {
+		if !toggle.done(&t) {
 			all = []Action{{ID: s.ID, What: s.Title, Do: func(_ context.Context, say func(string)) error {
 				say("doing " + s.ID)
-				return m.act(s.ID, flip.do)
+				return m.act(s.ID, toggle.do)
 			}}}
 		}
 	}
-	m.dress(s.ID, all)
+	m.decorate(s.ID, all)
 	m.calls++
 	return all, nil
 }
 
 // Verify implements Verifier.
-func (m *mayor) Verify(ctx context.Context, s plan.Planned, begun []Begun) ([]Action, error) {
+func (m *fakeExecutor) Verify(ctx context.Context, s plan.Planned, begun []Begun) ([]Action, error) {
 	if err := errors.Join(m.fuse.Dead(), ctx.Err()); err != nil {
 		return nil, err
 	}
@@ -279,12 +281,12 @@ func (m *mayor) Verify(ctx context.Context, s plan.Planned, begun []Begun) ([]Ac
 	for _, b := range begun {
 		all = append(all, Action{ID: b.ID, What: b.What, Group: b.Group, Node: b.Node, Replaces: b.Replaces})
 	}
-	m.dress(s.ID, all)
+	m.decorate(s.ID, all)
 	return all, nil
 }
 
-// dress gives actions what each has.
-func (m *mayor) dress(step string, all []Action) {
+// decorate gives actions what each has.
+func (m *fakeExecutor) decorate(step string, all []Action) {
 	for i := range all {
 		all[i].Gates = append(all[i].Gates, Gate{Name: "it is so", Check: func(context.Context) (report.Verdict, string) {
 			if err := m.fuse.Dead(); err != nil {
@@ -297,21 +299,21 @@ func (m *mayor) dress(step string, all []Action) {
 			m.aborted = append(m.aborted, id)
 			return "tidied up " + id, m.fuse.Dead()
 		}
-		if m.trouble != nil {
-			m.trouble(step, &all[i])
+		if m.hook != nil {
+			m.hook(step, &all[i])
 		}
 	}
 }
 
 // wanted is what a node of a template of now is.
-func (t *town) wanted() (c plan.Class) {
+func (t *fakeCluster) wanted() (c plan.Class) {
 	for c = range t.Flags.Templates.Each {
 		break
 	}
 	return c
 }
 
-func (m *mayor) replaceWorkers(t *town, canary bool) (all []Action) {
+func (m *fakeExecutor) replaceWorkers(t *fakeCluster, canary bool) (all []Action) {
 	seen := map[string]bool{}
 	if canary {
 		for _, p := range t.Workers { // a group with a new node has had its canary
@@ -327,9 +329,9 @@ func (m *mayor) replaceWorkers(t *town, canary bool) (all []Action) {
 		all = append(all, Action{ID: p.Name, What: "replace " + p.Name, Group: p.Group, Node: p.Name, Canary: canary, Replaces: 1, Do: func(_ context.Context, say func(string)) error {
 			if t.Half[p.Name] == "" {
 				say("adding one for " + p.Name)
-				if err := m.act("add for "+p.Name, func(t *town) {
+				if err := m.act("add for "+p.Name, func(t *fakeCluster) {
 					t.Serial++
-					n := person{Name: fmt.Sprintf("new-%d", t.Serial), Group: p.Group, Place: p.Place, Class: t.wanted()}
+					n := fakeNode{Name: fmt.Sprintf("new-%d", t.Serial), Group: p.Group, Place: p.Place, Class: t.wanted()}
 					t.Half[p.Name] = n.Name
 					t.Workers = append(t.Workers, n)
 					t.Replaced[p.Place]++
@@ -338,16 +340,16 @@ func (m *mayor) replaceWorkers(t *town, canary bool) (all []Action) {
 				}
 			}
 			say("removing " + p.Name)
-			return m.act("remove "+p.Name, func(t *town) {
+			return m.act("remove "+p.Name, func(t *fakeCluster) {
 				delete(t.Half, p.Name)
-				t.Workers = slices.DeleteFunc(t.Workers, func(o person) bool { return o.Name == p.Name })
+				t.Workers = slices.DeleteFunc(t.Workers, func(o fakeNode) bool { return o.Name == p.Name })
 			})
 		}})
 	}
 	return all
 }
 
-func (m *mayor) replaceMembers(t *town) (all []Action) {
+func (m *fakeExecutor) replaceMembers(t *fakeCluster) (all []Action) {
 	class := plan.Gossip
 	if t.Flags.Quiet {
 		class = plan.None
@@ -358,15 +360,15 @@ func (m *mayor) replaceMembers(t *town) (all []Action) {
 		}
 		all = append(all, Action{ID: p.Name, What: "replace " + p.Name, Group: p.Group, Node: p.Name, Replaces: 1, Do: func(context.Context, func(string)) error {
 			if t.Half[p.Name] == "" {
-				if err := m.act("take down "+p.Name, func(t *town) { t.Half[p.Name] = "away" }); err != nil {
+				if err := m.act("take down "+p.Name, func(t *fakeCluster) { t.Half[p.Name] = "away" }); err != nil {
 					return err
 				}
 			}
-			return m.act("replace "+p.Name, func(t *town) {
+			return m.act("replace "+p.Name, func(t *fakeCluster) {
 				delete(t.Half, p.Name)
 				t.Serial++
-				i := slices.IndexFunc(t.Members, func(o person) bool { return o.Name == p.Name })
-				t.Members[i] = person{Name: fmt.Sprintf("new-%d", t.Serial), Group: p.Group, Place: p.Place, Class: class}
+				i := slices.IndexFunc(t.Members, func(o fakeNode) bool { return o.Name == p.Name })
+				t.Members[i] = fakeNode{Name: fmt.Sprintf("new-%d", t.Serial), Group: p.Group, Place: p.Place, Class: class}
 				t.Replaced[p.Place]++
 			})
 		}})

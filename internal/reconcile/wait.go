@@ -12,33 +12,33 @@ import (
 	"github.com/muster-dev/muster/internal/report"
 )
 
-// heed does what people said, before a step and before each action: it ends the
-// leg for an abort, and ends the run, or waits, for a pause and at a hold that
-// nobody has released. A zero Result says that the way is free.
-func (d *driver) heed(ctx context.Context, s plan.Planned) (Result, error) {
-	waiting := "" // what for, so far
+// checkControl applies people's requests before a step and before each action. It
+// ends the leg for an abort, and ends the run or waits for a pause or an unreleased
+// hold. A zero Result means continue.
+func (d *driver) checkControl(ctx context.Context, s plan.Planned) (Result, error) {
+	waiting := "" // the reason last reported
 	for {
 		if ctx.Err() != nil {
 			return Result{}, context.Cause(ctx)
 		}
-		c, err := again(ctx, func(ctx context.Context) (Control, error) { return readControl(ctx, d.Store, d.cluster, d.id) })
+		c, err := retry(ctx, func(ctx context.Context) (Control, error) { return readControl(ctx, d.Store, d.cluster, d.id) })
 		if err != nil {
-			return d.blind(ctx, err)
+			return d.stopBlind(ctx, err)
 		}
 		if c.Abort != nil && d.at.leg.Direction != report.Abort {
-			return Result{Ended: asked}, d.note(s, "abort", "abort asked for "+c.Abort.String())
+			return Result{Ended: abortRequested}, d.writeNote(s, "abort", "abort asked for "+c.Abort.String())
 		}
-		ended, why, how := d.waitsFor(c, s)
+		ended, why, how := d.waitReason(c, s)
 		switch {
 		case ended == "" && waiting == "":
 			return Result{}, nil
 		case ended == "":
-			return Result{}, d.note(s, "on", d.passed(c, s))
+			return Result{}, d.writeNote(s, "on", d.resumedBy(c, s))
 		case why != waiting:
 			if d.Wait {
 				d.Progress.Waiting(why, how)
 			}
-			if err := d.note(s, ended, why); err != nil {
+			if err := d.writeNote(s, ended, why); err != nil {
 				return Result{}, err
 			}
 			waiting = why
@@ -46,13 +46,13 @@ func (d *driver) heed(ctx context.Context, s plan.Planned) (Result, error) {
 		if !d.Wait {
 			return Result{Ended: ended, Why: why + "; " + how}, nil
 		}
-		pause(ctx, d.Poll)
+		sleep(ctx, d.Poll)
 	}
 }
 
-// waitsFor says what a run waits for before it may go on, and how a person lets
-// it; empty if nothing keeps it.
-func (d *driver) waitsFor(c Control, s plan.Planned) (ended, why, how string) {
+// waitReason returns what the run must wait for and how a person lifts it; empty if
+// it may continue.
+func (d *driver) waitReason(c Control, s plan.Planned) (ended, why, how string) {
 	_, released := c.released(d.at.leg.Number, report.StepKey(s))
 	switch {
 	case c.Paused != nil:
@@ -64,41 +64,41 @@ func (d *driver) waitsFor(c Control, s plan.Planned) (ended, why, how string) {
 	return "", "", ""
 }
 
-// passed says what let a run go on that had waited.
-func (d *driver) passed(c Control, s plan.Planned) string {
+// resumedBy describes what ended a wait.
+func (d *driver) resumedBy(c Control, s plan.Planned) string {
 	if r, ok := c.released(d.at.leg.Number, report.StepKey(s)); ok && s.Hold && !d.at.begun {
 		return "hold released " + r.String()
 	}
 	return "resumed"
 }
 
-// note journals what a person said.
-func (d *driver) note(s plan.Planned, result, what string) error {
+// writeNote journals a person's request.
+func (d *driver) writeNote(s plan.Planned, result, what string) error {
 	return d.write(journal.Entry{Kind: journal.Note, Step: report.StepKey(s), Result: result}, report.Said{What: what})
 }
 
-// attend says whose turn it is where an action is a person's, and waits for them if
-// the run waits. A zero Result says that they have done it.
-func (d *driver) attend(ctx context.Context, s plan.Planned, a Action, missing string) (Result, error) {
+// awaitPerson reports that an action is a person's to do and, with Config.Wait,
+// waits until its gates pass. A zero Result means that they did.
+func (d *driver) awaitPerson(ctx context.Context, s plan.Planned, a Action, missing string) (Result, error) {
 	_, reason, _ := strings.Cut(missing, fmt.Sprintf(": %s: ", report.Fail))
 	turn := Result{Ended: EndedHolding, Why: fmt.Sprintf("your turn: %s: %s", a.What, cmp.Or(reason, missing))}
 	if !d.Wait {
 		return turn, nil
 	}
 	d.Progress.Waiting(turn.Why, "it goes on by itself once that is done")
-	for pause(ctx, d.Poll) {
-		if result, err := d.heed(ctx, s); result.Ended != "" || err != nil {
+	for sleep(ctx, d.Poll) {
+		if result, err := d.checkControl(ctx, s); result.Ended != "" || err != nil {
 			return result, err
 		}
-		if passes(ctx, a.Gates) {
+		if allPass(ctx, a.Gates) {
 			return Result{}, nil
 		}
 	}
 	return Result{}, context.Cause(ctx)
 }
 
-// passes looks once whether all of some gates pass.
-func passes(ctx context.Context, gates []Gate) bool {
+// allPass checks each gate once.
+func allPass(ctx context.Context, gates []Gate) bool {
 	return !slices.ContainsFunc(gates, func(g Gate) bool {
 		g.Within = 0
 		return g.Await(ctx).Verdict != report.Pass

@@ -23,10 +23,10 @@ import (
 	"github.com/muster-dev/muster/internal/store/mem"
 )
 
-// onPaper is a scene of lyra on paper, inside of this process: three
+// fakeScene is a scene of lyra on a fake AWS in this process: three
 // control-plane nodes, two workers, of kOps 1.35 and gossiping. change may alter
 // what stands in front of the API, and balancer what the spec says of it.
-func onPaper(t *testing.T, change func(*kopstest.Sheet), balancer string) (*scene, kopstest.Paper) {
+func fakeScene(t *testing.T, change func(*kopstest.FakeState), balancer string) (*scene, kopstest.FakeAWS) {
 	t.Helper()
 	s, p := paperIn(t, &mem.Store{Name: "kops-state"}, kubetest.New(), change, balancer)
 	s.poll = time.Second
@@ -35,7 +35,7 @@ func onPaper(t *testing.T, change func(*kopstest.Sheet), balancer string) (*scen
 }
 
 // paperIn is the same, with its state in a store and without machines that boot.
-func paperIn(t *testing.T, st store.Store, kube *kubetest.Server, change func(*kopstest.Sheet), balancer string) (*scene, kopstest.Paper) {
+func paperIn(t *testing.T, st store.Store, kube *kubetest.Server, change func(*kopstest.FakeState), balancer string) (*scene, kopstest.FakeAWS) {
 	t.Helper()
 	const name = "lyra.k8s.local"
 	layout := store.Layout(name)
@@ -46,14 +46,14 @@ func paperIn(t *testing.T, st store.Store, kube *kubetest.Server, change func(*k
 			t.Fatal(err)
 		}
 	}
-	p := kopstest.Paper{Store: st}
-	sheet := kopstest.Sheet{
+	p := kopstest.FakeAWS{Store: st}
+	state := kopstest.FakeState{
 		Cluster: name,
-		Groups: []kopstest.PaperGroup{
+		Groups: []kopstest.FakeGroup{
 			{Name: "control-plane-a", ID: "control-plane-a.masters." + name, Role: cluster.RoleControlPlane, First: 1, Balancers: []string{"api-lyra"}},
 			{Name: "nodes-a", ID: "nodes-a." + name, Role: cluster.RoleNode, First: 1},
 		},
-		Balancers: []kopstest.PaperBalancer{{Name: "api-lyra", Class: "network", Ports: []int{443}, Addrs: []netip.Addr{netip.MustParseAddr(awstest.BalancerAddress)}}},
+		Balancers: []kopstest.FakeBalancer{{Name: "api-lyra", Class: "network", Ports: []int{443}, Addrs: []netip.Addr{netip.MustParseAddr(awstest.BalancerAddress)}}},
 		Roles: []cloud.Role{
 			{Name: "masters." + name, Roles: []cluster.Role{cluster.RoleControlPlane}, Kind: cloud.KindPolicy, Policies: map[string]string{
 				"masters." + name: `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}`}},
@@ -62,10 +62,10 @@ func paperIn(t *testing.T, st store.Store, kube *kubetest.Server, change func(*k
 	}
 	for n, u := range []awstest.UserData{members, workers} {
 		u.Cluster = name
-		sheet.Groups[n].Versions = []string{u.String()}
+		state.Groups[n].Versions = []string{u.String()}
 	}
 	if change != nil {
-		change(&sheet)
+		change(&state)
 	}
 	s := scenery(t, st, kube, p)
 	must := func(err error) {
@@ -74,10 +74,10 @@ func paperIn(t *testing.T, st store.Store, kube *kubetest.Server, change func(*k
 			t.Fatal(err)
 		}
 	}
-	must(p.Put(t.Context(), sheet))
+	must(p.Put(t.Context(), state))
 	must(s.find("1.35.2").Run(t.Context(), []string{"update", "cluster", "--name", name, "--create-kube-config=false", "--yes"}, func(string) {}))
-	for n, g := range sheet.Groups {
-		must(p.Change(t.Context(), func(s *kopstest.Sheet) error { // what was before the first update is no version to go back to
+	for n, g := range state.Groups {
+		must(p.Change(t.Context(), func(s *kopstest.FakeState) error { // what was before the first update is no version to go back to
 			s.Groups[n].First, s.Groups[n].Versions = 1, s.Groups[n].Versions[len(s.Groups[n].Versions)-1:]
 			return nil
 		}))
@@ -86,8 +86,8 @@ func paperIn(t *testing.T, st store.Store, kube *kubetest.Server, change func(*k
 	return s, p
 }
 
-// scenery is a scene of what is on paper, without machines that boot.
-func scenery(t *testing.T, st store.Store, kube *kubetest.Server, p kopstest.Paper) *scene {
+// scenery is a scene of a fake AWS without machines that boot.
+func scenery(t *testing.T, st store.Store, kube *kubetest.Server, p kopstest.FakeAWS) *scene {
 	s := &scene{t: t, name: "lyra.k8s.local", state: st.URL(), store: st, provider: p, operator: p, kube: kube, overlay: &fakeOverlay{}}
 	s.find = func(version string) *bykops.Kops {
 		k := kopstest.Kops{Version: version, Store: st, Open: func(context.Context, string) (kopstest.Site, error) { return p, nil }}
@@ -125,9 +125,9 @@ func ids(steps []plan.Planned) string {
 // remains is what a migration leaves behind, without what differs by chance:
 // which instance is which, and when.
 type remains struct {
-	Groups    []kopstest.PaperGroup
-	Instances []kopstest.PaperInstance
-	Balancers []kopstest.PaperBalancer
+	Groups    []kopstest.FakeGroup
+	Instances []kopstest.FakeInstance
+	Balancers []kopstest.FakeBalancer
 	Roles     []cloud.Role
 	Rules     []cloud.Rule
 	Born      int // instances ever
@@ -139,21 +139,21 @@ type remains struct {
 	Held      []netip.Addr
 }
 
-func (s *scene) remains(p kopstest.Paper) remains {
+func (s *scene) remains(p kopstest.FakeAWS) remains {
 	s.t.Helper()
-	sheet, err := p.Read(s.t.Context())
+	state, err := p.Read(s.t.Context())
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	r := remains{
-		Groups: sheet.Groups, Balancers: sheet.Balancers, Roles: sheet.Roles, Rules: sheet.Rules, Born: sheet.Born,
+		Groups: state.Groups, Balancers: state.Balancers, Roles: state.Roles, Rules: state.Rules, Born: state.Born,
 		Store: map[string]string{}, Evicted: len(s.kube.Evicted()), Restarts: s.kube.Restarts("dns-controller"), Left: len(s.kube.Pods("muster-")),
 	}
-	for _, i := range sheet.Instances {
+	for _, i := range state.Instances {
 		i.ID = ""
 		r.Instances = append(r.Instances, i)
 	}
-	slices.SortFunc(r.Instances, func(a, b kopstest.PaperInstance) int { return strings.Compare(a.Group, b.Group) })
+	slices.SortFunc(r.Instances, func(a, b kopstest.FakeInstance) int { return strings.Compare(a.Group, b.Group) })
 	keys, err := s.store.List(s.t.Context(), s.name)
 	if err != nil {
 		s.t.Fatal(err)

@@ -12,14 +12,14 @@ import (
 	"github.com/muster-dev/muster/internal/report"
 )
 
-// alike says of an instance that is not of the template's version why it stays.
-func alike(g cloud.Group, i cloud.Instance) string {
+// unchanged explains why an instance of another template version stays.
+func unchanged(g cloud.Group, i cloud.Instance) string {
 	return fmt.Sprintf("%s stays: its template version %s holds what version %s does", i.ID, i.Version, g.Template.Version)
 }
 
-// because says on a way back, where nodes may never have been touched, why one is
-// replaced all the same.
-func (p pace) because(g cloud.Group, i cloud.Instance) string {
+// replaceReason explains on a rollback, where some nodes may never have been touched,
+// why an instance is replaced.
+func (p rollout) replaceReason(g cloud.Group, i cloud.Instance) string {
 	switch {
 	case !p.back || g.Template.Version == "":
 		return ""
@@ -29,10 +29,10 @@ func (p pace) because(g cloud.Group, i cloud.Instance) string {
 	return ", since what it was made from cannot be compared any more"
 }
 
-// restored judges whether the templates of a role are those of before, and says
-// who is replaced for it and who stays.
+// restored judges whether a role's templates are the original ones, and says which
+// instances will be replaced and which stay.
 func (e *Executor) restored(w world, role cluster.Role) (report.Verdict, string) {
-	v, why := e.states(w, func(s plan.State) bool { return e.Problem.Restored(s, role) })
+	v, why := e.inAllStates(w, func(s plan.State) bool { return e.Problem.Restored(s, role) })
 	if v != report.Pass {
 		return v, why + " they are"
 	}
@@ -40,10 +40,10 @@ func (e *Executor) restored(w world, role cluster.Role) (report.Verdict, string)
 	for _, g := range w.groups(role) {
 		for _, i := range g.Living() {
 			switch {
-			case isOld(i):
-				says = append(says, "to be replaced: "+i.ID+pace{back: true}.because(g, i))
+			case isOutdated(i):
+				says = append(says, "to be replaced: "+i.ID+rollout{back: true}.replaceReason(g, i))
 			case i.Version != "" && i.Version != g.Template.Version:
-				says = append(says, alike(g, i))
+				says = append(says, unchanged(g, i))
 			}
 		}
 	}
@@ -53,17 +53,17 @@ func (e *Executor) restored(w world, role cluster.Role) (report.Verdict, string)
 	return report.Pass, strings.Join(says, "; ")
 }
 
-// notRestored refuses to replace nodes while the templates of a role are not those
-// of before: they would be born anew as what is to go. What is expected to be
-// replaced comes with the error.
-func (e *Executor) notRestored(w world, role cluster.Role) (expected []reconcile.Action, err error) {
+// requireRestored refuses to replace nodes while a role's templates are not the
+// original ones: the new nodes would be of the kind to be replaced. The actions
+// returned with the error are those to be expected.
+func (e *Executor) requireRestored(w world, role cluster.Role) (expected []reconcile.Action, err error) {
 	if v, _ := e.restored(w, role); v == report.Pass {
 		return nil, nil
 	}
 	var stay []string
 	for _, g := range w.groups(role) {
 		for _, i := range g.Living() {
-			if !isOld(i) {
+			if !isOutdated(i) {
 				expected = append(expected, reconcile.Action{Group: g.Name, Node: i.ID, What: fmt.Sprintf("replace %s of %s, made from template version %s", i.ID, g.Name, i.Version)})
 				continue
 			}

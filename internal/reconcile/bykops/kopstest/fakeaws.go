@@ -14,7 +14,7 @@ import (
 	"github.com/muster-dev/muster/internal/store"
 )
 
-// Paper is an AWS on paper: one cluster as an object in a store, for tests that
+// FakeAWS is a fake AWS with one cluster, kept as an object in a store, for tests that
 // carry out hundreds of migrations. A migration, a kops that it runs and machines
 // that boot may be processes of their own, each killed at any time: every change
 // is one write.
@@ -23,25 +23,25 @@ import (
 // instance has started another when the call returns, a target is healthy as long
 // as its instance is in the group, a rule goes when its ports do. It is a
 // [cloud.Provider], a [Site], and all that package bykops changes.
-type Paper struct {
+type FakeAWS struct {
 	Store store.Store
 }
 
-const paperKey = "paper/aws.json"
+const fakeAWSKey = "paper/aws.json"
 
-// Sheet is what is on it.
-type Sheet struct {
+// FakeState is the state of a [FakeAWS].
+type FakeState struct {
 	Cluster   string
-	Groups    []PaperGroup
-	Instances []PaperInstance
-	Balancers []PaperBalancer
+	Groups    []FakeGroup
+	Instances []FakeInstance
+	Balancers []FakeBalancer
 	Roles     []cloud.Role
 	Rules     []cloud.Rule
 	Born      int // instances ever
 }
 
-// PaperGroup is a group with its launch template.
-type PaperGroup struct {
+// FakeGroup is a group with its launch template.
+type FakeGroup struct {
 	Name, ID  string
 	Role      cluster.Role
 	Size      int
@@ -50,10 +50,10 @@ type PaperGroup struct {
 	Balancers []string // names of those in front of it
 }
 
-func (g PaperGroup) version() int { return g.First + len(g.Versions) - 1 }
+func (g FakeGroup) version() int { return g.First + len(g.Versions) - 1 }
 
-// PaperInstance is an instance.
-type PaperInstance struct {
+// FakeInstance is an instance.
+type FakeInstance struct {
 	ID, Group string
 	Version   int
 	UserData  string // that it was born with: its version may be gone
@@ -62,8 +62,8 @@ type PaperInstance struct {
 	Out       bool // taken out of the load balancers
 }
 
-// PaperBalancer is a load balancer.
-type PaperBalancer struct {
+// FakeBalancer is a load balancer.
+type FakeBalancer struct {
 	Name, Class string
 	Ports       []int
 	Addrs       []netip.Addr
@@ -77,8 +77,8 @@ var workersRules = []cloud.Rule{
 	{From: cloud.PartyWorkers, To: cloud.PartyControlPlane, Protocol: "udp", Low: 1, High: 65535},
 }
 
-// Put writes a new sheet, of a cluster that has no instances yet.
-func (p Paper) Put(ctx context.Context, s Sheet) error {
+// Put writes the state of a cluster that has no instances yet.
+func (p FakeAWS) Put(ctx context.Context, s FakeState) error {
 	s.Rules = append(s.Rules,
 		cloud.Rule{From: cloud.PartyWorkers, To: cloud.PartyLoadBalancer, Protocol: "all", High: 65535},
 		cloud.Rule{From: cloud.PartyControlPlane, To: cloud.PartyWorkers, Protocol: "all", High: 65535},
@@ -89,24 +89,24 @@ func (p Paper) Put(ctx context.Context, s Sheet) error {
 	if err != nil {
 		return err
 	}
-	_, err = p.Store.Put(ctx, paperKey, data, store.Absent)
+	_, err = p.Store.Put(ctx, fakeAWSKey, data, store.Absent)
 	return err
 }
 
-// Read returns what is on it.
-func (p Paper) Read(ctx context.Context) (Sheet, error) {
-	var s Sheet
-	o, err := p.Store.Get(ctx, paperKey)
+// Read returns the current state.
+func (p FakeAWS) Read(ctx context.Context) (FakeState, error) {
+	var s FakeState
+	o, err := p.Store.Get(ctx, fakeAWSKey)
 	if err == nil {
 		err = json.Unmarshal(o.Data, &s)
 	}
 	return s, err
 }
 
-// Change changes it.
-func (p Paper) Change(ctx context.Context, change func(*Sheet) error) error {
-	_, err := store.Update(ctx, p.Store, paperKey, func(old []byte) ([]byte, error) {
-		var s Sheet
+// Change changes the state in one write.
+func (p FakeAWS) Change(ctx context.Context, change func(*FakeState) error) error {
+	_, err := store.Update(ctx, p.Store, fakeAWSKey, func(old []byte) ([]byte, error) {
+		var s FakeState
 		if err := json.Unmarshal(old, &s); err != nil {
 			return nil, err
 		}
@@ -119,22 +119,22 @@ func (p Paper) Change(ctx context.Context, change func(*Sheet) error) error {
 }
 
 // Resize makes a group larger.
-func (p Paper) Resize(ctx context.Context, group string, size int) error {
-	return p.Change(ctx, func(s *Sheet) error {
+func (p FakeAWS) Resize(ctx context.Context, group string, size int) error {
+	return p.Change(ctx, func(s *FakeState) error {
 		s.Groups[s.group(group)].Size = size
 		s.fill(group)
 		return nil
 	})
 }
 
-// start starts an instance of a group's template of now.
-func (s *Sheet) start(g PaperGroup) {
+// start starts an instance from a group's current template.
+func (s *FakeState) start(g FakeGroup) {
 	s.Born++
-	s.Instances = append(s.Instances, PaperInstance{ID: fmt.Sprintf("i-%04d", s.Born), Group: g.Name, Version: g.version(), UserData: g.Versions[len(g.Versions)-1]})
+	s.Instances = append(s.Instances, FakeInstance{ID: fmt.Sprintf("i-%04d", s.Born), Group: g.Name, Version: g.version(), UserData: g.Versions[len(g.Versions)-1]})
 }
 
-// fill starts what a group is short of.
-func (s *Sheet) fill(name string) {
+// fill starts instances up to a group's size.
+func (s *FakeState) fill(name string) {
 	g := &s.Groups[s.group(name)]
 	n := 0
 	for _, i := range s.Instances {
@@ -147,22 +147,22 @@ func (s *Sheet) fill(name string) {
 	}
 }
 
-func (s *Sheet) group(name string) int {
-	return slices.IndexFunc(s.Groups, func(g PaperGroup) bool { return g.Name == name || g.ID == name })
+func (s *FakeState) group(name string) int {
+	return slices.IndexFunc(s.Groups, func(g FakeGroup) bool { return g.Name == name || g.ID == name })
 }
 
-func (s *Sheet) instance(id string) *PaperInstance {
-	if at := slices.IndexFunc(s.Instances, func(i PaperInstance) bool { return i.ID == id }); at >= 0 {
+func (s *FakeState) instance(id string) *FakeInstance {
+	if at := slices.IndexFunc(s.Instances, func(i FakeInstance) bool { return i.ID == id }); at >= 0 {
 		return &s.Instances[at]
 	}
 	return nil
 }
 
-func (s *Sheet) remove(id string) {
-	s.Instances = slices.DeleteFunc(s.Instances, func(i PaperInstance) bool { return i.ID == id })
+func (s *FakeState) remove(id string) {
+	s.Instances = slices.DeleteFunc(s.Instances, func(i FakeInstance) bool { return i.ID == id })
 }
 
-// number is an instance's, or version's, place in the order of births.
+// number returns the sequence number in an instance's or version's ID.
 func number(id string) int {
 	n, _ := strconv.Atoi(id[len("i-"):]) // start made it
 	return n
@@ -175,7 +175,7 @@ func addr(id string) netip.Addr {
 }
 
 // Seeds implements [cloud.Provider].
-func (p Paper) Seeds(ctx context.Context) (all []netip.Addr, err error) {
+func (p FakeAWS) Seeds(ctx context.Context) (all []netip.Addr, err error) {
 	s, err := p.Read(ctx)
 	for _, i := range s.Instances {
 		if s.Groups[s.group(i.Group)].Role == cluster.RoleControlPlane {
@@ -186,7 +186,7 @@ func (p Paper) Seeds(ctx context.Context) (all []netip.Addr, err error) {
 }
 
 // Observe implements [cloud.Provider].
-func (p Paper) Observe(ctx context.Context) (*cloud.Observation, error) {
+func (p FakeAWS) Observe(ctx context.Context) (*cloud.Observation, error) {
 	s, err := p.Read(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("read the paper: %w: %w", cloud.ErrTransient, err)
@@ -209,7 +209,7 @@ func (p Paper) Observe(ctx context.Context) (*cloud.Observation, error) {
 	return o, nil
 }
 
-func (s *Sheet) observe(g PaperGroup) (cloud.Group, error) {
+func (s *FakeState) observe(g FakeGroup) (cloud.Group, error) {
 	now := g.Versions[len(g.Versions)-1]
 	boot, err := bootconfig.Parse([]byte(now))
 	if err != nil {
@@ -240,14 +240,14 @@ func (s *Sheet) observe(g PaperGroup) (cloud.Group, error) {
 	return seen, nil
 }
 
-func roleOf(g PaperGroup, name string) string {
+func roleOf(g FakeGroup, name string) string {
 	if g.Role == cluster.RoleControlPlane {
 		return "masters." + name
 	}
 	return "nodes." + name
 }
 
-func (s *Sheet) targets(b PaperBalancer, port int) []cloud.Target {
+func (s *FakeState) targets(b FakeBalancer, port int) []cloud.Target {
 	all := []cloud.Target{} // none is an answer
 	for _, i := range s.Instances {
 		g := s.Groups[s.group(i.Group)]

@@ -15,12 +15,12 @@ import (
 	"github.com/muster-dev/muster/internal/report"
 )
 
-// gossipPorts are those that only gossip uses; 3988 and the etcd ports between
-// and beside them are not among them.
+// gossipPorts are the ports that only gossip uses. 3988 (kops-controller) and the
+// etcd ports in this range are not among them.
 var gossipPorts = []int{3993, 3998, 3999, 4000}
 
-// makeBalancer lays out a wait: a load balancer costs money and shapes the
-// network, so a person asks kOps for it.
+// makeBalancer returns a wait for a person: a load balancer costs money and changes
+// the network, so they create it with kOps themselves.
 func (e *Executor) makeBalancer(_ context.Context, w world, s plan.Planned) ([]reconcile.Action, error) {
 	made := func(w world) (bool, string) {
 		lb, ok := w.balancer()
@@ -34,23 +34,23 @@ func (e *Executor) makeBalancer(_ context.Context, w world, s plan.Planned) ([]r
 	if ok, _ := made(w); ok && !w.begun {
 		return nil, nil
 	}
-	a := e.byHand("balancer", s.Title, made)
-	a.Do = func(ctx context.Context, say func(string)) error { return e.serving(ctx, made, say) }
+	a := e.personAction("balancer", s.Title, made)
+	a.Do = func(ctx context.Context, say func(string)) error { return e.awaitServing(ctx, made, say) }
 	return []reconcile.Action{a}, nil
 }
 
-// servesWithin is how long a load balancer that was made may take until it sends to
-// every target: two minutes until it is there, and health checks.
-const servesWithin = 10 * time.Minute
+// balancerTimeout is how long a new load balancer may take until every target is
+// healthy: two minutes to be provisioned, then health checks.
+const balancerTimeout = 10 * time.Minute
 
-// serving waits for a load balancer that is there to serve; that there is none is
-// for the gate to say, and that it does not serve in time.
-func (e *Executor) serving(ctx context.Context, made func(world) (bool, string), say func(string)) error {
-	waiting, cancel := context.WithTimeout(ctx, servesWithin)
+// awaitServing waits until an existing load balancer serves. The gate afterwards
+// reports a missing one, and one that did not serve in time.
+func (e *Executor) awaitServing(ctx context.Context, made func(world) (bool, string), say func(string)) error {
+	waiting, cancel := context.WithTimeout(ctx, balancerTimeout)
 	defer cancel()
-	told := ""
+	reported := ""
 	err := e.wait(waiting, "wait for the load balancer", func(ctx context.Context) (string, error) {
-		seen, _, err := e.see(ctx)
+		seen, _, err := e.observe(ctx)
 		if err != nil {
 			return "", err
 		}
@@ -59,9 +59,9 @@ func (e *Executor) serving(ctx context.Context, made func(world) (bool, string),
 		if _, there := w.balancer(); ok || !there {
 			return "", nil
 		}
-		if pending != told {
+		if pending != reported {
 			say(pending)
-			told = pending
+			reported = pending
 		}
 		return pending, nil
 	})
@@ -94,7 +94,7 @@ func (e *Executor) expose(_ context.Context, w world, s plan.Planned) ([]reconci
 		return nil, errors.New("no network load balancer was observed")
 	}
 	if e.Infrastructure == nil {
-		return []reconcile.Action{e.byHand("listener", s.Title, func(w world) (bool, string) {
+		return []reconcile.Action{e.personAction("listener", s.Title, func(w world) (bool, string) {
 			v, why := answers(w)
 			return v == report.Pass, why
 		})}, nil
@@ -105,47 +105,48 @@ func (e *Executor) expose(_ context.Context, w world, s plan.Planned) ([]reconci
 			say("port 3988 of " + lb.Name + ": target group, listener, and the ways through the security groups, as kOps 1.36 names them")
 			return e.Infrastructure.Expose(ctx, lb.ID)
 		},
-		Gates: []reconcile.Gate{e.verdict("the configuration service answers through the load balancer", 5*time.Minute, func(_ context.Context, w world) (report.Verdict, string) { return answers(w) })},
+		Gates: []reconcile.Gate{e.verdictGate("the configuration service answers through the load balancer", 5*time.Minute, func(_ context.Context, w world) (report.Verdict, string) { return answers(w) })},
 	}}, nil
 }
 
-// narrow lays out the update that takes from the workers' role what only gossip
-// needed.
+// narrow returns the update that removes the permissions that only gossip needed from
+// the workers' role.
 func (e *Executor) narrow(ctx context.Context, w world, s plan.Planned) ([]reconcile.Action, error) {
 	narrowed := func(_ context.Context, w world) (report.Verdict, string) {
-		return e.states(w, func(s plan.State) bool { return !s.Lookup })
+		return e.inAllStates(w, func(s plan.State) bool { return !s.Lookup })
 	}
 	if v, _ := narrowed(ctx, w); v == report.Pass && !w.begun {
 		return nil, nil
 	}
 	update := e.update(s)
 	return []reconcile.Action{{
-		ID: "update", What: s.Title, Limit: renderWithin,
+		ID: "update", What: s.Title, Limit: updateTimeout,
 		Do: func(ctx context.Context, say func(string)) error {
-			if err := e.lastOfOld(ctx); err != nil {
+			if err := e.requireAllReplaced(ctx); err != nil {
 				return err
 			}
 			return update(ctx, say)
 		},
-		Gates: []reconcile.Gate{e.verdict("the role allows no look-up any more", time.Minute, narrowed)},
+		Gates: []reconcile.Gate{e.verdictGate("the role allows no look-up any more", time.Minute, narrowed)},
 	}}, nil
 }
 
-// lastOfOld refuses what cannot be taken back while a node of before lives.
-func (e *Executor) lastOfOld(ctx context.Context) error {
-	seen, _, err := e.see(ctx)
+// requireAllReplaced refuses an irreversible change while an old node lives.
+func (e *Executor) requireAllReplaced(ctx context.Context) error {
+	seen, _, err := e.observe(ctx)
 	if err != nil {
 		return err
 	}
-	if ok, left := (world{Cluster: seen}).allNew(); !ok {
+	if ok, left := (world{Cluster: seen}).allReplaced(); !ok {
 		return fmt.Errorf("not while a node of before lives: %s", left)
 	}
 	return nil
 }
 
-// reopened: kOps's rules between nodes are the same for every topology, so its
-// next update makes those again that it misses. No field of the spec keeps it.
-const reopened = "kOps's next update opens them again, whatever the topology; nothing listens there then, and nodes need nothing there"
+// reopenedNotice warns that kOps's rules between nodes are the same for every
+// topology, so that its next update recreates those removed. No field of the spec
+// prevents it.
+const reopenedNotice = "kOps's next update opens them again, whatever the topology; nothing listens there then, and nodes need nothing there"
 
 func (e *Executor) closePorts(_ context.Context, w world, s plan.Planned) ([]reconcile.Action, error) {
 	closed := func(w world) (report.Verdict, string) {
@@ -165,7 +166,7 @@ func (e *Executor) closePorts(_ context.Context, w world, s plan.Planned) ([]rec
 		return nil, nil
 	}
 	if e.Infrastructure == nil {
-		return []reconcile.Action{e.byHand("ports", s.Title, func(w world) (bool, string) {
+		return []reconcile.Action{e.personAction("ports", s.Title, func(w world) (bool, string) {
 			v, why := closed(w)
 			return v == report.Pass, why
 		})}, nil
@@ -173,7 +174,7 @@ func (e *Executor) closePorts(_ context.Context, w world, s plan.Planned) ([]rec
 	return []reconcile.Action{{
 		ID: "ports", What: s.Title,
 		Do: func(ctx context.Context, say func(string)) error {
-			if err := e.lastOfOld(ctx); err != nil {
+			if err := e.requireAllReplaced(ctx); err != nil {
 				return err
 			}
 			rules, err := e.Infrastructure.ClosePorts(ctx, gossipPorts)
@@ -181,11 +182,11 @@ func (e *Executor) closePorts(_ context.Context, w world, s plan.Planned) ([]rec
 				say("closed in " + r + "; what else the rule opened stays open")
 			}
 			if err == nil {
-				say(reopened)
+				say(reopenedNotice)
 			}
 			return err
 		},
-		Gates: []reconcile.Gate{e.verdict("gossip's ports are closed", time.Minute, func(_ context.Context, w world) (report.Verdict, string) { return closed(w) })},
+		Gates: []reconcile.Gate{e.verdictGate("gossip's ports are closed", time.Minute, func(_ context.Context, w world) (report.Verdict, string) { return closed(w) })},
 	}}, nil
 }
 
@@ -206,22 +207,22 @@ func (e *Executor) deleteClassic(name string) reconcile.Action {
 	return reconcile.Action{
 		ID: "classic/" + name, What: "delete classic load balancer " + name,
 		Do: func(ctx context.Context, say func(string)) error {
-			if err := e.lastOfOld(ctx); err != nil {
+			if err := e.requireAllReplaced(ctx); err != nil {
 				return err
 			}
 			say("deleting " + name)
 			return e.Infrastructure.DeleteClassic(ctx, name)
 		},
-		Gates: []reconcile.Gate{e.gate("it is gone", 2*time.Minute, func(w world) (bool, string) {
+		Gates: []reconcile.Gate{e.boolGate("it is gone", 2*time.Minute, func(w world) (bool, string) {
 			still := slices.ContainsFunc(w.Cloud.LoadBalancers, func(have cloud.LoadBalancer) bool { return have.Class == "classic" && have.Name == name })
 			return !still, name
 		})},
 	}
 }
 
-// scrub lays out the end of the way back: template versions of before go. What
-// credentials they carried is named, because only who issued them can renew
-// them.
+// scrub returns the deletion of old template versions, after which there is no
+// rollback. The credentials that they carried are named, because only their issuer
+// can renew them.
 func (e *Executor) scrub(_ context.Context, w world, _ plan.Planned) (all []reconcile.Action, err error) {
 	for _, role := range []cluster.Role{cluster.RoleControlPlane, cluster.RoleNode} {
 		for _, g := range w.groups(role) {
@@ -229,7 +230,7 @@ func (e *Executor) scrub(_ context.Context, w world, _ plan.Planned) (all []reco
 				continue
 			}
 			if e.Infrastructure == nil {
-				all = append(all, e.byHand("templates/"+g.Name, "delete old template versions of "+g.Name, func(w world) (bool, string) {
+				all = append(all, e.personAction("templates/"+g.Name, "delete old template versions of "+g.Name, func(w world) (bool, string) {
 					g, _ := w.group(g.Name)
 					return g.Template.Older == 0, fmt.Sprintf("%d older versions", g.Template.Older)
 				}))
@@ -238,7 +239,7 @@ func (e *Executor) scrub(_ context.Context, w world, _ plan.Planned) (all []reco
 			all = append(all, reconcile.Action{
 				ID: "templates/" + g.Name, Group: g.Name, What: fmt.Sprintf("delete %d old template versions of %s", g.Template.Older, g.Name),
 				Do: func(ctx context.Context, say func(string)) error {
-					if err := e.lastOfOld(ctx); err != nil {
+					if err := e.requireAllReplaced(ctx); err != nil {
 						return err
 					}
 					n, err := e.Infrastructure.DropVersions(ctx, g.Template.ID, g.Template.Version)
@@ -248,7 +249,7 @@ func (e *Executor) scrub(_ context.Context, w world, _ plan.Planned) (all []reco
 					}
 					return err
 				},
-				Gates: []reconcile.Gate{e.gate("no older version is left", time.Minute, func(w world) (bool, string) {
+				Gates: []reconcile.Gate{e.boolGate("no older version is left", time.Minute, func(w world) (bool, string) {
 					g, _ := w.group(g.Name)
 					return g.Template.Older == 0, fmt.Sprintf("%d older versions", g.Template.Older)
 				})},

@@ -11,8 +11,8 @@ import (
 )
 
 // Detach implements bykops.Machines.
-func (p Paper) Detach(ctx context.Context, id string) error {
-	return p.Change(ctx, func(s *Sheet) error {
+func (p FakeAWS) Detach(ctx context.Context, id string) error {
+	return p.Change(ctx, func(s *FakeState) error {
 		i := s.instance(id)
 		if i == nil {
 			return fmt.Errorf("detach instance %s: it is gone: %w", id, cloud.ErrNotFound)
@@ -24,8 +24,8 @@ func (p Paper) Detach(ctx context.Context, id string) error {
 }
 
 // UndoSurge implements bykops.Machines.
-func (p Paper) UndoSurge(ctx context.Context, group string, old, remove []string) error {
-	return p.Change(ctx, func(s *Sheet) error {
+func (p FakeAWS) UndoSurge(ctx context.Context, group string, old, remove []string) error {
+	return p.Change(ctx, func(s *FakeState) error {
 		var gone error
 		for _, id := range old {
 			i := s.instance(id)
@@ -44,13 +44,13 @@ func (p Paper) UndoSurge(ctx context.Context, group string, old, remove []string
 }
 
 // Deregister implements bykops.Machines.
-func (p Paper) Deregister(ctx context.Context, id string) error { return p.register(ctx, id, true) }
+func (p FakeAWS) Deregister(ctx context.Context, id string) error { return p.register(ctx, id, true) }
 
 // Register implements bykops.Machines.
-func (p Paper) Register(ctx context.Context, id string) error { return p.register(ctx, id, false) }
+func (p FakeAWS) Register(ctx context.Context, id string) error { return p.register(ctx, id, false) }
 
-func (p Paper) register(ctx context.Context, id string, out bool) error {
-	return p.Change(ctx, func(s *Sheet) error {
+func (p FakeAWS) register(ctx context.Context, id string, out bool) error {
+	return p.Change(ctx, func(s *FakeState) error {
 		if i := s.instance(id); i != nil {
 			i.Out = out
 		}
@@ -59,8 +59,8 @@ func (p Paper) register(ctx context.Context, id string, out bool) error {
 }
 
 // Terminate implements bykops.Machines and [Site].
-func (p Paper) Terminate(ctx context.Context, id string) error {
-	return p.Change(ctx, func(s *Sheet) error {
+func (p FakeAWS) Terminate(ctx context.Context, id string) error {
+	return p.Change(ctx, func(s *FakeState) error {
 		if i := s.instance(id); i != nil {
 			group := i.Group
 			s.remove(id)
@@ -71,11 +71,11 @@ func (p Paper) Terminate(ctx context.Context, id string) error {
 }
 
 // Console implements bykops.Machines.
-func (Paper) Console(context.Context, string) (string, error) { return "", nil }
+func (FakeAWS) Console(context.Context, string) (string, error) { return "", nil }
 
 // Expose implements bykops.Infrastructure and [Site].
-func (p Paper) Expose(ctx context.Context, balancer string) error {
-	return p.Change(ctx, func(s *Sheet) error {
+func (p FakeAWS) Expose(ctx context.Context, balancer string) error {
+	return p.Change(ctx, func(s *FakeState) error {
 		for n := range s.Balancers {
 			if b := &s.Balancers[n]; "arn:"+b.Name == balancer && !slices.Contains(b.Ports, 3988) {
 				b.Ports = append(b.Ports, 3988)
@@ -87,17 +87,17 @@ func (p Paper) Expose(ctx context.Context, balancer string) error {
 }
 
 // PutPolicy implements bykops.Infrastructure and [Site].
-func (p Paper) PutPolicy(ctx context.Context, role, name, document string) error {
+func (p FakeAWS) PutPolicy(ctx context.Context, role, name, document string) error {
 	return p.policies(ctx, role, func(all map[string]string) { all[name] = document })
 }
 
 // DeletePolicy implements bykops.Infrastructure.
-func (p Paper) DeletePolicy(ctx context.Context, role, name string) error {
+func (p FakeAWS) DeletePolicy(ctx context.Context, role, name string) error {
 	return p.policies(ctx, role, func(all map[string]string) { delete(all, name) })
 }
 
-func (p Paper) policies(ctx context.Context, role string, change func(map[string]string)) error {
-	return p.Change(ctx, func(s *Sheet) error {
+func (p FakeAWS) policies(ctx context.Context, role string, change func(map[string]string)) error {
+	return p.Change(ctx, func(s *FakeState) error {
 		for n := range s.Roles {
 			if r := &s.Roles[n]; r.Name == role {
 				if r.Policies == nil {
@@ -112,8 +112,8 @@ func (p Paper) policies(ctx context.Context, role string, change func(map[string
 }
 
 // ClosePorts implements bykops.Infrastructure.
-func (p Paper) ClosePorts(ctx context.Context, ports []int) (closed []string, err error) {
-	err = p.Change(ctx, func(s *Sheet) error {
+func (p FakeAWS) ClosePorts(ctx context.Context, ports []int) (closed []string, err error) {
+	err = p.Change(ctx, func(s *FakeState) error {
 		closed = nil
 		var left []cloud.Rule
 		for _, r := range s.Rules {
@@ -132,7 +132,7 @@ func (p Paper) ClosePorts(ctx context.Context, ports []int) (closed []string, er
 	return closed, err
 }
 
-// cut is what is left of a rule without some ports, which are sorted.
+// cut returns what is left of a rule without some ports, which must be sorted.
 func cut(r cloud.Rule, ports []int) (left []cloud.Rule) {
 	for _, port := range ports {
 		if port < r.Low || port > r.High {
@@ -151,8 +151,8 @@ func cut(r cloud.Rule, ports []int) (left []cloud.Rule) {
 }
 
 // OpenPorts implements [Site].
-func (p Paper) OpenPorts(ctx context.Context) error {
-	return p.Change(ctx, func(s *Sheet) error {
+func (p FakeAWS) OpenPorts(ctx context.Context) error {
+	return p.Change(ctx, func(s *FakeState) error {
 		for _, r := range workersRules {
 			if !slices.ContainsFunc(s.Rules, func(have cloud.Rule) bool { return same(have, r) }) {
 				s.Rules = append(s.Rules, r)
@@ -167,8 +167,8 @@ func same(a, b cloud.Rule) bool {
 }
 
 // DropVersions implements bykops.Infrastructure.
-func (p Paper) DropVersions(ctx context.Context, template, keep string) (dropped int, err error) {
-	err = p.Change(ctx, func(s *Sheet) error {
+func (p FakeAWS) DropVersions(ctx context.Context, template, keep string) (dropped int, err error) {
+	err = p.Change(ctx, func(s *FakeState) error {
 		for n := range s.Groups {
 			g := &s.Groups[n]
 			if "lt-"+g.Name != template || strconv.Itoa(g.version()) != keep {
@@ -183,16 +183,16 @@ func (p Paper) DropVersions(ctx context.Context, template, keep string) (dropped
 }
 
 // DeleteClassic implements bykops.Infrastructure.
-func (p Paper) DeleteClassic(ctx context.Context, name string) error {
-	return p.Change(ctx, func(s *Sheet) error {
-		s.Balancers = slices.DeleteFunc(s.Balancers, func(b PaperBalancer) bool { return b.Name == name && b.Class == "classic" })
+func (p FakeAWS) DeleteClassic(ctx context.Context, name string) error {
+	return p.Change(ctx, func(s *FakeState) error {
+		s.Balancers = slices.DeleteFunc(s.Balancers, func(b FakeBalancer) bool { return b.Name == name && b.Class == "classic" })
 		return nil
 	})
 }
 
 // Render implements [Site].
-func (p Paper) Render(ctx context.Context, g cloud.Group, userData string) error {
-	return p.Change(ctx, func(s *Sheet) error {
+func (p FakeAWS) Render(ctx context.Context, g cloud.Group, userData string) error {
+	return p.Change(ctx, func(s *FakeState) error {
 		have := &s.Groups[s.group(g.Name)]
 		have.Versions = append(have.Versions, userData)
 		return nil

@@ -24,7 +24,7 @@ type member struct {
 	node *corev1.Node // nil if it has not registered
 }
 
-// ready reports whether the node is Ready and takes pods.
+// ready reports whether the node is Ready and schedulable.
 func (m member) ready() bool { return m.node != nil && isReady(m.node) && !m.node.Spec.Unschedulable }
 
 func isReady(n *corev1.Node) bool {
@@ -33,14 +33,14 @@ func isReady(n *corev1.Node) bool {
 	})
 }
 
-// isOld: whatever is not certainly new is treated as old.
-func isOld(i cloud.Instance) bool { return i.Generation != cloud.GenerationNew }
+// isOutdated reports whether an instance is not certainly of the new generation.
+func isOutdated(i cloud.Instance) bool { return i.Generation != cloud.GenerationNew }
 
-// old returns the instances of a group that are to be replaced: those that a run
-// before has detached already come first.
-func old(g cloud.Group) (all []cloud.Instance) {
+// outdated returns the instances of a group that are to be replaced, those already
+// detached by an earlier run first.
+func outdated(g cloud.Group) (all []cloud.Instance) {
 	for _, i := range g.Living() {
-		if isOld(i) {
+		if isOutdated(i) {
 			all = append(all, i)
 		}
 	}
@@ -56,7 +56,7 @@ func old(g cloud.Group) (all []cloud.Instance) {
 	return all
 }
 
-// group returns a group as it is now, by name.
+// group returns an observed group by name.
 func (w world) group(name string) (cloud.Group, bool) {
 	for _, g := range w.Cloud.Groups {
 		if g.Name == name {
@@ -66,12 +66,11 @@ func (w world) group(name string) (cloud.Group, bool) {
 	return cloud.Group{}, false
 }
 
-// errNoKube is the lack of a way to the cluster's API.
+// errNoKube reports that [Config.Kube] is needed.
 var errNoKube = errors.New("the cluster's API was not asked: no kubeconfig leads to it")
 
-// members returns a group's living instances with their nodes. A node belongs to
-// an instance by its provider ID, or by its name, which kOps makes the
-// instance's.
+// members returns a group's living instances with their nodes. Nodes are matched by
+// provider ID, or by name, which kOps sets to the instance's.
 func (e *Executor) members(ctx context.Context, g cloud.Group) ([]member, error) {
 	if e.Kube == nil {
 		return nil, errNoKube
@@ -94,10 +93,10 @@ func (e *Executor) members(ctx context.Context, g cloud.Group) ([]member, error)
 	return all, nil
 }
 
-// joined judges whether the new instances of a group work: there are as many as
-// wanted, each is Ready, and their template does not lead through gossip, unless
-// that is where the way back leads. Of the control plane, which reads the state
-// store either way, the path is not judged here.
+// joined judges whether the new instances of a group work: there are at least want,
+// each is Ready, and their template does not boot through gossip, unless a rollback
+// restores that. For the control plane, which reads the state store either way, the
+// path is not judged.
 func (e *Executor) joined(ctx context.Context, w world, group string, want int, back bool) (report.Verdict, string) {
 	g, ok := w.group(group)
 	if !ok {
@@ -120,7 +119,7 @@ func (e *Executor) joined(ctx context.Context, w world, group string, want int, 
 	var missing []string
 	for _, m := range members {
 		switch {
-		case isOld(m.Instance):
+		case isOutdated(m.Instance):
 		case m.ready():
 			in = append(in, m.Instance)
 		case m.node == nil:
@@ -138,15 +137,15 @@ func (e *Executor) joined(ctx context.Context, w world, group string, want int, 
 	return report.Fail, strings.Join(missing, "; ")
 }
 
-// whoJoined names those that were made from the template's version of now, and
-// apart from them those of another version with the same contents, which stay.
+// whoJoined names the instances made from the current template version and, apart
+// from them, those of another version with the same contents, which stay.
 func whoJoined(g cloud.Group, in []cloud.Instance) string {
 	var of, stay []string
 	for _, i := range in {
 		if i.Version == "" || i.Version == g.Template.Version {
 			of = append(of, i.ID)
 		} else {
-			stay = append(stay, alike(g, i))
+			stay = append(stay, unchanged(g, i))
 		}
 	}
 	var says []string
@@ -156,19 +155,19 @@ func whoJoined(g cloud.Group, in []cloud.Instance) string {
 	return strings.Join(append(says, stay...), "; ")
 }
 
-// stranded are the new instances of a group that did not join.
-func stranded(members []member) (ids []string) {
+// unjoined returns the new instances of a group that did not join.
+func unjoined(members []member) (ids []string) {
 	for _, m := range members {
-		if !isOld(m.Instance) && !m.ready() {
+		if !isOutdated(m.Instance) && !m.ready() {
 			ids = append(ids, m.ID)
 		}
 	}
 	return ids
 }
 
-// evidence says why new instances did not join: the first broken link of the
-// chain from their boot to a node, what they boot with, and the end of their
-// consoles. It is gathered before they are removed.
+// evidence gathers, before new instances are removed, why they did not join: the
+// first broken link in the chain from boot to node, their boot configuration, and the
+// end of their consoles.
 func (e *Executor) evidence(ctx context.Context, w world, g cloud.Group, ids []string) string {
 	var b strings.Builder
 	in := w.Audit()
@@ -195,7 +194,7 @@ func (e *Executor) evidence(ctx context.Context, w world, g cloud.Group, ids []s
 			fmt.Fprintf(&b, "console of %s: nothing yet\n", id)
 		default:
 			fmt.Fprintf(&b, "console of %s:\n", id)
-			out := &lines{say: func(line string) { b.WriteString("  " + line + "\n") }}
+			out := &lineWriter{say: func(line string) { b.WriteString("  " + line + "\n") }}
 			_, _ = out.Write([]byte(text)) // never fails
 			out.flush()
 		}

@@ -18,53 +18,53 @@ import (
 	"github.com/muster-dev/muster/internal/report"
 )
 
-// memberWithin is how long a new control-plane node may take until its etcd
-// member, its API server and the load balancer agree that it works. It moves
-// volumes, which workers do not.
-const memberWithin = 15 * time.Minute
+// controlPlaneTimeout is how long a new control-plane node may take until its etcd
+// members, its API server and its load balancer targets are healthy. Unlike a worker
+// it has to attach volumes.
+const controlPlaneTimeout = 15 * time.Minute
 
-// rollControlPlane lays out the replacement of control-plane nodes, one at a
-// time. etcd has no member to spare, so none is started beside.
+// rollControlPlane returns the replacement of control-plane nodes, one at a time and
+// without surge: their number is that of the etcd members.
 func (e *Executor) rollControlPlane(ctx context.Context, w world, s plan.Planned) (all []reconcile.Action, err error) {
 	if e.Machines == nil {
 		return e.rollByKops(ctx, w, s)
 	}
 	if s.Back {
-		if expected, err := e.notRestored(w, cluster.RoleControlPlane); err != nil {
+		if expected, err := e.requireRestored(w, cluster.RoleControlPlane); err != nil {
 			return expected, err
 		}
 	}
 	for _, g := range w.groups(cluster.RoleControlPlane) {
-		for _, i := range old(g) {
-			all = append(all, e.replaceMember(g, i, pace{back: s.Back}))
+		for _, i := range outdated(g) {
+			all = append(all, e.controlPlaneReplacement(g, i, rollout{back: s.Back}))
 		}
 	}
 	return all, nil
 }
 
-func (e *Executor) replaceMember(g cloud.Group, i cloud.Instance, p pace) reconcile.Action {
+func (e *Executor) controlPlaneReplacement(g cloud.Group, i cloud.Instance, p rollout) reconcile.Action {
 	return reconcile.Action{
 		ID: "replace/" + i.ID, Group: g.Name, Node: i.ID, Replaces: 1,
-		What:  fmt.Sprintf("replace control-plane node %s of %s", i.ID, g.Name) + p.because(g, i),
-		Limit: e.DrainWithin + memberWithin + 10*time.Minute,
+		What:  fmt.Sprintf("replace control-plane node %s of %s", i.ID, g.Name) + p.replaceReason(g, i),
+		Limit: e.DrainWithin + controlPlaneTimeout + 10*time.Minute,
 		Do: func(ctx context.Context, say func(string)) error {
-			return e.member(ctx, g.Name, i.ID, say)
+			return e.replaceControlPlane(ctx, g.Name, i.ID, say)
 		},
-		Gates: []reconcile.Gate{e.verdict("the control plane is whole", memberWithin, func(ctx context.Context, w world) (report.Verdict, string) {
+		Gates: []reconcile.Gate{e.verdictGate("the control plane is whole", controlPlaneTimeout, func(ctx context.Context, w world) (report.Verdict, string) {
 			if g, _ := w.group(g.Name); slices.ContainsFunc(g.Living(), func(have cloud.Instance) bool { return have.ID == i.ID }) {
 				return report.Fail, i.ID + " is still there"
 			}
-			return e.controlPlane(ctx, w, "")
+			return e.checkControlPlane(ctx, w, "")
 		})},
-		Abort: func(ctx context.Context) (string, error) { return e.keepMember(ctx, g.Name, i.ID) },
+		Abort: func(ctx context.Context) (string, error) { return e.undoControlPlane(ctx, g.Name, i.ID) },
 	}
 }
 
-// member replaces one control-plane node, from wherever a run before left it:
-// the load balancer stops sending to it, it is drained, and only while every
-// other one works it is ended.
-func (e *Executor) member(ctx context.Context, group, id string, say func(string)) error {
-	seen, _, err := e.see(ctx)
+// replaceControlPlane replaces one control-plane node, resuming where an earlier run
+// left off: provided that all others work, it deregisters the node from the load
+// balancer, drains and terminates it.
+func (e *Executor) replaceControlPlane(ctx context.Context, group, id string, say func(string)) error {
+	seen, _, err := e.observe(ctx)
 	if err != nil {
 		return err
 	}
@@ -79,7 +79,7 @@ func (e *Executor) member(ctx context.Context, group, id string, say func(string
 		say(id + " is gone; its group has started another")
 		return nil
 	}
-	if v, why := e.controlPlane(ctx, w, id); v != report.Pass {
+	if v, why := e.checkControlPlane(ctx, w, id); v != report.Pass {
 		return fmt.Errorf("the other control-plane nodes do not all work, so %s stays: %s", id, why)
 	}
 	if w.size(cluster.RoleControlPlane) > 1 {
@@ -104,10 +104,9 @@ func (w world) size(role cluster.Role) (n int) {
 	return n
 }
 
-// keepMember takes back what was done to a control-plane node that is still
-// there.
-func (e *Executor) keepMember(ctx context.Context, group, id string) (evidence string, err error) {
-	seen, _, err := e.see(ctx)
+// undoControlPlane registers and uncordons a control-plane node that still exists.
+func (e *Executor) undoControlPlane(ctx context.Context, group, id string) (evidence string, err error) {
+	seen, _, err := e.observe(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -122,13 +121,13 @@ func (e *Executor) keepMember(ctx context.Context, group, id string) (evidence s
 			return "", errors.Join(e.Machines.Register(ctx, id), drain.Uncordon(ctx, e.Kube, nodeName(m)))
 		}
 	}
-	return e.evidence(ctx, w, g, stranded(members)), nil
+	return e.evidence(ctx, w, g, unjoined(members)), nil
 }
 
-// controlPlane judges all control-plane nodes but one, if that is named: each is
-// a Ready node, its own parts run, the load balancer sends to it, and the API
-// says that its etcd has a leader.
-func (e *Executor) controlPlane(ctx context.Context, w world, but string) (report.Verdict, string) {
+// checkControlPlane judges all control-plane nodes, except the one named by but, if
+// any: each is Ready, its static pods run, the load balancer sends to it, and the API
+// server reports that etcd has a leader.
+func (e *Executor) checkControlPlane(ctx context.Context, w world, but string) (report.Verdict, string) {
 	var missing []string
 	n := 0
 	for _, g := range w.groups(cluster.RoleControlPlane) {
@@ -144,12 +143,12 @@ func (e *Executor) controlPlane(ctx context.Context, w world, but string) (repor
 				continue
 			}
 			n++
-			why, err := e.partsRun(ctx, m)
+			why, err := e.memberProblem(ctx, m)
 			if err != nil {
 				return report.Unknown, err.Error()
 			}
 			if why == "" {
-				why = balanced(w, m.ID)
+				why = targetProblem(w, m.ID)
 			}
 			if why != "" {
 				missing = append(missing, m.ID+": "+why)
@@ -168,11 +167,12 @@ func (e *Executor) controlPlane(ctx context.Context, w world, but string) (repor
 	return report.Pass, fmt.Sprintf("%d nodes Ready with their API server and etcd members, healthy behind the load balancer", n)
 }
 
-// parts are the static pods that every control-plane node of kOps runs.
-var parts = []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler", "etcd-manager-main", "etcd-manager-events"}
+// staticPods are the static pods that every control-plane node of kOps runs.
+var staticPods = []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler", "etcd-manager-main", "etcd-manager-events"}
 
-// partsRun says what of a control-plane node does not run; empty if all does.
-func (e *Executor) partsRun(ctx context.Context, m member) (string, error) {
+// memberProblem says what of a control-plane node does not run; empty if everything
+// does.
+func (e *Executor) memberProblem(ctx context.Context, m member) (string, error) {
 	switch {
 	case m.node == nil:
 		return "has not registered", nil
@@ -183,7 +183,7 @@ func (e *Executor) partsRun(ctx context.Context, m member) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	for _, part := range parts {
+	for _, part := range staticPods {
 		if !slices.ContainsFunc(pods, func(p corev1.Pod) bool {
 			return p.Namespace == "kube-system" && strings.HasPrefix(p.Name, part+"-") && podReady(p)
 		}) {
@@ -199,10 +199,9 @@ func podReady(p corev1.Pod) bool {
 	})
 }
 
-// balanced says where a load balancer does not send to a node; empty if each
-// that has a listener does. A classic one from which kOps has taken the targets is
-// none to wait for.
-func balanced(w world, id string) string {
+// targetProblem says which load balancer listener does not send to a node; empty if
+// all do. A classic load balancer that kOps has emptied is ignored if there is another.
+func targetProblem(w world, id string) string {
 	_, other := w.balancer()
 	for _, lb := range w.Cloud.LoadBalancers {
 		for _, l := range lb.Listeners {
