@@ -68,7 +68,7 @@ func printPreview(w io.Writer, p reconcile.Preview) {
 		case s.Unknown != "":
 			fmt.Fprintf(w, "       cannot be said yet: %s\n", s.Unknown)
 		case len(s.Actions) == 0:
-			fmt.Fprintf(w, "       nothing now; what the steps before it leave decides\n")
+			fmt.Fprintf(w, "       nothing to do now; decided when the steps before it are done\n")
 		}
 	}
 }

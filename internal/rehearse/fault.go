@@ -80,7 +80,7 @@ var faults = []fault{
 	},
 	{
 		kind:   "worker-rebooted",
-		what:   "the worker that is being moved rebooted in the middle of it",
+		what:   "a worker rebooted: in a rehearsal, the one that is being moved",
 		target: movingNode,
 		inject: func(ctx context.Context, s FaultInjector, _ lab.Layout, target string) (func(context.Context) error, error) {
 			return nil, s.Reboot(ctx, target, rebootPause)
