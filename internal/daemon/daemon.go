@@ -48,8 +48,8 @@ exit codes: 0 done, 1 failed, 2 usage or bad input, 3 the node has problems
 // Main runs a node program and returns its exit code. It stops on SIGTERM and
 // SIGINT, within two seconds.
 func Main(name string, newOverlay node.OverlayFactory, args []string, stdout, stderr io.Writer) int {
-	// Neither a terminal that goes away nor somebody who expects a reload may cost the
-	// node its way to the API.
+	// Neither a terminal that closes nor an attempt to reload may cost the node its way
+	// to the API.
 	signal.Ignore(syscall.SIGHUP)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
@@ -144,7 +144,7 @@ func (p program) options(log *slog.Logger) node.Options {
 		NewOverlay: p.newOverlay,
 		Log:        log,
 		Notify: func(state string) {
-			// Outside systemd there is nobody to tell, which is no error.
+			// Without systemd there is no socket to write to, which is not an error.
 			_, _ = sd.SdNotify(false, state)
 		},
 		Kept: kept(),
@@ -153,14 +153,14 @@ func (p program) options(log *slog.Logger) node.Options {
 }
 
 func (p program) daemon(ctx context.Context, cfg node.Config, path string) int {
-	// A node daemon does next to nothing most of the time: what it holds of the
-	// machine's memory counts for more than what collecting garbage costs.
+	// A node daemon is idle most of the time: its memory matters more than the cost of
+	// collecting garbage.
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(50)
 	}
-	// Two of the threads may wait in the kernel for what a balancer's clients say. Go's
-	// scheduler shall have no need of their turn meanwhile: to take it away and give it
-	// back takes a tenth of all that a short connection costs.
+	// The balancer's two event loops block in epoll_wait. With two spare Ps the scheduler
+	// need not retake theirs and hand them back, which takes a tenth of the time that a
+	// short connection costs.
 	if os.Getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 2)
 	}

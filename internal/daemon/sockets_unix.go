@@ -14,11 +14,11 @@ import (
 	sd "github.com/coreos/go-systemd/v22/daemon"
 )
 
-// keptName is what the service manager calls the sockets that it keeps for us.
+// keptName is the FDNAME of the sockets in the service manager's file descriptor store.
 const keptName = "balance"
 
-// kept returns the listening sockets that a predecessor left with the service
-// manager, which has kept them open: who connected meanwhile waits in them.
+// kept returns the listening sockets that the previous process left in the service
+// manager's store. Clients that connected meanwhile wait in their queues.
 func kept() []net.Listener {
 	var all []net.Listener
 	for _, f := range activation.Files(true) {
@@ -30,9 +30,9 @@ func kept() []net.Listener {
 	return all
 }
 
-// keep leaves copies of listening sockets with the service manager for a successor, in
-// place of all that it had (sd_notify(3), FDSTORE). Without a service manager it does
-// nothing.
+// keep puts copies of listening sockets into the service manager's store for the next
+// process, replacing those stored before (sd_notify(3), FDSTORE). Without a service
+// manager it does nothing.
 func keep(listeners []net.Listener) error {
 	path := os.Getenv("NOTIFY_SOCKET")
 	if path == "" {

@@ -12,10 +12,9 @@ import (
 	"github.com/muster-dev/muster/internal/health"
 )
 
-// A view is what a node knows about all its services: the one place where what
-// the sources say and what the checks find comes together. Sources write to
-// it, the hosts block, the balancer and the endpoint stream read from it.
-// Safe for concurrent use.
+// A view is what a node knows about all its services: the results of all sources
+// and health checks, merged. Sources write to it; the hosts block, the balancer and
+// the endpoint stream read from it. Safe for concurrent use.
 type view struct {
 	log *slog.Logger
 
@@ -41,22 +40,22 @@ func newView(cfg Config, log *slog.Logger) *view {
 	return v
 }
 
-// learn notes what a source says about a service. That it says nothing is
-// logged and otherwise ignored: the last good answer stays.
+// learn records a source's addresses for a service. An empty answer is logged and
+// otherwise ignored: the last good one stays.
 func (v *view) learn(service string, src endpoint.Source, addrs []netip.AddrPort) {
 	v.update(service, fmt.Sprintf("source %s", src), func(t *endpoint.Table) (bool, error) {
 		return t.Replace(src, addrs)
 	})
 }
 
-// retract notes that a source has nothing to say any more.
+// retract drops what a source said about a service.
 func (v *view) retract(service string, src endpoint.Source) {
 	v.update(service, fmt.Sprintf("source %s retracted", src), func(t *endpoint.Table) (bool, error) {
 		return true, t.Retract(src)
 	})
 }
 
-// observe takes over the results of a service's health checks.
+// observe records the results of a service's health checks.
 func (v *view) observe(service string, results map[netip.AddrPort]health.Result) {
 	v.update(service, "health", func(t *endpoint.Table) (changed bool, err error) {
 		for addr, r := range results {

@@ -27,8 +27,8 @@ type memory struct {
 	kept map[string][]netip.AddrPort // by service; guarded by mu
 }
 
-// openMemory reads what an earlier life left behind. A damaged file is reported
-// but not fatal: the configuration still holds the addresses of the first boot.
+// openMemory reads what an earlier run saved. A damaged file is reported but not
+// fatal: the configuration still has the addresses of the first boot.
 func openMemory(stateDir string) (*memory, error) {
 	m := &memory{path: filepath.Join(stateDir, "endpoints.json"), kept: make(map[string][]netip.AddrPort)}
 	data, err := os.ReadFile(m.path)
@@ -79,7 +79,7 @@ func (m *memory) adopt(service string, addrs []netip.AddrPort) ([]netip.AddrPort
 // address a zone, or one a control-plane node.
 const maxAdopted = 64
 
-// keep notes the live servers of every serving set.
+// keep saves the live servers of every serving set.
 func (m *memory) keep(sets map[string]endpoint.Set) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

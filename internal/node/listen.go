@@ -39,9 +39,8 @@ func (n *Node) listen() (l *listeners, err error) {
 			return l, fmt.Errorf("discovery.listen: %w", err)
 		}
 	}
-	// The balancer's clients are on this machine: they do not vanish without a
-	// word and come by one path, so that keep-alive and multipath TCP would cost
-	// each connection system calls for nothing.
+	// The balancer's clients are on this machine: keep-alive and multipath TCP would
+	// cost each connection system calls for nothing.
 	local := net.ListenConfig{KeepAlive: -1}
 	local.SetMultipathTCP(false)
 	for _, s := range n.cfg.Services {
@@ -59,7 +58,8 @@ func (n *Node) listen() (l *listeners, err error) {
 }
 
 // takeKept gives the balancers the sockets that were kept for them. Others are closed
-// and forgotten: as long as anybody keeps one, its address is taken.
+// and removed from the store, since their addresses are in use for as long as they are
+// open.
 func (n *Node) takeKept(l *listeners) {
 	stray := slices.Clone(n.opts.Kept)
 	for _, s := range n.cfg.Services {

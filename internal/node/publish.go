@@ -19,8 +19,8 @@ import (
 // the overlay remembers it.
 const recordLifetime = 30 * time.Second
 
-// A publisher states this node's own server of one service: while its check
-// answers, and no longer.
+// A publisher publishes this node's own server of one service while its check
+// answers.
 type publisher struct {
 	service string   // short name, as in the view
 	names   []string // full names, as in records
@@ -34,7 +34,7 @@ type publisher struct {
 	overlay GossipOverlay
 	creds   *enrol.Credentials
 
-	stated bool // whether the server is published now
+	published bool
 }
 
 // run publishes and withdraws until ctx ends, and withdraws before it returns.
@@ -45,9 +45,9 @@ func (p *publisher) run(ctx context.Context) error {
 	for {
 		r := p.checker.Results()[p.addr]
 		switch {
-		case r.Health == endpoint.Up && !p.stated:
+		case r.Health == endpoint.Up && !p.published:
 			p.state(true, r.Reason)
-		case r.Health.Away() && p.stated:
+		case r.Health.Away() && p.published:
 			p.state(false, r.Reason)
 		}
 		select {
@@ -55,7 +55,7 @@ func (p *publisher) run(ctx context.Context) error {
 			return nil
 		case <-p.checker.Changed():
 		case <-refresh.C:
-			if p.stated {
+			if p.published {
 				p.spread(true)
 			}
 		}
@@ -64,10 +64,10 @@ func (p *publisher) run(ctx context.Context) error {
 
 // state publishes or withdraws the server.
 func (p *publisher) state(up bool, reason string) {
-	if up == p.stated {
+	if up == p.published {
 		return
 	}
-	p.stated = up
+	p.published = up
 	p.log.Info("own server", "service", p.service, "addr", p.addr.String(), "published", up, "reason", reason)
 	if up {
 		p.view.learn(p.service, endpoint.Self, []netip.AddrPort{p.addr})
@@ -77,7 +77,7 @@ func (p *publisher) state(up bool, reason string) {
 	p.spread(up)
 }
 
-// spread puts the present statement into the overlay, under every name.
+// spread publishes the server's state in the overlay, under every name.
 func (p *publisher) spread(up bool) {
 	if p.overlay == nil {
 		return
@@ -101,8 +101,8 @@ func (p *publisher) publish(name string, up bool) error {
 	if up {
 		r.Addrs = []netip.AddrPort{p.addr}
 	}
-	// An earlier life of this node may have published with a clock that was
-	// ahead; stay in front of whatever the overlay still holds.
+	// An earlier run of this node may have published with a clock that was ahead; the
+	// record must be newer than whatever the overlay still holds.
 	var last record.Clock
 	held := p.overlay.Records()
 	if s, ok := held.Get(r.Key()); ok {

@@ -40,8 +40,8 @@ func (n *Node) prepareOverlay() error {
 	return err
 }
 
-// authenticate takes up the identity that is on disk. A control-plane node must
-// have one; a worker without enrols while it runs.
+// authenticate loads the identity that is on disk. A control-plane node must have
+// one; a worker without one enrols while it runs.
 func (n *Node) authenticate() error {
 	creds, err := enrol.LoadCredentials(n.cfg.StateDir, n.cfg.Identity(), n.log)
 	if err == nil {
@@ -81,7 +81,7 @@ func (n *Node) followOverlay(ctx context.Context) error {
 	}
 }
 
-// keepMemory writes down every good answer.
+// keepMemory saves every good answer.
 func (n *Node) keepMemory(ctx context.Context) error {
 	n.view.follow(ctx, func(sets map[string]endpoint.Set) {
 		if err := n.memory.keep(sets); err != nil {
@@ -133,7 +133,7 @@ func (n *Node) check(ctx context.Context, s *service, cfg health.Config) error {
 		watched.Answered = s.balancer.Answered
 	}
 	if s.balancer != nil && n.hosts == nil {
-		// Who goes by the hosts block uses servers without anybody knowing.
+		// Connections made through the hosts block cannot be seen from here.
 		watched.Unused = func(addr netip.AddrPort) bool { return !s.balancer.InUse(addr) }
 	}
 	checker, err := health.New(watched)
@@ -180,9 +180,9 @@ func (n *Node) check(ctx context.Context, s *service, cfg health.Config) error {
 	return g.Wait()
 }
 
-// publish states this node's own server while it answers. Its own check is
-// quicker than those of others, on a connection that stays open and within the
-// machine: nobody should hear of it from afar first.
+// publish publishes this node's own server while it answers. Its checks are more
+// frequent than those of other nodes, over a connection that stays open within the
+// machine, so that this node is the first to know.
 func (n *Node) publish(ctx context.Context, s Service, cfg health.Config) error {
 	cfg.Interval = 200 * time.Millisecond
 	checker, err := health.New(cfg)
@@ -213,10 +213,9 @@ func (n *Node) ready() (bool, <-chan struct{}) {
 	return ok, changed
 }
 
-// Announce tells a service manager, in the words of sd_notify(3), that a daemon
-// is ready once ready says so, keeps its watchdog quiet, and says that the daemon
-// stops when ctx ends. ready also returns a channel that is closed when its answer
-// may have changed.
+// Announce tells a service manager, by sd_notify(3), that a daemon is ready once
+// ready says so, feeds the watchdog, and announces the stop when ctx ends. ready also
+// returns a channel that is closed when its answer may have changed.
 func Announce(ctx context.Context, notify func(state string), log *slog.Logger, ready func() (ok bool, changed <-chan struct{})) {
 	defer notify("STOPPING=1")
 	announced := false

@@ -26,9 +26,8 @@ const (
 )
 
 // A srvFinder looks for servers in DNS when the node knows none that is up, as
-// after a time off in which every control-plane node was replaced. DNS is not
-// believed: who is listed there is tried, and learned only if its certificate is
-// the cluster's.
+// after being off while every control-plane node was replaced. DNS is not trusted:
+// a server it lists is learned only once it has shown a certificate of the cluster.
 type srvFinder struct {
 	service Service
 	view    *view
@@ -65,7 +64,7 @@ func (f *srvFinder) works() bool {
 	return slices.ContainsFunc(f.view.known(f.service.Name), func(e endpoint.Endpoint) bool { return e.Health == endpoint.Up })
 }
 
-// find asks DNS once and learns whoever proves to be a server.
+// find asks DNS once and learns the servers that prove themselves.
 func (f *srvFinder) find(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, srvTimeout)
 	defer cancel()

@@ -24,9 +24,9 @@ import (
 // of JSON over one long HTTP response from a control-plane node.
 const (
 	streamPath = "/v1/endpoints"
-	// heartbeat is how often the server says something. A reader that has
-	// heard nothing for streamSilence takes the server for dead, so that a
-	// server which vanished without a word costs no more than three seconds.
+	// heartbeat is the interval between lines when nothing changes. A reader that
+	// has received nothing for streamSilence takes the server for dead, so that one
+	// that vanished costs no more than three seconds.
 	heartbeat     = time.Second
 	streamSilence = 3 * heartbeat
 	// maxStreamLine bounds one line; the largest real one is a few KiB.
@@ -205,7 +205,7 @@ const dialTimeout = 2 * time.Second
 func streamTransport(config *tls.Config) *http.Transport {
 	dialer := &net.Dialer{
 		Timeout: dialTimeout,
-		// A watch that nobody sends on for minutes must not outlive its server for as long.
+		// A watch may be quiet for minutes; without this it would outlive its server.
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: time.Second, Count: 3},
 	}
 	return &http.Transport{
