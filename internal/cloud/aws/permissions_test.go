@@ -104,9 +104,12 @@ func (m *manyTemplates) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		n := map[string]int{"lt-0": 0, "lt-1": 1}[r.Form.Get("LaunchTemplateId")]
 		fmt.Fprintf(w, "<R><launchTemplateVersionSet>%s</launchTemplateVersionSet></R>", version(n, 3, false))
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.asked = append(m.asked, r.Form)
+	// A busy machine may lose a response, which the SDK then asks for again.
+	if strings.HasPrefix(r.Header.Get("Amz-Sdk-Request"), "attempt=1;") {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.asked = append(m.asked, r.Form)
+	}
 }
 
 func TestManyTemplatesAreReadAtOnce(t *testing.T) {
