@@ -382,15 +382,3 @@ func (b *Balancer) dialFailed(s *server, err error) {
 		b.cfg.OnDialFailure(s.addr, err)
 	}
 }
-
-// pause waits for d and reports whether ctx is still alive.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
-}

@@ -131,7 +131,10 @@ func (b *Balancer) accept(ctx context.Context, ln net.Listener, handle func(net.
 			b.cfg.Logger.Warn("cannot accept, trying again", "listener", ln.Addr(), "error", err)
 		}
 		wait = min(max(2*wait, minAcceptBackoff), maxAcceptBackoff)
-		pause(ctx, wait)
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
 	}
 }
 
