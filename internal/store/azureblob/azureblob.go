@@ -71,9 +71,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	if c.MinBackoff == 0 {
 		c.MinBackoff = 200 * time.Millisecond
 	}
-	o := &container.ClientOptions{ClientOptions: policy.ClientOptions{Retry: policy.RetryOptions{
-		MaxRetries: maxAttempts - 1, TryTimeout: requestTimeout, RetryDelay: c.MinBackoff, MaxRetryDelay: maxBackoff,
-	}}}
+	o := &container.ClientOptions{ClientOptions: clientOptions(c.MinBackoff)}
 	var err error
 	if c.Endpoint != "" {
 		s.client, err = container.NewClientWithNoCredential(strings.TrimSuffix(c.Endpoint, "/")+"/"+c.Container, o)
@@ -94,6 +92,34 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		return nil, s.fault(ctx, "list", "", err)
 	}
 	return s, nil
+}
+
+func clientOptions(minBackoff time.Duration) policy.ClientOptions {
+	return policy.ClientOptions{
+		Retry: policy.RetryOptions{
+			MaxRetries: maxAttempts - 1, TryTimeout: requestTimeout, RetryDelay: minBackoff, MaxRetryDelay: maxBackoff,
+		},
+		PerRetryPolicies: []policy.Policy{bodyPerAttempt{}},
+	}
+}
+
+// bodyPerAttempt is a policy that gives each attempt at a request a reader of its own. A transport may read a request's
+// body after it has returned the response (net/http.RoundTripper), and the SDK rewinds one reader for all attempts: a
+// server that answers early would have two attempts share out the bytes of one object.
+type bodyPerAttempt struct{}
+
+// Do implements policy.Policy.
+func (bodyPerAttempt) Do(req *policy.Request) (*http.Response, error) {
+	if req.Body() != nil {
+		data, err := io.ReadAll(req.Body())
+		if err != nil {
+			return nil, err
+		}
+		raw := req.Raw()
+		raw.Body = io.NopCloser(bytes.NewReader(data))
+		raw.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil }
+	}
+	return req.Next()
 }
 
 // URL implements store.Store.
