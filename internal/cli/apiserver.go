@@ -3,6 +3,7 @@ package cli
 import (
 	"github.com/spf13/pflag"
 
+	"github.com/muster-dev/muster/internal/cli/console"
 	"github.com/muster-dev/muster/internal/lab"
 )
 
@@ -22,11 +23,11 @@ func (o apiServerOptions) find() (lab.Kubernetes, error) {
 	switch o.kind {
 	case "built-in":
 		if o.program != "" || o.etcd != "" {
-			return lab.Kubernetes{}, usagef("--kube-apiserver and --etcd are for --apiserver real")
+			return lab.Kubernetes{}, console.Usagef("--kube-apiserver and --etcd are for --apiserver real")
 		}
 		return lab.Kubernetes{}, nil
 	case "real":
 		return lab.FindKubernetes(o.program, o.etcd)
 	}
-	return lab.Kubernetes{}, usagef("--apiserver %q; want built-in or real", o.kind)
+	return lab.Kubernetes{}, console.Usagef("--apiserver %q; want built-in or real", o.kind)
 }

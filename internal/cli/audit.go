@@ -11,6 +11,7 @@ import (
 
 	"github.com/muster-dev/muster/internal/audit"
 	"github.com/muster-dev/muster/internal/audit/probe"
+	"github.com/muster-dev/muster/internal/cli/console"
 	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/daemon"
 	"github.com/muster-dev/muster/internal/kubeapi"
@@ -29,7 +30,7 @@ type auditOptions struct {
 	kube     kubeapi.Config
 }
 
-func newAuditCluster(s streams) *cobra.Command {
+func newAuditCluster(s console.Streams) *cobra.Command {
 	var o auditOptions
 	cmd := &cobra.Command{
 		Use:   "cluster [NAME] --state URL | -f SPEC",
@@ -64,10 +65,10 @@ exit codes: 0 nothing at or above --fail-on, 3 findings (with --ready-for: not r
 		Example: "  muster audit cluster atlas.k8s.local --state s3://kops-state\n  muster audit cluster -f cluster.yaml -o sarif\n  muster audit cluster atlas.k8s.local --state s3://kops-state --ready-for 1.37",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if o.file != "" && len(args) > 0 {
-				return usagef("a name and -f do not go together: the manifest names its cluster")
+				return console.Usagef("a name and -f do not go together: the manifest names its cluster")
 			}
 			if o.file != "" && o.kube != (kubeapi.Config{}) {
-				return usagef("--kubeconfig and --context do not go with -f, which judges a manifest alone")
+				return console.Usagef("--kubeconfig and --context do not go with -f, which judges a manifest alone")
 			}
 			if o.file == "" {
 				if err := o.cluster(cmd, args); err != nil {
@@ -93,35 +94,35 @@ exit codes: 0 nothing at or above --fail-on, 3 findings (with --ready-for: not r
 }
 
 // check reads what the flags say, before anything is looked at.
-func (o auditOptions) check(ctx context.Context, s streams) (accepted []audit.Acceptance, ready cluster.Release, err error) {
-	if err := checkOutput(o.output, "table", "json", "sarif", "markdown"); err != nil {
+func (o auditOptions) check(ctx context.Context, s console.Streams) (accepted []audit.Acceptance, ready cluster.Release, err error) {
+	if err := console.CheckOutput(o.output, "table", "json", "sarif", "markdown"); err != nil {
 		return nil, 0, err
 	}
 	if s := audit.Severity(o.failOn); o.failOn != "none" && !s.AtLeast(audit.Info) {
-		return nil, 0, usagef("--fail-on %q; want critical, high, medium, low, info or none", o.failOn)
+		return nil, 0, console.Usagef("--fail-on %q; want critical, high, medium, low, info or none", o.failOn)
 	}
 	switch o.readyFor {
 	case "":
 	case "1.36", "1.37":
 		ready, _ = cluster.ParseRelease(o.readyFor)
 		if o.output != "" && o.output != "table" && o.output != "json" {
-			return nil, 0, usagef("--ready-for with -o %q; want table or json", o.output)
+			return nil, 0, console.Usagef("--ready-for with -o %q; want table or json", o.output)
 		}
 	default:
-		return nil, 0, usagef("--ready-for %q; want 1.36 or 1.37", o.readyFor)
+		return nil, 0, console.Usagef("--ready-for %q; want 1.36 or 1.37", o.readyFor)
 	}
 	if o.version != "" {
 		if _, err := cluster.ParseRelease(o.version); err != nil {
-			return nil, 0, usagef("--kops-version: %w", err)
+			return nil, 0, console.Usagef("--kops-version: %w", err)
 		}
 	}
 	if o.accept != "" {
-		data, err := s.readFile(ctx, o.accept)
+		data, err := s.ReadFile(ctx, o.accept)
 		if err != nil {
-			return nil, 0, usagef("cannot read the accepted findings: %w", err)
+			return nil, 0, console.Usagef("cannot read the accepted findings: %w", err)
 		}
 		if accepted, err = audit.ReadAcceptances(data); err != nil {
-			return nil, 0, usagef("%s: %w", o.accept, err)
+			return nil, 0, console.Usagef("%s: %w", o.accept, err)
 		}
 	}
 	return accepted, ready, nil
@@ -130,7 +131,7 @@ func (o auditOptions) check(ctx context.Context, s streams) (accepted []audit.Ac
 // probesTimeout bounds all questions to names and servers together.
 const probesTimeout = 10 * time.Second
 
-func auditCluster(ctx context.Context, s streams, o auditOptions) error {
+func auditCluster(ctx context.Context, s console.Streams, o auditOptions) error {
 	accepted, ready, err := o.check(ctx, s)
 	if err != nil {
 		return err
@@ -140,8 +141,8 @@ func auditCluster(ctx context.Context, s streams, o auditOptions) error {
 		return err
 	}
 	if in.Cloud != nil && !o.noProbes {
-		if isTerminal(s.err) {
-			fmt.Fprintf(s.err, "muster: asking %s's servers for their certificates ...\n", in.Spec.Name)
+		if console.IsTerminal(s.Err) {
+			fmt.Fprintf(s.Err, "muster: asking %s's servers for their certificates ...\n", in.Spec.Name)
 		}
 		probing, cancel := context.WithTimeout(ctx, probesTimeout)
 		probes := probe.Run(probing, in, probe.Config{})
@@ -163,24 +164,24 @@ func auditCluster(ctx context.Context, s streams, o auditOptions) error {
 		return unseen
 	}
 	if o.failOn != "none" && len(r.Open(audit.Severity(o.failOn))) > 0 {
-		return errFound
+		return console.ErrFound
 	}
 	return nil
 }
 
-func printAudit(s streams, r audit.Report, o auditOptions) error {
+func printAudit(s console.Streams, r audit.Report, o auditOptions) error {
 	switch o.output {
 	case "json":
-		return printJSON(s, r)
+		return console.WriteJSONUnescaped(s.Out, r)
 	case "sarif":
 		data, err := audit.SARIF(r, daemon.Version())
 		if err != nil {
 			return err
 		}
-		_, err = s.out.Write(data)
+		_, err = s.Out.Write(data)
 		return err
 	case "markdown":
-		_, err := fmt.Fprint(s.out, audit.Markdown(r))
+		_, err := fmt.Fprint(s.Out, audit.Markdown(r))
 		return err
 	default:
 		return auditTable(s, r, o)
@@ -204,9 +205,9 @@ func afterAudit(r audit.Report, o auditOptions) (next []string) {
 	return next
 }
 
-func reportReady(s streams, r audit.Readiness, output string) error {
+func reportReady(s console.Streams, r audit.Readiness, output string) error {
 	if output == "json" {
-		if err := printJSON(s, r); err != nil {
+		if err := console.WriteJSONUnescaped(s.Out, r); err != nil {
 			return err
 		}
 	} else {
@@ -214,16 +215,16 @@ func reportReady(s streams, r audit.Readiness, output string) error {
 		if r.Ready {
 			answer = "yes"
 		}
-		fmt.Fprintf(s.out, "ready for kOps %s: %s\n  becomes     %s\n", r.Release, answer, r.Becomes)
+		fmt.Fprintf(s.Out, "ready for kOps %s: %s\n  becomes     %s\n", r.Release, answer, r.Becomes)
 		for _, line := range r.InTheWay {
-			fmt.Fprintln(s.out, "  in the way  "+line)
+			fmt.Fprintln(s.Out, "  in the way  "+line)
 		}
 		for _, line := range r.Unknown {
-			fmt.Fprintln(s.out, "  unknown     "+line)
+			fmt.Fprintln(s.Out, "  unknown     "+line)
 		}
 	}
 	if !r.Ready {
-		return errFound
+		return console.ErrFound
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/muster-dev/muster/internal/audit"
 	"github.com/muster-dev/muster/internal/audit/workload"
+	"github.com/muster-dev/muster/internal/cli/console"
 	"github.com/muster-dev/muster/internal/cloud"
 	"github.com/muster-dev/muster/internal/kubeapi"
 )
@@ -18,7 +19,7 @@ const cloudTimeout = 2 * time.Minute
 
 // gatherAudit reads what an audit judges. unseen is why something that should be
 // there could not be looked at: the audit goes on without, and ends in failure.
-func gatherAudit(ctx context.Context, s streams, o auditOptions) (in audit.Input, unseen, err error) {
+func gatherAudit(ctx context.Context, s console.Streams, o auditOptions) (in audit.Input, unseen, err error) {
 	if o.file != "" {
 		return gatherManifest(ctx, s, o)
 	}
@@ -45,28 +46,28 @@ func gatherAudit(ctx context.Context, s streams, o auditOptions) (in audit.Input
 }
 
 // gatherStore reads what the state store holds.
-func gatherStore(ctx context.Context, s streams, o auditOptions) (in audit.Input, err error) {
+func gatherStore(ctx context.Context, s console.Streams, o auditOptions) (in audit.Input, err error) {
 	kept, err := o.stored(ctx, s)
 	if err != nil {
 		return in, err
 	}
 	in = kept.Audit()
 	if in.Manifest, err = audit.ReadManifest(kept.Manifest); err != nil {
-		return in, usageError{err}
+		return in, console.UsageError{Err: err}
 	}
 	in.Version = cmp.Or(o.version, in.Version)
 	return in, nil
 }
 
-func gatherManifest(ctx context.Context, s streams, o auditOptions) (in audit.Input, unseen, err error) {
-	m, err := s.readManifest(ctx, o.file)
+func gatherManifest(ctx context.Context, s console.Streams, o auditOptions) (in audit.Input, unseen, err error) {
+	m, err := s.ReadManifest(ctx, o.file)
 	if err != nil {
 		return in, nil, err
 	}
-	if in.Manifest, err = audit.ReadManifest(m.data); err != nil {
-		return in, nil, usagef("%s: %w", m.name, err)
+	if in.Manifest, err = audit.ReadManifest(m.Data); err != nil {
+		return in, nil, console.Usagef("%s: %w", m.Name, err)
 	}
-	in.Spec, in.Version = m.spec, o.version
+	in.Spec, in.Version = m.Spec, o.version
 	return in, nil, nil
 }
 
@@ -75,9 +76,9 @@ const apiTimeout = time.Minute
 
 // gatherWorkloads looks at pods. That they could not be read is a gap, and why the
 // audit ends in failure.
-func gatherWorkloads(ctx context.Context, s streams, api *kubeapi.Client, cluster string) (found *audit.Workloads, unseen, err error) {
-	if isTerminal(s.err) {
-		fmt.Fprintf(s.err, "muster: looking at pods through %s ...\n", api.Base.Host)
+func gatherWorkloads(ctx context.Context, s console.Streams, api *kubeapi.Client, cluster string) (found *audit.Workloads, unseen, err error) {
+	if console.IsTerminal(s.Err) {
+		fmt.Fprintf(s.Err, "muster: looking at pods through %s ...\n", api.Base.Host)
 	}
 	asking, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()

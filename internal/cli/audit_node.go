@@ -17,6 +17,7 @@ import (
 	pages "github.com/muster-dev/muster/docs/findings"
 	"github.com/muster-dev/muster/internal/audit"
 	"github.com/muster-dev/muster/internal/audit/node"
+	"github.com/muster-dev/muster/internal/cli/console"
 	"github.com/muster-dev/muster/internal/daemon"
 )
 
@@ -27,7 +28,7 @@ type auditNodeOptions struct {
 	output string
 }
 
-func newAudit(s streams) *cobra.Command {
+func newAudit(s console.Streams) *cobra.Command {
 	var o auditNodeOptions
 	cmd := &cobra.Command{
 		Use:   "audit cluster | --node | --root DIR | --binary FILE",
@@ -39,9 +40,9 @@ all on this machine, of all on an image mounted at DIR, or of one file. It repor
 programs that contain unmaintained modules, such as protokube with weaveworks/mesh.
 With -o cyclonedx it writes a bill of materials of all of them.
 
-` + exitCodes,
+` + console.ExitCodes,
 		Example: "  muster audit --node\n  muster audit --root /mnt/image -o cyclonedx > sbom.json\n  muster audit --binary /opt/kops/bin/protokube",
-		Args:    noArgs,
+		Args:    console.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			chosen := 0
 			for _, is := range []bool{o.node, o.root != "", o.binary != ""} {
@@ -53,7 +54,7 @@ With -o cyclonedx it writes a bill of materials of all of them.
 			case chosen == 0 && cmd.Flags().NFlag() == 0:
 				return cmd.Help()
 			case chosen != 1:
-				return misspokef(cmd, "want one of --node, --root DIR and --binary FILE")
+				return console.CommandLinef(cmd, "want one of --node, --root DIR and --binary FILE")
 			}
 			return auditNode(cmd.Context(), s, o)
 		},
@@ -67,8 +68,8 @@ With -o cyclonedx it writes a bill of materials of all of them.
 	return cmd
 }
 
-func auditNode(ctx context.Context, s streams, o auditNodeOptions) error {
-	if err := checkOutput(o.output, "table", "json", "cyclonedx"); err != nil {
+func auditNode(ctx context.Context, s console.Streams, o auditNodeOptions) error {
+	if err := console.CheckOutput(o.output, "table", "json", "cyclonedx"); err != nil {
 		return err
 	}
 	r, err := readPrograms(ctx, s, o)
@@ -81,10 +82,10 @@ func auditNode(ctx context.Context, s streams, o auditNodeOptions) error {
 		if err != nil {
 			return err
 		}
-		_, err = s.out.Write(data)
+		_, err = s.Out.Write(data)
 		return err
 	case "json":
-		if err := printJSON(s, r); err != nil {
+		if err := console.WriteJSONUnescaped(s.Out, r); err != nil {
 			return err
 		}
 	default:
@@ -93,17 +94,17 @@ func auditNode(ctx context.Context, s streams, o auditNodeOptions) error {
 		}
 	}
 	if slices.ContainsFunc(r.Programs, func(p node.Program) bool { return len(p.Dead) > 0 }) {
-		return errFound
+		return console.ErrFound
 	}
 	return nil
 }
 
-func readPrograms(ctx context.Context, s streams, o auditNodeOptions) (node.Report, error) {
+func readPrograms(ctx context.Context, s console.Streams, o auditNodeOptions) (node.Report, error) {
 	if o.binary != "" {
 		p, err := node.ReadFile(o.binary)
 		switch {
 		case errors.Is(err, node.ErrNotGo), errors.Is(err, fs.ErrNotExist):
-			return node.Report{}, usageError{err}
+			return node.Report{}, console.UsageError{Err: err}
 		case err != nil:
 			return node.Report{}, err
 		}
@@ -114,21 +115,21 @@ func readPrograms(ctx context.Context, s streams, o auditNodeOptions) (node.Repo
 		root = "/"
 	}
 	if info, err := os.Stat(root); err != nil || !info.IsDir() {
-		return node.Report{}, usagef("--root %q is no directory that can be read", root)
+		return node.Report{}, console.Usagef("--root %q is no directory that can be read", root)
 	}
 	looked, last, every := 0, time.Now(), 10*time.Second
-	if isTerminal(s.err) {
+	if console.IsTerminal(s.Err) {
 		every = 2 * time.Second
 	}
 	return node.Scan(ctx, root, func(path string) {
 		if looked++; time.Since(last) > every {
 			last = time.Now()
-			fmt.Fprintf(s.err, "muster: %d files, now %s\n", looked, path)
+			fmt.Fprintf(s.Err, "muster: %d files, now %s\n", looked, path)
 		}
 	})
 }
 
-func programTable(s streams, r node.Report) error {
+func programTable(s console.Streams, r node.Report) error {
 	dead := 0
 	var rows bytes.Buffer
 	tab := tabwriter.NewWriter(&rows, 0, 8, 2, ' ', 0)
@@ -145,12 +146,12 @@ func programTable(s streams, r node.Report) error {
 	if err := tab.Flush(); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(s.out, "%s in %s; %s looked at, %d could not be read\n%s", counted(dead, "unmaintained module", "unmaintained modules"),
-		counted(len(r.Programs), "Go program", "Go programs"), counted(r.Looked, "file", "files"), len(r.Unread), &rows)
+	_, err := fmt.Fprintf(s.Out, "%s in %s; %s looked at, %d could not be read\n%s", console.Count(dead, "unmaintained module", "unmaintained modules"),
+		console.Count(len(r.Programs), "Go program", "Go programs"), console.Count(r.Looked, "file", "files"), len(r.Unread), &rows)
 	return err
 }
 
-func newExplain(s streams) *cobra.Command {
+func newExplain(s console.Streams) *cobra.Command {
 	var ids []string
 	for _, r := range audit.Rules() {
 		ids = append(ids, r.ID)
@@ -160,14 +161,14 @@ func newExplain(s streams) *cobra.Command {
 		Short: "Say what a finding means and what to do, or list all findings",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 1 {
-				return misspokef(cmd, "%s takes one finding, not %d", cmd.CommandPath(), len(args))
+				return console.CommandLinef(cmd, "%s takes one finding, not %d", cmd.CommandPath(), len(args))
 			}
 			return nil
 		},
 		ValidArgs: ids,
 		RunE: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				tab := tabwriter.NewWriter(s.out, 0, 8, 2, ' ', 0)
+				tab := tabwriter.NewWriter(s.Out, 0, 8, 2, ' ', 0)
 				fmt.Fprintln(tab, "ID\tSEVERITY\tCAN BLOCK\tGONE AFTER\tTITLE")
 				for _, r := range audit.Rules() {
 					fmt.Fprintf(tab, "%s\t%s\t%s\t%s\t%s\n", r.ID, r.Severity, r.CanBlock(), r.GoneAfter, r.Title)
@@ -176,9 +177,9 @@ func newExplain(s streams) *cobra.Command {
 			}
 			page, ok := pages.Page(strings.ToUpper(args[0]))
 			if !ok {
-				return usagef("no finding %q; muster explain lists them", args[0])
+				return console.Usagef("no finding %q; muster explain lists them", args[0])
 			}
-			_, err := fmt.Fprint(s.out, page)
+			_, err := fmt.Fprint(s.Out, page)
 			return err
 		},
 	}

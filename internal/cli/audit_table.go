@@ -4,35 +4,34 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
-	"io"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/muster-dev/muster/internal/audit"
+	"github.com/muster-dev/muster/internal/cli/console"
 )
 
 // auditTable shows the verdicts first, then findings, then what was not seen.
-func auditTable(s streams, r audit.Report, o auditOptions) error {
+func auditTable(s console.Streams, r audit.Report, o auditOptions) error {
 	var page bytes.Buffer
 	fmt.Fprintf(&page, "%s   %s   kOps %s   %s\n", r.Cluster, r.Topology, cmp.Or(r.KopsVersion, "unknown"), r.Cloud)
 	fmt.Fprintf(&page, "\nWOULD A NEW NODE JOIN?   %s\n", joinSummary(r))
-	folded(&page, verdictRows(r.Groups))
+	console.FoldRows(&page, verdictRows(r.Groups))
 	fmt.Fprintf(&page, "\nFINDINGS   %s\n", severities(r))
-	folded(&page, findingRows(r))
+	console.FoldRows(&page, findingRows(r))
 	if rows := blockerRows(r.Findings); len(rows) > 0 {
 		fmt.Fprintln(&page, "\nIN THE WAY")
-		folded(&page, rows)
+		console.FoldRows(&page, rows)
 	}
 	if len(r.Unknown) > 0 {
 		fmt.Fprintln(&page, "\nNOT SEEN")
 		for _, u := range r.Unknown {
-			folded(&page, [][]string{{u}})
+			console.FoldRows(&page, [][]string{{u}})
 		}
 	}
 	if next := afterAudit(r, o); len(next) > 0 {
-		fmt.Fprintf(&page, "\n%s", toType(next...))
+		fmt.Fprintf(&page, "\n%s", console.Next(next...))
 	}
-	_, err := page.WriteTo(s.out)
+	_, err := page.WriteTo(s.Out)
 	return err
 }
 
@@ -94,62 +93,6 @@ func blockerRows(findings []audit.Finding) (rows [][]string) {
 	return rows
 }
 
-// pageWidth is how wide a page of text is at most, in columns.
-const pageWidth = 120
-
-// folded writes rows whose columns line up, indented, the last column of each folded
-// between words so that a line fits the page.
-func folded(out io.Writer, rows [][]string) {
-	var widths []int
-	for _, row := range rows {
-		for i, cell := range row[:len(row)-1] {
-			if i == len(widths) {
-				widths = append(widths, 0)
-			}
-			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
-		}
-	}
-	for _, row := range rows {
-		line := "  "
-		for i, cell := range row[:len(row)-1] {
-			line += fmt.Sprintf("%-*s  ", widths[i], cell)
-		}
-		indent := utf8.RuneCountInString(line)
-		for i, text := range fold(row[len(row)-1], pageWidth-indent) {
-			if i > 0 {
-				line = strings.Repeat(" ", indent)
-			}
-			fmt.Fprintln(out, line+text)
-		}
-	}
-}
-
-// fold breaks a text between words into lines of at most width columns; a longer word
-// has a line of its own.
-func fold(text string, width int) (lines []string) {
-	line := ""
-	for _, word := range strings.Fields(text) {
-		if line != "" && utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) > width {
-			lines, line = append(lines, line), ""
-		}
-		line = strings.TrimPrefix(line+" "+word, " ")
-	}
-	return append(lines, line)
-}
-
-// foldedText folds the sentences of a text. Lines in which words are set apart by several
-// spaces, such as those of a table, stay as they are.
-func foldedText(text string) string {
-	var b strings.Builder
-	for line := range strings.Lines(text) {
-		if line = strings.TrimSuffix(line, "\n"); utf8.RuneCountInString(line) > pageWidth && !strings.Contains(line, "  ") {
-			line = strings.Join(fold(line, pageWidth-2), "\n  ")
-		}
-		b.WriteString(line + "\n")
-	}
-	return b.String()
-}
-
 // fewNames is how many names a line takes before it says how many more there are.
 const fewNames = 3
 
@@ -176,7 +119,7 @@ func joinSummary(r audit.Report) string {
 		parts = append(parts, "yes, in every group")
 	}
 	if lost > 0 {
-		parts = append(parts, counted(lost, "live node", "live nodes")+" would not come back from a reboot")
+		parts = append(parts, console.Count(lost, "live node", "live nodes")+" would not come back from a reboot")
 	}
 	return strings.Join(parts, "; ")
 }
@@ -189,7 +132,7 @@ func few(names []string, all int) string {
 	case len(names) <= fewNames:
 		return strings.Join(names, ", ")
 	}
-	return strings.Join(names[:fewNames], ", ") + " and " + counted(len(names)-fewNames, "more group", "more groups")
+	return strings.Join(names[:fewNames], ", ") + " and " + console.Count(len(names)-fewNames, "more group", "more groups")
 }
 
 // severities counts findings by how bad they are.

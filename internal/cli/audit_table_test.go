@@ -7,9 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/muster-dev/muster/internal/audit"
+	"github.com/muster-dev/muster/internal/cli/console"
 	"github.com/muster-dev/muster/internal/cluster"
 )
 
@@ -27,12 +26,12 @@ func TestAnAuditWithManyFindingsFitsAPage(t *testing.T) {
 		Accepted: &audit.Acceptance{Reason: "closed", Until: time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)}})
 	r.Unknown = []string{strings.Repeat("not seen ", 30)}
 	var out bytes.Buffer
-	if err := auditTable(streams{out: &out}, r, auditOptions{file: "cluster.yaml"}); err != nil {
+	if err := auditTable(console.Streams{Out: &out}, r, auditOptions{file: "cluster.yaml"}); err != nil {
 		t.Fatal(err)
 	}
 	text := out.String()
 	for line := range strings.Lines(text) {
-		if len(line) > pageWidth+1 {
+		if len(line) > console.PageWidth+1 {
 			t.Errorf("%d columns: %s", len(line)-1, line)
 		}
 	}
@@ -44,33 +43,5 @@ func TestAnAuditWithManyFindingsFitsAPage(t *testing.T) {
 	}
 	if want := "WOULD A NEW NODE JOIN?   not in any group; 80 live nodes would not come back from a reboot"; !strings.Contains(text, want) {
 		t.Errorf("the page lacks %q:\n%s", want, text)
-	}
-}
-
-func TestFoldedTextLeavesTablesAlone(t *testing.T) {
-	row := "  1  " + strings.Repeat("a ", 100)
-	text := row + "\nrisk: " + strings.TrimSpace(strings.Repeat("word ", 40)) + "\n\nshort\n"
-	got := foldedText(text)
-	want := row + "\nrisk: " + strings.TrimSpace(strings.Repeat("word ", 22)) + "\n  " + strings.TrimSpace(strings.Repeat("word ", 18)) + "\n\nshort\n"
-	if got != want {
-		t.Errorf("got\n%s\nwant\n%s", got, want)
-	}
-}
-
-func TestFold(t *testing.T) {
-	tests := []struct {
-		name, text string
-		want       []string
-	}{
-		{"a text that fits is one line", "one two", []string{"one two"}},
-		{"it is broken between words", "one two three", []string{"one two", "three"}},
-		{"a word that fits nowhere has a line of its own", "a https://example.com b", []string{"a", "https://example.com", "b"}},
-		{"letters count, not bytes", "ää öö üü", []string{"ää öö üü"}},
-		{"nothing is one empty line", "", []string{""}},
-	}
-	for _, tt := range tests {
-		if diff := cmp.Diff(tt.want, fold(tt.text, 8)); diff != "" {
-			t.Errorf("%s (-want +got):\n%s", tt.name, diff)
-		}
 	}
 }

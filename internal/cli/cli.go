@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/muster-dev/muster/internal/cli/console"
 	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/daemon"
 	"github.com/muster-dev/muster/internal/iam"
@@ -39,29 +40,6 @@ const (
 	ExitInterrupted = 130
 )
 
-const exitCodes = "exit codes: 0 done, 1 failed, 2 usage or bad input, 3 findings or drift, 4 refused as unsafe, 5 lock held by another, 130 interrupted"
-
-// refusal is an error that means: asked for something that is not safe.
-type refusal struct{ error }
-
-// findings is an error that means: the work is done, and something was found.
-// What was found is printed already, so its text may be empty.
-type findings struct{ error }
-
-// errFound is findings without a word more.
-var errFound = findings{errors.New("")}
-
-// usageError is an error that the person at the keyboard can mend.
-type usageError struct{ error }
-
-func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
-
-// streams are where a command reads and writes.
-type streams struct {
-	in       io.Reader
-	out, err io.Writer
-}
-
 // Main runs muster and returns its exit code.
 func Main(args []string, in io.Reader, out, errw io.Writer) int {
 	// The lab's own processes come first: they are no commands, and stopping
@@ -76,7 +54,7 @@ func Main(args []string, in io.Reader, out, errw io.Writer) int {
 	signal.Ignore(syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), interrupts()...)
 	defer stop()
-	return Run(ctx, streams{in, out, errw}, args)
+	return Run(ctx, console.Streams{In: in, Out: out, Err: errw}, args)
 }
 
 // interrupts are the signals that end a command in order. A terminal that goes away,
@@ -90,20 +68,20 @@ func interrupts() []os.Signal {
 }
 
 // Run runs one command until it is done or ctx ends.
-func Run(ctx context.Context, s streams, args []string) int {
-	printed := &output{w: s.out}
-	s.out = printed
+func Run(ctx context.Context, s console.Streams, args []string) int {
+	printed := &console.Output{W: s.Out}
+	s.Out = printed
 	root := newRoot(s)
 	root.SetArgs(args)
-	root.SetIn(s.in)
-	root.SetOut(s.out)
-	root.SetErr(s.err)
+	root.SetIn(s.In)
+	root.SetOut(s.Out)
+	root.SetErr(s.Err)
 	err := root.ExecuteContext(ctx)
 	if err != nil && ctx.Err() != nil {
-		fmt.Fprintln(s.err, "muster: interrupted")
+		fmt.Fprintln(s.Err, "muster: interrupted")
 		return ExitInterrupted
 	}
-	switch unwritten, left := printed.failed(); {
+	switch unwritten, left := printed.Failed(); {
 	case unwritten == nil:
 	case !left:
 		err = lost(err, unwritten)
@@ -114,11 +92,11 @@ func Run(ctx context.Context, s streams, args []string) int {
 		return ExitOK
 	}
 	text := err.Error()
-	if miss := (misspoken{}); errors.As(err, &miss) {
+	if miss := (console.CommandLineError{}); errors.As(err, &miss) {
 		text = better(miss, args)
 	}
 	if text != "" {
-		fmt.Fprintln(s.err, "muster: "+strings.TrimPrefix(text, "muster: "))
+		fmt.Fprintln(s.Err, "muster: "+strings.TrimPrefix(text, "muster: "))
 	}
 	return exitCode(err)
 }
@@ -135,16 +113,16 @@ func lost(err, unwritten error) error {
 // Commands returns the tree of muster's commands, for whoever describes it, such as
 // manual pages. Running one is [Run]'s work.
 func Commands() *cobra.Command {
-	return newRoot(streams{strings.NewReader(""), io.Discard, io.Discard})
+	return newRoot(console.Streams{In: strings.NewReader(""), Out: io.Discard, Err: io.Discard})
 }
 
 // exitCode is the one place where errors become numbers.
 func exitCode(err error) int {
 	var (
-		usage    usageError
-		shape    misspoken
-		refused  refusal
-		found    findings
+		usage    console.UsageError
+		shape    console.CommandLineError
+		refused  console.Refusal
+		found    console.Findings
 		policy   *iam.SyntaxError
 		spec     *cluster.SpecError
 		config   *node.ConfigError
@@ -168,7 +146,7 @@ func exitCode(err error) int {
 	}
 }
 
-func newRoot(s streams) *cobra.Command {
+func newRoot(s console.Streams) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "muster",
 		Short: "Find a Kubernetes control plane without DNS, and take clusters off gossip",
@@ -181,14 +159,14 @@ way. It touches no cluster.
 
   muster rehearse -f cluster.yaml --to none
 
-` + exitCodes,
+` + console.ExitCodes,
 		Version:       daemon.Version(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return misspokef(cmd, "unknown command %q", args[0])
+				return console.CommandLinef(cmd, "unknown command %q", args[0])
 			}
 			return nil
 		},
@@ -197,7 +175,7 @@ way. It touches no cluster.
 		if args := cmd.Flags().Args(); cmd == root && len(args) > 0 {
 			err = fmt.Errorf("unknown command %q", args[0]) // whose flags are unknown, too
 		}
-		return misspokef(cmd, "%v", err)
+		return console.CommandLinef(cmd, "%v", err)
 	})
 	root.AddCommand(newPlan(s), newReconcile(s), newJournal(s), newRehearse(s), newLab(s), newInit(s), newToken(s), newGossip(s), newIAM(s), newDescribe(s), newAudit(s), newExplain(s),
 		newGet(s), newEdit(s), newReplace(s), newCreate(s), newValidate(s), newExport(s), newInstall(s), newUninstall(s))
@@ -205,31 +183,17 @@ way. It touches no cluster.
 	return root
 }
 
-// choices are what a shell offers for a flag's value.
-func choices(cmd *cobra.Command, flag string, values ...string) {
-	// It fails only for a flag that is not there, which a test would see.
-	_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
-}
-
 // newVersion is what people type before they find --version.
-func newVersion(s streams) *cobra.Command {
+func newVersion(s console.Streams) *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print the version of muster",
-		Args:  noArgs,
+		Args:  console.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintln(s.out, "muster", daemon.Version())
+			_, err := fmt.Fprintln(s.Out, "muster", daemon.Version())
 			return err
 		},
 	}
-}
-
-// noArgs refuses arguments in one line.
-func noArgs(cmd *cobra.Command, args []string) error {
-	if len(args) > 0 {
-		return misspokef(cmd, "%s takes no argument %q", cmd.CommandPath(), args[0])
-	}
-	return nil
 }
 
 // hidden runs the lab's own processes.

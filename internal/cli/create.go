@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/muster-dev/muster/internal/cli/console"
 	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/manifest"
 	"github.com/muster-dev/muster/internal/spec"
@@ -27,11 +28,11 @@ type createOptions struct {
 	yes                 bool
 }
 
-func newCreate(s streams) *cobra.Command {
+func newCreate(s console.Streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "create cluster",
 		Short: "Make the spec of a new cluster that needs no DNS and does not gossip",
-		Args:  noArgs,
+		Args:  console.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	var o createOptions
@@ -45,7 +46,7 @@ cloud wants beside the flags here is given with --set.
 
 A cluster that gossips is refused: kOps 1.37 has none.
 
-` + exitCodes,
+` + console.ExitCodes,
 		Example: "  muster create cluster atlas.k8s.local --cloud aws --zones us-east-1a,us-east-1b --kubernetes-version 1.34.2",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := o.cluster(cmd, args); err != nil {
@@ -82,11 +83,11 @@ func (o createOptions) config(base string) (manifest.Config, error) {
 	switch dns := strings.ToLower(o.dns); {
 	case dns == "none" || dns == "":
 	case dns == "gossip" || (dns == "public" || dns == "private") && cluster.IsGossipName(o.name):
-		return c, refusal{fmt.Errorf("--dns %s makes %q a gossip cluster, which kOps %s refuses; leave --dns out: a cluster without DNS may have any name, .k8s.local too", o.dns, o.name, cluster.Deadline().Refused)}
+		return c, console.Refusef("--dns %s makes %q a gossip cluster, which kOps %s refuses; leave --dns out: a cluster without DNS may have any name, .k8s.local too", o.dns, o.name, cluster.Deadline().Refused)
 	case dns == "public" || dns == "private":
-		return c, usagef("--dns %s: muster makes clusters without DNS only; leave --dns out, or make this one with kops create cluster", o.dns)
+		return c, console.Usagef("--dns %s: muster makes clusters without DNS only; leave --dns out, or make this one with kops create cluster", o.dns)
 	default:
-		return c, usagef("--dns %q; want none", o.dns)
+		return c, console.Usagef("--dns %q; want none", o.dns)
 	}
 	switch strings.ToLower(o.loadBalancer) {
 	case "public":
@@ -94,26 +95,26 @@ func (o createOptions) config(base string) (manifest.Config, error) {
 	case "internal":
 		c.LoadBalancer = cluster.LoadBalancerInternal
 	default:
-		return c, usagef("--api-loadbalancer-type %q; want public or internal", o.loadBalancer)
+		return c, console.Usagef("--api-loadbalancer-type %q; want public or internal", o.loadBalancer)
 	}
 	if o.network != "" {
 		network, err := netip.ParsePrefix(o.network)
 		if err != nil {
-			return c, usagef("--network-cidr %q is no CIDR; write it as 172.20.0.0/16", o.network)
+			return c, console.Usagef("--network-cidr %q is no CIDR; write it as 172.20.0.0/16", o.network)
 		}
 		c.Network = network
 	}
 	for _, text := range o.access {
 		p, err := netip.ParsePrefix(text)
 		if err != nil || p != p.Masked() {
-			return c, usagef("--admin-access %q is no CIDR; write it as 192.0.2.0/24", text)
+			return c, console.Usagef("--admin-access %q is no CIDR; write it as 192.0.2.0/24", text)
 		}
 		c.Access = append(c.Access, p)
 	}
 	return c, nil
 }
 
-func runCreate(ctx context.Context, s streams, o createOptions) error {
+func runCreate(ctx context.Context, s console.Streams, o createOptions) error {
 	changes, err := parseChanges(o.set)
 	if err != nil {
 		return err
@@ -134,15 +135,15 @@ func runCreate(ctx context.Context, s streams, o createOptions) error {
 	}
 	m, err := manifest.New(c)
 	if err != nil {
-		return usagef("create %s: %w", o.name, firstLine(err))
+		return console.Usagef("create %s: %w", o.name, console.FirstError(err))
 	}
 	data, err := spec.Edit(m.Cluster.Data, changes...)
 	if err != nil {
-		return usagef("--set: %w", err)
+		return console.Usagef("--set: %w", err)
 	}
 	switch _, err := store.Read(ctx, st, o.name); {
 	case err == nil:
-		return usagef("%s: there is a cluster %q already; change it with muster edit", st.URL(), o.name)
+		return console.Usagef("%s: there is a cluster %q already; change it with muster edit", st.URL(), o.name)
 	case !errors.Is(err, store.ErrNotFound):
 		return err
 	}
@@ -155,18 +156,18 @@ func runCreate(ctx context.Context, s streams, o createOptions) error {
 		return err
 	}
 	for _, f := range parsed.Refusals(cluster.None, cluster.Release136) {
-		fmt.Fprintf(s.err, "note: %s\n", f)
+		fmt.Fprintf(s.Err, "note: %s\n", f)
 	}
 	if !o.yes {
-		_, err := s.out.Write(p.now.Manifest())
-		fmt.Fprintln(s.err, "nothing written; repeat with --yes to write it")
+		_, err := s.Out.Write(p.now.Manifest())
+		fmt.Fprintln(s.Err, "nothing written; repeat with --yes to write it")
 		return err
 	}
 	if err := store.WriteAll(ctx, st, p.writes); err != nil {
 		return err
 	}
-	fmt.Fprintf(s.out, "wrote %s: 1 cluster, %d instance groups\n", store.Where(st, o.name), len(m.Groups))
-	fmt.Fprintf(s.out, "next: kops update cluster --name %s --state %s --yes\n", o.name, st.URL())
+	fmt.Fprintf(s.Out, "wrote %s: 1 cluster, %d instance groups\n", store.Where(st, o.name), len(m.Groups))
+	fmt.Fprintf(s.Out, "next: kops update cluster --name %s --state %s --yes\n", o.name, st.URL())
 	return nil
 }
 
@@ -191,7 +192,7 @@ func proposeNew(ctx context.Context, st store.Store, name string, spec []byte, g
 		p.writes = append(p.writes, store.Write{Old: old, Data: g.Data})
 	}
 	if len(left) > 0 {
-		return p, usagef("%s: is left from a cluster without a spec; remove it, or take another name", store.Where(st, left[0].Key))
+		return p, console.Usagef("%s: is left from a cluster without a spec; remove it, or take another name", store.Where(st, left[0].Key))
 	}
 	p.writes = append(p.writes, store.Write{Old: store.Object{Key: config.Key}, Data: spec})
 	return p, nil

@@ -1,27 +1,27 @@
 package cli
 
 import (
-	"encoding/json"
 	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/muster-dev/muster/internal/cli/console"
 	"github.com/muster-dev/muster/internal/describe"
 )
 
-func newDescribe(s streams) *cobra.Command {
+func newDescribe(s console.Streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "describe",
 		Short: "Show what a cluster really is",
-		Args:  noArgs,
+		Args:  console.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newDescribeCluster(s))
 	return cmd
 }
 
-func newDescribeCluster(s streams) *cobra.Command {
+func newDescribeCluster(s console.Streams) *cobra.Command {
 	var (
 		flags   stateFlags
 		output  string
@@ -43,16 +43,16 @@ prints the permissions that it needs on AWS.
 Credentials and endpoints come from the environment, as for kOps: AWS_PROFILE,
 AWS_ENDPOINT_URL, S3_ENDPOINT, HCLOUD_TOKEN and so on.
 
-` + exitCodes,
+` + console.ExitCodes,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := flags.cluster(cmd, args); err != nil {
 				return err
 			}
 			if output != "table" && output != "json" {
-				return usagef("-o %q is unknown; write table or json", output)
+				return console.Usagef("-o %q is unknown; write table or json", output)
 			}
 			if timeout <= 0 {
-				return usagef("--timeout %s leaves no time; write one such as 2m", timeout)
+				return console.Usagef("--timeout %s leaves no time; write one such as 2m", timeout)
 			}
 			seen, err := flags.observe(cmd.Context(), s, timeout)
 			if err != nil {
@@ -63,15 +63,12 @@ AWS_ENDPOINT_URL, S3_ENDPOINT, HCLOUD_TOKEN and so on.
 				d.Calls = seen.Cloud.Calls
 			}
 			if output == "json" {
-				enc := json.NewEncoder(s.out)
-				enc.SetEscapeHTML(false)
-				enc.SetIndent("", "  ")
-				return enc.Encode(d)
+				return console.WriteJSONUnescaped(s.Out, d)
 			}
-			if err := d.Draw(s.out); err != nil || d.Deadline == "" {
+			if err := d.Draw(s.Out); err != nil || d.Deadline == "" {
 				return err
 			}
-			_, err = fmt.Fprintf(s.out, "\n%s", toType("muster audit cluster "+flags.again(), "muster plan cluster "+flags.again()+" --to none"))
+			_, err = fmt.Fprintf(s.Out, "\n%s", console.Next("muster audit cluster "+flags.again(), "muster plan cluster "+flags.again()+" --to none"))
 			return err
 		},
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/muster-dev/muster/internal/cli/console"
 	"github.com/muster-dev/muster/internal/spec"
 	"github.com/muster-dev/muster/internal/store"
 )
@@ -28,12 +29,12 @@ stays in a file, and the error says where.
 
 `
 
-func newEdit(s streams) *cobra.Command {
+func newEdit(s console.Streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "edit cluster|instancegroup",
 		Short: "Edit a cluster's spec or an instance group in its state store",
-		Long:  "Edit changes an object of kOps's state store.\n\n" + editLong + exitCodes,
-		Args:  noArgs,
+		Long:  "Edit changes an object of kOps's state store.\n\n" + editLong + console.ExitCodes,
+		Args:  console.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newEditCluster(s), newEditGroup(s))
@@ -52,12 +53,12 @@ func (o *editOptions) addTo(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&o.yes, "yes", false, "write it without asking")
 }
 
-func newEditCluster(s streams) *cobra.Command {
+func newEditCluster(s console.Streams) *cobra.Command {
 	var o editOptions
 	cmd := &cobra.Command{
 		Use:     "cluster [NAME]",
 		Short:   "Edit a cluster's spec",
-		Long:    editLong + exitCodes,
+		Long:    editLong + console.ExitCodes,
 		Example: "  muster edit cluster atlas.k8s.local --set spec.topology.dns.type=None --yes",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := o.cluster(cmd, args); err != nil {
@@ -70,17 +71,17 @@ func newEditCluster(s streams) *cobra.Command {
 	return cmd
 }
 
-func newEditGroup(s streams) *cobra.Command {
+func newEditGroup(s console.Streams) *cobra.Command {
 	var o editOptions
 	cmd := &cobra.Command{
 		Use:     "instancegroup GROUP",
 		Aliases: []string{"ig", "instancegroups"},
 		Short:   "Edit an instance group",
-		Long:    editLong + exitCodes,
+		Long:    editLong + console.ExitCodes,
 		Example: "  muster edit ig nodes-us-east-1a --name atlas.k8s.local --set spec.maxSize=6",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return misspokef(cmd, "%s takes the name of one group", cmd.CommandPath())
+				return console.CommandLinef(cmd, "%s takes the name of one group", cmd.CommandPath())
 			}
 			if err := o.needName(); err != nil {
 				return err
@@ -99,7 +100,7 @@ func newEditGroup(s streams) *cobra.Command {
 }
 
 // runEdit edits the object that pick chooses.
-func runEdit(ctx context.Context, s streams, o editOptions, pick func(*store.Cluster) (store.Object, error)) error {
+func runEdit(ctx context.Context, s console.Streams, o editOptions, pick func(*store.Cluster) (store.Object, error)) error {
 	changes, err := parseChanges(o.set)
 	if err != nil {
 		return err
@@ -122,7 +123,7 @@ func runEdit(ctx context.Context, s streams, o editOptions, pick func(*store.Clu
 	if len(changes) > 0 {
 		data, err = spec.Edit(old.Data, changes...)
 		if err != nil {
-			return usagef("%s: %w", store.Where(st, old.Key), err)
+			return console.Usagef("%s: %w", store.Where(st, old.Key), err)
 		}
 	} else if data, kept, err = editText(ctx, s, old); err != nil {
 		return err
@@ -147,10 +148,10 @@ func parseChanges(set []string) ([]spec.Change, error) {
 	for _, text := range set {
 		c, err := spec.ParseChange(text)
 		if err != nil {
-			return nil, usagef("--set: %w", err)
+			return nil, console.Usagef("--set: %w", err)
 		}
 		if secretField.MatchString(text) && !c.Removes() {
-			return nil, usagef("--set %s: a password on a command line is read by others; set it in an editor", c.Path())
+			return nil, console.Usagef("--set %s: a password on a command line is read by others; set it in an editor", c.Path())
 		}
 		changes = append(changes, c)
 	}
@@ -159,7 +160,7 @@ func parseChanges(set []string) ([]spec.Change, error) {
 
 // keeping removes the file with a person's text once that is settled, and says
 // otherwise where it is.
-func keeping(s streams, file string, do func() (settled bool, err error)) error {
+func keeping(s console.Streams, file string, do func() (settled bool, err error)) error {
 	settled, err := do()
 	switch {
 	case file == "":
@@ -167,7 +168,7 @@ func keeping(s streams, file string, do func() (settled bool, err error)) error 
 	case err != nil:
 		return fmt.Errorf("%w; your text is in %s", err, file)
 	case !settled:
-		fmt.Fprintf(s.err, "your text is in %s\n", file)
+		fmt.Fprintf(s.Err, "your text is in %s\n", file)
 		return nil
 	}
 	return os.Remove(file)
@@ -175,14 +176,14 @@ func keeping(s streams, file string, do func() (settled bool, err error)) error 
 
 // editText lets a person edit an object and returns the new text and the file
 // that keeps it.
-func editText(ctx context.Context, s streams, o store.Object) (data []byte, file string, err error) {
+func editText(ctx context.Context, s console.Streams, o store.Object) (data []byte, file string, err error) {
 	editor := os.Getenv("KUBE_EDITOR")
 	if editor == "" {
 		editor = os.Getenv("EDITOR")
 	}
 	words := strings.Fields(editor)
 	if len(words) == 0 {
-		return nil, "", usagef("no editor; set EDITOR, or change fields with --set PATH=VALUE")
+		return nil, "", console.Usagef("no editor; set EDITOR, or change fields with --set PATH=VALUE")
 	}
 	f, err := os.CreateTemp("", "muster-edit-*.yaml")
 	if err != nil {
@@ -193,7 +194,7 @@ func editText(ctx context.Context, s streams, o store.Object) (data []byte, file
 		return nil, "", errors.Join(err, os.Remove(f.Name()))
 	}
 	cmd := exec.CommandContext(ctx, words[0], append(words[1:], f.Name())...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = s.in, s.err, s.err
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = s.In, s.Err, s.Err
 	if err := cmd.Run(); err != nil {
 		return nil, "", fmt.Errorf("editor %s: %w; your text is in %s", words[0], err, f.Name())
 	}

@@ -6,6 +6,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/muster-dev/muster/internal/cli/console"
 	"github.com/muster-dev/muster/internal/report"
 )
 
@@ -41,7 +42,7 @@ func (p *printer) verdict(r report.Rehearsal) {
 		for _, a := range s.Actions {
 			gates += len(a.Gates)
 		}
-		fmt.Fprintf(w, "  %2d  %5.1f s  %8s  %s\n", i+1, s.Took.Seconds(), counted(gates, "gate", "gates"), s.Title)
+		fmt.Fprintf(w, "  %2d  %5.1f s  %8s  %s\n", i+1, s.Took.Seconds(), console.Count(gates, "gate", "gates"), s.Title)
 	}
 	if r.Dir != "" {
 		fmt.Fprintf(w, "\nlogs, configurations and every sample: %s\n", r.Dir)
@@ -79,22 +80,7 @@ func gossipLeft(g report.Gossip) string {
 	if !g.Any() {
 		return "none"
 	}
-	return counted(len(g.Processes), "process", "processes") + ", " + counted(len(g.Ports), "port", "ports")
-}
-
-func counted(n int, one, many string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return fmt.Sprintf("%d %s", n, many)
-}
-
-// orDash lists names in one line.
-func orDash(list []string) string {
-	if len(list) == 0 {
-		return "none"
-	}
-	return strings.Join(list, ", ")
+	return console.Count(len(g.Processes), "process", "processes") + ", " + console.Count(len(g.Ports), "port", "ports")
 }
 
 // ofWhich counts modules and names the first, which -o json names all of.

@@ -8,14 +8,16 @@ import (
 	"os"
 
 	"github.com/spf13/cobra"
+
+	"github.com/muster-dev/muster/internal/cli/console"
 )
 
-func newExport(s streams) *cobra.Command {
+func newExport(s console.Streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "export cluster",
 		Short: "Write a cluster's manifest to a file",
-		Long:  "Export writes what the state store holds of a cluster as one manifest.\n\n" + exitCodes,
-		Args:  noArgs,
+		Long:  "Export writes what the state store holds of a cluster as one manifest.\n\n" + console.ExitCodes,
+		Args:  console.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	var f stateFlags
@@ -40,32 +42,32 @@ func newExport(s streams) *cobra.Command {
 	return cmd
 }
 
-func exportCluster(ctx context.Context, s streams, f stateFlags, out string) error {
+func exportCluster(ctx context.Context, s console.Streams, f stateFlags, out string) error {
 	_, c, err := f.read(ctx, s)
 	if err != nil {
 		return err
 	}
 	parsed, err := c.Parse()
 	if err != nil {
-		return firstLine(err)
+		return console.FirstError(err)
 	}
 	warnGossip(s, c, parsed)
 	if out == "" {
-		_, err := s.out.Write(c.Manifest())
+		_, err := s.Out.Write(c.Manifest())
 		return err
 	}
 	// A spec may hold an overlay's password.
 	file, err := os.OpenFile(out, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, fs.ErrExist) {
-		return usagef("%s exists; give another --out", out)
+		return console.Usagef("%s exists; give another --out", out)
 	}
 	if err != nil {
-		return usagef("cannot write the manifest: %w", err)
+		return console.Usagef("cannot write the manifest: %w", err)
 	}
 	_, err = file.Write(c.Manifest())
 	if err = errors.Join(err, file.Close()); err != nil {
 		return errors.Join(fmt.Errorf("write %s: %w", out, err), os.Remove(out))
 	}
-	fmt.Fprintf(s.err, "wrote %s: 1 cluster, %d instance groups\n", out, len(c.Groups))
+	fmt.Fprintf(s.Err, "wrote %s: 1 cluster, %d instance groups\n", out, len(c.Groups))
 	return nil
 }

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,24 +12,25 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/muster-dev/muster/internal/cli/console"
 	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/spec"
 	"github.com/muster-dev/muster/internal/store"
 )
 
-func newGet(s streams) *cobra.Command {
+func newGet(s console.Streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "get clusters|instancegroups",
 		Short: "Show clusters and instance groups of a state store",
-		Long:  "Get reads kOps's state store and shows what is there. It changes nothing.\n\n" + exitCodes,
-		Args:  noArgs,
+		Long:  "Get reads kOps's state store and shows what is there. It changes nothing.\n\n" + console.ExitCodes,
+		Args:  console.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newGetClusters(s), newGetGroups(s))
 	return cmd
 }
 
-func newGetClusters(s streams) *cobra.Command {
+func newGetClusters(s console.Streams) *cobra.Command {
 	var f stateFlags
 	var output string
 	cmd := &cobra.Command{
@@ -39,7 +39,7 @@ func newGetClusters(s streams) *cobra.Command {
 		Short:   "Show the clusters of a state store, or one of them",
 		Example: "  muster get clusters --state s3://kops-state\n  muster get cluster atlas.k8s.local -o yaml",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkOutput(output, getOutputs...); err != nil {
+			if err := console.CheckOutput(output, getOutputs...); err != nil {
 				return err
 			}
 			// As in kOps, a name of the environment picks no cluster here.
@@ -66,7 +66,7 @@ func addOutput(cmd *cobra.Command, output *string) {
 	cmd.Flags().StringVarP(output, "output", "o", "table", "`form`: table, wide, yaml (as it stands in the store) or json")
 }
 
-func getClusters(ctx context.Context, s streams, f stateFlags, output string) error {
+func getClusters(ctx context.Context, s console.Streams, f stateFlags, output string) error {
 	st, err := f.open(ctx, s)
 	if err != nil {
 		return err
@@ -76,7 +76,7 @@ func getClusters(ctx context.Context, s streams, f stateFlags, output string) er
 		return err
 	}
 	if len(read) == 0 {
-		fmt.Fprintf(s.err, "muster: no clusters in %s\n", st.URL())
+		fmt.Fprintf(s.Err, "muster: no clusters in %s\n", st.URL())
 		return nil
 	}
 	var objects []store.Object
@@ -86,16 +86,16 @@ func getClusters(ctx context.Context, s streams, f stateFlags, output string) er
 	rows, bad := clusterRows(s, read)
 	switch output {
 	case "yaml":
-		writeYAMLObjects(s.out, objects)
+		writeYAMLObjects(s.Out, objects)
 		return bad
 	case "json":
-		return errors.Join(writeJSONObjects(s.out, st, objects, f.name != ""), bad)
+		return errors.Join(writeJSONObjects(s.Out, st, objects, f.name != ""), bad)
 	}
 	header := []string{"NAME", "CLOUD", "ZONES", "KOPS", "TOPOLOGY"}
 	if output == "wide" {
 		header = append(header, "KUBERNETES", "LOAD BALANCER", "CONTROL PLANE", "NODES")
 	}
-	table(s.out, header, rows)
+	table(s.Out, header, rows)
 	return bad
 }
 
@@ -114,14 +114,14 @@ func readClusters(ctx context.Context, st store.Store, name string) ([]*store.Cl
 
 // clusterRows says on standard error which clusters gossip, and returns the
 // first fault of those that cannot be read, after everything else is shown.
-func clusterRows(s streams, read []*store.Cluster) (rows [][]string, bad error) {
+func clusterRows(s console.Streams, read []*store.Cluster) (rows [][]string, bad error) {
 	for _, c := range read {
 		parsed, err := c.Parse()
 		if err != nil {
 			if bad == nil {
-				bad = firstLine(err)
+				bad = console.FirstError(err)
 			}
-			rows = append(rows, []string{c.Name, "unknown", "", orNone(c.KopsVersion), "unknown", "", "", "", ""})
+			rows = append(rows, []string{c.Name, "unknown", "", console.OrNotSet(c.KopsVersion), "unknown", "", "", "", ""})
 			continue
 		}
 		warnGossip(s, c, parsed)
@@ -142,7 +142,7 @@ func clusterRow(c *store.Cluster, parsed *cluster.Cluster) []string {
 		balancer = strings.TrimSpace(string(lb.Class) + " " + string(lb.Type))
 	}
 	return []string{
-		c.Name, string(parsed.Cloud), strings.Join(zones, ","), orNone(c.KopsVersion), topologyOf(c, parsed),
+		c.Name, string(parsed.Cloud), strings.Join(zones, ","), console.OrNotSet(c.KopsVersion), topologyOf(c, parsed),
 		parsed.KubernetesVersion, balancer, strconv.Itoa(parsed.Size(cluster.RoleControlPlane)), strconv.Itoa(parsed.Size(cluster.RoleNode)),
 	}
 }
@@ -160,7 +160,7 @@ func topologyOf(c *store.Cluster, parsed *cluster.Cluster) string {
 	return fmt.Sprintf("%s or %s", was, is)
 }
 
-func newGetGroups(s streams) *cobra.Command {
+func newGetGroups(s console.Streams) *cobra.Command {
 	var f stateFlags
 	var output string
 	cmd := &cobra.Command{
@@ -170,10 +170,10 @@ func newGetGroups(s streams) *cobra.Command {
 		Example: "  muster get ig --name atlas.k8s.local --state s3://kops-state",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 1 {
-				return misspokef(cmd, "%s takes one group, not %d", cmd.CommandPath(), len(args))
+				return console.CommandLinef(cmd, "%s takes one group, not %d", cmd.CommandPath(), len(args))
 			}
-			if err := errors.Join(checkOutput(output, getOutputs...), f.needName()); err != nil {
-				return firstLine(err)
+			if err := errors.Join(console.CheckOutput(output, getOutputs...), f.needName()); err != nil {
+				return console.FirstError(err)
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), storeTimeout)
 			defer cancel()
@@ -201,7 +201,7 @@ type groupDoc struct {
 	} `yaml:"spec"`
 }
 
-func getGroups(ctx context.Context, s streams, f stateFlags, args []string, output string) error {
+func getGroups(ctx context.Context, s console.Streams, f stateFlags, args []string, output string) error {
 	st, c, err := f.read(ctx, s)
 	if err != nil {
 		return err
@@ -220,10 +220,10 @@ func getGroups(ctx context.Context, s streams, f stateFlags, args []string, outp
 	}
 	switch output {
 	case "yaml":
-		writeYAMLObjects(s.out, objects)
-		return firstLine(bad)
+		writeYAMLObjects(s.Out, objects)
+		return console.FirstError(bad)
 	case "json":
-		return errors.Join(writeJSONObjects(s.out, st, objects, len(args) == 1), firstLine(bad))
+		return errors.Join(writeJSONObjects(s.Out, st, objects, len(args) == 1), console.FirstError(bad))
 	}
 	header := []string{"NAME", "ROLE", "MACHINETYPE", "MIN", "MAX", "ZONES"}
 	if output == "wide" {
@@ -234,7 +234,7 @@ func getGroups(ctx context.Context, s streams, f stateFlags, args []string, outp
 		var doc groupDoc
 		if err := spec.Decode(o.Data, &doc); err != nil {
 			rows = append(rows, []string{o.Key[strings.LastIndex(o.Key, "/")+1:], "unknown", "", "", "", "", ""})
-			bad = errors.Join(bad, usagef("%s: not YAML: %w", store.Where(st, o.Key), err))
+			bad = errors.Join(bad, console.Usagef("%s: not YAML: %w", store.Where(st, o.Key), err))
 			continue
 		}
 		role := doc.Spec.Role
@@ -246,8 +246,8 @@ func getGroups(ctx context.Context, s streams, f stateFlags, args []string, outp
 			strings.Join(append(doc.Spec.Subnets, doc.Spec.Zones...), ","), doc.Spec.Image,
 		})
 	}
-	table(s.out, header, rows)
-	return firstLine(bad)
+	table(s.Out, header, rows)
+	return console.FirstError(bad)
 }
 
 func noGroup(c *store.Cluster, name string) error {
@@ -255,7 +255,7 @@ func noGroup(c *store.Cluster, name string) error {
 	for _, o := range c.Groups {
 		names = append(names, o.Key[strings.LastIndex(o.Key, "/")+1:])
 	}
-	return usagef("cluster %s has no instance group %q; it has %s", c.Name, name, orDash(names))
+	return console.Usagef("cluster %s has no instance group %q; it has %s", c.Name, name, console.OrNone(names))
 }
 
 func orBlank(n *int) string {
@@ -275,18 +275,6 @@ func table(w io.Writer, header []string, rows [][]string) {
 	tab.Flush()
 }
 
-// firstLine keeps the first of several faults: one line, and the next run shows
-// the next.
-func firstLine(err error) error {
-	for {
-		joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // the list itself is wanted
-		if !ok || len(joined.Unwrap()) == 0 {
-			return err
-		}
-		err = joined.Unwrap()[0]
-	}
-}
-
 // writeYAMLObjects writes objects as they stand in the store.
 func writeYAMLObjects(w io.Writer, objects []store.Object) {
 	for i, o := range objects {
@@ -302,13 +290,11 @@ func writeJSONObjects(w io.Writer, st store.Store, objects []store.Object, one b
 	docs := make([]map[string]any, len(objects))
 	for i, o := range objects {
 		if err := spec.Decode(o.Data, &docs[i]); err != nil {
-			return usagef("%s: not YAML: %w", store.Where(st, o.Key), err)
+			return console.Usagef("%s: not YAML: %w", store.Where(st, o.Key), err)
 		}
 	}
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", "  ")
 	if one && len(docs) == 1 {
-		return enc.Encode(docs[0])
+		return console.WriteJSON(w, docs[0])
 	}
-	return enc.Encode(docs)
+	return console.WriteJSON(w, docs)
 }

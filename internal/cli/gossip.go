@@ -3,7 +3,6 @@ package cli
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/muster-dev/muster/internal/cli/console"
 	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/gossip"
 	"github.com/muster-dev/muster/internal/overlay/kopsmemberlist/visit"
@@ -35,7 +35,7 @@ type gossipFlags struct {
 	context    string
 }
 
-func newGossip(s streams) *cobra.Command {
+func newGossip(s console.Streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "gossip",
 		Short: "Look into a cluster's gossip, and set single names in it while it migrates",
@@ -50,8 +50,8 @@ routes through it, and its coming and going changes nothing for the others.
 
 Gossip is deprecated: kOps ` + cluster.Deadline().Refused.String() + ` refuses it. These commands are for the way out of it.
 
-` + exitCodes,
-		Args: noArgs,
+` + console.ExitCodes,
+		Args: console.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newGossipInspect(s), newGossipWatch(s), newGossipPublish(s), newGossipWithdraw(s))
@@ -84,13 +84,13 @@ type gossipScene struct {
 
 // scene reads flags and spec, and looks up names, or pods if the way leads
 // through the API server. No peer has been asked yet.
-func (o *gossipFlags) scene(ctx context.Context, s streams, at []string) (gossipScene, error) {
+func (o *gossipFlags) scene(ctx context.Context, s console.Streams, at []string) (gossipScene, error) {
 	sc := gossipScene{timeout: o.timeout, json: o.output == "json"}
 	if o.output != "" && o.output != "json" {
-		return sc, usagef("-o %q; want json", o.output)
+		return sc, console.Usagef("-o %q; want json", o.output)
 	}
 	if o.timeout <= 0 || o.timeout > time.Hour {
-		return sc, usagef("--timeout %v; want more than 0 and at most 1h", o.timeout)
+		return sc, console.Usagef("--timeout %v; want more than 0 and at most 1h", o.timeout)
 	}
 	spec, err := o.spec(ctx, s)
 	if err != nil {
@@ -110,7 +110,7 @@ func (o *gossipFlags) scene(ctx context.Context, s streams, at []string) (gossip
 		return sc, err
 	}
 	if len(at) == 0 {
-		return sc, usagef("no peer to ask; give HOST[:PORT] of a node that gossips")
+		return sc, console.Usagef("no peer to ask; give HOST[:PORT] of a node that gossips")
 	}
 	found := make(map[gossip.Overlay][]netip.AddrPort)
 	for _, text := range at {
@@ -141,20 +141,20 @@ const anyOverlay gossip.Overlay = ""
 
 // lasting is scene for commands that stay connected, and so have to know which
 // overlay they connect to.
-func (o *gossipFlags) lasting(ctx context.Context, s streams, at []string) (gossipScene, error) {
+func (o *gossipFlags) lasting(ctx context.Context, s console.Streams, at []string) (gossipScene, error) {
 	sc, err := o.scene(ctx, s, at)
 	if err == nil && len(sc.unknown) > 0 {
-		err = usagef("%s: port %d is no port of kOps's; say which overlay it is: weave=%s, or --overlay", sc.unknown[0].Addr, sc.unknown[0].Addr.Port(), sc.unknown[0].Addr)
+		err = console.Usagef("%s: port %d is no port of kOps's; say which overlay it is: weave=%s, or --overlay", sc.unknown[0].Addr, sc.unknown[0].Addr.Port(), sc.unknown[0].Addr)
 	}
 	return sc, err
 }
 
-func (o *gossipFlags) spec(ctx context.Context, s streams) (*cluster.Cluster, error) {
+func (o *gossipFlags) spec(ctx context.Context, s console.Streams) (*cluster.Cluster, error) {
 	if o.file == "" {
 		return nil, nil
 	}
-	m, err := s.readManifest(ctx, o.file)
-	return m.spec, err
+	m, err := s.ReadManifest(ctx, o.file)
+	return m.Spec, err
 }
 
 func (o *gossipFlags) expect(spec *cluster.Cluster) (gossip.Expect, error) {
@@ -162,23 +162,23 @@ func (o *gossipFlags) expect(spec *cluster.Cluster) (gossip.Expect, error) {
 	name := strings.TrimSuffix(o.cluster, ".")
 	switch {
 	case spec != nil && name != "" && name != spec.Name:
-		return e, usagef("--cluster %q, but %s is the spec of %q; drop one of the two", name, o.file, spec.Name)
+		return e, console.Usagef("--cluster %q, but %s is the spec of %q; drop one of the two", name, o.file, spec.Name)
 	case spec != nil:
 		name = spec.Name
 	case name == "":
 		name = os.Getenv("KOPS_CLUSTER_NAME")
 	}
 	if name == "" {
-		return e, usagef("no cluster; give --cluster NAME, or its spec with -f")
+		return e, console.Usagef("no cluster; give --cluster NAME, or its spec with -f")
 	}
 	if name != strings.ToLower(name) || strings.ContainsAny(name, " /:,_*") {
-		return e, usagef("--cluster %q is no cluster's name; want one such as atlas.k8s.local", name)
+		return e, console.Usagef("--cluster %q is no cluster's name; want one such as atlas.k8s.local", name)
 	}
 	e.Cluster = name
 	for _, text := range o.networks {
 		p, err := netip.ParsePrefix(text)
 		if err != nil {
-			return e, usagef("--network %q is no CIDR; want one such as 10.0.0.0/16", text)
+			return e, console.Usagef("--network %q is no CIDR; want one such as 10.0.0.0/16", text)
 		}
 		e.Networks = append(e.Networks, p.Masked())
 	}
@@ -201,7 +201,7 @@ func (o *gossipFlags) secrets(spec *cluster.Cluster) ([]byte, error) {
 	if o.secretFile != "" {
 		data, err := secretfile.Read(o.secretFile, maxSecret)
 		if err != nil {
-			return nil, usagef("--secret-file: %w", err)
+			return nil, console.Usagef("--secret-file: %w", err)
 		}
 		// Editors and echo end a file with a line feed; kOps's secret has none.
 		return bytes.TrimRight(data, "\r\n"), nil
@@ -215,35 +215,28 @@ func (o *gossipFlags) secrets(spec *cluster.Cluster) ([]byte, error) {
 }
 
 // printSilent tells which peers told nothing, while others did.
-func (s streams) printSilent(failed []gossip.Failure) {
+func printSilent(s console.Streams, failed []gossip.Failure) {
 	for _, f := range failed {
-		fmt.Fprintf(s.err, "going on without %s: %v\n", f.Addr, f.Err)
+		fmt.Fprintf(s.Err, "going on without %s: %v\n", f.Addr, f.Err)
 	}
 }
 
 // printNext tells what to do about gossip, on standard error, so that it is in
 // nobody's way.
-func (s streams) printNext(o gossipFlags) {
+func printNext(s console.Streams, o gossipFlags) {
 	file := o.file
 	if file == "" {
 		file = "cluster.yaml"
 	}
 	d := cluster.Deadline()
-	fmt.Fprintf(s.err, "gossip is deprecated: kOps %s refuses it, %s is the only bridge   next: muster rehearse -f %s --to none\n", d.Refused, d.Bridge, file)
-}
-
-// writeJSON writes one indented object to standard output.
-func writeJSON(s streams, v any) error {
-	enc := json.NewEncoder(s.out)
-	enc.SetIndent("", "  ")
-	return enc.Encode(v)
+	fmt.Fprintf(s.Err, "gossip is deprecated: kOps %s refuses it, %s is the only bridge   next: muster rehearse -f %s --to none\n", d.Refused, d.Bridge, file)
 }
 
 // unsafeToRefusal gives refusals of package gossip their exit code.
 func unsafeToRefusal(err error) error {
 	var unsafe *gossip.UnsafeError
 	if errors.As(err, &unsafe) {
-		return refusal{err}
+		return console.Refusal{Err: err}
 	}
 	return err
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/muster-dev/muster/internal/cli/console"
 	"github.com/muster-dev/muster/internal/gossip"
 )
 
@@ -20,7 +21,7 @@ type inspectOptions struct {
 	ignore []string
 }
 
-func newGossipInspect(s streams) *cobra.Command {
+func newGossipInspect(s console.Streams) *cobra.Command {
 	var o inspectOptions
 	cmd := &cobra.Command{
 		Use:   "inspect HOST[:PORT]... --cluster NAME",
@@ -34,7 +35,7 @@ It changes nothing. It exits 0 whatever it finds, because an overlay without a p
 is kOps's default; --fail-on-findings turns findings of severity high or medium into
 exit 3. If an address cannot be read, the others are shown and it exits 1.
 
-` + exitCodes,
+` + console.ExitCodes,
 		Example: `  muster gossip inspect 172.20.0.4 --cluster atlas.k8s.local
   muster gossip inspect 172.20.0.4 172.20.0.5 -f cluster.yaml
   muster gossip inspect 172.20.0.4:3999 --overlay weave --cluster atlas.k8s.local --secret-file secret -o json
@@ -47,7 +48,7 @@ exit 3. If an address cannot be read, the others are shown and it exits 1.
 	return cmd
 }
 
-func runInspect(ctx context.Context, s streams, o inspectOptions, args []string) error {
+func runInspect(ctx context.Context, s console.Streams, o inspectOptions, args []string) error {
 	sc, err := o.scene(ctx, s, args)
 	if err != nil {
 		return err
@@ -71,14 +72,14 @@ func runInspect(ctx context.Context, s streams, o inspectOptions, args []string)
 	}
 	r := gossip.Inspect(sc.expect, views, failed, time.Now())
 	if sc.json {
-		err = writeJSON(s, r)
+		err = console.WriteJSON(s.Out, r)
 	} else {
 		err = printInspection(s, r)
 	}
 	if err != nil {
 		return err
 	}
-	s.printNext(o.gossipFlags)
+	printNext(s, o.gossipFlags)
 	if len(failed) > 0 {
 		return fmt.Errorf("%d of %d addresses told nothing: %w", len(failed), len(targets), failed[0].Err)
 	}
@@ -101,20 +102,20 @@ func (o inspectOptions) judge(r gossip.Report) error {
 	}
 	slices.Sort(codes)
 	codes = slices.Compact(codes)
-	return findings{fmt.Errorf("findings: %s", strings.Join(codes, ", "))}
+	return console.Findings{Err: fmt.Errorf("findings: %s", strings.Join(codes, ", "))}
 }
 
-func printInspection(s streams, r gossip.Report) error {
+func printInspection(s console.Streams, r gossip.Report) error {
 	overlays := make([]string, len(r.Overlays))
 	for i, o := range r.Overlays {
 		overlays[i] = string(o)
 	}
-	fmt.Fprintf(s.out, "%s\n%s   %s   %d records, %d peers   %s\n", r.Verdict, r.Cluster, strings.Join(overlays, " and "), len(r.Records), len(r.Peers), countFindings(r))
+	fmt.Fprintf(s.Out, "%s\n%s   %s   %d records, %d peers   %s\n", r.Verdict, r.Cluster, strings.Join(overlays, " and "), len(r.Records), len(r.Peers), countFindings(r))
 	if r.NetworksAssumed {
-		fmt.Fprintln(s.out, "networks: none given, so private ones (RFC 1918, fc00::/7) are taken for the cluster's; --network says better")
+		fmt.Fprintln(s.Out, "networks: none given, so private ones (RFC 1918, fc00::/7) are taken for the cluster's; --network says better")
 	}
 	now := time.Now()
-	tab := tabwriter.NewWriter(s.out, 0, 8, 2, ' ', 0)
+	tab := tabwriter.NewWriter(s.Out, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(tab, "\nRECORDS\ttype\tvalue\twritten\tversion\taccepted\t")
 	for _, rec := range r.Records {
 		fmt.Fprintf(tab, "%s\t%s\t%s\t%s\t%d\t%s\t%s\n", recordName(rec, r), rec.Type, recordValue(rec), age(rec.Written, now), rec.Version, yesNo(rec.Accepted), rec.Why)
@@ -129,7 +130,7 @@ func printInspection(s streams, r gossip.Report) error {
 	if len(r.Findings) == 0 {
 		return nil
 	}
-	tab = tabwriter.NewWriter(s.out, 0, 8, 2, ' ', 0)
+	tab = tabwriter.NewWriter(s.Out, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(tab, "\nFINDINGS")
 	for _, f := range r.Findings {
 		where := string(f.Overlay)

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/muster-dev/muster/internal/cli/console"
 	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/gossip"
 	"github.com/muster-dev/muster/internal/kubeapi"
@@ -64,12 +65,12 @@ func overlaysAt(which, text string, port uint16, spec *cluster.Cluster) ([]gossi
 		case port == 0:
 			return both, nil
 		case byPort == "":
-			return nil, usagef("%s: port %d is no port of kOps's, so nobody knows which of both overlays it is; give the address without a port, or say weave=%s", text, port, text)
+			return nil, console.Usagef("%s: port %d is no port of kOps's, so nobody knows which of both overlays it is; give the address without a port, or say weave=%s", text, port, text)
 		}
 		return []gossip.Overlay{byPort}, nil
 	case "":
 	default:
-		return nil, usagef("overlay %q; want weave, kops-memberlist or both", which)
+		return nil, console.Usagef("overlay %q; want weave, kops-memberlist or both", which)
 	}
 	switch {
 	case byPort != "":
@@ -98,17 +99,17 @@ func splitPeer(text string) (host string, port uint16, err error) {
 	}
 	if !strings.Contains(text, ":") {
 		if text == "" || strings.ContainsAny(text, " /,") {
-			return "", 0, usagef("%q is no HOST[:PORT]", text)
+			return "", 0, console.Usagef("%q is no HOST[:PORT]", text)
 		}
 		return text, 0, nil
 	}
 	host, number, err := net.SplitHostPort(text)
 	if err != nil || host == "" {
-		return "", 0, usagef("%q is no HOST[:PORT]", text)
+		return "", 0, console.Usagef("%q is no HOST[:PORT]", text)
 	}
 	p, err := net.LookupPort("tcp", number)
 	if err != nil || p == 0 {
-		return "", 0, usagef("%q: %q is no port", text, number)
+		return "", 0, console.Usagef("%q: %q is no port", text, number)
 	}
 	return host, uint16(p), nil
 }
@@ -122,7 +123,7 @@ func lookUp(ctx context.Context, text, host string) (netip.Addr, error) {
 	defer cancel()
 	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 	if err != nil || len(addrs) == 0 {
-		return netip.Addr{}, usagef("%s: no address for %q; give the node's address", text, host)
+		return netip.Addr{}, console.Usagef("%s: no address for %q; give the node's address", text, host)
 	}
 	slices.SortStableFunc(addrs, func(a, b netip.Addr) int { return a.Unmap().BitLen() - b.Unmap().BitLen() })
 	return addrs[0].Unmap(), nil
@@ -130,14 +131,14 @@ func lookUp(ctx context.Context, text, host string) (netip.Addr, error) {
 
 // gateway is the way through the API server, if one is asked for, and whom to
 // ask through it.
-func (o *gossipFlags) gateway(ctx context.Context, s streams, at []string) (visit.Dialer, []string, error) {
+func (o *gossipFlags) gateway(ctx context.Context, s console.Streams, at []string) (visit.Dialer, []string, error) {
 	switch {
 	case o.via == "" && (o.kubeconfig != "" || o.context != ""):
-		return nil, nil, usagef("--kubeconfig and --context are for --via kubernetes")
+		return nil, nil, console.Usagef("--kubeconfig and --context are for --via kubernetes")
 	case o.via == "":
 		return nil, at, nil
 	case o.via != "kubernetes":
-		return nil, nil, usagef("--via %q; want kubernetes", o.via)
+		return nil, nil, console.Usagef("--via %q; want kubernetes", o.via)
 	}
 	ctx, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
@@ -149,7 +150,7 @@ func (o *gossipFlags) gateway(ctx context.Context, s streams, at []string) (visi
 		for _, p := range g.Pods() {
 			if p.ControlPlane {
 				at = append(at, p.Addr.String())
-				fmt.Fprintf(s.err, "%s (%s) through pod %s\n", p.Node, p.Addr, p.Name)
+				fmt.Fprintf(s.Err, "%s (%s) through pod %s\n", p.Node, p.Addr, p.Name)
 			}
 		}
 		if len(at) == 0 {

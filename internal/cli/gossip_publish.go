@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/muster-dev/muster/internal/cli/console"
 	"github.com/muster-dev/muster/internal/gossip"
 )
 
@@ -23,7 +24,7 @@ type publishOptions struct {
 	force     bool // withdraw only
 }
 
-func newGossipPublish(s streams) *cobra.Command {
+func newGossipPublish(s console.Streams) *cobra.Command {
 	var o publishOptions
 	cmd := &cobra.Command{
 		Use:   "publish NAME ADDRESS... --at HOST[:PORT] --cluster NAME [--yes]",
@@ -47,7 +48,7 @@ To go back: end the hold, then
   kubectl -n kube-system rollout restart deployment dns-controller
 whose write replaces this one without a gap.
 
-` + exitCodes,
+` + console.ExitCodes,
 		Example: `  muster gossip publish api.internal.atlas.k8s.local 172.20.9.9 --at 172.20.0.4,172.20.0.5 -f cluster.yaml
   muster gossip publish api.internal.atlas.k8s.local 172.20.9.9 --at 172.20.0.4 -f cluster.yaml --hold --yes`,
 		RunE: func(cmd *cobra.Command, args []string) error { return runPublish(cmd.Context(), s, o, args) },
@@ -62,7 +63,7 @@ whose write replaces this one without a gap.
 	return cmd
 }
 
-func newGossipWithdraw(s streams) *cobra.Command {
+func newGossipWithdraw(s console.Streams) *cobra.Command {
 	var o publishOptions
 	cmd := &cobra.Command{
 		Use:   "withdraw NAME --at HOST[:PORT] --cluster NAME [--yes]",
@@ -80,7 +81,7 @@ Withdrawing is right once no node gossips any more.
 
 Without --yes it shows what would change and changes nothing.
 
-` + exitCodes,
+` + console.ExitCodes,
 		Example: `  muster gossip withdraw api.internal.atlas.k8s.local --at 172.20.0.4 -f cluster.yaml --force --yes`,
 		RunE:    func(cmd *cobra.Command, args []string) error { return runWithdraw(cmd.Context(), s, o, args) },
 	}
@@ -102,23 +103,23 @@ type publishResult struct {
 func (o publishOptions) publication(cmd string, args []string) (gossip.Publication, error) {
 	var p gossip.Publication
 	if len(args) == 0 {
-		return p, usagef("no name; see muster gossip %s --help", cmd)
+		return p, console.Usagef("no name; see muster gossip %s --help", cmd)
 	}
 	p.Name = strings.TrimSuffix(args[0], ".")
 	for _, text := range args[1:] {
 		a, err := netip.ParseAddr(text)
 		if err != nil {
-			return p, usagef("%q is no address; kOps's gossip holds addresses, so give what the load balancer's name resolves to", text)
+			return p, console.Usagef("%q is no address; kOps's gossip holds addresses, so give what the load balancer's name resolves to", text)
 		}
 		p.Addrs = append(p.Addrs, a.Unmap())
 	}
 	if o.duration < 0 || o.duration > 0 && !o.hold {
-		return p, usagef("--for %v; want more than 0, together with --hold", o.duration)
+		return p, console.Usagef("--for %v; want more than 0, together with --hold", o.duration)
 	}
 	return p, nil
 }
 
-func runPublish(ctx context.Context, s streams, o publishOptions, args []string) error {
+func runPublish(ctx context.Context, s console.Streams, o publishOptions, args []string) error {
 	p, err := o.publication("publish", args)
 	if err != nil {
 		return err
@@ -152,19 +153,19 @@ func runPublish(ctx context.Context, s streams, o publishOptions, args []string)
 	if err := sc.write(ctx, s, o, result); err != nil || !o.hold {
 		return err
 	}
-	fmt.Fprintln(s.err, "holding; Ctrl-C ends it and leaves the value in place")
-	return s.during(ctx, o.duration, sc.json, func(ctx context.Context, emit func(gossip.Event)) error {
+	fmt.Fprintln(s.Err, "holding; Ctrl-C ends it and leaves the value in place")
+	return during(ctx, s, o.duration, sc.json, func(ctx context.Context, emit func(gossip.Event)) error {
 		return gossip.Hold(ctx, sc.sides, gossip.Holding{Changes: result.Changes, Check: check, Within: sc.timeout}, emit)
 	})
 }
 
-func runWithdraw(ctx context.Context, s streams, o publishOptions, args []string) error {
+func runWithdraw(ctx context.Context, s console.Streams, o publishOptions, args []string) error {
 	p, err := o.publication("withdraw", args)
 	if err != nil {
 		return err
 	}
 	if len(p.Addrs) > 0 {
-		return usagef("withdraw takes no addresses; to set others use muster gossip publish")
+		return console.Usagef("withdraw takes no addresses; to set others use muster gossip publish")
 	}
 	sc, err := o.lasting(ctx, s, nil)
 	if err != nil {
@@ -190,13 +191,13 @@ func runWithdraw(ctx context.Context, s streams, o publishOptions, args []string
 
 // changes works out what a publication would write, from what the overlays
 // hold now.
-func (sc gossipScene) changes(ctx context.Context, s streams, p gossip.Publication) (publishResult, []gossip.View, error) {
+func (sc gossipScene) changes(ctx context.Context, s console.Streams, p gossip.Publication) (publishResult, []gossip.View, error) {
 	r := publishResult{Changes: []gossip.Change{}, Arrivals: []gossip.Arrival{}}
 	views, silent, err := gossip.Look(ctx, sc.sides, sc.timeout)
 	if err != nil {
 		return r, nil, err
 	}
-	s.printSilent(silent)
+	printSilent(s, silent)
 	for _, side := range sc.sides {
 		changes, kept, err := p.Changes(side.Overlay, gossip.Newest(views, side.Overlay), time.Now())
 		if err != nil {
@@ -210,22 +211,22 @@ func (sc gossipScene) changes(ctx context.Context, s streams, p gossip.Publicati
 	return r, views, nil
 }
 
-func (sc gossipScene) preview(s streams, o publishOptions, r publishResult, views []gossip.View) error {
+func (sc gossipScene) preview(s console.Streams, o publishOptions, r publishResult, views []gossip.View) error {
 	if sc.json {
-		if err := writeJSON(s, r); err != nil {
+		if err := console.WriteJSON(s.Out, r); err != nil {
 			return err
 		}
 	} else {
-		printChanges(s.out, "would write", r)
+		printChanges(s.Out, "would write", r)
 		peers := make(map[string]bool)
 		for _, v := range views {
 			for _, p := range v.Peers {
 				peers[p.ID] = peers[p.ID] || !p.State.Gone() && p.State != gossip.Left
 			}
 		}
-		fmt.Fprintf(s.out, "to %d peers\nnothing was changed; add --yes\n", countTrue(peers))
+		fmt.Fprintf(s.Out, "to %d peers\nnothing was changed; add --yes\n", countTrue(peers))
 	}
-	s.printNext(o.gossipFlags)
+	printNext(s, o.gossipFlags)
 	return nil
 }
 
@@ -238,10 +239,10 @@ func countTrue(m map[string]bool) (n int) {
 	return n
 }
 
-func (sc gossipScene) write(ctx context.Context, s streams, o publishOptions, r publishResult) error {
+func (sc gossipScene) write(ctx context.Context, s console.Streams, o publishOptions, r publishResult) error {
 	var err error
 	if len(r.Changes) > 0 {
-		fmt.Fprintf(s.err, "writing, then asking peers whether it has arrived, for at most %v\n", sc.timeout)
+		fmt.Fprintf(s.Err, "writing, then asking peers whether it has arrived, for at most %v\n", sc.timeout)
 		r.Arrivals, err = gossip.Write(ctx, sc.sides, r.Changes, sc.timeout)
 		r.Written = err == nil
 	}
@@ -249,16 +250,16 @@ func (sc gossipScene) write(ctx context.Context, s streams, o publishOptions, r 
 		return err
 	}
 	if sc.json {
-		if err := writeJSON(s, r); err != nil {
+		if err := console.WriteJSON(s.Out, r); err != nil {
 			return err
 		}
 	} else {
-		printChanges(s.out, "wrote", r)
+		printChanges(s.Out, "wrote", r)
 		for _, a := range r.Arrivals {
-			fmt.Fprintf(s.out, "%s: %d peers asked have it (%s), of %d known%s\n", a.Overlay, len(a.Have), strings.Join(a.Have, " "), a.Known, silent(a))
+			fmt.Fprintf(s.Out, "%s: %d peers asked have it (%s), of %d known%s\n", a.Overlay, len(a.Have), strings.Join(a.Have, " "), a.Known, silent(a))
 		}
 	}
-	s.printNext(o.gossipFlags)
+	printNext(s, o.gossipFlags)
 	return err
 }
 

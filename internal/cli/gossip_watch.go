@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/muster-dev/muster/internal/cli/console"
 	"github.com/muster-dev/muster/internal/gossip"
 )
 
@@ -17,7 +18,7 @@ type watchOptions struct {
 	duration time.Duration
 }
 
-func newGossipWatch(s streams) *cobra.Command {
+func newGossipWatch(s console.Streams) *cobra.Command {
 	var o watchOptions
 	cmd := &cobra.Command{
 		Use:   "watch HOST[:PORT]... --cluster NAME",
@@ -32,7 +33,7 @@ addresses. It connects anew once a minute, so nothing is missed for longer.
 
 It ends with Ctrl-C (exit 130), or after --for (exit 0).
 
-` + exitCodes,
+` + console.ExitCodes,
 		Example: `  muster gossip watch 172.20.0.4 172.20.0.5 --cluster atlas.k8s.local
   muster gossip watch 172.20.0.4 -f cluster.yaml --for 10m -o json`,
 		RunE: func(cmd *cobra.Command, args []string) error { return runWatch(cmd.Context(), s, o, args) },
@@ -42,29 +43,29 @@ It ends with Ctrl-C (exit 130), or after --for (exit 0).
 	return cmd
 }
 
-func runWatch(ctx context.Context, s streams, o watchOptions, args []string) error {
+func runWatch(ctx context.Context, s console.Streams, o watchOptions, args []string) error {
 	sc, err := o.lasting(ctx, s, args)
 	if err != nil {
 		return err
 	}
 	if o.duration < 0 {
-		return usagef("--for %v; want more than 0", o.duration)
+		return console.Usagef("--for %v; want more than 0", o.duration)
 	}
 	// A visit tells faults apart; a leaf would only keep trying.
 	_, silent, err := gossip.Look(ctx, sc.sides, sc.timeout)
 	if err != nil {
 		return err
 	}
-	s.printSilent(silent)
-	s.printNext(o.gossipFlags)
-	return s.during(ctx, o.duration, sc.json, func(ctx context.Context, emit func(gossip.Event)) error {
+	printSilent(s, silent)
+	printNext(s, o.gossipFlags)
+	return during(ctx, s, o.duration, sc.json, func(ctx context.Context, emit func(gossip.Event)) error {
 		return gossip.Watch(ctx, sc.sides, sc.timeout, emit)
 	})
 }
 
 // during runs f, which tells of events, for a while, or without end if that is
 // zero. It ends early when nobody reads what is printed any more.
-func (s streams) during(ctx context.Context, d time.Duration, asJSON bool, f func(context.Context, func(gossip.Event)) error) error {
+func during(ctx context.Context, s console.Streams, d time.Duration, asJSON bool, f func(context.Context, func(gossip.Event)) error) error {
 	limited, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	if d > 0 {
@@ -72,14 +73,14 @@ func (s streams) during(ctx context.Context, d time.Duration, asJSON bool, f fun
 		limited, cancel = context.WithTimeoutCause(limited, d, errEnough)
 		defer cancel()
 	}
-	s = s.whileRead()
-	enc := json.NewEncoder(s.out)
+	s = s.WhileRead()
+	enc := json.NewEncoder(s.Out)
 	err := f(limited, func(e gossip.Event) {
 		var err error
 		if asJSON {
 			err = enc.Encode(e)
 		} else {
-			_, err = fmt.Fprintln(s.out, e)
+			_, err = fmt.Fprintln(s.Out, e)
 		}
 		if err != nil {
 			stop(fmt.Errorf("print what happens: %w", err))

@@ -2,22 +2,22 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 
 	"github.com/spf13/cobra"
 
+	"github.com/muster-dev/muster/internal/cli/console"
 	"github.com/muster-dev/muster/internal/iam"
 )
 
-func newIAM(s streams) *cobra.Command {
+func newIAM(s console.Streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "iam",
 		Short: "Permissions: what nodes hold, what they need, and proofs that a change only narrows",
 		Long: `iam reads AWS policy documents and decides about them, offline and without
 credentials. A file holds one policy as AWS prints it, or what
 "aws iam get-role-policy" answers.`,
-		Args: noArgs,
+		Args: console.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newIAMProve(s), newIAMDiff(s), newIAMAudit(s), newIAMRender(s), newIAMOperator(s))
@@ -25,12 +25,12 @@ credentials. A file holds one policy as AWS prints it, or what
 }
 
 // readPolicy reads one policy document.
-func readPolicy(ctx context.Context, s streams, file string) ([]iam.Policy, error) {
-	data, err := s.readFile(ctx, file)
+func readPolicy(ctx context.Context, s console.Streams, file string) ([]iam.Policy, error) {
+	data, err := s.ReadFile(ctx, file)
 	if err != nil {
-		return nil, usagef("cannot read the policy: %w", err)
+		return nil, console.Usagef("cannot read the policy: %w", err)
 	}
-	p, err := iam.Parse(nameOf(file), data)
+	p, err := iam.Parse(console.InputName(file), data)
 	if err != nil {
 		return nil, err
 	}
@@ -38,7 +38,7 @@ func readPolicy(ctx context.Context, s streams, file string) ([]iam.Policy, erro
 }
 
 // readTwo reads the two policies that a command compares.
-func readTwo(ctx context.Context, s streams, files []string) (first, second []iam.Policy, err error) {
+func readTwo(ctx context.Context, s console.Streams, files []string) (first, second []iam.Policy, err error) {
 	if first, err = readPolicy(ctx, s, files[0]); err != nil {
 		return nil, nil, err
 	}
@@ -49,39 +49,13 @@ func readTwo(ctx context.Context, s streams, files []string) (first, second []ia
 func twoFiles(first, second string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) != 2 {
-			return misspokef(cmd, "%s wants two files, %s and %s", cmd.CommandPath(), first, second)
+			return console.CommandLinef(cmd, "%s wants two files, %s and %s", cmd.CommandPath(), first, second)
 		}
 		return nil
 	}
 }
 
-// checkOutput refuses formats that a command does not have. The empty one is for
-// people.
-func checkOutput(output string, formats ...string) error {
-	if output == "" {
-		return nil
-	}
-	want := ""
-	for i, f := range formats {
-		if f == output {
-			return nil
-		}
-		if i > 0 {
-			want += ", "
-		}
-		want += f
-	}
-	return usagef("-o %q; want %s", output, want)
-}
-
-func printJSON(s streams, v any) error {
-	enc := json.NewEncoder(s.out)
-	enc.SetIndent("", "  ")
-	enc.SetEscapeHTML(false)
-	return enc.Encode(v)
-}
-
-func newIAMProve(s streams) *cobra.Command {
+func newIAMProve(s console.Streams) *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
 		Use:   "prove NEW.json OLD.json",
@@ -97,7 +71,7 @@ several statements that cover one only together.`,
 		Example: "  muster iam prove new.json old.json",
 		Args:    twoFiles("NEW", "OLD"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkOutput(output, "json"); err != nil {
+			if err := console.CheckOutput(output, "json"); err != nil {
 				return err
 			}
 			newer, older, err := readTwo(cmd.Context(), s, args)
@@ -118,20 +92,20 @@ var verdicts = map[iam.Verdict]string{
 	iam.CannotDecide: "cannot decide whether %s allows nothing that %s does not",
 }
 
-func reportProof(s streams, newer, older string, proof iam.Proof, output string) error {
+func reportProof(s console.Streams, newer, older string, proof iam.Proof, output string) error {
 	if output == "json" {
-		if err := printJSON(s, proof); err != nil {
+		if err := console.WriteJSONUnescaped(s.Out, proof); err != nil {
 			return err
 		}
 	} else {
-		fmt.Fprintf(s.out, verdicts[proof.Verdict]+"\n", newer, older)
+		fmt.Fprintf(s.Out, verdicts[proof.Verdict]+"\n", newer, older)
 		if r := proof.Counter; r != nil {
 			printRequest(s, *r)
 		}
 	}
 	switch proof.Verdict {
 	case iam.NotSubset:
-		return errFound
+		return console.ErrFound
 	case iam.CannotDecide:
 		return fmt.Errorf("cannot decide: %s", proof.Why)
 	}
@@ -139,16 +113,16 @@ func reportProof(s streams, newer, older string, proof iam.Proof, output string)
 }
 
 // printRequest shows a counter-example, one fact a line.
-func printRequest(s streams, r iam.Request) {
-	fmt.Fprintf(s.out, "  action    %s\n  resource  %s\n", r.Action, r.Resource)
+func printRequest(s console.Streams, r iam.Request) {
+	fmt.Fprintf(s.Out, "  action    %s\n  resource  %s\n", r.Action, r.Resource)
 	for _, key := range sortedKeys(r.Context) {
 		for _, v := range r.Context[key] {
-			fmt.Fprintf(s.out, "  context   %s = %s\n", key, v)
+			fmt.Fprintf(s.Out, "  context   %s = %s\n", key, v)
 		}
 	}
 }
 
-func newIAMDiff(s streams) *cobra.Command {
+func newIAMDiff(s console.Streams) *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
 		Use:   "diff A.json B.json",
@@ -160,7 +134,7 @@ that shows it.
 exit codes: 0 they allow the same, 3 they differ, 1 that cannot be decided`,
 		Args: twoFiles("A", "B"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkOutput(output, "json"); err != nil {
+			if err := console.CheckOutput(output, "json"); err != nil {
 				return err
 			}
 			first, second, err := readTwo(cmd.Context(), s, args)
@@ -174,18 +148,18 @@ exit codes: 0 they allow the same, 3 they differ, 1 that cannot be decided`,
 	return cmd
 }
 
-func reportDiff(s streams, d iam.Difference, files []string, output string) error {
+func reportDiff(s console.Streams, d iam.Difference, files []string, output string) error {
 	if output == "json" {
-		if err := printJSON(s, d); err != nil {
+		if err := console.WriteJSONUnescaped(s.Out, d); err != nil {
 			return err
 		}
 	} else {
-		fmt.Fprintln(s.out, diffVerdict(d, files))
+		fmt.Fprintln(s.Out, diffVerdict(d, files))
 		for _, h := range d.Lost {
-			fmt.Fprintf(s.out, "  - %-44s %s\n", h.What, h.Why)
+			fmt.Fprintf(s.Out, "  - %-44s %s\n", h.What, h.Why)
 		}
 		for _, h := range d.Gained {
-			fmt.Fprintf(s.out, "  + %-44s %s\n", h.What, h.Why)
+			fmt.Fprintf(s.Out, "  + %-44s %s\n", h.What, h.Why)
 		}
 	}
 	for _, p := range []iam.Proof{d.Narrower, d.Wider} {
@@ -194,7 +168,7 @@ func reportDiff(s streams, d iam.Difference, files []string, output string) erro
 		}
 	}
 	if d.Narrower.Verdict != iam.Subset || d.Wider.Verdict != iam.Subset {
-		return errFound
+		return console.ErrFound
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/muster-dev/muster/internal/cli/console"
 	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/iam"
 )
@@ -56,16 +57,16 @@ func (o *termsOptions) terms() (t iam.Terms, err error) {
 	case "control-plane":
 		t.Role = cluster.RoleControlPlane
 	default:
-		return t, usagef("--role %q; want node or control-plane", o.role)
+		return t, console.Usagef("--role %q; want node or control-plane", o.role)
 	}
 	if o.topology == "" || o.release == "" {
-		return t, usagef("--topology and --kops-version are missing: what a role needs depends on both")
+		return t, console.Usagef("--topology and --kops-version are missing: what a role needs depends on both")
 	}
 	if t.Topology, err = cluster.ParseTopology(o.topology); err != nil {
-		return t, usagef("--topology: %w", err)
+		return t, console.Usagef("--topology: %w", err)
 	}
 	if t.Release, err = cluster.ParseRelease(o.release); err != nil {
-		return t, usagef("--kops-version: %w", err)
+		return t, console.Usagef("--kops-version: %w", err)
 	}
 	t.Cluster, t.Partition, t.Region, t.Registry, t.ServiceAccounts = o.name, o.partition, o.region, o.registry, o.accounts
 	if t.State, err = storePath("--state", o.state, o.name); err != nil {
@@ -75,7 +76,7 @@ func (o *termsOptions) terms() (t iam.Terms, err error) {
 		return t, err
 	}
 	if err := t.Check(); err != nil {
-		return t, usageError{err}
+		return t, console.UsageError{Err: err}
 	}
 	return t, nil
 }
@@ -87,15 +88,15 @@ func storePath(flag, url, name string) (string, error) {
 	}
 	path, ok := strings.CutPrefix(strings.TrimRight(url, "/"), "s3://")
 	if !ok || path == "" || strings.ContainsAny(path, "*?$ ") {
-		return "", usagef("%s %q; want a store on S3 such as s3://kops-state", flag, url)
+		return "", console.Usagef("%s %q; want a store on S3 such as s3://kops-state", flag, url)
 	}
 	if name == "" {
-		return "", usagef("%s wants --name beside it: the cluster's objects are below its name", flag)
+		return "", console.Usagef("%s wants --name beside it: the cluster's objects are below its name", flag)
 	}
 	return path + "/" + name, nil
 }
 
-func newIAMAudit(s streams) *cobra.Command {
+func newIAMAudit(s console.Streams) *cobra.Command {
 	var o termsOptions
 	cmd := &cobra.Command{
 		Use:   "audit POLICY.json | --name NAME --state URL",
@@ -115,12 +116,12 @@ exit codes: 0 held is what is needed, 3 something is wider, not needed or missin
 				o.fromEnvironment()
 			}
 			if len(args) > 1 || len(args) == 0 && (o.name == "" || o.state == "") {
-				return misspokef(cmd, "%s wants one file with a policy, or --name and --state of a cluster", cmd.CommandPath())
+				return console.CommandLinef(cmd, "%s wants one file with a policy, or --name and --state of a cluster", cmd.CommandPath())
 			}
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkOutput(o.output, "json"); err != nil {
+			if err := console.CheckOutput(o.output, "json"); err != nil {
 				return err
 			}
 			if len(args) == 0 {
@@ -134,22 +135,22 @@ exit codes: 0 held is what is needed, 3 something is wider, not needed or missin
 			if err != nil {
 				return err
 			}
-			return reportComparison(s, nameOf(args[0]), iam.Compare(held, iam.Needs(t)), o.output)
+			return reportComparison(s, console.InputName(args[0]), iam.Compare(held, iam.Needs(t)), o.output)
 		},
 	}
 	o.add(cmd, "json")
 	return cmd
 }
 
-func reportComparison(s streams, of string, c iam.Comparison, output string) error {
+func reportComparison(s console.Streams, of string, c iam.Comparison, output string) error {
 	err := error(nil)
 	if output == "json" {
-		err = printJSON(s, c)
+		err = console.WriteJSONUnescaped(s.Out, c)
 	} else {
 		err = comparisonTable(s, of, c)
 	}
 	if err == nil && !c.Clean() {
-		err = errFound
+		err = console.ErrFound
 	}
 	return err
 }
@@ -159,7 +160,7 @@ const missing iam.Standing = "missing"
 
 // comparisonTable shows how much of what is held is needed, then what is not, first,
 // with what is alike in one place.
-func comparisonTable(s streams, of string, c iam.Comparison) error {
+func comparisonTable(s console.Streams, of string, c iam.Comparison) error {
 	type reason struct {
 		standing    iam.Standing
 		caller, why string
@@ -197,13 +198,13 @@ func comparisonTable(s streams, of string, c iam.Comparison) error {
 		}
 	}
 	var page bytes.Buffer
-	fmt.Fprintf(&page, "%s   %s\n", of, orDash(total))
-	folded(&page, rows)
-	_, err := page.WriteTo(s.out)
+	fmt.Fprintf(&page, "%s   %s\n", of, console.OrNone(total))
+	console.FoldRows(&page, rows)
+	_, err := page.WriteTo(s.Out)
 	return err
 }
 
-func newIAMRender(s streams) *cobra.Command {
+func newIAMRender(s console.Streams) *cobra.Command {
 	var o termsOptions
 	cmd := &cobra.Command{
 		Use:   "render --topology TOPOLOGY --kops-version VERSION --name NAME --state URL",
@@ -212,13 +213,13 @@ func newIAMRender(s streams) *cobra.Command {
 else: as a document (the default), or with -o terraform as HCL that attaches it to
 kOps's role, each statement with who asks it and why. It changes nothing.`,
 		Example: "  muster iam render --topology none --kops-version 1.36 --name atlas.k8s.local --state s3://kops-state -o terraform",
-		Args:    noArgs,
+		Args:    console.NoArgs,
 		RunE: func(_ *cobra.Command, _ []string) error {
-			if err := checkOutput(o.output, "json", "terraform"); err != nil {
+			if err := console.CheckOutput(o.output, "json", "terraform"); err != nil {
 				return err
 			}
 			if o.fromEnvironment(); o.name == "" || o.state == "" {
-				return usagef("--name and --state are missing: a policy that names neither would hold for any cluster")
+				return console.Usagef("--name and --state are missing: a policy that names neither would hold for any cluster")
 			}
 			if o.partition == "" {
 				o.partition = "aws"
@@ -234,10 +235,10 @@ kOps's role, each statement with who asks it and why. It changes nothing.`,
 	return cmd
 }
 
-func render(s streams, t iam.Terms, o termsOptions) error {
+func render(s console.Streams, t iam.Terms, o termsOptions) error {
 	needs := iam.Needs(t)
 	if len(needs) == 0 {
-		fmt.Fprintln(s.err, "nothing is needed: delete the role's inline policy")
+		fmt.Fprintln(s.Err, "nothing is needed: delete the role's inline policy")
 		return nil
 	}
 	if o.output == "terraform" {
@@ -245,13 +246,13 @@ func render(s streams, t iam.Terms, o termsOptions) error {
 		if t.Role == cluster.RoleControlPlane {
 			prefix = "masters."
 		}
-		_, err := s.out.Write(iam.Terraform(prefix+t.Cluster, needs))
+		_, err := s.Out.Write(iam.Terraform(prefix+t.Cluster, needs))
 		return err
 	}
 	data, err := iam.JSON(iam.PolicyOf(needs))
 	if err != nil {
 		return err
 	}
-	_, err = s.out.Write(data)
+	_, err = s.Out.Write(data)
 	return err
 }

@@ -6,11 +6,12 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/muster-dev/muster/internal/cli/console"
 	"github.com/muster-dev/muster/internal/cloud/aws"
 	"github.com/muster-dev/muster/internal/iam"
 )
 
-func newIAMOperator(s streams) *cobra.Command {
+func newIAMOperator(s console.Streams) *cobra.Command {
 	var (
 		state, partition string
 		changes          bool
@@ -28,8 +29,8 @@ what kOps always needed.
 
   muster iam operator-policy --state s3://kops-state > operator.json
 
-` + exitCodes,
-		Args: noArgs,
+` + console.ExitCodes,
+		Args: console.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			p := iam.Policy{Version: iam.Version2012, Statements: []iam.Statement{{
 				Sid: "SeeTheCluster", Effect: iam.Allow,
@@ -54,13 +55,13 @@ what kOps always needed.
 					})
 				}
 			} else if state != "" {
-				return usagef("--state %q is not on AWS; leave it out, or write s3://BUCKET", state)
+				return console.Usagef("--state %q is not on AWS; leave it out, or write s3://BUCKET", state)
 			}
 			text, err := iam.JSON(p)
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintln(s.out, strings.TrimSpace(string(text)))
+			_, err = fmt.Fprintln(s.Out, strings.TrimSpace(string(text)))
 			return err
 		},
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/muster-dev/muster/internal/audit"
+	"github.com/muster-dev/muster/internal/cli/console"
 	"github.com/muster-dev/muster/internal/cloud"
 	cloudopen "github.com/muster-dev/muster/internal/cloud/open"
 	"github.com/muster-dev/muster/internal/cluster"
@@ -23,7 +24,7 @@ type roleComparison struct {
 }
 
 // auditRoles sets what the roles of a cluster hold against what its nodes need.
-func auditRoles(ctx context.Context, s streams, o termsOptions) error {
+func auditRoles(ctx context.Context, s console.Streams, o termsOptions) error {
 	in, unseen, err := gatherAudit(ctx, s, auditOptions{stateFlags: stateFlags{name: o.name, state: o.state}, version: o.release})
 	if err != nil || unseen != nil {
 		return errors.Join(err, unseen)
@@ -54,7 +55,7 @@ func auditRoles(ctx context.Context, s streams, o termsOptions) error {
 		return err
 	}
 	if dirty {
-		return errFound
+		return console.ErrFound
 	}
 	return nil
 }
@@ -63,7 +64,7 @@ func auditRoles(ctx context.Context, s streams, o termsOptions) error {
 func (o termsOptions) observed(in audit.Input) (t iam.Terms, err error) {
 	release, err := cluster.ParseRelease(in.Version)
 	if err != nil {
-		return t, usagef("the state store does not say a kOps version that muster knows; give --kops-version: %w", err)
+		return t, console.Usagef("the state store does not say a kOps version that muster knows; give --kops-version: %w", err)
 	}
 	o.release = release.String()
 	o.topology = cmp.Or(o.topology, string(in.Spec.Topology(release)))
@@ -84,19 +85,19 @@ func (o termsOptions) observed(in audit.Input) (t iam.Terms, err error) {
 	return t, nil
 }
 
-func printRoles(s streams, all []roleComparison, gaps []cloud.Gap, output string) error {
+func printRoles(s console.Streams, all []roleComparison, gaps []cloud.Gap, output string) error {
 	if output == "json" {
-		return printJSON(s, all)
+		return console.WriteJSONUnescaped(s.Out, all)
 	}
 	for _, r := range all {
 		if err := comparisonTable(s, r.Role, r.Comparison); err != nil {
 			return err
 		}
-		fmt.Fprintln(s.out)
+		fmt.Fprintln(s.Out)
 	}
 	for _, g := range gaps {
 		if g.What == "permissions" {
-			fmt.Fprintln(s.out, "not seen: "+g.String())
+			fmt.Fprintln(s.Out, "not seen: "+g.String())
 		}
 	}
 	if len(all) == 0 {

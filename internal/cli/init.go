@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/muster-dev/muster/internal/cli/console"
 	"github.com/muster-dev/muster/internal/enrol"
 	"github.com/muster-dev/muster/internal/identity"
 	"github.com/muster-dev/muster/internal/node"
@@ -29,7 +30,7 @@ type initOptions struct {
 	hosts        string
 }
 
-func newInit(s streams) *cobra.Command {
+func newInit(s console.Streams) *cobra.Command {
 	var o initOptions
 	cmd := &cobra.Command{
 		Use:   "init --name CLUSTER --control-plane NODE=ADDRESS...",
@@ -45,9 +46,9 @@ anything. It writes a directory:
 Then, on each control-plane node:   muster-peer --config /etc/muster/node.yaml
 And for each worker, on any of them: muster token create --dir /etc/muster --node WORKER
 
-` + exitCodes,
+` + console.ExitCodes,
 		Example: "  muster init --name home.example --control-plane cp-1=10.0.0.1 --control-plane cp-2=10.0.0.2 --out muster",
-		Args:    noArgs,
+		Args:    console.NoArgs,
 		RunE:    func(_ *cobra.Command, _ []string) error { return runInit(s, o) },
 	}
 	f := cmd.Flags()
@@ -86,36 +87,36 @@ func (c clusterFile) addrs(port uint16) (addrs []netip.AddrPort) {
 func (o initOptions) cluster() (clusterFile, error) {
 	c := clusterFile{Cluster: o.name, APIPort: o.apiPort, APICA: o.apiCA, APIName: o.apiName, Hosts: o.hosts}
 	if o.name == "" {
-		return c, usagef("no cluster name; give --name")
+		return c, console.Usagef("no cluster name; give --name")
 	}
 	// A cluster's name is a name in DNS, as a node's is.
 	if enrol.CheckNodeName(o.name) != nil {
-		return c, usagef("--name %q is not a DNS name in lower case", o.name)
+		return c, console.Usagef("--name %q is not a DNS name in lower case", o.name)
 	}
 	if len(o.controlPlane) == 0 {
-		return c, usagef("no control-plane node; give --control-plane NODE=ADDRESS at least once")
+		return c, console.Usagef("no control-plane node; give --control-plane NODE=ADDRESS at least once")
 	}
 	for _, row := range o.controlPlane {
 		name, text, ok := strings.Cut(row, "=")
 		if !ok {
-			return c, usagef("--control-plane %q; want NODE=ADDRESS", row)
+			return c, console.Usagef("--control-plane %q; want NODE=ADDRESS", row)
 		}
 		addr, err := netip.ParseAddr(text)
 		if err != nil || addr.IsUnspecified() || addr.IsMulticast() || addr.Zone() != "" {
-			return c, usagef("--control-plane %q: %q is not an address that a node can have", row, text)
+			return c, console.Usagef("--control-plane %q: %q is not an address that a node can have", row, text)
 		}
 		if err := enrol.CheckNodeName(name); err != nil {
-			return c, usagef("--control-plane %q: %w", row, err)
+			return c, console.Usagef("--control-plane %q: %w", row, err)
 		}
 		if slices.ContainsFunc(c.ControlPlane, func(r controlPlaneRow) bool { return r.Node == name || r.Addr == addr }) {
-			return c, usagef("--control-plane %q: node or address given twice", row)
+			return c, console.Usagef("--control-plane %q: node or address given twice", row)
 		}
 		c.ControlPlane = append(c.ControlPlane, controlPlaneRow{name, addr})
 	}
 	return c, nil
 }
 
-func runInit(s streams, o initOptions) error {
+func runInit(s console.Streams, o initOptions) error {
 	c, err := o.cluster()
 	if err != nil {
 		return err
@@ -125,7 +126,7 @@ func runInit(s streams, o initOptions) error {
 		return err
 	}
 	if _, err := os.Stat(filepath.Join(out, "ca.key")); err == nil {
-		return usagef("%s holds a cluster's CA already; another --out, or remove it if no node uses it", out)
+		return console.Usagef("%s holds a cluster's CA already; another --out, or remove it if no node uses it", out)
 	}
 	var nodes []enrol.ControlPlaneNode
 	for _, n := range c.ControlPlane {
@@ -157,9 +158,9 @@ func runInit(s streams, o initOptions) error {
 			return err
 		}
 	}
-	fmt.Fprintf(s.out, "%s: CA, overlay keyring and %s in %s\n", c.Cluster, counted(len(nodes), "control-plane configuration", "control-plane configurations"), out)
+	fmt.Fprintf(s.Out, "%s: CA, overlay keyring and %s in %s\n", c.Cluster, console.Count(len(nodes), "control-plane configuration", "control-plane configurations"), out)
 	first := filepath.Join("nodes", c.ControlPlane[0].Node)
-	fmt.Fprint(s.out, toType("muster-peer --config "+filepath.Join(out, first, "node.yaml"), "muster token create --dir "+filepath.Join(o.out, first)+" --node WORKER"))
+	fmt.Fprint(s.Out, console.Next("muster-peer --config "+filepath.Join(out, first, "node.yaml"), "muster token create --dir "+filepath.Join(o.out, first)+" --node WORKER"))
 	return nil
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/muster-dev/muster/internal/cli/console"
 	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/kopshook"
 	"github.com/muster-dev/muster/internal/store"
@@ -34,7 +35,7 @@ func (o *installOptions) addTo(cmd *cobra.Command) {
 	f.BoolVar(&o.yes, "yes", false, "write it without asking")
 }
 
-func newInstall(s streams) *cobra.Command {
+func newInstall(s console.Streams) *cobra.Command {
 	var o installOptions
 	cmd := &cobra.Command{
 		Use:   "install --via kops --program URL --sha256 HASH [--name CLUSTER]",
@@ -55,10 +56,10 @@ or started works as it did before.
 This is for clusters whose workers get addresses from kOps: topology none or hybrid.
 A program is for one processor architecture; install groups that differ one by one.
 
-` + exitCodes,
+` + console.ExitCodes,
 		Example: "  muster install --via kops --name atlas.k8s.local --instance-group nodes-us-east-1a \\\n" +
 			"    --program https://downloads.example.com/muster-agent-linux-amd64 --sha256 HASH",
-		Args: noArgs,
+		Args: console.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			config, err := o.config()
 			if err != nil {
@@ -78,7 +79,7 @@ A program is for one processor architecture; install groups that differ one by o
 	return cmd
 }
 
-func newUninstall(s streams) *cobra.Command {
+func newUninstall(s console.Streams) *cobra.Command {
 	var o installOptions
 	cmd := &cobra.Command{
 		Use:   "uninstall --via kops [--name CLUSTER]",
@@ -89,9 +90,9 @@ cluster's spec and every instance group, or of single groups with
 loses it keeps the hosts file as it is, and kOps writes its own again at the next
 boot.
 
-` + exitCodes,
+` + console.ExitCodes,
 		Example: "  muster uninstall --via kops --name atlas.k8s.local",
-		Args:    noArgs,
+		Args:    console.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.undo = true
 			return runInstall(cmd.Context(), s, o, func(manifest []byte, _ bool) ([]byte, error) {
@@ -108,12 +109,12 @@ func (o *installOptions) config() (kopshook.Config, error) {
 	for _, text := range o.servers {
 		addr, err := netip.ParseAddr(text)
 		if err != nil {
-			return c, usagef("--server %q is no address; give one without a port, such as 172.20.0.10", text)
+			return c, console.Usagef("--server %q is no address; give one without a port, such as 172.20.0.10", text)
 		}
 		c.Servers = append(c.Servers, addr)
 	}
 	if err := c.Validate(); err != nil {
-		return c, usagef("%w", firstLine(err))
+		return c, console.Usagef("%w", console.FirstError(err))
 	}
 	return c, nil
 }
@@ -124,17 +125,17 @@ func workersGetAddresses(c *cluster.Cluster, r cluster.Release) error {
 	case cluster.None, cluster.Hybrid:
 		return nil
 	case cluster.Gossip:
-		return refusal{fmt.Errorf("%s gossips: protokube writes its workers' hosts files every five seconds, and two owners would take each other's lines away; move it to hybrid or none first (muster plan)", c.Name)}
+		return console.Refusef("%s gossips: protokube writes its workers' hosts files every five seconds, and two owners would take each other's lines away; move it to hybrid or none first (muster plan)", c.Name)
 	default:
-		return usagef("%s finds its API by DNS (%s), and kOps gives its workers no addresses; install the muster-agent package with a node.yaml of your own instead", c.Name, t)
+		return console.Usagef("%s finds its API by DNS (%s), and kOps gives its workers no addresses; install the muster-agent package with a node.yaml of your own instead", c.Name, t)
 	}
 }
 
 // runInstall changes the manifests that the options name. change is told whether
 // one is the whole cluster's.
-func runInstall(ctx context.Context, s streams, o installOptions, change func(manifest []byte, whole bool) ([]byte, error)) error {
+func runInstall(ctx context.Context, s console.Streams, o installOptions, change func(manifest []byte, whole bool) ([]byte, error)) error {
 	if o.via != "kops" {
-		return usagef("--via %q; want kops, the one way there is", o.via)
+		return console.Usagef("--via %q; want kops, the one way there is", o.via)
 	}
 	if err := o.needName(); err != nil {
 		return err
@@ -147,7 +148,7 @@ func runInstall(ctx context.Context, s streams, o installOptions, change func(ma
 	}
 	parsed, err := was.Parse()
 	if err != nil {
-		return firstLine(err)
+		return console.FirstError(err)
 	}
 	r, known, err := was.Release()
 	if err != nil {
@@ -170,7 +171,7 @@ func runInstall(ctx context.Context, s streams, o installOptions, change func(ma
 	for _, old := range objects {
 		data, err := change(old.Data, old.Key == was.Spec.Key)
 		if err != nil {
-			return usagef("%s: %w", store.Where(st, old.Key), err)
+			return console.Usagef("%s: %w", store.Where(st, old.Key), err)
 		}
 		p.now = p.now.With(store.Object{Key: old.Key, Data: data})
 		p.writes = append(p.writes, store.Write{Old: old, Data: data})
@@ -181,7 +182,7 @@ func runInstall(ctx context.Context, s streams, o installOptions, change func(ma
 	}
 	settled, err := p.carryOut(ctx, s, o.yes)
 	if settled && changes && err == nil {
-		fmt.Fprintf(s.err, "next: kops update cluster --name %s --yes, then replace the workers one group after the other (kops rolling-update cluster)\n", o.name)
+		fmt.Fprintf(s.Err, "next: kops update cluster --name %s --yes, then replace the workers one group after the other (kops rolling-update cluster)\n", o.name)
 	}
 	return err
 }
@@ -197,7 +198,7 @@ func (o *installOptions) objects(c *store.Cluster, parsed *cluster.Cluster) ([]s
 		}
 		i := slices.IndexFunc(parsed.Groups, func(g cluster.Group) bool { return g.Name == name })
 		if !o.undo && i >= 0 && parsed.Groups[i].Role != cluster.RoleNode {
-			return nil, usagef("instance group %q has role %s; muster-agent goes to workers this way, and nodes with an API server find it at home", name, parsed.Groups[i].Role)
+			return nil, console.Usagef("instance group %q has role %s; muster-agent goes to workers this way, and nodes with an API server find it at home", name, parsed.Groups[i].Role)
 		}
 		objects = append(objects, g)
 	}

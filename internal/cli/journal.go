@@ -13,13 +13,14 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/muster-dev/muster/internal/cli/console"
 	"github.com/muster-dev/muster/internal/journal"
 	"github.com/muster-dev/muster/internal/reconcile"
 	"github.com/muster-dev/muster/internal/report"
 	"github.com/muster-dev/muster/internal/store"
 )
 
-func newJournal(s streams) *cobra.Command {
+func newJournal(s console.Streams) *cobra.Command {
 	var f runFlags
 	var run, output string
 	cmd := &cobra.Command{
@@ -29,9 +30,9 @@ func newJournal(s streams) *cobra.Command {
 each action, gates and an outcome after it. Entries are chained by their hashes; a
 journal whose chain does not hold is not shown but reported.
 
-` + exitCodes,
+` + console.ExitCodes,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkOutput(output, "text", "json"); err != nil {
+			if err := console.CheckOutput(output, "text", "json"); err != nil {
 				return err
 			}
 			if err := f.settle(cmd, args); err != nil {
@@ -46,9 +47,9 @@ journal whose chain does not hold is not shown but reported.
 				return err
 			}
 			if output == "json" {
-				return writeJSON(s, r.Entries)
+				return console.WriteJSON(s.Out, r.Entries)
 			}
-			printJournal(s.out, r)
+			printJournal(s.Out, r)
 			return nil
 		},
 	}
@@ -68,7 +69,7 @@ func (f *runFlags) entries(ctx context.Context, st store.Store, run string) (rec
 	r, err := reconcile.Read(ctx, st, f.name, run)
 	if errors.Is(err, store.ErrNotFound) {
 		names, _ := reconcile.Runs(ctx, st, f.name)
-		return r, usagef("--run %q: %s has the runs %s", run, f.name, strings.Join(names, ", "))
+		return r, console.Usagef("--run %q: %s has the runs %s", run, f.name, strings.Join(names, ", "))
 	}
 	return r, err
 }
@@ -127,7 +128,7 @@ func saidIn(e journal.Entry) string {
 	case journal.Outcome:
 		said := spoken(strings.TrimSpace(e.Action+" "+e.Result), d.Error)
 		if d.Evidence != "" {
-			said += fmt.Sprintf("; evidence: %s, in muster report", counted(strings.Count(strings.TrimSpace(d.Evidence), "\n")+1, "line", "lines"))
+			said += fmt.Sprintf("; evidence: %s, in muster report", console.Count(strings.Count(strings.TrimSpace(d.Evidence), "\n")+1, "line", "lines"))
 		}
 		return said
 	case journal.Ended:

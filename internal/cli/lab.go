@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/muster-dev/muster/internal/cli/console"
 	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/lab"
 	"github.com/muster-dev/muster/internal/lab/netns"
@@ -22,12 +22,12 @@ import (
 	"github.com/muster-dev/muster/internal/rehearse"
 )
 
-func newLab(s streams) *cobra.Command {
+func newLab(s console.Streams) *cobra.Command {
 	var dir string
 	cmd := &cobra.Command{
 		Use:   "lab",
 		Short: "A local cluster of real processes: up, status, fault, down",
-		Args:  noArgs,
+		Args:  console.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.PersistentFlags().StringVar(&dir, "dir", defaultLab(), "the lab's `directory`")
@@ -43,21 +43,21 @@ type labUpOptions struct {
 	api      apiServerOptions
 }
 
-func newLabUp(s streams, dir *string) *cobra.Command {
+func newLabUp(s console.Streams, dir *string) *cobra.Command {
 	var o labUpOptions
 	cmd := &cobra.Command{
 		Use:     "up -f MANIFEST",
 		Short:   "Start a lab and leave it running",
 		Example: "  muster lab up -f examples/atlas.k8s.local.yaml\n  muster lab status\n  muster lab down",
-		Args:    noArgs,
+		Args:    console.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return labUp(cmd.Context(), s, *dir, o) },
 	}
 	f := cmd.Flags()
 	f.StringVarP(&o.file, "filename", "f", "", "kOps `manifest`")
 	f.StringVar(&o.topology, "topology", "", "gossip or none (default: what the manifest says)")
 	f.StringVar(&o.overlay, "overlay", "", overlayUsage)
-	choices(cmd, "topology", string(cluster.Gossip), string(cluster.None))
-	choices(cmd, "overlay", overlays...)
+	console.Choices(cmd, "topology", string(cluster.Gossip), string(cluster.None))
+	console.Choices(cmd, "overlay", overlays...)
 	f.BoolVar(&o.netns, "netns", false, "give each node a network namespace and its own /etc/hosts (Linux, root)")
 	o.api.addTo(f)
 	return cmd
@@ -71,31 +71,31 @@ const upTimeout = 5 * time.Minute
 func (o labUpOptions) check() error {
 	switch o.file {
 	case "":
-		return usagef("no manifest; give one with -f (try examples/atlas.k8s.local.yaml)")
-	case stdinName:
-		return usagef("-f -: the lab reads its manifest once more in the background; write it to a file")
+		return console.Usagef("no manifest; give one with -f (try examples/atlas.k8s.local.yaml)")
+	case console.Stdin:
+		return console.Usagef("-f -: the lab reads its manifest once more in the background; write it to a file")
 	}
 	if o.topology != "" && o.topology != string(cluster.Gossip) && o.topology != string(cluster.None) {
-		return usagef("--topology %q; want gossip or none", o.topology)
+		return console.Usagef("--topology %q; want gossip or none", o.topology)
 	}
 	if o.overlay != "" {
 		if _, err := lab.ParseOverlay(o.overlay); err != nil {
-			return usagef("--%w", err)
+			return console.Usagef("--%w", err)
 		}
 	}
 	return nil
 }
 
-func labUp(ctx context.Context, s streams, dir string, o labUpOptions) error {
+func labUp(ctx context.Context, s console.Streams, dir string, o labUpOptions) error {
 	if err := o.check(); err != nil {
 		return err
 	}
-	m, err := s.readManifest(ctx, o.file)
+	m, err := s.ReadManifest(ctx, o.file)
 	if err != nil {
 		return err
 	}
-	if o.overlay != "" && startOf(m.spec, o.topology) == cluster.None {
-		return usagef("--overlay %s: a lab that starts in none does not gossip; add --topology gossip", o.overlay)
+	if o.overlay != "" && startOf(m.Spec, o.topology) == cluster.None {
+		return console.Usagef("--overlay %s: a lab that starts in none does not gossip; add --topology gossip", o.overlay)
 	}
 	kubernetes, err := o.api.find()
 	if err != nil {
@@ -104,11 +104,11 @@ func labUp(ctx context.Context, s streams, dir string, o labUpOptions) error {
 	o.netns = o.netns || kubernetes.Real()
 	if o.netns {
 		if err := netns.Check(); err != nil {
-			return usagef("--netns: %w", err)
+			return console.Usagef("--netns: %w", err)
 		}
 	}
 	if _, err := (labctl.Client{Dir: dir}).Status(ctx); err == nil {
-		return usagef("a lab is running in %s already; %s ends it", dir, labCommand(dir, "down"))
+		return console.Usagef("a lab is running in %s already; %s ends it", dir, labCommand(dir, "down"))
 	}
 	programs, err := lab.FindPrograms()
 	if err != nil {
@@ -141,7 +141,7 @@ func labUp(ctx context.Context, s streams, dir string, o labUpOptions) error {
 	if err := labStatus(ctx, s, base, ""); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(s.out, "\n%s", toType(labCommand(base, "status"), labCommand(base, "fault KIND"), labCommand(base, "down")))
+	_, err = fmt.Fprintf(s.Out, "\n%s", console.Next(labCommand(base, "status"), labCommand(base, "fault KIND"), labCommand(base, "down")))
 	return err
 }
 
@@ -164,23 +164,23 @@ func newLabDir(dir string) (string, error) {
 		return "", err
 	}
 	if len(base) > 50 {
-		return "", usagef("--dir %s: %d characters; a lab keeps Unix sockets in it, which need a path of at most 50", base, len(base))
+		return "", console.Usagef("--dir %s: %d characters; a lab keeps Unix sockets in it, which need a path of at most 50", base, len(base))
 	}
 	if err := os.MkdirAll(base, 0o755); err != nil {
-		return "", usagef("--dir: %w", err)
+		return "", console.Usagef("--dir: %w", err)
 	}
 	entries, err := os.ReadDir(base)
 	if err != nil {
-		return "", usagef("--dir: %w", err)
+		return "", console.Usagef("--dir: %w", err)
 	}
 	remains := []string{filepath.Base(labctl.SocketPath(base)), "lab", labLog, labStore}
 	for _, e := range entries {
 		if !slices.Contains(remains, e.Name()) {
-			return "", usagef("--dir %s is not empty, and %s in it is nothing of a lab's; name a directory that is", base, e.Name())
+			return "", console.Usagef("--dir %s is not empty, and %s in it is nothing of a lab's; name a directory that is", base, e.Name())
 		}
 	}
 	if name := keptIn(filepath.Join(base, labStore)); name != "" {
-		return "", refusal{fmt.Errorf("--dir %[1]s holds the journal of a migration of %[2]s on an earlier lab, which a new one would delete; take another --dir, or keep its report (muster report cluster --dir %[1]s -o FILE.html) and remove the directory: rm -r %[1]s", dir, name)}
+		return "", console.Refusef("--dir %[1]s holds the journal of a migration of %[2]s on an earlier lab, which a new one would delete; take another --dir, or keep its report (muster report cluster --dir %[1]s -o FILE.html) and remove the directory: rm -r %[1]s", dir, name)
 	}
 	for _, e := range entries {
 		if err := os.RemoveAll(filepath.Join(base, e.Name())); err != nil {
@@ -220,33 +220,31 @@ func awaitLab(ctx context.Context, dir string, supervisor *exec.Cmd) error {
 	}
 }
 
-func newLabStatus(s streams, dir *string) *cobra.Command {
+func newLabStatus(s console.Streams, dir *string) *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Show what runs on each node of the lab, and which paths work",
-		Args:  noArgs,
+		Args:  console.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return labStatus(cmd.Context(), s, *dir, output) },
 	}
 	cmd.Flags().StringVarP(&output, "output", "o", "", "json")
 	return cmd
 }
 
-func labStatus(ctx context.Context, s streams, dir, output string) error {
+func labStatus(ctx context.Context, s console.Streams, dir, output string) error {
 	if output != "" && output != "json" {
-		return usagef("-o %q; want json", output)
+		return console.Usagef("-o %q; want json", output)
 	}
 	st, err := labctl.Client{Dir: dir}.Status(ctx)
 	if err != nil {
 		return err
 	}
 	if output == "json" {
-		enc := json.NewEncoder(s.out)
-		enc.SetIndent("", "  ")
-		return enc.Encode(st)
+		return console.WriteJSON(s.Out, st)
 	}
-	fmt.Fprintf(s.out, "%s   lab in %s   up %s\n\n", st.Cluster, st.Dir, time.Since(st.Since).Round(time.Second))
-	tab := tabwriter.NewWriter(s.out, 0, 8, 2, ' ', 0)
+	fmt.Fprintf(s.Out, "%s   lab in %s   up %s\n\n", st.Cluster, st.Dir, time.Since(st.Since).Round(time.Second))
+	tab := tabwriter.NewWriter(s.Out, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(tab, "node\trole\taddress\tpaths that work\tprograms (pid)")
 	for _, n := range st.Nodes {
 		var programs []string
@@ -263,7 +261,7 @@ func labStatus(ctx context.Context, s streams, dir, output string) error {
 	return tab.Flush()
 }
 
-func newLabFault(s streams, dir *string) *cobra.Command {
+func newLabFault(s console.Streams, dir *string) *cobra.Command {
 	var node string
 	cmd := &cobra.Command{
 		Use:   "fault KIND",
@@ -271,7 +269,7 @@ func newLabFault(s streams, dir *string) *cobra.Command {
 		Long:  "Fault does to the lab what the world may do to a cluster, and mends it after a while.\n" + faultHelp("KIND is one of:"),
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return misspokef(cmd, "want one kind of fault")
+				return console.CommandLinef(cmd, "want one kind of fault")
 			}
 			return rehearse.CheckFault(args[0])
 		},
@@ -281,7 +279,7 @@ func newLabFault(s streams, dir *string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(s.out, "%s\nnext: %s\n", what, labCommand(*dir, "status"))
+			_, err = fmt.Fprintf(s.Out, "%s\nnext: %s\n", what, labCommand(*dir, "status"))
 			return err
 		},
 	}
@@ -289,16 +287,16 @@ func newLabFault(s streams, dir *string) *cobra.Command {
 	return cmd
 }
 
-func newLabDown(s streams, dir *string) *cobra.Command {
+func newLabDown(s console.Streams, dir *string) *cobra.Command {
 	return &cobra.Command{
 		Use:   "down",
 		Short: "Stop the lab; nothing of it keeps running",
-		Args:  noArgs,
+		Args:  console.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := (labctl.Client{Dir: *dir}).Down(cmd.Context()); err != nil {
 				return err
 			}
-			_, err := fmt.Fprintf(s.out, "the lab is down; its logs are in %s\n", *dir)
+			_, err := fmt.Fprintf(s.Out, "the lab is down; its logs are in %s\n", *dir)
 			return err
 		},
 	}

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -10,26 +9,16 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/muster-dev/muster/internal/cli/console"
 )
 
-// misspoken is a usage error about the shape of a command line: it has words or flags
-// that the command does not take, or lacks some. [Run] says which command may have been
-// meant, or where to read.
-type misspoken struct {
-	error
-	at *cobra.Command
-}
-
-func misspokef(at *cobra.Command, format string, args ...any) error {
-	return misspoken{fmt.Errorf(format, args...), at}
-}
-
 // better completes the error of a command line.
-func better(err misspoken, line []string) string {
-	if command := meant(err.at.Root(), line); command != "" {
+func better(err console.CommandLineError, line []string) string {
+	if command := meant(err.Cmd.Root(), line); command != "" {
 		return err.Error() + "; try: " + command
 	}
-	return err.Error() + "; see " + err.at.CommandPath() + " --help"
+	return err.Error() + "; see " + err.Cmd.CommandPath() + " --help"
 }
 
 // What a difference between a command line and a command costs. Words that are there
@@ -204,13 +193,13 @@ func place(c *cobra.Command, words, flags []string) (all []string, cost, missing
 	wants := operands(c)
 	var given, behind []string
 	for _, w := range words {
-		i := slices.IndexFunc(wants, func(o operand) bool { return o.file == isFile(w) })
+		i := slices.IndexFunc(wants, func(o operand) bool { return o.file == console.LooksLikeFile(w) })
 		if len(c.ValidArgs) > 0 && !slices.Contains(c.ValidArgs, w) {
 			i = -1
 		}
 		flag := fileFlag(c, w)
 		switch {
-		case !isFile(w) && isCommandWord(c.Root(), w):
+		case !console.LooksLikeFile(w) && isCommandWord(c.Root(), w):
 			cost += costNoun
 		case i >= 0:
 			if wants[i].name == "NAME" && !strings.Contains(w, ".") {
@@ -221,9 +210,9 @@ func place(c *cobra.Command, words, flags []string) (all []string, cost, missing
 			} else {
 				wants[i].optional = true
 			}
-		case isFile(w) && flag != "" && !slices.Contains(flags, flag):
+		case console.LooksLikeFile(w) && flag != "" && !slices.Contains(flags, flag):
 			behind, cost = append(behind, flag, w), cost+costFlag
-		case !isFile(w) && strings.Contains(w, ".") && c.Flags().Lookup("name") != nil && !slices.Contains(flags, "--name"):
+		case !console.LooksLikeFile(w) && strings.Contains(w, ".") && c.Flags().Lookup("name") != nil && !slices.Contains(flags, "--name"):
 			behind, cost = append(behind, "--name", w), cost+costFlag
 		default:
 			return nil, 0, 0, false
@@ -275,11 +264,6 @@ func operands(c *cobra.Command) (all []operand) {
 
 // named reports whether the environment says which cluster is meant.
 func named() bool { return os.Getenv("KOPS_CLUSTER_NAME") != "" }
-
-// isFile reports whether a word looks like a file and not like the name of a cluster.
-func isFile(word string) bool {
-	return slices.Contains([]string{".yaml", ".yml", ".json", ".html"}, filepath.Ext(word))
-}
 
 // isCommandWord reports whether a word is a command's.
 func isCommandWord(root *cobra.Command, word string) bool {

@@ -8,6 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"pgregory.net/rapid"
+
+	"github.com/muster-dev/muster/internal/cli/console"
 )
 
 func TestALineThatNoCommandTakesNamesTheOneThatWasMeant(t *testing.T) {
@@ -52,7 +54,7 @@ func TestALineThatNoCommandTakesNamesTheOneThatWasMeant(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			var out, errs bytes.Buffer
-			code := Run(t.Context(), streams{in: strings.NewReader(""), out: &out, err: &errs}, strings.Split(tt.line, " "))
+			code := Run(t.Context(), console.Streams{In: strings.NewReader(""), Out: &out, Err: &errs}, strings.Split(tt.line, " "))
 			said := errs.String()
 			if code != ExitUsage || strings.Count(said, "\n") != 1 || out.Len() > 0 {
 				t.Fatalf("exit %d, %q on standard error, %d bytes of output; want one line and exit %d", code, said, out.Len(), ExitUsage)
@@ -68,7 +70,7 @@ func TestALineThatNoCommandTakesNamesTheOneThatWasMeant(t *testing.T) {
 // TestEveryCommandIsFoundWithoutOneOfItsWords: whoever leaves out the verb, the noun or
 // their order is never told a command that does not exist.
 func TestEveryCommandIsFoundWithoutOneOfItsWords(t *testing.T) {
-	root := newRoot(streams{})
+	root := newRoot(console.Streams{})
 	known := map[string]bool{}
 	var walk func(*cobra.Command, func(*cobra.Command))
 	walk = func(c *cobra.Command, f func(*cobra.Command)) {
@@ -102,7 +104,7 @@ func TestEveryCommandIsFoundWithoutOneOfItsWords(t *testing.T) {
 }
 
 func TestAnyLineIsUnderstoodOrNot(t *testing.T) {
-	root := newRoot(streams{})
+	root := newRoot(console.Streams{})
 	token := rapid.OneOf(rapid.SampledFrom([]string{"plan", "cluster", "audit", "-f", "--plan", "--yes", "x.yaml", "a.k8s.local", "-", "--", "-=", "--=", "-o=json"}), rapid.String())
 	rapid.Check(t, func(t *rapid.T) {
 		line := rapid.SliceOfN(token, 0, 6).Draw(t, "line")

@@ -7,6 +7,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/muster-dev/muster/internal/cli/console"
 	"github.com/muster-dev/muster/internal/cloud"
 	cloudopen "github.com/muster-dev/muster/internal/cloud/open"
 	"github.com/muster-dev/muster/internal/cluster"
@@ -16,7 +17,7 @@ import (
 // observe reads a cluster from the state store and looks at it in its cloud. It
 // fails if the spec cannot be read, or if the way to the cloud cannot be right;
 // a cloud that refuses or does not answer leaves the rest.
-func (f *stateFlags) observe(ctx context.Context, s streams, timeout time.Duration) (*observe.Cluster, error) {
+func (f *stateFlags) observe(ctx context.Context, s console.Streams, timeout time.Duration) (*observe.Cluster, error) {
 	seen, err := f.stored(ctx, s)
 	if err != nil {
 		return nil, err
@@ -26,7 +27,7 @@ func (f *stateFlags) observe(ctx context.Context, s streams, timeout time.Durati
 }
 
 // stored reads a cluster from its state store.
-func (f *stateFlags) stored(ctx context.Context, s streams) (*observe.Cluster, error) {
+func (f *stateFlags) stored(ctx context.Context, s console.Streams) (*observe.Cluster, error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	st, err := f.open(ctx, s)
@@ -38,16 +39,16 @@ func (f *stateFlags) stored(ctx context.Context, s streams) (*observe.Cluster, e
 
 // look asks a cluster's cloud. It fails if the way there cannot be right; a cloud
 // that refuses or does not answer leaves blind, which says why.
-func look(ctx context.Context, s streams, spec *cluster.Cluster, timeout time.Duration) (seen *cloud.Observation, blind string, err error) {
+func look(ctx context.Context, s console.Streams, spec *cluster.Cluster, timeout time.Duration) (seen *cloud.Observation, blind string, err error) {
 	provider, err := cloudopen.Provider(ctx, spec, cloudopen.Config{Getenv: os.Getenv, Timeout: timeout})
 	switch {
 	case errors.Is(err, cloud.ErrUsage):
-		return nil, "", usageError{err}
+		return nil, "", console.UsageError{Err: err}
 	case err != nil:
 		return nil, err.Error(), nil
 	}
-	if isTerminal(s.err) {
-		fmt.Fprintf(s.err, "muster: looking at %s on %s ...\n", spec.Name, spec.Cloud)
+	if console.IsTerminal(s.Err) {
+		fmt.Fprintf(s.Err, "muster: looking at %s on %s ...\n", spec.Name, spec.Cloud)
 	}
 	looking, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -56,7 +57,7 @@ func look(ctx context.Context, s streams, spec *cluster.Cluster, timeout time.Du
 		if ctx.Err() != nil {
 			return nil, "", ctx.Err()
 		}
-		return nil, "", usageError{err}
+		return nil, "", console.UsageError{Err: err}
 	}
 	return c.Cloud, c.Blind, nil
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/google/renameio/v2/maybe"
 	"github.com/spf13/cobra"
 
+	"github.com/muster-dev/muster/internal/cli/console"
 	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/plan"
 )
@@ -31,7 +32,7 @@ type planOptions struct {
 	diff    string
 }
 
-func newPlan(s streams) *cobra.Command {
+func newPlan(s console.Streams) *cobra.Command {
 	var (
 		o       planOptions
 		file    string
@@ -53,27 +54,27 @@ With -f it reads a manifest alone and takes the cluster for what its spec says;
   muster plan -f cluster.yaml --to none
   muster plan -f cluster.yaml --why-not 'roll control plane first'
   muster plan -f cluster.yaml -o plan.html
-` + ideaHelp() + "\n" + exitCodes,
-		Args: noArgs,
+` + ideaHelp() + "\n" + console.ExitCodes,
+		Args: console.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if file == "" {
-				return usagef("no cluster; give a manifest with -f, or muster plan cluster NAME")
+				return console.Usagef("no cluster; give a manifest with -f, or muster plan cluster NAME")
 			}
 			r, err := cluster.ParseRelease(release)
 			if err != nil {
-				return usagef("--kops-version: %w", err)
+				return console.Usagef("--kops-version: %w", err)
 			}
 			ask, err := o.ask()
 			if err != nil {
 				return err
 			}
-			m, err := s.readManifest(cmd.Context(), file)
+			m, err := s.ReadManifest(cmd.Context(), file)
 			if err != nil {
 				return err
 			}
 			o.of = "-f " + file
-			problem := plan.FromSpec(m.spec, r, ask)
-			return o.answer(cmd.Context(), s, problem, plan.SpecFacts(m.spec.Name, m.data, r.String()))
+			problem := plan.FromSpec(m.Spec, r, ask)
+			return o.answer(cmd.Context(), s, problem, plan.SpecFacts(m.Spec.Name, m.Data, r.String()))
 		},
 	}
 	cmd.AddCommand(newPlanCluster(s))
@@ -95,9 +96,9 @@ func (o *planOptions) addTo(cmd *cobra.Command) {
 	f.StringVar(&o.explain, "explain", "", "show one `step` in full, by number or name")
 	f.StringVar(&o.whyNot, "why-not", "", "check an `order` of your own, and show where it loses a node")
 	f.StringVar(&o.diff, "diff", "", "show how the plan differs from the one in `file`")
-	choices(cmd, "to", string(cluster.Hybrid), string(cluster.None), string(cluster.Gossip))
-	choices(cmd, "via", string(plan.Kops), string(plan.Terraform), string(plan.Lab))
-	choices(cmd, "endpoints", string(plan.Balancer), string(plan.Addresses))
+	console.Choices(cmd, "to", string(cluster.Hybrid), string(cluster.None), string(cluster.Gossip))
+	console.Choices(cmd, "via", string(plan.Kops), string(plan.Terraform), string(plan.Lab))
+	console.Choices(cmd, "endpoints", string(plan.Balancer), string(plan.Addresses))
 }
 
 const endpointsUsage = "what workers boot with: load-balancer, or list (the control plane's addresses behind the worker's own balancer)"
@@ -119,15 +120,15 @@ func (o *planOptions) ask() (plan.Ask, error) {
 	}
 	switch {
 	case !slices.Contains([]cluster.Topology{cluster.Hybrid, cluster.None, cluster.Gossip}, a.To):
-		return a, usagef("--to %q; want hybrid, none or gossip", o.to)
+		return a, console.Usagef("--to %q; want hybrid, none or gossip", o.to)
 	case !slices.Contains(plan.Executors(), a.Via):
-		return a, usagef("--via %q; want kops, terraform or lab", o.via)
+		return a, console.Usagef("--via %q; want kops, terraform or lab", o.via)
 	case a.Endpoints != plan.Balancer && a.Endpoints != plan.Addresses:
-		return a, usagef("--endpoints %q; want load-balancer or list", o.endpoints)
+		return a, console.Usagef("--endpoints %q; want load-balancer or list", o.endpoints)
 	case o.maxAway < 1:
-		return a, usagef("--max-away %d; want 1 or more", o.maxAway)
+		return a, console.Usagef("--max-away %d; want 1 or more", o.maxAway)
 	case countSet(o.explain, o.whyNot, o.diff) > 1:
-		return a, usagef("--explain, --why-not and --diff are three questions; ask one")
+		return a, console.Usagef("--explain, --why-not and --diff are three questions; ask one")
 	}
 	_, _, err := o.format()
 	return a, err
@@ -153,11 +154,11 @@ func (o *planOptions) format() (format, file string, err error) {
 	if f, ok := planFormats[filepath.Ext(o.output)]; ok {
 		return f, o.output, nil
 	}
-	return "", "", usagef("-o %q; want text, json, yaml, html, mermaid, dot, or a file that ends in .yaml, .json, .html, .mmd or .dot", o.output)
+	return "", "", console.Usagef("-o %q; want text, json, yaml, html, mermaid, dot, or a file that ends in .yaml, .json, .html, .mmd or .dot", o.output)
 }
 
 // answer finds the plan and answers what was asked about it.
-func (o *planOptions) answer(ctx context.Context, s streams, p plan.Problem, facts []plan.Fact) error {
+func (o *planOptions) answer(ctx context.Context, s console.Streams, p plan.Problem, facts []plan.Fact) error {
 	found, err := plan.Find(ctx, p)
 	if err != nil {
 		return err
@@ -171,23 +172,23 @@ func (o *planOptions) answer(ctx context.Context, s streams, p plan.Problem, fac
 	case o.explain != "" && found.Refused == nil:
 		step, err := found.Find(o.explain)
 		if err != nil {
-			return usagef("--explain: %w", err)
+			return console.Usagef("--explain: %w", err)
 		}
-		_, err = fmt.Fprint(s.out, file.Explain(step))
+		_, err = fmt.Fprint(s.Out, file.Explain(step))
 		return err
 	}
 	if err := o.write(s, file, nil); err != nil {
 		return err
 	}
 	if found.Refused != nil {
-		return refusal{fmt.Errorf("no plan for %s: %s", p.Cluster, found.Refused.Why)}
+		return console.Refusef("no plan for %s: %s", p.Cluster, found.Refused.Why)
 	}
 	return nil
 }
 
 // write renders the plan to standard output, or to a file and its text to
 // standard output. A refusal makes no file.
-func (o *planOptions) write(s streams, f plan.File, story []string) error {
+func (o *planOptions) write(s console.Streams, f plan.File, story []string) error {
 	format, path, err := o.format()
 	if err != nil {
 		return err
@@ -197,25 +198,25 @@ func (o *planOptions) write(s streams, f plan.File, story []string) error {
 		return err
 	}
 	if path == "" {
-		_, err = s.out.Write(data)
+		_, err = s.Out.Write(data)
 		return err
 	}
-	if _, err := fmt.Fprint(s.out, foldedText(f.Text())); err != nil {
+	if _, err := fmt.Fprint(s.Out, console.FoldText(f.Text())); err != nil {
 		return err
 	}
 	if f.Refused != nil && (format == "yaml" || format == "json") {
 		return nil
 	}
 	if err := maybe.WriteFile(path, data, 0o644); err != nil {
-		return usagef("write the plan to %s: %w", path, err)
+		return console.Usagef("write the plan to %s: %w", path, err)
 	}
-	fmt.Fprintf(s.err, "muster: wrote %s\n", path)
+	fmt.Fprintf(s.Err, "muster: wrote %s\n", path)
 	if (format == "yaml" || format == "json") && f.Problem.To != cluster.Gossip && len(f.Steps) > 0 {
 		next := "muster rehearse " + o.of + " --plan " + path
 		if f.Problem.Via == plan.Lab {
 			next = "muster reconcile lab --plan " + path + ", with the same --dir as muster lab up"
 		}
-		fmt.Fprintf(s.err, "muster: next: %s\n", next)
+		fmt.Fprintf(s.Err, "muster: next: %s\n", next)
 	}
 	return nil
 }
@@ -233,24 +234,24 @@ func drawPlan(f plan.File, format string, story []string) ([]byte, error) {
 	case "dot":
 		return []byte(f.Dot(story)), nil
 	default:
-		return []byte(foldedText(f.Text())), nil
+		return []byte(console.FoldText(f.Text())), nil
 	}
 }
 
 // judge answers --why-not: as text, or as a drawing with the story in it.
-func (o *planOptions) judge(ctx context.Context, s streams, f plan.File) error {
+func (o *planOptions) judge(ctx context.Context, s console.Streams, f plan.File) error {
 	idea, err := plan.WhyNot(ctx, f.Plan, o.whyNot)
 	if err != nil {
-		return usagef("--why-not: %w", err)
+		return console.Usagef("--why-not: %w", err)
 	}
 	format, _, err := o.format()
 	switch {
 	case err != nil:
 		return err
 	case format == "json":
-		err = writeJSON(s, idea)
+		err = console.WriteJSON(s.Out, idea)
 	case format == "text" || format == "yaml" || idea.Safe():
-		_, err = fmt.Fprint(s.out, idea.Text())
+		_, err = fmt.Fprint(s.Out, idea.Text())
 	default:
 		err = o.write(s, f, idea.Violations[0].Story)
 	}
@@ -258,16 +259,16 @@ func (o *planOptions) judge(ctx context.Context, s streams, f plan.File) error {
 		return err
 	}
 	if !idea.Safe() {
-		return findings{fmt.Errorf("%q violates %s", o.whyNot, idea.Violations[0].Invariant)}
+		return console.Findings{Err: fmt.Errorf("%q violates %s", o.whyNot, idea.Violations[0].Invariant)}
 	}
 	return nil
 }
 
 // compare answers --diff.
-func (o *planOptions) compare(ctx context.Context, s streams, f plan.File) error {
-	data, err := s.readFile(ctx, o.diff)
+func (o *planOptions) compare(ctx context.Context, s console.Streams, f plan.File) error {
+	data, err := s.ReadFile(ctx, o.diff)
 	if err != nil {
-		return usagef("--diff: %w", err)
+		return console.Usagef("--diff: %w", err)
 	}
 	other, err := plan.Read(ctx, o.diff, data, "")
 	if err != nil {
@@ -275,13 +276,13 @@ func (o *planOptions) compare(ctx context.Context, s streams, f plan.File) error
 	}
 	lines := append(plan.Diff(other.Plan, f.Plan), plan.Changed(other.Observed, f.Observed)...)
 	if len(lines) == 0 {
-		_, err := fmt.Fprintf(s.out, "the same plan as in %s\n", o.diff)
+		_, err := fmt.Fprintf(s.Out, "the same plan as in %s\n", o.diff)
 		return err
 	}
 	for _, l := range lines {
-		if _, err := fmt.Fprintln(s.out, l); err != nil {
+		if _, err := fmt.Fprintln(s.Out, l); err != nil {
 			return err
 		}
 	}
-	return findings{errors.New("the plan differs from that in " + o.diff)}
+	return console.Findings{Err: errors.New("the plan differs from that in " + o.diff)}
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/muster-dev/muster/internal/cli/console"
 	"github.com/muster-dev/muster/internal/cloud"
 	"github.com/muster-dev/muster/internal/observe"
 	"github.com/muster-dev/muster/internal/plan"
@@ -14,7 +15,7 @@ import (
 // planTimeout bounds how long the cloud is asked.
 const planTimeout = 2 * time.Minute
 
-func newPlanCluster(s streams) *cobra.Command {
+func newPlanCluster(s console.Streams) *cobra.Command {
 	var (
 		o     planOptions
 		flags stateFlags
@@ -30,7 +31,7 @@ would settle it. It only reads.
   muster plan cluster atlas.k8s.local --state s3://kops-state --to none -o plan.yaml
 
 The file carries a digest of every observation that the plan was made from.
-` + ideaHelp() + "\n" + exitCodes,
+` + ideaHelp() + "\n" + console.ExitCodes,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := flags.cluster(cmd, args); err != nil {
 				return err
@@ -60,7 +61,7 @@ The file carries a digest of every observation that the plan was made from.
 func problemOf(seen *observe.Cluster, ask plan.Ask) (plan.Problem, []plan.Fact, error) {
 	problem, facts, err := seen.Problem(ask)
 	if errors.Is(err, cloud.ErrUsage) {
-		err = usageError{err}
+		err = console.UsageError{Err: err}
 	}
 	return problem, facts, err
 }

@@ -3,11 +3,11 @@ package cli
 import (
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/muster-dev/muster/internal/cli/console"
 	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/lab"
 	"github.com/muster-dev/muster/internal/live"
@@ -39,16 +39,6 @@ type printer struct {
 
 func newPrinter(out, err io.Writer, verbose bool) *printer {
 	return &printer{out: out, screen: live.Screen{Out: err}, terminal: live.Redraws(err), verbose: verbose, began: time.Now()}
-}
-
-// isTerminal reports whether w is a terminal that can redraw a line.
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	if !ok || os.Getenv("TERM") == "dumb" {
-		return false
-	}
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
 // line prints a line that stays. The caller holds mu.
@@ -93,7 +83,7 @@ func (p *printer) audit(cfg rehearse.Config) {
 	if was != is {
 		topology = fmt.Sprintf("%s under kOps 1.35 and older, %s under 1.36", was, is)
 	}
-	why := fmt.Sprintf("dns.type %s", orNone(string(c.DNSType)))
+	why := fmt.Sprintf("dns.type %s", console.OrNotSet(string(c.DNSType)))
 	if cluster.IsGossipName(c.Name) {
 		why = "name ends in .k8s.local, " + why
 	}
@@ -106,15 +96,8 @@ func (p *printer) audit(cfg rehearse.Config) {
 	if start != cluster.None && cfg.Overlay != lab.Native {
 		from = fmt.Sprintf("from %s over %s ", start, cfg.Overlay)
 	}
-	p.line("  %s: %s, %s in %s; rehearsing %sto %s", cfg.File, counted(c.Size(cluster.RoleControlPlane), "control-plane node", "control-plane nodes"),
-		counted(c.Size(cluster.RoleNode), "worker", "workers"), counted(len(c.GroupsOf(cluster.RoleNode)), "group", "groups"), from, cfg.To)
-}
-
-func orNone(s string) string {
-	if s == "" {
-		return "not set"
-	}
-	return s
+	p.line("  %s: %s, %s in %s; rehearsing %sto %s", cfg.File, console.Count(c.Size(cluster.RoleControlPlane), "control-plane node", "control-plane nodes"),
+		console.Count(c.Size(cluster.RoleNode), "worker", "workers"), console.Count(len(c.GroupsOf(cluster.RoleNode)), "group", "groups"), from, cfg.To)
 }
 
 // Started implements rehearse.Progress.
@@ -182,22 +165,6 @@ func (p *printer) Watch(now rehearse.Pulse) {
 }
 
 func milliseconds(d time.Duration) string { return fmt.Sprintf("%d ms", d.Milliseconds()) }
-
-// span says a time without parts that are zero, such as 1h.
-func span(d time.Duration) string {
-	text := d.String()
-	for _, part := range []string{"m0s", "h0m"} {
-		if strings.HasSuffix(text, part) {
-			text = text[:len(text)-2]
-		}
-	}
-	return text
-}
-
-// toType says what to type next, a line each.
-func toType(commands ...string) string {
-	return "next: " + strings.Join(commands, "\n      ") + "\n"
-}
 
 // finish ends the live line.
 func (p *printer) finish() {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/muster-dev/muster/internal/cli/console"
 	"github.com/muster-dev/muster/internal/probe"
 )
 
@@ -28,7 +29,7 @@ type probeOptions struct {
 // measure.
 const leastPause = 10 * time.Millisecond
 
-func newProbe(s streams) *cobra.Command {
+func newProbe(s console.Streams) *cobra.Command {
 	var o probeOptions
 	cmd := &cobra.Command{
 		Use:   "probe --server-name NAME --ca FILE --target PATH=ADDRESS:PORT",
@@ -43,7 +44,7 @@ it on workers; it also serves to look by hand.
 
 Without an address the server's name is looked up in the hosts file before every
 call. A server that answers 401 or 403 answers.`,
-		Args: noArgs,
+		Args: console.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := o.config()
 			if err != nil {
@@ -66,21 +67,21 @@ func (o *probeOptions) config() (probe.Config, error) {
 	cfg := probe.Config{ServerName: o.serverName, HostsFile: o.hosts, Interval: o.interval}
 	switch {
 	case o.serverName == "":
-		return cfg, usagef("no --server-name, such as api.internal.atlas.k8s.local")
+		return cfg, console.Usagef("no --server-name, such as api.internal.atlas.k8s.local")
 	case o.ca == "":
-		return cfg, usagef("no --ca; a server that is not verified proves nothing")
+		return cfg, console.Usagef("no --ca; a server that is not verified proves nothing")
 	case len(o.targets) == 0:
-		return cfg, usagef("nothing to probe; give --target PATH=ADDRESS:PORT")
+		return cfg, console.Usagef("nothing to probe; give --target PATH=ADDRESS:PORT")
 	case o.interval < leastPause:
-		return cfg, usagef("--interval %v; want %v or more", o.interval, leastPause)
+		return cfg, console.Usagef("--interval %v; want %v or more", o.interval, leastPause)
 	}
 	pem, err := os.ReadFile(o.ca)
 	if err != nil {
-		return cfg, usagef("--ca: %w", err)
+		return cfg, console.Usagef("--ca: %w", err)
 	}
 	cfg.Roots = x509.NewCertPool()
 	if !cfg.Roots.AppendCertsFromPEM(pem) {
-		return cfg, usagef("--ca %s: no certificate in it", o.ca)
+		return cfg, console.Usagef("--ca %s: no certificate in it", o.ca)
 	}
 	for _, text := range o.targets {
 		t, err := parseTarget(text)
@@ -96,11 +97,11 @@ func parseTarget(text string) (probe.Target, error) {
 	path, at, ok := strings.Cut(text, "=")
 	host, port, err := net.SplitHostPort(at)
 	if !ok || path == "" || err != nil {
-		return probe.Target{}, usagef("--target %q; want PATH=ADDRESS:PORT or PATH=:PORT", text)
+		return probe.Target{}, console.Usagef("--target %q; want PATH=ADDRESS:PORT or PATH=:PORT", text)
 	}
 	number, err := strconv.ParseUint(port, 10, 16)
 	if err != nil || number == 0 {
-		return probe.Target{}, usagef("--target %q: port %q; want 1 to 65535", text, port)
+		return probe.Target{}, console.Usagef("--target %q: port %q; want 1 to 65535", text, port)
 	}
 	t := probe.Target{Path: probe.Path(path), Port: uint16(number)}
 	if addr, err := netip.ParseAddr(host); err == nil {
@@ -112,9 +113,9 @@ func parseTarget(text string) (probe.Target, error) {
 }
 
 // runProbe probes until it is interrupted, which is its ordinary end.
-func runProbe(ctx context.Context, s streams, cfg probe.Config) error {
-	fmt.Fprintf(s.err, "muster: probing %s to %s\n", counted(len(cfg.Targets), "path", "paths"), cfg.ServerName)
-	if err := probe.Run(ctx, cfg, s.whileRead().out); err != nil {
+func runProbe(ctx context.Context, s console.Streams, cfg probe.Config) error {
+	fmt.Fprintf(s.Err, "muster: probing %s to %s\n", console.Count(len(cfg.Targets), "path", "paths"), cfg.ServerName)
+	if err := probe.Run(ctx, cfg, s.WhileRead().Out); err != nil {
 		return err
 	}
 	return ctx.Err()

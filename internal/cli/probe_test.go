@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/pflag"
 
+	"github.com/muster-dev/muster/internal/cli/console"
 	"github.com/muster-dev/muster/internal/probe"
 	"github.com/muster-dev/muster/internal/vantage"
 )
@@ -21,7 +22,7 @@ func TestProbeTakesWhatAPodIsStartedWith(t *testing.T) {
 		{Path: "other", Host: "api.example.com", Port: 6443},
 	}
 	args := vantage.Args("api.internal.atlas.k8s.local", targets, vantage.DefaultEvery)
-	cmd := newProbe(streams{})
+	cmd := newProbe(console.Streams{})
 	if args[0] != cmd.Name() {
 		t.Fatalf("a pod runs muster %s", args[0])
 	}

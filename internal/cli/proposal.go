@@ -12,6 +12,7 @@ import (
 
 	"github.com/aymanbagabas/go-udiff"
 
+	"github.com/muster-dev/muster/internal/cli/console"
 	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/store"
 )
@@ -31,7 +32,7 @@ type proposal struct {
 func (p proposal) check() (*cluster.Cluster, error) {
 	now, err := p.now.Parse()
 	if err != nil {
-		return nil, firstLine(err)
+		return nil, console.FirstError(err)
 	}
 	r, ok, _ := p.now.Release()
 	if !ok {
@@ -52,14 +53,14 @@ func (p proposal) check() (*cluster.Cluster, error) {
 	}
 	for _, f := range now.Refusals(now.Topology(r), r) {
 		if !accepted(f) && (p.was != nil || !f.KopsAccepts) {
-			return nil, refusal{fmt.Errorf("%s: %s", now.Name, f)}
+			return nil, console.Refusef("%s: %s", now.Name, f)
 		}
 	}
 	return now, nil
 }
 
 func refusedGossip(name string) error {
-	return refusal{fmt.Errorf("%s would gossip, which kOps %s refuses; write spec.topology.dns.type: None, which takes any name, .k8s.local too", name, cluster.Deadline().Refused)}
+	return console.Refusef("%s would gossip, which kOps %s refuses; write spec.topology.dns.type: None, which takes any name, .k8s.local too", name, cluster.Deadline().Refused)
 }
 
 // secretValue is a password in a spec, in any of YAML's spellings on one line.
@@ -80,15 +81,15 @@ func (p proposal) show(w io.Writer) error {
 
 // carryOut shows the change, asks unless yes was given, and writes. It is settled
 // when there is nothing left to write.
-func (p proposal) carryOut(ctx context.Context, s streams, yes bool) (settled bool, err error) {
+func (p proposal) carryOut(ctx context.Context, s console.Streams, yes bool) (settled bool, err error) {
 	p.writes = slices.DeleteFunc(p.writes, func(w store.Write) bool {
 		return w.Old.Version != store.Absent && string(w.Old.Data) == string(w.Data)
 	})
 	if len(p.writes) == 0 {
-		fmt.Fprintln(s.err, "nothing to change")
+		fmt.Fprintln(s.Err, "nothing to change")
 		return true, nil
 	}
-	if err := p.show(s.out); err != nil {
+	if err := p.show(s.Out); err != nil {
 		return false, err // what nobody could see is not written
 	}
 	if agreed, err := consent(ctx, s, yes); !agreed || err != nil {
@@ -103,28 +104,28 @@ func (p proposal) carryOut(ctx context.Context, s streams, yes bool) (settled bo
 		return false, err
 	}
 	for _, w := range p.writes {
-		fmt.Fprintf(s.err, "wrote %s\n", store.Where(p.store, w.Old.Key))
+		fmt.Fprintf(s.Err, "wrote %s\n", store.Where(p.store, w.Old.Key))
 	}
-	fmt.Fprintln(s.err, "nodes change when kOps next updates the cluster")
+	fmt.Fprintln(s.Err, "nodes change when kOps next updates the cluster")
 	return true, nil
 }
 
 // consent asks on a terminal; elsewhere --yes is the only way.
-func consent(ctx context.Context, s streams, yes bool) (bool, error) {
+func consent(ctx context.Context, s console.Streams, yes bool) (bool, error) {
 	if yes {
 		return true, nil
 	}
-	if in, ok := s.in.(*os.File); ok && isTerminal(in) {
-		fmt.Fprint(s.err, "write this? [y/N] ")
-		line, err := readLine(ctx, in)
+	if in, ok := s.In.(*os.File); ok && console.IsTerminal(in) {
+		fmt.Fprint(s.Err, "write this? [y/N] ")
+		line, err := console.ReadLine(ctx, in)
 		if ctx.Err() != nil {
-			fmt.Fprintln(s.err, "\nnothing written")
+			fmt.Fprintln(s.Err, "\nnothing written")
 			return false, ctx.Err()
 		}
 		if answer := strings.ToLower(strings.TrimSpace(line)); err == nil && (answer == "y" || answer == "yes") {
 			return true, nil
 		}
 	}
-	fmt.Fprintln(s.err, "nothing written; repeat with --yes to write it")
+	fmt.Fprintln(s.Err, "nothing written; repeat with --yes to write it")
 	return false, nil
 }

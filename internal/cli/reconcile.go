@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/muster-dev/muster/internal/cli/console"
 	"github.com/muster-dev/muster/internal/daemon"
 	"github.com/muster-dev/muster/internal/labctl"
 	"github.com/muster-dev/muster/internal/lock"
@@ -22,7 +23,7 @@ import (
 	"github.com/muster-dev/muster/internal/store"
 )
 
-func newReconcile(s streams) *cobra.Command {
+func newReconcile(s console.Streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "reconcile cluster NAME | lab",
 		Short: "Carry a plan out, stop at the first doubt, go on after a crash, go back when asked",
@@ -41,8 +42,8 @@ Some steps are holds: the run waits before them until somebody says release. Whe
 does not wait (--wait=false, or no terminal), it ends at a hold or a pause with exit
 code 3 and one line that says what to type: nothing failed, it is your turn.
 
-` + exitCodes,
-		Args: noArgs,
+` + console.ExitCodes,
+		Args: console.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newReconcileCluster(s), newReconcileLab(s), newReconcileStatus(s), newReconcilePause(s), newReconcileResume(s),
@@ -71,7 +72,7 @@ func (f *runFlags) settle(cmd *cobra.Command, args []string) error {
 		return f.cluster(cmd, args)
 	}
 	if len(args) > 0 {
-		return usagef("%s: --dir names the cluster already, the lab's; leave %q out", cmd.CommandPath(), args[0])
+		return console.Usagef("%s: --dir names the cluster already, the lab's; leave %q out", cmd.CommandPath(), args[0])
 	}
 	dir, err := filepath.Abs(f.dir)
 	if err != nil {
@@ -81,7 +82,7 @@ func (f *runFlags) settle(cmd *cobra.Command, args []string) error {
 	if st, err := (labctl.Client{Dir: dir}).Status(cmd.Context()); err == nil {
 		name = st.Cluster
 	} else if name == "" {
-		return usagef("no lab answers: %w --dir %s", err, f.dir)
+		return console.Usagef("no lab answers: %w --dir %s", err, f.dir)
 	}
 	f.dir, f.name, f.state = dir, name, "file://"+filepath.Join(dir, labStore)
 	return os.MkdirAll(filepath.Join(dir, labStore), 0o755)
@@ -134,7 +135,7 @@ func (o *reconcileOptions) addTo(cmd *cobra.Command) {
 	f.StringArrayVar(&o.prometheuss, "gate-prometheus", nil, "`NAME=URL|QUERY|CONDITION`: a gate of your own, such as 'errors=http://prom:9090|sum(rate(errors[1m]))|< 0.5'; may be repeated")
 }
 
-func newReconcileCluster(s streams) *cobra.Command {
+func newReconcileCluster(s console.Streams) *cobra.Command {
 	var o reconcileOptions
 	cmd := &cobra.Command{
 		Use:   "cluster NAME [--plan FILE] [--yes]",
@@ -149,7 +150,7 @@ cluster that changes in the middle stops the run. While one process carries a pl
 out, others are kept away by a lock in the state store (exit 5). A run that does not
 wait ends at a hold or a pause (exit 3).
 
-` + exitCodes,
+` + console.ExitCodes,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := o.settle(cmd, args); err != nil {
 				return err
@@ -163,7 +164,7 @@ wait ends at a hold or a pause (exit 3).
 	return cmd
 }
 
-func newReconcileLab(s streams) *cobra.Command {
+func newReconcileLab(s console.Streams) *cobra.Command {
 	var o reconcileOptions
 	cmd := &cobra.Command{
 		Use:   "lab --dir DIR [--plan FILE] [--yes]",
@@ -175,8 +176,8 @@ keeps lock and journal in its own directory.
   muster plan -f cluster.yaml --via lab -o plan.yaml
   muster reconcile lab --plan plan.yaml --yes
 
-` + exitCodes,
-		Args: noArgs,
+` + console.ExitCodes,
+		Args: console.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := o.settle(cmd, args); err != nil {
 				return err
@@ -195,7 +196,7 @@ func (o *reconcileOptions) addPlan(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&o.shadow, "shadow", false, "ask all gates once, and change nothing")
 }
 
-func newReconcileAbort(s streams) *cobra.Command {
+func newReconcileAbort(s console.Streams) *cobra.Command {
 	var o reconcileOptions
 	var why string
 	cmd := &cobra.Command{
@@ -208,7 +209,7 @@ needs a bridge it is refused (exit 4), and nothing is taken down.
 A run that is under way in another process is asked to do this after the action that
 it is at.
 
-` + exitCodes,
+` + console.ExitCodes,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := o.settle(cmd, args); err != nil {
 				return err
@@ -227,7 +228,7 @@ it is at.
 	return cmd
 }
 
-func newReconcileRollback(s streams) *cobra.Command {
+func newReconcileRollback(s console.Streams) *cobra.Command {
 	var o reconcileOptions
 	var to string
 	cmd := &cobra.Command{
@@ -237,7 +238,7 @@ func newReconcileRollback(s streams) *cobra.Command {
 plan is proven, and carries it out. It goes on by itself when it is started again.
 Where no order of steps back keeps every node's way, it is refused (exit 4).
 
-` + exitCodes,
+` + console.ExitCodes,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := o.settle(cmd, args); err != nil {
 				return err
@@ -262,9 +263,9 @@ Where no order of steps back keeps every node's way, it is refused (exit 4).
 }
 
 // carryOut goes along a plan in one direction, or shows what that would do.
-func (o *reconcileOptions) carryOut(cmd *cobra.Command, s streams, d report.Direction, to string) error {
+func (o *reconcileOptions) carryOut(cmd *cobra.Command, s console.Streams, d report.Direction, to string) error {
 	ctx := cmd.Context()
-	if err := checkOutput(o.output, "text", "json"); err != nil {
+	if err := console.CheckOutput(o.output, "text", "json"); err != nil {
 		return err
 	}
 	if err := o.check(); err != nil && o.dir == "" { // a lab has paces of its own
@@ -293,12 +294,12 @@ func (o *reconcileOptions) carryOut(cmd *cobra.Command, s streams, d report.Dire
 	}
 	cfg := reconcile.Config{
 		Plan: file, Store: st, Owner: owner(), Program: daemon.Version(), Called: o.again(), Direction: d, Gates: gates,
-		Wait: o.wait || !cmd.Flags().Changed("wait") && isTerminal(s.err),
+		Wait: o.wait || !cmd.Flags().Changed("wait") && console.IsTerminal(s.Err),
 	}
 	if d == report.Back && to != "0" {
 		step, err := file.Find(to)
 		if err != nil {
-			return usagef("--to: %w", err)
+			return console.Usagef("--to: %w", err)
 		}
 		cfg.To = step.Number
 	}
@@ -310,7 +311,7 @@ func (o *reconcileOptions) carryOut(cmd *cobra.Command, s streams, d report.Dire
 	}
 	result, err := o.show(ctx, s, cfg)
 	if o.output == "json" && result.Ended != "" {
-		err = errors.Join(err, writeJSON(s, result))
+		err = errors.Join(err, console.WriteJSON(s.Out, result))
 	}
 	if err != nil {
 		return o.explained(err)
@@ -335,11 +336,11 @@ func (o *reconcileOptions) isDone(ctx context.Context, st store.Store, file plan
 }
 
 // chosen is the plan of --plan, or the one under way.
-func (o *reconcileOptions) chosen(ctx context.Context, s streams, st store.Store) (plan.File, error) {
+func (o *reconcileOptions) chosen(ctx context.Context, s console.Streams, st store.Store) (plan.File, error) {
 	if o.plan != "" {
-		data, err := s.readFile(ctx, o.plan)
+		data, err := s.ReadFile(ctx, o.plan)
 		if err != nil {
-			return plan.File{}, usagef("--plan: %w", err)
+			return plan.File{}, console.Usagef("--plan: %w", err)
 		}
 		return plan.Read(ctx, o.plan, data, o.name)
 	}
@@ -353,7 +354,7 @@ func (f *runFlags) current(ctx context.Context, st store.Store) (reconcile.Recor
 	defer cancel()
 	r, err := reconcile.Current(ctx, st, f.name)
 	if errors.Is(err, reconcile.ErrNoRun) {
-		return r, usagef("no plan of %s has been begun; make one with muster plan, then muster reconcile with --plan FILE", f.name)
+		return r, console.Usagef("no plan of %s has been begun; make one with muster plan, then muster reconcile with --plan FILE", f.name)
 	}
 	return r, err
 }
@@ -362,14 +363,14 @@ func (o *reconcileOptions) gates() (all []reconcile.Gate, err error) {
 	for _, text := range o.execs {
 		g, err := gate.Exec(text)
 		if err != nil {
-			return nil, usagef("--gate-exec: %w", err)
+			return nil, console.Usagef("--gate-exec: %w", err)
 		}
 		all = append(all, g)
 	}
 	for _, text := range o.prometheuss {
 		g, err := gate.Prometheus(text)
 		if err != nil {
-			return nil, usagef("--gate-prometheus: %w", err)
+			return nil, console.Usagef("--gate-prometheus: %w", err)
 		}
 		all = append(all, g)
 	}

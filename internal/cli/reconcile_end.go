@@ -8,15 +8,16 @@ import (
 	"strings"
 	"time"
 
+	"github.com/muster-dev/muster/internal/cli/console"
 	"github.com/muster-dev/muster/internal/lock"
 	"github.com/muster-dev/muster/internal/reconcile"
 )
 
 // nothing says that there is nothing to do.
-func (o *reconcileOptions) nothing(s streams) error {
+func (o *reconcileOptions) nothing(s console.Streams) error {
 	r := reconcile.Result{Ended: reconcile.EndedNothing, Why: "the plan has been carried out"}
 	if o.output == "json" {
-		return writeJSON(s, r)
+		return console.WriteJSON(s.Out, r)
 	}
 	return o.ended(s, r, reconcile.Config{})
 }
@@ -28,7 +29,7 @@ func (o *reconcileOptions) explained(err error) error {
 	var lacks *reconcile.LacksError
 	switch {
 	case errors.As(err, &lacks):
-		return usageError{err}
+		return console.UsageError{Err: err}
 	case errors.As(err, &refused) && len(refused.Changed) > 0:
 		return fmt.Errorf("%w\n  %s", err, strings.Join(refused.Changed, "\n  "))
 	case errors.As(err, &locked) && gone(locked.State):
@@ -40,17 +41,17 @@ func (o *reconcileOptions) explained(err error) error {
 }
 
 // ended says how a run ended, and makes an exit code of it.
-func (o *reconcileOptions) ended(s streams, r reconcile.Result, cfg reconcile.Config) error {
+func (o *reconcileOptions) ended(s console.Streams, r reconcile.Result, cfg reconcile.Config) error {
 	say := func(format string, args ...any) {
 		if o.output != "json" {
-			fmt.Fprintf(s.out, format+"\n", args...)
+			fmt.Fprintf(s.Out, format+"\n", args...)
 		}
 	}
 	switch r.Ended {
 	case reconcile.EndedNothing:
 		say("nothing to do: %s", r.Why)
 	case reconcile.EndedDone:
-		say("done   %s has topology %s   %s", o.name, cfg.Plan.Problem.To, steps(len(cfg.Plan.Steps)))
+		say("done   %s has topology %s   %s", o.name, cfg.Plan.Problem.To, console.Count(len(cfg.Plan.Steps), "step", "steps"))
 		say("evidence: muster report cluster %s -o %s.html", o.again(), o.name)
 	case reconcile.EndedReturned:
 		where := "where the plan began"
@@ -65,7 +66,7 @@ func (o *reconcileOptions) ended(s streams, r reconcile.Result, cfg reconcile.Co
 		}
 	case reconcile.EndedHolding, reconcile.EndedPaused:
 		// Nothing failed, and it is a person's turn: why says where, and how to let it go on.
-		return findings{fmt.Errorf("%s; then go on with: %s", r.Why, o.onwards(cfg.Direction))}
+		return console.Findings{Err: fmt.Errorf("%s; then go on with: %s", r.Why, o.onwards(cfg.Direction))}
 	default:
 		// An action that is all of its step is called what the step is.
 		_, title, _ := strings.Cut(r.Step, ", ")
@@ -102,7 +103,7 @@ func excerpt(evidence string) []string {
 const previewLimit = 10 * time.Minute
 
 // preview shows what a run would do.
-func (o *reconcileOptions) preview(ctx context.Context, s streams, cfg reconcile.Config) error {
+func (o *reconcileOptions) preview(ctx context.Context, s console.Streams, cfg reconcile.Config) error {
 	ctx, cancel := context.WithTimeout(ctx, previewLimit)
 	defer cancel()
 	p, err := reconcile.Look(ctx, cfg, o.shadow)
@@ -110,28 +111,28 @@ func (o *reconcileOptions) preview(ctx context.Context, s streams, cfg reconcile
 		return err
 	}
 	if o.output == "json" {
-		if err := writeJSON(s, p); err != nil {
+		if err := console.WriteJSON(s.Out, p); err != nil {
 			return err
 		}
 	} else {
-		printPreview(s.out, p)
+		printPreview(s.Out, p)
 	}
 	switch {
 	case p.Refused != "":
-		return refusal{errors.New(p.Refused)}
+		return console.Refusal{Err: errors.New(p.Refused)}
 	case p.Over != "" || o.output == "json":
 		return nil
 	case o.shadow:
-		fmt.Fprintln(s.out, "\ngates were asked; nothing was changed")
+		fmt.Fprintln(s.Out, "\ngates were asked; nothing was changed")
 	default:
-		fmt.Fprintln(s.out)
+		fmt.Fprintln(s.Out)
 		for _, what := range p.Lacks {
-			fmt.Fprintf(s.out, "missing   %s\n", what)
+			fmt.Fprintf(s.Out, "missing   %s\n", what)
 		}
 		if o.missing != nil {
-			fmt.Fprintf(s.out, "missing   %v\n", o.missing)
+			fmt.Fprintf(s.Out, "missing   %v\n", o.missing)
 		}
-		fmt.Fprintln(s.out, "nothing was changed; add --yes")
+		fmt.Fprintln(s.Out, "nothing was changed; add --yes")
 	}
 	return nil
 }

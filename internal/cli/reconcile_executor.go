@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
+	"github.com/muster-dev/muster/internal/cli/console"
 	"github.com/muster-dev/muster/internal/cloud"
 	"github.com/muster-dev/muster/internal/cloud/aws"
 	cloudopen "github.com/muster-dev/muster/internal/cloud/open"
@@ -76,11 +77,11 @@ func (x *executorFlags) check() error {
 		can  bool // be left at 0
 	}{{"interval", x.interval, true}, {"join-timeout", x.join, false}, {"drain-timeout", x.drain, false}, {"apply-timeout", x.apply, false}} {
 		if d.is < 0 || d.is == 0 && !d.can {
-			return usagef("--%s %v; want a time such as 90s or 15m", d.flag, d.is)
+			return console.Usagef("--%s %v; want a time such as 90s or 15m", d.flag, d.is)
 		}
 	}
 	if x.probeEvery < leastPause {
-		return usagef("--probe-interval %v; want %v or more", x.probeEvery, leastPause)
+		return console.Usagef("--probe-interval %v; want %v or more", x.probeEvery, leastPause)
 	}
 	return nil
 }
@@ -90,15 +91,15 @@ func (o *reconcileOptions) equip(ctx context.Context, cfg *reconcile.Config, st 
 	via := cfg.Plan.Problem.Via
 	if (via == plan.Lab) != (o.dir != "") {
 		if via == plan.Lab {
-			return usagef("the plan is for a lab; name it with --dir DIR")
+			return console.Usagef("the plan is for a lab; name it with --dir DIR")
 		}
-		return usagef("the plan is for %s and not for a lab; leave --dir out", via)
+		return console.Usagef("the plan is for %s and not for a lab; leave --dir out", via)
 	}
 	if via == plan.Lab {
 		lab := labctl.Client{Dir: o.dir}
 		executor, err := bylab.New(lab, cfg.Plan)
 		if err != nil {
-			return usageError{err}
+			return console.UsageError{Err: err}
 		}
 		cfg.Executor, cfg.Vantages = executor, []reconcile.Vantage{bylab.Workers{Lab: lab}}
 		return nil
@@ -109,7 +110,7 @@ func (o *reconcileOptions) equip(ctx context.Context, cfg *reconcile.Config, st 
 	}
 	provider, err := cloudopen.Provider(ctx, seen.Spec, cloudopen.Config{Getenv: os.Getenv, Timeout: planTimeout})
 	if errors.Is(err, cloud.ErrUsage) {
-		return usageError{err}
+		return console.UsageError{Err: err}
 	}
 	if err != nil {
 		return err
@@ -172,12 +173,12 @@ func (r reality) kops(ctx context.Context) (_ *bykops.Executor, missing, err err
 	}
 	cfg.Kops, cfg.NoKops = bykops.FindKops(ctx, r.flags.kops, r.state)
 	if cfg.NoKops != nil && r.flags.kops != "" {
-		return nil, nil, usageError{cfg.NoKops}
+		return nil, nil, console.UsageError{Err: cfg.NoKops}
 	}
 	if r.flags.kopsBefore != "" {
 		cfg.Before, err = bykops.FindBefore(ctx, r.flags.kopsBefore, r.state, r.problem, r.spec, r.before)
 		if err != nil {
-			return nil, nil, usagef("--kops-before: %w", err)
+			return nil, nil, console.Usagef("--kops-before: %w", err)
 		}
 	}
 	if client, err := r.client(); err == nil {
@@ -188,13 +189,13 @@ func (r reality) kops(ctx context.Context) (_ *bykops.Executor, missing, err err
 	if r.spec.Cloud == cluster.AWS {
 		operator, err := aws.NewOperator(ctx, aws.Config{Cluster: r.spec.Name, Region: cloudopen.Region(r.spec)})
 		if err != nil {
-			return nil, nil, usageError{err}
+			return nil, nil, console.UsageError{Err: err}
 		}
 		cfg.Machines, cfg.Infrastructure = operator, operator
 	}
 	executor, err := bykops.New(cfg)
 	if err != nil {
-		return nil, nil, usageError{err}
+		return nil, nil, console.UsageError{Err: err}
 	}
 	return executor, missing, nil
 }

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/muster-dev/muster/internal/cli/console"
 	"github.com/muster-dev/muster/internal/live"
 	"github.com/muster-dev/muster/internal/lock"
 	"github.com/muster-dev/muster/internal/reconcile"
@@ -14,9 +15,9 @@ import (
 )
 
 // show carries a plan out and shows it while it lasts.
-func (o *reconcileOptions) show(ctx context.Context, s streams, cfg reconcile.Config) (result reconcile.Result, err error) {
-	in, _ := s.in.(*os.File)
-	view := live.New(live.Config{Out: s.err, In: in, Plan: cfg.Plan, Replaced: replacedBefore(ctx, cfg), Verbose: o.verbose, Keys: runKeys(cfg)})
+func (o *reconcileOptions) show(ctx context.Context, s console.Streams, cfg reconcile.Config) (result reconcile.Result, err error) {
+	in, _ := s.In.(*os.File)
+	view := live.New(live.Config{Out: s.Err, In: in, Plan: cfg.Plan, Replaced: replacedBefore(ctx, cfg), Verbose: o.verbose, Keys: runKeys(cfg)})
 	cfg.Progress = view
 	// It is shown to the end, which an interruption does not cut off.
 	showing, end := context.WithCancel(context.WithoutCancel(ctx))
@@ -26,7 +27,7 @@ func (o *reconcileOptions) show(ctx context.Context, s streams, cfg reconcile.Co
 	end()
 	shown.Wait()
 	if ctx.Err() != nil && err != nil {
-		fmt.Fprintf(s.err, "what was under way is tidied up or journalled; go on with: %s\n", o.onwards(cfg.Direction))
+		fmt.Fprintf(s.Err, "what was under way is tidied up or journalled; go on with: %s\n", o.onwards(cfg.Direction))
 	}
 	return result, err
 }

@@ -5,17 +5,10 @@ import (
 	"io"
 	"strings"
 
+	"github.com/muster-dev/muster/internal/cli/console"
 	"github.com/muster-dev/muster/internal/cloud"
 	"github.com/muster-dev/muster/internal/reconcile"
 )
-
-// steps counts steps in words.
-func steps(n int) string {
-	if n == 1 {
-		return "1 step"
-	}
-	return fmt.Sprintf("%d steps", n)
-}
 
 // printPreview shows what a run would do.
 func printPreview(w io.Writer, p reconcile.Preview) {
@@ -35,7 +28,7 @@ func printPreview(w io.Writer, p reconcile.Preview) {
 	if said := p.Control.Paused; said != nil {
 		fmt.Fprintf(w, "paused    %s: --yes does nothing before muster reconcile resume\n", said)
 	}
-	fmt.Fprintf(w, "%s   run %s   %s   %s left\n\n", p.Cluster, p.Run, p.Direction, steps(len(p.Steps)))
+	fmt.Fprintf(w, "%s   run %s   %s   %s left\n\n", p.Cluster, p.Run, p.Direction, console.Count(len(p.Steps), "step", "steps"))
 	for i, s := range p.Steps {
 		marks := ""
 		if s.Hold {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/muster-dev/muster/internal/cli/console"
 	"github.com/muster-dev/muster/internal/lock"
 	"github.com/muster-dev/muster/internal/plan"
 	"github.com/muster-dev/muster/internal/reconcile"
@@ -21,7 +22,7 @@ type stand struct {
 }
 
 // stand reads the run under way, or the last.
-func (f *runFlags) stand(ctx context.Context, s streams) (stand, error) {
+func (f *runFlags) stand(ctx context.Context, s console.Streams) (stand, error) {
 	var out stand
 	var err error
 	if out.store, err = f.open(ctx, s); err != nil {
@@ -40,14 +41,14 @@ func (f *runFlags) stand(ctx context.Context, s streams) (stand, error) {
 	return out, err
 }
 
-func newReconcileStatus(s streams) *cobra.Command {
+func newReconcileStatus(s console.Streams) *cobra.Command {
 	var f runFlags
 	var output string
 	cmd := &cobra.Command{
 		Use:   "status NAME",
 		Short: "Show where a run stands, who is at it, and what lets it go on",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkOutput(output, "text", "json"); err != nil {
+			if err := console.CheckOutput(output, "text", "json"); err != nil {
 				return err
 			}
 			if err := f.settle(cmd, args); err != nil {
@@ -58,9 +59,9 @@ func newReconcileStatus(s streams) *cobra.Command {
 				return err
 			}
 			if output == "json" {
-				return writeJSON(s, statusJSON(at))
+				return console.WriteJSON(s.Out, statusJSON(at))
 			}
-			printStatus(s.out, at, f)
+			printStatus(s.Out, at, f)
 			return nil
 		},
 	}
@@ -88,7 +89,7 @@ func statusJSON(at stand) statusOutput {
 }
 
 // steerCommand is a command that says one thing to a run.
-func steerCommand(s streams, use, short string, say func(ctx context.Context, at stand, w reconcile.Word) (string, error)) *cobra.Command {
+func steerCommand(s console.Streams, use, short string, say func(ctx context.Context, at stand, w reconcile.Word) (string, error)) *cobra.Command {
 	var f runFlags
 	var why string
 	cmd := &cobra.Command{
@@ -103,7 +104,7 @@ func steerCommand(s streams, use, short string, say func(ctx context.Context, at
 				return err
 			}
 			if at.status.Over != "" {
-				return usagef("run %s of %s is over: %s", at.status.Run, f.name, at.status.Over)
+				return console.Usagef("run %s of %s is over: %s", at.status.Run, f.name, at.status.Over)
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), storeTimeout)
 			defer cancel()
@@ -117,7 +118,7 @@ func steerCommand(s streams, use, short string, say func(ctx context.Context, at
 			case gone(at.status.Lock):
 				said += "; " + f.isGone()
 			}
-			_, err = fmt.Fprintln(s.out, said)
+			_, err = fmt.Fprintln(s.Out, said)
 			return err
 		},
 	}
@@ -126,14 +127,14 @@ func steerCommand(s streams, use, short string, say func(ctx context.Context, at
 	return cmd
 }
 
-func newReconcilePause(s streams) *cobra.Command {
+func newReconcilePause(s console.Streams) *cobra.Command {
 	return steerCommand(s, "pause NAME", "Let a run stop before its next action", func(ctx context.Context, at stand, w reconcile.Word) (string, error) {
 		err := reconcile.Steer(ctx, at.store, at.status.Cluster, at.status.Run, func(c *reconcile.Control) { c.Paused = &w })
 		return "paused: nothing is changed after the action under way", err
 	})
 }
 
-func newReconcileResume(s streams) *cobra.Command {
+func newReconcileResume(s console.Streams) *cobra.Command {
 	return steerCommand(s, "resume NAME", "Take a pause back, or an abort that has not begun", func(ctx context.Context, at stand, _ reconcile.Word) (string, error) {
 		said := "resumed"
 		if at.status.Control.Abort != nil {
@@ -144,14 +145,14 @@ func newReconcileResume(s streams) *cobra.Command {
 	})
 }
 
-func newReconcileRelease(s streams) *cobra.Command {
+func newReconcileRelease(s console.Streams) *cobra.Command {
 	return steerCommand(s, "release NAME", "Release the hold that a run is at, or comes to next", func(ctx context.Context, at stand, w reconcile.Word) (string, error) {
 		step, ok, err := reconcile.ReleaseNext(ctx, at.store, at.status, w)
 		if err != nil {
 			return "", err
 		}
 		if !ok {
-			return "", usagef("run %s of %s has no hold before it", at.status.Run, at.status.Cluster)
+			return "", console.Usagef("run %s of %s has no hold before it", at.status.Run, at.status.Cluster)
 		}
 		return "released the hold before step " + step, nil
 	})
@@ -159,7 +160,7 @@ func newReconcileRelease(s streams) *cobra.Command {
 
 // askToAbort asks a run that another process is at to abort. It returns false if
 // none is.
-func (o *reconcileOptions) askToAbort(ctx context.Context, s streams, why string) (bool, error) {
+func (o *reconcileOptions) askToAbort(ctx context.Context, s console.Streams, why string) (bool, error) {
 	at, err := o.stand(ctx, s)
 	if err != nil || !at.status.Lock.Held(time.Now()) {
 		return false, err
@@ -168,7 +169,7 @@ func (o *reconcileOptions) askToAbort(ctx context.Context, s streams, why string
 		return true, o.explained(&lock.HeldError{State: at.status.Lock})
 	}
 	if !o.yes {
-		return true, usagef("%s is under way: %s; add --yes to let it abort after the action under way", at.status.Cluster, at.status.Lock)
+		return true, console.Usagef("%s is under way: %s; add --yes to let it abort after the action under way", at.status.Cluster, at.status.Lock)
 	}
 	w := reconcile.Word{By: owner(), At: time.Now().UTC().Truncate(time.Second), Why: why}
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
@@ -176,11 +177,11 @@ func (o *reconcileOptions) askToAbort(ctx context.Context, s streams, why string
 	if err := reconcile.Steer(ctx, at.store, at.status.Cluster, at.status.Run, func(c *reconcile.Control) { c.Abort = &w }); err != nil {
 		return true, err
 	}
-	_, err = fmt.Fprintf(s.out, "asked: %s aborts after the action under way\n", at.status.Lock.Owner)
+	_, err = fmt.Fprintf(s.Out, "asked: %s aborts after the action under way\n", at.status.Lock.Owner)
 	return true, err
 }
 
-func newReconcileUnlock(s streams) *cobra.Command {
+func newReconcileUnlock(s console.Streams) *cobra.Command {
 	var f runFlags
 	var force bool
 	cmd := &cobra.Command{
@@ -190,7 +191,7 @@ func newReconcileUnlock(s streams) *cobra.Command {
 minutes; break it only if you know that its process is gone. One that is not gone finds
 out before its next action and stops.
 
-` + exitCodes,
+` + console.ExitCodes,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := f.settle(cmd, args); err != nil {
 				return err
@@ -207,16 +208,16 @@ out before its next action and stops.
 			case err != nil:
 				return err
 			case !is.Held(time.Now()):
-				_, err = fmt.Fprintf(s.out, "%s is not locked\n", f.name)
+				_, err = fmt.Fprintf(s.Out, "%s is not locked\n", f.name)
 				return err
 			case !force:
-				return usagef("%s is locked by %s; --force takes the lock away", f.name, is)
+				return console.Usagef("%s is locked by %s; --force takes the lock away", f.name, is)
 			}
 			was, err := lock.Break(ctx, st, key)
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(s.out, "unlocked   it was %s\n", was)
+			_, err = fmt.Fprintf(s.Out, "unlocked   it was %s\n", was)
 			return err
 		},
 	}

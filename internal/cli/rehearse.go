@@ -3,7 +3,6 @@ package cli
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/muster-dev/muster/internal/cli/console"
 	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/lab"
 	"github.com/muster-dev/muster/internal/lab/netns"
@@ -38,7 +38,7 @@ type rehearseOptions struct {
 	kubernetes lab.Kubernetes // what api found
 }
 
-func newRehearse(s streams) *cobra.Command {
+func newRehearse(s console.Streams) *cobra.Command {
 	var o rehearseOptions
 	cmd := &cobra.Command{
 		Use:   "rehearse -f MANIFEST [MANIFEST...] [--to hybrid|none] | rehearse cluster NAME",
@@ -53,7 +53,7 @@ concern the cloud alone change nothing in the lab: every node is looked at inste
 cluster itself, and rehearses the plan for what it sees.
 
 It ends with a verdict and evidence, and exits 0 only if every rule held.
-` + faultHelp("--fault KIND disturbs the cluster while the first worker is on its way:") + "\n" + exitCodes,
+` + faultHelp("--fault KIND disturbs the cluster while the first worker is on its way:") + "\n" + console.ExitCodes,
 		Example: `  muster rehearse -f cluster.yaml --to none
   muster rehearse -f cluster.yaml --plan plan.yaml
   muster rehearse -f cluster.yaml --overlay both
@@ -63,8 +63,8 @@ It ends with a verdict and evidence, and exits 0 only if every rule held.
 		RunE: func(cmd *cobra.Command, args []string) error {
 			// A shell turns -f *.yaml into one flag and the rest as arguments.
 			for _, name := range args {
-				if _, err := os.Stat(name); err != nil && !isFile(name) {
-					return misspokef(cmd, "no file %q", name)
+				if _, err := os.Stat(name); err != nil && !console.LooksLikeFile(name) {
+					return console.CommandLinef(cmd, "no file %q", name)
 				}
 			}
 			o.files = append(o.files, args...)
@@ -87,10 +87,10 @@ func (o *rehearseOptions) addTo(cmd *cobra.Command) {
 	f.StringVar(&o.fault, "fault", "", "`kind` of fault to inject half-way")
 	f.BoolVar(&o.netns, "netns", false, "give each node a network namespace and its own /etc/hosts (Linux, root)")
 	o.api.addTo(f)
-	choices(cmd, "to", string(cluster.Hybrid), string(cluster.None))
-	choices(cmd, "endpoints", string(plan.Balancer), string(plan.Addresses))
-	choices(cmd, "overlay", overlays...)
-	choices(cmd, "fault", faultNames()...)
+	console.Choices(cmd, "to", string(cluster.Hybrid), string(cluster.None))
+	console.Choices(cmd, "endpoints", string(plan.Balancer), string(plan.Addresses))
+	console.Choices(cmd, "overlay", overlays...)
+	console.Choices(cmd, "fault", faultNames()...)
 	f.StringVarP(&o.output, "output", "o", "", "json: end with one JSON object on standard output")
 	f.StringVar(&o.dir, "dir", "", "keep logs, configurations and samples in this `directory` (default: a temporary one, removed)")
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "every gate gets a line")
@@ -120,17 +120,17 @@ func faultHelp(heading string) string {
 
 func (o rehearseOptions) validate() (cluster.Topology, error) {
 	if o.to != string(cluster.Hybrid) && o.to != string(cluster.None) {
-		return "", usagef("--to %q; want hybrid or none", o.to)
+		return "", console.Usagef("--to %q; want hybrid or none", o.to)
 	}
 	if !slices.Contains([]plan.Endpoints{plan.Balancer, plan.Addresses}, plan.Endpoints(o.endpoints)) {
-		return "", usagef("--endpoints %q; want load-balancer or list", o.endpoints)
+		return "", console.Usagef("--endpoints %q; want load-balancer or list", o.endpoints)
 	}
 	if o.output != "" && o.output != "json" {
-		return "", usagef("-o %q; want json", o.output)
+		return "", console.Usagef("-o %q; want json", o.output)
 	}
 	if o.overlay != "" {
 		if _, err := lab.ParseOverlay(o.overlay); err != nil {
-			return "", usagef("--%w", err)
+			return "", console.Usagef("--%w", err)
 		}
 	}
 	return cluster.Topology(o.to), rehearse.CheckFault(o.fault)
@@ -148,31 +148,31 @@ type subject struct {
 	boots   map[string]lab.Boot // how its workers boot as kOps's; nil for Muster's own
 }
 
-func rehearseManifests(ctx context.Context, s streams, o rehearseOptions) error {
+func rehearseManifests(ctx context.Context, s console.Streams, o rehearseOptions) error {
 	if len(o.files) == 0 {
-		return usagef("no manifest; give one with -f (try examples/atlas.k8s.local.yaml), or muster rehearse cluster NAME")
+		return console.Usagef("no manifest; give one with -f (try examples/atlas.k8s.local.yaml), or muster rehearse cluster NAME")
 	}
 	to, err := o.validate()
 	if err != nil {
-		return usageError{err}
+		return console.UsageError{Err: err}
 	}
-	manifests, err := s.readManifests(ctx, o.files...)
+	manifests, err := s.ReadManifests(ctx, o.files...)
 	if err != nil {
 		return err
 	}
 	var subjects []subject
 	for _, m := range manifests {
-		subjects = append(subjects, subject{from: m.name, spec: m.spec})
+		subjects = append(subjects, subject{from: m.Name, spec: m.Spec})
 	}
 	if o.plan != "" {
 		if len(manifests) != 1 {
-			return usagef("--plan %s is for one cluster, and there are %d manifests", o.plan, len(manifests))
+			return console.Usagef("--plan %s is for one cluster, and there are %d manifests", o.plan, len(manifests))
 		}
-		file, err := o.readPlan(ctx, s, manifests[0].spec.Name)
+		file, err := o.readPlan(ctx, s, manifests[0].Spec.Name)
 		if err != nil {
 			return err
 		}
-		if err := o.sameManifest(file, manifests[0].data); err != nil {
+		if err := o.sameManifest(file, manifests[0].Data); err != nil {
 			return err
 		}
 		subjects[0].plan, to = &file.Plan, file.Problem.To
@@ -181,7 +181,7 @@ func rehearseManifests(ctx context.Context, s streams, o rehearseOptions) error 
 }
 
 // runRehearse rehearses one cluster after the other.
-func runRehearse(ctx context.Context, s streams, o rehearseOptions, to cluster.Topology, subjects []subject) error {
+func runRehearse(ctx context.Context, s console.Streams, o rehearseOptions, to cluster.Topology, subjects []subject) error {
 	var err error
 	if o.kubernetes, err = o.api.find(); err != nil {
 		return err
@@ -189,7 +189,7 @@ func runRehearse(ctx context.Context, s streams, o rehearseOptions, to cluster.T
 	o.netns = o.netns || o.kubernetes.Real()
 	if o.netns {
 		if err := netns.Check(); err != nil {
-			return usagef("--netns: %w", err)
+			return console.Usagef("--netns: %w", err)
 		}
 	}
 	programs, err := lab.FindPrograms()
@@ -205,17 +205,17 @@ func runRehearse(ctx context.Context, s streams, o rehearseOptions, to cluster.T
 	} else {
 		defer os.RemoveAll(base)
 	}
-	evidence := s.out
+	evidence := s.Out
 	if o.output == "json" {
-		evidence = s.err
+		evidence = s.Err
 	}
 	var all []report.Rehearsal
 	refused := 0
 	for i, subject := range subjects {
-		printer := newPrinter(evidence, s.err, o.verbose)
+		printer := newPrinter(evidence, s.Err, o.verbose)
 		r, err := rehearseOne(ctx, o, to, subject, programs, filepath.Join(base, fmt.Sprint(i+1)), printer)
 		printer.finish()
-		if errors.As(err, new(refusal)) {
+		if errors.As(err, new(console.Refusal)) {
 			refused++
 			r.Refused = err.Error()
 			err = nil
@@ -231,9 +231,7 @@ func runRehearse(ctx context.Context, s streams, o rehearseOptions, to cluster.T
 	}
 	result := report.Combine(all)
 	if o.output == "json" {
-		enc := json.NewEncoder(s.out)
-		enc.SetIndent("", "  ")
-		if err := enc.Encode(result); err != nil {
+		if err := console.WriteJSON(s.Out, result); err != nil {
 			return err
 		}
 	}
@@ -241,23 +239,23 @@ func runRehearse(ctx context.Context, s streams, o rehearseOptions, to cluster.T
 	case anyFailed(all):
 		return errors.New("the rehearsal failed: " + whatBroke(all))
 	case refused > 0:
-		return refusal{fmt.Errorf("%d of %d refused", refused, len(all))}
+		return console.Refusef("%d of %d refused", refused, len(all))
 	}
 	return nil
 }
 
 // readPlan reads the plan of a cluster that is to be rehearsed.
-func (o *rehearseOptions) readPlan(ctx context.Context, s streams, name string) (plan.File, error) {
-	data, err := s.readFile(ctx, o.plan)
+func (o *rehearseOptions) readPlan(ctx context.Context, s console.Streams, name string) (plan.File, error) {
+	data, err := s.ReadFile(ctx, o.plan)
 	if err != nil {
-		return plan.File{}, usagef("--plan: %w", err)
+		return plan.File{}, console.Usagef("--plan: %w", err)
 	}
 	file, err := plan.Read(ctx, o.plan, data, name)
 	if err != nil {
 		return file, err
 	}
 	if file.Refused != nil || file.Problem.To == cluster.Gossip {
-		return file, usagef("--plan %s: it leads to %s by %d steps; want a plan to hybrid or none", o.plan, file.Problem.To, len(file.Steps))
+		return file, console.Usagef("--plan %s: it leads to %s by %d steps; want a plan to hybrid or none", o.plan, file.Problem.To, len(file.Steps))
 	}
 	if file.Problem.Endpoints == plan.Addresses {
 		o.endpoints = string(plan.Addresses)
@@ -320,11 +318,11 @@ func rehearseOne(ctx context.Context, o rehearseOptions, to cluster.Topology, s 
 	}
 	none := report.New(file, c.Name, string(to))
 	if s.refused != nil {
-		return none, refusal{s.refused}
+		return none, console.Refusal{Err: s.refused}
 	}
 	// What the spec says of load balancers, a plan has answered already.
 	if reasons := rehearse.Refusals(c, to, o.list() || s.plan != nil); len(reasons) > 0 {
-		return none, refusal{errors.New(strings.Join(reasons, "; "))}
+		return none, console.Refusal{Err: errors.New(strings.Join(reasons, "; "))}
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return none, err
@@ -353,10 +351,10 @@ func workDir(dir string) (base string, keep bool, err error) {
 		return "", true, err
 	}
 	if len(base) > 50 {
-		return "", true, usagef("--dir %s: %d characters; a lab keeps Unix sockets in it, which need a path of at most 50", base, len(base))
+		return "", true, console.Usagef("--dir %s: %d characters; a lab keeps Unix sockets in it, which need a path of at most 50", base, len(base))
 	}
 	if entries, err := os.ReadDir(base); err == nil && len(entries) > 0 {
-		return "", true, usagef("--dir %s is not empty; name a directory that is, or is not there yet", base)
+		return "", true, console.Usagef("--dir %s is not empty; name a directory that is, or is not there yet", base)
 	}
 	return base, true, os.MkdirAll(base, 0o755)
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/muster-dev/muster/internal/cli/console"
 	"github.com/muster-dev/muster/internal/cloud"
 	"github.com/muster-dev/muster/internal/cloud/bootconfig"
 	"github.com/muster-dev/muster/internal/cluster"
@@ -14,7 +15,7 @@ import (
 	"github.com/muster-dev/muster/internal/plan"
 )
 
-func newRehearseCluster(s streams) *cobra.Command {
+func newRehearseCluster(s console.Streams) *cobra.Command {
 	var (
 		o     rehearseOptions
 		flags stateFlags
@@ -42,7 +43,7 @@ group has minSize nodes.
 
   muster rehearse cluster atlas.k8s.local --state s3://kops-state --to none
   muster rehearse cluster atlas.k8s.local --state s3://kops-state --plan plan.yaml
-` + faultHelp("--fault KIND disturbs the cluster while the first worker is on its way:") + "\n" + exitCodes,
+` + faultHelp("--fault KIND disturbs the cluster while the first worker is on its way:") + "\n" + console.ExitCodes,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := flags.cluster(cmd, args); err != nil {
 				return err
@@ -56,9 +57,9 @@ group has minSize nodes.
 	return cmd
 }
 
-func rehearseCluster(ctx context.Context, s streams, o rehearseOptions, flags stateFlags, via plan.Executor) error {
+func rehearseCluster(ctx context.Context, s console.Streams, o rehearseOptions, flags stateFlags, via plan.Executor) error {
 	if _, err := o.validate(); err != nil {
-		return usageError{err}
+		return console.UsageError{Err: err}
 	}
 	questions := planOptions{to: o.to, via: string(via), endpoints: o.endpoints, maxAway: 1, output: "text"}
 	ask, err := questions.ask()
@@ -88,14 +89,14 @@ func rehearseCluster(ctx context.Context, s streams, o rehearseOptions, flags st
 	case chosen.Refused != nil:
 		one.refused = fmt.Errorf("no plan: %s", chosen.Refused.Why)
 	case len(chosen.Steps) == 0 && !seen.Spec.UsesNoneDNS():
-		return usagef("%s is %s already; there is nothing to rehearse", problem.Cluster, problem.To)
+		return console.Usagef("%s is %s already; there is nothing to rehearse", problem.Cluster, problem.To)
 	}
 	return runRehearse(ctx, s, o, chosen.Problem.To, []subject{one})
 }
 
 // choose returns the plan to rehearse: the one that --plan names, if the cluster
 // still is what it was made from, or the one that is found.
-func (o *rehearseOptions) choose(ctx context.Context, s streams, problem plan.Problem, facts []plan.Fact) (plan.Plan, error) {
+func (o *rehearseOptions) choose(ctx context.Context, s console.Streams, problem plan.Problem, facts []plan.Fact) (plan.Plan, error) {
 	if o.plan == "" {
 		return plan.Find(ctx, problem)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/muster-dev/muster/internal/cli/console"
 	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/spec"
 	"github.com/muster-dev/muster/internal/store"
@@ -20,7 +21,7 @@ type replaceOptions struct {
 	yes   bool
 }
 
-func newReplace(s streams) *cobra.Command {
+func newReplace(s console.Streams) *cobra.Command {
 	var o replaceOptions
 	cmd := &cobra.Command{
 		Use:   "replace -f MANIFEST [MANIFEST...]",
@@ -31,7 +32,7 @@ whole first and shown as a diff; nothing is written without --yes or a y on the
 terminal, and nothing if somebody else was faster. Groups that the manifest does
 not name stay.
 
-` + exitCodes,
+` + console.ExitCodes,
 		Example: "  muster replace -f atlas.yaml --state s3://kops-state --yes",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.files = append(o.files, args...) // a shell turns -f *.yaml into one flag and the rest
@@ -68,7 +69,7 @@ func (d manifestDoc) cluster() string {
 	return d.Meta.Labels["kops.k8s.io/cluster"]
 }
 
-func runReplace(ctx context.Context, s streams, o replaceOptions) error {
+func runReplace(ctx context.Context, s console.Streams, o replaceOptions) error {
 	docs, err := readDocuments(ctx, s, o.files)
 	if err != nil {
 		return err
@@ -121,19 +122,19 @@ func inFile(err error, st store.Store, docs []manifestDoc) error {
 	return err
 }
 
-func readDocuments(ctx context.Context, s streams, files []string) ([]manifestDoc, error) {
+func readDocuments(ctx context.Context, s console.Streams, files []string) ([]manifestDoc, error) {
 	if len(files) == 0 {
-		return nil, usagef("no manifest; give one with -f")
+		return nil, console.Usagef("no manifest; give one with -f")
 	}
 	var docs []manifestDoc
 	for _, name := range files {
-		data, err := s.readFile(ctx, name)
-		name = nameOf(name)
+		data, err := s.ReadFile(ctx, name)
+		name = console.InputName(name)
 		switch {
 		case err != nil:
-			return nil, usagef("cannot read the manifest: %w", err)
+			return nil, console.Usagef("cannot read the manifest: %w", err)
 		case len(data) > spec.MaxSize:
-			return nil, usagef("%s: larger than %d bytes; keep only the Cluster and InstanceGroup documents", name, spec.MaxSize)
+			return nil, console.Usagef("%s: larger than %d bytes; keep only the Cluster and InstanceGroup documents", name, spec.MaxSize)
 		}
 		for _, d := range spec.Documents(data) {
 			doc := manifestDoc{file: name, line: d.Line, data: d.Data}
@@ -144,22 +145,22 @@ func readDocuments(ctx context.Context, s streams, files []string) ([]manifestDo
 		}
 	}
 	if len(docs) == 0 {
-		return nil, usagef("%s: file is empty; put a kOps Cluster and its InstanceGroups there", files[0])
+		return nil, console.Usagef("%s: file is empty; put a kOps Cluster and its InstanceGroups there", files[0])
 	}
 	return docs, nil
 }
 
 func decodeDocument(doc *manifestDoc) error {
 	if err := spec.Decode(doc.data, doc); err != nil {
-		return usagef("%s: not YAML: %w; look at indentation and quotes near this place", doc.where(), err)
+		return console.Usagef("%s: not YAML: %w; look at indentation and quotes near this place", doc.where(), err)
 	}
 	switch {
 	case doc.Kind != "Cluster" && doc.Kind != "InstanceGroup":
-		return usagef("%s: kind is %q; keep only Cluster and InstanceGroup documents, with --- between them", doc.where(), doc.Kind)
+		return console.Usagef("%s: kind is %q; keep only Cluster and InstanceGroup documents, with --- between them", doc.where(), doc.Kind)
 	case doc.Meta.Name == "":
-		return usagef("%s: %s has no metadata.name; give it its name", doc.where(), doc.Kind)
+		return console.Usagef("%s: %s has no metadata.name; give it its name", doc.where(), doc.Kind)
 	case store.CheckKey(doc.Meta.Name) != nil || path.Base(doc.Meta.Name) != doc.Meta.Name:
-		return usagef("%s: metadata.name %q cannot be used; a name has lower-case letters, digits, hyphens and dots", doc.where(), doc.Meta.Name)
+		return console.Usagef("%s: metadata.name %q cannot be used; a name has lower-case letters, digits, hyphens and dots", doc.where(), doc.Meta.Name)
 	}
 	return nil
 }
@@ -173,7 +174,7 @@ func clusterOf(docs []manifestDoc, flag string) (string, error) {
 			continue
 		}
 		if name != "" {
-			return "", usagef("%s: belongs to cluster %q, but %s to %q; replace one cluster at a time", d.where(), c, from, name)
+			return "", console.Usagef("%s: belongs to cluster %q, but %s to %q; replace one cluster at a time", d.where(), c, from, name)
 		}
 		name, from = c, d.where()
 	}
@@ -181,7 +182,7 @@ func clusterOf(docs []manifestDoc, flag string) (string, error) {
 		name = flag
 	}
 	if name == "" {
-		return "", usagef("%s: no document says which cluster it belongs to; give --name, or the label kops.k8s.io/cluster", docs[0].where())
+		return "", console.Usagef("%s: no document says which cluster it belongs to; give --name, or the label kops.k8s.io/cluster", docs[0].where())
 	}
 	return name, nil
 }
@@ -198,7 +199,7 @@ func proposeDocuments(st store.Store, name string, was *store.Cluster, left []st
 	for _, d := range docs {
 		old := store.Object{Key: d.key}
 		if first, ok := seen[old.Key]; ok {
-			return p, usagef("%s: %s %q stands twice, first at %s; keep one", d.where(), d.Kind, d.Meta.Name, first)
+			return p, console.Usagef("%s: %s %q stands twice, first at %s; keep one", d.where(), d.Kind, d.Meta.Name, first)
 		}
 		seen[old.Key] = d.where()
 		if d.Kind == "Cluster" {
@@ -207,7 +208,7 @@ func proposeDocuments(st store.Store, name string, was *store.Cluster, left []st
 			old = g
 		}
 		if old.Version == store.Absent && !force {
-			return p, usagef("%s: %s %q is not in the store; --force makes it", d.where(), d.Kind, d.Meta.Name)
+			return p, console.Usagef("%s: %s %q is not in the store; --force makes it", d.where(), d.Kind, d.Meta.Name)
 		}
 		p.now = p.now.With(store.Object{Key: old.Key, Data: d.data})
 		if d.Kind == "Cluster" {

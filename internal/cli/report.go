@@ -3,7 +3,6 @@ package cli
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -15,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/crypto/ssh"
 
+	"github.com/muster-dev/muster/internal/cli/console"
 	"github.com/muster-dev/muster/internal/reconcile"
 	"github.com/muster-dev/muster/internal/report"
 	"github.com/muster-dev/muster/internal/sshsig"
@@ -25,11 +25,11 @@ import (
 // namespace of OpenSSH's signatures.
 const signedFor = "muster-report"
 
-func newReport(s streams) *cobra.Command {
+func newReport(s console.Streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "report",
 		Short: "What a migration did, as evidence; and whether a report is what was signed",
-		Args:  noArgs,
+		Args:  console.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newReportCluster(s), newReportVerify(s))
@@ -43,7 +43,7 @@ type reportOptions struct {
 	signKey string
 }
 
-func newReportCluster(s streams) *cobra.Command {
+func newReportCluster(s console.Streams) *cobra.Command {
 	var o reportOptions
 	cmd := &cobra.Command{
 		Use:   "cluster NAME",
@@ -63,7 +63,7 @@ The HTML page is one file that fetches nothing. --sign-key writes FILE.sig besid
 it, in OpenSSH's format: "muster report verify" checks it, and so does
 ssh-keygen -Y verify -n ` + signedFor + `.
 
-` + exitCodes,
+` + console.ExitCodes,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := o.settle(cmd, args); err != nil {
 				return err
@@ -87,10 +87,10 @@ func (o *reportOptions) format() (format, file string, err error) {
 	if f := planFormats[filepath.Ext(o.output)]; f == "json" || f == "html" {
 		return f, o.output, nil
 	}
-	return "", "", usagef("-o %q; want text, json, html, or a file that ends in .json or .html", o.output)
+	return "", "", console.Usagef("-o %q; want text, json, html, or a file that ends in .json or .html", o.output)
 }
 
-func (o *reportOptions) report(ctx context.Context, s streams) error {
+func (o *reportOptions) report(ctx context.Context, s console.Streams) error {
 	format, path, err := o.format()
 	if err != nil {
 		return err
@@ -98,7 +98,7 @@ func (o *reportOptions) report(ctx context.Context, s streams) error {
 	var key ssh.Signer
 	if o.signKey != "" {
 		if path == "" {
-			return usagef("--sign-key signs a file; name one with -o, such as -o %s.html", o.name)
+			return console.Usagef("--sign-key signs a file; name one with -o, such as -o %s.html", o.name)
 		}
 		if key, err = readSignKey(o.signKey, path); err != nil {
 			return err
@@ -113,13 +113,13 @@ func (o *reportOptions) report(ctx context.Context, s streams) error {
 		return err
 	}
 	if path == "" {
-		_, err := s.out.Write(data)
+		_, err := s.Out.Write(data)
 		return err
 	}
 	if err := maybe.WriteFile(path, data, 0o644); err != nil {
-		return usagef("write the report to %s: %w", path, err)
+		return console.Usagef("write the report to %s: %w", path, err)
 	}
-	fmt.Fprintf(s.err, "muster: wrote %s\n", path)
+	fmt.Fprintf(s.Err, "muster: wrote %s\n", path)
 	if key == nil {
 		return nil
 	}
@@ -128,14 +128,14 @@ func (o *reportOptions) report(ctx context.Context, s streams) error {
 		return err
 	}
 	if err := maybe.WriteFile(path+".sig", sig, 0o644); err != nil {
-		return usagef("write the signature to %s.sig: %w", path, err)
+		return console.Usagef("write the signature to %s.sig: %w", path, err)
 	}
-	fmt.Fprintf(s.err, "muster: wrote %s.sig, by %s\n", path, ssh.FingerprintSHA256(key.PublicKey()))
+	fmt.Fprintf(s.Err, "muster: wrote %s.sig, by %s\n", path, ssh.FingerprintSHA256(key.PublicKey()))
 	return nil
 }
 
 // migration reads a run and makes its report.
-func (o *reportOptions) migration(ctx context.Context, s streams) (report.Migration, error) {
+func (o *reportOptions) migration(ctx context.Context, s console.Streams) (report.Migration, error) {
 	st, err := o.open(ctx, s)
 	if err != nil {
 		return report.Migration{}, err
@@ -150,7 +150,7 @@ func (o *reportOptions) migration(ctx context.Context, s streams) (report.Migrat
 	}
 	switch {
 	case errors.Is(err, reconcile.ErrNoRun), o.run != "" && errors.Is(err, store.ErrNotFound):
-		return report.Migration{}, usagef("%s has no such run to report in %s; muster reconcile cluster %s --plan FILE begins one", o.name, o.state, o.again())
+		return report.Migration{}, console.Usagef("%s has no such run to report in %s; muster reconcile cluster %s --plan FILE begins one", o.name, o.state, o.again())
 	case err != nil:
 		return report.Migration{}, err
 	}
@@ -165,10 +165,7 @@ func drawReport(m report.Migration, format string) ([]byte, error) {
 		return []byte(m.Text()), nil
 	}
 	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "  ")
-	err := enc.Encode(m)
+	err := console.WriteJSONUnescaped(&b, m)
 	return b.Bytes(), err
 }
 
@@ -176,19 +173,19 @@ func drawReport(m report.Migration, format string) ([]byte, error) {
 func readSignKey(file, path string) (ssh.Signer, error) {
 	data, err := os.ReadFile(file)
 	if err != nil {
-		return nil, usagef("--sign-key: %w", err)
+		return nil, console.Usagef("--sign-key: %w", err)
 	}
 	key, err := sshsig.ReadKey(data)
 	switch {
 	case errors.Is(err, sshsig.ErrEncrypted):
-		return nil, usagef("--sign-key %s: %w; leave --sign-key out and sign with ssh-keygen -Y sign -f %s -n %s %s", file, err, file, signedFor, path)
+		return nil, console.Usagef("--sign-key %s: %w; leave --sign-key out and sign with ssh-keygen -Y sign -f %s -n %s %s", file, err, file, signedFor, path)
 	case err != nil:
-		return nil, usagef("--sign-key %s: %w", file, err)
+		return nil, console.Usagef("--sign-key %s: %w", file, err)
 	}
 	return key, nil
 }
 
-func newReportVerify(s streams) *cobra.Command {
+func newReportVerify(s console.Streams) *cobra.Command {
 	var key, signers, signature string
 	cmd := &cobra.Command{
 		Use:   "verify FILE",
@@ -203,13 +200,13 @@ It exits 0 if the signature is good, 1 if it is not or its key is not trusted,
 and 2 if file, signature or keys cannot be read.`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return misspokef(cmd, "%s wants one file", cmd.CommandPath())
+				return console.CommandLinef(cmd, "%s wants one file", cmd.CommandPath())
 			}
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if (key == "") == (signers == "") {
-				return usagef("whom to trust? give --key FILE or --allowed-signers FILE")
+				return console.Usagef("whom to trust? give --key FILE or --allowed-signers FILE")
 			}
 			return verifyReport(cmd.Context(), s, args[0], signature, key, signers)
 		},
@@ -221,17 +218,17 @@ and 2 if file, signature or keys cannot be read.`,
 	return cmd
 }
 
-func verifyReport(ctx context.Context, s streams, file, signature, key, signers string) error {
+func verifyReport(ctx context.Context, s console.Streams, file, signature, key, signers string) error {
 	if signature == "" {
 		signature = file + ".sig"
 	}
-	data, err := s.readFile(ctx, file)
+	data, err := s.ReadFile(ctx, file)
 	if err != nil {
-		return usagef("%w", err)
+		return console.Usagef("%w", err)
 	}
-	sig, err := s.readFile(ctx, signature)
+	sig, err := s.ReadFile(ctx, signature)
 	if err != nil {
-		return usagef("%w; a report that was not signed cannot be verified", err)
+		return console.Usagef("%w; a report that was not signed cannot be verified", err)
 	}
 	trusted, err := readTrusted(key, signers)
 	if err != nil {
@@ -240,7 +237,7 @@ func verifyReport(ctx context.Context, s streams, file, signature, key, signers 
 	by, err := sshsig.Verify(signedFor, data, sig)
 	switch {
 	case errors.Is(err, sshsig.ErrUnreadable):
-		return usagef("%s: %w", signature, err)
+		return console.Usagef("%s: %w", signature, err)
 	case err != nil:
 		return fmt.Errorf("%s: %w", file, err)
 	}
@@ -248,7 +245,7 @@ func verifyReport(ctx context.Context, s streams, file, signature, key, signers 
 	if !ok {
 		return fmt.Errorf("%s: the signature is sound, but its key %s is not one that you trust for %s", file, ssh.FingerprintSHA256(by), signedFor)
 	}
-	fmt.Fprintf(s.out, "good   %s   signed by %s   %s %s\n", file, who, by.Type(), ssh.FingerprintSHA256(by))
+	fmt.Fprintf(s.Out, "good   %s   signed by %s   %s %s\n", file, who, by.Type(), ssh.FingerprintSHA256(by))
 	return nil
 }
 
@@ -257,18 +254,18 @@ func readTrusted(key, signers string) (func(ssh.PublicKey) (who string, ok bool)
 	file := key + signers
 	data, err := os.ReadFile(file)
 	if err != nil {
-		return nil, usagef("%w", err)
+		return nil, console.Usagef("%w", err)
 	}
 	if key != "" {
 		want, err := sshsig.ReadPublicKey(data)
 		if err != nil {
-			return nil, usagef("--key %s: %w", key, err)
+			return nil, console.Usagef("--key %s: %w", key, err)
 		}
 		return func(by ssh.PublicKey) (string, bool) { return key, sshsig.Same(by, want) }, nil
 	}
 	all, err := sshsig.ReadSigners(data)
 	if err != nil {
-		return nil, usagef("--allowed-signers %s: %w", signers, err)
+		return nil, console.Usagef("--allowed-signers %s: %w", signers, err)
 	}
 	return func(by ssh.PublicKey) (string, bool) { return all.Who(by, signedFor, time.Now()) }, nil
 }

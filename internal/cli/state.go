@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/muster-dev/muster/internal/cli/console"
 	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/store"
 	"github.com/muster-dev/muster/internal/store/open"
@@ -31,13 +32,13 @@ func (f *stateFlags) addTo(cmd *cobra.Command) {
 }
 
 // open opens the state store. Every fault is one line, exit 2.
-func (f *stateFlags) open(ctx context.Context, s streams) (store.Store, error) {
+func (f *stateFlags) open(ctx context.Context, s console.Streams) (store.Store, error) {
 	if f.state == "" {
-		return nil, usagef("no state store; give --state or set KOPS_STATE_STORE, such as s3://kops-state")
+		return nil, console.Usagef("no state store; give --state or set KOPS_STATE_STORE, such as s3://kops-state")
 	}
 	return open.Store(ctx, f.state, open.Config{
 		Getenv: os.Getenv,
-		Notice: func(text string) { fmt.Fprintln(s.err, "muster: "+text) },
+		Notice: func(text string) { fmt.Fprintln(s.Err, "muster: "+text) },
 	})
 }
 
@@ -45,11 +46,11 @@ func (f *stateFlags) open(ctx context.Context, s streams) (store.Store, error) {
 func (f *stateFlags) cluster(cmd *cobra.Command, args []string) error {
 	switch {
 	case len(args) > 1:
-		return misspokef(cmd, "%s takes one cluster, not %d", cmd.CommandPath(), len(args))
+		return console.CommandLinef(cmd, "%s takes one cluster, not %d", cmd.CommandPath(), len(args))
 	case len(args) == 1 && cmd.Flags().Changed("name") && args[0] != f.name:
-		return usagef("two cluster names, %q and --name %q; give one", args[0], f.name)
-	case len(args) == 1 && isFile(args[0]):
-		return misspokef(cmd, "%q is a file and no cluster's name", args[0])
+		return console.Usagef("two cluster names, %q and --name %q; give one", args[0], f.name)
+	case len(args) == 1 && console.LooksLikeFile(args[0]):
+		return console.CommandLinef(cmd, "%q is a file and no cluster's name", args[0])
 	case len(args) == 1:
 		f.name = args[0]
 	}
@@ -66,13 +67,13 @@ func (f *stateFlags) again() string {
 
 func (f *stateFlags) needName() error {
 	if f.name == "" {
-		return usagef("no cluster name; give --name or set KOPS_CLUSTER_NAME")
+		return console.Usagef("no cluster name; give --name or set KOPS_CLUSTER_NAME")
 	}
 	return nil
 }
 
 // read opens the store and reads the cluster that the flags name.
-func (f *stateFlags) read(ctx context.Context, s streams) (store.Store, *store.Cluster, error) {
+func (f *stateFlags) read(ctx context.Context, s console.Streams) (store.Store, *store.Cluster, error) {
 	st, err := f.open(ctx, s)
 	if err != nil {
 		return nil, nil, err
@@ -90,9 +91,9 @@ func isStoreFault(err error) bool {
 // warnGossip says on standard error how long kOps carries a cluster that
 // gossips. A kOps version that cannot be read is unknown here, and a finding of
 // validate.
-func warnGossip(s streams, c *store.Cluster, parsed *cluster.Cluster) {
+func warnGossip(s console.Streams, c *store.Cluster, parsed *cluster.Cluster) {
 	r, _, _ := c.Release()
 	if notice := parsed.GossipNotice(r); notice != "" {
-		fmt.Fprintln(s.err, "deprecated: "+notice)
+		fmt.Fprintln(s.Err, "deprecated: "+notice)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/muster-dev/muster/internal/cli/console"
 	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/lab"
 	"github.com/muster-dev/muster/internal/labctl"
@@ -25,7 +26,7 @@ func supervise(args []string, log *slog.Logger) error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	m, err := streams{}.readManifest(ctx, args[1])
+	m, err := console.Streams{}.ReadManifest(ctx, args[1])
 	if err != nil {
 		return err
 	}
@@ -34,8 +35,8 @@ func supervise(args []string, log *slog.Logger) error {
 		return err
 	}
 	return labctl.Supervise(ctx, args[0], args[1], lab.Config{
-		Cluster:  m.spec,
-		Start:    startOf(m.spec, args[2]),
+		Cluster:  m.Spec,
+		Start:    startOf(m.Spec, args[2]),
 		Overlay:  lab.Overlay(args[3]),
 		Programs: programs,
 		Netns:    args[4] == "true",

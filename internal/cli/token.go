@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,11 +13,12 @@ import (
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/muster-dev/muster/internal/cli/console"
 	"github.com/muster-dev/muster/internal/enrol"
 	"github.com/muster-dev/muster/internal/node"
 )
 
-func newToken(s streams) *cobra.Command {
+func newToken(s console.Streams) *cobra.Command {
 	var dir string
 	cmd := &cobra.Command{
 		Use:   "token",
@@ -27,7 +27,7 @@ func newToken(s streams) *cobra.Command {
 nothing after use. The store is tokens.json in --dir, a control-plane node's
 directory as muster init made it, and only that node knows its tokens: workers try
 every control-plane node until one does.`,
-		Args: noArgs,
+		Args: console.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.PersistentFlags().StringVar(&dir, "dir", "/etc/muster", "a control-plane node's `directory`, as muster init made it")
@@ -42,7 +42,7 @@ type tokenOptions struct {
 	balance string
 }
 
-func newTokenCreate(s streams, dir *string) *cobra.Command {
+func newTokenCreate(s console.Streams, dir *string) *cobra.Command {
 	var o tokenOptions
 	cmd := &cobra.Command{
 		Use:   "create [--node WORKER] [--out DIR]",
@@ -51,7 +51,7 @@ func newTokenCreate(s streams, dir *string) *cobra.Command {
 directory is written with everything the worker needs: node.yaml and the token.
 Without --node the token is printed, once.`,
 		Example: "  muster token create --node worker-1 --out worker-1\n  muster token create --ttl 1h",
-		Args:    noArgs,
+		Args:    console.NoArgs,
 		RunE:    func(_ *cobra.Command, _ []string) error { return tokenCreate(s, *dir, o) },
 	}
 	f := cmd.Flags()
@@ -68,13 +68,13 @@ func loadCluster(dir string) (clusterFile, error) {
 	path := filepath.Join(dir, "cluster.yaml")
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return c, usagef("no %s; make a cluster with muster init, or point --dir at one", path)
+		return c, console.Usagef("no %s; make a cluster with muster init, or point --dir at one", path)
 	}
 	if err != nil {
 		return c, err
 	}
 	if err := yaml.Unmarshal(data, &c); err != nil {
-		return c, usagef("%s: %w", path, err)
+		return c, console.Usagef("%s: %w", path, err)
 	}
 	return c, nil
 }
@@ -83,29 +83,29 @@ func tokensIn(dir string) *enrol.TokenStore {
 	return &enrol.TokenStore{Path: filepath.Join(dir, "tokens.json")}
 }
 
-func tokenCreate(s streams, dir string, o tokenOptions) error {
+func tokenCreate(s console.Streams, dir string, o tokenOptions) error {
 	c, err := loadCluster(dir)
 	if err != nil {
 		return err
 	}
 	if o.ttl <= 0 || o.ttl > 30*24*time.Hour {
-		return usagef("--ttl %v; want more than 0 and at most 720h", o.ttl)
+		return console.Usagef("--ttl %v; want more than 0 and at most 720h", o.ttl)
 	}
 	if o.node == "" {
 		token, err := tokensIn(dir).Create(o.ttl, "", time.Now())
 		if err != nil {
 			return err
 		}
-		_, err = fmt.Fprintln(s.out, token.Text())
+		_, err = fmt.Fprintln(s.Out, token.Text())
 		return err
 	}
 	if err := enrol.CheckNodeName(o.node); err != nil {
-		return usagef("--node: %w", err)
+		return console.Usagef("--node: %w", err)
 	}
 	var balance node.AddrPort
 	if o.balance != "" {
 		if balance.AddrPort, err = netip.ParseAddrPort(o.balance); err != nil || !balance.Addr().IsLoopback() {
-			return usagef("--balance %q; want a loopback ADDRESS:PORT", o.balance)
+			return console.Usagef("--balance %q; want a loopback ADDRESS:PORT", o.balance)
 		}
 	}
 	return c.writeWorker(s, dir, o, balance)
@@ -113,7 +113,7 @@ func tokenCreate(s streams, dir string, o tokenOptions) error {
 
 // writeWorker writes a worker's directory. An existing configuration is never
 // overwritten: the worker may be running from it.
-func (c clusterFile) writeWorker(s streams, dir string, o tokenOptions, balance node.AddrPort) error {
+func (c clusterFile) writeWorker(s console.Streams, dir string, o tokenOptions, balance node.AddrPort) error {
 	out := o.out
 	if out == "" {
 		out = o.node
@@ -124,7 +124,7 @@ func (c clusterFile) writeWorker(s streams, dir string, o tokenOptions, balance 
 	}
 	config := filepath.Join(out, "node.yaml")
 	if _, err := os.Stat(config); err == nil {
-		return usagef("%s exists; another --out, or remove it", config)
+		return console.Usagef("%s exists; another --out, or remove it", config)
 	}
 	ca, err := enrol.LoadCA(filepath.Join(dir, "ca.crt"), filepath.Join(dir, "ca.key"), c.Cluster)
 	if err != nil {
@@ -143,17 +143,17 @@ func (c clusterFile) writeWorker(s streams, dir string, o tokenOptions, balance 
 	if err := writeYAML(config, "# Worker "+o.node+"; run muster-agent --config with this file.\n", c.workerConfig(o.node, enrol.PinOf(ca.Certificate).String(), balance)); err != nil {
 		return err
 	}
-	fmt.Fprintf(s.out, "token %s for %s, good for %s, and its configuration in %s\n", token.ID, o.node, span(o.ttl), out)
-	fmt.Fprintf(s.out, "next: muster-agent --config %s\n", config)
+	fmt.Fprintf(s.Out, "token %s for %s, good for %s, and its configuration in %s\n", token.ID, o.node, console.Duration(o.ttl), out)
+	fmt.Fprintf(s.Out, "next: muster-agent --config %s\n", config)
 	return nil
 }
 
-func newTokenList(s streams, dir *string) *cobra.Command {
+func newTokenList(s console.Streams, dir *string) *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List tokens; their secrets are not kept and cannot be shown",
-		Args:  noArgs,
+		Args:  console.NoArgs,
 		RunE: func(_ *cobra.Command, _ []string) error {
 			if _, err := loadCluster(*dir); err != nil {
 				return err
@@ -163,14 +163,12 @@ func newTokenList(s streams, dir *string) *cobra.Command {
 				return err
 			}
 			if output == "json" {
-				enc := json.NewEncoder(s.out)
-				enc.SetIndent("", "  ")
-				return enc.Encode(tokens)
+				return console.WriteJSON(s.Out, tokens)
 			}
 			if output != "" {
-				return usagef("-o %q; want json", output)
+				return console.Usagef("-o %q; want json", output)
 			}
-			tab := tabwriter.NewWriter(s.out, 0, 8, 2, ' ', 0)
+			tab := tabwriter.NewWriter(s.Out, 0, 8, 2, ' ', 0)
 			fmt.Fprintln(tab, "token\tfor\tstate\texpires")
 			for _, t := range tokens {
 				fmt.Fprintf(tab, "%s\t%s\t%s\t%s\n", t.ID, orAny(t.Node), tokenState(t, time.Now()), t.Expires.Local().Format(time.DateTime))
@@ -200,13 +198,13 @@ func tokenState(t enrol.TokenInfo, now time.Time) string {
 	}
 }
 
-func newTokenRevoke(s streams, dir *string) *cobra.Command {
+func newTokenRevoke(s console.Streams, dir *string) *cobra.Command {
 	return &cobra.Command{
 		Use:   "revoke TOKEN-ID",
 		Short: "Make a token worth nothing",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return usagef("want one token's id; muster token list shows them")
+				return console.Usagef("want one token's id; muster token list shows them")
 			}
 			return nil
 		},
@@ -216,11 +214,11 @@ func newTokenRevoke(s streams, dir *string) *cobra.Command {
 			}
 			if err := tokensIn(*dir).Revoke(args[0]); err != nil {
 				if errors.Is(err, enrol.ErrTokenUnknown) {
-					return usagef("no token %q; muster token list shows them", args[0])
+					return console.Usagef("no token %q; muster token list shows them", args[0])
 				}
 				return err
 			}
-			_, err := fmt.Fprintf(s.out, "token %s revoked; certificates that were issued for it stay good\n", args[0])
+			_, err := fmt.Fprintf(s.Out, "token %s revoked; certificates that were issued for it stay good\n", args[0])
 			return err
 		},
 	}

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"path"
@@ -10,16 +9,17 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/muster-dev/muster/internal/cli/console"
 	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/spec"
 	"github.com/muster-dev/muster/internal/store"
 )
 
-func newValidate(s streams) *cobra.Command {
+func newValidate(s console.Streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "validate cluster",
 		Short: "Look for faults in what the state store holds of a cluster",
-		Args:  noArgs,
+		Args:  console.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	var f stateFlags
@@ -32,9 +32,9 @@ but leaves nodes without a way to the API, and what in the store does not fit
 together. It asks neither cloud nor nodes, unlike kops validate cluster; whether
 nodes join is what muster audit cluster says. It exits 3 when it finds something.
 
-` + exitCodes,
+` + console.ExitCodes,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkOutput(output, "json"); err != nil {
+			if err := console.CheckOutput(output, "json"); err != nil {
 				return err
 			}
 			if err := f.cluster(cmd, args); err != nil {
@@ -69,14 +69,14 @@ type finding struct {
 	Next    string `json:"next"`
 }
 
-func validateCluster(ctx context.Context, s streams, f stateFlags, output string) error {
+func validateCluster(ctx context.Context, s console.Streams, f stateFlags, output string) error {
 	st, c, err := f.read(ctx, s)
 	if err != nil {
 		return err
 	}
 	parsed, err := c.Parse()
 	if err != nil {
-		return firstLine(err)
+		return console.FirstError(err)
 	}
 	completed, err := st.Get(ctx, store.Layout(c.Name).CompletedSpec())
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
@@ -88,31 +88,31 @@ func validateCluster(ctx context.Context, s streams, f stateFlags, output string
 	v.add(etcdFindings(c, parsed)...)
 	v.add(completedFindings(st, c, parsed, completed)...)
 	if output == "json" {
-		enc := json.NewEncoder(s.out)
-		enc.SetIndent("", "  ")
-		_ = enc.Encode(v)
+		if err := console.WriteJSON(s.Out, v); err != nil {
+			return err
+		}
 	} else {
 		v.print(s)
 	}
 	if len(v.Findings) > 0 {
-		return errFound
+		return console.ErrFound
 	}
 	return nil
 }
 
 func (v *validation) add(f ...finding) { v.Findings = append(v.Findings, f...) }
 
-func (v *validation) print(s streams) {
-	fmt.Fprintf(s.out, "%s   %s   kOps %s\n", v.Cluster, v.Topology, orNone(v.KopsVersion))
+func (v *validation) print(s console.Streams) {
+	fmt.Fprintf(s.Out, "%s   %s   kOps %s\n", v.Cluster, v.Topology, console.OrNotSet(v.KopsVersion))
 	for _, f := range v.Findings {
 		mark := "accepted by kOps"
 		if f.Refused {
 			mark = "refused by kOps "
 		}
-		fmt.Fprintf(s.out, "  %s  %s: %s\n%20snext: %s\n", mark, f.Where, f.Why, "", f.Next)
+		fmt.Fprintf(s.Out, "  %s  %s: %s\n%20snext: %s\n", mark, f.Where, f.Why, "", f.Next)
 	}
 	if len(v.Findings) == 0 {
-		fmt.Fprintln(s.out, "no problems in the spec; whether nodes join is another question: muster audit cluster")
+		fmt.Fprintln(s.Out, "no problems in the spec; whether nodes join is another question: muster audit cluster")
 	}
 }
 
@@ -173,7 +173,7 @@ func completedFindings(st store.Store, c *store.Cluster, parsed *cluster.Cluster
 	where := path.Base(completed.Key)
 	built, err := store.Draft(st, c.Name, completed, c.Groups...).Parse()
 	if err != nil {
-		return []finding{{Code: "completed-spec", Where: where, Why: "cannot be read: " + firstLine(err).Error(), Next: "let kOps update the cluster, which writes it anew"}}
+		return []finding{{Code: "completed-spec", Where: where, Why: "cannot be read: " + console.FirstError(err).Error(), Next: "let kOps update the cluster, which writes it anew"}}
 	}
 	r, ok, _ := c.Release()
 	if !ok {

@@ -1,4 +1,4 @@
-package cli
+package console
 
 import (
 	"bytes"
@@ -15,23 +15,23 @@ import (
 // have is its parser's business; this keeps /dev/zero out of memory.
 const maxInput = 64 << 20
 
-// stdinName is how a command line names standard input.
-const stdinName = "-"
+// Stdin is how a command line names standard input.
+const Stdin = "-"
 
-// manifestFile is what a file holds of a cluster. It is read once: what comes through
+// Manifest is a cluster's manifest as it was read. It is read once: what comes through
 // a pipe is not there a second time.
-type manifestFile struct {
-	name string
-	data []byte
-	spec *cluster.Cluster
+type Manifest struct {
+	Name string // of the file, as messages have it
+	Data []byte
+	Spec *cluster.Cluster
 }
 
-// readFile reads the file of that name, or standard input, until its end or until
-// ctx ends.
-func (s streams) readFile(ctx context.Context, name string) ([]byte, error) {
+// ReadFile reads a file, or standard input if the name is [Stdin], until its end or
+// until ctx ends.
+func (s Streams) ReadFile(ctx context.Context, name string) ([]byte, error) {
 	return orInterrupted(ctx, func() ([]byte, error) {
-		in := s.in
-		if name != stdinName {
+		in := s.In
+		if name != Stdin {
 			f, err := os.Open(name)
 			if err != nil {
 				return nil, err
@@ -41,28 +41,28 @@ func (s streams) readFile(ctx context.Context, name string) ([]byte, error) {
 		}
 		data, err := io.ReadAll(io.LimitReader(in, maxInput+1))
 		if err == nil && len(data) > maxInput {
-			err = fmt.Errorf("%s: larger than %d MiB", nameOf(name), maxInput>>20)
+			err = fmt.Errorf("%s: larger than %d MiB", InputName(name), maxInput>>20)
 		}
 		return data, err
 	})
 }
 
-// readManifests reads and checks manifests.
-func (s streams) readManifests(ctx context.Context, files ...string) ([]manifestFile, error) {
-	var all []manifestFile
+// ReadManifests reads manifests of kOps and parses them.
+func (s Streams) ReadManifests(ctx context.Context, files ...string) ([]Manifest, error) {
+	var all []Manifest
 	for _, name := range files {
-		data, err := s.readFile(ctx, name)
+		data, err := s.ReadFile(ctx, name)
 		if err != nil {
-			return nil, usagef("cannot read the cluster's manifest: %w", err)
+			return nil, Usagef("cannot read the cluster's manifest: %w", err)
 		}
-		spec, err := cluster.Parse(nameOf(name), data)
+		spec, err := cluster.Parse(InputName(name), data)
 		if err != nil && isPlan(data) {
-			return nil, usagef("%s is a plan and no manifest; try: muster rehearse -f MANIFEST --plan %s", nameOf(name), name)
+			return nil, Usagef("%s is a plan and no manifest; try: muster rehearse -f MANIFEST --plan %s", InputName(name), name)
 		}
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, manifestFile{nameOf(name), data, spec})
+		all = append(all, Manifest{InputName(name), data, spec})
 	}
 	return all, nil
 }
@@ -70,26 +70,26 @@ func (s streams) readManifests(ctx context.Context, files ...string) ([]manifest
 // isPlan reports whether a file says that it is a plan, whole or not.
 func isPlan(data []byte) bool { return bytes.Contains(data[:min(len(data), 100)], []byte(plan.Format)) }
 
-// readManifest is readManifests for one.
-func (s streams) readManifest(ctx context.Context, file string) (manifestFile, error) {
-	all, err := s.readManifests(ctx, file)
+// ReadManifest is [Streams.ReadManifests] for one.
+func (s Streams) ReadManifest(ctx context.Context, file string) (Manifest, error) {
+	all, err := s.ReadManifests(ctx, file)
 	if err != nil {
-		return manifestFile{}, err
+		return Manifest{}, err
 	}
 	return all[0], nil
 }
 
-// nameOf is a file's name as messages have it.
-func nameOf(file string) string {
-	if file == stdinName {
+// InputName is a file's name as messages have it.
+func InputName(file string) string {
+	if file == Stdin {
 		return "standard input"
 	}
 	return file
 }
 
-// readLine reads up to and with a line feed, one byte at a time: what follows is
-// another reader's.
-func readLine(ctx context.Context, in io.Reader) (string, error) {
+// ReadLine reads up to and with a line feed, one byte at a time: what follows is for
+// another reader.
+func ReadLine(ctx context.Context, in io.Reader) (string, error) {
 	return orInterrupted(ctx, func() (string, error) {
 		var line []byte
 		for b := make([]byte, 1); !bytes.HasSuffix(line, []byte("\n")); {
@@ -104,8 +104,8 @@ func readLine(ctx context.Context, in io.Reader) (string, error) {
 }
 
 // orInterrupted returns what read does, or the end of ctx. A read of a terminal, or of
-// a pipe that nobody fills, cannot be called off: whoever is interrupted there
-// leaves it behind, and the program ends.
+// a pipe that nobody fills, cannot be cancelled: on an interrupt its goroutine is left
+// behind, and the program ends.
 func orInterrupted[T any](ctx context.Context, read func() (T, error)) (T, error) {
 	type result struct {
 		value T

@@ -6,9 +6,8 @@ import (
 	"io"
 	"strings"
 	"testing"
-	"testing/iotest"
 
-	"github.com/google/go-cmp/cmp"
+	"github.com/muster-dev/muster/internal/cli/console"
 )
 
 // TestAnInterruptEndsAReadThatNobodyFeeds holds for a pipe whose writer is slow, and
@@ -24,7 +23,7 @@ func TestAnInterruptEndsAReadThatNobodyFeeds(t *testing.T) {
 			defer writer.Close()
 			var errs bytes.Buffer
 			ended := make(chan int)
-			go func() { ended <- Run(ctx, streams{in, io.Discard, &errs}, strings.Fields(args)) }()
+			go func() { ended <- Run(ctx, console.Streams{In: in, Out: io.Discard, Err: &errs}, strings.Fields(args)) }()
 			// A byte is taken once the command reads.
 			if _, err := writer.Write([]byte("#")); err != nil {
 				t.Fatal(err)
@@ -36,27 +35,3 @@ func TestAnInterruptEndsAReadThatNobodyFeeds(t *testing.T) {
 		})
 	}
 }
-
-func TestALineIsReadAndNoByteMore(t *testing.T) {
-	in := strings.NewReader("yes\nno\n")
-	line, err := readLine(t.Context(), iotest.HalfReader(in))
-	if err != nil {
-		t.Fatal(err)
-	}
-	left, err := io.ReadAll(in)
-	if diff := cmp.Diff([]string{"yes\n", "no\n"}, []string{line, string(left)}); diff != "" || err != nil {
-		t.Errorf("(-want +got):\n%s %v", diff, err)
-	}
-}
-
-func TestAFileWithoutAnEndIsNotTakenIntoMemory(t *testing.T) {
-	_, err := streams{in: endless{}}.readFile(t.Context(), stdinName)
-	if err == nil || !strings.Contains(err.Error(), "larger than 64 MiB") {
-		t.Errorf("got %v, want a refusal that names the limit", err)
-	}
-}
-
-// endless is /dev/zero.
-type endless struct{}
-
-func (endless) Read(p []byte) (int, error) { return len(p), nil }
