@@ -12,13 +12,14 @@ import (
 	"github.com/muster-dev/muster/internal/audit"
 	"github.com/muster-dev/muster/internal/audit/probe"
 	"github.com/muster-dev/muster/internal/cli/console"
+	"github.com/muster-dev/muster/internal/cli/statestore"
 	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/daemon"
 	"github.com/muster-dev/muster/internal/kubeapi"
 )
 
 type auditOptions struct {
-	stateFlags
+	statestore.Flags
 	file     string
 	version  string
 	output   string
@@ -71,14 +72,14 @@ exit codes: 0 nothing at or above --fail-on, 3 findings (with --ready-for: not r
 				return console.Usagef("--kubeconfig and --context do not go with -f, which judges a manifest alone")
 			}
 			if o.file == "" {
-				if err := o.cluster(cmd, args); err != nil {
+				if err := o.ParseName(cmd, args); err != nil {
 					return err
 				}
 			}
 			return auditCluster(cmd.Context(), s, o)
 		},
 	}
-	o.addTo(cmd)
+	o.AddTo(cmd)
 	f := cmd.Flags()
 	f.StringVarP(&o.file, "filename", "f", "", "manifest `file` with the cluster and its instance groups, or - for standard input, instead of --state")
 	f.StringVar(&o.version, "kops-version", "", "the kOps `version` that configured the cluster, where the store does not say")
@@ -196,7 +197,7 @@ func afterAudit(r audit.Report, o auditOptions) (next []string) {
 	}
 	blocked := slices.ContainsFunc(r.Findings, func(f audit.Finding) bool { return f.Severity == audit.Critical })
 	if !blocked && (r.Topology == cluster.Gossip || r.Topology == cluster.Hybrid) {
-		of := "cluster " + o.again()
+		of := "cluster " + o.Args()
 		if o.file != "" {
 			of = "-f " + o.file
 		}

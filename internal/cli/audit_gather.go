@@ -10,12 +10,10 @@ import (
 	"github.com/muster-dev/muster/internal/audit"
 	"github.com/muster-dev/muster/internal/audit/workload"
 	"github.com/muster-dev/muster/internal/cli/console"
+	"github.com/muster-dev/muster/internal/cli/statestore"
 	"github.com/muster-dev/muster/internal/cloud"
 	"github.com/muster-dev/muster/internal/kubeapi"
 )
-
-// cloudTimeout bounds what an audit asks of a cloud.
-const cloudTimeout = 2 * time.Minute
 
 // gatherAudit reads what an audit judges. unseen is why something that should be
 // there could not be looked at: the audit goes on without, and ends in failure.
@@ -33,7 +31,7 @@ func gatherAudit(ctx context.Context, s console.Streams, o auditOptions) (in aud
 	if in, err = gatherStore(ctx, s, o); err != nil {
 		return in, nil, err
 	}
-	seen, blind, err := look(ctx, s, in.Spec, cloudTimeout)
+	seen, blind, err := statestore.Look(ctx, s, in.Spec, statestore.CloudTimeout)
 	if blind != "" {
 		unseen = fmt.Errorf("could not look: %s", blind)
 	}
@@ -47,7 +45,7 @@ func gatherAudit(ctx context.Context, s console.Streams, o auditOptions) (in aud
 
 // gatherStore reads what the state store holds.
 func gatherStore(ctx context.Context, s console.Streams, o auditOptions) (in audit.Input, err error) {
-	kept, err := o.stored(ctx, s)
+	kept, err := o.Stored(ctx, s)
 	if err != nil {
 		return in, err
 	}

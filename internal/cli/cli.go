@@ -27,6 +27,7 @@ import (
 	"github.com/muster-dev/muster/internal/node"
 	"github.com/muster-dev/muster/internal/plan"
 	"github.com/muster-dev/muster/internal/reconcile"
+	"github.com/muster-dev/muster/internal/store"
 )
 
 // The exit codes of muster.
@@ -131,6 +132,7 @@ func exitCode(err error) int {
 		kube     *kubeapi.ConfigError
 		unsafe   *reconcile.RefusedError
 		locked   *lock.HeldError
+		state    *store.Fault
 	)
 	switch {
 	case errors.As(err, &refused), errors.As(err, &unsafe):
@@ -139,7 +141,7 @@ func exitCode(err error) int {
 		return ExitLocked
 	case errors.As(err, &found):
 		return ExitFindings
-	case errors.As(err, &usage), errors.As(err, &shape), errors.As(err, &spec), errors.As(err, &config), errors.As(err, &labUsage), errors.As(err, &planFile), errors.As(err, &policy), errors.As(err, &kube), isStoreFault(err):
+	case errors.As(err, &usage), errors.As(err, &shape), errors.As(err, &spec), errors.As(err, &config), errors.As(err, &labUsage), errors.As(err, &planFile), errors.As(err, &policy), errors.As(err, &kube), errors.As(err, &state):
 		return ExitUsage
 	default:
 		return ExitFailed

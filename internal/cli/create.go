@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/muster-dev/muster/internal/cli/console"
+	"github.com/muster-dev/muster/internal/cli/statestore"
 	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/manifest"
 	"github.com/muster-dev/muster/internal/spec"
@@ -18,7 +19,7 @@ import (
 )
 
 type createOptions struct {
-	stateFlags
+	statestore.Flags
 	manifest.Config
 	cloud, loadBalancer string
 	network             string
@@ -49,13 +50,13 @@ A cluster that gossips is refused: kOps 1.37 has none.
 ` + console.ExitCodes,
 		Example: "  muster create cluster atlas.k8s.local --cloud aws --zones us-east-1a,us-east-1b --kubernetes-version 1.34.2",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := o.cluster(cmd, args); err != nil {
+			if err := o.ParseName(cmd, args); err != nil {
 				return err
 			}
 			return runCreate(cmd.Context(), s, o)
 		},
 	}
-	o.addTo(sub)
+	o.AddTo(sub)
 	f := sub.Flags()
 	f.StringVar(&o.cloud, "cloud", "", "`cloud`: aws, azure, digitalocean, gce, hetzner, linode, metal, openstack or scaleway")
 	f.StringSliceVar(&o.Zones, "zones", nil, "`zones` of one region, each with a subnet")
@@ -79,11 +80,11 @@ A cluster that gossips is refused: kOps 1.37 has none.
 // config reads the flags that are no plain values.
 func (o createOptions) config(base string) (manifest.Config, error) {
 	c := o.Config
-	c.Name, c.StateStore, c.Cloud = o.name, base, cluster.Cloud(o.cloud)
+	c.Name, c.StateStore, c.Cloud = o.Flags.Name, base, cluster.Cloud(o.cloud)
 	switch dns := strings.ToLower(o.dns); {
 	case dns == "none" || dns == "":
-	case dns == "gossip" || (dns == "public" || dns == "private") && cluster.IsGossipName(o.name):
-		return c, console.Refusef("--dns %s makes %q a gossip cluster, which kOps %s refuses; leave --dns out: a cluster without DNS may have any name, .k8s.local too", o.dns, o.name, cluster.Deadline().Refused)
+	case dns == "gossip" || (dns == "public" || dns == "private") && cluster.IsGossipName(o.Flags.Name):
+		return c, console.Refusef("--dns %s makes %q a gossip cluster, which kOps %s refuses; leave --dns out: a cluster without DNS may have any name, .k8s.local too", o.dns, o.Flags.Name, cluster.Deadline().Refused)
 	case dns == "public" || dns == "private":
 		return c, console.Usagef("--dns %s: muster makes clusters without DNS only; leave --dns out, or make this one with kops create cluster", o.dns)
 	default:
@@ -123,9 +124,9 @@ func runCreate(ctx context.Context, s console.Streams, o createOptions) error {
 	if _, err := o.config(""); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	ctx, cancel := context.WithTimeout(ctx, statestore.Timeout)
 	defer cancel()
-	st, err := o.open(ctx, s)
+	st, err := o.Open(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -135,23 +136,23 @@ func runCreate(ctx context.Context, s console.Streams, o createOptions) error {
 	}
 	m, err := manifest.New(c)
 	if err != nil {
-		return console.Usagef("create %s: %w", o.name, console.FirstError(err))
+		return console.Usagef("create %s: %w", o.Flags.Name, console.FirstError(err))
 	}
 	data, err := spec.Edit(m.Cluster.Data, changes...)
 	if err != nil {
 		return console.Usagef("--set: %w", err)
 	}
-	switch _, err := store.Read(ctx, st, o.name); {
+	switch _, err := store.Read(ctx, st, o.Flags.Name); {
 	case err == nil:
-		return console.Usagef("%s: there is a cluster %q already; change it with muster edit", st.URL(), o.name)
+		return console.Usagef("%s: there is a cluster %q already; change it with muster edit", st.URL(), o.Flags.Name)
 	case !errors.Is(err, store.ErrNotFound):
 		return err
 	}
-	p, err := proposeNew(ctx, st, o.name, data, m.Groups)
+	p, err := proposeNew(ctx, st, o.Flags.Name, data, m.Groups)
 	if err != nil {
 		return err
 	}
-	parsed, err := p.check()
+	parsed, err := p.Check()
 	if err != nil {
 		return err
 	}
@@ -159,25 +160,25 @@ func runCreate(ctx context.Context, s console.Streams, o createOptions) error {
 		fmt.Fprintf(s.Err, "note: %s\n", f)
 	}
 	if !o.yes {
-		_, err := s.Out.Write(p.now.Manifest())
+		_, err := s.Out.Write(p.Now.Manifest())
 		fmt.Fprintln(s.Err, "nothing written; repeat with --yes to write it")
 		return err
 	}
-	if err := store.WriteAll(ctx, st, p.writes); err != nil {
+	if err := store.WriteAll(ctx, st, p.Writes); err != nil {
 		return err
 	}
-	fmt.Fprintf(s.Out, "wrote %s: 1 cluster, %d instance groups\n", store.Where(st, o.name), len(m.Groups))
-	fmt.Fprintf(s.Out, "next: kops update cluster --name %s --state %s --yes\n", o.name, st.URL())
+	fmt.Fprintf(s.Out, "wrote %s: 1 cluster, %d instance groups\n", store.Where(st, o.Flags.Name), len(m.Groups))
+	fmt.Fprintf(s.Out, "next: kops update cluster --name %s --state %s --yes\n", o.Flags.Name, st.URL())
 	return nil
 }
 
 // proposeNew puts the groups first: a cluster is there once its spec is. Groups
 // that a killed writer left are written over; others that nobody asked for would
 // become part of the cluster, and so stand in its way.
-func proposeNew(ctx context.Context, st store.Store, name string, spec []byte, groups []manifest.Document) (proposal, error) {
+func proposeNew(ctx context.Context, st store.Store, name string, spec []byte, groups []manifest.Document) (statestore.Proposal, error) {
 	layout := store.Layout(name)
 	config := store.Object{Key: layout.Config(), Data: spec}
-	p := proposal{store: st, now: store.Draft(st, name, config)}
+	p := statestore.Proposal{Store: st, Now: store.Draft(st, name, config)}
 	left, err := store.Groups(ctx, st, name)
 	if err != nil {
 		return p, err
@@ -188,12 +189,12 @@ func proposeNew(ctx context.Context, st store.Store, name string, spec []byte, g
 			old = left[i]
 			left = slices.Delete(left, i, i+1)
 		}
-		p.now = p.now.With(store.Object{Key: old.Key, Data: g.Data})
-		p.writes = append(p.writes, store.Write{Old: old, Data: g.Data})
+		p.Now = p.Now.With(store.Object{Key: old.Key, Data: g.Data})
+		p.Writes = append(p.Writes, store.Write{Old: old, Data: g.Data})
 	}
 	if len(left) > 0 {
 		return p, console.Usagef("%s: is left from a cluster without a spec; remove it, or take another name", store.Where(st, left[0].Key))
 	}
-	p.writes = append(p.writes, store.Write{Old: store.Object{Key: config.Key}, Data: spec})
+	p.Writes = append(p.Writes, store.Write{Old: store.Object{Key: config.Key}, Data: spec})
 	return p, nil
 }

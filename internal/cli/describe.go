@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/muster-dev/muster/internal/cli/console"
+	"github.com/muster-dev/muster/internal/cli/statestore"
 	"github.com/muster-dev/muster/internal/describe"
 )
 
@@ -23,7 +24,7 @@ func newDescribe(s console.Streams) *cobra.Command {
 
 func newDescribeCluster(s console.Streams) *cobra.Command {
 	var (
-		flags   stateFlags
+		flags   statestore.Flags
 		output  string
 		explain bool
 		timeout time.Duration
@@ -45,7 +46,7 @@ AWS_ENDPOINT_URL, S3_ENDPOINT, HCLOUD_TOKEN and so on.
 
 ` + console.ExitCodes,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := flags.cluster(cmd, args); err != nil {
+			if err := flags.ParseName(cmd, args); err != nil {
 				return err
 			}
 			if output != "table" && output != "json" {
@@ -54,7 +55,7 @@ AWS_ENDPOINT_URL, S3_ENDPOINT, HCLOUD_TOKEN and so on.
 			if timeout <= 0 {
 				return console.Usagef("--timeout %s leaves no time; write one such as 2m", timeout)
 			}
-			seen, err := flags.observe(cmd.Context(), s, timeout)
+			seen, err := flags.Observe(cmd.Context(), s, timeout)
 			if err != nil {
 				return err
 			}
@@ -68,13 +69,13 @@ AWS_ENDPOINT_URL, S3_ENDPOINT, HCLOUD_TOKEN and so on.
 			if err := d.Draw(s.Out); err != nil || d.Deadline == "" {
 				return err
 			}
-			_, err = fmt.Fprintf(s.Out, "\n%s", console.Next("muster audit cluster "+flags.again(), "muster plan cluster "+flags.again()+" --to none"))
+			_, err = fmt.Fprintf(s.Out, "\n%s", console.Next("muster audit cluster "+flags.Args(), "muster plan cluster "+flags.Args()+" --to none"))
 			return err
 		},
 	}
-	flags.addTo(cmd)
+	flags.AddTo(cmd)
 	cmd.Flags().StringVarP(&output, "output", "o", "table", "`format`: table or json")
 	cmd.Flags().BoolVar(&explain, "explain-calls", false, "show the API calls that were made, and the permission that each needs")
-	cmd.Flags().DurationVar(&timeout, "timeout", 2*time.Minute, "how long to ask the cloud at most")
+	cmd.Flags().DurationVar(&timeout, "timeout", statestore.CloudTimeout, "how long to ask the cloud at most")
 	return cmd
 }

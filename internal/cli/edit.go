@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/muster-dev/muster/internal/cli/console"
+	"github.com/muster-dev/muster/internal/cli/statestore"
 	"github.com/muster-dev/muster/internal/spec"
 	"github.com/muster-dev/muster/internal/store"
 )
@@ -42,13 +43,13 @@ func newEdit(s console.Streams) *cobra.Command {
 }
 
 type editOptions struct {
-	stateFlags
+	statestore.Flags
 	set []string
 	yes bool
 }
 
 func (o *editOptions) addTo(cmd *cobra.Command) {
-	o.stateFlags.addTo(cmd)
+	o.Flags.AddTo(cmd)
 	cmd.Flags().StringArrayVar(&o.set, "set", nil, "`PATH=VALUE` or PATH-: change this field, in place of an editor; once for each")
 	cmd.Flags().BoolVar(&o.yes, "yes", false, "write it without asking")
 }
@@ -61,7 +62,7 @@ func newEditCluster(s console.Streams) *cobra.Command {
 		Long:    editLong + console.ExitCodes,
 		Example: "  muster edit cluster atlas.k8s.local --set spec.topology.dns.type=None --yes",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := o.cluster(cmd, args); err != nil {
+			if err := o.ParseName(cmd, args); err != nil {
 				return err
 			}
 			return runEdit(cmd.Context(), s, o, func(c *store.Cluster) (store.Object, error) { return c.Spec, nil })
@@ -83,7 +84,7 @@ func newEditGroup(s console.Streams) *cobra.Command {
 			if len(args) != 1 {
 				return console.CommandLinef(cmd, "%s takes the name of one group", cmd.CommandPath())
 			}
-			if err := o.needName(); err != nil {
+			if err := o.RequireName(); err != nil {
 				return err
 			}
 			return runEdit(cmd.Context(), s, o, func(c *store.Cluster) (store.Object, error) {
@@ -105,9 +106,9 @@ func runEdit(ctx context.Context, s console.Streams, o editOptions, pick func(*s
 	if err != nil {
 		return err
 	}
-	reading, cancel := context.WithTimeout(ctx, storeTimeout)
+	reading, cancel := context.WithTimeout(ctx, statestore.Timeout)
 	defer cancel()
-	st, c, err := o.read(reading, s)
+	st, c, err := o.Read(reading, s)
 	if err != nil {
 		return err
 	}
@@ -116,7 +117,7 @@ func runEdit(ctx context.Context, s console.Streams, o editOptions, pick func(*s
 		return err
 	}
 	if parsed, err := c.Parse(); err == nil { // one that is broken can be mended here
-		warnGossip(s, c, parsed)
+		statestore.WarnGossip(s, c, parsed)
 	}
 	var kept string // the file with a person's text
 	var data []byte
@@ -128,15 +129,15 @@ func runEdit(ctx context.Context, s console.Streams, o editOptions, pick func(*s
 	} else if data, kept, err = editText(ctx, s, old); err != nil {
 		return err
 	}
-	p := proposal{
-		store: st, was: c, now: c.With(store.Object{Key: old.Key, Data: data}),
-		writes: []store.Write{{Old: old, Data: data}},
+	p := statestore.Proposal{
+		Store: st, Was: c, Now: c.With(store.Object{Key: old.Key, Data: data}),
+		Writes: []store.Write{{Old: old, Data: data}},
 	}
 	return keeping(s, kept, func() (settled bool, err error) {
-		if _, err := p.check(); err != nil {
+		if _, err := p.Check(); err != nil {
 			return false, err
 		}
-		return p.carryOut(ctx, s, o.yes)
+		return p.Apply(ctx, s, o.yes)
 	})
 }
 

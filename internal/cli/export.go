@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/muster-dev/muster/internal/cli/console"
+	"github.com/muster-dev/muster/internal/cli/statestore"
 )
 
 func newExport(s console.Streams) *cobra.Command {
@@ -20,7 +21,7 @@ func newExport(s console.Streams) *cobra.Command {
 		Args:  console.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	var f stateFlags
+	var f statestore.Flags
 	var out string
 	sub := &cobra.Command{
 		Use:   "cluster [NAME]",
@@ -28,22 +29,22 @@ func newExport(s console.Streams) *cobra.Command {
 		Example: `  muster export cluster atlas.k8s.local --state s3://kops-state --out atlas.yaml
   muster rehearse -f atlas.yaml --to none`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := f.cluster(cmd, args); err != nil {
+			if err := f.ParseName(cmd, args); err != nil {
 				return err
 			}
-			ctx, cancel := context.WithTimeout(cmd.Context(), storeTimeout)
+			ctx, cancel := context.WithTimeout(cmd.Context(), statestore.Timeout)
 			defer cancel()
 			return exportCluster(ctx, s, f, out)
 		},
 	}
-	f.addTo(sub)
+	f.AddTo(sub)
 	sub.Flags().StringVar(&out, "out", "", "`file` to write; one that exists is left alone (default: standard output)")
 	cmd.AddCommand(sub)
 	return cmd
 }
 
-func exportCluster(ctx context.Context, s console.Streams, f stateFlags, out string) error {
-	_, c, err := f.read(ctx, s)
+func exportCluster(ctx context.Context, s console.Streams, f statestore.Flags, out string) error {
+	_, c, err := f.Read(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -51,7 +52,7 @@ func exportCluster(ctx context.Context, s console.Streams, f stateFlags, out str
 	if err != nil {
 		return console.FirstError(err)
 	}
-	warnGossip(s, c, parsed)
+	statestore.WarnGossip(s, c, parsed)
 	if out == "" {
 		_, err := s.Out.Write(c.Manifest())
 		return err

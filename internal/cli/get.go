@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/muster-dev/muster/internal/cli/console"
+	"github.com/muster-dev/muster/internal/cli/statestore"
 	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/spec"
 	"github.com/muster-dev/muster/internal/store"
@@ -31,7 +32,7 @@ func newGet(s console.Streams) *cobra.Command {
 }
 
 func newGetClusters(s console.Streams) *cobra.Command {
-	var f stateFlags
+	var f statestore.Flags
 	var output string
 	cmd := &cobra.Command{
 		Use:     "clusters [NAME]",
@@ -44,18 +45,18 @@ func newGetClusters(s console.Streams) *cobra.Command {
 			}
 			// As in kOps, a name of the environment picks no cluster here.
 			if len(args) > 0 || cmd.Flags().Changed("name") {
-				if err := f.cluster(cmd, args); err != nil {
+				if err := f.ParseName(cmd, args); err != nil {
 					return err
 				}
 			} else {
-				f.name = ""
+				f.Name = ""
 			}
-			ctx, cancel := context.WithTimeout(cmd.Context(), storeTimeout)
+			ctx, cancel := context.WithTimeout(cmd.Context(), statestore.Timeout)
 			defer cancel()
 			return getClusters(ctx, s, f, output)
 		},
 	}
-	f.addTo(cmd)
+	f.AddTo(cmd)
 	addOutput(cmd, &output)
 	return cmd
 }
@@ -66,12 +67,12 @@ func addOutput(cmd *cobra.Command, output *string) {
 	cmd.Flags().StringVarP(output, "output", "o", "table", "`form`: table, wide, yaml (as it stands in the store) or json")
 }
 
-func getClusters(ctx context.Context, s console.Streams, f stateFlags, output string) error {
-	st, err := f.open(ctx, s)
+func getClusters(ctx context.Context, s console.Streams, f statestore.Flags, output string) error {
+	st, err := f.Open(ctx, s)
 	if err != nil {
 		return err
 	}
-	read, err := readClusters(ctx, st, f.name)
+	read, err := readClusters(ctx, st, f.Name)
 	if err != nil {
 		return err
 	}
@@ -89,7 +90,7 @@ func getClusters(ctx context.Context, s console.Streams, f stateFlags, output st
 		writeYAMLObjects(s.Out, objects)
 		return bad
 	case "json":
-		return errors.Join(writeJSONObjects(s.Out, st, objects, f.name != ""), bad)
+		return errors.Join(writeJSONObjects(s.Out, st, objects, f.Name != ""), bad)
 	}
 	header := []string{"NAME", "CLOUD", "ZONES", "KOPS", "TOPOLOGY"}
 	if output == "wide" {
@@ -124,7 +125,7 @@ func clusterRows(s console.Streams, read []*store.Cluster) (rows [][]string, bad
 			rows = append(rows, []string{c.Name, "unknown", "", console.OrNotSet(c.KopsVersion), "unknown", "", "", "", ""})
 			continue
 		}
-		warnGossip(s, c, parsed)
+		statestore.WarnGossip(s, c, parsed)
 		rows = append(rows, clusterRow(c, parsed))
 	}
 	return rows, bad
@@ -161,7 +162,7 @@ func topologyOf(c *store.Cluster, parsed *cluster.Cluster) string {
 }
 
 func newGetGroups(s console.Streams) *cobra.Command {
-	var f stateFlags
+	var f statestore.Flags
 	var output string
 	cmd := &cobra.Command{
 		Use:     "instancegroups [GROUP]",
@@ -172,15 +173,15 @@ func newGetGroups(s console.Streams) *cobra.Command {
 			if len(args) > 1 {
 				return console.CommandLinef(cmd, "%s takes one group, not %d", cmd.CommandPath(), len(args))
 			}
-			if err := errors.Join(console.CheckOutput(output, getOutputs...), f.needName()); err != nil {
+			if err := errors.Join(console.CheckOutput(output, getOutputs...), f.RequireName()); err != nil {
 				return console.FirstError(err)
 			}
-			ctx, cancel := context.WithTimeout(cmd.Context(), storeTimeout)
+			ctx, cancel := context.WithTimeout(cmd.Context(), statestore.Timeout)
 			defer cancel()
 			return getGroups(ctx, s, f, args, output)
 		},
 	}
-	f.addTo(cmd)
+	f.AddTo(cmd)
 	addOutput(cmd, &output)
 	return cmd
 }
@@ -201,8 +202,8 @@ type groupDoc struct {
 	} `yaml:"spec"`
 }
 
-func getGroups(ctx context.Context, s console.Streams, f stateFlags, args []string, output string) error {
-	st, c, err := f.read(ctx, s)
+func getGroups(ctx context.Context, s console.Streams, f statestore.Flags, args []string, output string) error {
+	st, c, err := f.Read(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -216,7 +217,7 @@ func getGroups(ctx context.Context, s console.Streams, f stateFlags, args []stri
 	}
 	parsed, bad := c.Parse()
 	if bad == nil {
-		warnGossip(s, c, parsed)
+		statestore.WarnGossip(s, c, parsed)
 	}
 	switch output {
 	case "yaml":

@@ -10,6 +10,7 @@ import (
 
 	"github.com/muster-dev/muster/internal/audit"
 	"github.com/muster-dev/muster/internal/cli/console"
+	"github.com/muster-dev/muster/internal/cli/statestore"
 	"github.com/muster-dev/muster/internal/cloud"
 	cloudopen "github.com/muster-dev/muster/internal/cloud/open"
 	"github.com/muster-dev/muster/internal/cluster"
@@ -25,7 +26,7 @@ type roleComparison struct {
 
 // auditRoles sets what the roles of a cluster hold against what its nodes need.
 func auditRoles(ctx context.Context, s console.Streams, o termsOptions) error {
-	in, unseen, err := gatherAudit(ctx, s, auditOptions{stateFlags: stateFlags{name: o.name, state: o.state}, version: o.release})
+	in, unseen, err := gatherAudit(ctx, s, auditOptions{Flags: statestore.Flags{Name: o.name, State: o.state}, version: o.release})
 	if err != nil || unseen != nil {
 		return errors.Join(err, unseen)
 	}

@@ -11,13 +11,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/muster-dev/muster/internal/cli/console"
+	"github.com/muster-dev/muster/internal/cli/statestore"
 	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/kopshook"
 	"github.com/muster-dev/muster/internal/store"
 )
 
 type installOptions struct {
-	stateFlags
+	statestore.Flags
 	via     string
 	program string
 	sha256  string
@@ -28,7 +29,7 @@ type installOptions struct {
 }
 
 func (o *installOptions) addTo(cmd *cobra.Command) {
-	o.stateFlags.addTo(cmd)
+	o.Flags.AddTo(cmd)
 	f := cmd.Flags()
 	f.StringVar(&o.via, "via", "", "`kops`: by fileAssets and hooks in the spec, which nodeup carries out on each node")
 	f.StringSliceVar(&o.groups, "instance-group", nil, "this instance `group` alone, such as a canary; once for each (default: the cluster's spec, for all workers)")
@@ -105,7 +106,7 @@ boot.
 }
 
 func (o *installOptions) config() (kopshook.Config, error) {
-	c := kopshook.Config{Cluster: o.name, URL: o.program, SHA256: strings.ToLower(o.sha256)}
+	c := kopshook.Config{Cluster: o.Name, URL: o.program, SHA256: strings.ToLower(o.sha256)}
 	for _, text := range o.servers {
 		addr, err := netip.ParseAddr(text)
 		if err != nil {
@@ -137,12 +138,12 @@ func runInstall(ctx context.Context, s console.Streams, o installOptions, change
 	if o.via != "kops" {
 		return console.Usagef("--via %q; want kops, the one way there is", o.via)
 	}
-	if err := o.needName(); err != nil {
+	if err := o.RequireName(); err != nil {
 		return err
 	}
-	reading, cancel := context.WithTimeout(ctx, storeTimeout)
+	reading, cancel := context.WithTimeout(ctx, statestore.Timeout)
 	defer cancel()
-	st, was, err := o.read(reading, s)
+	st, was, err := o.Read(reading, s)
 	if err != nil {
 		return err
 	}
@@ -166,23 +167,23 @@ func runInstall(ctx context.Context, s console.Streams, o installOptions, change
 	if err != nil {
 		return err
 	}
-	p := proposal{store: st, was: was, now: was}
+	p := statestore.Proposal{Store: st, Was: was, Now: was}
 	changes := false
 	for _, old := range objects {
 		data, err := change(old.Data, old.Key == was.Spec.Key)
 		if err != nil {
 			return console.Usagef("%s: %w", store.Where(st, old.Key), err)
 		}
-		p.now = p.now.With(store.Object{Key: old.Key, Data: data})
-		p.writes = append(p.writes, store.Write{Old: old, Data: data})
+		p.Now = p.Now.With(store.Object{Key: old.Key, Data: data})
+		p.Writes = append(p.Writes, store.Write{Old: old, Data: data})
 		changes = changes || !bytes.Equal(old.Data, data)
 	}
-	if _, err := p.check(); err != nil {
+	if _, err := p.Check(); err != nil {
 		return err
 	}
-	settled, err := p.carryOut(ctx, s, o.yes)
+	settled, err := p.Apply(ctx, s, o.yes)
 	if settled && changes && err == nil {
-		fmt.Fprintf(s.Err, "next: kops update cluster --name %s --yes, then replace the workers one group after the other (kops rolling-update cluster)\n", o.name)
+		fmt.Fprintf(s.Err, "next: kops update cluster --name %s --yes, then replace the workers one group after the other (kops rolling-update cluster)\n", o.Name)
 	}
 	return err
 }

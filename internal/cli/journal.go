@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/muster-dev/muster/internal/cli/console"
+	"github.com/muster-dev/muster/internal/cli/statestore"
 	"github.com/muster-dev/muster/internal/journal"
 	"github.com/muster-dev/muster/internal/reconcile"
 	"github.com/muster-dev/muster/internal/report"
@@ -38,7 +39,7 @@ journal whose chain does not hold is not shown but reported.
 			if err := f.settle(cmd, args); err != nil {
 				return err
 			}
-			st, err := f.open(cmd.Context(), s)
+			st, err := f.Open(cmd.Context(), s)
 			if err != nil {
 				return err
 			}
@@ -53,7 +54,7 @@ journal whose chain does not hold is not shown but reported.
 			return nil
 		},
 	}
-	f.addTo(cmd)
+	f.AddTo(cmd)
 	cmd.Flags().StringVar(&run, "run", "", "`run` to show (default: the one under way, or the last)")
 	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
 	return cmd
@@ -64,12 +65,12 @@ func (f *runFlags) entries(ctx context.Context, st store.Store, run string) (rec
 	if run == "" {
 		return f.current(ctx, st)
 	}
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	ctx, cancel := context.WithTimeout(ctx, statestore.Timeout)
 	defer cancel()
-	r, err := reconcile.Read(ctx, st, f.name, run)
+	r, err := reconcile.Read(ctx, st, f.Name, run)
 	if errors.Is(err, store.ErrNotFound) {
-		names, _ := reconcile.Runs(ctx, st, f.name)
-		return r, console.Usagef("--run %q: %s has the runs %s", run, f.name, strings.Join(names, ", "))
+		names, _ := reconcile.Runs(ctx, st, f.Name)
+		return r, console.Usagef("--run %q: %s has the runs %s", run, f.Name, strings.Join(names, ", "))
 	}
 	return r, err
 }

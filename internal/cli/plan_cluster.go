@@ -1,24 +1,16 @@
 package cli
 
 import (
-	"errors"
-	"time"
-
 	"github.com/spf13/cobra"
 
 	"github.com/muster-dev/muster/internal/cli/console"
-	"github.com/muster-dev/muster/internal/cloud"
-	"github.com/muster-dev/muster/internal/observe"
-	"github.com/muster-dev/muster/internal/plan"
+	"github.com/muster-dev/muster/internal/cli/statestore"
 )
-
-// planTimeout bounds how long the cloud is asked.
-const planTimeout = 2 * time.Minute
 
 func newPlanCluster(s console.Streams) *cobra.Command {
 	var (
 		o     planOptions
-		flags stateFlags
+		flags statestore.Flags
 	)
 	cmd := &cobra.Command{
 		Use:   "cluster NAME",
@@ -33,35 +25,26 @@ would settle it. It only reads.
 The file carries a digest of every observation that the plan was made from.
 ` + ideaHelp() + "\n" + console.ExitCodes,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := flags.cluster(cmd, args); err != nil {
+			if err := flags.ParseName(cmd, args); err != nil {
 				return err
 			}
 			ask, err := o.ask()
 			if err != nil {
 				return err
 			}
-			seen, err := flags.observe(cmd.Context(), s, planTimeout)
+			seen, err := flags.Observe(cmd.Context(), s, statestore.CloudTimeout)
 			if err != nil {
 				return err
 			}
-			problem, facts, err := problemOf(seen, ask)
+			problem, facts, err := statestore.Problem(seen, ask)
 			if err != nil {
 				return err
 			}
-			o.of = "cluster " + flags.again()
+			o.of = "cluster " + flags.Args()
 			return o.answer(cmd.Context(), s, problem, facts)
 		},
 	}
-	flags.addTo(cmd)
+	flags.AddTo(cmd)
 	o.addTo(cmd)
 	return cmd
-}
-
-// problemOf states what to plan for, and which facts that rests on.
-func problemOf(seen *observe.Cluster, ask plan.Ask) (plan.Problem, []plan.Fact, error) {
-	problem, facts, err := seen.Problem(ask)
-	if errors.Is(err, cloud.ErrUsage) {
-		err = console.UsageError{Err: err}
-	}
-	return problem, facts, err
 }

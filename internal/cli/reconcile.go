@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/muster-dev/muster/internal/cli/console"
+	"github.com/muster-dev/muster/internal/cli/statestore"
 	"github.com/muster-dev/muster/internal/daemon"
 	"github.com/muster-dev/muster/internal/labctl"
 	"github.com/muster-dev/muster/internal/lock"
@@ -54,12 +55,12 @@ code 3 and one line that says what to type: nothing failed, it is your turn.
 // runFlags name the cluster whose plan is carried out: one in a state store, or
 // a lab, which has a store of its own.
 type runFlags struct {
-	stateFlags
+	statestore.Flags
 	dir string
 }
 
-func (f *runFlags) addTo(cmd *cobra.Command) {
-	f.stateFlags.addTo(cmd)
+func (f *runFlags) AddTo(cmd *cobra.Command) {
+	f.Flags.AddTo(cmd)
 	cmd.Flags().StringVar(&f.dir, "dir", "", "the lab's `directory`, for a plan that is carried out on a lab")
 }
 
@@ -69,7 +70,7 @@ const labStore = "store"
 // settle finds out which cluster in which store is meant.
 func (f *runFlags) settle(cmd *cobra.Command, args []string) error {
 	if f.dir == "" {
-		return f.cluster(cmd, args)
+		return f.ParseName(cmd, args)
 	}
 	if len(args) > 0 {
 		return console.Usagef("%s: --dir names the cluster already, the lab's; leave %q out", cmd.CommandPath(), args[0])
@@ -84,7 +85,7 @@ func (f *runFlags) settle(cmd *cobra.Command, args []string) error {
 	} else if name == "" {
 		return console.Usagef("no lab answers: %w --dir %s", err, f.dir)
 	}
-	f.dir, f.name, f.state = dir, name, "file://"+filepath.Join(dir, labStore)
+	f.dir, f.Name, f.State = dir, name, "file://"+filepath.Join(dir, labStore)
 	return os.MkdirAll(filepath.Join(dir, labStore), 0o755)
 }
 
@@ -103,11 +104,11 @@ func keptIn(dir string) string {
 }
 
 // again is how to say the same cluster in another command.
-func (f *runFlags) again() string {
+func (f *runFlags) Args() string {
 	if f.dir != "" {
 		return "--dir " + f.dir
 	}
-	return f.stateFlags.again()
+	return f.Flags.Args()
 }
 
 // reconcileOptions are the flags of what carries something out.
@@ -125,7 +126,7 @@ type reconcileOptions struct {
 	missing     error // that --yes would not do without
 }
 
-func (o *reconcileOptions) addTo(cmd *cobra.Command) {
+func (o *reconcileOptions) addCommon(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.BoolVar(&o.yes, "yes", false, "do it; without, show what would be done and change nothing")
 	f.BoolVar(&o.wait, "wait", false, "wait at holds and pauses until somebody lets the run go on (default: on a terminal)")
@@ -158,7 +159,7 @@ wait ends at a hold or a pause (exit 3).
 			return o.carryOut(cmd, s, report.Forward, "")
 		},
 	}
-	o.stateFlags.addTo(cmd)
+	o.Flags.AddTo(cmd)
 	o.addPlan(cmd)
 	o.executorFlags.addTo(cmd)
 	return cmd
@@ -191,7 +192,7 @@ keeps lock and journal in its own directory.
 }
 
 func (o *reconcileOptions) addPlan(cmd *cobra.Command) {
-	o.addTo(cmd)
+	o.addCommon(cmd)
 	cmd.Flags().StringVar(&o.plan, "plan", "", "plan `file` that muster plan wrote (default: the plan under way)")
 	cmd.Flags().BoolVar(&o.shadow, "shadow", false, "ask all gates once, and change nothing")
 }
@@ -221,8 +222,8 @@ it is at.
 			return o.carryOut(cmd, s, report.Abort, "")
 		},
 	}
-	o.runFlags.addTo(cmd)
-	o.addTo(cmd)
+	o.runFlags.AddTo(cmd)
+	o.addCommon(cmd)
 	o.executorFlags.addTo(cmd)
 	cmd.Flags().StringVar(&why, "why", "", "the `reason`, for the journal")
 	return cmd
@@ -255,8 +256,8 @@ Where no order of steps back keeps every node's way, it is refused (exit 4).
 			return o.carryOut(cmd, s, report.Back, to)
 		},
 	}
-	o.runFlags.addTo(cmd)
-	o.addTo(cmd)
+	o.runFlags.AddTo(cmd)
+	o.addCommon(cmd)
 	o.executorFlags.addTo(cmd)
 	cmd.Flags().StringVar(&to, "to", "0", "the `step` of the plan behind which to end, by number or name; 0 is where it began (default: that of the rollback under way, else 0)")
 	return cmd
@@ -275,7 +276,7 @@ func (o *reconcileOptions) carryOut(cmd *cobra.Command, s console.Streams, d rep
 	if err != nil {
 		return err
 	}
-	st, err := o.open(ctx, s)
+	st, err := o.Open(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -293,7 +294,7 @@ func (o *reconcileOptions) carryOut(cmd *cobra.Command, s console.Streams, d rep
 		}
 	}
 	cfg := reconcile.Config{
-		Plan: file, Store: st, Owner: owner(), Program: daemon.Version(), Called: o.again(), Direction: d, Gates: gates,
+		Plan: file, Store: st, Owner: owner(), Program: daemon.Version(), Called: o.Args(), Direction: d, Gates: gates,
 		Wait: o.wait || !cmd.Flags().Changed("wait") && console.IsTerminal(s.Err),
 	}
 	if d == report.Back && to != "0" {
@@ -322,9 +323,9 @@ func (o *reconcileOptions) carryOut(cmd *cobra.Command, s console.Streams, d rep
 // isDone reports whether a plan has been carried out to its end, which takes
 // nothing but the state store to find out.
 func (o *reconcileOptions) isDone(ctx context.Context, st store.Store, file plan.File) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	ctx, cancel := context.WithTimeout(ctx, statestore.Timeout)
 	defer cancel()
-	r, err := reconcile.Read(ctx, st, o.name, reconcile.RunID(file))
+	r, err := reconcile.Read(ctx, st, o.Name, reconcile.RunID(file))
 	if errors.Is(err, store.ErrNotFound) {
 		return false, nil
 	}
@@ -342,7 +343,7 @@ func (o *reconcileOptions) chosen(ctx context.Context, s console.Streams, st sto
 		if err != nil {
 			return plan.File{}, console.Usagef("--plan: %w", err)
 		}
-		return plan.Read(ctx, o.plan, data, o.name)
+		return plan.Read(ctx, o.plan, data, o.Name)
 	}
 	r, err := o.current(ctx, st)
 	return r.Plan, err
@@ -350,11 +351,11 @@ func (o *reconcileOptions) chosen(ctx context.Context, s console.Streams, st sto
 
 // current is the run under way, or the last.
 func (f *runFlags) current(ctx context.Context, st store.Store) (reconcile.Record, error) {
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	ctx, cancel := context.WithTimeout(ctx, statestore.Timeout)
 	defer cancel()
-	r, err := reconcile.Current(ctx, st, f.name)
+	r, err := reconcile.Current(ctx, st, f.Name)
 	if errors.Is(err, reconcile.ErrNoRun) {
-		return r, console.Usagef("no plan of %s has been begun; make one with muster plan, then muster reconcile with --plan FILE", f.name)
+		return r, console.Usagef("no plan of %s has been begun; make one with muster plan, then muster reconcile with --plan FILE", f.Name)
 	}
 	return r, err
 }

@@ -33,9 +33,9 @@ func (o *reconcileOptions) explained(err error) error {
 	case errors.As(err, &refused) && len(refused.Changed) > 0:
 		return fmt.Errorf("%w\n  %s", err, strings.Join(refused.Changed, "\n  "))
 	case errors.As(err, &locked) && gone(locked.State):
-		return fmt.Errorf("%s is %w; %s", o.name, err, o.isGone())
+		return fmt.Errorf("%s is %w; %s", o.Name, err, o.isGone())
 	case errors.As(err, &locked):
-		return fmt.Errorf("%s is %w; if that process is gone, wait until then, or: muster reconcile unlock %s --force", o.name, err, o.again())
+		return fmt.Errorf("%s is %w; if that process is gone, wait until then, or: muster reconcile unlock %s --force", o.Name, err, o.Args())
 	}
 	return err
 }
@@ -51,18 +51,18 @@ func (o *reconcileOptions) ended(s console.Streams, r reconcile.Result, cfg reco
 	case reconcile.EndedNothing:
 		say("nothing to do: %s", r.Why)
 	case reconcile.EndedDone:
-		say("done   %s has topology %s   %s", o.name, cfg.Plan.Problem.To, console.Count(len(cfg.Plan.Steps), "step", "steps"))
-		say("evidence: muster report cluster %s -o %s.html", o.again(), o.name)
+		say("done   %s has topology %s   %s", o.Name, cfg.Plan.Problem.To, console.Count(len(cfg.Plan.Steps), "step", "steps"))
+		say("evidence: muster report cluster %s -o %s.html", o.Args(), o.Name)
 	case reconcile.EndedReturned:
 		where := "where the plan began"
 		if cfg.To > 0 {
 			where = fmt.Sprintf("where it was after step %d", cfg.To)
 		}
-		say("back   %s is %s", o.name, where)
+		say("back   %s is %s", o.Name, where)
 	case reconcile.EndedAborted:
-		say("aborted   %s: nothing of the plan is up that was to be there only for a while", o.name)
+		say("aborted   %s: nothing of the plan is up that was to be there only for a while", o.Name)
 		if r.Reached > 0 {
-			say("what stands of it stays, steps 1 to %d; back: muster reconcile rollback %s; on: %s", r.Reached, o.again(), cfg.Plan.Problem.Again(o.again()))
+			say("what stands of it stays, steps 1 to %d; back: muster reconcile rollback %s; on: %s", r.Reached, o.Args(), cfg.Plan.Problem.Again(o.Args()))
 		}
 	case reconcile.EndedHolding, reconcile.EndedPaused:
 		// Nothing failed, and it is a person's turn: why says where, and how to let it go on.
@@ -77,7 +77,7 @@ func (o *reconcileOptions) ended(s console.Streams, r reconcile.Result, cfg reco
 		how := "go on with: " + o.onwards(cfg.Direction)
 		if len(r.Changed) > 0 {
 			why += " (" + strings.Join(r.Changed, "; ") + ")"
-			how = "once it is taken back, " + how + "; or give this plan up: muster reconcile abort " + o.again() + " --yes"
+			how = "once it is taken back, " + how + "; or give this plan up: muster reconcile abort " + o.Args() + " --yes"
 		}
 		return fmt.Errorf("%s at step %s: %s; %s", r.Ended, r.Step, why, how)
 	}

@@ -18,6 +18,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/muster-dev/muster/internal/cli/console"
+	"github.com/muster-dev/muster/internal/cli/statestore"
 	"github.com/muster-dev/muster/internal/cloud"
 	"github.com/muster-dev/muster/internal/cloud/aws"
 	cloudopen "github.com/muster-dev/muster/internal/cloud/open"
@@ -104,18 +105,18 @@ func (o *reconcileOptions) equip(ctx context.Context, cfg *reconcile.Config, st 
 		cfg.Executor, cfg.Vantages = executor, []reconcile.Vantage{bylab.Workers{Lab: lab}}
 		return nil
 	}
-	seen, err := observe.Stored(ctx, st, o.name)
+	seen, err := observe.Stored(ctx, st, o.Name)
 	if err != nil {
 		return err
 	}
-	provider, err := cloudopen.Provider(ctx, seen.Spec, cloudopen.Config{Getenv: os.Getenv, Timeout: planTimeout})
+	provider, err := cloudopen.Provider(ctx, seen.Spec, cloudopen.Config{Getenv: os.Getenv, Timeout: statestore.CloudTimeout})
 	if errors.Is(err, cloud.ErrUsage) {
 		return console.UsageError{Err: err}
 	}
 	if err != nil {
 		return err
 	}
-	r := reality{flags: o.executorFlags, state: o.state, store: st, spec: seen.Spec, before: cfg.Plan.KopsVersion(), provider: provider, problem: cfg.Plan.Problem, dry: !o.yes || o.shadow}
+	r := reality{flags: o.executorFlags, state: o.State, store: st, spec: seen.Spec, before: cfg.Plan.KopsVersion(), provider: provider, problem: cfg.Plan.Problem, dry: !o.yes || o.shadow}
 	if via == plan.Terraform {
 		cfg.Executor = byhand.New(byhand.Config{Problem: cfg.Plan.Problem, Look: r.look, TargetDir: o.targetDir, Confirmed: o.confirmed, Within: o.apply, Every: o.interval})
 	} else if cfg.Executor, o.missing, err = r.kops(ctx); err != nil {

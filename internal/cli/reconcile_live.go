@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/muster-dev/muster/internal/cli/console"
+	"github.com/muster-dev/muster/internal/cli/statestore"
 	"github.com/muster-dev/muster/internal/live"
 	"github.com/muster-dev/muster/internal/lock"
 	"github.com/muster-dev/muster/internal/reconcile"
@@ -36,11 +37,11 @@ func (o *reconcileOptions) show(ctx context.Context, s console.Streams, cfg reco
 func (f *runFlags) onwards(d report.Direction) string {
 	switch {
 	case d == report.Back || d == report.Abort:
-		return fmt.Sprintf("muster reconcile %s %s --yes", map[report.Direction]string{report.Back: "rollback", report.Abort: "abort"}[d], f.again())
+		return fmt.Sprintf("muster reconcile %s %s --yes", map[report.Direction]string{report.Back: "rollback", report.Abort: "abort"}[d], f.Args())
 	case f.dir != "":
-		return "muster reconcile lab " + f.again() + " --yes"
+		return "muster reconcile lab " + f.Args() + " --yes"
 	default:
-		return "muster reconcile cluster " + f.again() + " --yes"
+		return "muster reconcile cluster " + f.Args() + " --yes"
 	}
 }
 
@@ -48,7 +49,7 @@ func (f *runFlags) onwards(d report.Direction) string {
 // with. It is for the eye alone: what cannot be read counts as nothing, and the run
 // itself says why.
 func replacedBefore(ctx context.Context, cfg reconcile.Config) map[string]int {
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	ctx, cancel := context.WithTimeout(ctx, statestore.Timeout)
 	defer cancel()
 	record, err := reconcile.Read(ctx, cfg.Store, cfg.Plan.Problem.Cluster, reconcile.RunID(cfg.Plan))
 	if err != nil {

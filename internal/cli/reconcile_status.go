@@ -58,7 +58,7 @@ func printStatus(w io.Writer, at stand, f runFlags) {
 		row("lock", st.Lock.String())
 	}
 	if c := st.Control.Paused; c != nil {
-		row("paused", c.String()+"; muster reconcile resume "+f.again()+" lets it go on")
+		row("paused", c.String()+"; muster reconcile resume "+f.Args()+" lets it go on")
 	}
 	if c := st.Control.Abort; c != nil {
 		row("abort", "asked for "+c.String())
@@ -81,7 +81,7 @@ func (f *runFlags) wayBack(at stand) string {
 	case len(way.Steps) == 0:
 		return "nothing to undo"
 	}
-	see := "muster reconcile rollback " + f.again()
+	see := "muster reconcile rollback " + f.Args()
 	if at.record.Plan.Problem.Via == plan.Kops && slices.ContainsFunc(way.Steps, func(id string) bool { return strings.HasPrefix(id, "restore-") }) {
 		see += " --kops-before KOPS"
 	}
@@ -94,7 +94,7 @@ func (f *runFlags) next(at stand) string {
 	onwards := f.onwards(st.Leg.Direction)
 	switch {
 	case st.Over == reconcile.EndedAborted:
-		return "by a new plan: " + at.record.Plan.Problem.Again(f.again())
+		return "by a new plan: " + at.record.Plan.Problem.Again(f.Args())
 	case st.Over != "":
 		return ""
 	case st.Lock.Held(time.Now()) && gone(st.Lock):
@@ -102,18 +102,18 @@ func (f *runFlags) next(at stand) string {
 	case st.Lock.Held(time.Now()):
 		return ""
 	case st.Control.Abort != nil:
-		return onwards + " ends it there; muster reconcile resume " + f.again() + " takes the abort back"
+		return onwards + " ends it there; muster reconcile resume " + f.Args() + " takes the abort back"
 	case st.Control.Paused != nil:
-		return "muster reconcile resume " + f.again() + ", then " + onwards
+		return "muster reconcile resume " + f.Args() + ", then " + onwards
 	case st.Holding():
-		return "muster reconcile release " + f.again() + ", then " + onwards
+		return "muster reconcile release " + f.Args() + ", then " + onwards
 	}
 	return onwards
 }
 
 // isGone says what to do about a lock that a process has left behind.
 func (f *runFlags) isGone() string {
-	return "that process is gone from this machine, so: muster reconcile unlock " + f.again() + " --force"
+	return "that process is gone from this machine, so: muster reconcile unlock " + f.Args() + " --force"
 }
 
 // processOf is how a lock names its owner; see [owner].

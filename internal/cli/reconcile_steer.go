@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/muster-dev/muster/internal/cli/console"
+	"github.com/muster-dev/muster/internal/cli/statestore"
 	"github.com/muster-dev/muster/internal/lock"
 	"github.com/muster-dev/muster/internal/plan"
 	"github.com/muster-dev/muster/internal/reconcile"
@@ -25,15 +26,15 @@ type stand struct {
 func (f *runFlags) stand(ctx context.Context, s console.Streams) (stand, error) {
 	var out stand
 	var err error
-	if out.store, err = f.open(ctx, s); err != nil {
+	if out.store, err = f.Open(ctx, s); err != nil {
 		return out, err
 	}
 	if out.record, err = f.current(ctx, out.store); err != nil {
 		return out, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	ctx, cancel := context.WithTimeout(ctx, statestore.Timeout)
 	defer cancel()
-	l, err := lock.Inspect(ctx, out.store, reconcile.LockKey(f.name))
+	l, err := lock.Inspect(ctx, out.store, reconcile.LockKey(f.Name))
 	if err != nil {
 		return out, err
 	}
@@ -65,7 +66,7 @@ func newReconcileStatus(s console.Streams) *cobra.Command {
 			return nil
 		},
 	}
-	f.addTo(cmd)
+	f.AddTo(cmd)
 	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
 	return cmd
 }
@@ -104,9 +105,9 @@ func steerCommand(s console.Streams, use, short string, say func(ctx context.Con
 				return err
 			}
 			if at.status.Over != "" {
-				return console.Usagef("run %s of %s is over: %s", at.status.Run, f.name, at.status.Over)
+				return console.Usagef("run %s of %s is over: %s", at.status.Run, f.Name, at.status.Over)
 			}
-			ctx, cancel := context.WithTimeout(cmd.Context(), storeTimeout)
+			ctx, cancel := context.WithTimeout(cmd.Context(), statestore.Timeout)
 			defer cancel()
 			said, err := say(ctx, at, reconcile.Word{By: owner(), At: time.Now().UTC().Truncate(time.Second), Why: why})
 			if err != nil {
@@ -122,7 +123,7 @@ func steerCommand(s console.Streams, use, short string, say func(ctx context.Con
 			return err
 		},
 	}
-	f.addTo(cmd)
+	f.AddTo(cmd)
 	cmd.Flags().StringVar(&why, "why", "", "the `reason`, for the journal")
 	return cmd
 }
@@ -172,7 +173,7 @@ func (o *reconcileOptions) askToAbort(ctx context.Context, s console.Streams, wh
 		return true, console.Usagef("%s is under way: %s; add --yes to let it abort after the action under way", at.status.Cluster, at.status.Lock)
 	}
 	w := reconcile.Word{By: owner(), At: time.Now().UTC().Truncate(time.Second), Why: why}
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	ctx, cancel := context.WithTimeout(ctx, statestore.Timeout)
 	defer cancel()
 	if err := reconcile.Steer(ctx, at.store, at.status.Cluster, at.status.Run, func(c *reconcile.Control) { c.Abort = &w }); err != nil {
 		return true, err
@@ -196,22 +197,22 @@ out before its next action and stops.
 			if err := f.settle(cmd, args); err != nil {
 				return err
 			}
-			st, err := f.open(cmd.Context(), s)
+			st, err := f.Open(cmd.Context(), s)
 			if err != nil {
 				return err
 			}
-			ctx, cancel := context.WithTimeout(cmd.Context(), storeTimeout)
+			ctx, cancel := context.WithTimeout(cmd.Context(), statestore.Timeout)
 			defer cancel()
-			key := reconcile.LockKey(f.name)
+			key := reconcile.LockKey(f.Name)
 			is, err := lock.Inspect(ctx, st, key)
 			switch {
 			case err != nil:
 				return err
 			case !is.Held(time.Now()):
-				_, err = fmt.Fprintf(s.Out, "%s is not locked\n", f.name)
+				_, err = fmt.Fprintf(s.Out, "%s is not locked\n", f.Name)
 				return err
 			case !force:
-				return console.Usagef("%s is locked by %s; --force takes the lock away", f.name, is)
+				return console.Usagef("%s is locked by %s; --force takes the lock away", f.Name, is)
 			}
 			was, err := lock.Break(ctx, st, key)
 			if err != nil {
@@ -221,7 +222,7 @@ out before its next action and stops.
 			return err
 		},
 	}
-	f.addTo(cmd)
+	f.AddTo(cmd)
 	cmd.Flags().BoolVar(&force, "force", false, "take it away, whoever has it")
 	return cmd
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/muster-dev/muster/internal/cli/console"
+	"github.com/muster-dev/muster/internal/cli/statestore"
 	"github.com/muster-dev/muster/internal/cloud"
 	"github.com/muster-dev/muster/internal/cloud/bootconfig"
 	"github.com/muster-dev/muster/internal/cluster"
@@ -18,7 +19,7 @@ import (
 func newRehearseCluster(s console.Streams) *cobra.Command {
 	var (
 		o     rehearseOptions
-		flags stateFlags
+		flags statestore.Flags
 		via   string
 	)
 	cmd := &cobra.Command{
@@ -45,19 +46,19 @@ group has minSize nodes.
   muster rehearse cluster atlas.k8s.local --state s3://kops-state --plan plan.yaml
 ` + faultHelp("--fault KIND disturbs the cluster while the first worker is on its way:") + "\n" + console.ExitCodes,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := flags.cluster(cmd, args); err != nil {
+			if err := flags.ParseName(cmd, args); err != nil {
 				return err
 			}
 			return rehearseCluster(cmd.Context(), s, o, flags, plan.Executor(via))
 		},
 	}
-	flags.addTo(cmd)
+	flags.AddTo(cmd)
 	o.addTo(cmd)
 	cmd.Flags().StringVar(&via, "via", "kops", "what the plan is for: kops, terraform or lab")
 	return cmd
 }
 
-func rehearseCluster(ctx context.Context, s console.Streams, o rehearseOptions, flags stateFlags, via plan.Executor) error {
+func rehearseCluster(ctx context.Context, s console.Streams, o rehearseOptions, flags statestore.Flags, via plan.Executor) error {
 	if _, err := o.validate(); err != nil {
 		return console.UsageError{Err: err}
 	}
@@ -66,11 +67,11 @@ func rehearseCluster(ctx context.Context, s console.Streams, o rehearseOptions, 
 	if err != nil {
 		return err
 	}
-	seen, err := flags.observe(ctx, s, planTimeout)
+	seen, err := flags.Observe(ctx, s, statestore.CloudTimeout)
 	if err != nil {
 		return err
 	}
-	problem, facts, err := problemOf(seen, ask)
+	problem, facts, err := statestore.Problem(seen, ask)
 	if err != nil {
 		return err
 	}
@@ -81,7 +82,7 @@ func rehearseCluster(ctx context.Context, s console.Streams, o rehearseOptions, 
 	if o.overlay == "" {
 		o.overlay = string(lab.KopsOverlayOf(seen.Spec))
 	}
-	one := subject{from: flags.state, spec: seen.Spec, plan: &chosen}
+	one := subject{from: flags.State, spec: seen.Spec, plan: &chosen}
 	if !o.list() { // with a list, what runs on workers is muster-agent
 		one.boots = bootsOf(seen.Cloud)
 	}

@@ -9,13 +9,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/muster-dev/muster/internal/cli/console"
+	"github.com/muster-dev/muster/internal/cli/statestore"
 	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/spec"
 	"github.com/muster-dev/muster/internal/store"
 )
 
 type replaceOptions struct {
-	stateFlags
+	statestore.Flags
 	files []string
 	force bool
 	yes   bool
@@ -39,7 +40,7 @@ not name stay.
 			return runReplace(cmd.Context(), s, o)
 		},
 	}
-	o.addTo(cmd)
+	o.AddTo(cmd)
 	cmd.Flags().StringSliceVarP(&o.files, "filename", "f", nil, "kOps `manifest`, or - for standard input; further files may follow as arguments")
 	cmd.Flags().BoolVar(&o.force, "force", false, "make what is not there yet")
 	cmd.Flags().BoolVar(&o.yes, "yes", false, "write it without asking")
@@ -74,36 +75,36 @@ func runReplace(ctx context.Context, s console.Streams, o replaceOptions) error 
 	if err != nil {
 		return err
 	}
-	if o.name, err = clusterOf(docs, o.name); err != nil {
+	if o.Name, err = clusterOf(docs, o.Name); err != nil {
 		return err
 	}
 	for i := range docs {
-		docs[i].key = store.Layout(o.name).Config()
+		docs[i].key = store.Layout(o.Name).Config()
 		if docs[i].Kind == "InstanceGroup" {
-			docs[i].key = store.Layout(o.name).Group(docs[i].Meta.Name)
+			docs[i].key = store.Layout(o.Name).Group(docs[i].Meta.Name)
 		}
 	}
-	reading, cancel := context.WithTimeout(ctx, storeTimeout)
+	reading, cancel := context.WithTimeout(ctx, statestore.Timeout)
 	defer cancel()
-	st, was, err := o.read(reading, s)
+	st, was, err := o.Read(reading, s)
 	var left []store.Object // groups without a spec, of a writer that was killed
 	if o.force && errors.Is(err, store.ErrNotFound) && st != nil {
-		left, err = store.Groups(reading, st, o.name)
+		left, err = store.Groups(reading, st, o.Name)
 		was = nil
 	}
 	if err != nil {
 		return err
 	}
-	p, err := proposeDocuments(st, o.name, was, left, docs, o.force)
+	p, err := proposeDocuments(st, o.Name, was, left, docs, o.force)
 	if err != nil {
 		return err
 	}
-	parsed, err := p.check()
+	parsed, err := p.Check()
 	if err != nil {
 		return inFile(err, st, docs)
 	}
-	warnGossip(s, p.now, parsed)
-	_, err = p.carryOut(ctx, s, o.yes)
+	statestore.WarnGossip(s, p.Now, parsed)
+	_, err = p.Apply(ctx, s, o.yes)
 	return err
 }
 
@@ -188,12 +189,12 @@ func clusterOf(docs []manifestDoc, flag string) (string, error) {
 }
 
 // proposeDocuments puts the documents over what is there, groups first.
-func proposeDocuments(st store.Store, name string, was *store.Cluster, left []store.Object, docs []manifestDoc, force bool) (proposal, error) {
-	p := proposal{store: st, was: was, now: was}
+func proposeDocuments(st store.Store, name string, was *store.Cluster, left []store.Object, docs []manifestDoc, force bool) (statestore.Proposal, error) {
+	p := statestore.Proposal{Store: st, Was: was, Now: was}
 	if was == nil {
-		p.now = store.Draft(st, name, store.Object{Key: store.Layout(name).Config()}, left...)
+		p.Now = store.Draft(st, name, store.Object{Key: store.Layout(name).Config()}, left...)
 	}
-	there := p.now
+	there := p.Now
 	var last []store.Write
 	seen := map[string]string{}
 	for _, d := range docs {
@@ -210,13 +211,13 @@ func proposeDocuments(st store.Store, name string, was *store.Cluster, left []st
 		if old.Version == store.Absent && !force {
 			return p, console.Usagef("%s: %s %q is not in the store; --force makes it", d.where(), d.Kind, d.Meta.Name)
 		}
-		p.now = p.now.With(store.Object{Key: old.Key, Data: d.data})
+		p.Now = p.Now.With(store.Object{Key: old.Key, Data: d.data})
 		if d.Kind == "Cluster" {
 			last = append(last, store.Write{Old: old, Data: d.data})
 		} else {
-			p.writes = append(p.writes, store.Write{Old: old, Data: d.data})
+			p.Writes = append(p.Writes, store.Write{Old: old, Data: d.data})
 		}
 	}
-	p.writes = append(p.writes, last...)
+	p.Writes = append(p.Writes, last...)
 	return p, nil
 }

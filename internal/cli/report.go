@@ -15,6 +15,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/muster-dev/muster/internal/cli/console"
+	"github.com/muster-dev/muster/internal/cli/statestore"
 	"github.com/muster-dev/muster/internal/reconcile"
 	"github.com/muster-dev/muster/internal/report"
 	"github.com/muster-dev/muster/internal/sshsig"
@@ -71,7 +72,7 @@ ssh-keygen -Y verify -n ` + signedFor + `.
 			return o.report(cmd.Context(), s)
 		},
 	}
-	o.addTo(cmd)
+	o.AddTo(cmd)
 	f := cmd.Flags()
 	f.StringVar(&o.run, "run", "", "`run` to report (default: the one under way, or the last)")
 	f.StringVarP(&o.output, "output", "o", "text", "text, json, html, or a `file` that ends in .json or .html")
@@ -98,7 +99,7 @@ func (o *reportOptions) report(ctx context.Context, s console.Streams) error {
 	var key ssh.Signer
 	if o.signKey != "" {
 		if path == "" {
-			return console.Usagef("--sign-key signs a file; name one with -o, such as -o %s.html", o.name)
+			return console.Usagef("--sign-key signs a file; name one with -o, such as -o %s.html", o.Name)
 		}
 		if key, err = readSignKey(o.signKey, path); err != nil {
 			return err
@@ -136,21 +137,21 @@ func (o *reportOptions) report(ctx context.Context, s console.Streams) error {
 
 // migration reads a run and makes its report.
 func (o *reportOptions) migration(ctx context.Context, s console.Streams) (report.Migration, error) {
-	st, err := o.open(ctx, s)
+	st, err := o.Open(ctx, s)
 	if err != nil {
 		return report.Migration{}, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	ctx, cancel := context.WithTimeout(ctx, statestore.Timeout)
 	defer cancel()
 	var r reconcile.Record
 	if o.run != "" {
-		r, err = reconcile.Read(ctx, st, o.name, o.run)
+		r, err = reconcile.Read(ctx, st, o.Name, o.run)
 	} else {
-		r, err = reconcile.Current(ctx, st, o.name)
+		r, err = reconcile.Current(ctx, st, o.Name)
 	}
 	switch {
 	case errors.Is(err, reconcile.ErrNoRun), o.run != "" && errors.Is(err, store.ErrNotFound):
-		return report.Migration{}, console.Usagef("%s has no such run to report in %s; muster reconcile cluster %s --plan FILE begins one", o.name, o.state, o.again())
+		return report.Migration{}, console.Usagef("%s has no such run to report in %s; muster reconcile cluster %s --plan FILE begins one", o.Name, o.State, o.Args())
 	case err != nil:
 		return report.Migration{}, err
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/muster-dev/muster/internal/cli/console"
+	"github.com/muster-dev/muster/internal/cli/statestore"
 	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/spec"
 	"github.com/muster-dev/muster/internal/store"
@@ -22,7 +23,7 @@ func newValidate(s console.Streams) *cobra.Command {
 		Args:  console.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	var f stateFlags
+	var f statestore.Flags
 	var output string
 	sub := &cobra.Command{
 		Use:   "cluster [NAME]",
@@ -37,15 +38,15 @@ nodes join is what muster audit cluster says. It exits 3 when it finds something
 			if err := console.CheckOutput(output, "json"); err != nil {
 				return err
 			}
-			if err := f.cluster(cmd, args); err != nil {
+			if err := f.ParseName(cmd, args); err != nil {
 				return err
 			}
-			ctx, cancel := context.WithTimeout(cmd.Context(), storeTimeout)
+			ctx, cancel := context.WithTimeout(cmd.Context(), statestore.Timeout)
 			defer cancel()
 			return validateCluster(ctx, s, f, output)
 		},
 	}
-	f.addTo(sub)
+	f.AddTo(sub)
 	sub.Flags().StringVarP(&output, "output", "o", "", "json: one JSON object on standard output")
 	cmd.AddCommand(sub)
 	return cmd
@@ -69,8 +70,8 @@ type finding struct {
 	Next    string `json:"next"`
 }
 
-func validateCluster(ctx context.Context, s console.Streams, f stateFlags, output string) error {
-	st, c, err := f.read(ctx, s)
+func validateCluster(ctx context.Context, s console.Streams, f statestore.Flags, output string) error {
+	st, c, err := f.Read(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -82,7 +83,7 @@ func validateCluster(ctx context.Context, s console.Streams, f stateFlags, outpu
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return err
 	}
-	warnGossip(s, c, parsed)
+	statestore.WarnGossip(s, c, parsed)
 	v := validation{Cluster: c.Name, Topology: topologyOf(c, parsed), KopsVersion: c.KopsVersion, Findings: []finding{}}
 	v.add(specFindings(c, parsed)...)
 	v.add(etcdFindings(c, parsed)...)

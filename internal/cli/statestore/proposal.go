@@ -1,4 +1,4 @@
-package cli
+package statestore
 
 import (
 	"context"
@@ -17,31 +17,31 @@ import (
 	"github.com/muster-dev/muster/internal/store"
 )
 
-// proposal is a change to what a store holds of a cluster, not agreed to yet.
-type proposal struct {
-	store store.Store
-	was   *store.Cluster // nil for a cluster that is new
-	now   *store.Cluster
-	// writes are in order: groups first, so that a spec never names what is not
+// Proposal is a change to what a store holds of a cluster, not agreed to yet.
+type Proposal struct {
+	Store store.Store
+	Was   *store.Cluster // nil for a new cluster
+	Now   *store.Cluster
+	// Writes are in order: groups first, so that a spec never names what is not
 	// there yet.
-	writes []store.Write
+	Writes []store.Write
 }
 
-// check refuses what kOps would refuse, and what would leave nodes without a way
-// to the API. What was there before is validate's business.
-func (p proposal) check() (*cluster.Cluster, error) {
-	now, err := p.now.Parse()
+// Check refuses what kOps would refuse, and what would leave nodes without a way
+// to the API. Faults that the cluster had before are left to muster validate.
+func (p Proposal) Check() (*cluster.Cluster, error) {
+	now, err := p.Now.Parse()
 	if err != nil {
 		return nil, console.FirstError(err)
 	}
-	r, ok, _ := p.now.Release()
+	r, ok, _ := p.Now.Release()
 	if !ok {
 		r = cluster.Release136
 	}
 	accepted, gossiped := func(cluster.Refusal) bool { return false }, false
-	if p.was != nil {
-		was, err := p.was.Parse()
-		if err != nil { // what is broken may be mended, into whatever it was meant to be
+	if p.Was != nil {
+		was, err := p.Was.Parse()
+		if err != nil { // a spec that cannot be read may be replaced by any that can
 			return now, nil
 		}
 		before := was.Refusals(was.Topology(r), r)
@@ -52,7 +52,7 @@ func (p proposal) check() (*cluster.Cluster, error) {
 		return nil, refusedGossip(now.Name)
 	}
 	for _, f := range now.Refusals(now.Topology(r), r) {
-		if !accepted(f) && (p.was != nil || !f.KopsAccepts) {
+		if !accepted(f) && (p.Was != nil || !f.KopsAccepts) {
 			return nil, console.Refusef("%s: %s", now.Name, f)
 		}
 	}
@@ -64,13 +64,13 @@ func refusedGossip(name string) error {
 }
 
 // secretValue is a password in a spec, in any of YAML's spellings on one line.
-// People read diffs aloud and paste them.
+// People paste diffs into chats and tickets.
 var secretValue = regexp.MustCompile(`(?m)(\bsecret["']?:)[ \t]*("(?:[^"\\]|\\.)*"|'(?:[^']|'')*'|[^,}\n]+)`)
 
 // show writes what would change as a diff.
-func (p proposal) show(w io.Writer) error {
-	for _, c := range p.writes {
-		name := store.Where(p.store, c.Old.Key)
+func (p Proposal) show(w io.Writer) error {
+	for _, c := range p.Writes {
+		name := store.Where(p.Store, c.Old.Key)
 		diff := udiff.Unified(name, name, string(c.Old.Data), string(c.Data))
 		if _, err := io.WriteString(w, secretValue.ReplaceAllString(diff, "$1 (not shown)")); err != nil {
 			return err
@@ -79,13 +79,13 @@ func (p proposal) show(w io.Writer) error {
 	return nil
 }
 
-// carryOut shows the change, asks unless yes was given, and writes. It is settled
-// when there is nothing left to write.
-func (p proposal) carryOut(ctx context.Context, s console.Streams, yes bool) (settled bool, err error) {
-	p.writes = slices.DeleteFunc(p.writes, func(w store.Write) bool {
+// Apply shows the change, asks unless yes was given, and writes. It is settled when
+// there is nothing left to write.
+func (p Proposal) Apply(ctx context.Context, s console.Streams, yes bool) (settled bool, err error) {
+	p.Writes = slices.DeleteFunc(p.Writes, func(w store.Write) bool {
 		return w.Old.Version != store.Absent && string(w.Old.Data) == string(w.Data)
 	})
-	if len(p.writes) == 0 {
+	if len(p.Writes) == 0 {
 		fmt.Fprintln(s.Err, "nothing to change")
 		return true, nil
 	}
@@ -95,16 +95,16 @@ func (p proposal) carryOut(ctx context.Context, s console.Streams, yes bool) (se
 	if agreed, err := consent(ctx, s, yes); !agreed || err != nil {
 		return false, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
-	if err := store.WriteAll(ctx, p.store, p.writes); err != nil {
+	if err := store.WriteAll(ctx, p.Store, p.Writes); err != nil {
 		if errors.Is(err, store.ErrConflict) {
 			return false, fmt.Errorf("%w: nothing of yours is written; run the command again on what is there now", err)
 		}
 		return false, err
 	}
-	for _, w := range p.writes {
-		fmt.Fprintf(s.Err, "wrote %s\n", store.Where(p.store, w.Old.Key))
+	for _, w := range p.Writes {
+		fmt.Fprintf(s.Err, "wrote %s\n", store.Where(p.Store, w.Old.Key))
 	}
 	fmt.Fprintln(s.Err, "nodes change when kOps next updates the cluster")
 	return true, nil
