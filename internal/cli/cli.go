@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/muster-dev/muster/internal/cli/clustercmd"
 	"github.com/muster-dev/muster/internal/cli/console"
 	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/daemon"
@@ -179,8 +180,8 @@ way. It touches no cluster.
 		}
 		return console.CommandLinef(cmd, "%v", err)
 	})
-	root.AddCommand(newPlan(s), newReconcile(s), newJournal(s), newRehearse(s), newLab(s), newInit(s), newToken(s), newGossip(s), newIAM(s), newDescribe(s), newAudit(s), newExplain(s),
-		newGet(s), newEdit(s), newReplace(s), newCreate(s), newValidate(s), newExport(s), newInstall(s), newUninstall(s))
+	root.AddCommand(newPlan(s), newReconcile(s), newJournal(s), newRehearse(s), newLab(s), clustercmd.NewInit(s), clustercmd.NewToken(s), newGossip(s), newIAM(s), newDescribe(s), newAudit(s), newExplain(s),
+		clustercmd.NewGet(s), clustercmd.NewEdit(s), clustercmd.NewReplace(s), clustercmd.NewCreate(s), clustercmd.NewValidate(s), clustercmd.NewExport(s), clustercmd.NewInstall(s), clustercmd.NewUninstall(s))
 	root.AddCommand(newReport(s), newProbe(s), newVersion(s))
 	return root
 }

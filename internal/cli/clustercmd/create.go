@@ -1,4 +1,4 @@
-package cli
+package clustercmd
 
 import (
 	"context"
@@ -29,7 +29,8 @@ type createOptions struct {
 	yes                 bool
 }
 
-func newCreate(s console.Streams) *cobra.Command {
+// NewCreate returns muster create.
+func NewCreate(s console.Streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "create cluster",
 		Short: "Make the spec of a new cluster that needs no DNS and does not gossip",

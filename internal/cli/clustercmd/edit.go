@@ -1,4 +1,4 @@
-package cli
+package clustercmd
 
 import (
 	"context"
@@ -30,7 +30,8 @@ stays in a file, and the error says where.
 
 `
 
-func newEdit(s console.Streams) *cobra.Command {
+// NewEdit returns muster edit.
+func NewEdit(s console.Streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "edit cluster|instancegroup",
 		Short: "Edit a cluster's spec or an instance group in its state store",

@@ -1,4 +1,4 @@
-package cli
+package clustercmd
 
 import (
 	"errors"
@@ -18,7 +18,8 @@ import (
 	"github.com/muster-dev/muster/internal/node"
 )
 
-func newToken(s console.Streams) *cobra.Command {
+// NewToken returns muster token.
+func NewToken(s console.Streams) *cobra.Command {
 	var dir string
 	cmd := &cobra.Command{
 		Use:   "token",

@@ -1,4 +1,4 @@
-package cli
+package clustercmd
 
 import (
 	"crypto/rand"
@@ -30,7 +30,8 @@ type initOptions struct {
 	hosts        string
 }
 
-func newInit(s console.Streams) *cobra.Command {
+// NewInit returns muster init.
+func NewInit(s console.Streams) *cobra.Command {
 	var o initOptions
 	cmd := &cobra.Command{
 		Use:   "init --name CLUSTER --control-plane NODE=ADDRESS...",

@@ -1,4 +1,4 @@
-package cli
+package clustercmd
 
 import (
 	"bytes"
@@ -36,7 +36,8 @@ func (o *installOptions) addTo(cmd *cobra.Command) {
 	f.BoolVar(&o.yes, "yes", false, "write it without asking")
 }
 
-func newInstall(s console.Streams) *cobra.Command {
+// NewInstall returns muster install.
+func NewInstall(s console.Streams) *cobra.Command {
 	var o installOptions
 	cmd := &cobra.Command{
 		Use:   "install --via kops --program URL --sha256 HASH [--name CLUSTER]",
@@ -80,7 +81,8 @@ A program is for one processor architecture; install groups that differ one by o
 	return cmd
 }
 
-func newUninstall(s console.Streams) *cobra.Command {
+// NewUninstall returns muster uninstall.
+func NewUninstall(s console.Streams) *cobra.Command {
 	var o installOptions
 	cmd := &cobra.Command{
 		Use:   "uninstall --via kops [--name CLUSTER]",

@@ -1,4 +1,4 @@
-package cli
+package clustercmd
 
 import (
 	"context"
@@ -19,7 +19,8 @@ import (
 	"github.com/muster-dev/muster/internal/store"
 )
 
-func newGet(s console.Streams) *cobra.Command {
+// NewGet returns muster get.
+func NewGet(s console.Streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "get clusters|instancegroups",
 		Short: "Show clusters and instance groups of a state store",

@@ -1,4 +1,4 @@
-package cli
+package clustercmd
 
 import (
 	"context"
@@ -22,7 +22,8 @@ type replaceOptions struct {
 	yes   bool
 }
 
-func newReplace(s console.Streams) *cobra.Command {
+// NewReplace returns muster replace.
+func NewReplace(s console.Streams) *cobra.Command {
 	var o replaceOptions
 	cmd := &cobra.Command{
 		Use:   "replace -f MANIFEST [MANIFEST...]",

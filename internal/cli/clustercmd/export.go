@@ -1,4 +1,4 @@
-package cli
+package clustercmd
 
 import (
 	"context"
@@ -13,7 +13,8 @@ import (
 	"github.com/muster-dev/muster/internal/cli/statestore"
 )
 
-func newExport(s console.Streams) *cobra.Command {
+// NewExport returns muster export.
+func NewExport(s console.Streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "export cluster",
 		Short: "Write a cluster's manifest to a file",

@@ -1,4 +1,4 @@
-package cli
+package clustercmd
 
 import (
 	"context"
@@ -16,7 +16,8 @@ import (
 	"github.com/muster-dev/muster/internal/store"
 )
 
-func newValidate(s console.Streams) *cobra.Command {
+// NewValidate returns muster validate.
+func NewValidate(s console.Streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "validate cluster",
 		Short: "Look for faults in what the state store holds of a cluster",
