@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/muster-dev/muster/internal/cli/auditcmd"
 	"github.com/muster-dev/muster/internal/cli/clustercmd"
 	"github.com/muster-dev/muster/internal/cli/console"
 	"github.com/muster-dev/muster/internal/cluster"
@@ -180,7 +181,7 @@ way. It touches no cluster.
 		}
 		return console.CommandLinef(cmd, "%v", err)
 	})
-	root.AddCommand(newPlan(s), newReconcile(s), newJournal(s), newRehearse(s), newLab(s), clustercmd.NewInit(s), clustercmd.NewToken(s), newGossip(s), newIAM(s), newDescribe(s), newAudit(s), newExplain(s),
+	root.AddCommand(newPlan(s), newReconcile(s), newJournal(s), newRehearse(s), newLab(s), clustercmd.NewInit(s), clustercmd.NewToken(s), newGossip(s), auditcmd.NewIAM(s), auditcmd.NewDescribe(s), auditcmd.NewAudit(s), auditcmd.NewExplain(s),
 		clustercmd.NewGet(s), clustercmd.NewEdit(s), clustercmd.NewReplace(s), clustercmd.NewCreate(s), clustercmd.NewValidate(s), clustercmd.NewExport(s), clustercmd.NewInstall(s), clustercmd.NewUninstall(s))
 	root.AddCommand(newReport(s), newProbe(s), newVersion(s))
 	return root

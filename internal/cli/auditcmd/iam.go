@@ -1,4 +1,4 @@
-package cli
+package auditcmd
 
 import (
 	"context"
@@ -10,7 +10,8 @@ import (
 	"github.com/muster-dev/muster/internal/iam"
 )
 
-func newIAM(s console.Streams) *cobra.Command {
+// NewIAM returns muster iam.
+func NewIAM(s console.Streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "iam",
 		Short: "Permissions: what nodes hold, what they need, and proofs that a change only narrows",

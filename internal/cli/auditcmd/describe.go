@@ -1,4 +1,4 @@
-package cli
+package auditcmd
 
 import (
 	"fmt"
@@ -11,7 +11,8 @@ import (
 	"github.com/muster-dev/muster/internal/describe"
 )
 
-func newDescribe(s console.Streams) *cobra.Command {
+// NewDescribe returns muster describe.
+func NewDescribe(s console.Streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "describe",
 		Short: "Show what a cluster really is",

@@ -1,4 +1,4 @@
-package cli
+package auditcmd
 
 import (
 	"bytes"
@@ -28,7 +28,8 @@ type auditNodeOptions struct {
 	output string
 }
 
-func newAudit(s console.Streams) *cobra.Command {
+// NewAudit returns muster audit.
+func NewAudit(s console.Streams) *cobra.Command {
 	var o auditNodeOptions
 	cmd := &cobra.Command{
 		Use:   "audit cluster | --node | --root DIR | --binary FILE",
@@ -151,7 +152,8 @@ func programTable(s console.Streams, r node.Report) error {
 	return err
 }
 
-func newExplain(s console.Streams) *cobra.Command {
+// NewExplain returns muster explain.
+func NewExplain(s console.Streams) *cobra.Command {
 	var ids []string
 	for _, r := range audit.Rules() {
 		ids = append(ids, r.ID)
