@@ -19,6 +19,7 @@ import (
 	"github.com/muster-dev/muster/internal/cli/auditcmd"
 	"github.com/muster-dev/muster/internal/cli/clustercmd"
 	"github.com/muster-dev/muster/internal/cli/console"
+	"github.com/muster-dev/muster/internal/cli/gossipcmd"
 	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/daemon"
 	"github.com/muster-dev/muster/internal/iam"
@@ -181,7 +182,7 @@ way. It touches no cluster.
 		}
 		return console.CommandLinef(cmd, "%v", err)
 	})
-	root.AddCommand(newPlan(s), newReconcile(s), newJournal(s), newRehearse(s), newLab(s), clustercmd.NewInit(s), clustercmd.NewToken(s), newGossip(s), auditcmd.NewIAM(s), auditcmd.NewDescribe(s), auditcmd.NewAudit(s), auditcmd.NewExplain(s),
+	root.AddCommand(newPlan(s), newReconcile(s), newJournal(s), newRehearse(s), newLab(s), clustercmd.NewInit(s), clustercmd.NewToken(s), gossipcmd.NewGossip(s), auditcmd.NewIAM(s), auditcmd.NewDescribe(s), auditcmd.NewAudit(s), auditcmd.NewExplain(s),
 		clustercmd.NewGet(s), clustercmd.NewEdit(s), clustercmd.NewReplace(s), clustercmd.NewCreate(s), clustercmd.NewValidate(s), clustercmd.NewExport(s), clustercmd.NewInstall(s), clustercmd.NewUninstall(s))
 	root.AddCommand(newReport(s), newProbe(s), newVersion(s))
 	return root

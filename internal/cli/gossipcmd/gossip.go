@@ -1,4 +1,4 @@
-package cli
+package gossipcmd
 
 import (
 	"bytes"
@@ -35,7 +35,8 @@ type gossipFlags struct {
 	context    string
 }
 
-func newGossip(s console.Streams) *cobra.Command {
+// NewGossip returns muster gossip.
+func NewGossip(s console.Streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "gossip",
 		Short: "Look into a cluster's gossip, and set single names in it while it migrates",
