@@ -30,7 +30,7 @@ func newLab(s console.Streams) *cobra.Command {
 		Args:  console.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.PersistentFlags().StringVar(&dir, "dir", defaultLab(), "the lab's `directory`")
+	cmd.PersistentFlags().StringVar(&dir, "dir", labctl.DefaultDir(), "the lab's `directory`")
 	cmd.AddCommand(newLabUp(s, &dir), newLabStatus(s, &dir), newLabFault(s, &dir), newLabDown(s, &dir))
 	return cmd
 }
@@ -145,12 +145,9 @@ func labUp(ctx context.Context, s console.Streams, dir string, o labUpOptions) e
 	return err
 }
 
-// defaultLab is the directory of a lab where none is named.
-func defaultLab() string { return filepath.Join(os.TempDir(), "muster-lab") }
-
 // labCommand is a command to a lab as it has to be typed.
 func labCommand(dir, verb string) string {
-	if dir == defaultLab() {
+	if dir == labctl.DefaultDir() {
 		return "muster lab " + verb
 	}
 	return "muster lab " + verb + " --dir " + dir
@@ -173,13 +170,13 @@ func newLabDir(dir string) (string, error) {
 	if err != nil {
 		return "", console.Usagef("--dir: %w", err)
 	}
-	remains := []string{filepath.Base(labctl.SocketPath(base)), "lab", labLog, labStore}
+	remains := []string{filepath.Base(labctl.SocketPath(base)), "lab", labLog, filepath.Base(labctl.StoreDir(base))}
 	for _, e := range entries {
 		if !slices.Contains(remains, e.Name()) {
 			return "", console.Usagef("--dir %s is not empty, and %s in it is nothing of a lab's; name a directory that is", base, e.Name())
 		}
 	}
-	if name := keptIn(filepath.Join(base, labStore)); name != "" {
+	if name := labctl.StoredCluster(base); name != "" {
 		return "", console.Refusef("--dir %[1]s holds the journal of a migration of %[2]s on an earlier lab, which a new one would delete; take another --dir, or keep its report (muster report cluster --dir %[1]s -o FILE.html) and remove the directory: rm -r %[1]s", dir, name)
 	}
 	for _, e := range entries {

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/muster-dev/muster/internal/cli/console"
+	"github.com/muster-dev/muster/internal/cli/planflags"
 	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/plan"
 )
@@ -88,7 +89,6 @@ func (o *planOptions) addTo(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&o.to, "to", "none", "topology to reach: hybrid, none or gossip")
 	f.StringVar(&o.via, "via", "kops", "what carries the plan out: kops, terraform or lab")
-	f.StringVar(&o.endpoints, "endpoints", string(plan.Balancer), endpointsUsage)
 	f.BoolVar(&o.noBridge, "no-bridge", false, "no step that exists only while the plan runs; workers may have to be replaced twice")
 	f.BoolVar(&o.createBalancer, "create-balancer", false, "a load balancer may be made where the spec asks for none")
 	f.IntVar(&o.maxAway, "max-away", 1, "workers of a group that may be away at once")
@@ -98,10 +98,8 @@ func (o *planOptions) addTo(cmd *cobra.Command) {
 	f.StringVar(&o.diff, "diff", "", "show how the plan differs from the one in `file`")
 	console.Choices(cmd, "to", string(cluster.Hybrid), string(cluster.None), string(cluster.Gossip))
 	console.Choices(cmd, "via", string(plan.Kops), string(plan.Terraform), string(plan.Lab))
-	console.Choices(cmd, "endpoints", string(plan.Balancer), string(plan.Addresses))
+	planflags.AddEndpoints(cmd, &o.endpoints)
 }
-
-const endpointsUsage = "what workers boot with: load-balancer, or list (the control plane's addresses behind the worker's own balancer)"
 
 func ideaHelp() string {
 	var b strings.Builder
@@ -114,23 +112,24 @@ func ideaHelp() string {
 
 // ask checks the flags.
 func (o *planOptions) ask() (plan.Ask, error) {
-	a := plan.Ask{
-		To: cluster.Topology(o.to), Via: plan.Executor(o.via), Endpoints: plan.Endpoints(o.endpoints),
-		NoBridge: o.noBridge, CreateBalancer: o.createBalancer, MaxAway: o.maxAway,
+	a := plan.Ask{To: cluster.Topology(o.to), NoBridge: o.noBridge, CreateBalancer: o.createBalancer, MaxAway: o.maxAway}
+	if !slices.Contains([]cluster.Topology{cluster.Hybrid, cluster.None, cluster.Gossip}, a.To) {
+		return a, console.Usagef("--to %q; want hybrid, none or gossip", o.to)
+	}
+	var err error
+	if a.Via, err = planflags.Executor(o.via); err != nil {
+		return a, err
+	}
+	if a.Endpoints, err = planflags.Endpoints(o.endpoints); err != nil {
+		return a, err
 	}
 	switch {
-	case !slices.Contains([]cluster.Topology{cluster.Hybrid, cluster.None, cluster.Gossip}, a.To):
-		return a, console.Usagef("--to %q; want hybrid, none or gossip", o.to)
-	case !slices.Contains(plan.Executors(), a.Via):
-		return a, console.Usagef("--via %q; want kops, terraform or lab", o.via)
-	case a.Endpoints != plan.Balancer && a.Endpoints != plan.Addresses:
-		return a, console.Usagef("--endpoints %q; want load-balancer or list", o.endpoints)
 	case o.maxAway < 1:
 		return a, console.Usagef("--max-away %d; want 1 or more", o.maxAway)
 	case countSet(o.explain, o.whyNot, o.diff) > 1:
 		return a, console.Usagef("--explain, --why-not and --diff are three questions; ask one")
 	}
-	_, _, err := o.format()
+	_, _, err = o.format()
 	return a, err
 }
 

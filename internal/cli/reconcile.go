@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
-	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -64,9 +63,6 @@ func (f *runFlags) AddTo(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.dir, "dir", "", "the lab's `directory`, for a plan that is carried out on a lab")
 }
 
-// labStore is where a lab keeps what a state store holds.
-const labStore = "store"
-
 // settle finds out which cluster in which store is meant.
 func (f *runFlags) settle(cmd *cobra.Command, args []string) error {
 	if f.dir == "" {
@@ -79,28 +75,14 @@ func (f *runFlags) settle(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	name := keptIn(filepath.Join(dir, labStore))
+	name := labctl.StoredCluster(dir)
 	if st, err := (labctl.Client{Dir: dir}).Status(cmd.Context()); err == nil {
 		name = st.Cluster
 	} else if name == "" {
 		return console.Usagef("no lab answers: %w --dir %s", err, f.dir)
 	}
-	f.dir, f.Name, f.State = dir, name, "file://"+filepath.Join(dir, labStore)
-	return os.MkdirAll(filepath.Join(dir, labStore), 0o755)
-}
-
-// keptIn is the cluster whose migration the store of a lab that is down holds; empty
-// if there is none. Its journal and its report can still be read.
-func keptIn(dir string) string {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return ""
-	}
-	i := slices.IndexFunc(entries, func(e os.DirEntry) bool { return e.IsDir() })
-	if i < 0 {
-		return ""
-	}
-	return entries[i].Name()
+	f.dir, f.Name, f.State = dir, name, "file://"+labctl.StoreDir(dir)
+	return os.MkdirAll(labctl.StoreDir(dir), 0o755)
 }
 
 // again is how to say the same cluster in another command.
@@ -186,7 +168,7 @@ keeps lock and journal in its own directory.
 			return o.carryOut(cmd, s, report.Forward, "")
 		},
 	}
-	cmd.Flags().StringVar(&o.dir, "dir", defaultLab(), "the lab's `directory`")
+	cmd.Flags().StringVar(&o.dir, "dir", labctl.DefaultDir(), "the lab's `directory`")
 	o.addPlan(cmd)
 	return cmd
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/muster-dev/muster/internal/cli/console"
+	"github.com/muster-dev/muster/internal/cli/planflags"
 	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/lab"
 	"github.com/muster-dev/muster/internal/lab/netns"
@@ -82,13 +83,12 @@ func (o *rehearseOptions) addTo(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&o.to, "to", "none", "topology to reach: hybrid or none")
 	f.StringVar(&o.plan, "plan", "", "rehearse the plan in `file`, and reach what it reaches")
-	f.StringVar(&o.endpoints, "endpoints", string(plan.Balancer), endpointsUsage)
 	f.StringVar(&o.overlay, "overlay", "", overlayUsage)
 	f.StringVar(&o.fault, "fault", "", "`kind` of fault to inject half-way")
 	f.BoolVar(&o.netns, "netns", false, "give each node a network namespace and its own /etc/hosts (Linux, root)")
 	o.api.addTo(f)
 	console.Choices(cmd, "to", string(cluster.Hybrid), string(cluster.None))
-	console.Choices(cmd, "endpoints", string(plan.Balancer), string(plan.Addresses))
+	planflags.AddEndpoints(cmd, &o.endpoints)
 	console.Choices(cmd, "overlay", overlays...)
 	console.Choices(cmd, "fault", faultNames()...)
 	f.StringVarP(&o.output, "output", "o", "", "json: end with one JSON object on standard output")
@@ -122,8 +122,8 @@ func (o rehearseOptions) validate() (cluster.Topology, error) {
 	if o.to != string(cluster.Hybrid) && o.to != string(cluster.None) {
 		return "", console.Usagef("--to %q; want hybrid or none", o.to)
 	}
-	if !slices.Contains([]plan.Endpoints{plan.Balancer, plan.Addresses}, plan.Endpoints(o.endpoints)) {
-		return "", console.Usagef("--endpoints %q; want load-balancer or list", o.endpoints)
+	if _, err := planflags.Endpoints(o.endpoints); err != nil {
+		return "", err
 	}
 	if o.output != "" && o.output != "json" {
 		return "", console.Usagef("-o %q; want json", o.output)

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/muster-dev/muster/internal/cli/console"
+	"github.com/muster-dev/muster/internal/cli/planflags"
 	"github.com/muster-dev/muster/internal/cli/statestore"
 	"github.com/muster-dev/muster/internal/cloud"
 	"github.com/muster-dev/muster/internal/cloud/bootconfig"
@@ -49,7 +50,7 @@ group has minSize nodes.
 			if err := flags.ParseName(cmd, args); err != nil {
 				return err
 			}
-			return rehearseCluster(cmd.Context(), s, o, flags, plan.Executor(via))
+			return rehearseCluster(cmd.Context(), s, o, flags, via)
 		},
 	}
 	flags.AddTo(cmd)
@@ -58,15 +59,16 @@ group has minSize nodes.
 	return cmd
 }
 
-func rehearseCluster(ctx context.Context, s console.Streams, o rehearseOptions, flags statestore.Flags, via plan.Executor) error {
-	if _, err := o.validate(); err != nil {
+func rehearseCluster(ctx context.Context, s console.Streams, o rehearseOptions, flags statestore.Flags, via string) error {
+	to, err := o.validate()
+	if err != nil {
 		return console.UsageError{Err: err}
 	}
-	questions := planOptions{to: o.to, via: string(via), endpoints: o.endpoints, maxAway: 1, output: "text"}
-	ask, err := questions.ask()
+	executor, err := planflags.Executor(via)
 	if err != nil {
 		return err
 	}
+	ask := plan.Ask{To: to, Via: executor, Endpoints: plan.Endpoints(o.endpoints), MaxAway: 1}
 	seen, err := flags.Observe(ctx, s, statestore.CloudTimeout)
 	if err != nil {
 		return err
