@@ -20,6 +20,7 @@ import (
 	"github.com/muster-dev/muster/internal/cli/clustercmd"
 	"github.com/muster-dev/muster/internal/cli/console"
 	"github.com/muster-dev/muster/internal/cli/gossipcmd"
+	"github.com/muster-dev/muster/internal/cli/labcmd"
 	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/daemon"
 	"github.com/muster-dev/muster/internal/iam"
@@ -182,7 +183,7 @@ way. It touches no cluster.
 		}
 		return console.CommandLinef(cmd, "%v", err)
 	})
-	root.AddCommand(newPlan(s), newReconcile(s), newJournal(s), newRehearse(s), newLab(s), clustercmd.NewInit(s), clustercmd.NewToken(s), gossipcmd.NewGossip(s), auditcmd.NewIAM(s), auditcmd.NewDescribe(s), auditcmd.NewAudit(s), auditcmd.NewExplain(s),
+	root.AddCommand(newPlan(s), newReconcile(s), newJournal(s), labcmd.NewRehearse(s), labcmd.NewLab(s), clustercmd.NewInit(s), clustercmd.NewToken(s), gossipcmd.NewGossip(s), auditcmd.NewIAM(s), auditcmd.NewDescribe(s), auditcmd.NewAudit(s), auditcmd.NewExplain(s),
 		clustercmd.NewGet(s), clustercmd.NewEdit(s), clustercmd.NewReplace(s), clustercmd.NewCreate(s), clustercmd.NewValidate(s), clustercmd.NewExport(s), clustercmd.NewInstall(s), clustercmd.NewUninstall(s))
 	root.AddCommand(newReport(s), newProbe(s), newVersion(s))
 	return root
@@ -209,8 +210,8 @@ func hidden(args []string, errw io.Writer) (code int, ok bool) {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
 		err = lab.ProcessMain(ctx, args[1:], slog.New(slog.NewTextHandler(errw, nil)))
-	case superviseVerb:
-		err = supervise(args[1:], slog.New(slog.NewTextHandler(errw, nil)))
+	case labcmd.SuperviseVerb:
+		err = labcmd.Supervise(args[1:], slog.New(slog.NewTextHandler(errw, nil)))
 	case netns.HoldVerb:
 		err = netns.HoldMain(args[1:])
 	case netns.EnterVerb:

@@ -1,4 +1,4 @@
-package cli
+package labcmd
 
 import (
 	"context"
@@ -13,14 +13,14 @@ import (
 	"github.com/muster-dev/muster/internal/labctl"
 )
 
-// superviseVerb is the hidden subcommand that `muster lab up` leaves running.
-const superviseVerb = "lab-supervise"
+// SuperviseVerb is the hidden subcommand that `muster lab up` leaves running.
+const SuperviseVerb = "lab-supervise"
 
-// supervise runs a lab in the background until it is told to stop. args are the
+// Supervise runs a lab in the background until it is told to stop. args are the
 // directory, the manifest, the topology to start in and the overlay, both perhaps
 // empty, whether to use network namespaces, and the programs of a real control
 // plane, empty for the built-in one.
-func supervise(args []string, log *slog.Logger) error {
+func Supervise(args []string, log *slog.Logger) error {
 	if len(args) != 7 {
 		return fmt.Errorf("want DIR MANIFEST TOPOLOGY OVERLAY NETNS KUBE-APISERVER ETCD, got %d arguments", len(args))
 	}

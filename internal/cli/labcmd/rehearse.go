@@ -1,4 +1,4 @@
-package cli
+package labcmd
 
 import (
 	"cmp"
@@ -39,7 +39,8 @@ type rehearseOptions struct {
 	kubernetes lab.Kubernetes // what api found
 }
 
-func newRehearse(s console.Streams) *cobra.Command {
+// NewRehearse returns muster rehearse.
+func NewRehearse(s console.Streams) *cobra.Command {
 	var o rehearseOptions
 	cmd := &cobra.Command{
 		Use:   "rehearse -f MANIFEST [MANIFEST...] [--to hybrid|none] | rehearse cluster NAME",

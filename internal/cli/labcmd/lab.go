@@ -1,4 +1,4 @@
-package cli
+package labcmd
 
 import (
 	"context"
@@ -22,7 +22,8 @@ import (
 	"github.com/muster-dev/muster/internal/rehearse"
 )
 
-func newLab(s console.Streams) *cobra.Command {
+// NewLab returns muster lab.
+func NewLab(s console.Streams) *cobra.Command {
 	var dir string
 	cmd := &cobra.Command{
 		Use:   "lab",
@@ -129,7 +130,7 @@ func labUp(ctx context.Context, s console.Streams, dir string, o labUpOptions) e
 	defer log.Close()
 	// Not bound to ctx: the supervisor is to outlive this command. It ends by
 	// `muster lab down`, by SIGTERM, or by itself if the lab does not come up.
-	supervisor := exec.Command(programs.Muster, superviseVerb, base, file, o.topology, o.overlay, fmt.Sprint(o.netns), kubernetes.APIServer, kubernetes.Etcd)
+	supervisor := exec.Command(programs.Muster, SuperviseVerb, base, file, o.topology, o.overlay, fmt.Sprint(o.netns), kubernetes.APIServer, kubernetes.Etcd)
 	supervisor.Stdout, supervisor.Stderr = log, log
 	detach(supervisor)
 	if err := supervisor.Start(); err != nil {
