@@ -21,6 +21,7 @@ import (
 	"github.com/muster-dev/muster/internal/cli/console"
 	"github.com/muster-dev/muster/internal/cli/gossipcmd"
 	"github.com/muster-dev/muster/internal/cli/labcmd"
+	"github.com/muster-dev/muster/internal/cli/migratecmd"
 	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/daemon"
 	"github.com/muster-dev/muster/internal/iam"
@@ -183,9 +184,9 @@ way. It touches no cluster.
 		}
 		return console.CommandLinef(cmd, "%v", err)
 	})
-	root.AddCommand(newPlan(s), newReconcile(s), newJournal(s), labcmd.NewRehearse(s), labcmd.NewLab(s), clustercmd.NewInit(s), clustercmd.NewToken(s), gossipcmd.NewGossip(s), auditcmd.NewIAM(s), auditcmd.NewDescribe(s), auditcmd.NewAudit(s), auditcmd.NewExplain(s),
+	root.AddCommand(migratecmd.NewPlan(s), migratecmd.NewReconcile(s), migratecmd.NewJournal(s), labcmd.NewRehearse(s), labcmd.NewLab(s), clustercmd.NewInit(s), clustercmd.NewToken(s), gossipcmd.NewGossip(s), auditcmd.NewIAM(s), auditcmd.NewDescribe(s), auditcmd.NewAudit(s), auditcmd.NewExplain(s),
 		clustercmd.NewGet(s), clustercmd.NewEdit(s), clustercmd.NewReplace(s), clustercmd.NewCreate(s), clustercmd.NewValidate(s), clustercmd.NewExport(s), clustercmd.NewInstall(s), clustercmd.NewUninstall(s))
-	root.AddCommand(newReport(s), newProbe(s), newVersion(s))
+	root.AddCommand(migratecmd.NewReport(s), migratecmd.NewProbe(s), newVersion(s))
 	return root
 }
 

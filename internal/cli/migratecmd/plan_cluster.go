@@ -1,4 +1,4 @@
-package cli
+package migratecmd
 
 import (
 	"github.com/spf13/cobra"

@@ -1,4 +1,4 @@
-package cli
+package migratecmd
 
 import (
 	"cmp"
@@ -23,7 +23,8 @@ import (
 	"github.com/muster-dev/muster/internal/store"
 )
 
-func newReconcile(s console.Streams) *cobra.Command {
+// NewReconcile returns muster reconcile.
+func NewReconcile(s console.Streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "reconcile cluster NAME | lab",
 		Short: "Carry a plan out, stop at the first doubt, go on after a crash, go back when asked",

@@ -1,4 +1,4 @@
-package cli
+package migratecmd
 
 import (
 	"bytes"
@@ -26,7 +26,8 @@ import (
 // namespace of OpenSSH's signatures.
 const signedFor = "muster-report"
 
-func newReport(s console.Streams) *cobra.Command {
+// NewReport returns muster report.
+func NewReport(s console.Streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "report",
 		Short: "What a migration did, as evidence; and whether a report is what was signed",

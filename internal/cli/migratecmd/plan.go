@@ -1,4 +1,4 @@
-package cli
+package migratecmd
 
 import (
 	"context"
@@ -33,7 +33,8 @@ type planOptions struct {
 	diff    string
 }
 
-func newPlan(s console.Streams) *cobra.Command {
+// NewPlan returns muster plan.
+func NewPlan(s console.Streams) *cobra.Command {
 	var (
 		o       planOptions
 		file    string

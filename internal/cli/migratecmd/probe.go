@@ -1,4 +1,4 @@
-package cli
+package migratecmd
 
 import (
 	"context"
@@ -29,7 +29,8 @@ type probeOptions struct {
 // measure.
 const leastPause = 10 * time.Millisecond
 
-func newProbe(s console.Streams) *cobra.Command {
+// NewProbe returns muster probe.
+func NewProbe(s console.Streams) *cobra.Command {
 	var o probeOptions
 	cmd := &cobra.Command{
 		Use:   "probe --server-name NAME --ca FILE --target PATH=ADDRESS:PORT",

@@ -1,4 +1,4 @@
-package cli
+package migratecmd
 
 import (
 	"net/netip"
@@ -22,7 +22,7 @@ func TestProbeTakesWhatAPodIsStartedWith(t *testing.T) {
 		{Path: "other", Host: "api.example.com", Port: 6443},
 	}
 	args := vantage.Args("api.internal.atlas.k8s.local", targets, vantage.DefaultEvery)
-	cmd := newProbe(console.Streams{})
+	cmd := NewProbe(console.Streams{})
 	if args[0] != cmd.Name() {
 		t.Fatalf("a pod runs muster %s", args[0])
 	}

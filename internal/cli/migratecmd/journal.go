@@ -1,4 +1,4 @@
-package cli
+package migratecmd
 
 import (
 	"context"
@@ -21,7 +21,8 @@ import (
 	"github.com/muster-dev/muster/internal/store"
 )
 
-func newJournal(s console.Streams) *cobra.Command {
+// NewJournal returns muster journal.
+func NewJournal(s console.Streams) *cobra.Command {
 	var f runFlags
 	var run, output string
 	cmd := &cobra.Command{
