@@ -1,6 +1,11 @@
-// Package cli is the command line of muster: it reads flags, calls the packages
-// that do the work, prints, and turns errors into exit codes. It decides nothing
-// about clusters.
+// Package cli is muster as a program: the root command, signals, the hidden verbs by
+// which it runs its own processes, exit codes, and what a mistyped command line probably
+// meant. The stories in testdata run all of it.
+//
+// It has no commands but version. Those are in the packages below it whose names end in
+// cmd, in groups that do not import one another; what several groups share is below
+// them, in statestore, planflags and console. None of it decides anything about
+// clusters: commands read flags, call the packages that do the work, and print.
 package cli
 
 import (
@@ -99,7 +104,7 @@ func Run(ctx context.Context, s console.Streams, args []string) int {
 	}
 	text := err.Error()
 	if miss := (console.CommandLineError{}); errors.As(err, &miss) {
-		text = better(miss, args)
+		text = withSuggestion(miss, args)
 	}
 	if text != "" {
 		fmt.Fprintln(s.Err, "muster: "+strings.TrimPrefix(text, "muster: "))
@@ -184,9 +189,12 @@ way. It touches no cluster.
 		}
 		return console.CommandLinef(cmd, "%v", err)
 	})
-	root.AddCommand(migratecmd.NewPlan(s), migratecmd.NewReconcile(s), migratecmd.NewJournal(s), labcmd.NewRehearse(s), labcmd.NewLab(s), clustercmd.NewInit(s), clustercmd.NewToken(s), gossipcmd.NewGossip(s), auditcmd.NewIAM(s), auditcmd.NewDescribe(s), auditcmd.NewAudit(s), auditcmd.NewExplain(s),
-		clustercmd.NewGet(s), clustercmd.NewEdit(s), clustercmd.NewReplace(s), clustercmd.NewCreate(s), clustercmd.NewValidate(s), clustercmd.NewExport(s), clustercmd.NewInstall(s), clustercmd.NewUninstall(s))
-	root.AddCommand(migratecmd.NewReport(s), migratecmd.NewProbe(s), newVersion(s))
+	root.AddCommand(clustercmd.NewGet(s), clustercmd.NewCreate(s), clustercmd.NewEdit(s), clustercmd.NewReplace(s), clustercmd.NewExport(s), clustercmd.NewValidate(s),
+		clustercmd.NewInit(s), clustercmd.NewToken(s), clustercmd.NewInstall(s), clustercmd.NewUninstall(s))
+	root.AddCommand(auditcmd.NewAudit(s), auditcmd.NewExplain(s), auditcmd.NewDescribe(s), auditcmd.NewIAM(s))
+	root.AddCommand(migratecmd.NewPlan(s), migratecmd.NewReconcile(s), migratecmd.NewJournal(s), migratecmd.NewReport(s), migratecmd.NewProbe(s))
+	root.AddCommand(labcmd.NewLab(s), labcmd.NewRehearse(s))
+	root.AddCommand(gossipcmd.NewGossip(s), newVersion(s))
 	return root
 }
 

@@ -88,7 +88,7 @@ func TestEveryCommandIsFoundWithoutOneOfItsWords(t *testing.T) {
 			return
 		}
 		for _, line := range [][]string{{words[1]}, {words[1], words[0]}, {words[0] + "x", words[1]}, {words[0], words[1] + "x", "a.b"}} {
-			got := meant(root, line)
+			got := suggest(root, line)
 			if got == "" {
 				continue
 			}
@@ -108,7 +108,7 @@ func TestAnyLineIsUnderstoodOrNot(t *testing.T) {
 	token := rapid.OneOf(rapid.SampledFrom([]string{"plan", "cluster", "audit", "-f", "--plan", "--yes", "x.yaml", "a.k8s.local", "-", "--", "-=", "--=", "-o=json"}), rapid.String())
 	rapid.Check(t, func(t *rapid.T) {
 		line := rapid.SliceOfN(token, 0, 6).Draw(t, "line")
-		if got := meant(root, line); got != "" && !strings.HasPrefix(got, "muster ") {
+		if got := suggest(root, line); got != "" && !strings.HasPrefix(got, "muster ") {
 			t.Errorf("%q: %q", line, got)
 		}
 	})

@@ -13,9 +13,10 @@ import (
 	"github.com/muster-dev/muster/internal/cli/console"
 )
 
-// better completes the error of a command line.
-func better(err console.CommandLineError, line []string) string {
-	if command := meant(err.Cmd.Root(), line); command != "" {
+// withSuggestion returns the text of an error about a command line, with the command
+// that was probably meant, or else where to read.
+func withSuggestion(err console.CommandLineError, line []string) string {
+	if command := suggest(err.Cmd.Root(), line); command != "" {
 		return err.Error() + "; try: " + command
 	}
 	return err.Error() + "; see " + err.Cmd.CommandPath() + " --help"
@@ -35,17 +36,17 @@ const (
 	costMost     = 6 // beyond it nobody can tell
 )
 
-// meant returns the command line that was meant by one that no command takes: of all
-// commands that take its flags and words the one that differs least. It is empty if
-// there is none, or several are as near.
-func meant(root *cobra.Command, line []string) string {
+// suggest returns the command line that was probably meant by one that no command
+// takes: of all commands that take its flags and words the one that differs least. It
+// is empty if there is none, or if several differ as little.
+func suggest(root *cobra.Command, line []string) string {
 	best, found := costMost+1, ""
 	var walk func(*cobra.Command)
 	walk = func(c *cobra.Command) {
 		for _, sub := range c.Commands() {
 			walk(sub)
 		}
-		command, cost, ok := as(c, line)
+		command, cost, ok := rewrite(c, line)
 		switch {
 		case !ok || cost > best:
 		case cost == best && command != found:
@@ -58,19 +59,19 @@ func meant(root *cobra.Command, line []string) string {
 	return found
 }
 
-// as says a line as a command of c, and how far that is from what was said; ok is
-// false if c does not take it. It is nothing if that is what was said, but for operands.
-func as(c *cobra.Command, line []string) (command string, cost int, ok bool) {
+// rewrite returns a line as a command line of c, and what the difference costs; ok is
+// false if c does not take it. command is empty if only operands differ.
+func rewrite(c *cobra.Command, line []string) (command string, cost int, ok bool) {
 	if !c.Runnable() || !c.HasParent() {
 		return "", 0, false
 	}
 	c.InheritedFlags() // adds those of its parents to its own
-	words, flags, cost, ok := split(c, line)
+	words, flags, cost, ok := splitLine(c, line)
 	if !ok {
 		return "", 0, false
 	}
 	path := strings.Fields(c.CommandPath())[1:]
-	used, far, ok := follow(c, path, words)
+	used, far, ok := matchPath(c, path, words)
 	if !ok {
 		return "", 0, false
 	}
@@ -81,16 +82,16 @@ func as(c *cobra.Command, line []string) (command string, cost int, ok bool) {
 			rest = append(rest, w)
 		}
 	}
-	operands, more, missing, ok := place(c, rest, flags)
+	operands, more, missing, ok := placeOperands(c, rest, flags)
 	if cost += more; cost > 0 {
 		command = strings.Join(slices.Concat([]string{c.Root().Name()}, path, operands), " ")
 	}
 	return command, cost + missing*costMissing, ok
 }
 
-// follow finds the names of a command among words: which they are, in the order of its
-// path, and what those that are missing, misspelt or misplaced cost.
-func follow(c *cobra.Command, path, words []string) (used []int, cost int, ok bool) {
+// matchPath finds the names of a command among words: their indexes, in the order of
+// the path, and the cost of names that are missing, misspelt or misplaced.
+func matchPath(c *cobra.Command, path, words []string) (used []int, cost int, ok bool) {
 	for i, p := range path {
 		at, far := nearest(p, aliases(c, len(path)-i), words, used)
 		switch {
@@ -111,8 +112,7 @@ func follow(c *cobra.Command, path, words []string) (used []int, cost int, ok bo
 	return used, cost, len(used) > 0
 }
 
-// aliases returns other names of the command that is so many steps up from c, itself
-// being the first.
+// aliases returns the other names of the command that is up-1 levels above c.
 func aliases(c *cobra.Command, up int) []string {
 	for ; up > 1; up-- {
 		c = c.Parent()
@@ -120,7 +120,8 @@ func aliases(c *cobra.Command, up int) []string {
 	return c.Aliases
 }
 
-// nearest returns which of the first words, which are not in use, is a name or like it.
+// nearest returns the index of the word that is a name, one of its aliases, or like it;
+// -1 if there is none. Words in use are passed over.
 func nearest(name string, others, words []string, used []int) (at, cost int) {
 	at = -1
 	for i, w := range words {
@@ -137,8 +138,8 @@ func nearest(name string, others, words []string, used []int) (at, cost int) {
 	return at, cost
 }
 
-// split sorts a line into words and flags with their values, as a command reads it.
-func split(c *cobra.Command, line []string) (words, flags []string, cost int, ok bool) {
+// splitLine separates words from flags with their values, as c reads them.
+func splitLine(c *cobra.Command, line []string) (words, flags []string, cost int, ok bool) {
 	for i := 0; i < len(line); i++ {
 		token := line[i]
 		if len(token) < 2 || token[0] != '-' {
@@ -186,10 +187,10 @@ func flagOf(c *cobra.Command, token string) (f *pflag.Flag, cost int) {
 	return f, costMisspelt
 }
 
-// place puts the words that are no names of commands where a command takes them: names
-// as operands, files as operands or behind their flag. What is still missing is said as
-// the usage line has it.
-func place(c *cobra.Command, words, flags []string) (all []string, cost, missing int, ok bool) {
+// placeOperands puts words that are no names of commands where c takes them: names as
+// operands, files as operands or behind their flag. Operands that are missing are
+// written as the usage line has them.
+func placeOperands(c *cobra.Command, words, flags []string) (all []string, cost, missing int, ok bool) {
 	wants := operands(c)
 	var given, behind []string
 	for _, w := range words {
@@ -229,7 +230,7 @@ func place(c *cobra.Command, words, flags []string) (all []string, cost, missing
 	return quoted(slices.Concat(given, behind, flags)), cost, missing, true
 }
 
-// fileFlag returns the flag of a command behind which a file belongs.
+// fileFlag returns the flag of a command that takes a file; empty if none does.
 func fileFlag(c *cobra.Command, file string) string {
 	if c.Flags().Lookup("plan") != nil && strings.Contains(filepath.Base(file), "plan") {
 		return "--plan"
@@ -240,7 +241,7 @@ func fileFlag(c *cobra.Command, file string) string {
 	return ""
 }
 
-// operand is something that a command takes and that is no flag.
+// operand is an argument that a command takes.
 type operand struct {
 	name                 string
 	file, optional, many bool
@@ -248,7 +249,7 @@ type operand struct {
 
 var operandWord = regexp.MustCompile(`^(\[?)([A-Z][A-Za-z-]*(?:\.json)?)(?:\[:PORT\])?(\.\.\.)?\]?$`)
 
-// operands returns what a command takes, as its usage line says.
+// operands returns the arguments that a command takes by its usage line.
 func operands(c *cobra.Command) (all []operand) {
 	usage, _, _ := strings.Cut(c.Use, " | ")
 	for _, w := range strings.Fields(usage)[1:] {
@@ -262,18 +263,18 @@ func operands(c *cobra.Command) (all []operand) {
 	return all
 }
 
-// named reports whether the environment says which cluster is meant.
+// named reports whether the environment names a cluster.
 func named() bool { return os.Getenv("KOPS_CLUSTER_NAME") != "" }
 
-// isCommandWord reports whether a word is a command's.
+// isCommandWord reports whether a word is the name of any command.
 func isCommandWord(root *cobra.Command, word string) bool {
 	return slices.ContainsFunc(root.Commands(), func(c *cobra.Command) bool {
 		return c.Name() == word || c.HasAlias(word) || isCommandWord(c, word)
 	})
 }
 
-// alike reports whether one word may be another misspelt: two letters off, or one if
-// it is short.
+// alike reports whether a may be b misspelt: two letters differ at most, or one if
+// either is short.
 func alike(a, b string) bool {
 	most := 2
 	if min(len(a), len(b)) < 5 {
@@ -282,8 +283,8 @@ func alike(a, b string) bool {
 	return distance(a, b) <= most
 }
 
-// distance is the number of letters to put in, take out, replace or swap with the next
-// to make one word of another.
+// distance returns the number of insertions, deletions, substitutions and swaps of
+// neighbours between two words: the optimal string alignment distance.
 func distance(a, b string) int {
 	rows := make([][]int, len(a)+1)
 	for i := range rows {
@@ -310,7 +311,7 @@ func distance(a, b string) int {
 
 var plain = regexp.MustCompile(`^[A-Za-z0-9_./:=,@%+-]+$`)
 
-// quoted returns words as a shell takes them.
+// quoted quotes words for a shell.
 func quoted(words []string) []string {
 	all := make([]string, len(words))
 	for i, w := range words {
