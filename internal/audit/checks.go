@@ -132,7 +132,7 @@ func (in Input) workerTerms(role cloud.Role) (iam.Terms, bool) {
 
 func bootsOf(g cloud.Group) []*cloud.BootConfig {
 	var all []*cloud.BootConfig
-	for _, i := range live(g) {
+	for _, i := range g.Living() {
 		all = append(all, i.Boot)
 	}
 	return all

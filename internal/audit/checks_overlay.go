@@ -132,7 +132,7 @@ func deadAddresses(in Input, r *Report) {
 		return // an unknown address may be the load balancer's
 	}
 	for _, g := range in.Cloud.Groups {
-		for _, i := range live(g) {
+		for _, i := range g.Living() {
 			alive = append(alive, i.Addr)
 		}
 	}
@@ -239,7 +239,7 @@ func supplyChain(in Input, r *Report) {
 	}
 	on, all := 0, 0
 	for _, g := range in.Cloud.Groups {
-		for _, i := range live(g) {
+		for _, i := range g.Living() {
 			all++
 			boot := i.Boot
 			if boot == nil {

@@ -157,20 +157,7 @@ func (in Input) controlPlane() []cloud.Instance {
 	var all []cloud.Instance
 	for _, g := range in.Cloud.Groups {
 		if g.Role == cluster.RoleControlPlane {
-			all = append(all, live(g)...)
-		}
-	}
-	return all
-}
-
-// live returns a group's instances that run or are about to.
-func live(g cloud.Group) []cloud.Instance {
-	var all []cloud.Instance
-	for _, i := range g.Instances {
-		switch i.State {
-		case "terminated", "terminating", "shutting-down", "stopped", "stopping", "deleting", "off":
-		default:
-			all = append(all, i)
+			all = append(all, g.Living()...)
 		}
 	}
 	return all

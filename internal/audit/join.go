@@ -152,7 +152,7 @@ func (in Input) observed(name string) (cloud.Group, bool) {
 func generations(g cloud.Group) []Reboot {
 	var all []Reboot
 	at := map[string]int{}
-	for _, i := range live(g) {
+	for _, i := range g.Living() {
 		if i.Generation == cloud.GenerationNew {
 			continue
 		}

@@ -108,6 +108,7 @@ func TestWouldANewWorkerJoin(t *testing.T) {
 		}, Unknown, ""},
 		{"state store not read", func(in *Input) { in.Store = nil }, Unknown, ""},
 		{"gossip without a seed", both(gossiping, func(in *Input) { cps(in).Instances[0].State = "terminated" }), DoesNotJoin, LinkEndpoints},
+		{"gossip whose only seed is shut off, as OpenStack says it", both(gossiping, func(in *Input) { cps(in).Instances[0].State = "shutoff" }), DoesNotJoin, LinkEndpoints},
 		{"gossip whose permissions are gone", both(gossiping, func(in *Input) { in.Cloud.Roles[1].Policies[workersRole] = workerPolicy }), DoesNotJoin, LinkPermissions},
 		{"gossip without a publisher", both(gossiping, func(in *Input) { in.Store.Addons[0].Empty = true }), DoesNotJoin, LinkNames},
 		{"gossip with add-ons unread", both(gossiping, func(in *Input) { in.Store.Addons = nil }), Unknown, ""},

@@ -99,7 +99,7 @@ func (in Input) replaced(role cluster.Role) cluster.Topology {
 // roleOf returns the role of a live instance; empty if it is nobody's.
 func (in Input) roleOf(id string) cluster.Role {
 	for _, g := range in.Cloud.Groups {
-		if slices.ContainsFunc(live(g), func(i cloud.Instance) bool { return i.ID == id }) {
+		if slices.ContainsFunc(g.Living(), func(i cloud.Instance) bool { return i.ID == id }) {
 			return g.Role
 		}
 	}

@@ -79,7 +79,7 @@ func (c *chain) bareAddress(want string) {
 			continue
 		}
 		r, err := cluster.ParseRelease(g.Template.Boot.KopsVersion)
-		if err == nil && r >= cluster.Release136 && slices.ContainsFunc(live(g), func(i cloud.Instance) bool { return i.Generation == cloud.GenerationNew }) {
+		if err == nil && r >= cluster.Release136 && slices.ContainsFunc(g.Living(), func(i cloud.Instance) bool { return i.Generation == cloud.GenerationNew }) {
 			newer = true
 		}
 	}
