@@ -214,7 +214,7 @@ func (in Input) verdict(c chain, boot *cloud.BootConfig, first Link) Verdict {
 		return conclude(cloud.BootUnknown, c.links, in.Strict)
 	}
 	c.boot, c.path = *boot, bootconfig.Path(boot)
-	if c.path == cloud.BootGossip && c.controlPlane() && in.Topology() == cluster.None {
+	if c.path == cloud.BootGossip && c.controlPlane() && !in.gossips() {
 		c.path = PathStore
 	}
 	c.bootConfiguration()

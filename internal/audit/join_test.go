@@ -150,6 +150,10 @@ func TestWouldANewControlPlaneNodeJoin(t *testing.T) {
 	}{
 		{"in None it reads the store", func(*Input) {}, Joins, "", PathStore},
 		{"in hybrid it gossips", hybrid, Joins, "", cloud.BootGossip},
+		{"with hosted DNS it does not gossip either", func(in *Input) {
+			in.Spec.DNSType, in.Spec.Name = cluster.DNSPublic, "atlas.example.com"
+			cps(in).Template.Boot.Cluster = "atlas.example.com"
+		}, Joins, "", PathStore},
 		{"it needs no load balancer", func(in *Input) { in.Cloud.LoadBalancers = nil }, Joins, "", PathStore},
 		{"it cannot attach etcd's volumes", func(in *Input) { in.Cloud.Roles[0].Policies["masters"] = workerPolicy }, DoesNotJoin, LinkPermissions, PathStore},
 		{"its configuration is gone", func(in *Input) { delete(in.Store.NodeConfigs, masters) }, DoesNotJoin, LinkHash, PathStore},
