@@ -29,6 +29,17 @@ func TestWouldANewWorkerJoin(t *testing.T) {
 			in.Cloud.Gaps = append(in.Cloud.Gaps, cloud.Gap{What: what, Subject: subject, Why: "denied"})
 		}
 	}
+	leftover := func(class string) change {
+		return func(in *Input) {
+			lb := in.Cloud.LoadBalancers[0]
+			lb.Name, lb.Class, lb.Addresses = "left-over", class, []netip.Addr{nowhere}
+			lb.Listeners = slices.Clone(lb.Listeners)
+			for i := range lb.Listeners {
+				lb.Listeners[i].Targets = []cloud.Target{{ID: "i-cp", Health: cloud.TargetHealthy}}
+			}
+			in.Cloud.LoadBalancers = append(in.Cloud.LoadBalancers, lb)
+		}
+	}
 	noRules := func(in *Input) { in.Cloud.Network.Rules = nil }
 	tests := []struct {
 		name   string
@@ -72,6 +83,8 @@ func TestWouldANewWorkerJoin(t *testing.T) {
 		{"no listener for 443", func(in *Input) { in.Cloud.LoadBalancers[0].Listeners = in.Cloud.LoadBalancers[0].Listeners[1:] }, DoesNotJoin, LinkAPI},
 		{"the API is down, kops-controller is not", health(443, cloud.TargetUnhealthy), DoesNotJoin, LinkAPI},
 		{"kops-controller is down, the API is not", health(3988, cloud.TargetUnhealthy), DoesNotJoin, LinkController},
+		{"the API is down, and healthy behind a classic load balancer that is left over", both(health(443, cloud.TargetUnhealthy), leftover(classic)), DoesNotJoin, LinkAPI},
+		{"kops-controller is down, and healthy behind a load balancer at another address", both(health(3988, cloud.TargetUnhealthy), leftover("network")), DoesNotJoin, LinkController},
 		{"targets drain", health(3988, cloud.TargetDraining), DoesNotJoin, LinkController},
 		{"targets are still registering", health(3988, cloud.TargetInitial), Unknown, ""},
 		{"target health is denied", both(func(in *Input) { in.Cloud.LoadBalancers[0].Listeners[1].Targets = nil }, gap("target health", "api")), Unknown, ""},

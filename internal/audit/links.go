@@ -258,7 +258,8 @@ func (c *chain) targets() {
 		c.add(LinkAPI, Unseen, "whether the control-plane nodes' API servers answer is not seen from here")
 		return
 	}
-	if c.in.Cloud == nil || len(c.in.Cloud.LoadBalancers) == 0 {
+	balancers := c.balancers()
+	if len(balancers) == 0 {
 		if why, missing := c.in.gap("load balancers", ""); missing {
 			c.add(LinkAPI, Undecided, "%s", why)
 		} else {
@@ -266,20 +267,50 @@ func (c *chain) targets() {
 		}
 		return
 	}
-	c.target(LinkAPI, portAPI)
-	c.target(LinkController, portConfig)
+	c.target(LinkAPI, portAPI, balancers)
+	c.target(LinkController, portConfig, balancers)
 }
 
-func (c *chain) target(link string, port int) {
+// balancers returns the load balancers that the node goes through: those at its
+// first server, and where that is none of theirs, all that can carry nodes. The
+// health of another says nothing, such as of a classic one that is left over.
+func (c *chain) balancers() []cloud.LoadBalancer {
+	if c.in.Cloud == nil {
+		return nil
+	}
+	host := ""
+	if len(c.boot.Servers) > 0 {
+		if u, err := url.Parse(c.boot.Servers[0]); err == nil {
+			host = u.Hostname()
+		}
+	}
+	addr, _ := netip.ParseAddr(host) // zero for a name, and no load balancer has that
+	var at, others []cloud.LoadBalancer
+	for _, lb := range c.in.Cloud.LoadBalancers {
+		switch {
+		case slices.Contains(lb.Addresses, addr), host != "" && strings.EqualFold(lb.DNSName, host):
+			at = append(at, lb)
+		case lb.Class != classic:
+			others = append(others, lb)
+		}
+	}
+	if len(at) > 0 {
+		return at
+	}
+	return others
+}
+
+// target judges one port of load balancers.
+func (c *chain) target(link string, port int, balancers []cloud.LoadBalancer) {
 	var best *cloud.Listener
 	name := ""
-	for _, lb := range c.in.Cloud.LoadBalancers {
+	for _, lb := range balancers {
 		if l, ok := lb.Listener(port); ok && (best == nil || l.Healthy() > best.Healthy()) {
 			best, name = &l, lb.Name
 		}
 	}
 	if best == nil {
-		for _, lb := range c.in.Cloud.LoadBalancers {
+		for _, lb := range balancers {
 			if why, missing := c.in.gap("listeners", lb.Name); missing {
 				c.add(link, Undecided, "%s", why)
 				return
