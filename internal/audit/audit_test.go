@@ -226,6 +226,28 @@ func TestWhatThePodsDependOn(t *testing.T) {
 	}
 }
 
+// An address that nobody seen has is nobody's only if everybody was seen.
+func TestAddressesAreDeadOnlyIfAllInstancesWereRead(t *testing.T) {
+	in := healthy()
+	in.Probes.Hosts["i-2"] = map[string][]netip.Addr{"api.internal." + name: {nowhere}}
+	nodes(&in).Template.Boot.APIServerIPs = []string{lbAddr.String(), nowhere.String()}
+	dead := func() (got []string) {
+		for _, id := range ids(Run(in, nil)) {
+			if id == "MU321" || id == "MU322" {
+				got = append(got, id)
+			}
+		}
+		return got
+	}
+	if diff := cmp.Diff([]string{"MU321", "MU322"}, dead()); diff != "" {
+		t.Errorf("all instances read (-want +got):\n%s", diff)
+	}
+	in.Cloud.Gaps = []cloud.Gap{{What: "instances", Why: "denied"}}
+	if diff := cmp.Diff([]string(nil), dead()); diff != "" {
+		t.Errorf("instances not read (-want +got):\n%s", diff)
+	}
+}
+
 func TestGapsWithOneReasonAreOneLine(t *testing.T) {
 	got := lines([]cloud.Gap{
 		{What: "certificate", Subject: "a:443", Why: "timeout"}, {What: "addresses", Subject: "a", Why: "timeout"},

@@ -131,6 +131,9 @@ func deadAddresses(in Input, r *Report) {
 	if !known {
 		return // an unknown address may be the load balancer's
 	}
+	if _, missing := in.instancesUnread(); missing {
+		return // or an instance's
+	}
 	for _, g := range in.Cloud.Groups {
 		for _, i := range g.Living() {
 			alive = append(alive, i.Addr)
@@ -201,7 +204,10 @@ func workloads(in Input, r *Report) {
 // staticAddresses: what nodes were born with must still be the load balancer's.
 func staticAddresses(in Input, r *Report) {
 	balancers, known := in.balancerAddrs()
-	if !known || in.Cloud == nil || len(balancers) == 0 {
+	if !known || len(balancers) == 0 {
+		return
+	}
+	if _, missing := in.instancesUnread(); missing {
 		return
 	}
 	for _, i := range in.controlPlane() {

@@ -136,6 +136,17 @@ func (in Input) absent(what, subject string) (why string, absent bool) {
 	return "", false
 }
 
+// instancesUnread returns why instances may be missing from the observation, if
+// any may. An address that none of those seen has may then be theirs.
+func (in Input) instancesUnread() (why string, missing bool) {
+	for _, g := range in.Cloud.Gaps {
+		if g.What == "instances" || g.What == "instance groups" {
+			return g.Why, true
+		}
+	}
+	return "", false
+}
+
 // role returns the permissions of a name.
 func (in Input) role(name string) (cloud.Role, bool) {
 	if in.Cloud == nil {

@@ -69,6 +69,7 @@ func TestWouldANewWorkerJoin(t *testing.T) {
 		{"no URL at all", server("kops"), DoesNotJoin, LinkBoot},
 		{"the load balancer was made anew", server("https://10.0.0.99:3988/"), DoesNotJoin, LinkEndpoints},
 		{"its addresses could not be read", both(server("https://10.0.0.99:3988/"), func(in *Input) { in.Cloud.LoadBalancers[0].Addresses = nil }), Unknown, ""},
+		{"an address that may be that of an instance which could not be read", both(server("https://10.0.0.99:3988/"), gap("instances", "")), Unknown, ""},
 		{"the first of two addresses is dead", func(in *Input) {
 			nodes(in).Template.Boot.Servers = []string{"https://10.0.0.99:3988/", "https://10.0.0.250:3988/"}
 		}, DoesNotJoin, LinkEndpoints},
@@ -127,6 +128,9 @@ func TestWouldANewWorkerJoin(t *testing.T) {
 		{"gossip with add-ons unread", both(gossiping, func(in *Input) { in.Store.Addons = nil }), Unknown, ""},
 		{"gossip behind a closed port", both(gossiping, noRules), DoesNotJoin, LinkNetwork},
 		{"gossip template, control plane no longer gossips", both(gossiping, func(in *Input) { in.Spec.DNSType, in.Version = cluster.DNSNone, "1.36.2" }), DoesNotJoin, LinkNames},
+		{"gossip template, instances unread", both(gossiping, gap("instances", ""), func(in *Input) {
+			in.Spec.DNSType, in.Version, cps(in).Instances = cluster.DNSNone, "1.36.2", nil
+		}), Unknown, ""},
 		{"gossip on GCE without a binding", both(gossiping, func(in *Input) {
 			in.Spec.Cloud = cluster.GCE
 			in.Cloud.Roles[1] = cloud.Role{Name: workersRole, Kind: cloud.KindBinding}
@@ -295,6 +299,10 @@ func TestReadyFor(t *testing.T) {
 		{"a load balancer that is not there yet", both(gossiping, func(in *Input) { in.Cloud.LoadBalancers = nil }), cluster.Release136, false},
 		{"gossip fields for 1.37", func(in *Input) { in.Spec.Gossip = &cluster.GossipConfig{} }, cluster.Release137, false},
 		{"older nodes for 1.37", old, cluster.Release137, false},
+		{"instances that could not be read for 1.37", func(in *Input) {
+			in.Cloud.Gaps = []cloud.Gap{{What: "instances", Subject: workers, Why: "denied"}}
+			nodes(in).Instances = nil
+		}, cluster.Release137, false},
 		{"a worker that would not join", func(in *Input) { nodes(in).Template.Boot.CA = "" }, cluster.Release137, false},
 		{"the cloud was not looked at", func(in *Input) { in.Cloud = nil }, cluster.Release137, false},
 		{"back to where it came from", func(in *Input) { in.Version = "1.37.0" }, cluster.Release136, false},

@@ -85,7 +85,7 @@ func (c *chain) seeds() {
 	case c.controlPlane():
 		c.add(LinkEndpoints, Holds, "reads %s, and runs its own API server", c.boot.ConfigBase)
 	case n == 0:
-		if why, missing := c.in.gap("instances", ""); missing {
+		if why, missing := c.in.instancesUnread(); missing {
 			c.add(LinkEndpoints, Undecided, "%s", why)
 			return
 		}
@@ -101,6 +101,7 @@ func (c *chain) seeds() {
 // kOps 1.36 a node never goes on to the second server, so the first one decides.
 func (c *chain) addresses() {
 	balancers, known := c.in.balancerAddrs()
+	unread, missing := c.in.instancesUnread()
 	var nodes []netip.Addr
 	for _, i := range c.in.controlPlane() {
 		nodes = append(nodes, i.Addr)
@@ -119,15 +120,19 @@ func (c *chain) addresses() {
 		case slices.Contains(nodes, addr):
 			c.direct = c.direct || i == 0
 		default:
-			if i == 0 {
-				if !known || c.in.Cloud == nil {
-					c.add(LinkEndpoints, Undecided, "%s is no control-plane node, and the load balancer's addresses are not known", addr)
-				} else {
-					c.add(LinkEndpoints, Broken, "the first address, %s, is neither the load balancer's nor a control-plane node's, and a node does not try the second", addr)
-				}
+			switch {
+			case i == 0 && !known:
+				c.add(LinkEndpoints, Undecided, "%s is no control-plane node, and the load balancer's addresses are not known", addr)
 				return
+			case i == 0 && missing:
+				c.add(LinkEndpoints, Undecided, "%s is not the load balancer's, and it is not known whether it is a control-plane node's: %s", addr, unread)
+				return
+			case i == 0:
+				c.add(LinkEndpoints, Broken, "the first address, %s, is neither the load balancer's nor a control-plane node's, and a node does not try the second", addr)
+				return
+			case known && !missing:
+				strangers = append(strangers, addr.String())
 			}
-			strangers = append(strangers, addr.String())
 		}
 	}
 	detail := strings.Join(c.boot.Servers, " ")
@@ -180,6 +185,10 @@ func (c *chain) resolved(host string) (addrs []netip.Addr, asked bool) {
 // names: a worker that gossips knows api.internal only while somebody publishes it.
 func (c *chain) names() {
 	if c.path != cloud.BootGossip || c.controlPlane() {
+		return
+	}
+	if why, missing := c.in.instancesUnread(); missing && c.in.Topology() == cluster.None {
+		c.add(LinkNames, Undecided, "whether any of the control plane still gossips is not known: %s", why)
 		return
 	}
 	if c.in.Topology() == cluster.None && !slices.ContainsFunc(c.in.controlPlane(), func(i cloud.Instance) bool { return i.Generation != cloud.GenerationNew }) {

@@ -91,6 +91,9 @@ func (in Input) readyCloud(out *Readiness, target cluster.Topology) {
 		}
 	}
 	if out.Release >= cluster.Release137 {
+		if why, missing := in.instancesUnread(); missing {
+			out.Unknown = append(out.Unknown, "whether nodes of an older generation are left: "+why)
+		}
 		for _, g := range in.Cloud.Groups {
 			if g.Role == cluster.RoleNode && slices.ContainsFunc(g.Living(), func(i cloud.Instance) bool { return i.Generation != cloud.GenerationNew }) {
 				out.stop("%s still has nodes of an older generation; replace them with kOps %s first", g.Name, cluster.Release136)
