@@ -107,7 +107,7 @@ func findingCases(t *testing.T) map[string]struct{ with, without change } {
 		"MU310": {hybrid, both(hybrid, func(in *Input) { in.Spec.Gossip = secret })},
 		"MU311": {hybrid, both(hybrid, func(in *Input) { in.Spec.Gossip = secret })},
 		"MU312": {both(hybrid, func(in *Input) { in.Spec.Gossip = secret }), hybrid},
-		"MU313": {both(hybrid, fromWorkers(3999)), both(gossiping, fromWorkers(3999))},
+		"MU313": {both(hybrid, fromWorkers(3999)), both(gossiping, fromWorkers(3998))},
 		"MU314": {both(hybrid, world(4000)), both(hybrid, world(4001))},
 		"MU320": {both(hybrid, func(in *Input) { in.Probes.Overlay["www.example.com"] = []netip.Addr{nowhere} }), hybrid},
 		"MU321": {func(in *Input) { in.Probes.Hosts["i-2"] = map[string][]netip.Addr{"api.internal." + name: {nowhere}} },

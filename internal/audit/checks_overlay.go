@@ -63,23 +63,15 @@ func passwords(in Input, r *Report) {
 	}
 }
 
-// ports: who reaches the overlay's ports on the control plane without need.
+// ports reports who can reach the overlay's ports on the control plane without
+// needing to.
 func ports(in Input, r *Report) {
 	if in.Cloud == nil {
 		return
 	}
-	// In gossip workers have business with protokube, but none with dns-controller.
-	unneeded := gossipPorts
-	switch in.Topology() {
-	case cluster.Gossip:
-		unneeded = gossipPorts[:2]
-	case cluster.Public, cluster.Private:
-		unneeded = nil
-	}
-	if in.workersGossip() {
-		unneeded = gossipPorts[:2]
-	}
-	if open := openPorts(in, partWorkers, unneeded); len(open) > 0 && in.gossips() {
+	// Workers that gossip write to the overlay by design: closing dns-controller's
+	// ports to them would keep nobody out.
+	if open := openPorts(in, partWorkers, gossipPorts); len(open) > 0 && in.Topology() == cluster.Hybrid && !in.workersGossip() {
 		r.find("MU313", in.Spec.Name, "workers reach ports %s of the control plane", join(open))
 	}
 	if open := openPorts(in, cloud.PartyWorld, gossipPorts); len(open) > 0 {
