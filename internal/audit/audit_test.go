@@ -226,6 +226,44 @@ func TestWhatThePodsDependOn(t *testing.T) {
 	}
 }
 
+func TestASecretThatMemberlistIgnoresIsNoPassword(t *testing.T) {
+	in := healthy()
+	hybrid(&in)
+	in.Spec.Gossip = secretSpec(t)
+	in.Spec.Gossip.Protocol, in.Spec.Gossip.Listen = cluster.ProtocolMemberlist, netip.MustParseAddrPort("0.0.0.0:4999")
+	i := slices.IndexFunc(Run(in, nil).Findings, func(f Finding) bool { return f.ID == "MU310" })
+	if i < 0 {
+		t.Fatal("no MU310")
+	}
+	if got := Run(in, nil).Findings[i].Observed; !strings.Contains(got, "memberlist, which ignores the secret") || !strings.Contains(got, "port 4999") {
+		t.Errorf("observed %q", got)
+	}
+}
+
+func TestThePublicNameIsNoForeignName(t *testing.T) {
+	in := healthy()
+	hybrid(&in)
+	in.Probes.Overlay["api.example.com"] = []netip.Addr{cpAddr}
+	if !slices.Contains(ids(Run(in, nil)), "MU320") {
+		t.Error("a name that the spec does not have: no MU320")
+	}
+	in.Spec.API.PublicName = "API.example.com."
+	if slices.Contains(ids(Run(in, nil)), "MU320") {
+		t.Error("spec.masterPublicName is called foreign")
+	}
+}
+
+func TestCiliumSeesTheHostsFileWhereKopsMountsIt(t *testing.T) {
+	for version, want := range map[string]bool{"1.34.5": true, "1.35.1": true, "1.35.2": false, "v1.35.3": false, "1.36.2": true, "": true} {
+		in := healthy()
+		hybrid(&in)
+		in.Version, in.Manifest.Cilium = version, true
+		if got := slices.Contains(ids(Run(in, nil)), "MU324"); got != want {
+			t.Errorf("kOps %q: MU324 %v; want %v", version, got, want)
+		}
+	}
+}
+
 // An address that nobody seen has is nobody's only if everybody was seen.
 func TestAddressesAreDeadOnlyIfAllInstancesWereRead(t *testing.T) {
 	in := healthy()

@@ -25,7 +25,9 @@ func overlay(in Input, r *Report) {
 	}
 	var foreign []string
 	for name := range in.Probes.Overlay {
-		if !cluster.OwnsName(in.Spec.Name, name) {
+		// kOps publishes spec.masterPublicName, too, which may have any domain.
+		public := in.Spec.API.PublicName != "" && strings.EqualFold(strings.TrimSuffix(name, "."), strings.TrimSuffix(in.Spec.API.PublicName, "."))
+		if !cluster.OwnsName(in.Spec.Name, name) && !public {
 			foreign = append(foreign, name)
 		}
 	}
@@ -37,8 +39,11 @@ func overlay(in Input, r *Report) {
 
 func passwords(in Input, r *Report) {
 	g := in.Spec.Gossip
-	if g == nil || !g.Secret.Set() {
-		r.find("MU310", in.Spec.Name, "spec.gossipConfig.secret is not set: anyone who reaches port %d can set api.internal", portGossip)
+	switch {
+	case g == nil, !g.Secret.Set():
+		r.find("MU310", in.Spec.Name, "spec.gossipConfig.secret is not set: anyone who reaches port %d can set api.internal", in.gossipPort())
+	case g.Protocol == cluster.ProtocolMemberlist:
+		r.find("MU310", in.Spec.Name, "spec.gossipConfig.protocol is memberlist, which ignores the secret: anyone who reaches port %d can set api.internal", in.gossipPort())
 	}
 	switch {
 	case g == nil, g.Secondary == nil:
@@ -165,7 +170,7 @@ func consumers(in Input, r *Report) {
 			}
 		}
 	}
-	if in.gossips() && in.Manifest.Cilium {
+	if in.gossips() && in.Manifest.Cilium && !in.ciliumMountsHosts() {
 		r.find("MU324", "Cilium", "spec.networking.cilium is set; its pods see the hosts file that was there when they started")
 	}
 	if in.Topology() == cluster.Public || in.Topology() == cluster.Private {
@@ -175,6 +180,14 @@ func consumers(in Input, r *Report) {
 		r.find("MU326", in.Spec.Name, "%s", strings.Join(in.Manifest.Callers, ", "))
 	}
 	workloads(in, r)
+}
+
+// ciliumMountsHosts reports whether the kOps that configured the cluster mounts the
+// nodes' hosts file into Cilium's pods: 1.35.2 began to, and 1.36 does not.
+func (in Input) ciliumMountsHosts() bool {
+	var patch int
+	_, err := fmt.Sscanf(strings.TrimPrefix(in.Version, "v"), "1.35.%d", &patch)
+	return err == nil && patch >= 2
 }
 
 // workloads: what the pods of the cluster depend on.

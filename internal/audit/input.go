@@ -112,6 +112,14 @@ func (in Input) gossips() bool {
 	return t == cluster.Gossip || t == cluster.Hybrid
 }
 
+// gossipPort is where protokube's primary overlay listens.
+func (in Input) gossipPort() int {
+	if g := in.Spec.Gossip; g != nil && g.Listen.Port() != 0 {
+		return int(g.Listen.Port())
+	}
+	return portGossip
+}
+
 // gap returns why a part of the observation is missing, if it is.
 func (in Input) gap(what, subject string) (why string, missing bool) {
 	if in.Cloud == nil {
@@ -195,7 +203,7 @@ const (
 	classic     = "classic"
 	portAPI     = 443
 	portConfig  = 3988 // kops-controller
-	portGossip  = 3999 // protokube
+	portGossip  = 3999 // protokube, by default
 	addonDNS    = "dns-controller.addons.k8s.io"
 	partWorkers = cloud.PartyWorkers
 	partControl = cloud.PartyControlPlane

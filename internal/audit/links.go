@@ -220,7 +220,7 @@ func (c *chain) network() {
 	var hops []hop
 	switch {
 	case c.path == cloud.BootGossip:
-		hops = []hop{{partWorkers, partControl, c.gossipPort()}, {partWorkers, partControl, portAPI}, {partWorkers, partControl, portConfig}}
+		hops = []hop{{partWorkers, partControl, c.in.gossipPort()}, {partWorkers, partControl, portAPI}, {partWorkers, partControl, portConfig}}
 	case c.direct:
 		hops = []hop{{partWorkers, partControl, portAPI}, {partWorkers, partControl, portConfig}}
 	default:
@@ -249,13 +249,6 @@ func (c *chain) network() {
 		return
 	}
 	c.add(LinkNetwork, Holds, "ports %s", strings.Join(ports, ", "))
-}
-
-func (c *chain) gossipPort() int {
-	if g := c.in.Spec.Gossip; g != nil && g.Listen.Port() != 0 {
-		return int(g.Listen.Port())
-	}
-	return portGossip
 }
 
 // targets: both services behind the load balancer, each by itself.

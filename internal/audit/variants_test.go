@@ -299,8 +299,8 @@ func variants() []variant {
 		// The control plane and the spec.
 		{name: "every control-plane node is stopped, gossip", sample: g, in: stopped, joinable: DoesNotJoin, broken: LinkEndpoints, finds: lost, fails: true},
 		{name: "nobody publishes the names any more", sample: g, dump: object("bootstrap-channel.yaml", "spec: {addons: []}\n"), joinable: DoesNotJoin, broken: LinkNames, finds: lost, fails: true},
-		{name: "kOps 1.34", sample: g, dump: object("kops-version.txt", "1.34.1\n"), joinable: Joins, fails: true},
-		{name: "nobody knows which kOps", sample: g, dump: object("kops-version.txt", ""), joinable: Joins, finds: []string{"MU103 low"}, loses: []string{"MU102"}, fails: true},
+		{name: "kOps 1.34", sample: g, dump: object("kops-version.txt", "1.34.1\n"), joinable: Joins, finds: []string{"MU324 low"}, fails: true},
+		{name: "nobody knows which kOps", sample: g, dump: object("kops-version.txt", ""), joinable: Joins, finds: []string{"MU103 low", "MU324 low"}, loses: []string{"MU102"}, fails: true},
 		{name: "Terraform", sample: n, dump: spec("  topology:", "  target:\n    terraform: {}\n  topology:"), joinable: Joins, finds: []string{"MU606 medium"}},
 		{name: "a group of API servers", sample: h, dump: func(_ *testing.T, d *dump) {
 			d.Spec += "\n---\napiVersion: kops.k8s.io/v1alpha2\nkind: InstanceGroup\nmetadata: {name: api}\nspec: {role: APIServer, minSize: 1, maxSize: 1, subnets: [us-east-1a]}\n"
