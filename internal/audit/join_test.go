@@ -41,6 +41,14 @@ func TestWouldANewWorkerJoin(t *testing.T) {
 		}
 	}
 	noRules := func(in *Input) { in.Cloud.Network.Rules = nil }
+	// onlyOut is what kOps's firewall rules on GCE let through of the mesh.
+	onlyOut := func(in *Input) {
+		for i, r := range in.Cloud.Network.Rules {
+			if r.Low == 3999 {
+				in.Cloud.Network.Rules[i] = cloud.Rule{From: partControl, To: partWorkers, Protocol: "tcp", High: 65535}
+			}
+		}
+	}
 	tests := []struct {
 		name   string
 		change change
@@ -127,6 +135,12 @@ func TestWouldANewWorkerJoin(t *testing.T) {
 		{"gossip without a publisher", both(gossiping, func(in *Input) { in.Store.Addons[0].Empty = true }), DoesNotJoin, LinkNames},
 		{"gossip with add-ons unread", both(gossiping, func(in *Input) { in.Store.Addons = nil }), Unknown, ""},
 		{"gossip behind a closed port", both(gossiping, noRules), DoesNotJoin, LinkNetwork},
+		{"gossip behind a closed port, which the control plane calls out of", both(gossiping, onlyOut), Joins, ""},
+		{"the same by a kOps that calls control-plane nodes only", both(gossiping, onlyOut, func(in *Input) { in.Version, in.Spec.API.LoadBalancer = "1.36.2", nil }), DoesNotJoin, LinkNetwork},
+		{"the same by a kOps that nobody knows", both(gossiping, onlyOut, func(in *Input) { in.Version = "" }), Unknown, ""},
+		{"the same over memberlist", both(gossiping, onlyOut, func(in *Input) {
+			in.Spec.Gossip = &cluster.GossipConfig{Protocol: cluster.ProtocolMemberlist}
+		}), DoesNotJoin, LinkNetwork},
 		{"gossip template, control plane no longer gossips", both(gossiping, func(in *Input) { in.Spec.DNSType, in.Version = cluster.DNSNone, "1.36.2" }), DoesNotJoin, LinkNames},
 		{"gossip template, instances unread", both(gossiping, gap("instances", ""), func(in *Input) {
 			in.Spec.DNSType, in.Version, cps(in).Instances = cluster.DNSNone, "1.36.2", nil

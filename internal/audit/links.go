@@ -233,7 +233,11 @@ func (c *chain) network() {
 	var open, ports []string
 	for _, h := range hops {
 		text := fmt.Sprintf("%s to %s port %d", h.from, h.to, h.port)
-		switch c.in.Cloud.Network.Allows(h.from, h.to, "tcp", h.port) {
+		allowed := c.in.Cloud.Network.Allows(h.from, h.to, "tcp", h.port)
+		if c.path == cloud.BootGossip && h.port == c.in.gossipPort() && allowed == cloud.No {
+			allowed = c.in.meshCallsWorkers()
+		}
+		switch allowed {
 		case cloud.No:
 			c.add(LinkNetwork, Broken, "no rule lets %s through", text)
 			return
@@ -249,6 +253,22 @@ func (c *chain) network() {
 		return
 	}
 	c.add(LinkNetwork, Holds, "ports %s", strings.Join(ports, ", "))
+}
+
+// meshCallsWorkers reports whether the control plane's protokube calls that of a
+// worker which may not call it, as kOps's firewall rules on GCE have it: one
+// connection of the mesh carries both ways. Up to kOps 1.35 a control-plane node
+// takes every instance of the cluster for a seed, since 1.36 only its own kind.
+func (in Input) meshCallsWorkers() cloud.Answer {
+	release, known := in.release()
+	if g := in.Spec.Gossip; known && release >= cluster.Release136 || g != nil && g.Protocol == cluster.ProtocolMemberlist {
+		return cloud.No
+	}
+	answer := in.Cloud.Network.Allows(partControl, partWorkers, "tcp", in.gossipPort())
+	if answer == cloud.Yes && !known {
+		return cloud.Unknown
+	}
+	return answer
 }
 
 // targets: both services behind the load balancer, each by itself.
