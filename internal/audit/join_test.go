@@ -149,10 +149,25 @@ func TestWouldANewWorkerJoin(t *testing.T) {
 			in.Spec.Cloud = cluster.GCE
 			in.Cloud.Roles[1] = cloud.Role{Name: workersRole, Kind: cloud.KindBinding}
 		}), DoesNotJoin, LinkPermissions},
+		{"gossip on GCE by what kOps binds", both(gossiping, func(in *Input) {
+			in.Spec.Cloud = cluster.GCE
+			in.Cloud.Roles[1] = cloud.Role{Name: workersRole, Kind: cloud.KindBinding, Bindings: []string{"roles/compute.viewer on project p"}}
+		}), Joins, ""},
+		{"gossip on GCE by roles that may list instances or not", both(gossiping, func(in *Input) {
+			in.Spec.Cloud = cluster.GCE
+			in.Cloud.Roles[1] = cloud.Role{Name: workersRole, Kind: cloud.KindBinding, Bindings: []string{"roles/logging.logWriter on project p", "roles/storage.objectViewer on gs://s"}}
+		}), Unknown, ""},
+		{"gossip on Azure by what kOps assigns", both(gossiping, func(in *Input) {
+			in.Spec.Cloud = cluster.Azure
+			in.Cloud.Roles[1] = cloud.Role{Name: workersRole, Kind: cloud.KindBinding, Bindings: []string{"Owner on /subscriptions/s/resourceGroups/g"}}
+		}), Joins, ""},
 		{"gossip on Hetzner without a token", both(gossiping, func(in *Input) { in.Spec.Cloud = cluster.Hetzner }), DoesNotJoin, LinkPermissions},
 		{"gossip on Hetzner with a token", both(gossiping, func(in *Input) {
 			in.Spec.Cloud, nodes(in).Template.Boot.Credentials = cluster.Hetzner, []string{"HCLOUD_TOKEN"}
 		}), Joins, ""},
+		{"gossip on Hetzner with a token for something else", both(gossiping, func(in *Input) {
+			in.Spec.Cloud, nodes(in).Template.Boot.Credentials = cluster.Hetzner, []string{"S3_SECRET_ACCESS_KEY"}
+		}), DoesNotJoin, LinkPermissions},
 		{"the cloud was not looked at", func(in *Input) { in.Cloud = nil }, Unknown, ""},
 		{"the cloud has no such group", func(in *Input) { in.Cloud.Groups = in.Cloud.Groups[:1] }, Unknown, ""},
 	}
@@ -187,6 +202,12 @@ func TestWouldANewControlPlaneNodeJoin(t *testing.T) {
 		}, Joins, "", PathStore},
 		{"it needs no load balancer", func(in *Input) { in.Cloud.LoadBalancers = nil }, Joins, "", PathStore},
 		{"it cannot attach etcd's volumes", func(in *Input) { in.Cloud.Roles[0].Policies["masters"] = workerPolicy }, DoesNotJoin, LinkPermissions, PathStore},
+		{"nobody knows what it needs elsewhere", func(in *Input) { in.Spec.Cloud = cluster.GCE }, Joins, "", PathStore},
+		{"nobody knows what it needs elsewhere, strictly", func(in *Input) { in.Spec.Cloud, in.Strict = cluster.GCE, true }, Unknown, "", PathStore},
+		{"an API server without etcd attaches no volumes", func(in *Input) {
+			in.Cloud.Roles[0].Policies["masters"] = workerPolicy
+			in.Spec.Groups[0].Role, cps(in).Role, cps(in).Template.Boot.Role = cluster.RoleAPIServer, cluster.RoleAPIServer, cluster.RoleAPIServer
+		}, Joins, "", PathStore},
 		{"its configuration is gone", func(in *Input) { delete(in.Store.NodeConfigs, masters) }, DoesNotJoin, LinkHash, PathStore},
 	}
 	for _, tt := range tests {

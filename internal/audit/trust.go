@@ -90,11 +90,18 @@ func (c *chain) bareAddress(want string) {
 	c.add(LinkCertificate, Unseen, "whether the certificate carries the address %s is seen inside the network only", want)
 }
 
-// permissions: what this boot path asks of the cloud must still be granted.
+// permissions judges whether what this boot path asks of the cloud is granted.
 func (c *chain) permissions() {
 	name := c.group.Template.Permissions
 	role, ok := c.in.role(name)
-	if c.in.Spec.Cloud != cluster.AWS {
+	switch {
+	case c.group.Role == cluster.RoleAPIServer:
+		c.add(LinkPermissions, Unseen, "what a node of role %s needs of the cloud is not known to muster", cluster.RoleAPIServer)
+		return
+	case c.controlPlane() && c.in.Spec.Cloud != cluster.AWS:
+		c.add(LinkPermissions, Unseen, "what a control-plane node needs of %s is not known to muster", c.in.Spec.Cloud)
+		return
+	case c.in.Spec.Cloud != cluster.AWS:
 		c.otherPermissions(role, ok)
 		return
 	}
@@ -167,25 +174,54 @@ func (c *chain) terms(held []iam.Policy) iam.Terms {
 	return t
 }
 
-// otherPermissions: what workers that gossip need on other clouds, and kOps 1.36
-// takes from them.
+// otherPermissions judges what workers that gossip need on clouds other than AWS,
+// and kOps 1.36 takes from them.
 func (c *chain) otherPermissions(role cloud.Role, known bool) {
 	switch {
-	case c.controlPlane() || c.path != cloud.BootGossip:
+	case c.path != cloud.BootGossip:
 		c.add(LinkPermissions, Holds, "none is needed to reach kops-controller")
 	case c.in.Spec.Cloud == cluster.GCE || c.in.Spec.Cloud == cluster.Azure:
 		if !known {
 			c.noRole(c.group.Template.Permissions)
 			return
 		}
-		if len(role.Bindings) == 0 {
-			c.add(LinkPermissions, Broken, "nothing is bound for the workers, and gossip needs to list instances and read the state store")
-			return
-		}
-		c.add(LinkPermissions, Holds, "%s", strings.Join(role.Bindings, ", "))
-	case len(c.boot.Credentials) == 0:
-		c.add(LinkPermissions, Broken, "the user-data carries no credentials of the cloud, and gossip needs them to list servers")
+		c.bindings(role)
 	default:
-		c.add(LinkPermissions, Holds, "credentials in the user-data: %s", strings.Join(c.boot.Credentials, ", "))
+		c.credentials()
 	}
+}
+
+// bindings judges the roles that are bound for workers which gossip.
+func (c *chain) bindings(role cloud.Role) {
+	if len(role.Bindings) == 0 {
+		c.add(LinkPermissions, Broken, "nothing is bound for the workers, and gossip needs to list instances and read the state store")
+		return
+	}
+	all := strings.Join(role.Bindings, ", ")
+	held, err := iam.CompareRole(c.in.Spec.Cloud, role, c.terms(nil))
+	if err != nil {
+		c.add(LinkPermissions, Undecided, "%v", err)
+		return
+	}
+	if !slices.ContainsFunc(held.Holdings, func(h iam.Holding) bool { return h.Caller == "protokube" }) {
+		c.add(LinkPermissions, Undecided, "whether gossip can list instances by %s is not known", all)
+		return
+	}
+	c.add(LinkPermissions, Holds, "%s", all)
+}
+
+// seedCredentials are what the environment variables begin with by which protokube
+// lists servers. On DigitalOcean kOps never gives workers one.
+var seedCredentials = map[cluster.Cloud]string{
+	cluster.DigitalOcean: "DIGITALOCEAN_", cluster.Hetzner: "HCLOUD_", cluster.OpenStack: "OS_", cluster.Scaleway: "SCW_",
+}
+
+// credentials judges the secrets in the user-data of workers that gossip.
+func (c *chain) credentials() {
+	prefix := seedCredentials[c.in.Spec.Cloud]
+	if !slices.ContainsFunc(c.boot.Credentials, func(name string) bool { return strings.HasPrefix(name, prefix) }) {
+		c.add(LinkPermissions, Broken, "the user-data carries no credentials of the cloud, and gossip needs them to list servers")
+		return
+	}
+	c.add(LinkPermissions, Holds, "credentials in the user-data: %s", strings.Join(c.boot.Credentials, ", "))
 }
