@@ -226,6 +226,33 @@ func TestWhatThePodsDependOn(t *testing.T) {
 	}
 }
 
+func TestAKopsThatIsNotKnownIsJudgedByTheNearestThatIs(t *testing.T) {
+	tests := []struct{ version, observed string }{
+		{"1.30.4", `kOps version "1.30.4"; judged by the rules of 1.34`},
+		{"v1.39.0-beta.1", `kOps version "v1.39.0-beta.1"; judged by the rules of 1.37`},
+		{"1.99999999999999999999", `kOps version "1.99999999999999999999"; judged by the rules of 1.36`},
+		{"main", `kOps version "main"; judged by the rules of 1.36`},
+		{"", "kOps version not known"},
+	}
+	for _, tt := range tests {
+		in := healthy()
+		gossiping(&in)
+		in.Version = tt.version
+		r := Run(in, nil)
+		i := slices.IndexFunc(r.Findings, func(f Finding) bool { return f.ID == "MU103" })
+		if i < 0 || r.Findings[i].Observed != tt.observed {
+			t.Errorf("kOps %q: %+v; want MU103 with %q", tt.version, r.Findings, tt.observed)
+		}
+		// A load balancer makes a hybrid cluster of it for 1.36 alone.
+		if by136 := strings.HasSuffix(r.Findings[i].Observed, "1.36") || tt.version == ""; by136 != (r.Topology == cluster.Hybrid) {
+			t.Errorf("kOps %q: topology %s", tt.version, r.Topology)
+		}
+		if !slices.Contains(ids(r), "MU201") {
+			t.Errorf("kOps %q: permissions were not judged: %v", tt.version, ids(r))
+		}
+	}
+}
+
 func TestASecretThatMemberlistIgnoresIsNoPassword(t *testing.T) {
 	in := healthy()
 	hybrid(&in)

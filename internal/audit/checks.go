@@ -117,11 +117,11 @@ func (in Input) workerTerms(role cloud.Role) (iam.Terms, bool) {
 			}
 			// Whoever still gossips needs what gossip needs.
 			if g.Template.Permissions == role.Name && bootconfig.Path(b) == cloud.BootGossip {
-				t.Topology, t.Release = cluster.Gossip, min(t.Release, cluster.Release136)
+				t.Topology = cluster.Gossip
 			}
 		}
 	}
-	if t.Topology == cluster.Gossip && in.Topology() != cluster.Gossip {
+	if t.Topology == cluster.Gossip { // 1.37 has no needs for it
 		t.Release = min(t.Release, cluster.Release136)
 	}
 	if held, err := iam.PoliciesOf(role); err == nil {

@@ -1,7 +1,9 @@
 package audit
 
 import (
+	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/muster-dev/muster/internal/cloud"
@@ -90,14 +92,19 @@ type Workload struct {
 	Protokube bool     // a command, argument or value names protokube
 }
 
-// release returns the rules under which the cluster was configured last. Without
-// a version it is judged by the rules of the only bridge.
+// release returns the release whose rules the cluster is judged by: the one that
+// configured it last, or the nearest to it that is known. Without a version it is
+// 1.36, the only bridge from gossip.
 func (in Input) release() (r cluster.Release, known bool) {
-	r, err := cluster.ParseRelease(in.Version)
-	if err != nil {
+	if r, err := cluster.ParseRelease(in.Version); err == nil {
+		return r, true
+	}
+	var minor int
+	if _, err := fmt.Sscanf(strings.TrimPrefix(in.Version, "v"), "1.%d", &minor); err != nil {
 		return cluster.Release136, false
 	}
-	return r, true
+	all := cluster.Releases()
+	return min(max(cluster.Release(minor), all[0]), all[len(all)-1]), false
 }
 
 // Topology is how the cluster's nodes find the API now.
