@@ -81,6 +81,12 @@ func TestWouldANewWorkerJoin(t *testing.T) {
 		{"the first of two addresses is dead", func(in *Input) {
 			nodes(in).Template.Boot.Servers = []string{"https://10.0.0.99:3988/", "https://10.0.0.250:3988/"}
 		}, DoesNotJoin, LinkEndpoints},
+		{"the first of two addresses is dead, and kOps 1.37 tries the second", func(in *Input) {
+			nodes(in).Template.Boot.Servers, nodes(in).Template.Boot.KopsVersion = []string{"https://10.0.0.99:3988/", "https://10.0.0.250:3988/"}, "1.37.0"
+		}, Joins, ""},
+		{"both addresses are dead for kOps 1.37", func(in *Input) {
+			nodes(in).Template.Boot.Servers, nodes(in).Template.Boot.KopsVersion = []string{"https://10.0.0.99:3988/", "https://10.0.0.98:3988/"}, "1.37.0"
+		}, DoesNotJoin, LinkEndpoints},
 		{"the second of two addresses is dead", func(in *Input) {
 			nodes(in).Template.Boot.Servers = []string{"https://10.0.0.250:3988/", "https://10.0.0.99:3988/"}
 		}, Joins, ""},
