@@ -169,11 +169,11 @@ func (r *Report) look(dir *os.Root, path string, running map[string]bool) {
 		return // a script, or a program of another language
 	}
 	p := program(path, info)
-	p.Running = running[filepath.Join(dir.Name(), path)]
+	p.Running = running[path]
 	r.Programs = append(r.Programs, p)
 }
 
-// processes returns the programs that run now, by absolute path, if the
+// processes returns the programs that run now, by path below the root, if the
 // directory is this machine's own root; an image runs nothing.
 func processes(root string) map[string]bool {
 	running := map[string]bool{}
@@ -183,7 +183,7 @@ func processes(root string) map[string]bool {
 	links, _ := filepath.Glob("/proc/[0-9]*/exe")
 	for _, l := range links {
 		if exe, err := os.Readlink(l); err == nil { // others' processes are not ours to see
-			running[strings.TrimSuffix(exe, " (deleted)")] = true
+			running[strings.TrimPrefix(strings.TrimSuffix(exe, " (deleted)"), "/")] = true
 		}
 	}
 	return running
