@@ -110,6 +110,10 @@ func TestWouldANewWorkerJoin(t *testing.T) {
 			in.Cloud.LoadBalancers[0].DNSName = "lb.example.com"
 			in.Probes.TLSNames = map[string][]string{"lb.example.com:3988": {"www.example.com"}}
 		}, DoesNotJoin, LinkCertificate},
+		{"another certificate at the load balancer's name, without a port in the URL", both(server("https://10.0.0.250/"), func(in *Input) {
+			in.Cloud.LoadBalancers[0].DNSName = "lb.example.com"
+			in.Probes.TLSNames = map[string][]string{"lb.example.com:443": {"www.example.com"}}
+		}), DoesNotJoin, LinkCertificate},
 		{"a certificate that nobody saw", func(in *Input) { in.Probes = nil }, Joins, ""},
 		{"a certificate that nobody saw, strictly", func(in *Input) { in.Probes, in.Strict = nil, true }, Unknown, ""},
 		{"a 1.35 template that checks the address, against a 1.36 control plane", func(in *Input) {

@@ -1,10 +1,12 @@
 package audit
 
 import (
+	"cmp"
 	"net"
 	"net/netip"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/muster-dev/muster/internal/cloud"
@@ -51,18 +53,15 @@ func (c *chain) served(u *url.URL) (names []string, asked bool) {
 	if c.in.Probes == nil {
 		return nil, false
 	}
-	at := u.Host
-	if u.Port() == "" {
-		at = net.JoinHostPort(u.Hostname(), "443")
-	}
-	if names, asked = c.in.Probes.TLSNames[at]; asked || c.in.Cloud == nil {
+	port := cmp.Or(u.Port(), strconv.Itoa(portAPI))
+	if names, asked = c.in.Probes.TLSNames[net.JoinHostPort(u.Hostname(), port)]; asked {
 		return names, asked
 	}
 	// From outside, a load balancer may answer at its name only.
 	addr, err := netip.ParseAddr(u.Hostname())
 	for _, lb := range c.in.Cloud.LoadBalancers {
 		if err == nil && lb.DNSName != "" && slices.Contains(lb.Addresses, addr) {
-			names, asked = c.in.Probes.TLSNames[net.JoinHostPort(lb.DNSName, u.Port())]
+			names, asked = c.in.Probes.TLSNames[net.JoinHostPort(lb.DNSName, port)]
 		}
 	}
 	return names, asked
