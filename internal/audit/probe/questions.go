@@ -63,6 +63,9 @@ func questions(in audit.Input) (names []string, servers []server) {
 		}
 		for _, host := range hosts {
 			for _, port := range ports {
+				if _, ok := lb.Listener(port); !ok && len(lb.Listeners) > 0 {
+					continue // nothing listens, which is no gap
+				}
 				servers = append(servers, server{at: net.JoinHostPort(host, strconv.Itoa(port))})
 			}
 		}
