@@ -33,6 +33,9 @@ func ReadAcceptances(data []byte) ([]Acceptance, error) {
 	if err := dec.Decode(&file); err != nil && !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("read acceptances: %s", oneLine(err))
 	}
+	if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
+		return nil, errors.New("read acceptances: the file has a second YAML document; put all entries below one accept")
+	}
 	var all []Acceptance
 	for i, a := range file.Accept {
 		where := fmt.Sprintf("acceptance %d (%s)", i+1, orUnknown(a.ID))

@@ -370,6 +370,7 @@ func TestAnAcceptedFindingStaysAndDoesNotCount(t *testing.T) {
 func TestReadAcceptancesRefusesWhatNobodyCouldMean(t *testing.T) {
 	tests := []struct{ name, data, want string }{
 		{"no yaml", "accept: [", "read acceptances"},
+		{"a second document", "accept: []\n---\naccept: []\n", "second YAML document; put all entries below one accept"},
 		{"unknown field", "accept:\n- {id: MU310, reasn: x}\n", "reasn"},
 		{"unknown id", "accept:\n- {id: MU999, reason: x, until: 2027-01-01}\n", "acceptance 1 (MU999): no finding has this id"},
 		{"no reason", "accept:\n- {id: MU310, until: 2027-01-01}\n", "acceptance 1 (MU310): has no reason"},
