@@ -75,12 +75,12 @@ func findingCases(t *testing.T) map[string]struct{ with, without change } {
 	secret := secretSpec(t)
 	world := func(port int) change {
 		return func(in *Input) {
-			in.Cloud.Network.Rules = append(in.Cloud.Network.Rules, cloud.Rule{From: cloud.PartyWorld, To: partControl, Protocol: "tcp", Low: port, High: port})
+			in.Cloud.Network.Rules = append(in.Cloud.Network.Rules, cloud.Rule{From: cloud.PartyWorld, To: partyControl, Protocol: "tcp", Low: port, High: port})
 		}
 	}
 	fromWorkers := func(port int) change {
 		return func(in *Input) {
-			in.Cloud.Network.Rules = append(in.Cloud.Network.Rules, cloud.Rule{From: partWorkers, To: partControl, Protocol: "tcp", Low: port, High: port})
+			in.Cloud.Network.Rules = append(in.Cloud.Network.Rules, cloud.Rule{From: partyWorkers, To: partyControl, Protocol: "tcp", Low: port, High: port})
 		}
 	}
 	pods := func(all ...Workload) change {
@@ -118,8 +118,8 @@ func findingCases(t *testing.T) map[string]struct{ with, without change } {
 		"MU323": {func(in *Input) { in.Store.Addons = []Addon{{Name: addonDNS}} }, hybrid},
 		"MU324": {both(hybrid, func(in *Input) { in.Manifest.Cilium = true }), func(in *Input) { in.Manifest.Cilium = true }},
 		"MU325": {both(hybrid, pods(Workload{Namespace: "mon", Owner: "DaemonSet agent", Pods: 2, HostNetwork: true, Names: []string{"api.internal." + name}})),
-			both(hybrid, pods(Workload{Namespace: "mon", Owner: "DaemonSet agent", Pods: 2, HostNetwork: true, SeesHosts: true, Names: []string{"api.internal." + name}}))},
-		"MU326": {func(in *Input) { in.Manifest.Callers = []string{"spec.hooks of the cluster"} }, none},
+			both(hybrid, pods(Workload{Namespace: "mon", Owner: "DaemonSet agent", Pods: 2, HostNetwork: true, MountsHosts: true, Names: []string{"api.internal." + name}}))},
+		"MU326": {func(in *Input) { in.Manifest.ProtokubeRefs = []string{"spec.hooks of the cluster"} }, none},
 		"MU402": {hybrid, none},
 		"MU501": {func(in *Input) {
 			nodes(in).Template.Boot.Servers = []string{"https://kops-controller.internal." + name + ":3988/"}
@@ -314,7 +314,7 @@ func TestAddressesAreDeadOnlyIfAllInstancesWereRead(t *testing.T) {
 }
 
 func TestGapsWithOneReasonAreOneLine(t *testing.T) {
-	got := lines([]cloud.Gap{
+	got := gapLines([]cloud.Gap{
 		{What: "certificate", Subject: "a:443", Why: "timeout"}, {What: "addresses", Subject: "a", Why: "timeout"},
 		{What: "certificate", Subject: "b:443", Why: "timeout"}, {What: "certificate", Subject: "c:443", Why: "refused"},
 	})
@@ -409,7 +409,7 @@ items:
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Manifest{Cilium: true, Terraform: true, Callers: []string{"spec.additionalUserData of group gpu", "spec.hooks of the cluster"}}
+	want := Manifest{Cilium: true, Terraform: true, ProtokubeRefs: []string{"spec.additionalUserData of group gpu", "spec.hooks of the cluster"}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("ReadManifest (-want +got):\n%s", diff)
 	}

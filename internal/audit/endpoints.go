@@ -11,7 +11,7 @@ import (
 	"github.com/muster-dev/muster/internal/cluster"
 )
 
-// serverAddr returns the address in a server's URL, if it is one.
+// serverAddr returns the host of a server's URL if it is an address.
 func serverAddr(server string) (netip.Addr, bool) {
 	u, err := url.Parse(server)
 	if err != nil {
@@ -21,6 +21,7 @@ func serverAddr(server string) (netip.Addr, bool) {
 	return a, err == nil
 }
 
+// endpoints evaluates where the node looks for the control plane.
 func (c *chain) endpoints() {
 	switch c.path {
 	case cloud.BootGossip, PathStore:
@@ -32,7 +33,7 @@ func (c *chain) endpoints() {
 	}
 }
 
-// seeds: a node that gossips needs a control-plane instance to begin with.
+// seeds evaluates the control-plane instances that a gossiping node can join.
 func (c *chain) seeds() {
 	n := len(c.in.controlPlane())
 	switch {
@@ -51,17 +52,17 @@ func (c *chain) seeds() {
 	}
 }
 
-// server is what is known of one server in a boot configuration.
+// server is the evaluation of one server of a boot configuration.
 type server struct {
 	state  State
-	detail string // unless it holds
-	addr   netip.Addr
-	direct bool // a control-plane node's own
+	detail string     // empty for an address that holds
+	addr   netip.Addr // zero for a name
+	direct bool       // the address is a control-plane node's
 }
 
-// addresses judges the servers of a boot configuration, which must be where
-// something of this cluster listens. Up to kOps 1.36 a node never goes on to the
-// second server, so that the first decides; since 1.37 one is enough.
+// addresses evaluates servers of which at least one is an address. Up to kOps 1.36 a
+// node never tries its second server, so the first one decides; since 1.37 it tries
+// them in turn, so one that works is enough.
 func (c *chain) addresses() {
 	release, err := cluster.ParseRelease(c.boot.KopsVersion)
 	firstOnly := err != nil || release < cluster.Release137
@@ -69,37 +70,37 @@ func (c *chain) addresses() {
 	for i, text := range c.boot.Servers {
 		servers[i] = c.server(text, i == 0 && firstOnly)
 	}
-	decides := servers[0]
+	deciding := servers[0]
 	for _, want := range []State{Undecided, Holds} {
 		i := slices.IndexFunc(servers, func(s server) bool { return s.state == want })
 		if !firstOnly && i >= 0 {
-			decides = servers[i]
+			deciding = servers[i]
 		}
 	}
-	if decides.state != Holds {
-		c.add(LinkEndpoints, decides.state, "%s", decides.detail)
+	if deciding.state != Holds {
+		c.add(LinkEndpoints, deciding.state, "%s", deciding.detail)
 		return
 	}
-	c.direct = decides.direct
+	c.direct = deciding.direct
 	detail := strings.Join(c.boot.Servers, " ")
-	var strangers []string
+	var stale []string
 	for _, s := range servers {
 		if s.state == Broken && s.addr.IsValid() {
-			strangers = append(strangers, s.addr.String())
+			stale = append(stale, s.addr.String())
 		}
 	}
-	if len(strangers) > 0 {
-		detail += "; nobody's address any more: " + strings.Join(strangers, " ")
+	if len(stale) > 0 {
+		detail += "; nobody's address any more: " + strings.Join(stale, " ")
 	}
 	c.add(LinkEndpoints, Holds, "%s", detail)
 }
 
-// server judges a server; last says that a node tries none after it.
-func (c *chain) server(text string, last bool) (s server) {
+// server evaluates one server. only says that the node tries no other.
+func (c *chain) server(text string, only bool) (s server) {
 	addr, ok := serverAddr(text)
 	if !ok {
 		s.state, s.detail = c.serverName(text)
-		if last {
+		if only {
 			s.detail += ", and a node does not try the second server"
 		}
 		return s
@@ -115,7 +116,7 @@ func (c *chain) server(text string, last bool) (s server) {
 		s.state, s.detail = Undecided, fmt.Sprintf("%s is no control-plane node, and the load balancer's addresses are not known", addr)
 	case missing:
 		s.state, s.detail = Undecided, fmt.Sprintf("%s is not the load balancer's, and it is not known whether it is a control-plane node's: %s", addr, unread)
-	case last:
+	case only:
 		s.state, s.detail = Broken, fmt.Sprintf("the first address, %s, is neither the load balancer's nor a control-plane node's, and a node does not try the second", addr)
 	default:
 		s.state, s.detail = Broken, fmt.Sprintf("no address is the load balancer's or a control-plane node's; the first is %s", addr)
@@ -123,20 +124,20 @@ func (c *chain) server(text string, last bool) (s server) {
 	return s
 }
 
-// serverNames: the first server decides, as among addresses.
+// serverNames evaluates servers that are all names, by the first one.
 func (c *chain) serverNames() {
-	c.direct = c.hosted() // hosted DNS names the control-plane nodes themselves
+	c.direct = c.hosted() // the records are those of the control-plane nodes
 	state, detail := c.serverName(c.boot.Servers[0])
 	c.add(LinkEndpoints, state, "%s", detail)
 }
 
-// hosted reports whether hosted DNS carries the cluster's names.
+// hosted reports whether the cluster's names are in hosted DNS.
 func (c *chain) hosted() bool {
 	return c.in.Topology() == cluster.Public || c.in.Topology() == cluster.Private
 }
 
-// serverName judges a server that is named: a node that is new can resolve only
-// what hosted DNS carries.
+// serverName evaluates a server that is a name. A new node can resolve only names
+// that hosted DNS has.
 func (c *chain) serverName(server string) (State, string) {
 	u, err := url.Parse(server)
 	if err != nil || u.Hostname() == "" {
@@ -146,8 +147,8 @@ func (c *chain) serverName(server string) (State, string) {
 	if cluster.OwnsName(c.in.Spec.Name, host) && !c.hosted() {
 		return Broken, fmt.Sprintf("no address, only the name %s, which nothing resolves for a node that is new", host)
 	}
-	switch addrs, asked := c.resolved(host); {
-	case !asked:
+	switch addrs, ok := c.resolved(host); {
+	case !ok:
 		return Undecided, fmt.Sprintf("whether a new node resolves %s was not asked", host)
 	case len(addrs) == 0:
 		return Broken, host + " does not resolve"
@@ -155,10 +156,11 @@ func (c *chain) serverName(server string) (State, string) {
 	return Holds, server + " resolves"
 }
 
-func (c *chain) resolved(host string) (addrs []netip.Addr, asked bool) {
+// resolved returns the addresses of a name, if it was looked up.
+func (c *chain) resolved(host string) (addrs []netip.Addr, ok bool) {
 	if c.in.Probes == nil {
 		return nil, false
 	}
-	addrs, asked = c.in.Probes.Resolved[host]
-	return addrs, asked
+	addrs, ok = c.in.Probes.Resolved[host]
+	return addrs, ok
 }

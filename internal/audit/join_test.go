@@ -45,7 +45,7 @@ func TestWouldANewWorkerJoin(t *testing.T) {
 	onlyOut := func(in *Input) {
 		for i, r := range in.Cloud.Network.Rules {
 			if r.Low == 3999 {
-				in.Cloud.Network.Rules[i] = cloud.Rule{From: partControl, To: partWorkers, Protocol: "tcp", High: 65535}
+				in.Cloud.Network.Rules[i] = cloud.Rule{From: partyControl, To: partyWorkers, Protocol: "tcp", High: 65535}
 			}
 		}
 	}
@@ -293,7 +293,7 @@ func TestAuditAndPlanSayTheSameOfARebootBehindAnUpdate(t *testing.T) {
 // gossipRules lets workers reach the control plane's overlay and services.
 func gossipRules(in *Input) {
 	for _, p := range []int{3999, 443, 3988} {
-		in.Cloud.Network.Rules = append(in.Cloud.Network.Rules, cloud.Rule{From: partWorkers, To: partControl, Protocol: "tcp", Low: p, High: p})
+		in.Cloud.Network.Rules = append(in.Cloud.Network.Rules, cloud.Rule{From: partyWorkers, To: partyControl, Protocol: "tcp", Low: p, High: p})
 	}
 }
 

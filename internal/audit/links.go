@@ -13,7 +13,7 @@ import (
 	"github.com/muster-dev/muster/internal/cluster"
 )
 
-// A chain collects the links of one boot.
+// chain evaluates the links of one boot.
 type chain struct {
 	in    Input
 	group cloud.Group
@@ -21,9 +21,9 @@ type chain struct {
 	path  cloud.BootPath
 	links []Link
 
-	// live: it is about a node that there is, and a reboot of it.
+	// live is true for the reboot of an existing node.
 	live bool
-	// direct: the servers are control-plane nodes, and no load balancer is between.
+	// direct is true if the node reaches the control plane without a load balancer.
 	direct bool
 }
 
@@ -31,16 +31,18 @@ func (c *chain) add(name string, state State, format string, args ...any) {
 	c.links = append(c.links, Link{name, state, fmt.Sprintf(format, args...)})
 }
 
-// controlPlane reports whether the node runs an API server of its own.
+// controlPlane reports whether the node runs an API server.
 func (c *chain) controlPlane() bool {
 	return c.group.Role == cluster.RoleControlPlane || c.group.Role == cluster.RoleAPIServer
 }
 
-// asks reports whether the node asks kops-controller for its configuration.
-func (c *chain) asks() bool {
+// usesController reports whether the node gets its configuration from
+// kops-controller.
+func (c *chain) usesController() bool {
 	return c.path == cloud.BootAddresses || c.path == cloud.BootName
 }
 
+// bootConfiguration evaluates whether the boot configuration is the group's.
 func (c *chain) bootConfiguration() {
 	b := c.boot
 	switch {
@@ -57,7 +59,7 @@ func (c *chain) bootConfiguration() {
 	}
 }
 
-// names: a worker that gossips knows api.internal only while somebody publishes it.
+// names evaluates who publishes api.internal, which a gossiping worker needs.
 func (c *chain) names() {
 	if c.path != cloud.BootGossip || c.controlPlane() {
 		return
@@ -83,7 +85,7 @@ func (c *chain) names() {
 	c.add(LinkNames, Broken, "dns-controller is no longer installed: nobody publishes api.internal")
 }
 
-// network: what the rules let through.
+// network evaluates the network rules on the node's way to the control plane.
 func (c *chain) network() {
 	if c.controlPlane() {
 		return
@@ -95,11 +97,11 @@ func (c *chain) network() {
 	var hops []hop
 	switch {
 	case c.path == cloud.BootGossip:
-		hops = []hop{{partWorkers, partControl, c.in.gossipPort()}, {partWorkers, partControl, portAPI}, {partWorkers, partControl, portConfig}}
+		hops = []hop{{partyWorkers, partyControl, c.in.gossipPort()}, {partyWorkers, partyControl, portAPI}, {partyWorkers, partyControl, portConfig}}
 	case c.direct:
-		hops = []hop{{partWorkers, partControl, portAPI}, {partWorkers, partControl, portConfig}}
+		hops = []hop{{partyWorkers, partyControl, portAPI}, {partyWorkers, partyControl, portConfig}}
 	default:
-		hops = []hop{{partWorkers, partLB, portAPI}, {partWorkers, partLB, portConfig}, {partLB, partControl, portAPI}, {partLB, partControl, portConfig}}
+		hops = []hop{{partyWorkers, partyLB, portAPI}, {partyWorkers, partyLB, portConfig}, {partyLB, partyControl, portAPI}, {partyLB, partyControl, portConfig}}
 	}
 	if c.in.Cloud == nil {
 		c.add(LinkNetwork, Undecided, "the cloud was not looked at")
@@ -110,7 +112,7 @@ func (c *chain) network() {
 		text := fmt.Sprintf("%s to %s port %d", h.from, h.to, h.port)
 		allowed := c.in.Cloud.Network.Allows(h.from, h.to, "tcp", h.port)
 		if c.path == cloud.BootGossip && h.port == c.in.gossipPort() && allowed == cloud.No {
-			allowed = c.in.meshCallsWorkers()
+			allowed = c.in.meshDialsWorkers()
 		}
 		switch allowed {
 		case cloud.No:
@@ -130,23 +132,24 @@ func (c *chain) network() {
 	c.add(LinkNetwork, Holds, "ports %s", strings.Join(ports, ", "))
 }
 
-// meshCallsWorkers reports whether the control plane's protokube calls that of a
-// worker which may not call it, as kOps's firewall rules on GCE have it: one
-// connection of the mesh carries both ways. Up to kOps 1.35 a control-plane node
-// takes every instance of the cluster for a seed, since 1.36 only its own kind.
-func (in Input) meshCallsWorkers() cloud.Answer {
+// meshDialsWorkers reports whether the control plane's protokube connects to that of
+// a worker which cannot connect to it: one mesh connection serves both ways. kOps's
+// firewall rules on GCE rely on that. Up to kOps 1.35 a control-plane node uses all
+// instances of the cluster as seeds, since 1.36 only control-plane nodes.
+func (in Input) meshDialsWorkers() cloud.Answer {
 	release, known := in.release()
 	if g := in.Spec.Gossip; known && release >= cluster.Release136 || g != nil && g.Protocol == cluster.ProtocolMemberlist {
 		return cloud.No
 	}
-	answer := in.Cloud.Network.Allows(partControl, partWorkers, "tcp", in.gossipPort())
+	answer := in.Cloud.Network.Allows(partyControl, partyWorkers, "tcp", in.gossipPort())
 	if answer == cloud.Yes && !known {
 		return cloud.Unknown
 	}
 	return answer
 }
 
-// targets: both services behind the load balancer, each by itself.
+// targets evaluates the API and kops-controller behind the load balancer separately:
+// the health of one says nothing about the other (kops#10139).
 func (c *chain) targets() {
 	if c.controlPlane() {
 		return
@@ -168,9 +171,9 @@ func (c *chain) targets() {
 	c.target(LinkController, portConfig, balancers)
 }
 
-// balancers returns the load balancers that the node goes through: those at its
-// first server, and where that is none of theirs, all that can carry nodes. The
-// health of another says nothing, such as of a classic one that is left over.
+// balancers returns the load balancers that the node connects through: those with
+// the address or name of its first server, or else all but classic ones, which never
+// serve nodes.
 func (c *chain) balancers() []cloud.LoadBalancer {
 	if c.in.Cloud == nil {
 		return nil
@@ -181,7 +184,7 @@ func (c *chain) balancers() []cloud.LoadBalancer {
 			host = u.Hostname()
 		}
 	}
-	addr, _ := netip.ParseAddr(host) // zero for a name, and no load balancer has that
+	addr, _ := netip.ParseAddr(host) // zero for a name; no load balancer has that
 	var at, others []cloud.LoadBalancer
 	for _, lb := range c.in.Cloud.LoadBalancers {
 		switch {
@@ -197,7 +200,7 @@ func (c *chain) balancers() []cloud.LoadBalancer {
 	return others
 }
 
-// target judges one port of load balancers.
+// target evaluates one port of load balancers, by the one with most healthy targets.
 func (c *chain) target(link string, port int, balancers []cloud.LoadBalancer) {
 	var best *cloud.Listener
 	name := ""
@@ -216,10 +219,10 @@ func (c *chain) target(link string, port int, balancers []cloud.LoadBalancer) {
 		c.add(link, Broken, "no load balancer listens on port %d", port)
 		return
 	}
-	healthy, waiting := best.Healthy(), 0
+	healthy, undecided := best.Healthy(), 0
 	for _, t := range best.Targets {
 		if t.Health == cloud.TargetUnknown || t.Health == cloud.TargetInitial || t.Health == "" {
-			waiting++
+			undecided++
 		}
 	}
 	switch why, missing := c.in.gap("target health", name); {
@@ -229,8 +232,8 @@ func (c *chain) target(link string, port int, balancers []cloud.LoadBalancer) {
 		c.add(link, Undecided, "target health: %s", why)
 	case best.Targets == nil:
 		c.add(link, Undecided, "the targets of port %d were not read", port)
-	case waiting > 0:
-		c.add(link, Undecided, "health of %d of %d targets on port %d is not known", waiting, len(best.Targets), port)
+	case undecided > 0:
+		c.add(link, Undecided, "health of %d of %d targets on port %d is not known", undecided, len(best.Targets), port)
 	case len(best.Targets) == 0:
 		c.add(link, Broken, "port %d has no target", port)
 	default:
@@ -238,9 +241,10 @@ func (c *chain) target(link string, port int, balancers []cloud.LoadBalancer) {
 	}
 }
 
-// hash: the node configuration on the server must be the one the template pins.
-// Nodes that read the state store compare with more than the stored file. For a
-// node that has joined before it is a risk, and the plan's as well.
+// hash evaluates whether the stored node configuration has the hash that the boot
+// configuration pins. It can be compared only for nodes that use kops-controller;
+// others hash more than the stored file. For a live node a mismatch is not known to
+// be fatal: see [bootconfig.RebootRisk].
 func (c *chain) hash() {
 	if c.in.Store == nil {
 		c.add(LinkHash, Undecided, "the state store was not read")
@@ -259,9 +263,9 @@ func (c *chain) hash() {
 	}
 	next := c.group.Template.Boot
 	switch {
-	case c.live && (c.asks() && config.Hash != c.boot.ConfigHash || next != nil && next.ConfigHash != c.boot.ConfigHash) && c.boot.ConfigHash != "":
+	case c.live && (c.usesController() && config.Hash != c.boot.ConfigHash || next != nil && next.ConfigHash != c.boot.ConfigHash) && c.boot.ConfigHash != "":
 		c.add(LinkHash, Undecided, "%s", bootconfig.RebootRisk)
-	case !c.asks():
+	case !c.usesController():
 		c.add(LinkHash, Holds, "the state store holds it")
 	case c.boot.ConfigHash == "":
 		c.add(LinkHash, Undecided, "the boot configuration pins no hash")
