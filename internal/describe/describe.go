@@ -97,7 +97,7 @@ type LoadBalancer struct {
 	Listeners []Listener `json:"listeners"`
 }
 
-// Listener is a listener as it is shown. Targets is -1 if they could not be read.
+// Listener is a listener as it is shown. Targets is -1 if their health is not known.
 type Listener struct {
 	Port    int    `json:"port"`
 	What    string `json:"what"`
@@ -233,7 +233,7 @@ func routeOf(role cluster.Role, b *cloud.BootConfig, f Facts, decision decision)
 	r := route{path: bootconfig.Path(b)}
 	switch r.path {
 	case cloud.BootGossip:
-		if role == cluster.RoleControlPlane && !gossips(b, f, decision) {
+		if (role == cluster.RoleControlPlane || role == cluster.RoleAPIServer) && !gossips(b, f, decision) {
 			return route{path: cloud.BootAddresses, leads: "state store, then its own API server (" + ownServer + ")"}
 		}
 		r.leads = "state store, then seeds by cloud tag, then gossip"
@@ -242,19 +242,27 @@ func routeOf(role cluster.Role, b *cloud.BootConfig, f Facts, decision decision)
 		}
 	case cloud.BootAddresses:
 		r.leads = strings.Join(addresses(b), " ")
-		switch owner := ownerOf(addresses(b), f); {
-		case owner != "":
+		switch owner, stale := ownerOf(addresses(b), f); {
+		case len(stale) == 0:
 			r.leads += " (" + owner + ")"
-		case f.Seen == nil || unseenPart(f.Seen.Gaps, "addresses") || unseenPart(f.Seen.Gaps, "load balancers"):
+		case f.Seen == nil, slices.ContainsFunc([]string{"addresses", "load balancers", "instances", "instance groups"}, func(what string) bool { return unseenPart(f.Seen.Gaps, what) }):
 			r.leads += " (whose they are was not seen)"
+		case owner != "":
+			r.leads += " (" + owner + "; " + strings.Join(stale, " ") + " of nothing that was seen)"
+			r.trouble = "its template leads also to " + strings.Join(stale, ", ") + ", of nothing that was seen"
 		default:
 			r.leads += " (of nothing that was seen)"
 			r.trouble = "its template leads to addresses of nothing that was seen"
 		}
 	case cloud.BootName:
-		r.leads = hosts(b)[0] + ", from hosted DNS"
-		if t := decision.topology; t != string(cluster.Public) && t != string(cluster.Private) {
-			r.leads = hosts(b)[0] + ", a name that nothing resolves; no address"
+		name, t := hosts(b)[0], decision.topology
+		switch {
+		case !cluster.OwnsName(f.Spec.Name, name):
+			r.leads = name + ", which was not looked up"
+		case t == string(cluster.Public), t == string(cluster.Private):
+			r.leads = name + ", from hosted DNS"
+		default:
+			r.leads = name + ", a name that nothing resolves; no address"
 			r.trouble = "its template holds no address, only a name that nothing resolves: no new node can join"
 		}
 	default:
@@ -290,35 +298,38 @@ func addresses(b *cloud.BootConfig) []string {
 	return slices.DeleteFunc(hosts(b), func(h string) bool { _, err := netip.ParseAddr(h); return err != nil })
 }
 
-// ownerOf says what answers at addresses, as far as it was seen; else it is empty.
-func ownerOf(addresses []string, f Facts) string {
+// ownerOf returns what has addresses, load balancers, control-plane nodes or both, and
+// the addresses that nothing observed has.
+func ownerOf(addresses []string, f Facts) (owner string, stale []string) {
 	if f.Seen == nil {
-		return ""
+		return "", addresses
 	}
+	var balancers, nodes []netip.Addr
 	for _, lb := range f.Seen.LoadBalancers {
-		if within(addresses, lb.Addresses) {
-			return "load balancer"
-		}
+		balancers = append(balancers, lb.Addresses...)
 	}
-	var control []netip.Addr
 	for _, g := range f.Seen.Groups {
 		if g.Role == cluster.RoleControlPlane {
 			for _, i := range g.Instances {
-				control = append(control, i.Addr)
+				nodes = append(nodes, i.Addr)
 			}
 		}
 	}
-	if within(addresses, control) {
-		return "control-plane nodes"
+	var owners []string
+	for _, text := range addresses {
+		a, _ := netip.ParseAddr(text)
+		switch {
+		case slices.Contains(balancers, a):
+			owners = append(owners, "load balancer")
+		case slices.Contains(nodes, a):
+			owners = append(owners, "control-plane nodes")
+		default:
+			stale = append(stale, text)
+		}
 	}
-	return ""
-}
-
-func within(addresses []string, set []netip.Addr) bool {
-	return !slices.ContainsFunc(addresses, func(s string) bool {
-		a, err := netip.ParseAddr(s)
-		return err != nil || !slices.Contains(set, a)
-	})
+	slices.Sort(owners)
+	slices.Reverse(owners) // the load balancer comes first
+	return strings.Join(slices.Compact(owners), ", "), stale
 }
 
 // purpose names the ports that kOps's load balancers listen at.
@@ -339,7 +350,7 @@ func balancer(lb cloud.LoadBalancer) LoadBalancer {
 	}
 	for _, l := range lb.Listeners {
 		one := Listener{Port: l.Port, What: purpose(l.Port), Check: l.Check, Healthy: l.Healthy(), Targets: len(l.Targets)}
-		if l.Targets == nil {
+		if l.Targets == nil || one.Healthy == 0 && slices.ContainsFunc(l.Targets, func(t cloud.Target) bool { return t.Health == cloud.TargetUnknown || t.Health == "" }) {
 			one.Targets = -1
 		}
 		out.Listeners = append(out.Listeners, one)
