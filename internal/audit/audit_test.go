@@ -75,12 +75,12 @@ func findingCases(t *testing.T) map[string]struct{ with, without change } {
 	secret := secretSpec(t)
 	world := func(port int) change {
 		return func(in *Input) {
-			in.Cloud.Network.Rules = append(in.Cloud.Network.Rules, cloud.Rule{From: cloud.PartyWorld, To: partControl, Protocol: "tcp", Low: port, High: port})
+			in.Cloud.Network.Rules = append(in.Cloud.Network.Rules, cloud.Rule{From: cloud.PartyWorld, To: partyControl, Protocol: "tcp", Low: port, High: port})
 		}
 	}
 	fromWorkers := func(port int) change {
 		return func(in *Input) {
-			in.Cloud.Network.Rules = append(in.Cloud.Network.Rules, cloud.Rule{From: partWorkers, To: partControl, Protocol: "tcp", Low: port, High: port})
+			in.Cloud.Network.Rules = append(in.Cloud.Network.Rules, cloud.Rule{From: partyWorkers, To: partyControl, Protocol: "tcp", Low: port, High: port})
 		}
 	}
 	pods := func(all ...Workload) change {
@@ -107,7 +107,7 @@ func findingCases(t *testing.T) map[string]struct{ with, without change } {
 		"MU310": {hybrid, both(hybrid, func(in *Input) { in.Spec.Gossip = secret })},
 		"MU311": {hybrid, both(hybrid, func(in *Input) { in.Spec.Gossip = secret })},
 		"MU312": {both(hybrid, func(in *Input) { in.Spec.Gossip = secret }), hybrid},
-		"MU313": {both(hybrid, fromWorkers(3999)), both(gossiping, fromWorkers(3999))},
+		"MU313": {both(hybrid, fromWorkers(3999)), both(gossiping, fromWorkers(3998))},
 		"MU314": {both(hybrid, world(4000)), both(hybrid, world(4001))},
 		"MU320": {both(hybrid, func(in *Input) { in.Probes.Overlay["www.example.com"] = []netip.Addr{nowhere} }), hybrid},
 		"MU321": {func(in *Input) { in.Probes.Hosts["i-2"] = map[string][]netip.Addr{"api.internal." + name: {nowhere}} },
@@ -118,8 +118,8 @@ func findingCases(t *testing.T) map[string]struct{ with, without change } {
 		"MU323": {func(in *Input) { in.Store.Addons = []Addon{{Name: addonDNS}} }, hybrid},
 		"MU324": {both(hybrid, func(in *Input) { in.Manifest.Cilium = true }), func(in *Input) { in.Manifest.Cilium = true }},
 		"MU325": {both(hybrid, pods(Workload{Namespace: "mon", Owner: "DaemonSet agent", Pods: 2, HostNetwork: true, Names: []string{"api.internal." + name}})),
-			both(hybrid, pods(Workload{Namespace: "mon", Owner: "DaemonSet agent", Pods: 2, HostNetwork: true, SeesHosts: true, Names: []string{"api.internal." + name}}))},
-		"MU326": {func(in *Input) { in.Manifest.Callers = []string{"spec.hooks of the cluster"} }, none},
+			both(hybrid, pods(Workload{Namespace: "mon", Owner: "DaemonSet agent", Pods: 2, HostNetwork: true, MountsHosts: true, Names: []string{"api.internal." + name}}))},
+		"MU326": {func(in *Input) { in.Manifest.ProtokubeRefs = []string{"spec.hooks of the cluster"} }, none},
 		"MU402": {hybrid, none},
 		"MU501": {func(in *Input) {
 			nodes(in).Template.Boot.Servers = []string{"https://kops-controller.internal." + name + ":3988/"}
@@ -226,8 +226,95 @@ func TestWhatThePodsDependOn(t *testing.T) {
 	}
 }
 
+func TestAKopsThatIsNotKnownIsJudgedByTheNearestThatIs(t *testing.T) {
+	tests := []struct{ version, observed string }{
+		{"1.30.4", `kOps version "1.30.4"; judged by the rules of 1.34`},
+		{"v1.39.0-beta.1", `kOps version "v1.39.0-beta.1"; judged by the rules of 1.37`},
+		{"1.99999999999999999999", `kOps version "1.99999999999999999999"; judged by the rules of 1.36`},
+		{"main", `kOps version "main"; judged by the rules of 1.36`},
+		{"", "kOps version not known"},
+	}
+	for _, tt := range tests {
+		in := healthy()
+		gossiping(&in)
+		in.Version = tt.version
+		r := Run(in, nil)
+		i := slices.IndexFunc(r.Findings, func(f Finding) bool { return f.ID == "MU103" })
+		if i < 0 || r.Findings[i].Observed != tt.observed {
+			t.Errorf("kOps %q: %+v; want MU103 with %q", tt.version, r.Findings, tt.observed)
+		}
+		// A load balancer makes a hybrid cluster of it for 1.36 alone.
+		if by136 := strings.HasSuffix(r.Findings[i].Observed, "1.36") || tt.version == ""; by136 != (r.Topology == cluster.Hybrid) {
+			t.Errorf("kOps %q: topology %s", tt.version, r.Topology)
+		}
+		if !slices.Contains(ids(r), "MU201") {
+			t.Errorf("kOps %q: permissions were not judged: %v", tt.version, ids(r))
+		}
+	}
+}
+
+func TestASecretThatMemberlistIgnoresIsNoPassword(t *testing.T) {
+	in := healthy()
+	hybrid(&in)
+	in.Spec.Gossip = secretSpec(t)
+	in.Spec.Gossip.Protocol, in.Spec.Gossip.Listen = cluster.ProtocolMemberlist, netip.MustParseAddrPort("0.0.0.0:4999")
+	i := slices.IndexFunc(Run(in, nil).Findings, func(f Finding) bool { return f.ID == "MU310" })
+	if i < 0 {
+		t.Fatal("no MU310")
+	}
+	if got := Run(in, nil).Findings[i].Observed; !strings.Contains(got, "memberlist, which ignores the secret") || !strings.Contains(got, "port 4999") {
+		t.Errorf("observed %q", got)
+	}
+}
+
+func TestThePublicNameIsNoForeignName(t *testing.T) {
+	in := healthy()
+	hybrid(&in)
+	in.Probes.Overlay["api.example.com"] = []netip.Addr{cpAddr}
+	if !slices.Contains(ids(Run(in, nil)), "MU320") {
+		t.Error("a name that the spec does not have: no MU320")
+	}
+	in.Spec.API.PublicName = "API.example.com."
+	if slices.Contains(ids(Run(in, nil)), "MU320") {
+		t.Error("spec.masterPublicName is called foreign")
+	}
+}
+
+func TestCiliumSeesTheHostsFileWhereKopsMountsIt(t *testing.T) {
+	for version, want := range map[string]bool{"1.34.5": true, "1.35.1": true, "1.35.2": false, "v1.35.3": false, "1.36.2": true, "": true} {
+		in := healthy()
+		hybrid(&in)
+		in.Version, in.Manifest.Cilium = version, true
+		if got := slices.Contains(ids(Run(in, nil)), "MU324"); got != want {
+			t.Errorf("kOps %q: MU324 %v; want %v", version, got, want)
+		}
+	}
+}
+
+// An address that nobody seen has is nobody's only if everybody was seen.
+func TestAddressesAreDeadOnlyIfAllInstancesWereRead(t *testing.T) {
+	in := healthy()
+	in.Probes.Hosts["i-2"] = map[string][]netip.Addr{"api.internal." + name: {nowhere}}
+	nodes(&in).Template.Boot.APIServerIPs = []string{lbAddr.String(), nowhere.String()}
+	dead := func() (got []string) {
+		for _, id := range ids(Run(in, nil)) {
+			if id == "MU321" || id == "MU322" {
+				got = append(got, id)
+			}
+		}
+		return got
+	}
+	if diff := cmp.Diff([]string{"MU321", "MU322"}, dead()); diff != "" {
+		t.Errorf("all instances read (-want +got):\n%s", diff)
+	}
+	in.Cloud.Gaps = []cloud.Gap{{What: "instances", Why: "denied"}}
+	if diff := cmp.Diff([]string(nil), dead()); diff != "" {
+		t.Errorf("instances not read (-want +got):\n%s", diff)
+	}
+}
+
 func TestGapsWithOneReasonAreOneLine(t *testing.T) {
-	got := lines([]cloud.Gap{
+	got := gapLines([]cloud.Gap{
 		{What: "certificate", Subject: "a:443", Why: "timeout"}, {What: "addresses", Subject: "a", Why: "timeout"},
 		{What: "certificate", Subject: "b:443", Why: "timeout"}, {What: "certificate", Subject: "c:443", Why: "refused"},
 	})
@@ -283,6 +370,7 @@ func TestAnAcceptedFindingStaysAndDoesNotCount(t *testing.T) {
 func TestReadAcceptancesRefusesWhatNobodyCouldMean(t *testing.T) {
 	tests := []struct{ name, data, want string }{
 		{"no yaml", "accept: [", "read acceptances"},
+		{"a second document", "accept: []\n---\naccept: []\n", "second YAML document; put all entries below one accept"},
 		{"unknown field", "accept:\n- {id: MU310, reasn: x}\n", "reasn"},
 		{"unknown id", "accept:\n- {id: MU999, reason: x, until: 2027-01-01}\n", "acceptance 1 (MU999): no finding has this id"},
 		{"no reason", "accept:\n- {id: MU310, until: 2027-01-01}\n", "acceptance 1 (MU310): has no reason"},
@@ -321,7 +409,7 @@ items:
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Manifest{Cilium: true, Terraform: true, Callers: []string{"spec.additionalUserData of group gpu", "spec.hooks of the cluster"}}
+	want := Manifest{Cilium: true, Terraform: true, ProtokubeRefs: []string{"spec.additionalUserData of group gpu", "spec.hooks of the cluster"}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("ReadManifest (-want +got):\n%s", diff)
 	}

@@ -77,8 +77,8 @@ func healthy() Input {
 				Listeners: []cloud.Listener{target(443), target(3988)},
 			}},
 			Network: cloud.Network{Rules: []cloud.Rule{
-				rule(partWorkers, partLB, 443, 443), rule(partWorkers, partLB, 3988, 3988),
-				rule(partLB, partControl, 443, 443), rule(partLB, partControl, 3988, 3988),
+				rule(partyWorkers, partyLB, 443, 443), rule(partyWorkers, partyLB, 3988, 3988),
+				rule(partyLB, partyControl, 443, 443), rule(partyLB, partyControl, 3988, 3988),
 			}},
 			Roles: []cloud.Role{
 				{Name: "masters", Roles: []cluster.Role{cluster.RoleControlPlane}, Kind: cloud.KindPolicy, Policies: map[string]string{"masters": masterPolicy}},
@@ -120,9 +120,9 @@ func gossiping(in *Input) {
 	in.Store.Addons = []Addon{{Name: addonDNS}}
 	in.Probes.Overlay = map[string][]netip.Addr{"api.internal." + name: {cpAddr}}
 	in.Cloud.Network.Rules = append(in.Cloud.Network.Rules,
-		cloud.Rule{From: partWorkers, To: partControl, Protocol: "tcp", Low: 3999, High: 4000},
-		cloud.Rule{From: partWorkers, To: partControl, Protocol: "tcp", Low: 443, High: 443},
-		cloud.Rule{From: partWorkers, To: partControl, Protocol: "tcp", Low: 3988, High: 3988})
+		cloud.Rule{From: partyWorkers, To: partyControl, Protocol: "tcp", Low: 3999, High: 4000},
+		cloud.Rule{From: partyWorkers, To: partyControl, Protocol: "tcp", Low: 443, High: 443},
+		cloud.Rule{From: partyWorkers, To: partyControl, Protocol: "tcp", Low: 3988, High: 3988})
 }
 
 // hybrid makes of the healthy cluster one whose control plane alone gossips.

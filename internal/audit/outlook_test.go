@@ -60,7 +60,7 @@ func TestWhatIsSaidToGoGoes(t *testing.T) {
 				none := slices.Contains(after(reached(cluster.None)), id)
 				hybrid := r.Topology != cluster.None && slices.Contains(after(reached(cluster.Hybrid)), id)
 				switch f := r.Findings[i]; {
-				case in.crossed() == cluster.None:
+				case in.progress() == cluster.None:
 					if f.GoneAfter != Stays {
 						t.Errorf("said to be gone after %s, in a cluster that has nowhere to cross", f.GoneAfter)
 					}
@@ -129,9 +129,9 @@ func TestWhatAFindingBlocksDependsOnFacts(t *testing.T) {
 		}), "MU601", Nothing, Stays},
 		{"API servers of their own before None", both(hybrid, group(cluster.RoleAPIServer)), "MU604", ToNone, Stays},
 		{"and in it", group(cluster.RoleAPIServer), "MU604", ToKops137, Stays},
-		{"a script that calls protokube before workers leave it", both(gossiping, func(in *Input) { in.Manifest.Callers = []string{"a hook"} }), "MU326", ToHybrid, Stays},
-		{"before the control plane does", both(hybrid, func(in *Input) { in.Manifest.Callers = []string{"a hook"} }), "MU326", ToNone, Stays},
-		{"and after", func(in *Input) { in.Manifest.Callers = []string{"a hook"} }, "MU326", Nothing, Stays},
+		{"a script that calls protokube before workers leave it", both(gossiping, func(in *Input) { in.Manifest.ProtokubeRefs = []string{"a hook"} }), "MU326", ToHybrid, Stays},
+		{"before the control plane does", both(hybrid, func(in *Input) { in.Manifest.ProtokubeRefs = []string{"a hook"} }), "MU326", ToNone, Stays},
+		{"and after", func(in *Input) { in.Manifest.ProtokubeRefs = []string{"a hook"} }, "MU326", Nothing, Stays},
 		{"an old control-plane node goes last", both(gossiping, func(in *Input) {
 			cps(in).Instances[0].Generation, cps(in).Instances[0].Version = cloud.GenerationOld, "2"
 		}), "MU504", Nothing, cluster.None},

@@ -12,7 +12,7 @@ func awkward() Report {
 	in := healthy()
 	old(&in)
 	hybrid(&in)
-	in.Manifest.Callers = []string{"spec.hooks of group a|b\n<script>"}
+	in.Manifest.ProtokubeRefs = []string{"spec.hooks of group a|b\n<script>"}
 	in.Probes.TLSNames = nil
 	return Run(in, []Acceptance{{ID: "MU310", Reason: "ports are closed", Until: time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)}})
 }

@@ -35,7 +35,7 @@ func drawn(s string) string {
 	p.Figure(s, s, s)
 	p.Table([]string{s, ">" + s, "=" + s}, [][]any{{s, Tag(s, s), 3}})
 	p.Lines(s, s, []string{s})
-	p.Put("<p title=\"%s\">%s</p>", s, Made(func(p *Page) { p.Put("<b>%s</b>", s) }))
+	p.Put("<p title=\"%s\">%s</p>", s, Fragment(func(p *Page) { p.Put("<b>%s</b>", s) }))
 	p.End()
 	return p.String()
 }

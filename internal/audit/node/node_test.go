@@ -135,6 +135,19 @@ func TestReadFileTellsWhyThereIsNoAnswer(t *testing.T) {
 	}
 }
 
+func TestProgramsRunOnThisMachineOnly(t *testing.T) {
+	self, err := os.Readlink("/proc/self/exe")
+	if err != nil {
+		t.Skipf("SKIPPED: this system has no /proc: %v", err)
+	}
+	t.Chdir("/")
+	for root, want := range map[string]bool{"/": true, ".": true, t.TempDir(): false} {
+		if got := processes(root)[strings.TrimPrefix(self, "/")]; got != want {
+			t.Errorf("this test runs below %s: %v; want %v", root, got, want)
+		}
+	}
+}
+
 func TestScanEndsWhenItIsToldTo(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
