@@ -134,7 +134,7 @@ func runEdit(ctx context.Context, s console.Streams, o editOptions, pick func(*s
 		Store: st, Was: c, Now: c.With(store.Object{Key: old.Key, Data: data}),
 		Writes: []store.Write{{Old: old, Data: data}},
 	}
-	return keeping(s, kept, func() (settled bool, err error) {
+	return keeping(ctx, s, kept, func() (settled bool, err error) {
 		if _, err := p.Check(); err != nil {
 			return false, err
 		}
@@ -161,11 +161,14 @@ func parseChanges(set []string) ([]spec.Change, error) {
 }
 
 // keeping removes the file with a person's text once that is settled, and says
-// otherwise where it is.
-func keeping(s console.Streams, file string, do func() (settled bool, err error)) error {
+// otherwise where it is; after an interrupt by itself, because nobody prints the error.
+func keeping(ctx context.Context, s console.Streams, file string, do func() (settled bool, err error)) error {
 	settled, err := do()
 	switch {
 	case file == "":
+		return err
+	case ctx.Err() != nil:
+		fmt.Fprintf(s.Err, "your text is in %s\n", file)
 		return err
 	case err != nil:
 		return fmt.Errorf("%w; your text is in %s", err, file)
@@ -195,10 +198,15 @@ func editText(ctx context.Context, s console.Streams, o store.Object) (data []by
 	if err = errors.Join(err, f.Close()); err != nil {
 		return nil, "", errors.Join(err, os.Remove(f.Name()))
 	}
-	cmd := exec.CommandContext(ctx, words[0], append(words[1:], f.Name())...)
+	// Not bound to ctx: Ctrl-C goes to the editor as well, which may take it for a key, and one that is
+	// killed loses what was typed and leaves the terminal as it was set.
+	cmd := exec.Command(words[0], append(words[1:], f.Name())...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = s.In, s.Err, s.Err
 	if err := cmd.Run(); err != nil {
-		return nil, "", fmt.Errorf("editor %s: %w; your text is in %s", words[0], err, f.Name())
+		return nil, "", keeping(ctx, s, f.Name(), func() (bool, error) { return false, fmt.Errorf("editor %s: %w", words[0], err) })
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, "", keeping(ctx, s, f.Name(), func() (bool, error) { return false, err })
 	}
 	edited, err := os.Open(f.Name())
 	if err != nil {

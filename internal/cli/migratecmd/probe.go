@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -47,7 +46,7 @@ Without an address the server's name is looked up in the hosts file before every
 call. A server that answers 401 or 403 answers.`,
 		Args: console.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := o.config()
+			cfg, err := o.config(cmd.Context(), s)
 			if err != nil {
 				return err
 			}
@@ -64,7 +63,7 @@ call. A server that answers 401 or 403 answers.`,
 }
 
 // config checks the flags.
-func (o *probeOptions) config() (probe.Config, error) {
+func (o *probeOptions) config(ctx context.Context, s console.Streams) (probe.Config, error) {
 	cfg := probe.Config{ServerName: o.serverName, HostsFile: o.hosts, Interval: o.interval}
 	switch {
 	case o.serverName == "":
@@ -76,7 +75,7 @@ func (o *probeOptions) config() (probe.Config, error) {
 	case o.interval < leastPause:
 		return cfg, console.Usagef("--interval %v; want %v or more", o.interval, leastPause)
 	}
-	pem, err := os.ReadFile(o.ca)
+	pem, err := s.ReadFile(ctx, o.ca)
 	if err != nil {
 		return cfg, console.Usagef("--ca: %w", err)
 	}

@@ -41,7 +41,7 @@ func TestProbeTakesWhatAPodIsStartedWith(t *testing.T) {
 	if err := os.WriteFile(o.ca, []byte(testCA), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cfg, err := o.config()
+	cfg, err := o.config(t.Context(), console.Streams{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -105,7 +105,7 @@ func (o *reconcileOptions) equip(ctx context.Context, cfg *reconcile.Config, st 
 		cfg.Executor, cfg.Vantages = executor, []reconcile.Vantage{bylab.Workers{Lab: lab}}
 		return nil
 	}
-	seen, err := observe.Stored(ctx, st, o.Name)
+	seen, err := stored(ctx, st, o.Name)
 	if err != nil {
 		return err
 	}
@@ -126,6 +126,13 @@ func (o *reconcileOptions) equip(ctx context.Context, cfg *reconcile.Config, st 
 		cfg.Vantages, cfg.Unmeasured = r.vantages(ctx)
 	}
 	return nil
+}
+
+// stored reads the cluster from the state store.
+func stored(ctx context.Context, st store.Store, name string) (*observe.Cluster, error) {
+	ctx, cancel := context.WithTimeout(ctx, statestore.Timeout)
+	defer cancel()
+	return observe.Stored(ctx, st, name)
 }
 
 // reality is a real cluster, and how it is reached.
@@ -279,6 +286,8 @@ func (r reality) targets(ctx context.Context, config *rest.Config) (*x509.CertPo
 		return nil, nil, fmt.Errorf("the kubeconfig's server has the port %q", u.Port())
 	}
 	targets := []probe.Target{{Path: vantage.Kubeconfig, Host: u.Hostname(), Port: uint16(port)}}
+	ctx, cancel := context.WithTimeout(ctx, statestore.CloudTimeout)
+	defer cancel()
 	seen, err := r.provider.Observe(ctx)
 	if err != nil {
 		return nil, nil, err

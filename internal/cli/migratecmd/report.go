@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -102,7 +101,7 @@ func (o *reportOptions) report(ctx context.Context, s console.Streams) error {
 		if path == "" {
 			return console.Usagef("--sign-key signs a file; name one with -o, such as -o %s.html", o.Name)
 		}
-		if key, err = readSignKey(o.signKey, path); err != nil {
+		if key, err = readSignKey(ctx, s, o.signKey, path); err != nil {
 			return err
 		}
 	}
@@ -172,8 +171,8 @@ func drawReport(m report.Migration, format string) ([]byte, error) {
 }
 
 // readSignKey reads the key to sign the file at path with.
-func readSignKey(file, path string) (ssh.Signer, error) {
-	data, err := os.ReadFile(file)
+func readSignKey(ctx context.Context, s console.Streams, file, path string) (ssh.Signer, error) {
+	data, err := s.ReadFile(ctx, file)
 	if err != nil {
 		return nil, console.Usagef("--sign-key: %w", err)
 	}
@@ -232,7 +231,7 @@ func verifyReport(ctx context.Context, s console.Streams, file, signature, key, 
 	if err != nil {
 		return console.Usagef("%w; a report that was not signed cannot be verified", err)
 	}
-	trusted, err := readTrusted(key, signers)
+	trusted, err := readTrusted(ctx, s, key, signers)
 	if err != nil {
 		return err
 	}
@@ -252,9 +251,9 @@ func verifyReport(ctx context.Context, s console.Streams, file, signature, key, 
 }
 
 // readTrusted returns what says whose a key is, if it is trusted.
-func readTrusted(key, signers string) (func(ssh.PublicKey) (who string, ok bool), error) {
+func readTrusted(ctx context.Context, s console.Streams, key, signers string) (func(ssh.PublicKey) (who string, ok bool), error) {
 	file := key + signers
-	data, err := os.ReadFile(file)
+	data, err := s.ReadFile(ctx, file)
 	if err != nil {
 		return nil, console.Usagef("%w", err)
 	}
