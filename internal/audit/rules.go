@@ -141,7 +141,7 @@ var rules = []Rule{
 		"close ports 3993 and 3998-4000 to everything but the cluster's nodes now"},
 	{"MU320", High, nil, cluster.None, "names outside the cluster in the overlay",
 		"protokube writes every record of the overlay into /etc/hosts, whatever its name", kops + "issues/6610",
-		"find who publishes it; a name that is not the cluster's own was put there by accident or by an attacker"},
+		"find who publishes it: what a pod or Service is annotated for no longer resolves on nodes that leave gossip, and what nobody meant may be an attack"},
 	{"MU321", High, nil, cluster.None, "dead addresses in hosts blocks",
 		"clients try such an address before they reach a live one, and kOps never removes it", kops + "issues/6610",
 		"restart protokube on all nodes at the same time, or move the node to Muster's hosts block"},
