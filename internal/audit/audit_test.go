@@ -30,7 +30,7 @@ func TestAHealthyClusterHasNoFindings(t *testing.T) {
 	}
 }
 
-// change is what is done to a healthy cluster.
+// change modifies the input of a healthy cluster.
 type change = func(*Input)
 
 func both(changes ...change) change {
@@ -68,8 +68,8 @@ spec: {role: Node, minSize: 1, maxSize: 1, subnets: [a]}
 	return c.Gossip
 }
 
-// findingCases holds, for every finding, a cluster that has it and one, as like
-// it as can be, that does not.
+// findingCases returns, for each rule, a cluster with the finding and a similar one
+// without.
 func findingCases(t *testing.T) map[string]struct{ with, without change } {
 	none := func(*Input) {}
 	secret := secretSpec(t)
@@ -244,7 +244,7 @@ func TestAKopsThatIsNotKnownIsJudgedByTheNearestThatIs(t *testing.T) {
 		if i < 0 || r.Findings[i].Observed != tt.observed {
 			t.Errorf("kOps %q: %+v; want MU103 with %q", tt.version, r.Findings, tt.observed)
 		}
-		// A load balancer makes a hybrid cluster of it for 1.36 alone.
+		// Only to kOps 1.36 is it hybrid, for its load balancer.
 		if by136 := strings.HasSuffix(r.Findings[i].Observed, "1.36") || tt.version == ""; by136 != (r.Topology == cluster.Hybrid) {
 			t.Errorf("kOps %q: topology %s", tt.version, r.Topology)
 		}
@@ -292,7 +292,7 @@ func TestCiliumSeesTheHostsFileWhereKopsMountsIt(t *testing.T) {
 	}
 }
 
-// An address that nobody seen has is nobody's only if everybody was seen.
+// An address that no observed instance has may be that of one that was not read.
 func TestAddressesAreDeadOnlyIfAllInstancesWereRead(t *testing.T) {
 	in := healthy()
 	in.Probes.Hosts["i-2"] = map[string][]netip.Addr{"api.internal." + name: {nowhere}}
