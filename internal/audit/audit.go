@@ -56,7 +56,7 @@ func Run(in Input, accepted []Acceptance) Report {
 		Groups: in.groups(), Findings: []Finding{}, Certificates: in.certificates(), Unknown: in.unobserved(),
 	}
 	for _, check := range []func(Input, *Report){
-		deadline, migration, permissions, overlay, dependents, supplyChain, joinability,
+		deadline, migration, permissions, overlay, exposure, dependents, supplyChain, joinability,
 	} {
 		check(in, &r)
 	}

@@ -92,6 +92,13 @@ func ports(in Input, r *Report) {
 	}
 }
 
+// exposure reports whether everybody reaches kops-controller.
+func exposure(in Input, r *Report) {
+	if in.Cloud != nil && in.Cloud.Network.Allows(cloud.PartyWorld, partyControl, "tcp", portConfig) == cloud.Yes {
+		r.addFinding("MU315", in.Spec.Name, "everybody reaches port %d of the control plane", portConfig)
+	}
+}
+
 // workersGossip reports whether any living worker gossips, or the next one would.
 func (in Input) workersGossip() bool {
 	for _, g := range in.Cloud.Groups {

@@ -41,7 +41,7 @@ func TestWouldANewWorkerJoin(t *testing.T) {
 		}
 	}
 	noRules := func(in *Input) { in.Cloud.Network.Rules = nil }
-	// onlyOut is what kOps's firewall rules on GCE let through of the mesh.
+	// onlyOut allows mesh connections only from the control plane, as on GCE.
 	onlyOut := func(in *Input) {
 		for i, r := range in.Cloud.Network.Rules {
 			if r.Low == 3999 {
@@ -268,15 +268,16 @@ func TestWouldAnOlderGenerationComeBack(t *testing.T) {
 	}
 }
 
-// newer makes one worker a node of before an update of its group, by the same way.
+// newer turns one worker into one from before an update of its group, with the same
+// boot path.
 func newer(in *Input) {
 	g, boot := nodes(in), *nodes(in).Template.Boot
 	boot.ConfigHash = "b2xkZXI="
 	g.Instances[0].Generation, g.Instances[0].Version, g.Instances[0].Boot = cloud.GenerationOld, "5", &boot
 }
 
-// What the planner takes for granted of a node that reboots is what the audit does
-// not know: both say it with the same words.
+// The planner assumes of a rebooting node what the audit reports as unknown; both use
+// the same text.
 func TestAuditAndPlanSayTheSameOfARebootBehindAnUpdate(t *testing.T) {
 	in := healthy()
 	both(hybrid, newer)(&in)
@@ -290,7 +291,7 @@ func TestAuditAndPlanSayTheSameOfARebootBehindAnUpdate(t *testing.T) {
 	}
 }
 
-// gossipRules lets workers reach the control plane's overlay and services.
+// gossipRules allows workers to reach the control plane's overlay and services.
 func gossipRules(in *Input) {
 	for _, p := range []int{3999, 443, 3988} {
 		in.Cloud.Network.Rules = append(in.Cloud.Network.Rules, cloud.Rule{From: partyWorkers, To: partyControl, Protocol: "tcp", Low: p, High: p})
@@ -299,8 +300,8 @@ func gossipRules(in *Input) {
 
 var classical = both(gossiping, func(in *Input) { in.Spec.API.LoadBalancer.Class = cluster.LoadBalancerClassic })
 
-// What stands in the way to hybrid and None is no reason not to take kOps 1.36, which
-// leaves such a cluster gossiping: both answers say so.
+// What blocks hybrid and None does not block an upgrade to kOps 1.36, under which such a
+// cluster keeps gossiping.
 func TestReadyForSaysWhatTheReleaseMakesOfTheCluster(t *testing.T) {
 	for _, tt := range []struct {
 		name    string

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// awkward is a report whose texts want to break out of where they stand.
+// awkward returns a report with texts that need escaping.
 func awkward() Report {
 	in := healthy()
 	old(&in)

@@ -17,7 +17,7 @@ func TestVerdictsOnRealClusters(t *testing.T) {
 		joinable Joinable
 		path     cloud.BootPath
 		broken   string
-		findings []string // with what each blocks, and after what it is gone
+		findings []string // as outlooks returns them
 	}{
 		{"gossip-1.35", Joins, cloud.BootGossip, "",
 			[]string{"MU101 kOps 1.37 none", "MU102 nothing hybrid", "MU201 nothing hybrid", "MU202 nothing hybrid", "MU205 nothing hybrid",
@@ -62,9 +62,9 @@ func TestVerdictsOnRealClusters(t *testing.T) {
 	}
 }
 
-// TestRealClustersLoseWhatIsSaidToGo: the same cluster as kOps built it in gossip, and
-// after each of the two moves.
-func TestRealClustersLoseWhatIsSaidToGo(t *testing.T) {
+// TestFindingsOfARealClusterAreGoneAfterTheirTopology compares the same cluster as kOps
+// built it in gossip, in hybrid and in None.
+func TestFindingsOfARealClusterAreGoneAfterTheirTopology(t *testing.T) {
 	before := Run(sample(t, "gossip-1.35"), nil)
 	hybrid, none := ids(Run(sample(t, "hybrid-1.36"), nil)), ids(Run(sample(t, "none-1.36"), nil))
 	for _, f := range before.Findings {

@@ -22,7 +22,7 @@ const (
 	narrow = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["ec2:DescribeInstanceTypes"],"Resource":"*"}]}`
 )
 
-// facts are those of a hybrid cluster in the middle of a roll.
+// facts returns a hybrid cluster in the middle of a rolling update.
 func facts() describe.Facts {
 	spec := &cluster.Cluster{
 		Name: "lyra.k8s.local", Cloud: cluster.AWS, DNSType: cluster.DNSPrivate,

@@ -16,8 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// protokube builds a program that is linked from the mesh as far as its build
-// information goes.
+// protokube builds a program whose build information contains the mesh.
 func protokube(t *testing.T, to string) {
 	t.Helper()
 	src := t.TempDir()

@@ -13,7 +13,7 @@ import (
 	"github.com/muster-dev/muster/internal/audit"
 )
 
-// fakeAPI answers with JSON by path; a page of pods by where it goes on.
+// fakeAPI returns JSON by path, and pages of pods by their continue token.
 type fakeAPI map[string]string
 
 func (f fakeAPI) Get(_ context.Context, path string, query url.Values, _ int64, answer any) error {
