@@ -31,7 +31,12 @@ const (
 	exitFailed = 1
 	exitUsage  = 2
 	exitDrift  = 3
+	exitUnsafe = 4
+	exitLocked = 5
 )
+
+// cleanupTimeout bounds the wait for a daemon that is about to stop, in cleanup.
+const cleanupTimeout = 3 * time.Second
 
 const usage = `%[1]s finds the control plane of a Kubernetes cluster without DNS.
 
@@ -42,7 +47,7 @@ const usage = `%[1]s finds the control plane of a Kubernetes cluster without DNS
   %[1]s version
 %[2]s
 --config defaults to /etc/muster/node.yaml.
-exit codes: 0 done, 1 failed, 2 usage or bad input, 3 the node has problems
+exit codes: 0 done, 1 failed, 2 usage or bad input, 3 the node has problems, 4 refused as unsafe, 5 lock held by another
 `
 
 // Main runs a node program and returns its exit code. It stops on SIGTERM and
@@ -188,21 +193,38 @@ func (p program) check(cfg node.Config, path string) int {
 	return exitOK
 }
 
+// cleanup takes out the block that a daemon with this configuration has written, and no
+// other: kOps writes its own between the same guards, and its nodes live by it.
 func (p program) cleanup(ctx context.Context, cfg node.Config, yes bool) int {
-	if !yes {
-		return p.fail(exitUsage, fmt.Errorf("cleanup takes the block out of %s, and programs that use its names lose the API; add --yes", cfg.Hosts.Path))
+	path := cfg.Hosts.Path
+	if cfg.Hosts.Disabled {
+		fmt.Fprintf(p.stdout, "hosts.disabled: %s was left alone, and is now; nothing to take out\n", path)
+		return exitOK
 	}
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	if !yes {
+		return p.fail(exitUsage, fmt.Errorf("cleanup takes the block out of %s, and programs that use its names lose the API; add --yes", path))
+	}
+	ctx, cancel := context.WithTimeout(ctx, cleanupTimeout)
 	defer cancel()
-	file, err := hosts.Open(ctx, hosts.Config{Path: cfg.Hosts.Path, StateDir: cfg.StateDir})
+	file, err := hosts.Open(ctx, hosts.Config{Path: path, StateDir: cfg.StateDir})
+	if errors.Is(err, hosts.ErrLocked) {
+		return p.fail(exitLocked, fmt.Errorf("%w; stop the daemon first", err))
+	}
 	if err != nil {
-		return p.fail(exitFailed, fmt.Errorf("%w (is the daemon still running?)", err))
+		return p.fail(exitFailed, err)
 	}
 	defer file.Close()
+	foreign, err := file.Foreign()
+	if err != nil {
+		return p.fail(exitFailed, err)
+	}
+	if foreign {
+		return p.fail(exitUnsafe, fmt.Errorf("the block in %s is another program's, such as kOps's: nothing in %s says that this one wrote it; take it out by hand if no program needs its names", path, cfg.StateDir))
+	}
 	if err := file.Remove(ctx); err != nil {
 		return p.fail(exitFailed, err)
 	}
-	fmt.Fprintln(p.stdout, "removed the block from", cfg.Hosts.Path)
+	fmt.Fprintln(p.stdout, "no block of this program is left in", path)
 	return exitOK
 }
 
