@@ -146,6 +146,7 @@ func (p program) fail(code int, err error) int {
 func (p program) options(log *slog.Logger) node.Options {
 	return node.Options{
 		Program:    p.name,
+		Version:    Version(),
 		NewOverlay: p.newOverlay,
 		Log:        log,
 		Notify: func(state string) {

@@ -34,7 +34,8 @@ func TestTheStatusSaysOfEachServerHowItIsSinceWhenAndWhy(t *testing.T) {
 	up := server("10.0.0.2:6443", endpoint.Up, endpoint.Boot, endpoint.Disk)
 	var out strings.Builder
 	printReport(&out, node.Report{
-		Program: "muster-agent", Cluster: "home.example", Node: "w1", Role: "worker", Uptime: 93784, Hosts: "ok",
+		Program: "muster-agent", Version: "v1.2.3", Cluster: "home.example", Node: "w1", Role: "worker", Uptime: 93784, Hosts: "ok",
+		Overlay:  &node.OverlayView{Members: []string{"cp-1"}, Records: 2, Dropped: map[string]uint64{"expired": 0, "malformed": 3}},
 		Problems: []string{"not enrolled yet"},
 		Services: []node.ServiceView{{
 			Name: "api.internal.home.example", Serving: []endpoint.Endpoint{up}, Balancer: "127.0.0.1:7443",
@@ -47,7 +48,7 @@ func TestTheStatusSaysOfEachServerHowItIsSinceWhenAndWhy(t *testing.T) {
 			Known: []node.Server{{Endpoint: server("10.0.0.2:3988", endpoint.Unknown, endpoint.Overlay)}},
 		}},
 	}, now)
-	want := `w1   worker of home.example   muster-agent   up 1d2h   1 problem
+	want := `w1   worker of home.example   muster-agent v1.2.3   up 1d2h   1 problem
   ! not enrolled yet
 
 api.internal.home.example   balanced at 127.0.0.1:7443
@@ -60,6 +61,8 @@ kops-controller.internal.home.example
   10.0.0.2:3988  standby  unknown  -      -           -     overlay     -
 
 hosts block   ok
+overlay       1 member(s), 2 record(s)
+              3 record(s) not believed: malformed
 `
 	if diff := cmp.Diff(want, out.String()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

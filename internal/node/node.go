@@ -54,8 +54,8 @@ type OverlayFactory func(Config, record.Verifier, *slog.Logger) (GossipOverlay, 
 
 // Options are what a program decides about its daemon.
 type Options struct {
-	// Program is the program's name, for logs and status.
-	Program string
+	// Program and Version are the program's, for logs and status.
+	Program, Version string
 	// NewOverlay makes the overlay that the configuration asks for. A program
 	// without one leaves it nil and refuses such configurations.
 	NewOverlay OverlayFactory
