@@ -95,6 +95,7 @@ func (p program) run(ctx context.Context, args []string) int {
 	config := flags.String("config", "/etc/muster/node.yaml", "")
 	output := flags.String("o", "", "")
 	yes := flags.Bool("yes", false, "")
+	version := flags.Bool("version", false, "")
 	err := flags.Parse(args)
 	switch {
 	case errors.Is(err, flag.ErrHelp) || verb == "help":
@@ -106,10 +107,11 @@ func (p program) run(ctx context.Context, args []string) int {
 		return exitOK
 	case err != nil:
 		return p.badUsage("%v", err)
-	case flags.NArg() > 0:
-		return p.badUsage("unexpected argument %q", flags.Arg(0))
-	case *output != "" && *output != "json":
-		return p.badUsage("-o %q; only json", *output)
+	case *version:
+		verb = "version"
+	}
+	if fault := misuse(flags, verb, *output, *yes); fault != "" {
+		return p.badUsage("%s", fault)
 	}
 	switch verb {
 	case "version":
@@ -132,6 +134,22 @@ func (p program) run(ctx context.Context, args []string) int {
 		return p.cleanup(ctx, cfg, *yes)
 	}
 	return p.daemon(ctx, cfg, *config)
+}
+
+// misuse says what of a command line that could be parsed means nothing; "" where all
+// of it does.
+func misuse(flags *flag.FlagSet, verb, output string, yes bool) string {
+	switch {
+	case flags.NArg() > 0:
+		return fmt.Sprintf("unexpected argument %q", flags.Arg(0))
+	case output != "" && output != "json":
+		return fmt.Sprintf("-o %q; only json", output)
+	case output != "" && verb != "status":
+		return "-o is for status"
+	case yes && verb != "cleanup":
+		return "--yes is for cleanup"
+	}
+	return ""
 }
 
 func (p program) badUsage(format string, args ...any) int {

@@ -25,6 +25,24 @@ func TestOutputThatCannotBeWrittenIsAFailure(t *testing.T) {
 	}
 }
 
+func TestFlagsAreTakenWhereTheyMeanSomething(t *testing.T) {
+	for _, tt := range []struct {
+		args []string
+		code int
+		says string
+	}{
+		{[]string{"--version"}, exitOK, "muster-agent " + Version()},
+		{[]string{"check", "-o", "json"}, exitUsage, "-o is for status; see muster-agent --help"},
+		{[]string{"--yes"}, exitUsage, "--yes is for cleanup; see muster-agent --help"},
+		{[]string{"check", "--config", "none.yaml"}, exitUsage, "none.yaml: cannot read the node's configuration: no such file; write one, or say by --config"},
+	} {
+		var said strings.Builder
+		if code := Main("muster-agent", nil, tt.args, &said, &said); code != tt.code || !strings.Contains(said.String(), tt.says) {
+			t.Errorf("%q: exit %d, %q; want %d, %q", tt.args, code, said.String(), tt.code, tt.says)
+		}
+	}
+}
+
 func TestTheStatusSaysOfEachServerHowItIsSinceWhenAndWhy(t *testing.T) {
 	now := time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
 	server := func(addr string, h endpoint.Health, from ...endpoint.Source) endpoint.Endpoint {

@@ -56,7 +56,7 @@ node: w1
 role: worker
 ca: %s
 stateDir: state
-services: [{name: api.internal, serverName: kubernetes, addresses: ["%s"]}]
+services: [{name: api.internal, serverName: kubernetes, addresses: ["%s"], balance: 127.0.0.1:7443}]
 endpointSlice: {certificate: kubelet.crt, key: kubelet.key}
 hosts: {disabled: true}
 `, testca.CA, server)
