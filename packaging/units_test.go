@@ -113,6 +113,27 @@ func TestTheHostsFileStaysWritable(t *testing.T) {
 	}
 }
 
+// A daemon that is taken over could start programs outside its sandbox through any of
+// these.
+func TestWhatStartsProgramsIsReadOnly(t *testing.T) {
+	for name := range units {
+		u := readUnit(t, name)
+		protected := u.words("Service.ReadOnlyPaths")
+		for _, path := range []string{
+			"/etc/systemd", "/etc/cron.d", "/etc/cron.weekly", "/etc/cron.monthly", "/etc/anacrontab", "/etc/udev", "/etc/modprobe.d", "/etc/ld.so.preload",
+			"/etc/sudoers.d", "/etc/pam.d", "/etc/ssh", "/etc/profile.d", "/etc/bash.bashrc", "/etc/environment", "/etc/default", "/etc/sysconfig",
+			"/etc/logrotate.d", "/etc/NetworkManager", "/etc/apt", "/etc/kubernetes", "/etc/rancher", "/etc/cni", "/etc/containerd", "/etc/crio",
+		} {
+			if !slices.Contains(protected, "-"+path) {
+				t.Errorf("%s: %s is writable", name, path)
+			}
+		}
+		if got := u["Service.UMask"]; !slices.Equal(got, []string{"0077"}) {
+			t.Errorf("%s: UMask %q", name, got)
+		}
+	}
+}
+
 // A unit behind kops-configuration.service and before the kubelet, which that
 // service starts, would hold up a boot for ever.
 func TestNoUnitWaitsForWhatStartsTheKubelet(t *testing.T) {
