@@ -20,6 +20,7 @@ import (
 	"time"
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
+	"github.com/coreos/go-systemd/v22/journal"
 
 	"github.com/muster-dev/muster/internal/hosts"
 	"github.com/muster-dev/muster/internal/node"
@@ -59,7 +60,8 @@ func Main(name string, newOverlay node.OverlayFactory, args []string, stdout, st
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	printed := &output{Writer: stdout}
-	p := program{name: name, newOverlay: newOverlay, stdout: printed, stderr: stderr}
+	toJournal, err := journal.StderrIsJournalStream()
+	p := program{name: name, newOverlay: newOverlay, stdout: printed, stderr: stderr, toJournal: toJournal && err == nil}
 	code := p.run(ctx, args)
 	if printed.err != nil {
 		return p.fail(exitFailed, fmt.Errorf("the output is not complete: %w", printed.err))
@@ -83,6 +85,7 @@ type program struct {
 	name           string
 	newOverlay     node.OverlayFactory
 	stdout, stderr io.Writer
+	toJournal      bool // systemd's journal reads stderr
 }
 
 func (p program) run(ctx context.Context, args []string) int {
@@ -157,7 +160,11 @@ func (p program) badUsage(format string, args ...any) int {
 }
 
 func (p program) fail(code int, err error) int {
-	fmt.Fprintf(p.stderr, "%s: %v\n", p.name, err)
+	prefix := ""
+	if p.toJournal {
+		prefix = fmt.Sprintf("<%d>", priority(slog.LevelError))
+	}
+	fmt.Fprintf(p.stderr, "%s%s: %v\n", prefix, p.name, err)
 	return code
 }
 
@@ -188,7 +195,7 @@ func (p program) daemon(ctx context.Context, cfg node.Config, path string) int {
 	if os.Getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 2)
 	}
-	n, err := node.New(cfg, p.options(p.logger(cfg.Log)))
+	n, err := node.New(cfg, p.options(newLogger(cfg.Log, p.stderr, p.toJournal)))
 	if err != nil {
 		return p.fail(exitUsage, &node.ConfigError{File: path, Err: err})
 	}
@@ -268,14 +275,28 @@ func (p program) status(ctx context.Context, cfg node.Config, output string) int
 	return exitOK
 }
 
-func (p program) logger(cfg node.Log) *slog.Logger {
+// newLogger returns the daemon's log; toJournal says that systemd's journal reads it.
+func newLogger(cfg node.Log, to io.Writer, toJournal bool) *slog.Logger {
 	var level slog.Level
 	_ = level.UnmarshalText([]byte(cfg.Level)) // validated
 	opts := &slog.HandlerOptions{Level: level}
-	if cfg.Format == "json" {
-		return slog.New(slog.NewJSONHandler(p.stderr, opts))
+	lines := &prioritized{to: to}
+	if toJournal {
+		to = lines
 	}
-	return slog.New(slog.NewTextHandler(p.stderr, opts))
+	var handler slog.Handler
+	if cfg.Format == "json" {
+		handler = slog.NewJSONHandler(to, opts)
+	} else {
+		if toJournal {
+			opts.ReplaceAttr = withoutTime
+		}
+		handler = slog.NewTextHandler(to, opts)
+	}
+	if toJournal {
+		handler = journalHandler{handler, lines}
+	}
+	return slog.New(handler)
 }
 
 // version is that of the packages that the program is built for; the linker sets it.

@@ -190,6 +190,8 @@ func (n *Node) Run(ctx context.Context) error {
 		l.close()
 		return err
 	}
+	n.log.Info("started", "program", n.opts.Program, "version", n.opts.Version, "cluster", n.cfg.Cluster, "node", n.cfg.Node, "role", string(n.cfg.Role))
+	defer n.log.Info("stopped")
 	n.remember()
 
 	// The overlay outlives everything that publishes into it; one that fails
