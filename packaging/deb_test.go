@@ -38,7 +38,7 @@ func build(t *testing.T, name string) deb {
 		"bin/muster", "bin/muster-agent", "bin/muster-peer",
 		"packaging/man/muster.1", "packaging/man/muster-edit.1", "packaging/man/muster-agent.8", "packaging/man/muster-peer.8",
 		"packaging/completion/muster.bash", "packaging/completion/muster.zsh", "packaging/completion/muster.fish",
-		"LICENSE", "docs/agent.md", "examples/agent/static.yaml", "packaging/grafana/muster-agent.json",
+		"LICENSE", "docs/agent.md", "docs/node.md", "examples/agent/static.yaml", "packaging/grafana/muster-agent.json",
 	} {
 		path := filepath.Join(dir, f)
 		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(f), 0o600)); err != nil {
@@ -147,7 +147,7 @@ func TestDebianPackages(t *testing.T) {
 		}},
 		"muster-agent": {files: map[string]string{
 			"usr/bin/muster-agent": "0755", "usr/share/man/man8/muster-agent.8": "0644", unit + "muster-agent.service": "0644", "etc/muster": "0700",
-			doc + "muster-agent/copyright": "0644", doc + "muster-agent/agent.md": "0644",
+			doc + "muster-agent/copyright": "0644", doc + "muster-agent/agent.md": "0644", doc + "muster-agent/node.md": "0644",
 			doc + "muster-agent/examples/static.yaml": "0644", doc + "muster-agent/grafana.json": "0644",
 		}},
 		"muster-peer": {files: map[string]string{

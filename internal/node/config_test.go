@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -226,6 +229,38 @@ func TestTheExamplesForWorkersAreRight(t *testing.T) {
 		if _, err := LoadConfig(file); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+func TestTheReferenceHasEveryField(t *testing.T) {
+	text, err := os.ReadFile("../../docs/node.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []string
+	var collect func(reflect.Type, string)
+	collect = func(typ reflect.Type, at string) {
+		for typ.Kind() == reflect.Pointer || typ.Kind() == reflect.Slice && wanted(typ.Elem()) == "" {
+			typ = typ.Elem()
+		}
+		if typ.Kind() != reflect.Struct || wanted(typ) != "" {
+			want = append(want, at)
+			return
+		}
+		all := fieldsOf(typ)
+		for _, name := range all.names {
+			collect(all.types[name], strings.TrimPrefix(at+"."+name, "."))
+		}
+	}
+	collect(reflect.TypeFor[Config](), "")
+	var got []string
+	for _, row := range regexp.MustCompile("(?m)^\\| `([A-Za-z.]+)` \\|").FindAllSubmatch(text, -1) {
+		got = append(got, string(row[1]))
+	}
+	slices.Sort(want)
+	slices.Sort(got)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("docs/node.md (-the fields +its rows):\n%s", diff)
 	}
 }
 

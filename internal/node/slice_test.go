@@ -132,3 +132,17 @@ func TestAWatchReadsNoEventWithoutEnd(t *testing.T) {
 		t.Errorf("got %v after %d bytes", err, body.read)
 	}
 }
+
+func TestARefusalIsToldInTheServersWords(t *testing.T) {
+	for _, tt := range []struct{ name, body, want string }{
+		{"a Status", `{"kind":"Status","apiVersion":"v1","message":"endpointslices is forbidden: User \"w1\" cannot list","code":403}`, `endpointslices is forbidden: User "w1" cannot list`},
+		{"a text", "Unauthorized\n", "Unauthorized"},
+		{"JSON of another kind", `{"error":"no"}`, `{"error":"no"}`},
+		{"nothing", "", ""},
+		{"a long text", strings.Repeat("x", 400), strings.Repeat("x", 300)},
+	} {
+		if got := refusal([]byte(tt.body)); got != tt.want {
+			t.Errorf("%s: got %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}
