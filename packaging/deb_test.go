@@ -153,7 +153,7 @@ func TestDebianPackages(t *testing.T) {
 		"muster-peer": {files: map[string]string{
 			"usr/bin/muster-peer": "0755", "usr/share/man/man8/muster-peer.8": "0644", "etc/muster": "0700",
 			unit + "muster-peer.service": "0644", unit + "muster-protokube.service": "0644", "etc/default/muster-protokube": "0644",
-			doc + "muster-peer/copyright": "0644",
+			doc + "muster-peer/copyright": "0644", doc + "muster-peer/protokube.service.d/muster.conf": "0644",
 		}, conffiles: "/etc/default/muster-protokube\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
