@@ -191,6 +191,27 @@ func (f *File) Remove(ctx context.Context) error {
 	return nil
 }
 
+// Foreign reports whether the file has a block of which the state directory knows nothing: one that kOps wrote, or
+// protokube, and that programs of theirs may depend on. A file that is missing has none.
+func (f *File) Foreign() (bool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return false, fmt.Errorf("look for another's hosts block: %w", os.ErrClosed)
+	}
+	if f.last != nil || f.journalPending {
+		return false, nil
+	}
+	content, err := f.read()
+	if isFileMissing(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look for another's hosts block: %w", err)
+	}
+	return len(parseLayout(content, nil).ours) > 0, nil
+}
+
 // Check reports whether the block is no longer byte for byte what was last written, by this process or an earlier
 // one: cloud-init has rewritten the file, or somebody has edited the block or removed the file. A Write repairs it.
 // Before the first Write, and after Remove, nothing can have drifted.
