@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/muster-dev/muster/internal/cluster"
+	"github.com/muster-dev/muster/internal/daemon"
 	"github.com/muster-dev/muster/internal/plan"
 )
 
@@ -162,6 +163,7 @@ func (o *planOptions) answer(ctx context.Context, s streams, p plan.Problem, fac
 	if err != nil {
 		return err
 	}
+	found.Program = daemon.Version()
 	file := plan.Seal(found, facts)
 	switch {
 	case o.whyNot != "":

@@ -155,6 +155,11 @@ func (c *Config) validate() error {
 	if c.Direction == "" {
 		c.Direction = report.Forward
 	}
+	if c.Plan.ID != "" {
+		if err := c.Plan.Usable("plan " + RunID(c.Plan)); err != nil {
+			errs = append(errs, err)
+		}
+	}
 	if c.Plan.Refused != nil {
 		errs = append(errs, &RefusedError{Why: "this is no plan but a refusal: " + c.Plan.Refused.Why})
 	}

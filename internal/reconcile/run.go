@@ -219,9 +219,13 @@ func (d *driver) beginPlan(ctx context.Context) error {
 		return err
 	}
 	if err == nil && underWay(other) == 1 {
+		next := fmt.Sprintf("see muster reconcile status %s; finish it, roll it back, or abort it", d.Called)
+		if foreign := other.Plan.Usable("run " + other.ID); foreign != nil {
+			next = foreign.Error()
+		}
 		return &RefusedError{
 			Why:  fmt.Sprintf("another plan is under way: run %s, %s -> %s", other.ID, other.Plan.Problem.From, other.Plan.Problem.To),
-			Next: fmt.Sprintf("see muster reconcile status %s; finish it, roll it back, or abort it", d.Called),
+			Next: next,
 		}
 	}
 	data, err := d.Plan.JSON()
