@@ -102,6 +102,9 @@ type Result struct {
 	Reached int `json:"reached,omitempty"`
 	// Why says what stopped the run, or what it waits for.
 	Why string `json:"why,omitempty"`
+	// Confirm is the flag that the command which goes on needs, once a person has done
+	// what Why says; usually empty. See [Action.Confirm].
+	Confirm string `json:"confirm,omitempty"`
 	// Changed lists facts that differ from what was expected, one line each.
 	Changed []string `json:"changed,omitempty"`
 }

@@ -95,6 +95,10 @@ type Action struct {
 	// Person marks an action that only a person can do. Gates that do not pass mean
 	// that the run waits for them, not that it failed.
 	Person bool
+	// Confirm is the flag by which a person says that such an action is done, where
+	// its gates cannot find out: the run ends there, even one that waits, and goes on
+	// when it is started with the flag. Default "": the gates find out.
+	Confirm string
 	// Limit bounds Do. Default [DefaultLimit].
 	Limit time.Duration
 	// Do carries out the action, or continues one interrupted by a crash. It reports

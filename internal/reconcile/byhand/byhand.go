@@ -116,6 +116,7 @@ func (e *Executor) action(s plan.Planned) reconcile.Action {
 // unobservable returns the action of a step that cannot be observed.
 func (e *Executor) unobservable(s plan.Planned) reconcile.Action {
 	a := e.action(s)
+	a.What = s.Title
 	a.Do = func(_ context.Context, say func(string)) error {
 		instruct(s, say)
 		return nil
@@ -128,8 +129,9 @@ func (e *Executor) unobservable(s plan.Planned) reconcile.Action {
 			return report.Pass, "--confirmed " + s.ID + ": the operator's word, and nobody else's"
 		}}
 	default:
+		a.Person, a.Confirm = true, "--confirmed "+s.ID
 		gate = reconcile.Gate{Name: "it is done", Check: func(context.Context) (report.Verdict, string) {
-			return report.Unknown, "no look at the cluster shows it; once it is done, run again with --confirmed " + s.ID
+			return report.Unknown, "no look at the cluster shows it, and nobody has said that it is done"
 		}}
 	}
 	check := gate.Check

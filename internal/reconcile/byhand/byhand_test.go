@@ -212,7 +212,7 @@ func TestWhatStopsOrDelaysAStep(t *testing.T) {
 			step: "update-workers", gate: report.Pass, said: "a look that succeeds; the last one: throttled", took: 30 * time.Minute,
 		},
 		"what no look shows stops without the operator's word": {
-			step: "prove", gate: report.Unknown, reason: "run again with --confirmed prove",
+			step: "prove", gate: report.Unknown, reason: "nobody has said that it is done",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
