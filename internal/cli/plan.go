@@ -106,7 +106,7 @@ const endpointsUsage = "what workers boot with: load-balancer, or list (the cont
 func ideaHelp() string {
 	var b strings.Builder
 	b.WriteString("\n--why-not takes one of these, or changes the plan: 'without STEP', 'STEP first', 'STEP last', 'STEP before STEP'\n")
-	for _, i := range plan.IdeaNames() {
+	for _, i := range plan.ProposalNames() {
 		fmt.Fprintf(&b, "  %-26s %s\n", "'"+i[0]+"'", i[1])
 	}
 	return b.String()

@@ -33,7 +33,7 @@ func (p *Problem) commands(id string) []string {
 		}
 	}
 	if lines := by[id]; lines != nil {
-		if p.Via == Terraform && !p.Shows(id) {
+		if p.Via == Terraform && !p.Observable(id) {
 			lines = append(lines, "then, since no look at the cluster shows it: muster reconcile cluster "+p.Cluster+" --yes --confirmed "+id)
 		}
 		return lines

@@ -242,7 +242,7 @@ func (d *driver) beginPlan(ctx context.Context) error {
 // states returns those that the cluster may be in, with what cannot be observed
 // filled in from the journal.
 func (d *driver) states() ([]plan.State, error) {
-	return d.Plan.Problem.Recall(d.at.completed, d.at.halfDone(), d.world.States)
+	return d.Plan.Problem.CompleteStates(d.at.completed, d.at.halfDone(), d.world.States)
 }
 
 func (d *driver) rollbackSteps(ctx context.Context, to int) ([]plan.Planned, error) {
@@ -250,7 +250,7 @@ func (d *driver) rollbackSteps(ctx context.Context, to int) ([]plan.Planned, err
 	if err != nil {
 		return nil, err
 	}
-	way, err := d.Plan.Return(ctx, states, d.at.reached, to)
+	way, err := d.Plan.Rollback(ctx, states, d.at.reached, to)
 	if err != nil {
 		return nil, &RefusedError{Why: err.Error(), Next: "see how far back the plan goes: muster plan --explain"}
 	}

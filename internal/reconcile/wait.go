@@ -74,7 +74,7 @@ func (d *driver) resumedBy(c Control, s plan.Planned) string {
 
 // writeNote journals a person's request.
 func (d *driver) writeNote(s plan.Planned, result, what string) error {
-	return d.write(journal.Entry{Kind: journal.Note, Step: report.StepKey(s), Result: result}, report.Said{What: what})
+	return d.write(journal.Entry{Kind: journal.Note, Step: report.StepKey(s), Result: result}, report.NoteDetail{What: what})
 }
 
 // awaitPerson reports that an action is a person's to do and, with Config.Wait,

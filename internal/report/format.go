@@ -90,7 +90,7 @@ func (m Migration) verdictText() string {
 		return "A person ended it" + why + "; " + up + "."
 	case m.Verdict == Fail:
 		where := ""
-		if i := slices.IndexFunc(m.Steps, func(s Migrated) bool { return s.Status == StepStopped }); i >= 0 {
+		if i := slices.IndexFunc(m.Steps, func(s MigrationStep) bool { return s.Status == StepStopped }); i >= 0 {
 			where = fmt.Sprintf(" at step %s, %s", m.Steps[i].label(), m.Steps[i].Title)
 		}
 		return fmt.Sprintf("It was %s%s%s.", m.Status, where, why)
@@ -100,7 +100,7 @@ func (m Migration) verdictText() string {
 		return "No step has been begun."
 	default:
 		next := "nothing is left"
-		if i := slices.IndexFunc(m.Steps, func(s Migrated) bool { return s.Status != StepDone && s.Status != StepTakenBack }); i >= 0 {
+		if i := slices.IndexFunc(m.Steps, func(s MigrationStep) bool { return s.Status != StepDone && s.Status != StepTakenBack }); i >= 0 {
 			next = fmt.Sprintf("step %s is next, %s", m.Steps[i].label(), m.Steps[i].Title)
 		}
 		return fmt.Sprintf("It is not over: %s%s.", next, why)
@@ -153,7 +153,7 @@ func (m Migration) replaced() string {
 }
 
 // label identifies a step for people: the plan's steps by number alone.
-func (s Migrated) label() string {
+func (s MigrationStep) label() string {
 	if s.Direction == Forward {
 		return fmt.Sprint(s.Number)
 	}
@@ -161,10 +161,10 @@ func (s Migrated) label() string {
 }
 
 // key identifies the step in a journal's entries.
-func (s Migrated) key() string { return StepKey(plan.Planned{Number: s.Number, ID: s.ID}) }
+func (s MigrationStep) key() string { return StepKey(plan.Planned{Number: s.Number, ID: s.ID}) }
 
 // gates counts the answers of the step's gates, and those that passed.
-func (s Migrated) gates() (passed, all int) {
+func (s MigrationStep) gates() (passed, all int) {
 	answers := slices.Clone(s.Needs)
 	for _, a := range s.Actions {
 		answers = append(answers, a.Gates...)
@@ -177,7 +177,7 @@ func (s Migrated) gates() (passed, all int) {
 	return passed, len(answers)
 }
 
-func (s Migrated) summary() string {
+func (s MigrationStep) summary() string {
 	parts := []string{}
 	if s.Took > 0 {
 		parts = append(parts, formatDuration(s.Took))
@@ -191,14 +191,14 @@ func (s Migrated) summary() string {
 	return strings.Join(parts, ", ")
 }
 
-func (a Acted) nodeNote() string {
+func (a MigrationAction) nodeNote() string {
 	if a.Node == "" || strings.Contains(a.What, a.Node) {
 		return ""
 	}
 	return "(" + a.Node + ")"
 }
 
-func (a Acted) summary() string {
+func (a MigrationAction) summary() string {
 	parts := []string{"what came of it is not known"}
 	if a.Result != "" {
 		parts[0] = a.Result
@@ -213,7 +213,7 @@ func (a Acted) summary() string {
 	return strings.Join(parts, ", ")
 }
 
-func (r Sitting) endText() string {
+func (r Run) endText() string {
 	switch {
 	case r.Result == "":
 		return "nothing says how: it runs, or was killed"
@@ -225,7 +225,7 @@ func (r Sitting) endText() string {
 }
 
 // describe returns the way back in words.
-func (r Return) describe() string {
+func (r RollbackPoint) describe() string {
 	switch {
 	case r.None != "":
 		return "none: " + r.None

@@ -29,17 +29,17 @@ type Migration struct {
 	Ended time.Time     `json:"ended"` // time of the last entry
 	Took  time.Duration `json:"tookNs"`
 
-	Runs         []Sitting      `json:"runs"`
-	Steps        []Migrated     `json:"steps"`
-	Replacements Replaced       `json:"replacements"`
-	Availability []Availability `json:"availability"`
+	Runs         []Run           `json:"runs"`
+	Steps        []MigrationStep `json:"steps"`
+	Replacements Replaced        `json:"replacements"`
+	Availability []Availability  `json:"availability"`
 	// Unmeasured are the vantage points that did not measure.
-	Unmeasured  []Unmeasured `json:"unmeasured,omitempty"`
-	Permissions []Permission `json:"permissions"`
-	Bridges     []Bridge     `json:"bridges"`
-	Rollback    []Return     `json:"rollback"` // for each step of the plan that is done
-	Said        []Remark     `json:"said"`
-	Journal     Chain        `json:"journal"`
+	Unmeasured  []Unmeasured    `json:"unmeasured,omitempty"`
+	Permissions []Permission    `json:"permissions"`
+	Bridges     []Bridge        `json:"bridges"`
+	Rollback    []RollbackPoint `json:"rollback"` // for each step of the plan that is done
+	Said        []Note          `json:"said"`
+	Journal     Chain           `json:"journal"`
 }
 
 // The statuses of a step.
@@ -51,8 +51,8 @@ const (
 	StepTakenBack = "taken back"
 )
 
-// Sitting is one process's part of a run, until it ended or was killed.
-type Sitting struct {
+// Run is one process's part of a run, until it ended or was killed.
+type Run struct {
 	Direction Direction `json:"direction"`
 	By        string    `json:"by"`
 	Token     uint64    `json:"token"`
@@ -64,8 +64,8 @@ type Sitting struct {
 	Why    string `json:"why,omitempty"`
 }
 
-// Migrated is a step as carried out: of the plan, or of a way back or an abort, which come after the plan's.
-type Migrated struct {
+// MigrationStep is a step as carried out: of the plan, or of a way back or an abort, which come after the plan's.
+type MigrationStep struct {
 	Direction    Direction     `json:"direction"`
 	Number       int           `json:"number"` // among those of its direction
 	ID           string        `json:"id"`
@@ -79,12 +79,12 @@ type Migrated struct {
 	Ended        time.Time     `json:"ended,omitzero"`
 	Took         time.Duration `json:"tookNs"`
 	// Needs are the answers of the gates before it.
-	Needs   []Answer `json:"needs,omitempty"`
-	Actions []Acted  `json:"actions"`
+	Needs   []Answer          `json:"needs,omitempty"`
+	Actions []MigrationAction `json:"actions"`
 }
 
-// Acted is an action as carried out, over all attempts.
-type Acted struct {
+// MigrationAction is an action as carried out, over all attempts.
+type MigrationAction struct {
 	ID       string        `json:"id"`
 	What     string        `json:"what"`
 	Group    string        `json:"group,omitempty"`
@@ -151,15 +151,15 @@ type Bridge struct {
 	TakenDown string `json:"takenDownIn,omitempty"`
 }
 
-// Return is the way back from after a step to where the plan began.
-type Return struct {
+// RollbackPoint is the way back from after a step to where the plan began.
+type RollbackPoint struct {
 	plan.WayBack
 	Titles []string  `json:"titles"` // of its steps
 	At     time.Time `json:"at"`     // when that step ended
 }
 
-// Remark is a person's command to a run.
-type Remark struct {
+// Note is a person's command to a run.
+type Note struct {
 	At   time.Time `json:"at"`
 	By   string    `json:"by"`
 	What string    `json:"what"`

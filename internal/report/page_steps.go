@@ -35,7 +35,7 @@ func (m Migration) steps(p *page.Page) {
 }
 
 // tags renders the tags of a step.
-func (s Migrated) tags() page.Markup {
+func (s MigrationStep) tags() page.Markup {
 	all := page.Markup("")
 	if s.Hold {
 		all += " " + page.Tag("", "hold: a person lets it begin")
@@ -47,7 +47,7 @@ func (s Migrated) tags() page.Markup {
 }
 
 // remarks renders what people said at a step.
-func (m Migration) remarks(p *page.Page, s Migrated) {
+func (m Migration) remarks(p *page.Page, s MigrationStep) {
 	for _, r := range m.Said {
 		if r.Direction == s.Direction && r.Step == s.key() {
 			p.Put("<p class=\"soft\">%s, %s: %s.</p>\n", formatClock(r.At), r.By, r.What)
@@ -55,7 +55,7 @@ func (m Migration) remarks(p *page.Page, s Migrated) {
 	}
 }
 
-func (a Acted) render(p *page.Page) {
+func (a MigrationAction) render(p *page.Page) {
 	p.Put("<div class=\"act\"><h3>%s</h3>\n<p class=\"soft\">%s</p>\n", strings.TrimSpace(a.What+" "+a.nodeNote()), a.summary())
 	if a.Error != "" {
 		p.Put("<p class=\"bad\">%s</p>\n", a.Error)

@@ -87,7 +87,7 @@ func (e *Executor) Look(ctx context.Context) (reconcile.World, error) {
 
 // Actions implements [reconcile.Executor]: one action per step, which waits for it.
 func (e *Executor) Actions(ctx context.Context, s plan.Planned) ([]reconcile.Action, error) {
-	if !e.cfg.Problem.Shows(s.ID) {
+	if !e.cfg.Problem.Observable(s.ID) {
 		if e.passed[report.StepKey(s)] {
 			return nil, nil
 		}
@@ -97,7 +97,7 @@ func (e *Executor) Actions(ctx context.Context, s plan.Planned) ([]reconcile.Act
 	if err != nil {
 		return nil, err
 	}
-	_, done, err := e.cfg.Problem.Left(s.ID, w.States)
+	_, done, err := e.cfg.Problem.Remaining(s.ID, w.States)
 	if err != nil || done == cloud.Yes {
 		return nil, err
 	}
@@ -156,8 +156,8 @@ func instruct(s plan.Planned, say func(string)) {
 // applySteps are the steps that apply what kOps generated.
 var applySteps = []string{"update-workers", "update-control-plane", "narrow"}
 
-// errDead stops a run whose templates would start nodes that never join.
-var errDead = errors.New("a worker born now asks for its configuration under a name that nothing resolves; run kops update cluster --target=terraform once more, so that it finds the load balancer's addresses, and apply that")
+// errUnresolved stops a run whose templates would start nodes that never join.
+var errUnresolved = errors.New("a worker born now asks for its configuration under a name that nothing resolves; run kops update cluster --target=terraform once more, so that it finds the load balancer's addresses, and apply that")
 
 // waitApplied prints the instructions and waits until the cluster shows the step.
 func (e *Executor) waitApplied(ctx context.Context, s plan.Planned, say func(string)) error {
@@ -173,7 +173,7 @@ func (e *Executor) waitApplied(ctx context.Context, s plan.Planned, say func(str
 		}
 		missing, err := e.missing(ctx, s)
 		switch {
-		case errors.Is(err, errDead):
+		case errors.Is(err, errUnresolved):
 			return err
 		case err == nil && missing == "":
 			say(fmt.Sprintf("applied after %s", waited(began)))
@@ -205,10 +205,10 @@ func (e *Executor) missing(ctx context.Context, s plan.Planned) (string, error) 
 	if err != nil {
 		return "", err
 	}
-	if slices.Contains(applySteps, s.ID) && plan.Dead(w.States) {
-		return "", errDead
+	if slices.Contains(applySteps, s.ID) && plan.AnyUnresolved(w.States) {
+		return "", errUnresolved
 	}
-	left, done, err := e.cfg.Problem.Left(s.ID, w.States)
+	left, done, err := e.cfg.Problem.Remaining(s.ID, w.States)
 	if err != nil || done == cloud.Yes {
 		return "", err
 	}
@@ -222,10 +222,10 @@ func (e *Executor) checkShown(ctx context.Context, s plan.Planned) (report.Verdi
 	if err != nil {
 		return report.Unknown, err.Error()
 	}
-	if slices.Contains(applySteps, s.ID) && plan.Dead(w.States) {
-		return report.Fail, errDead.Error()
+	if slices.Contains(applySteps, s.ID) && plan.AnyUnresolved(w.States) {
+		return report.Fail, errUnresolved.Error()
 	}
-	left, done, err := e.cfg.Problem.Left(s.ID, w.States)
+	left, done, err := e.cfg.Problem.Remaining(s.ID, w.States)
 	switch {
 	case err != nil:
 		return report.Unknown, err.Error()

@@ -141,7 +141,7 @@ var rolls = map[string][]string{
 func (w *world) renew(names []string) {
 	for _, name := range names {
 		old, only := strings.CutPrefix(name, "-")
-		i := slices.IndexFunc(w.nodes, func(n report.Living) bool { return n.Name == old })
+		i := slices.IndexFunc(w.nodes, func(n report.Machine) bool { return n.Name == old })
 		if only {
 			w.nodes = slices.Delete(w.nodes, i, i+1)
 		} else {
@@ -151,11 +151,11 @@ func (w *world) renew(names []string) {
 }
 
 // machines are three control-plane nodes and four workers, in groups of a plan.
-func machines(p plan.Problem) (all []report.Living) {
+func machines(p plan.Problem) (all []report.Machine) {
 	add := func(role cluster.Role, prefix string, n int) {
 		i := slices.IndexFunc(p.Groups, func(g plan.Group) bool { return g.Role == role })
 		for k := 1; k <= n; k++ {
-			all = append(all, report.Living{Group: p.Groups[i].Name, Name: fmt.Sprint(prefix, k)})
+			all = append(all, report.Machine{Group: p.Groups[i].Name, Name: fmt.Sprint(prefix, k)})
 		}
 	}
 	add(cluster.RoleControlPlane, "c", 3)
