@@ -37,11 +37,11 @@ type Begun struct {
 	// Facts are the state of the cluster at the beginning of the leg.
 	Facts []plan.Fact `json:"facts,omitempty"`
 	// Nodes are the machines that were alive; nil if the executor cannot list them.
-	Nodes []Living `json:"nodes,omitempty"`
+	Nodes []Machine `json:"nodes,omitempty"`
 }
 
-// Living is a live machine of a group.
-type Living struct {
+// Machine is a live machine of a group.
+type Machine struct {
 	Group string `json:"group"`
 	Name  string `json:"name"`
 }
@@ -77,8 +77,8 @@ type Outcome struct {
 	// Facts are the state of the cluster after a step; nil in the outcome of an action.
 	Facts []plan.Fact `json:"facts,omitempty"`
 	// Gone and Born are the machines that went and came since the previous step, whatever the cause; of a step only.
-	Gone []Living `json:"gone,omitempty"`
-	Born []Living `json:"born,omitempty"`
+	Gone []Machine `json:"gone,omitempty"`
+	Born []Machine `json:"born,omitempty"`
 }
 
 // Asked is the detail of a gate's result.
@@ -88,8 +88,8 @@ type Asked struct {
 	Took   time.Duration `json:"tookNs"`
 }
 
-// Said is the detail of a person's command: a hold released, a pause.
-type Said struct {
+// NoteDetail is the detail of a person's command: a hold released, a pause.
+type NoteDetail struct {
 	What string `json:"what"`
 }
 

@@ -271,7 +271,7 @@ func (b *builder) gateAnswered(e journal.Entry, d Asked) error {
 	return err
 }
 
-func (b *builder) commanded(e journal.Entry, d Said) error {
+func (b *builder) commanded(e journal.Entry, d NoteDetail) error {
 	b.m.Said = append(b.m.Said, Command{At: e.Time, By: e.By, What: cmp.Or(d.What, e.Result), Direction: b.leg.Direction, Step: e.Step})
 	return nil
 }
@@ -337,7 +337,7 @@ func (b *builder) finish(entries []journal.Entry) {
 		}
 		r := Rollback{WayBack: w, Titles: []string{}}
 		for _, id := range w.Steps {
-			r.Titles = append(r.Titles, b.file.Problem.BackTitle(id))
+			r.Titles = append(r.Titles, b.file.Problem.RollbackTitle(id))
 		}
 		if i := slices.IndexFunc(m.Steps, func(s MigrationStep) bool { return s.Direction == Forward && s.Number == w.After }); i >= 0 {
 			r.At = m.Steps[i].Ended

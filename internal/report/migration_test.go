@@ -388,7 +388,7 @@ func TestTheHTMLPageIsClosedToWhatItShows(t *testing.T) {
 		d.write(journal.Gate, roll, "i-1", "fail", Asked{Name: s, Reason: s})
 		d.write(journal.Outcome, roll, "i-1", "done", Outcome{Error: s, Said: []string{s}, Evidence: s, Availability: []Availability{{Path: probe.Path(s), Vantage: s, Sent: 1, Failed: 1, LastErr: s, Course: []Cell{{At: epoch.Unix(), Sent: 1, Failed: 1}}}}})
 		d.write(journal.Outcome, roll, "", "done", Outcome{Facts: []plan.Fact{{Subject: s, What: "permissions", Value: s, Says: []string{s}}}})
-		d.write(journal.Note, "", "", "", Said{What: s})
+		d.write(journal.Note, "", "", "", NoteDetail{What: s})
 		d.write(journal.Ended, "", "", "stopped", Ended{Why: s})
 		m, err := Migrate(f, d.entries)
 		if err != nil {

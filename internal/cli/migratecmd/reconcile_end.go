@@ -66,7 +66,7 @@ func (o *reconcileOptions) ended(s console.Streams, r reconcile.Result, cfg reco
 		}
 	case reconcile.EndedHolding, reconcile.EndedPaused:
 		// Nothing failed, and it is a person's turn: why says where, and how to let it go on.
-		return console.Findings{Err: fmt.Errorf("%s; then go on with: %s", r.Why, o.onwards(cfg.Direction))}
+		return console.Findings{Err: fmt.Errorf("%s; then go on with: %s", r.Why, strings.TrimSpace(o.onwards(cfg.Direction)+" "+r.Confirm))}
 	default:
 		// An action that is all of its step is called what the step is.
 		_, title, _ := strings.Cut(r.Step, ", ")
