@@ -119,6 +119,9 @@ func TestWouldANewWorkerJoin(t *testing.T) {
 		{"a 1.35 template that checks the address, against a 1.36 control plane", func(in *Input) {
 			nodes(in).Template.Boot.TLSServerName, in.Probes.TLSNames = "", nil
 		}, DoesNotJoin, LinkCertificate},
+		{"the same against one that may be of 1.36 or not", func(in *Input) {
+			nodes(in).Template.Boot.TLSServerName, in.Probes.TLSNames, cps(in).Instances[0].Generation = "", nil, cloud.GenerationUnknown
+		}, Unknown, ""},
 		{"the same where certificates carry addresses", func(in *Input) {
 			nodes(in).Template.Boot.TLSServerName, in.Probes.TLSNames, in.Spec.Cloud = "", nil, cluster.Hetzner
 		}, Joins, ""},
@@ -154,6 +157,9 @@ func TestWouldANewWorkerJoin(t *testing.T) {
 		{"gossip template, control plane no longer gossips", both(gossiping, func(in *Input) { in.Spec.DNSType, in.Version = cluster.DNSNone, "1.36.2" }), DoesNotJoin, LinkNames},
 		{"gossip template, instances unread", both(gossiping, gap("instances", ""), func(in *Input) {
 			in.Spec.DNSType, in.Version, cps(in).Instances = cluster.DNSNone, "1.36.2", nil
+		}), Unknown, ""},
+		{"gossip template, control plane may gossip or not", both(gossiping, func(in *Input) {
+			in.Spec.DNSType, in.Version, cps(in).Instances[0].Generation = cluster.DNSNone, "1.36.2", cloud.GenerationUnknown
 		}), Unknown, ""},
 		{"gossip on GCE without a binding", both(gossiping, func(in *Input) {
 			in.Spec.Cloud = cluster.GCE
