@@ -93,6 +93,7 @@ func findingCases(t *testing.T) map[string]struct{ with, without change } {
 		"MU101": {hybrid, none},
 		"MU102": {gossiping, hybrid},
 		"MU103": {func(in *Input) { in.Version = "" }, none},
+		"MU104": {both(hybrid, ahead), hybrid},
 		"MU201": {gossiping, hybrid},
 		"MU202": {policy(`{"Statement":{"Effect":"Allow","Action":["ec2:DescribeInstanceTypes","kms:GenerateRandom"],"Resource":"*"}}`), none},
 		"MU203": {both(gossiping, policy(workerPolicy)), gossiping},

@@ -21,6 +21,9 @@ func deadline(in Input, r *Report) {
 		}
 		r.addFinding("MU103", in.Spec.Name, "kOps version %s", text)
 	}
+	if in.noneIsAhead() {
+		r.addFinding("MU104", in.Spec.Name, "dns.type is None, and the control plane's node configuration still gossips; judged as %s", in.Topology())
+	}
 	if in.gossips() {
 		d := cluster.Deadline()
 		text := fmt.Sprintf("%s under kOps %s; %s refuses it", in.Topology(), release, d.Refused)

@@ -136,3 +136,9 @@ func old(in *Input) {
 	nodes(in).Instances[0].Generation, nodes(in).Instances[0].Version = cloud.GenerationOld, "6"
 	nodes(in).Instances[0].Boot = byGossip()
 }
+
+// ahead edits the spec of a cluster to None, without an update.
+func ahead(in *Input) {
+	in.Spec.DNSType = cluster.DNSNone
+	in.Store.NodeConfigs[masters] = NodeConfig{Hash: "y", Gossip: true}
+}

@@ -3,6 +3,7 @@ package audit
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -45,6 +46,8 @@ type Store struct {
 // NodeConfig is a group's nodeupconfig.yaml.
 type NodeConfig struct {
 	Hash string // base64 SHA-256, comparable with the ConfigHash of a [cloud.BootConfig] with servers
+	// Gossip is usesLegacyGossip; false also if that could not be read.
+	Gossip bool
 }
 
 // Addon is an entry of the bootstrap channel.
@@ -108,10 +111,23 @@ func (in Input) release() (r cluster.Release, known bool) {
 	return min(max(cluster.Release(minor), all[0]), all[len(all)-1]), false
 }
 
-// Topology returns the cluster's topology under the release that last updated it.
+// Topology returns the cluster's topology under the release that last updated it. A
+// None in the spec does not count before an update has applied it.
 func (in Input) Topology() cluster.Topology {
 	r, _ := in.release()
+	if in.noneIsAhead() {
+		before := *in.Spec
+		before.DNSType = cluster.DNSPrivate // that of gossip clusters, whatever the type
+		return before.Topology(r)
+	}
 	return in.Spec.Topology(r)
+}
+
+// noneIsAhead reports whether the spec says None, and the node configuration of the
+// control plane still gossips: kOps writes it anew in the first step of the move.
+func (in Input) noneIsAhead() bool {
+	return in.Store != nil && in.Spec.UsesNoneDNS() && cluster.IsGossipName(in.Spec.Name) &&
+		slices.ContainsFunc(in.Spec.GroupsOf(cluster.RoleControlPlane), func(g cluster.Group) bool { return in.Store.NodeConfigs[g.Name].Gossip })
 }
 
 // gossips reports whether the topology has gossiping nodes.

@@ -119,6 +119,9 @@ func TestWouldANewWorkerJoin(t *testing.T) {
 		{"a 1.35 template that checks the address, against a 1.36 control plane", func(in *Input) {
 			nodes(in).Template.Boot.TLSServerName, in.Probes.TLSNames = "", nil
 		}, DoesNotJoin, LinkCertificate},
+		{"the same against one that may be of 1.36 or not", func(in *Input) {
+			nodes(in).Template.Boot.TLSServerName, in.Probes.TLSNames, cps(in).Instances[0].Generation = "", nil, cloud.GenerationUnknown
+		}, Unknown, ""},
 		{"the same where certificates carry addresses", func(in *Input) {
 			nodes(in).Template.Boot.TLSServerName, in.Probes.TLSNames, in.Spec.Cloud = "", nil, cluster.Hetzner
 		}, Joins, ""},
@@ -155,6 +158,10 @@ func TestWouldANewWorkerJoin(t *testing.T) {
 		{"gossip template, instances unread", both(gossiping, gap("instances", ""), func(in *Input) {
 			in.Spec.DNSType, in.Version, cps(in).Instances = cluster.DNSNone, "1.36.2", nil
 		}), Unknown, ""},
+		{"gossip template, control plane may gossip or not", both(gossiping, func(in *Input) {
+			in.Spec.DNSType, in.Version, cps(in).Instances[0].Generation = cluster.DNSNone, "1.36.2", cloud.GenerationUnknown
+		}), Unknown, ""},
+		{"gossip template, spec edited to None and not applied", both(gossiping, ahead), Joins, ""},
 		{"gossip on GCE without a binding", both(gossiping, func(in *Input) {
 			in.Spec.Cloud = cluster.GCE
 			in.Cloud.Roles[1] = cloud.Role{Name: workersRole, Kind: cloud.KindBinding}
@@ -206,6 +213,7 @@ func TestWouldANewControlPlaneNodeJoin(t *testing.T) {
 	}{
 		{"in None it reads the store", func(*Input) {}, Joins, "", PathStore},
 		{"in hybrid it gossips", hybrid, Joins, "", cloud.BootGossip},
+		{"in None that no update has applied it gossips", both(hybrid, ahead), Joins, "", cloud.BootGossip},
 		{"with hosted DNS it does not gossip either", func(in *Input) {
 			in.Spec.DNSType, in.Spec.Name = cluster.DNSPublic, "atlas.example.com"
 			cps(in).Template.Boot.Cluster = "atlas.example.com"
@@ -314,6 +322,7 @@ func TestReadyForSaysWhatTheReleaseMakesOfTheCluster(t *testing.T) {
 		{"no load balancer", both(gossiping, func(in *Input) { in.Spec.API.LoadBalancer = nil }), cluster.Release136, "gossip still, since it has no load balancer, which"},
 		{"gossip for 1.37", classical, cluster.Release137, "nothing: it refuses the cluster"},
 		{"None for 1.37", func(*Input) {}, cluster.Release137, "none still"},
+		{"None that no update has applied", both(gossiping, ahead), cluster.Release136, "none, as its spec says: the update begins the move"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			in := healthy()
@@ -344,6 +353,7 @@ func TestReadyFor(t *testing.T) {
 		{"a load balancer whose addresses are not found", both(gossiping, func(in *Input) { in.Cloud.LoadBalancers[0].Addresses = nil }), cluster.Release136, false},
 		{"a load balancer that is not there yet", both(gossiping, func(in *Input) { in.Cloud.LoadBalancers = nil }), cluster.Release136, false},
 		{"gossip fields for 1.37", func(in *Input) { in.Spec.Gossip = &cluster.GossipConfig{} }, cluster.Release137, false},
+		{"None that no update has applied for 1.37", both(hybrid, ahead), cluster.Release137, false},
 		{"older nodes for 1.37", old, cluster.Release137, false},
 		{"instances that could not be read for 1.37", func(in *Input) {
 			in.Cloud.Gaps = []cloud.Gap{{What: "instances", Subject: workers, Why: "denied"}}

@@ -68,7 +68,15 @@ func (c *chain) names() {
 		c.add(LinkNames, Undecided, "whether any of the control plane still gossips is not known: %s", why)
 		return
 	}
-	if c.in.Topology() == cluster.None && !slices.ContainsFunc(c.in.controlPlane(), func(i cloud.Instance) bool { return i.Generation != cloud.GenerationNew }) {
+	of := func(g cloud.Generation) bool {
+		return slices.ContainsFunc(c.in.controlPlane(), func(i cloud.Instance) bool { return i.Generation == g })
+	}
+	switch {
+	case c.in.Topology() != cluster.None, of(cloud.GenerationOld):
+	case of(cloud.GenerationUnknown):
+		c.add(LinkNames, Undecided, "whether any of the control plane still gossips is not known: nothing says which of its nodes are new")
+		return
+	default:
 		c.add(LinkNames, Broken, "the control plane no longer gossips, so there is nobody to learn api.internal from")
 		return
 	}

@@ -73,7 +73,7 @@ func (in Input) goneAfter(t cluster.Topology) cluster.Topology {
 	if slices.Index(order, in.progress()) >= slices.Index(order, t) {
 		return Stays
 	}
-	if in.Topology() == cluster.None || in.Spec.Topology(cluster.Release136) == cluster.Gossip {
+	if in.Spec.UsesNoneDNS() || in.Spec.Topology(cluster.Release136) == cluster.Gossip {
 		return cluster.None // it will not pass through hybrid
 	}
 	return t

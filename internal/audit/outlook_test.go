@@ -30,6 +30,7 @@ func reached(to cluster.Topology) change {
 		if to == cluster.None {
 			in.Spec.DNSType, in.Probes.Overlay = cluster.DNSNone, nil
 			in.Store.Addons = []Addon{{Name: addonDNS, Empty: true}}
+			in.Store.NodeConfigs[masters] = NodeConfig{Hash: "y"}
 		}
 	}
 }

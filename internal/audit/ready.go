@@ -30,6 +30,9 @@ func ReadyFor(in Input, r Report, release cluster.Release) Readiness {
 		out.block("the topology is %s, which kOps %s refuses; move to None with %s first", in.Topology(), release, cluster.Release136)
 	}
 	out.Becomes = in.becomes(target, release)
+	if in.noneIsAhead() && release >= cluster.Release137 {
+		out.block("the spec says None, and no update has applied it; finish the move with kOps %s first", cluster.Release136)
+	}
 	if current, known := in.release(); known && current > release {
 		out.block("the cluster is configured by kOps %s already", current)
 	}
@@ -57,6 +60,8 @@ func ReadyFor(in Input, r Report, release cluster.Release) Readiness {
 func (in Input) becomes(target cluster.Topology, release cluster.Release) string {
 	was := in.Topology()
 	switch lb := in.Spec.API.LoadBalancer; {
+	case in.noneIsAhead():
+		return fmt.Sprintf("%s, as its spec says: the update begins the move; muster plan --to none finds an order that loses no node", target)
 	case release >= cluster.Release137 && was != target:
 		return "nothing: it refuses the cluster as it is"
 	case was != target:

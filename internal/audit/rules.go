@@ -101,6 +101,9 @@ var rules = []Rule{
 	{"MU103", Low, nil, Stays, "kOps version unknown",
 		"what the spec means, and what nodes need, depends on the release that configured them", kopsDocs,
 		"see that the state store holds kops-version.txt, or that its version is one that muster knows"},
+	{"MU104", Low, upgrade, cluster.None, "the spec is ahead of the cluster",
+		"the spec says None and no update has applied it: the next kops update begins the move, whoever runs it and whatever for", kops + "pull/18651",
+		"carry the move out (muster plan cluster NAME --to none), or take the edit back until then"},
 
 	{"MU201", High, nil, cluster.Hybrid, "workers may list every instance",
 		"ec2:DescribeInstances cannot be narrowed to one cluster: whoever takes over a pod with node credentials sees every machine of the account", kops + "issues/14859",

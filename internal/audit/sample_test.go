@@ -116,7 +116,7 @@ func (d dump) store(t *testing.T) (*Store, string) {
 		case strings.HasSuffix(key, "nodeupconfig.yaml"):
 			sum := sha256.Sum256([]byte(text))
 			group := strings.Split(key, "/")[3]
-			s.NodeConfigs[group] = NodeConfig{Hash: base64.StdEncoding.EncodeToString(sum[:])}
+			s.NodeConfigs[group] = NodeConfig{Hash: base64.StdEncoding.EncodeToString(sum[:]), Gossip: strings.Contains(text, "usesLegacyGossip: true")}
 		case strings.HasSuffix(key, "bootstrap-channel.yaml"):
 			addons, err := ReadChannel([]byte(text))
 			if err != nil {

@@ -75,18 +75,24 @@ func (c *chain) servedNames(u *url.URL) (names []string, ok bool) {
 // addresses on AWS, Azure, GCE and OpenStack, so its certificates lack them.
 func (c *chain) bareAddress(want string) {
 	without := slices.Contains([]cluster.Cloud{cluster.AWS, cluster.Azure, cluster.GCE, cluster.OpenStack}, c.in.Spec.Cloud)
-	new136 := false
+	var generations []cloud.Generation // of control-plane instances, where the template is of 1.36
 	for _, g := range c.in.Cloud.Groups {
 		if g.Role != cluster.RoleControlPlane || g.Template.Boot == nil {
 			continue
 		}
 		r, err := cluster.ParseRelease(g.Template.Boot.KopsVersion)
-		if err == nil && r >= cluster.Release136 && slices.ContainsFunc(g.Living(), func(i cloud.Instance) bool { return i.Generation == cloud.GenerationNew }) {
-			new136 = true
+		if err == nil && r >= cluster.Release136 {
+			for _, i := range g.Living() {
+				generations = append(generations, i.Generation)
+			}
 		}
 	}
-	if without && new136 {
+	switch {
+	case without && slices.Contains(generations, cloud.GenerationNew):
 		c.add(LinkCertificate, Broken, "the node checks the address %s itself, and certificates of a kOps 1.36 control plane carry no addresses", want)
+		return
+	case without && slices.Contains(generations, cloud.GenerationUnknown):
+		c.add(LinkCertificate, Undecided, "the node checks the address %s itself, and nothing says whether the control plane is that of kOps 1.36 yet, whose certificates carry no addresses", want)
 		return
 	}
 	c.add(LinkCertificate, Unseen, "whether the certificate carries the address %s is seen inside the network only", want)

@@ -39,8 +39,7 @@ type Facts struct {
 
 // NodeConfig holds what matters of a group's nodeupconfig.yaml.
 type NodeConfig struct {
-	Hash   string // base64 SHA-256, as boot configurations pin it
-	Gossip bool   // usesLegacyGossip
+	Gossip bool // usesLegacyGossip
 }
 
 // Description is the summary of a cluster.
@@ -272,10 +271,15 @@ func routeOf(role cluster.Role, b *cloud.BootConfig, f Facts, decision decision)
 	return r
 }
 
-// gossips reports whether a control-plane node with this boot configuration
-// joins the overlay.
+// gossips reports whether a control-plane node with this boot configuration joins the
+// overlay. One of the current template does what the stored node configuration says; the
+// hash that it pins cannot be compared with the store's, because nodes that read the
+// state store hash more than the file.
 func gossips(b *cloud.BootConfig, f Facts, decision decision) bool {
-	if c, ok := f.NodeConfigs[b.Group]; ok && c.Hash == b.ConfigHash {
+	current := f.Seen != nil && slices.ContainsFunc(f.Seen.Groups, func(g cloud.Group) bool {
+		return g.Name == b.Group && g.Template.Boot != nil && g.Template.Boot.ConfigHash == b.ConfigHash
+	})
+	if c, ok := f.NodeConfigs[b.Group]; ok && current {
 		return c.Gossip
 	}
 	return cluster.IsGossipName(f.Spec.Name) && decision.topology != string(cluster.None)

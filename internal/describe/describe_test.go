@@ -1,8 +1,6 @@
 package describe_test
 
 import (
-	"crypto/sha256"
-	"encoding/base64"
 	"encoding/json"
 	"net/netip"
 	"slices"
@@ -44,7 +42,7 @@ func facts() describe.Facts {
 	return describe.Facts{
 		Spec:        spec,
 		KopsVersion: "1.36.2",
-		NodeConfigs: map[string]describe.NodeConfig{"control-plane-a": {Hash: "aGFzaA==", Gossip: true}},
+		NodeConfigs: map[string]describe.NodeConfig{"control-plane-a": {Gossip: true}},
 		Seen: &cloud.Observation{
 			Groups: []cloud.Group{
 				{Name: "control-plane-a", Role: cluster.RoleControlPlane, Desired: 1, Template: cloud.Template{Version: "2", Boot: control},
@@ -205,8 +203,9 @@ func TestWhereABootPathLeads(t *testing.T) {
 			worker(f).Servers, worker(f).ConfigBase = nil, "s3://state/lyra.k8s.local"
 		}, 1, cloud.BootGossip, "then gossip", "boots as an old one"},
 		"a control plane that does not gossip": {func(f *describe.Facts) {
-			f.NodeConfigs["control-plane-a"] = describe.NodeConfig{Hash: "aGFzaA=="}
+			f.NodeConfigs["control-plane-a"] = describe.NodeConfig{}
 		}, 0, cloud.BootAddresses, "127.0.0.1", ""},
+		"a control plane that gossips still, though its spec says None": {func(f *describe.Facts) { f.Spec.DNSType = cluster.DNSNone }, 0, cloud.BootGossip, "then gossip", ""},
 		"a control plane of None whose configuration nobody read": {func(f *describe.Facts) {
 			f.Spec.DNSType, f.NodeConfigs = cluster.DNSNone, nil
 		}, 0, cloud.BootAddresses, "127.0.0.1", ""},
@@ -284,12 +283,11 @@ func TestBreadthOfPermissions(t *testing.T) {
 	}
 }
 
-func TestReadNodeConfigPinsTheHash(t *testing.T) {
-	data := []byte("usesLegacyGossip: true\n")
-	sum := sha256.Sum256(data)
-	c, err := describe.ReadNodeConfig(data)
-	if want := (describe.NodeConfig{Hash: base64.StdEncoding.EncodeToString(sum[:]), Gossip: true}); err != nil || c != want {
-		t.Errorf("config %+v, %v; want %+v", c, err, want)
+func TestReadNodeConfig(t *testing.T) {
+	for data, want := range map[string]bool{"usesLegacyGossip: true\n": true, "usesLegacyGossip: false\n": false} {
+		if c, err := describe.ReadNodeConfig([]byte(data)); err != nil || c.Gossip != want {
+			t.Errorf("%q gives %+v, %v; want gossip %v", data, c, err, want)
+		}
 	}
 	for _, bad := range []string{"", "a: [", "usesNoneDNS: true\n"} {
 		if c, err := describe.ReadNodeConfig([]byte(bad)); err == nil {

@@ -1,8 +1,6 @@
 package describe
 
 import (
-	"crypto/sha256"
-	"encoding/base64"
 	"errors"
 	"fmt"
 
@@ -27,6 +25,5 @@ func ReadNodeConfig(data []byte) (c NodeConfig, err error) {
 	if doc.UsesLegacyGossip == nil {
 		return NodeConfig{}, errors.New("it does not say usesLegacyGossip")
 	}
-	sum := sha256.Sum256(data)
-	return NodeConfig{Hash: base64.StdEncoding.EncodeToString(sum[:]), Gossip: *doc.UsesLegacyGossip}, nil
+	return NodeConfig{Gossip: *doc.UsesLegacyGossip}, nil
 }
