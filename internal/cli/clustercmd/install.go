@@ -122,7 +122,7 @@ func (o *installOptions) config() (kopshook.Config, error) {
 	return c, nil
 }
 
-// workersGetAddresses refuses clusters whose workers would be worse off.
+// workersGetAddresses refuses clusters whose workers get no addresses from kOps.
 func workersGetAddresses(c *cluster.Cluster, r cluster.Release) error {
 	switch t := c.Topology(r); t {
 	case cluster.None, cluster.Hybrid:
@@ -134,8 +134,8 @@ func workersGetAddresses(c *cluster.Cluster, r cluster.Release) error {
 	}
 }
 
-// runInstall changes the manifests that the options name. change is told whether
-// one is the whole cluster's.
+// runInstall changes the manifests that the options select. change is told whether one
+// is that of the whole cluster.
 func runInstall(ctx context.Context, s console.Streams, o installOptions, change func(manifest []byte, whole bool) ([]byte, error)) error {
 	if o.via != "kops" {
 		return console.Usagef("--via %q; want kops, the one way there is", o.via)
@@ -190,8 +190,8 @@ func runInstall(ctx context.Context, s console.Streams, o installOptions, change
 	return err
 }
 
-// objects are the manifests to change: groups that are named, or else the cluster's
-// spec; and with that, if it is to be undone, whatever groups have.
+// objects returns the manifests to change: the named groups, or else the cluster's spec;
+// to undo, all groups as well.
 func (o *installOptions) objects(c *store.Cluster, parsed *cluster.Cluster) ([]store.Object, error) {
 	var objects []store.Object
 	for _, name := range o.groups {
