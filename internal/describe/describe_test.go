@@ -22,7 +22,7 @@ const (
 	narrow = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["ec2:DescribeInstanceTypes"],"Resource":"*"}]}`
 )
 
-// facts are those of a hybrid cluster in the middle of a roll.
+// facts returns a hybrid cluster in the middle of a rolling update.
 func facts() describe.Facts {
 	spec := &cluster.Cluster{
 		Name: "lyra.k8s.local", Cloud: cluster.AWS, DNSType: cluster.DNSPrivate,
@@ -179,6 +179,22 @@ func TestWhereABootPathLeads(t *testing.T) {
 		}, 1, cloud.BootName, "hosted DNS", ""},
 		"an address of nothing": {func(f *describe.Facts) { worker(f).Servers = []string{"https://10.9.9.9:3988/"} }, 1,
 			cloud.BootAddresses, "nothing that was seen", "nothing that was seen"},
+		"an address of nothing beside the load balancer's": {func(f *describe.Facts) {
+			worker(f).Servers = []string{"https://10.9.0.250:3988/", "https://10.9.9.9:3988/"}
+		}, 1, cloud.BootAddresses, "(load balancer; 10.9.9.9 of nothing that was seen)", "leads also to 10.9.9.9, of nothing that was seen"},
+		"addresses of both": {func(f *describe.Facts) {
+			worker(f).Servers = []string{"https://10.9.0.1:3988/", "https://10.9.0.250:3988/"}
+		}, 1, cloud.BootAddresses, "(load balancer, control-plane nodes)", ""},
+		"an address while instances were not read": {func(f *describe.Facts) {
+			worker(f).Servers = []string{"https://10.9.9.9:3988/"}
+			f.Seen.Gaps = []cloud.Gap{{What: "instances", Why: "denied"}}
+		}, 1, cloud.BootAddresses, "was not seen", ""},
+		"a name outside the cluster": {func(f *describe.Facts) {
+			worker(f).Servers = []string{"https://lb.example.com:3988/"}
+		}, 1, cloud.BootName, "lb.example.com, which was not looked up", ""},
+		"API servers of a cluster in hosted DNS": {func(f *describe.Facts) {
+			f.Spec.Name, f.NodeConfigs, f.Seen.Groups[0].Role = "lyra.example.com", nil, cluster.RoleAPIServer
+		}, 0, cloud.BootAddresses, "127.0.0.1", ""},
 		"an address while the balancer's were not read": {func(f *describe.Facts) {
 			worker(f).Servers = []string{"https://10.9.9.9:3988/"}
 			f.Seen.Gaps = []cloud.Gap{{What: "addresses", Subject: "api-lyra", Why: "denied"}}
@@ -279,5 +295,17 @@ func TestReadNodeConfigPinsTheHash(t *testing.T) {
 		if c, err := describe.ReadNodeConfig([]byte(bad)); err == nil {
 			t.Errorf("%q gives %+v", bad, c)
 		}
+	}
+}
+
+func TestTargetsOfUnknownHealthAreNotCalledUnhealthy(t *testing.T) {
+	f := facts()
+	f.Seen.LoadBalancers[0].Listeners[1].Targets[0].Health = cloud.TargetUnknown
+	d := describe.Describe(f)
+	if got := d.LoadBalancers[0].Listeners[1].Targets; got != -1 {
+		t.Errorf("targets %d; want -1, for not known", got)
+	}
+	if slices.ContainsFunc(d.Attention, func(a string) bool { return strings.Contains(a, "3988") }) {
+		t.Errorf("attention %q", d.Attention)
 	}
 }

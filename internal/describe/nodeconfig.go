@@ -9,9 +9,10 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// ReadNodeConfig reads a nodeupconfig.yaml of the state store.
+// ReadNodeConfig reads a nodeupconfig.yaml of the state store. It fails if the file does
+// not say whether the node gossips.
 func ReadNodeConfig(data []byte) (c NodeConfig, err error) {
-	// The library panics on states that it takes for impossible.
+	// The library panics on states that it considers impossible; input must not.
 	defer func() {
 		if p := recover(); p != nil {
 			c, err = NodeConfig{}, errors.New("not YAML: the reader gave up")

@@ -1,10 +1,11 @@
 // Package kopshook adds muster-agent to a kOps manifest and removes it again: two
 // fileAssets (the node's configuration, and a script that fetches the program and
 // verifies its hash) and a hook (the systemd unit), which nodeup installs on every
-// node that the manifest applies to.
+// node that the manifest applies to. Where kOps has no addresses for nodes, a boothook
+// lets nodeup find the control plane; see [Boothook].
 //
-// The package is pure. It accesses neither the state store nor nodes; files.go has
-// the contents of the files.
+// The package is pure. It accesses neither the state store nor nodes; files.go and
+// boothook.go have the contents of the files.
 //
 // Callers rely on these invariants:
 //
@@ -87,7 +88,7 @@ func (c Config) Validate() error {
 }
 
 // Install returns the manifest of a Cluster or an InstanceGroup with muster-agent
-// added. An earlier installation is replaced.
+// added. An earlier installation is replaced, its [Boothook] included.
 func Install(manifest []byte, c Config) ([]byte, error) {
 	if c.Cluster == "" {
 		return nil, errors.New("no cluster name: no agent would start without one")
@@ -134,7 +135,7 @@ func appendPath(list string) spec.Path {
 	return spec.Path{{Key: "spec"}, {Key: list}, {List: true, Index: spec.Append}}
 }
 
-// Uninstall returns the manifest without what Install added, if anything.
+// Uninstall returns the manifest without what Install and [Boothook] added, if anything.
 func Uninstall(manifest []byte) ([]byte, error) {
 	var doc struct {
 		Spec struct {
@@ -145,22 +146,14 @@ func Uninstall(manifest []byte) ([]byte, error) {
 	if err := spec.Decode(manifest, &doc); err != nil {
 		return nil, fmt.Errorf("not a kOps manifest: %w", err)
 	}
-	var changes []spec.Change
-	remove := func(list string, entries []entry, names ...string) {
-		p := appendPath(list)
-		var removals []spec.Change
-		for i, e := range slices.Backward(entries) {
-			if slices.Contains(names, e.Name) {
-				removals = append(removals, spec.Remove(spec.Path{p[0], p[1], {List: true, Index: i}}))
-			}
-		}
-		// A list with only our entries did not exist before Install.
-		if len(removals) > 0 && len(removals) == len(entries) {
-			removals = []spec.Change{spec.Remove(p[:2])}
-		}
-		changes = append(changes, removals...)
+	named := func(names ...string) func(entry) bool {
+		return func(e entry) bool { return slices.Contains(names, e.Name) }
 	}
-	remove("fileAssets", doc.Spec.FileAssets, configName, startName)
-	remove("hooks", doc.Spec.Hooks, hookName)
-	return spec.Edit(manifest, changes...)
+	changes := removals("fileAssets", doc.Spec.FileAssets, named(configName, startName))
+	changes = append(changes, removals("hooks", doc.Spec.Hooks, named(hookName))...)
+	without, err := spec.Edit(manifest, changes...)
+	if err != nil {
+		return nil, err
+	}
+	return removeBoothook(without)
 }

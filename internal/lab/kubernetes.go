@@ -18,6 +18,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/muster-dev/muster/internal/lab/proc"
@@ -94,8 +95,8 @@ func (l *Lab) startEtcd(ctx context.Context) error {
 	}
 	client := http.Client{Timeout: callTimeout, Transport: &http.Transport{DisableKeepAlives: true, DialContext: space.Dial}}
 	err = poll(ctx, func() (bool, error) {
-		if process.State() != nil {
-			return false, errors.New("it ended")
+		if err := checkRuns(process); err != nil {
+			return false, err
 		}
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/health", nil)
 		if err != nil {
@@ -109,7 +110,7 @@ func (l *Lab) startEtcd(ctx context.Context) error {
 		return resp.StatusCode == http.StatusOK, nil
 	})
 	if err != nil {
-		return fmt.Errorf("etcd does not answer: %w: %s", err, process.Tail(3))
+		return fmt.Errorf("etcd does not answer: %w: %s", err, strings.TrimSpace(process.Tail(3)))
 	}
 	return nil
 }
@@ -144,18 +145,17 @@ func (m *machine) awaitAPI(ctx context.Context, l *Lab) error {
 	ctx, cancel := context.WithTimeout(ctx, l.startTimeout())
 	defer cancel()
 	err := poll(ctx, func() (bool, error) {
-		m.mu.Lock()
-		up := m.alive(KubeAPIServer)
-		off := m.off || !m.wanted[KubeAPIServer]
-		m.mu.Unlock()
-		if off {
+		process, wanted, err := m.program(KubeAPIServer)
+		switch {
+		case !wanted:
 			return true, nil
-		}
-		if !up {
-			return false, errors.New("it ended")
+		case err != nil:
+			return false, err
+		case process == nil:
+			return false, errors.New("it has not been started")
 		}
 		_, addr := m.network()
-		err := l.Call(ctx, m.Name, netip.AddrPortFrom(addr, APIPort), l.apiName(), "/readyz")
+		err = l.Call(ctx, m.Name, netip.AddrPortFrom(addr, APIPort), l.apiName(), "/readyz")
 		return err == nil, err
 	})
 	if err != nil {

@@ -176,21 +176,40 @@ func (m *machine) awaitDaemons(ctx context.Context) error {
 	defer cancel()
 	for _, p := range []Program{Peer, Agent} {
 		err := poll(ctx, func() (bool, error) {
-			m.mu.Lock()
-			skip := m.off || !m.wanted[p]
-			process := m.running[p]
-			m.mu.Unlock()
-			if skip || process == nil {
+			process, wanted, err := m.program(p)
+			switch {
+			case !wanted || process == nil:
 				return true, nil
-			}
-			if process.State() != nil {
-				return false, fmt.Errorf("%s ended: %s", p, strings.TrimSpace(process.Tail(2)))
+			case err != nil:
+				return false, fmt.Errorf("%w: %s", err, strings.TrimSpace(process.Tail(2)))
 			}
 			report, err := node.Ask(ctx, node.Status{Socket: m.socket(p)})
 			return err == nil && len(report.Services[0].Serving) > 0 && m.hostsReady(report), err
 		})
 		if err != nil {
 			return fmt.Errorf("%s on %s is not ready: %w", p, m.Name, err)
+		}
+	}
+	return nil
+}
+
+// program returns the process of a program that the template has, nil if none was started, and an error that makes
+// poll give up if it has ended. wanted is false if the node is off or the template does not have it.
+func (m *machine) program(p Program) (process *proc.Process, wanted bool, err error) {
+	m.mu.Lock() // a restart holds it until the new process is there
+	defer m.mu.Unlock()
+	process = m.running[p]
+	if wanted = !m.off && m.wanted[p]; wanted && process != nil {
+		err = checkRuns(process)
+	}
+	return process, wanted, err
+}
+
+// endedProgram returns an error that makes poll give up if a program of the template has ended.
+func (m *machine) endedProgram() error {
+	for _, p := range []Program{Peer, Agent, Kubelet} {
+		if _, _, err := m.program(p); err != nil {
+			return fmt.Errorf("%s: %w", p, err)
 		}
 	}
 	return nil

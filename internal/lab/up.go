@@ -10,6 +10,7 @@ import (
 
 	"github.com/muster-dev/muster/internal/cloud"
 	"github.com/muster-dev/muster/internal/cluster"
+	"github.com/muster-dev/muster/internal/lab/proc"
 )
 
 // startAll starts everything, control plane first, and returns once every worker has called the API by name.
@@ -100,13 +101,20 @@ func (l *Lab) awaitWorkers(ctx context.Context) error {
 		if l.kopsWorkers() && l.bootOf(n.Group).Lives == cloud.BootName {
 			continue
 		}
-		err := poll(ctx, func() (bool, error) {
+		m, err := l.machine(n.Name)
+		if err != nil {
+			return err
+		}
+		began := time.Now()
+		err = poll(ctx, func() (bool, error) {
+			if err := m.endedProgram(); err != nil {
+				return false, err
+			}
 			o, err := l.Observe(n.Name)
 			return err == nil && o.Streak["name"] >= 3, err
 		})
 		if err != nil {
-			m, _ := l.machine(n.Name)
-			return fmt.Errorf("worker %s has no path to the API after %v: %w%s", n.Name, l.startTimeout(), err, m.tail())
+			return fmt.Errorf("worker %s has no path to the API after %v: %w%s", n.Name, time.Since(began).Round(pollInterval), err, m.tail())
 		}
 	}
 	return nil
@@ -115,12 +123,28 @@ func (l *Lab) awaitWorkers(ctx context.Context) error {
 // pollInterval is how often poll asks.
 const pollInterval = 50 * time.Millisecond
 
-// poll calls ask until it returns true or ctx ends; then the error includes ask's last one.
+// errEnded makes poll give up: a process that has ended by itself is not started again.
+var errEnded = errors.New("ended")
+
+// checkRuns returns an error that makes poll give up if the process has ended.
+func checkRuns(p *proc.Process) error {
+	state := p.State()
+	if state == nil {
+		return nil
+	}
+	return fmt.Errorf("it %w, %v", errEnded, state)
+}
+
+// poll calls ask until it returns true, an error that wraps errEnded, or ctx ends; then the error includes ask's
+// last one.
 func poll(ctx context.Context, ask func() (bool, error)) error {
 	for {
 		ok, err := ask()
 		if ok {
 			return nil
+		}
+		if errors.Is(err, errEnded) {
+			return err
 		}
 		select {
 		case <-ctx.Done():

@@ -50,6 +50,9 @@ func (c Config) CheckAwaited() error {
 	}
 	if s := c.Slice; s != nil {
 		errs = append(errs, s.check())
+		if s.Certificate == "" && s.TokenFile == "" && !learns && !fileExists(filepath.Join(c.StateDir, "node.crt")) {
+			errs = append(errs, errors.New("endpointSlice: neither certificate nor tokenFile, and the node has no identity of its own; API servers show their EndpointSlices to nobody whom they do not know, so give one of them"))
+		}
 	}
 	return errors.Join(errs...)
 }

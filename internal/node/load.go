@@ -38,6 +38,9 @@ const maxConfig = 1 << 20
 // [ConfigError], all of them at once.
 func LoadConfig(path string) (Config, error) {
 	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Config{}, &ConfigError{path, errors.New("cannot read the node's configuration: no such file; write one, or say by --config where it is")}
+	}
 	if err != nil {
 		return Config{}, &ConfigError{path, fmt.Errorf("cannot read the node's configuration: %w", pathless(err))}
 	}

@@ -54,8 +54,8 @@ type OverlayFactory func(Config, record.Verifier, *slog.Logger) (GossipOverlay, 
 
 // Options are what a program decides about its daemon.
 type Options struct {
-	// Program is the program's name, for logs and status.
-	Program string
+	// Program and Version are the program's, for logs and status.
+	Program, Version string
 	// NewOverlay makes the overlay that the configuration asks for. A program
 	// without one leaves it nil and refuses such configurations.
 	NewOverlay OverlayFactory
@@ -190,6 +190,8 @@ func (n *Node) Run(ctx context.Context) error {
 		l.close()
 		return err
 	}
+	n.log.Info("started", "program", n.opts.Program, "version", n.opts.Version, "cluster", n.cfg.Cluster, "node", n.cfg.Node, "role", string(n.cfg.Role))
+	defer n.log.Info("stopped")
 	n.remember()
 
 	// The overlay outlives everything that publishes into it; one that fails

@@ -56,7 +56,7 @@ node: w1
 role: worker
 ca: %s
 stateDir: state
-services: [{name: api.internal, serverName: kubernetes, addresses: ["%s"]}]
+services: [{name: api.internal, serverName: kubernetes, addresses: ["%s"], balance: 127.0.0.1:7443}]
 endpointSlice: {certificate: kubelet.crt, key: kubelet.key}
 hosts: {disabled: true}
 `, testca.CA, server)
@@ -130,5 +130,19 @@ func TestAWatchReadsNoEventWithoutEnd(t *testing.T) {
 	err := r.watch(io.MultiReader(strings.NewReader(`{"type": "BOOKMARK"}{`), body), nil)
 	if err == nil || body.read > 2*maxSlice {
 		t.Errorf("got %v after %d bytes", err, body.read)
+	}
+}
+
+func TestARefusalIsToldInTheServersWords(t *testing.T) {
+	for _, tt := range []struct{ name, body, want string }{
+		{"a Status", `{"kind":"Status","apiVersion":"v1","message":"endpointslices is forbidden: User \"w1\" cannot list","code":403}`, `endpointslices is forbidden: User "w1" cannot list`},
+		{"a text", "Unauthorized\n", "Unauthorized"},
+		{"JSON of another kind", `{"error":"no"}`, `{"error":"no"}`},
+		{"nothing", "", ""},
+		{"a long text", strings.Repeat("x", 400), strings.Repeat("x", 300)},
+	} {
+		if got := refusal([]byte(tt.body)); got != tt.want {
+			t.Errorf("%s: got %q, want %q", tt.name, got, tt.want)
+		}
 	}
 }

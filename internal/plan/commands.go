@@ -29,12 +29,11 @@ func (p *Problem) commands(id string) []string {
 		by["serve"] = []string{"you: install muster-peer on each control-plane node, and start it"}
 		by["remove-agent"] = []string{"muster uninstall --via kops --name " + p.Cluster}
 		by["add-agent"] = []string{
-			"you: let new workers find api.internal." + p.Cluster + " and kops-controller.internal." + p.Cluster + " at the held addresses before nodeup runs, as by a text/cloud-boothook in spec.additionalUserData of each group: without a load balancer kOps gives them none",
-			"muster install --via kops --name " + p.Cluster + " --program URL --sha256 HASH",
+			"muster install --via kops --name " + p.Cluster + " --program URL --sha256 HASH --server ADDRESS...   (--server: once for each held address; without a load balancer it also gives each group a boothook, by which nodeup finds them)",
 		}
 	}
 	if lines := by[id]; lines != nil {
-		if p.Via == Terraform && !p.Shows(id) {
+		if p.Via == Terraform && !p.Observable(id) {
 			lines = append(lines, "then, since no look at the cluster shows it: muster reconcile cluster "+p.Cluster+" --yes --confirmed "+id)
 		}
 		return lines

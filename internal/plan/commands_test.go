@@ -48,8 +48,8 @@ func TestEveryStepViaTerraformSaysWhatToTypeNext(t *testing.T) {
 				if byHand := strings.HasPrefix(how, "you: ") || on != cluster.AWS && step.ID == "close-ports"; !typed && !byHand {
 					t.Errorf("%s on %s says %q, and nothing to type", step.ID, on, how)
 				}
-				if confirmed := strings.HasSuffix(how, "--confirmed "+step.ID); confirmed == p.Shows(step.ID) {
-					t.Errorf("%s on %s: ends with --confirmed: %v, a look shows it: %v", step.ID, on, confirmed, p.Shows(step.ID))
+				if confirmed := strings.HasSuffix(how, "--confirmed "+step.ID); confirmed == p.Observable(step.ID) {
+					t.Errorf("%s on %s: ends with --confirmed: %v, a look shows it: %v", step.ID, on, confirmed, p.Observable(step.ID))
 				}
 				if on != cluster.AWS && strings.Contains(how, "aws ") && step.ID != "add-policy" && step.ID != "remove-policy" {
 					t.Errorf("%s on %s: %q", step.ID, on, how)

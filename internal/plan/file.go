@@ -23,7 +23,10 @@ const Format = "muster.dev/plan/v1"
 type File struct {
 	Format string `json:"format"`
 	// ID is the SHA-256 of everything else in the file, in hexadecimal.
-	ID       string `json:"id"`
+	ID string `json:"id"`
+	// Model is the fingerprint of the model that the plan was made with; see [Model].
+	// Empty in files of an earlier muster.
+	Model    string `json:"model,omitempty"`
 	Observed []Fact `json:"observed"`
 	Plan
 }
@@ -39,7 +42,7 @@ func (e *FileError) Error() string { return fmt.Sprintf("%s: %s; %s", e.Where, e
 
 // Seal returns the file of a plan.
 func Seal(pl Plan, facts []Fact) File {
-	f := File{Format: Format, Observed: facts, Plan: pl}
+	f := File{Format: Format, Model: Model(), Observed: facts, Plan: pl}
 	f.ID = f.digest()
 	return f
 }
@@ -110,10 +113,22 @@ func plainStyle(n *yaml.Node) {
 // thousands.
 const maxFile = 8 << 20
 
-// Read parses a plan file, YAML or JSON. A file of another version, one that was
-// edited, or one for another cluster is a [*FileError] that says what differs.
-// where names the file in errors; an empty cluster accepts any.
+// Read parses a plan file, YAML or JSON. A file of another version, one made with
+// another model of clusters, one that was edited, or one for another cluster is a
+// [*FileError] that says what differs. where names the file in errors; an empty
+// cluster accepts any.
 func Read(ctx context.Context, where string, data []byte, cluster string) (File, error) {
+	return read(ctx, where, data, cluster, false)
+}
+
+// ReadRecorded is Read for the plan of a run that is to be looked at: it accepts one
+// made with another model of clusters, whose starts then have no State. See
+// [File.Usable].
+func ReadRecorded(ctx context.Context, where string, data []byte, cluster string) (File, error) {
+	return read(ctx, where, data, cluster, true)
+}
+
+func read(ctx context.Context, where string, data []byte, cluster string, anyModel bool) (File, error) {
 	next := "make a new one with muster plan"
 	fault := func(format string, args ...any) (File, error) {
 		return File{}, &FileError{where, fmt.Sprintf(format, args...), next}
@@ -122,7 +137,9 @@ func Read(ctx context.Context, where string, data []byte, cluster string) (File,
 		return fault("%d bytes are no plan; at most %d are read", len(data), maxFile)
 	}
 	var head struct {
-		Format string `yaml:"format"`
+		Format  string `yaml:"format"`
+		Model   string `yaml:"model"`
+		Program string `yaml:"program"`
 	}
 	if err := yaml.Unmarshal(data, &head); err != nil {
 		return fault("not a plan: %s", firstLine(err))
@@ -132,6 +149,9 @@ func Read(ctx context.Context, where string, data []byte, cluster string) (File,
 		return fault("not a plan: it says no format")
 	case head.Format != Format:
 		return fault("written in format %q, and this muster reads %q", clip(head.Format), Format)
+	}
+	if what, do := checkModel(head.Model, head.Program); what != "" && !anyModel {
+		return File{}, &FileError{where, what, do}
 	}
 	f, err := decode(data)
 	if err != nil {
@@ -168,6 +188,9 @@ func decode(data []byte) (File, error) {
 	if e := f.Problem.Endpoints; e != Balancer && e != Addresses {
 		return f, fmt.Errorf("endpoints %q; want %s or %s", clip(string(e)), Balancer, Addresses)
 	}
+	if f.Model != Model() {
+		return f, nil // its states are packed in another way
+	}
 	for i := range f.Problem.Starts {
 		s := &f.Problem.Starts[i]
 		if s.State = stateOf(s.Key); s.State.key() != s.Key {
@@ -180,6 +203,9 @@ func decode(data []byte) (File, error) {
 // describeEdit describes what was edited. A plan follows from its problem, so it is
 // made once more and compared.
 func (f File) describeEdit(ctx context.Context) string {
+	if f.Model != Model() {
+		return "what was edited, only the muster that made it can say"
+	}
 	p := f.Problem
 	p.visitLimit = 1_000_000 // an edited problem may be arbitrarily large
 	made, err := Find(ctx, p)

@@ -264,7 +264,7 @@ func TestWhyNot(t *testing.T) {
 	}
 }
 
-func violated(i Idea) string {
+func violated(i Proposal) string {
 	var names []string
 	for _, v := range i.Violations {
 		names = append(names, v.Invariant)

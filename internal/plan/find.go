@@ -12,6 +12,9 @@ import (
 
 // Plan is the result of a search: steps and their proof, or why there are none.
 type Plan struct {
+	// Program is the version of the muster that made it, which is told by the caller
+	// of [Find]; empty if unknown.
+	Program string  `json:"program,omitempty"`
 	Problem Problem `json:"problem"`
 	// Steps are in order; empty if there is nothing to do, or if Refused is set.
 	Steps       []Planned    `json:"steps"`

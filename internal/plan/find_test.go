@@ -164,7 +164,7 @@ func TestALostLoadBalancerLeavesTheWayBack(t *testing.T) {
 	n := slices.Index(ids(pl), "add-policy") + 1
 	now, _ := carriedOut(t, pl, n)
 	now.Classic, now.API = false, false
-	way, err := pl.Return(t.Context(), []State{now}, n, 0)
+	way, err := pl.Rollback(t.Context(), []State{now}, n, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

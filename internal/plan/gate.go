@@ -52,14 +52,14 @@ func (p *Problem) step(id string) (Step, error) {
 	return all[i], nil
 }
 
-// Recall completes observed states with what observation cannot show, such as that
+// CompleteStates completes observed states with what observation cannot show, such as that
 // an endpoint was proven or that a bridge is up, from the steps that were carried
 // out, in order. begun is a step that may be half done, or empty; each state is
 // then returned both as if it were done and as if it were not.
 //
 // While the bridge policy is attached, it hides what the workers' role itself
 // allows; the role is then taken to allow no more than the steps have left it.
-func (p Problem) Recall(carried []string, begun string, seen []State) ([]State, error) {
+func (p Problem) CompleteStates(carried []string, begun string, seen []State) ([]State, error) {
 	known := []State{p.origin()}
 	e := &explorer{p: &p}
 	for _, id := range carried {

@@ -7,11 +7,11 @@ import (
 	"github.com/muster-dev/muster/internal/cloud"
 )
 
-// Left describes what of a step is still to be done in the states that a cluster
+// Remaining describes what of a step is still to be done in the states that a cluster
 // may be in, in order. done is Yes if nothing is left in any of them, No if
 // something is in each, and Unknown otherwise or without a state. The error means
 // that the problem's executor has no such step.
-func (p Problem) Left(id string, seen []State) (left []string, done cloud.Answer, err error) {
+func (p Problem) Remaining(id string, seen []State) (left []string, done cloud.Answer, err error) {
 	steps := p.steps()
 	i := slices.IndexFunc(steps, func(t Step) bool { return t.ID == id })
 	if i < 0 {
@@ -54,16 +54,16 @@ func (p *Problem) changes(t Step, s State) (text []string) {
 	return text
 }
 
-// Dead reports whether a new worker of some group might never join, because the
+// AnyUnresolved reports whether a new worker of some group might never join, because the
 // group's template refers to a name that nothing resolves.
-func Dead(seen []State) bool {
+func AnyUnresolved(seen []State) bool {
 	return slices.ContainsFunc(seen, func(s State) bool { return s.Templates.Has(Unresolved) })
 }
 
-// Shows reports whether observing a cluster can show that a step was done. Neither
+// Observable reports whether observing a cluster can show that a step was done. Neither
 // the spec nor the cloud records the effects of the others: that an endpoint was
 // proven, that a bridge publishes, which addresses an agent has.
-func (p Problem) Shows(id string) bool {
+func (p Problem) Observable(id string) bool {
 	unobservable := []string{"prove", "hold-addresses", "serve", "add-agent", "remove-agent", "publish", "withdraw", "add-policy", "remove-policy"}
 	if p.Endpoints == Addresses {
 		unobservable = append(unobservable, "update-workers", "canary", "roll-workers")

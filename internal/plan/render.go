@@ -84,27 +84,27 @@ func (r Refusal) Text() string {
 }
 
 // Text renders the verdict on an order.
-func (i Idea) Text() string {
+func (p Proposal) Text() string {
 	var b strings.Builder
-	if !i.Safe() {
-		v, loses := i.Violations[0], "nodes"
+	if !p.Safe() {
+		v, loses := p.Violations[0], "nodes"
 		if v.Invariant == People.String() {
 			loses = "the API for people"
 		}
 		fmt.Fprintf(&b, "That order loses %s (%s, at step %d). Shortest story:\n%s", loses, v.Invariant, v.Step, numbered(v.Story))
-		for _, v := range i.Violations[1:] {
+		for _, v := range p.Violations[1:] {
 			fmt.Fprintf(&b, "It also violates %q, at step %d: %s\n", v.Invariant, v.Step, v.Story[len(v.Story)-1])
 		}
-		if len(i.Instead) > 0 {
-			fmt.Fprintf(&b, "An order that loses none: %s.\n", strings.Join(i.Instead, ", "))
+		if len(p.Instead) > 0 {
+			fmt.Fprintf(&b, "An order that loses none: %s.\n", strings.Join(p.Instead, ", "))
 		}
 		return b.String()
 	}
 	b.WriteString("That order keeps every invariant")
-	if !i.Arrives {
+	if !p.Arrives {
 		b.WriteString(", but does not end where the plan does")
 	}
-	fmt.Fprintf(&b, ": %s replaced, about %s.\n", many(i.Cost.Replaced, "node"), duration(i.Cost.Minutes))
+	fmt.Fprintf(&b, ": %s replaced, about %s.\n", many(p.Cost.Replaced, "node"), duration(p.Cost.Minutes))
 	return b.String()
 }
 

@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// Way is a proven order of steps that leads back.
-type Way struct {
+// Rollback is a proven order of steps that leads back.
+type Rollback struct {
 	// Steps are numbered from 1. None is a hold: whoever asks for the way back has
 	// already decided.
 	Steps []Planned `json:"steps"`
@@ -20,40 +20,40 @@ type Way struct {
 // answer.
 const maxReturn = 1_000_000
 
-// Return finds the cheapest proven way from where a cluster is to where it was
+// Rollback finds the cheapest proven way from where a cluster is to where it was
 // after a step of the plan, 0 for where the plan began. now are the states that
-// the cluster may be in, completed by [Problem.Recall]; reached is the last step
+// the cluster may be in, completed by [Problem.CompleteStates]; reached is the last step
 // that was begun.
 //
 // It starts from the cluster as it is, not from the plan, and so works in the
 // middle of a step too. The error says in one line why there is no way.
-func (pl Plan) Return(ctx context.Context, now []State, reached, to int) (Way, error) {
+func (pl Plan) Rollback(ctx context.Context, now []State, reached, to int) (Rollback, error) {
 	p := pl.Problem
 	p.visitLimit = maxReturn
 	if to < 0 || to > reached || reached > len(pl.Steps) {
-		return Way{}, fmt.Errorf("there is no way back to after step %d from step %d of %d", to, reached, len(pl.Steps))
+		return Rollback{}, fmt.Errorf("there is no way back to after step %d from step %d of %d", to, reached, len(pl.Steps))
 	}
 	for _, s := range pl.Steps[to:reached] {
 		if s.Irreversible {
-			return Way{}, fmt.Errorf("no way back to after step %d: what it needs was deleted in step %d, %s", to, s.Number, s.Title)
+			return Rollback{}, fmt.Errorf("no way back to after step %d: what it needs was deleted in step %d, %s", to, s.Number, s.Title)
 		}
 	}
 	if n := len(now); n == 0 || n > maxStarts {
-		return Way{}, fmt.Errorf("no way back: the cluster may be in %d states; 1 to %d can be looked at", n, maxStarts)
+		return Rollback{}, fmt.Errorf("no way back: the cluster may be in %d states; 1 to %d can be looked at", n, maxStarts)
 	}
 	target, err := p.stateAfter(pl.Steps[:to])
 	if err != nil {
-		return Way{}, err
+		return Rollback{}, err
 	}
 	begin, err := p.rootIn(ctx, now)
 	if err != nil {
-		return Way{}, fmt.Errorf("no way back to after step %d: %w", to, err)
+		return Rollback{}, fmt.Errorf("no way back to after step %d: %w", to, err)
 	}
 	steps, states, err := p.searchBack(ctx, begin, target, p.rollbackSteps())
 	if err != nil {
-		return Way{}, fmt.Errorf("no way back to after step %d: %w", to, err)
+		return Rollback{}, fmt.Errorf("no way back to after step %d: %w", to, err)
 	}
-	w := Way{Steps: p.describeFrom(ctx, steps, begin), States: states}
+	w := Rollback{Steps: p.describeFrom(ctx, steps, begin), States: states}
 	for b := range begin.excused.each {
 		w.Excused = append(w.Excused, b.invariant.String())
 	}

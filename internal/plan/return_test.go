@@ -26,7 +26,7 @@ func TestReturnFindsTheWayBackThatThePlanPromised(t *testing.T) {
 			pl := mustPlan(t, p)
 			for _, promised := range pl.Back {
 				now, _ := carriedOut(t, pl, promised.After)
-				way, err := pl.Return(t.Context(), []State{now}, promised.After, 0)
+				way, err := pl.Rollback(t.Context(), []State{now}, promised.After, 0)
 				if promised.None != "" {
 					if err == nil {
 						t.Errorf("after step %d there is a way back, and the plan says %q", promised.After, promised.None)
@@ -67,7 +67,7 @@ func TestAWayBackToTheMiddleLeadsThere(t *testing.T) {
 				continue
 			}
 			now, _ := carriedOut(t, pl, from)
-			way, err := pl.Return(t.Context(), []State{now}, from, to)
+			way, err := pl.Rollback(t.Context(), []State{now}, from, to)
 			if err != nil {
 				if strings.Contains(err.Error(), "\n") {
 					t.Errorf("from %d to %d: more than one line: %v", from, to, err)
@@ -94,7 +94,7 @@ func TestThereIsNoWayBackAfterADeletion(t *testing.T) {
 	pl := mustPlan(t, gossiping(3, 6))
 	last := len(pl.Steps)
 	now, _ := carriedOut(t, pl, last)
-	if _, err := pl.Return(t.Context(), []State{now}, last, 0); err == nil || !strings.Contains(err.Error(), "deleted in step") {
+	if _, err := pl.Rollback(t.Context(), []State{now}, last, 0); err == nil || !strings.Contains(err.Error(), "deleted in step") {
 		t.Errorf("Return after scrub: %v; want that something was deleted", err)
 	}
 }
@@ -133,7 +133,7 @@ func TestRecallRestoresWhatObservationCannotShow(t *testing.T) {
 	seen := p.origin()
 	recall := func(carried []string, begun string) []State {
 		t.Helper()
-		states, err := p.Recall(carried, begun, []State{seen})
+		states, err := p.CompleteStates(carried, begun, []State{seen})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -161,7 +161,7 @@ func TestRecallRestoresWhatObservationCannotShow(t *testing.T) {
 func TestTheBridgePolicyDoesNotHideANarrowedRole(t *testing.T) {
 	p := gossiping(3, 6)
 	seen := p.origin() // Lookup, by the policy
-	states, err := p.Recall([]string{"expose", "prove", "publish", "add-policy", "set-none", "update-workers"}, "", []State{seen})
+	states, err := p.CompleteStates([]string{"expose", "prove", "publish", "add-policy", "set-none", "update-workers"}, "", []State{seen})
 	if err != nil {
 		t.Fatal(err)
 	}

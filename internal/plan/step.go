@@ -50,9 +50,9 @@ type Cost struct {
 	Minutes  int `json:"minutes"`  // planning figures, not measurements
 }
 
-// BackTitle returns the title of a step of a way back, or its ID if it is not
+// RollbackTitle returns the title of a step of a way back, or its ID if it is not
 // known.
-func (p Problem) BackTitle(id string) string {
+func (p Problem) RollbackTitle(id string) string {
 	steps := p.rollbackSteps()
 	if i := slices.IndexFunc(steps, func(t Step) bool { return t.ID == id }); i >= 0 {
 		return steps[i].Title

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Idea is a proposed order of steps, and the verdict on it.
-type Idea struct {
+// Proposal is a proposed order of steps, and the verdict on it.
+type Proposal struct {
 	Order      string      `json:"order"`
 	Steps      []string    `json:"steps"` // titles, in order
 	Violations []Violation `json:"violations"`
@@ -20,7 +20,7 @@ type Idea struct {
 }
 
 // Safe reports whether the order keeps every invariant.
-func (i Idea) Safe() bool { return len(i.Violations) == 0 }
+func (p Proposal) Safe() bool { return len(p.Violations) == 0 }
 
 // namedOrders are the orders that can be checked by name.
 var namedOrders = []struct {
@@ -43,44 +43,44 @@ var namedOrders = []struct {
 	{"terraform apply", "apply everything that kOps wrote at once", func(p *Problem) []Step { return []Step{p.setTopology(), p.terraformFirstPass()} }},
 }
 
-// IdeaNames returns the name and description of each order that has a name.
-func IdeaNames() (all [][2]string) {
+// ProposalNames returns the name and description of each order that has a name.
+func ProposalNames() (all [][2]string) {
 	for _, i := range namedOrders {
 		all = append(all, [2]string{i.name, i.text})
 	}
 	return all
 }
 
-// WhyNot checks a proposed order. text is one of [IdeaNames], or a change to the
+// WhyNot checks a proposed order. text is one of [ProposalNames], or a change to the
 // plan: "without STEP", "STEP first", "STEP last" or "STEP before STEP", each STEP
 // by its ID. Gates are ignored: they would only stop the order sooner. The error
 // means that text is not understood, or that the check was interrupted or has too
 // many states.
-func WhyNot(ctx context.Context, pl Plan, text string) (Idea, error) {
+func WhyNot(ctx context.Context, pl Plan, text string) (Proposal, error) {
 	p := pl.Problem
 	steps, err := p.parseOrder(pl, strings.Join(strings.Fields(strings.ToLower(text)), " "))
 	if err != nil {
-		return Idea{}, err
+		return Proposal{}, err
 	}
-	idea := Idea{Order: text, Violations: []Violation{}, Instead: []string{}}
+	proposal := Proposal{Order: text, Violations: []Violation{}, Instead: []string{}}
 	for _, s := range pl.Steps {
-		idea.Instead = append(idea.Instead, s.ID)
+		proposal.Instead = append(proposal.Instead, s.ID)
 	}
 	for i := range steps {
 		steps[i].needs = nil
-		idea.Steps = append(idea.Steps, steps[i].Title)
+		proposal.Steps = append(proposal.Steps, steps[i].Title)
 	}
 	violations, err := p.check(ctx, steps)
 	if err != nil {
-		return Idea{}, fmt.Errorf("check %q: %w", clip(text), err)
+		return Proposal{}, fmt.Errorf("check %q: %w", clip(text), err)
 	}
-	idea.Violations = append(idea.Violations, violations...)
+	proposal.Violations = append(proposal.Violations, violations...)
 	w := p.walk(ctx, steps, true)
 	if w.err != nil {
-		return Idea{}, fmt.Errorf("check %q: %w", clip(text), w.err)
+		return Proposal{}, fmt.Errorf("check %q: %w", clip(text), w.err)
 	}
-	idea.Cost, idea.Arrives = w.end.cost, w.stuck < 0 && w.end.reachedBy(p.reached)
-	return idea, nil
+	proposal.Cost, proposal.Arrives = w.end.cost, w.stuck < 0 && w.end.reachedBy(p.reached)
+	return proposal, nil
 }
 
 // parseOrder returns the steps that text stands for.
@@ -112,7 +112,7 @@ func (p *Problem) parseOrder(pl Plan, text string) ([]Step, error) {
 	case len(words) == 3 && words[1] == "before":
 		return move(steps, words[0], words[2])
 	}
-	return nil, fmt.Errorf("%q is no idea that can be checked; known are %s, and without STEP, STEP first, STEP last, STEP before STEP", clip(text), orderNames())
+	return nil, fmt.Errorf("%q is no order that can be checked; known are %s, and without STEP, STEP first, STEP last, STEP before STEP", clip(text), orderNames())
 }
 
 func orderNames() string {

@@ -57,7 +57,12 @@ func (m testNode) lookup(t *testing.T, name string) (addrs []string) {
 // boot runs a daemon over an overlay until the returned function is called.
 func (m testNode) boot(t *testing.T, name string, o Overlay) (*daemon, func()) {
 	t.Helper()
-	d, err := newDaemon(m.config(name), func(OverlayConfig) (Overlay, error) { return o, nil }, func(string) {}, slog.New(slog.DiscardHandler))
+	return m.bootLogging(t, name, o, slog.DiscardHandler)
+}
+
+func (m testNode) bootLogging(t *testing.T, name string, o Overlay, log slog.Handler) (*daemon, func()) {
+	t.Helper()
+	d, err := newDaemon(m.config(name), func(OverlayConfig) (Overlay, error) { return o, nil }, func(string) {}, slog.New(log))
 	if err != nil {
 		t.Fatal(err)
 	}

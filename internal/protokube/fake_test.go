@@ -28,6 +28,7 @@ type fake struct {
 	changed chan struct{}
 	synced  bool
 	runErr  error
+	refuses error // what Publish returns, if set
 }
 
 func (f *fabric) clock() time.Time {
@@ -80,6 +81,13 @@ func (p *fake) wake() {
 	p.changed = make(chan struct{})
 }
 
+// refuse makes Publish fail, or work again with nil.
+func (p *fake) refuse(err error) {
+	p.fabric.mu.Lock()
+	defer p.fabric.mu.Unlock()
+	p.refuses = err
+}
+
 // part cuts a peer off, or lets it come back.
 func (p *fake) part(apart bool) {
 	p.fabric.mu.Lock()
@@ -101,6 +109,9 @@ func (p *fake) Run(ctx context.Context) error {
 func (p *fake) Publish(key, value string) error {
 	p.fabric.mu.Lock()
 	defer p.fabric.mu.Unlock()
+	if p.refuses != nil {
+		return p.refuses
+	}
 	changed, err := p.state.Put(key, value, p.fabric.clock())
 	if changed {
 		p.writes++

@@ -80,6 +80,7 @@ type daemon struct {
 	table      *addressTable
 	keeper     *hosts.Keeper
 	publishers []*publisher
+	marker     fault // of publishing the zone marker
 }
 
 func newDaemon(cfg Config, open OpenFunc, notify func(string), log *slog.Logger) (*daemon, error) {
@@ -160,14 +161,16 @@ const refreshInterval = 5 * time.Second
 func (d *daemon) watchOverlay(ctx context.Context) error {
 	tick := time.NewTicker(refreshInterval)
 	defer tick.Stop()
-	var fault string
 	for {
 		changed := d.overlay.Changed()
 		entries := d.overlay.State().Entries
 		d.table.update(entries, time.Now())
-		if err := d.publishMarker(entries); err != nil && err.Error() != fault {
-			fault = err.Error()
+		switch err := d.publishMarker(entries); {
+		case !d.marker.set(err):
+		case err != nil:
 			d.log.Error("publish the zone marker", "err", err)
+		default:
+			d.log.Info("published the zone marker")
 		}
 		select {
 		case <-ctx.Done():
@@ -206,6 +209,14 @@ func (d *daemon) report() node.Report {
 	view := d.overlay.View()
 	r.Overlay.Members = view.Members
 	r.Problems = append(r.Problems, view.Problems...)
+	if p := d.marker.problem("the zone marker, without which dns-controller publishes nothing, cannot be published"); p != "" {
+		r.Problems = append(r.Problems, p)
+	}
+	for _, p := range d.publishers {
+		if p := p.fault.problem("this node's server of " + p.publication.Name + " cannot be published"); p != "" {
+			r.Problems = append(r.Problems, p)
+		}
+	}
 	if len(r.Overlay.Members) == 0 && !d.cfg.noOtherSeed(context.Background()) {
 		r.Problems = append(r.Problems, "no peer within reach; keeping the last good addresses")
 	}

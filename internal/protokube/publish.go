@@ -37,6 +37,7 @@ type publisher struct {
 	overlay     Overlay
 	checker     checker
 	log         *slog.Logger
+	fault       fault // of the last write
 
 	// Everything below belongs to run.
 	suspects map[netip.Addr]suspect
@@ -134,16 +135,19 @@ func (p *publisher) reconcile(now time.Time) {
 	want := desired(recorded, own, healthOf(own), overdue)
 	text := legacy.FormatAddrs(want)
 	if len(want) == 0 || text == value && !slices.Contains(state.Differ, p.key.String()) {
+		p.fault.set(nil)
 		return
 	}
 	if value == "" && healthOf(own) != endpoint.Up {
+		p.fault.set(nil)
 		return // it has nothing to publish, and must not publish for others
 	}
-	if err := p.overlay.Publish(p.key.String(), text); err != nil {
-		if text != p.last {
+	err := p.overlay.Publish(p.key.String(), text)
+	changed := p.fault.set(err)
+	if err != nil {
+		if changed {
 			p.log.Error("publish", "value", text, "err", err)
 		}
-		p.last = text
 		return
 	}
 	for _, a := range overdue {
@@ -151,7 +155,7 @@ func (p *publisher) reconcile(now time.Time) {
 		d.since, d.wait = time.Time{}, min(2*d.wait, maxRemoval)
 		p.suspects[a] = d
 	}
-	if text != p.last {
+	if text != p.last || changed {
 		p.last = text
 		p.log.Info("published", "from", value, "to", text)
 	}

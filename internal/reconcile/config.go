@@ -102,6 +102,9 @@ type Result struct {
 	Reached int `json:"reached,omitempty"`
 	// Why says what stopped the run, or what it waits for.
 	Why string `json:"why,omitempty"`
+	// Confirm is the flag that the command which goes on needs, once a person has done
+	// what Why says; usually empty. See [Action.Confirm].
+	Confirm string `json:"confirm,omitempty"`
 	// Changed lists facts that differ from what was expected, one line each.
 	Changed []string `json:"changed,omitempty"`
 }
@@ -154,6 +157,11 @@ func (c *Config) validate() error {
 	need(c.Owner == "", "owner")
 	if c.Direction == "" {
 		c.Direction = report.Forward
+	}
+	if c.Plan.ID != "" {
+		if err := c.Plan.Usable("plan " + RunID(c.Plan)); err != nil {
+			errs = append(errs, err)
+		}
 	}
 	if c.Plan.Refused != nil {
 		errs = append(errs, &RefusedError{Why: "this is no plan but a refusal: " + c.Plan.Refused.Why})

@@ -30,11 +30,11 @@ type Executor interface {
 type Verifier interface {
 	// Verify returns such actions again, each with its ID and gates and a nil Do.
 	// It changes nothing.
-	Verify(ctx context.Context, s plan.Planned, begun []Begun) ([]Action, error)
+	Verify(ctx context.Context, s plan.Planned, begun []UnverifiedAction) ([]Action, error)
 }
 
-// Begun is an action that was begun and whose gates have not all passed.
-type Begun struct {
+// UnverifiedAction is an action that was begun and whose gates have not all passed.
+type UnverifiedAction struct {
 	ID string
 	report.Intent
 }
@@ -48,9 +48,9 @@ type Keeper interface {
 	Keep(ctx context.Context, say func(line string)) error
 }
 
-// Equipped is an executor that may lack what some steps need, such as a binary. It
+// PreflightChecker is an executor that may lack what some steps need, such as a binary. It
 // is asked before a leg begins, so that no leg begins that could not be completed.
-type Equipped interface {
+type PreflightChecker interface {
 	// Lacks returns what is missing for the steps and how to provide it, one line
 	// each.
 	Lacks(steps []plan.Planned) []string
@@ -65,15 +65,15 @@ type World struct {
 	States []plan.State
 	// Nodes are the living machines; nil where the executor sees none. Replacements
 	// are found by comparing two observations.
-	Nodes []report.Living
+	Nodes []report.Machine
 }
 
 // Living lists the living machines of observed groups.
-func Living(groups []cloud.Group) []report.Living {
-	all := []report.Living{}
+func Living(groups []cloud.Group) []report.Machine {
+	all := []report.Machine{}
 	for _, g := range groups {
 		for _, i := range g.Living() {
-			all = append(all, report.Living{Group: g.Name, Name: i.ID})
+			all = append(all, report.Machine{Group: g.Name, Name: i.ID})
 		}
 	}
 	return all
@@ -95,6 +95,10 @@ type Action struct {
 	// Person marks an action that only a person can do. Gates that do not pass mean
 	// that the run waits for them, not that it failed.
 	Person bool
+	// Confirm is the flag by which a person says that such an action is done, where
+	// its gates cannot find out: the run ends there, even one that waits, and goes on
+	// when it is started with the flag. Default "": the gates find out.
+	Confirm string
 	// Limit bounds Do. Default [DefaultLimit].
 	Limit time.Duration
 	// Do carries out the action, or continues one interrupted by a crash. It reports

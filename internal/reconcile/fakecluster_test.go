@@ -273,7 +273,7 @@ func (m *fakeExecutor) Actions(ctx context.Context, s plan.Planned) ([]Action, e
 }
 
 // Verify implements Verifier.
-func (m *fakeExecutor) Verify(ctx context.Context, s plan.Planned, begun []Begun) ([]Action, error) {
+func (m *fakeExecutor) Verify(ctx context.Context, s plan.Planned, begun []UnverifiedAction) ([]Action, error) {
 	if err := errors.Join(m.fuse.Dead(), ctx.Err()); err != nil {
 		return nil, err
 	}

@@ -7,6 +7,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/muster-dev/muster/internal/report"
 )
 
@@ -48,6 +50,35 @@ func TestAnActionForAPersonHoldsTheRunAndDoesNotFailIt(t *testing.T) {
 			t.Errorf("once it was done: %+v", r)
 		}
 	})
+}
+
+// What only a person can say ends a run that waits, too: nobody can say it there.
+func TestAnActionThatOnlyAPersonCanConfirmEndsTheRun(t *testing.T) {
+	for name, wait := range map[string]bool{"one that waits": true, "one that does not": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newScene()
+				s.release(t)
+				s.cfg.Wait = wait
+				do := s.byAPerson(t)
+				hook := s.executor.hook
+				s.during("expose", func(a *Action) {
+					hook("expose", a)
+					a.Confirm = "--confirmed expose"
+					a.Gates = []Gate{answers("it is done", 0, func() (report.Verdict, string) { return report.Unknown, "nobody has said so" })}
+				})
+				want := Result{Ended: EndedHolding, Step: "1 of 15, expose port 3988 on the load balancer", Reached: 1, Confirm: "--confirmed expose", Why: "your turn: expose port 3988 on the load balancer: nobody has said so"}
+				if diff := cmp.Diff(want, s.run(t)); diff != "" {
+					t.Fatalf("(-want +got):\n%s", diff)
+				}
+				do()
+				s.executor.hook = hook
+				if r := s.run(t); r.Ended != EndedDone {
+					t.Errorf("once it was said: %+v", r)
+				}
+			})
+		})
+	}
 }
 
 func TestARunThatWaitsContinuesOnceAPersonHasActed(t *testing.T) {

@@ -22,7 +22,7 @@ type position struct {
 	// was made, whichever was last.
 	facts []plan.Fact
 	// nodes are the machines living then; nil if none were observed.
-	nodes []report.Living
+	nodes []report.Machine
 	// completed are the IDs of all completed steps of all legs.
 	completed []string
 	// reached is the last step of the plan that was begun and not undone; 0 if none.
@@ -154,12 +154,12 @@ func (p *position) finish(e journal.Entry) error {
 }
 
 // difference returns the machines in all that are not in others, in a new slice.
-func difference(all, others []report.Living) []report.Living {
-	in := make(map[report.Living]bool, len(others))
+func difference(all, others []report.Machine) []report.Machine {
+	in := make(map[report.Machine]bool, len(others))
 	for _, n := range others {
 		in[n] = true
 	}
-	return slices.DeleteFunc(slices.Clone(all), func(n report.Living) bool { return in[n] })
+	return slices.DeleteFunc(slices.Clone(all), func(n report.Machine) bool { return in[n] })
 }
 
 // updateReached lowers reached once a rollback is complete.

@@ -150,7 +150,7 @@ func (d *driver) preview(ctx context.Context, s plan.Planned, shadow bool) (Prev
 
 // lacks returns what the executor lacks for the rest of a leg.
 func (d *driver) lacks(b report.Begun) []string {
-	e, ok := d.Executor.(Equipped)
+	e, ok := d.Executor.(PreflightChecker)
 	if !ok {
 		return nil
 	}

@@ -47,7 +47,8 @@ func Runs(ctx context.Context, s store.Store, cluster string) ([]string, error) 
 	return s.Names(ctx, store.Layout(cluster).Muster("runs"))
 }
 
-// Read reads one run by its ID.
+// Read reads one run by its ID, also one whose plan was made with another model of
+// clusters and can only be looked at; see [plan.File.Usable].
 func Read(ctx context.Context, s store.Store, cluster, id string) (Record, error) {
 	r := Record{ID: id}
 	key := runKey(cluster, id, "plan.json")
@@ -55,7 +56,7 @@ func Read(ctx context.Context, s store.Store, cluster, id string) (Record, error
 	if err != nil {
 		return r, err
 	}
-	if r.Plan, err = plan.Read(ctx, store.Where(s, key), object.Data, cluster); err != nil {
+	if r.Plan, err = plan.ReadRecorded(ctx, store.Where(s, key), object.Data, cluster); err != nil {
 		return r, err
 	}
 	j, err := journal.Open(ctx, s, runKey(cluster, id, "journal"))

@@ -219,9 +219,13 @@ func (d *driver) beginPlan(ctx context.Context) error {
 		return err
 	}
 	if err == nil && underWay(other) == 1 {
+		next := fmt.Sprintf("see muster reconcile status %s; finish it, roll it back, or abort it", d.Called)
+		if foreign := other.Plan.Usable("run " + other.ID); foreign != nil {
+			next = foreign.Error()
+		}
 		return &RefusedError{
 			Why:  fmt.Sprintf("another plan is under way: run %s, %s -> %s", other.ID, other.Plan.Problem.From, other.Plan.Problem.To),
-			Next: fmt.Sprintf("see muster reconcile status %s; finish it, roll it back, or abort it", d.Called),
+			Next: next,
 		}
 	}
 	data, err := d.Plan.JSON()
@@ -238,7 +242,7 @@ func (d *driver) beginPlan(ctx context.Context) error {
 // states returns those that the cluster may be in, with what cannot be observed
 // filled in from the journal.
 func (d *driver) states() ([]plan.State, error) {
-	return d.Plan.Problem.Recall(d.at.completed, d.at.halfDone(), d.world.States)
+	return d.Plan.Problem.CompleteStates(d.at.completed, d.at.halfDone(), d.world.States)
 }
 
 func (d *driver) rollbackSteps(ctx context.Context, to int) ([]plan.Planned, error) {
@@ -246,7 +250,7 @@ func (d *driver) rollbackSteps(ctx context.Context, to int) ([]plan.Planned, err
 	if err != nil {
 		return nil, err
 	}
-	way, err := d.Plan.Return(ctx, states, d.at.reached, to)
+	way, err := d.Plan.Rollback(ctx, states, d.at.reached, to)
 	if err != nil {
 		return nil, &RefusedError{Why: err.Error(), Next: "see how far back the plan goes: muster plan --explain"}
 	}

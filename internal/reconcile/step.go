@@ -115,12 +115,12 @@ func (d *driver) nextAction(ctx context.Context, s plan.Planned, looked map[stri
 // unverified returns the step's actions that were begun and are no longer left to do,
 // but whose gates have not passed.
 func (d *driver) unverified(ctx context.Context, s plan.Planned, left []Action) ([]Action, error) {
-	var begun []Begun
+	var begun []UnverifiedAction
 	for _, e := range d.at.open {
 		if slices.ContainsFunc(left, func(a Action) bool { return a.ID == e.Action }) {
 			continue
 		}
-		b := Begun{ID: e.Action}
+		b := UnverifiedAction{ID: e.Action}
 		if err := detail(e, &b.Intent); err != nil {
 			return nil, err
 		}

@@ -74,15 +74,19 @@ func (d *driver) resumedBy(c Control, s plan.Planned) string {
 
 // writeNote journals a person's request.
 func (d *driver) writeNote(s plan.Planned, result, what string) error {
-	return d.write(journal.Entry{Kind: journal.Note, Step: report.StepKey(s), Result: result}, report.Said{What: what})
+	return d.write(journal.Entry{Kind: journal.Note, Step: report.StepKey(s), Result: result}, report.NoteDetail{What: what})
 }
 
 // awaitPerson reports that an action is a person's to do and, with Config.Wait,
-// waits until its gates pass. A zero Result means that they did.
+// waits until its gates pass, if they can. A zero Result means that they did.
 func (d *driver) awaitPerson(ctx context.Context, s plan.Planned, a Action, missing string) (Result, error) {
-	_, reason, _ := strings.Cut(missing, fmt.Sprintf(": %s: ", report.Fail))
-	turn := Result{Ended: EndedHolding, Why: fmt.Sprintf("your turn: %s: %s", a.What, cmp.Or(reason, missing))}
-	if !d.Wait {
+	verdict := report.Fail
+	if a.Confirm != "" {
+		verdict = report.Unknown
+	}
+	_, reason, _ := strings.Cut(missing, fmt.Sprintf(": %s: ", verdict))
+	turn := Result{Ended: EndedHolding, Why: fmt.Sprintf("your turn: %s: %s", a.What, cmp.Or(reason, missing)), Confirm: a.Confirm}
+	if !d.Wait || a.Confirm != "" {
 		return turn, nil
 	}
 	d.Progress.Waiting(turn.Why, "it goes on by itself once that is done")

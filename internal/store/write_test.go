@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -116,4 +117,136 @@ func TestAnUpdateRetriesUntilItsContextEnds(t *testing.T) {
 			t.Errorf("Update = %v after %d tries", err, tries)
 		}
 	})
+}
+
+// unreliable is a store some of whose calls go wrong, by verb and key: "lost" is carried out and has no answer, "refused"
+// and "silent" are not carried out, "theirs" comes after somebody else's change.
+type unreliable struct {
+	store.Store
+	faults map[string]string // such as "put a/1"; consumed unless it ends in "!"
+}
+
+func (u *unreliable) fault(call string) string {
+	f := u.faults[call]
+	if kept, ok := strings.CutSuffix(f, "!"); ok {
+		return kept
+	}
+	delete(u.faults, call)
+	return f
+}
+
+func (u *unreliable) answer(ctx context.Context, call, key string, do func() error) error {
+	switch u.fault(call + " " + key) {
+	case "lost":
+		return errors.Join(do(), fmt.Errorf("%s %s: %w", call, key, store.ErrTransient))
+	case "silent":
+		return fmt.Errorf("%s %s: %w", call, key, store.ErrTransient)
+	case "refused":
+		return fmt.Errorf("%s %s: %w", call, key, store.ErrDenied)
+	case "theirs":
+		if _, err := u.Store.Put(ctx, key, []byte("theirs"), store.Any); err != nil {
+			return err
+		}
+	}
+	return do()
+}
+
+func (u *unreliable) Get(ctx context.Context, key string) (o store.Object, err error) {
+	err = u.answer(ctx, "get", key, func() (err error) {
+		o, err = u.Store.Get(ctx, key)
+		return err
+	})
+	return o, err
+}
+
+func (u *unreliable) Put(ctx context.Context, key string, data []byte, old store.Version) (v store.Version, err error) {
+	call := "put"
+	if string(data) == "old" {
+		call = "undo"
+	}
+	err = u.answer(ctx, call, key, func() (err error) {
+		v, err = u.Store.Put(ctx, key, data, old)
+		return err
+	})
+	return v, err
+}
+
+func (u *unreliable) Delete(ctx context.Context, key string, old store.Version) error {
+	return u.answer(ctx, "undo", key, func() error { return u.Store.Delete(ctx, key, old) })
+}
+
+func TestWhatIsLeftOfSeveralWritesIsSaidOfEach(t *testing.T) {
+	const next = "; see what is there (muster export cluster a --state memory://x) and run the command again: it goes on from that"
+	for name, test := range map[string]struct {
+		faults map[string]string
+		err    string // empty: it succeeds
+		left   string
+	}{
+		"an answer that was lost is looked up": {
+			faults: map[string]string{"put a/2": "lost"},
+			left:   "map[a/1:new a/2:new a/3:new]",
+		},
+		"so is that of the last write": {
+			faults: map[string]string{"put a/3": "lost"},
+			left:   "map[a/1:new a/2:new a/3:new]",
+		},
+		"a write that was not made ends it, and all is rolled back": {
+			faults: map[string]string{"put a/3": "silent"},
+			err:    "put a/3: no answer",
+			left:   "map[a/1:old a/3:old]",
+		},
+		"one whose fate nobody can say": {
+			faults: map[string]string{"put a/2": "silent", "get a/2": "silent"},
+			err:    "put a/2: no answer; perhaps written: memory://x/a/2; rolled back: memory://x/a/1; not written: memory://x/a/3" + next,
+			left:   "map[a/1:old a/3:old]",
+		},
+		"one that cannot be rolled back": {
+			faults: map[string]string{"put a/3": "refused", "undo a/1": "refused"},
+			err:    "put a/3: denied; written: memory://x/a/1; rolled back: memory://x/a/2; not written: memory://x/a/3" + next,
+			left:   "map[a/1:new a/3:old]",
+		},
+		"a roll-back without an answer that was made": {
+			faults: map[string]string{"put a/3": "refused", "undo a/1": "lost", "undo a/2": "lost"},
+			err:    "put a/3: denied",
+			left:   "map[a/1:old a/3:old]",
+		},
+		"one that somebody else has changed since is left alone": {
+			faults: map[string]string{"put a/3": "refused", "undo a/2": "theirs"},
+			err:    "put a/3: denied; changed by somebody else since and left alone: memory://x/a/2; rolled back: memory://x/a/1; not written: memory://x/a/3" + next,
+			left:   "map[a/1:old a/2:theirs a/3:old]",
+		},
+		"nothing answers any more": {
+			faults: map[string]string{"put a/2": "silent!", "get a/2": "silent!", "undo a/1": "silent!", "get a/1": "silent!"},
+			err:    "put a/2: no answer; perhaps written: memory://x/a/1, memory://x/a/2; not written: memory://x/a/3" + next,
+			left:   "map[a/1:new a/3:old]",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := &mem.Store{Name: "x"}
+			writes := []store.Write{{Old: store.Object{Key: "a/1"}}, {Old: store.Object{Key: "a/2"}}, {Old: store.Object{Key: "a/3"}}}
+			for i := range writes {
+				w := &writes[i]
+				w.Data = []byte("new")
+				if w.Old.Key == "a/2" {
+					continue // it does not exist before
+				}
+				w.Old.Data = []byte("old")
+				var err error
+				if w.Old.Version, err = s.Put(t.Context(), w.Old.Key, w.Old.Data, store.Absent); err != nil {
+					t.Fatal(err)
+				}
+			}
+			err := store.WriteAll(t.Context(), &unreliable{Store: s, faults: test.faults}, writes)
+			if got := fmt.Sprint(err); (err == nil) != (test.err == "") || err != nil && got != test.err {
+				t.Errorf("error %s\nwant  %s", got, test.err)
+			}
+			var partial *store.PartialWriteError
+			if errors.As(err, &partial) != strings.Contains(test.err, next) || partial != nil && errors.Is(err, store.ErrDenied) {
+				t.Errorf("error %#v is a partial one, or wraps the cause of one: something half done is neither a conflict nor denied", err)
+			}
+			if got := fmt.Sprint(contents(t, s)); got != test.left {
+				t.Errorf("the store holds %s, want %s", got, test.left)
+			}
+		})
+	}
 }

@@ -70,7 +70,7 @@ func (w *Workers) Watch(ctx context.Context, sink func(probe.Path, probe.Sample)
 		return fmt.Errorf("measure from %s: %w", w.Name(), err)
 	}
 	watching, stop := context.WithCancelCause(ctx)
-	podSet := &podSet{workers: w, merged: reconcile.Together{Sink: sink}, fail: stop, cancels: make(map[string]context.CancelFunc)}
+	podSet := &podSet{workers: w, merged: reconcile.VantageGroup{Sink: sink}, fail: stop, cancels: make(map[string]context.CancelFunc)}
 	began := time.Now()
 	for watching.Err() == nil {
 		nodes, err := w.chooseNodes(watching)
@@ -156,7 +156,7 @@ func (w *Workers) removePods(ctx context.Context) error {
 // podSet is the set of pods that measure now.
 type podSet struct {
 	workers *Workers
-	merged  reconcile.Together
+	merged  reconcile.VantageGroup
 	fail    context.CancelCauseFunc // ends Watch with an error
 	cancels map[string]context.CancelFunc
 	running sync.WaitGroup
@@ -198,7 +198,7 @@ func (t *podSet) anySample() bool {
 
 // measure keeps a pod on a node and reads its samples, until ctx ends.
 func (t *podSet) measure(ctx context.Context, node string) {
-	defer t.merged.Leave(node)
+	defer t.merged.Remove(node)
 	defer t.workers.remove(ctx, node)
 	last := make(map[probe.Path]time.Time) // start of the last sample read of each path, whose samples are in order
 	for ctx.Err() == nil {

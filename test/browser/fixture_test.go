@@ -113,8 +113,8 @@ func written(t *testing.T, stop bool) report.Migration {
 	for _, s := range f.Steps {
 		key := report.StepKey(s)
 		if s.Hold {
-			d.write(journal.Note, key, "", "holding", report.Said{What: fmt.Sprintf("hold before step %d, %s", s.Number, s.Title)})
-			d.write(journal.Note, key, "", "on", report.Said{What: "hold released by grace@bastion.example: the roll was quiet for an hour"})
+			d.write(journal.Note, key, "", "holding", report.NoteDetail{What: fmt.Sprintf("hold before step %d, %s", s.Number, s.Title)})
+			d.write(journal.Note, key, "", "on", report.NoteDetail{What: "hold released by grace@bastion.example: the roll was quiet for an hour"})
 		}
 		d.write(journal.Gate, key, "", "pass", report.Asked{Name: "every control-plane node is up", Reason: "workers gossip+none, templates none; 3 control-plane nodes gossip", Took: time.Second})
 		d.write(journal.Intent, key, "", "", report.Intent{What: s.Title})

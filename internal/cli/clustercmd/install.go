@@ -26,6 +26,7 @@ type installOptions struct {
 	groups  []string
 	undo    bool // uninstall
 	yes     bool
+	boot    kopshook.Config // of the boothook
 }
 
 func (o *installOptions) addTo(cmd *cobra.Command) {
@@ -56,6 +57,10 @@ nothing until it has found kOps's addresses, and a node where it cannot be fetch
 or started works as it did before.
 
 This is for clusters whose workers get addresses from kOps: topology none or hybrid.
+With none and no spec.api.loadBalancer kOps has none to give. There each --server
+is an address that the control plane keeps, and every group gets a boothook as well
+(spec.additionalUserData), which writes them into the hosts file before nodeup asks
+for kops-controller; a group with an entry of yours that does that keeps it.
 A program is for one processor architecture; install groups that differ one by one.
 
 ` + console.ExitCodes,
@@ -67,6 +72,7 @@ A program is for one processor architecture; install groups that differ one by o
 			if err != nil {
 				return err
 			}
+			o.boot = config
 			return runInstall(cmd.Context(), s, o, func(manifest []byte, whole bool) ([]byte, error) {
 				config.Workers = whole
 				return kopshook.Install(manifest, config)
@@ -169,6 +175,16 @@ func runInstall(ctx context.Context, s console.Streams, o installOptions, change
 	if err != nil {
 		return err
 	}
+	alone := parsed.UsesNoneDNS() && parsed.API.LoadBalancer == nil // kOps has no addresses for workers
+	if alone && !o.undo {
+		if len(o.servers) == 0 {
+			return console.Usagef("kOps gives workers of %s no address of the API: its topology is none, and it has no spec.api.loadBalancer; give each address that the control plane keeps with --server", o.Name)
+		}
+		change = o.withBoothook(s, change)
+		if len(o.groups) == 0 {
+			objects = append(workerGroups(was, parsed), objects...)
+		}
+	}
 	p := statestore.Proposal{Store: st, Was: was, Now: was}
 	changes := false
 	for _, old := range objects {
@@ -185,9 +201,43 @@ func runInstall(ctx context.Context, s console.Streams, o installOptions, change
 	}
 	settled, err := p.Apply(ctx, s, o.yes)
 	if settled && changes && err == nil {
-		fmt.Fprintf(s.Err, "next: kops update cluster --name %s --yes, then replace the workers one group after the other (kops rolling-update cluster)\n", o.Name)
+		fmt.Fprintf(s.Err, "next: %s\n", o.next(alone))
 	}
 	return err
+}
+
+// next says what to do once it is written.
+func (o *installOptions) next(alone bool) string {
+	if alone && o.undo {
+		return fmt.Sprintf("before kops update cluster --name %s, change the topology or add spec.api.loadBalancer: without either kOps has no address of the API for new workers, and none would join", o.Name)
+	}
+	return fmt.Sprintf("kops update cluster --name %s --yes, then replace the workers one group after the other (kops rolling-update cluster)", o.Name)
+}
+
+// withBoothook adds the boothook to groups. Unless they are named, the agent is in the cluster's spec and not in theirs.
+func (o *installOptions) withBoothook(s console.Streams, agent func([]byte, bool) ([]byte, error)) func([]byte, bool) ([]byte, error) {
+	return func(manifest []byte, whole bool) (data []byte, err error) {
+		if data = manifest; whole || len(o.groups) > 0 {
+			if data, err = agent(manifest, whole); err != nil || whole {
+				return data, err
+			}
+		}
+		data, kept, err := kopshook.Boothook(data, o.boot)
+		if kept != "" {
+			fmt.Fprintf(s.Err, "note: the entry %q of spec.additionalUserData has kops-controller's name and stays as it is; see that it sets each --server\n", kept)
+		}
+		return data, err
+	}
+}
+
+// workerGroups returns the objects of the groups of workers.
+func workerGroups(c *store.Cluster, parsed *cluster.Cluster) (objects []store.Object) {
+	for _, g := range parsed.Groups {
+		if object, ok := c.Group(g.Name); ok && g.Role == cluster.RoleNode {
+			objects = append(objects, object)
+		}
+	}
+	return objects
 }
 
 // objects returns the manifests to change: the named groups, or else the cluster's spec;

@@ -14,6 +14,7 @@ import (
 	"github.com/muster-dev/muster/internal/cli/console"
 	"github.com/muster-dev/muster/internal/cli/planflags"
 	"github.com/muster-dev/muster/internal/cluster"
+	"github.com/muster-dev/muster/internal/daemon"
 	"github.com/muster-dev/muster/internal/plan"
 )
 
@@ -105,7 +106,7 @@ func (o *planOptions) addTo(cmd *cobra.Command) {
 func ideaHelp() string {
 	var b strings.Builder
 	b.WriteString("\n--why-not takes one of these, or changes the plan: 'without STEP', 'STEP first', 'STEP last', 'STEP before STEP'\n")
-	for _, i := range plan.IdeaNames() {
+	for _, i := range plan.ProposalNames() {
 		fmt.Fprintf(&b, "  %-26s %s\n", "'"+i[0]+"'", i[1])
 	}
 	return b.String()
@@ -163,6 +164,7 @@ func (o *planOptions) answer(ctx context.Context, s console.Streams, p plan.Prob
 	if err != nil {
 		return err
 	}
+	found.Program = daemon.Version()
 	file := plan.Seal(found, facts)
 	switch {
 	case o.whyNot != "":

@@ -66,7 +66,7 @@ func (o *reconcileOptions) reportEnd(s console.Streams, r reconcile.Result, cfg 
 		}
 	case reconcile.EndedHolding, reconcile.EndedPaused:
 		// Nothing failed. It is a person's turn, and why says where and how to let it go on.
-		return console.Findings{Err: fmt.Errorf("%s; then go on with: %s", r.Why, o.resumeCommand(cfg.Direction))}
+		return console.Findings{Err: fmt.Errorf("%s; then go on with: %s", r.Why, strings.TrimSpace(o.resumeCommand(cfg.Direction)+" "+r.Confirm))}
 	default:
 		// The only action of a step has the title of the step.
 		_, title, _ := strings.Cut(r.Step, ", ")

@@ -87,7 +87,7 @@ func (e *Executor) Look(ctx context.Context) (reconcile.World, error) {
 
 // Actions implements [reconcile.Executor]: one action per step, which waits for it.
 func (e *Executor) Actions(ctx context.Context, s plan.Planned) ([]reconcile.Action, error) {
-	if !e.cfg.Problem.Shows(s.ID) {
+	if !e.cfg.Problem.Observable(s.ID) {
 		if e.passed[report.StepKey(s)] {
 			return nil, nil
 		}
@@ -97,7 +97,7 @@ func (e *Executor) Actions(ctx context.Context, s plan.Planned) ([]reconcile.Act
 	if err != nil {
 		return nil, err
 	}
-	_, done, err := e.cfg.Problem.Left(s.ID, w.States)
+	_, done, err := e.cfg.Problem.Remaining(s.ID, w.States)
 	if err != nil || done == cloud.Yes {
 		return nil, err
 	}
@@ -116,6 +116,7 @@ func (e *Executor) action(s plan.Planned) reconcile.Action {
 // unobservable returns the action of a step that cannot be observed.
 func (e *Executor) unobservable(s plan.Planned) reconcile.Action {
 	a := e.action(s)
+	a.What = s.Title
 	a.Do = func(_ context.Context, say func(string)) error {
 		instruct(s, say)
 		return nil
@@ -128,8 +129,9 @@ func (e *Executor) unobservable(s plan.Planned) reconcile.Action {
 			return report.Pass, "--confirmed " + s.ID + ": the operator's word, and nobody else's"
 		}}
 	default:
+		a.Person, a.Confirm = true, "--confirmed "+s.ID
 		gate = reconcile.Gate{Name: "it is done", Check: func(context.Context) (report.Verdict, string) {
-			return report.Unknown, "no look at the cluster shows it; once it is done, run again with --confirmed " + s.ID
+			return report.Unknown, "no look at the cluster shows it, and nobody has said that it is done"
 		}}
 	}
 	check := gate.Check
@@ -154,8 +156,8 @@ func instruct(s plan.Planned, say func(string)) {
 // applySteps are the steps that apply what kOps generated.
 var applySteps = []string{"update-workers", "update-control-plane", "narrow"}
 
-// errDead stops a run whose templates would start nodes that never join.
-var errDead = errors.New("a worker born now asks for its configuration under a name that nothing resolves; run kops update cluster --target=terraform once more, so that it finds the load balancer's addresses, and apply that")
+// errUnresolved stops a run whose templates would start nodes that never join.
+var errUnresolved = errors.New("a worker born now asks for its configuration under a name that nothing resolves; run kops update cluster --target=terraform once more, so that it finds the load balancer's addresses, and apply that")
 
 // waitApplied prints the instructions and waits until the cluster shows the step.
 func (e *Executor) waitApplied(ctx context.Context, s plan.Planned, say func(string)) error {
@@ -171,7 +173,7 @@ func (e *Executor) waitApplied(ctx context.Context, s plan.Planned, say func(str
 		}
 		missing, err := e.missing(ctx, s)
 		switch {
-		case errors.Is(err, errDead):
+		case errors.Is(err, errUnresolved):
 			return err
 		case err == nil && missing == "":
 			say(fmt.Sprintf("applied after %s", waited(began)))
@@ -203,10 +205,10 @@ func (e *Executor) missing(ctx context.Context, s plan.Planned) (string, error) 
 	if err != nil {
 		return "", err
 	}
-	if slices.Contains(applySteps, s.ID) && plan.Dead(w.States) {
-		return "", errDead
+	if slices.Contains(applySteps, s.ID) && plan.AnyUnresolved(w.States) {
+		return "", errUnresolved
 	}
-	left, done, err := e.cfg.Problem.Left(s.ID, w.States)
+	left, done, err := e.cfg.Problem.Remaining(s.ID, w.States)
 	if err != nil || done == cloud.Yes {
 		return "", err
 	}
@@ -220,10 +222,10 @@ func (e *Executor) checkShown(ctx context.Context, s plan.Planned) (report.Verdi
 	if err != nil {
 		return report.Unknown, err.Error()
 	}
-	if slices.Contains(applySteps, s.ID) && plan.Dead(w.States) {
-		return report.Fail, errDead.Error()
+	if slices.Contains(applySteps, s.ID) && plan.AnyUnresolved(w.States) {
+		return report.Fail, errUnresolved.Error()
 	}
-	left, done, err := e.cfg.Problem.Left(s.ID, w.States)
+	left, done, err := e.cfg.Problem.Remaining(s.ID, w.States)
 	switch {
 	case err != nil:
 		return report.Unknown, err.Error()

@@ -40,7 +40,7 @@ func found(t *testing.T) plan.Plan {
 type world struct {
 	mu     sync.Mutex // guards what follows
 	states []plan.State
-	nodes  []report.Living
+	nodes  []report.Machine
 	err    error
 	looks  int
 }
@@ -49,7 +49,7 @@ func (w *world) look(context.Context) (reconcile.World, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.looks++
-	return reconcile.World{States: append([]plan.State(nil), w.states...), Nodes: append([]report.Living(nil), w.nodes...)}, w.err
+	return reconcile.World{States: append([]plan.State(nil), w.states...), Nodes: append([]report.Machine(nil), w.nodes...)}, w.err
 }
 
 // change does what a person does.
@@ -137,7 +137,7 @@ func TestAWholePlanIsCarriedOutByAPerson(t *testing.T) {
 					t.Errorf("step %s did not say %q", s.ID, h)
 				}
 			}
-			if pl.Problem.Shows(s.ID) && !strings.Contains(said.text(), "waited 15m0s for: ") {
+			if pl.Problem.Observable(s.ID) && !strings.Contains(said.text(), "waited 15m0s for: ") {
 				t.Errorf("step %s did not say what it waits for:\n%s", s.ID, said.text())
 			}
 			if actions, err := e.Actions(t.Context(), s); err != nil || len(actions) > 0 {
@@ -212,7 +212,7 @@ func TestWhatStopsOrDelaysAStep(t *testing.T) {
 			step: "update-workers", gate: report.Pass, said: "a look that succeeds; the last one: throttled", took: 30 * time.Minute,
 		},
 		"what no look shows stops without the operator's word": {
-			step: "prove", gate: report.Unknown, reason: "run again with --confirmed prove",
+			step: "prove", gate: report.Unknown, reason: "nobody has said that it is done",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -44,11 +44,12 @@ func TestAMigrationAppliedByAPersonIsCompletedAndReported(t *testing.T) {
 			st      mem.Store
 			w       = &world{states: []plan.State{pl.Problem.Starts[0].State}, nodes: machines(pl.Problem)}
 			ended   []string
+			said    []string // what was confirmed
 			forgets = "update-control-plane"
 		)
 		run := func() reconcile.Result {
 			// A new process: it knows nothing but what is in the store.
-			e := &handoff{Executor: New(Config{Problem: pl.Problem, Look: w.look, Confirmed: []string{"prove"}})}
+			e := &handoff{Executor: New(Config{Problem: pl.Problem, Look: w.look, Confirmed: said})}
 			e.began = func(id string) {
 				if do := effects[id]; do != nil && id != forgets {
 					time.AfterFunc(15*time.Minute, func() {
@@ -67,6 +68,13 @@ func TestAMigrationAppliedByAPersonIsCompletedAndReported(t *testing.T) {
 		for range 10 {
 			switch r := run(); r.Ended {
 			case reconcile.EndedHolding:
+				if id, ok := strings.CutPrefix(r.Confirm, "--confirmed "); ok {
+					if want := "your turn: prove ports 443 and 3988 from a worker: no look at the cluster shows it, and nobody has said that it is done"; id != "prove" || r.Why != want || len(said) > 0 {
+						t.Fatalf("asked for %q: %s; want %s", r.Confirm, r.Why, want)
+					}
+					said = append(said, id)
+					continue
+				}
 				record, err := reconcile.Current(t.Context(), &st, pl.Problem.Cluster)
 				if err != nil {
 					t.Fatal(err)
@@ -90,6 +98,9 @@ func TestAMigrationAppliedByAPersonIsCompletedAndReported(t *testing.T) {
 				t.Fatalf("ended %+v", r)
 			}
 			break
+		}
+		if len(said) == 0 {
+			t.Error("a step that no look shows was done without a word of the operator's")
 		}
 		record, err := reconcile.Current(t.Context(), &st, pl.Problem.Cluster)
 		if err != nil {
@@ -130,7 +141,7 @@ var rolls = map[string][]string{
 func (w *world) renew(names []string) {
 	for _, name := range names {
 		old, only := strings.CutPrefix(name, "-")
-		i := slices.IndexFunc(w.nodes, func(n report.Living) bool { return n.Name == old })
+		i := slices.IndexFunc(w.nodes, func(n report.Machine) bool { return n.Name == old })
 		if only {
 			w.nodes = slices.Delete(w.nodes, i, i+1)
 		} else {
@@ -140,11 +151,11 @@ func (w *world) renew(names []string) {
 }
 
 // machines are three control-plane nodes and four workers, in groups of a plan.
-func machines(p plan.Problem) (all []report.Living) {
+func machines(p plan.Problem) (all []report.Machine) {
 	add := func(role cluster.Role, prefix string, n int) {
 		i := slices.IndexFunc(p.Groups, func(g plan.Group) bool { return g.Role == role })
 		for k := 1; k <= n; k++ {
-			all = append(all, report.Living{Group: p.Groups[i].Name, Name: fmt.Sprint(prefix, k)})
+			all = append(all, report.Machine{Group: p.Groups[i].Name, Name: fmt.Sprint(prefix, k)})
 		}
 	}
 	add(cluster.RoleControlPlane, "c", 3)

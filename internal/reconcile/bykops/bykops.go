@@ -131,8 +131,8 @@ type Executor struct {
 }
 
 var (
-	_ reconcile.Keeper   = (*Executor)(nil)
-	_ reconcile.Equipped = (*Executor)(nil)
+	_ reconcile.Keeper           = (*Executor)(nil)
+	_ reconcile.PreflightChecker = (*Executor)(nil)
 )
 
 // New returns an executor. It calls nothing.
@@ -266,7 +266,7 @@ func (e *Executor) steps() map[string]layout {
 	}
 }
 
-// Lacks implements [reconcile.Equipped].
+// Lacks implements [reconcile.PreflightChecker].
 func (e *Executor) Lacks(steps []plan.Planned) (what []string) {
 	uses := func(ids ...string) bool {
 		return slices.ContainsFunc(steps, func(s plan.Planned) bool { return slices.Contains(ids, s.ID) })

@@ -14,7 +14,7 @@ import (
 var _ reconcile.Verifier = (*Executor)(nil)
 
 // Verify implements [reconcile.Verifier]. The actions keep their Abort.
-func (e *Executor) Verify(ctx context.Context, s plan.Planned, begun []reconcile.Begun) (all []reconcile.Action, err error) {
+func (e *Executor) Verify(ctx context.Context, s plan.Planned, begun []reconcile.UnverifiedAction) (all []reconcile.Action, err error) {
 	seen, bridged, err := e.observe(ctx)
 	if err != nil {
 		return nil, err
@@ -36,7 +36,7 @@ func (e *Executor) Verify(ctx context.Context, s plan.Planned, begun []reconcile
 
 // rebuild returns an action as it was before it was done; nil for one that was undone
 // meanwhile, which Actions returns again.
-func (e *Executor) rebuild(ctx context.Context, w world, s plan.Planned, b reconcile.Begun) (*reconcile.Action, error) {
+func (e *Executor) rebuild(ctx context.Context, w world, s plan.Planned, b reconcile.UnverifiedAction) (*reconcile.Action, error) {
 	kind, id, _ := strings.Cut(b.ID, "/")
 	g, _ := w.group(b.Group)
 	at := slices.IndexFunc(g.Instances, func(i cloud.Instance) bool { return i.ID == id })

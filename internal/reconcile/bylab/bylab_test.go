@@ -264,10 +264,10 @@ func TestWhatWasDoneAndNotProvenIsProvenFirst(t *testing.T) {
 	f.declared.Quiet = true
 	f.status.Nodes = append(f.status.Nodes, booted("blue-1-g2", "blue"))
 	e := executor(t, f)
-	var begun []reconcile.Begun
+	var begun []reconcile.UnverifiedAction
 	for _, id := range []string{"join blue-1-g2", "join red-1-g2", "leave blue-2", "replace cp-1"} {
 		_, node, _ := strings.Cut(id, " ")
-		begun = append(begun, reconcile.Begun{ID: id, Intent: report.Intent{What: "it", Node: node, Replaces: 1}})
+		begun = append(begun, reconcile.UnverifiedAction{ID: id, Intent: report.Intent{What: "it", Node: node, Replaces: 1}})
 	}
 	actions, err := e.Verify(t.Context(), plan.Planned{ID: "roll-workers"}, begun)
 	if err != nil {

@@ -18,7 +18,7 @@ import (
 
 // Workers is the vantage point of all of a lab's workers. Each probes every path that
 // it has for as long as it runs, and a path counts as working only while it works on
-// every worker that has it; see [reconcile.Together].
+// every worker that has it; see [reconcile.VantageGroup].
 type Workers struct{ Lab labctl.Client }
 
 var _ reconcile.Vantage = Workers{}
@@ -32,7 +32,7 @@ const pollInterval = 200 * time.Millisecond
 // Watch implements [reconcile.Vantage]. Samples from before the call are skipped. If
 // the lab does not answer for a while none are lost: its probers keep writing.
 func (w Workers) Watch(ctx context.Context, sink func(probe.Path, probe.Sample)) error {
-	all := &reconcile.Together{Sink: sink}
+	all := &reconcile.VantageGroup{Sink: sink}
 	readers := make(map[string]*sampleFile)
 	for first := true; ; {
 		files, err := w.Lab.Samples(ctx)
@@ -57,7 +57,7 @@ func (w Workers) Watch(ctx context.Context, sink func(probe.Path, probe.Sample))
 
 // readSamples adds the new samples of each worker's file. On the first call it only
 // skips those that are there.
-func readSamples(all *reconcile.Together, readers map[string]*sampleFile, files map[string]string, first bool) error {
+func readSamples(all *reconcile.VantageGroup, readers map[string]*sampleFile, files map[string]string, first bool) error {
 	for name, path := range files {
 		t := readers[name]
 		if t == nil {
@@ -75,7 +75,7 @@ func readSamples(all *reconcile.Together, readers map[string]*sampleFile, files 
 	for name := range readers {
 		if _, there := files[name]; !there {
 			delete(readers, name)
-			all.Leave(name)
+			all.Remove(name)
 		}
 	}
 	return nil

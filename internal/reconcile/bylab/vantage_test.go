@@ -13,9 +13,9 @@ import (
 )
 
 // heard notes what is passed on.
-func heard() (*reconcile.Together, *[]string) {
+func heard() (*reconcile.VantageGroup, *[]string) {
 	var all []string
-	return &reconcile.Together{Sink: func(p probe.Path, s probe.Sample) { all = append(all, fmt.Sprintf("%s %s", p, s.Err)) }}, &all
+	return &reconcile.VantageGroup{Sink: func(p probe.Path, s probe.Sample) { all = append(all, fmt.Sprintf("%s %s", p, s.Err)) }}, &all
 }
 
 func TestAWorkersFileIsFollowed(t *testing.T) {

@@ -14,7 +14,7 @@ import (
 var _ reconcile.Verifier = (*Executor)(nil)
 
 // Verify implements [reconcile.Verifier].
-func (e *Executor) Verify(ctx context.Context, _ plan.Planned, begun []reconcile.Begun) ([]reconcile.Action, error) {
+func (e *Executor) Verify(ctx context.Context, _ plan.Planned, begun []reconcile.UnverifiedAction) ([]reconcile.Action, error) {
 	v, err := e.observe(ctx)
 	if err != nil {
 		return nil, err

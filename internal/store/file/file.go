@@ -23,6 +23,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/muster-dev/muster/internal/flock"
 	"github.com/muster-dev/muster/internal/store"
 )
 
@@ -49,6 +50,8 @@ func Open(dir string) (*Store, error) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, &store.Fault{Where: url, What: "no such directory", Next: "correct the path, or make it with mkdir -p " + dir, Err: store.ErrNotFound}
+	case errors.Is(err, fs.ErrPermission):
+		return nil, notPermitted(url, "open")
 	case err != nil:
 		return nil, fmt.Errorf("open %s: %w", url, err)
 	case !info.IsDir():
@@ -178,13 +181,24 @@ func (s *Store) withPrefix(ctx context.Context, prefix string, do func(root *os.
 		start = "."
 	}
 	err := s.withRoot(ctx, func(root *os.Root) error { return do(root, start) })
-	if isNotFound(err) {
+	switch {
+	case err == nil || isNotFound(err):
 		return nil
+	case errors.Is(err, fs.ErrPermission):
+		if at := new(fs.PathError); errors.As(err, &at) && start != at.Path && filepath.IsLocal(at.Path) {
+			prefix = filepath.ToSlash(at.Path) // one below it
+		}
+		return notPermitted(strings.TrimSuffix(store.Where(s, prefix), "/"), "list")
 	}
-	if err != nil {
-		return fmt.Errorf("list %s: %w", store.Where(s, prefix), err)
+	return fmt.Errorf("list %s: %w", store.Where(s, prefix), err)
+}
+
+// notPermitted is the error of an access that the operating system refuses.
+func notPermitted(where, verb string) error {
+	return &store.Fault{
+		Where: where, What: verb + " is not permitted",
+		Next: "run as a user that may, or change the owner of the directory", Err: store.ErrDenied,
 	}
-	return nil
 }
 
 // withKey checks the key and runs do; errors are given their object and kind.
@@ -199,10 +213,7 @@ func (s *Store) withKey(ctx context.Context, verb, key string, do func(*os.Root)
 	case isNotFound(err):
 		err = store.ErrNotFound
 	case errors.Is(err, fs.ErrPermission):
-		return &store.Fault{
-			Where: store.Where(s, key), What: verb + " is not permitted",
-			Next: "run as a user that may, or change the owner of the directory", Err: store.ErrDenied,
-		}
+		return notPermitted(store.Where(s, key), verb)
 	}
 	return fmt.Errorf("%s %s: %w", verb, store.Where(s, key), err)
 }
@@ -235,7 +246,7 @@ func (s *Store) withLock(ctx context.Context, verb, key string, do func(*os.Root
 		}
 		defer lock.Close()
 		for {
-			ok, err := tryLock(lock)
+			ok, err := flock.TryLock(lock)
 			if err != nil {
 				return fmt.Errorf("lock %s: %w", filepath.Join(s.dir, lockName), err)
 			}

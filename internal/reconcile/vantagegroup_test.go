@@ -11,7 +11,7 @@ import (
 
 func TestAFailureOfOneMemberIsNotHiddenByTheOthers(t *testing.T) {
 	var got []string
-	all := Together{Sink: func(_ probe.Path, s probe.Sample) { got = append(got, fmt.Sprintf("%s %s", s.Path, s.Err)) }}
+	all := VantageGroup{Sink: func(_ probe.Path, s probe.Sample) { got = append(got, fmt.Sprintf("%s %s", s.Path, s.Err)) }}
 	sample := func(path probe.Path, err string) probe.Sample { return probe.Sample{Path: path, Err: err} }
 	all.Add("a", sample("name", ""))
 	all.Add("b", sample("name", "refused"))
@@ -19,7 +19,7 @@ func TestAFailureOfOneMemberIsNotHiddenByTheOthers(t *testing.T) {
 	all.Add("a", sample("load-balancer", "")) // another path
 	all.Add("b", sample("name", ""))
 	all.Add("b", sample("name", "refused"))
-	all.Leave("b")
+	all.Remove("b")
 	all.Add("a", sample("name", ""))
 	want := []string{"name ", "name b: refused", "load-balancer ", "name ", "name b: refused", "name "}
 	if diff := cmp.Diff(want, got); diff != "" {

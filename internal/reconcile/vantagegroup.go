@@ -6,10 +6,10 @@ import (
 	"github.com/muster-dev/muster/internal/probe"
 )
 
-// Together merges several members into one vantage point, such as the workers of a
+// VantageGroup merges several members into one vantage point, such as the workers of a
 // group. A path works only while it fails for no member, so that a failure of one is
 // not hidden by the others. It is safe for concurrent use.
-type Together struct {
+type VantageGroup struct {
 	// Sink receives the merged samples. Required. It is called under a lock, so
 	// never concurrently, and must not call back.
 	Sink func(probe.Path, probe.Sample)
@@ -19,7 +19,7 @@ type Together struct {
 }
 
 // Add passes on failures, and successes while the path fails for no other member.
-func (t *Together) Add(member string, s probe.Sample) {
+func (t *VantageGroup) Add(member string, s probe.Sample) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.failing == nil {
@@ -42,8 +42,8 @@ func (t *Together) Add(member string, s probe.Sample) {
 	t.Sink(s.Path, s)
 }
 
-// Leave removes a member and its last state.
-func (t *Together) Leave(member string) {
+// Remove removes a member and its last state.
+func (t *VantageGroup) Remove(member string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, fails := range t.failing {
