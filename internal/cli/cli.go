@@ -53,23 +53,23 @@ const (
 
 // Main runs muster and returns its exit code.
 func Main(args []string, in io.Reader, out, errw io.Writer) int {
-	// The lab's own processes come first: they are no commands, and stopping
-	// them is their supervisor's business.
+	// The lab's own processes come first: they are no commands, and their
+	// supervisor stops them.
 	if len(args) > 0 {
 		if code, ok := hidden(args, errw); ok {
 			return code
 		}
 	}
-	// A reader that goes away, such as head, is an error to report and not a
-	// sudden end that would leave a lab's directory behind.
+	// A reader that goes away, such as head, is an error of a write and not a
+	// signal that ends the program and leaves a lab's directory behind.
 	signal.Ignore(syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), interrupts()...)
 	defer stop()
 	return Run(ctx, console.Streams{In: in, Out: out, Err: errw}, args)
 }
 
-// interrupts are the signals that end a command in order. A terminal that goes away,
-// as at the end of an ssh connection, is one, unless nohup or the like said otherwise.
+// interrupts are the signals that end a command in order. SIGHUP, which ends an ssh
+// session, is one, unless nohup or the like ignores it.
 func interrupts() []os.Signal {
 	all := []os.Signal{os.Interrupt, syscall.SIGTERM}
 	if !signal.Ignored(syscall.SIGHUP) {
@@ -97,7 +97,7 @@ func Run(ctx context.Context, s console.Streams, args []string) int {
 	case !left:
 		err = lost(err, unwritten)
 	case errors.Is(err, unwritten):
-		err = nil // it lasted as long as somebody read
+		err = nil // a command without an end, whose reader went away
 	}
 	if err == nil {
 		return ExitOK
@@ -112,8 +112,8 @@ func Run(ctx context.Context, s console.Streams, args []string) int {
 	return exitCode(err)
 }
 
-// lost is the error of a command whose output could not be written: it has failed,
-// whatever it came to, which is said as well.
+// lost returns the error of a command whose output could not be written: it has failed,
+// whatever its own result, which is kept in the text.
 func lost(err, unwritten error) error {
 	if err == nil || err.Error() == "" || errors.Is(err, unwritten) {
 		return fmt.Errorf("the output is not complete: %w", unwritten)
@@ -121,8 +121,8 @@ func lost(err, unwritten error) error {
 	return fmt.Errorf("%v; and the output is not complete: %w", err, unwritten)
 }
 
-// Commands returns the tree of muster's commands, for whoever describes it, such as
-// manual pages. Running one is [Run]'s work.
+// Commands returns the tree of muster's commands, for manual pages and the like. [Run]
+// runs them.
 func Commands() *cobra.Command {
 	return newRoot(console.Streams{In: strings.NewReader(""), Out: io.Discard, Err: io.Discard})
 }
@@ -185,7 +185,7 @@ way. It touches no cluster.
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		if args := cmd.Flags().Args(); cmd == root && len(args) > 0 {
-			err = fmt.Errorf("unknown command %q", args[0]) // whose flags are unknown, too
+			err = fmt.Errorf("unknown command %q", args[0]) // and so are its flags
 		}
 		return console.CommandLinef(cmd, "%v", err)
 	})
@@ -198,7 +198,7 @@ way. It touches no cluster.
 	return root
 }
 
-// newVersion is what people type before they find --version.
+// newVersion returns muster version, which people type before they find --version.
 func newVersion(s console.Streams) *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
@@ -211,7 +211,7 @@ func newVersion(s console.Streams) *cobra.Command {
 	}
 }
 
-// hidden runs the lab's own processes.
+// hidden runs one of the lab's own processes; ok is false if args name none.
 func hidden(args []string, errw io.Writer) (code int, ok bool) {
 	var err error
 	switch args[0] {

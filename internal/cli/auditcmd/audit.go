@@ -94,7 +94,8 @@ exit codes: 0 nothing at or above --fail-on, 3 findings (with --ready-for: not r
 	return cmd
 }
 
-// check reads what the flags say, before anything is looked at.
+// check validates the flags and reads the file of accepted findings, before anything is
+// looked at.
 func (o auditOptions) check(ctx context.Context, s console.Streams) (accepted []audit.Acceptance, ready cluster.Release, err error) {
 	if err := console.CheckOutput(o.output, "table", "json", "sarif", "markdown"); err != nil {
 		return nil, 0, err
@@ -129,7 +130,7 @@ func (o auditOptions) check(ctx context.Context, s console.Streams) (accepted []
 	return accepted, ready, nil
 }
 
-// probesTimeout bounds all questions to names and servers together.
+// probesTimeout bounds all look-ups and handshakes together.
 const probesTimeout = 10 * time.Second
 
 func auditCluster(ctx context.Context, s console.Streams, o auditOptions) error {
@@ -189,9 +190,9 @@ func printAudit(s console.Streams, r audit.Report, o auditOptions) error {
 	}
 }
 
-// afterAudit is what to type next: what is worst in more words, of what nobody
-// accepted, then the way out of gossip, unless something that is broken goes first.
-func afterAudit(r audit.Report, o auditOptions) (next []string) {
+// nextCommands returns what to type next: an explanation of the worst finding that
+// nobody accepted; then the way out of gossip, unless something broken goes first.
+func nextCommands(r audit.Report, o auditOptions) (next []string) {
 	if open := r.Open(audit.Info); len(open) > 0 {
 		next = append(next, "muster explain "+open[0].ID)
 	}

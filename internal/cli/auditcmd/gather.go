@@ -15,14 +15,14 @@ import (
 	"github.com/muster-dev/muster/internal/kubeapi"
 )
 
-// gatherAudit reads what an audit judges. unseen is why something that should be
-// there could not be looked at: the audit goes on without, and ends in failure.
+// gatherAudit reads what an audit judges. unseen is why something could not be looked at
+// that should have been: the audit goes on without it, and ends in failure.
 func gatherAudit(ctx context.Context, s console.Streams, o auditOptions) (in audit.Input, unseen, err error) {
 	if o.file != "" {
 		return gatherManifest(ctx, s, o)
 	}
 	var api *kubeapi.Client
-	if o.kube != (kubeapi.Config{}) { // a kubeconfig that is wrong is said before anything is asked
+	if o.kube != (kubeapi.Config{}) { // a wrong kubeconfig is reported before anything is asked
 		if api, err = kubeapi.Open(o.kube); err != nil {
 			return in, nil, err
 		}
@@ -72,8 +72,8 @@ func gatherManifest(ctx context.Context, s console.Streams, o auditOptions) (in 
 // apiTimeout bounds what an audit asks of the cluster's API.
 const apiTimeout = time.Minute
 
-// gatherWorkloads looks at pods. That they could not be read is a gap, and why the
-// audit ends in failure.
+// gatherWorkloads looks at pods. If they cannot be read, found has a gap and unseen says
+// why.
 func gatherWorkloads(ctx context.Context, s console.Streams, api *kubeapi.Client, cluster string) (found *audit.Workloads, unseen, err error) {
 	if console.IsTerminal(s.Err) {
 		fmt.Fprintf(s.Err, "muster: looking at pods through %s ...\n", api.Base.Host)

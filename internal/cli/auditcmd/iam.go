@@ -86,7 +86,7 @@ several statements that cover one only together.`,
 	return cmd
 }
 
-// verdicts say what a proof came to, of two policies.
+// verdicts are the texts for the verdicts of a proof, with room for two policies.
 var verdicts = map[iam.Verdict]string{
 	iam.Subset:       "subset: %s allows nothing that %s does not",
 	iam.NotSubset:    "not a subset: %s allows what %s does not, such as",
@@ -113,7 +113,7 @@ func reportProof(s console.Streams, newer, older string, proof iam.Proof, output
 	return nil
 }
 
-// printRequest shows a counter-example, one fact a line.
+// printRequest prints a counterexample, a line for each fact.
 func printRequest(s console.Streams, r iam.Request) {
 	fmt.Fprintf(s.Out, "  action    %s\n  resource  %s\n", r.Action, r.Resource)
 	for _, key := range sortedKeys(r.Context) {

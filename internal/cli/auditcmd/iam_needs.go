@@ -42,8 +42,8 @@ func (o *termsOptions) add(cmd *cobra.Command, formats string) {
 	f.StringVarP(&o.output, "output", "o", "", formats)
 }
 
-// fromEnvironment fills in the cluster where one has to be named. A policy in a file
-// is of any cluster unless the flags say otherwise.
+// fromEnvironment takes the cluster from the environment, for commands that need one. A
+// policy in a file may be of any cluster unless the flags say otherwise.
 func (o *termsOptions) fromEnvironment() {
 	o.name = cmp.Or(o.name, os.Getenv("KOPS_CLUSTER_NAME"))
 	o.state = cmp.Or(o.state, os.Getenv("KOPS_STATE_STORE"))
@@ -81,7 +81,7 @@ func (o *termsOptions) terms() (t iam.Terms, err error) {
 	return t, nil
 }
 
-// storePath returns bucket and path of a cluster in an S3 store; empty for any.
+// storePath returns bucket and path of a cluster in an S3 store; empty stands for any.
 func storePath(flag, url, name string) (string, error) {
 	if url == "" {
 		return "", nil
@@ -155,11 +155,11 @@ func reportComparison(s console.Streams, of string, c iam.Comparison, output str
 	return err
 }
 
-// missing stands among the standings for what is needed and not held.
+// missing is the standing of an action that is needed and not held.
 const missing iam.Standing = "missing"
 
-// comparisonTable shows how much of what is held is needed, then what is not, first,
-// with what is alike in one place.
+// comparisonTable prints how many actions have each standing, then the actions, what is
+// wrong first; those with the same reason share a row.
 func comparisonTable(s console.Streams, of string, c iam.Comparison) error {
 	type reason struct {
 		standing    iam.Standing

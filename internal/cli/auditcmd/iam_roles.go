@@ -20,17 +20,17 @@ import (
 // roleComparison is what a role of a cluster holds and needs.
 type roleComparison struct {
 	Role  string         `json:"role"`
-	Nodes []cluster.Role `json:"nodes"` // whose it is
+	Nodes []cluster.Role `json:"nodes"` // that have it
 	iam.Comparison
 }
 
-// auditRoles sets what the roles of a cluster hold against what its nodes need.
+// auditRoles compares what the roles of a cluster hold with what its nodes need.
 func auditRoles(ctx context.Context, s console.Streams, o termsOptions) error {
 	in, unseen, err := gatherAudit(ctx, s, auditOptions{Flags: statestore.Flags{Name: o.name, State: o.state}, version: o.release})
 	if err != nil || unseen != nil {
 		return errors.Join(err, unseen)
 	}
-	terms, err := o.observed(in)
+	terms, err := o.clusterTerms(in)
 	if err != nil {
 		return err
 	}
@@ -61,15 +61,15 @@ func auditRoles(ctx context.Context, s console.Streams, o termsOptions) error {
 	return nil
 }
 
-// observed are the terms of a cluster, unless flags say otherwise.
-func (o termsOptions) observed(in audit.Input) (t iam.Terms, err error) {
+// clusterTerms returns the terms of a cluster, where flags do not override them.
+func (o termsOptions) clusterTerms(in audit.Input) (t iam.Terms, err error) {
 	release, err := cluster.ParseRelease(in.Version)
 	if err != nil {
 		return t, console.Usagef("the state store does not say a kOps version that muster knows; give --kops-version: %w", err)
 	}
 	o.release = release.String()
 	o.topology = cmp.Or(o.topology, string(in.Spec.Topology(release)))
-	o.state, o.backups = "", "" // the nodes' own word counts
+	o.state, o.backups = "", "" // what nodes boot with decides
 	o.registry = o.registry || in.Manifest.Registry
 	o.accounts = o.accounts || in.Manifest.ServiceAccounts
 	if in.Spec.Cloud == cluster.AWS {

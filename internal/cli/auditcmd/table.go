@@ -10,13 +10,13 @@ import (
 	"github.com/muster-dev/muster/internal/cli/console"
 )
 
-// auditTable shows the verdicts first, then findings, then what was not seen.
+// auditTable prints the verdicts first, then findings, then what was not seen.
 func auditTable(s console.Streams, r audit.Report, o auditOptions) error {
 	var page bytes.Buffer
 	fmt.Fprintf(&page, "%s   %s   kOps %s   %s\n", r.Cluster, r.Topology, cmp.Or(r.KopsVersion, "unknown"), r.Cloud)
 	fmt.Fprintf(&page, "\nWOULD A NEW NODE JOIN?   %s\n", joinSummary(r))
 	console.FoldRows(&page, verdictRows(r.Groups))
-	fmt.Fprintf(&page, "\nFINDINGS   %s\n", severities(r))
+	fmt.Fprintf(&page, "\nFINDINGS   %s\n", countSeverities(r))
 	console.FoldRows(&page, findingRows(r))
 	if rows := blockerRows(r.Findings); len(rows) > 0 {
 		fmt.Fprintln(&page, "\nIN THE WAY")
@@ -28,15 +28,15 @@ func auditTable(s console.Streams, r audit.Report, o auditOptions) error {
 			console.FoldRows(&page, [][]string{{u}})
 		}
 	}
-	if next := afterAudit(r, o); len(next) > 0 {
+	if next := nextCommands(r, o); len(next) > 0 {
 		fmt.Fprintf(&page, "\n%s", console.Next(next...))
 	}
 	_, err := page.WriteTo(s.Out)
 	return err
 }
 
-// verdictRows has a row for each group, and for each older generation of it, or one for
-// all groups if all say the same.
+// verdictRows returns a row for each group and for each older generation of it, or one
+// for all groups if they are alike.
 func verdictRows(groups []audit.Group) (rows [][]string) {
 	alike := len(groups) > 1
 	for _, g := range groups {
@@ -52,8 +52,8 @@ func verdictRows(groups []audit.Group) (rows [][]string) {
 	return rows
 }
 
-// findingRows has a row for each finding, and one for those that differ in nothing but
-// whom they are about. That it is about the cluster goes without saying.
+// findingRows returns a row for each finding; findings that differ only in their subject
+// share one. The cluster itself is not named as a subject.
 func findingRows(r audit.Report) [][]string {
 	if len(r.Findings) == 0 {
 		return nil
@@ -81,7 +81,7 @@ func findingRows(r audit.Report) [][]string {
 	return rows
 }
 
-// blockerRows says of each kind of finding that stands in the way what it costs.
+// blockerRows says for each kind of finding that blocks something why, and what to do.
 func blockerRows(findings []audit.Finding) (rows [][]string) {
 	said := map[string]bool{}
 	for _, f := range findings {
@@ -93,10 +93,10 @@ func blockerRows(findings []audit.Finding) (rows [][]string) {
 	return rows
 }
 
-// fewNames is how many names a line takes before it says how many more there are.
-const fewNames = 3
+// maxNames is how many names are listed before the others are only counted.
+const maxNames = 3
 
-// joinSummary is the verdict on one line: the worst, and whose it is.
+// joinSummary returns the verdict on one line: the worst, and the groups that have it.
 func joinSummary(r audit.Report) string {
 	groups := map[audit.Joinable][]string{}
 	lost := 0
@@ -110,10 +110,10 @@ func joinSummary(r audit.Report) string {
 	}
 	var parts []string
 	if names := groups[audit.DoesNotJoin]; len(names) > 0 {
-		parts = append(parts, "not in "+few(names, len(r.Groups)))
+		parts = append(parts, "not in "+nameSome(names, len(r.Groups)))
 	}
 	if names := groups[audit.Unknown]; len(names) > 0 {
-		parts = append(parts, "not known in "+few(names, len(r.Groups)))
+		parts = append(parts, "not known in "+nameSome(names, len(r.Groups)))
 	}
 	if len(parts) == 0 {
 		parts = append(parts, "yes, in every group")
@@ -124,19 +124,19 @@ func joinSummary(r audit.Report) string {
 	return strings.Join(parts, "; ")
 }
 
-// few names the first groups and says how many more there are, of so many.
-func few(names []string, all int) string {
+// nameSome lists the first names and counts the others; all is how many there could be.
+func nameSome(names []string, all int) string {
 	switch {
 	case len(names) == all && all > 1:
 		return "any group"
-	case len(names) <= fewNames:
+	case len(names) <= maxNames:
 		return strings.Join(names, ", ")
 	}
-	return strings.Join(names[:fewNames], ", ") + " and " + console.Count(len(names)-fewNames, "more group", "more groups")
+	return strings.Join(names[:maxNames], ", ") + " and " + console.Count(len(names)-maxNames, "more group", "more groups")
 }
 
-// severities counts findings by how bad they are.
-func severities(r audit.Report) string {
+// countSeverities counts findings by severity.
+func countSeverities(r audit.Report) string {
 	var parts []string
 	for _, s := range audit.Severities() {
 		n := 0

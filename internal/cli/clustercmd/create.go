@@ -78,7 +78,7 @@ A cluster that gossips is refused: kOps 1.37 has none.
 	return cmd
 }
 
-// config reads the flags that are no plain values.
+// config parses the flags that are not plain values.
 func (o createOptions) config(base string) (manifest.Config, error) {
 	c := o.Config
 	c.Name, c.StateStore, c.Cloud = o.Flags.Name, base, cluster.Cloud(o.cloud)
@@ -121,7 +121,7 @@ func runCreate(ctx context.Context, s console.Streams, o createOptions) error {
 	if err != nil {
 		return err
 	}
-	// What needs no state store is said without one.
+	// Faults of the flags are reported before a state store is opened.
 	if _, err := o.config(""); err != nil {
 		return err
 	}
@@ -173,9 +173,9 @@ func runCreate(ctx context.Context, s console.Streams, o createOptions) error {
 	return nil
 }
 
-// proposeNew puts the groups first: a cluster is there once its spec is. Groups
-// that a killed writer left are written over; others that nobody asked for would
-// become part of the cluster, and so stand in its way.
+// proposeNew proposes a cluster, groups first: it exists once its spec does. Groups that
+// a killed writer left are overwritten; others would become part of the cluster, and are
+// an error.
 func proposeNew(ctx context.Context, st store.Store, name string, spec []byte, groups []manifest.Document) (statestore.Proposal, error) {
 	layout := store.Layout(name)
 	config := store.Object{Key: layout.Config(), Data: spec}

@@ -101,7 +101,7 @@ func newEditGroup(s console.Streams) *cobra.Command {
 	return cmd
 }
 
-// runEdit edits the object that pick chooses.
+// runEdit edits the object that pick returns.
 func runEdit(ctx context.Context, s console.Streams, o editOptions, pick func(*store.Cluster) (store.Object, error)) error {
 	changes, err := parseChanges(o.set)
 	if err != nil {
@@ -117,24 +117,24 @@ func runEdit(ctx context.Context, s console.Streams, o editOptions, pick func(*s
 	if err != nil {
 		return err
 	}
-	if parsed, err := c.Parse(); err == nil { // one that is broken can be mended here
+	if parsed, err := c.Parse(); err == nil { // a broken spec can be repaired here
 		statestore.WarnGossip(s, c, parsed)
 	}
-	var kept string // the file with a person's text
+	var draft string // the file with a person's text
 	var data []byte
 	if len(changes) > 0 {
 		data, err = spec.Edit(old.Data, changes...)
 		if err != nil {
 			return console.Usagef("%s: %w", store.Where(st, old.Key), err)
 		}
-	} else if data, kept, err = editText(ctx, s, old); err != nil {
+	} else if data, draft, err = editText(ctx, s, old); err != nil {
 		return err
 	}
 	p := statestore.Proposal{
 		Store: st, Was: c, Now: c.With(store.Object{Key: old.Key, Data: data}),
 		Writes: []store.Write{{Old: old, Data: data}},
 	}
-	return keeping(ctx, s, kept, func() (settled bool, err error) {
+	return keepDraft(ctx, s, draft, func() (settled bool, err error) {
 		if _, err := p.Check(); err != nil {
 			return false, err
 		}
@@ -142,7 +142,7 @@ func runEdit(ctx context.Context, s console.Streams, o editOptions, pick func(*s
 	})
 }
 
-// secretField is a password in a path, or in a mapping as value.
+// secretField matches a password: the last field of a path, or a key in a mapping.
 var secretField = regexp.MustCompile(`(^|[.{, ])secret["']?\s*[=:]`)
 
 func parseChanges(set []string) ([]spec.Change, error) {
@@ -160,9 +160,10 @@ func parseChanges(set []string) ([]spec.Change, error) {
 	return changes, nil
 }
 
-// keeping removes the file with a person's text once that is settled, and says
-// otherwise where it is; after an interrupt by itself, because nobody prints the error.
-func keeping(ctx context.Context, s console.Streams, file string, do func() (settled bool, err error)) error {
+// keepDraft does something with the text in a file. It removes the file once that is
+// settled, and otherwise says where it is; after an interrupt it prints that itself,
+// because the error is not printed.
+func keepDraft(ctx context.Context, s console.Streams, file string, do func() (settled bool, err error)) error {
 	settled, err := do()
 	switch {
 	case file == "":
@@ -179,8 +180,8 @@ func keeping(ctx context.Context, s console.Streams, file string, do func() (set
 	return os.Remove(file)
 }
 
-// editText lets a person edit an object and returns the new text and the file
-// that keeps it.
+// editText opens an object in an editor, and returns the new text and the file that has
+// it.
 func editText(ctx context.Context, s console.Streams, o store.Object) (data []byte, file string, err error) {
 	editor := os.Getenv("KUBE_EDITOR")
 	if editor == "" {
@@ -203,10 +204,10 @@ func editText(ctx context.Context, s console.Streams, o store.Object) (data []by
 	cmd := exec.Command(words[0], append(words[1:], f.Name())...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = s.In, s.Err, s.Err
 	if err := cmd.Run(); err != nil {
-		return nil, "", keeping(ctx, s, f.Name(), func() (bool, error) { return false, fmt.Errorf("editor %s: %w", words[0], err) })
+		return nil, "", keepDraft(ctx, s, f.Name(), func() (bool, error) { return false, fmt.Errorf("editor %s: %w", words[0], err) })
 	}
 	if err := ctx.Err(); err != nil {
-		return nil, "", keeping(ctx, s, f.Name(), func() (bool, error) { return false, err })
+		return nil, "", keepDraft(ctx, s, f.Name(), func() (bool, error) { return false, err })
 	}
 	edited, err := os.Open(f.Name())
 	if err != nil {

@@ -44,7 +44,7 @@ func newGetClusters(s console.Streams) *cobra.Command {
 			if err := console.CheckOutput(output, getOutputs...); err != nil {
 				return err
 			}
-			// As in kOps, a name of the environment picks no cluster here.
+			// As in kOps, the name in the environment does not select a cluster here.
 			if len(args) > 0 || cmd.Flags().Changed("name") {
 				if err := f.ParseName(cmd, args); err != nil {
 					return err
@@ -101,7 +101,7 @@ func getClusters(ctx context.Context, s console.Streams, f statestore.Flags, out
 	return bad
 }
 
-// readClusters reads the one that is named, or all.
+// readClusters reads the named cluster, or all of them.
 func readClusters(ctx context.Context, st store.Store, name string) ([]*store.Cluster, error) {
 	if name != "" {
 		c, err := store.Read(ctx, st, name)
@@ -114,8 +114,8 @@ func readClusters(ctx context.Context, st store.Store, name string) ([]*store.Cl
 	return store.ReadAll(ctx, st, names)
 }
 
-// clusterRows says on standard error which clusters gossip, and returns the
-// first fault of those that cannot be read, after everything else is shown.
+// clusterRows warns of clusters that gossip, and returns a row for each cluster. bad is
+// the first fault of those that cannot be read; they have a row as well.
 func clusterRows(s console.Streams, read []*store.Cluster) (rows [][]string, bad error) {
 	for _, c := range read {
 		parsed, err := c.Parse()
@@ -149,8 +149,8 @@ func clusterRow(c *store.Cluster, parsed *cluster.Cluster) []string {
 	}
 }
 
-// topologyOf is the topology under the kOps that last updated the cluster. Where
-// that is not known and matters, both answers are given.
+// topologyOf returns the topology under the kOps that last updated the cluster. If that
+// is not known and matters, it returns both possibilities.
 func topologyOf(c *store.Cluster, parsed *cluster.Cluster) string {
 	if r, ok, err := c.Release(); ok && err == nil {
 		return string(parsed.Topology(r))
@@ -187,7 +187,7 @@ func newGetGroups(s console.Streams) *cobra.Command {
 	return cmd
 }
 
-// groupDoc is what the table shows of an instance group beyond package cluster.
+// groupDoc has the fields of an instance group that package cluster does not read.
 type groupDoc struct {
 	Metadata struct {
 		Name string `yaml:"name"`
@@ -267,7 +267,7 @@ func orBlank(n *int) string {
 	return strconv.Itoa(*n)
 }
 
-// table writes as many columns as the header has.
+// table prints as many columns as the header has.
 func table(w io.Writer, header []string, rows [][]string) {
 	tab := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(tab, strings.Join(header, "\t"))

@@ -63,7 +63,7 @@ And for each worker, on any of them: muster token create --dir /etc/muster --nod
 	return cmd
 }
 
-// clusterFile is what init leaves for later commands.
+// clusterFile is cluster.yaml, which init writes and token reads.
 type clusterFile struct {
 	Cluster      string            `yaml:"cluster"`
 	APIPort      uint16            `yaml:"apiPort"`

@@ -128,7 +128,7 @@ func (o *installOptions) config() (kopshook.Config, error) {
 	return c, nil
 }
 
-// workersGetAddresses refuses clusters whose workers would be worse off.
+// workersGetAddresses refuses clusters whose workers get no addresses from kOps.
 func workersGetAddresses(c *cluster.Cluster, r cluster.Release) error {
 	switch t := c.Topology(r); t {
 	case cluster.None, cluster.Hybrid:
@@ -140,8 +140,8 @@ func workersGetAddresses(c *cluster.Cluster, r cluster.Release) error {
 	}
 }
 
-// runInstall changes the manifests that the options name. change is told whether
-// one is the whole cluster's.
+// runInstall changes the manifests that the options select. change is told whether one
+// is that of the whole cluster.
 func runInstall(ctx context.Context, s console.Streams, o installOptions, change func(manifest []byte, whole bool) ([]byte, error)) error {
 	if o.via != "kops" {
 		return console.Usagef("--via %q; want kops, the one way there is", o.via)
@@ -206,7 +206,7 @@ func runInstall(ctx context.Context, s console.Streams, o installOptions, change
 	return err
 }
 
-// next is what to do once it is written.
+// next says what to do once it is written.
 func (o *installOptions) next(alone bool) string {
 	if alone && o.undo {
 		return fmt.Sprintf("before kops update cluster --name %s, change the topology or add spec.api.loadBalancer: without either kOps has no address of the API for new workers, and none would join", o.Name)
@@ -230,6 +230,7 @@ func (o *installOptions) withBoothook(s console.Streams, agent func([]byte, bool
 	}
 }
 
+// workerGroups returns the objects of the groups of workers.
 func workerGroups(c *store.Cluster, parsed *cluster.Cluster) (objects []store.Object) {
 	for _, g := range parsed.Groups {
 		if object, ok := c.Group(g.Name); ok && g.Role == cluster.RoleNode {
@@ -239,8 +240,8 @@ func workerGroups(c *store.Cluster, parsed *cluster.Cluster) (objects []store.Ob
 	return objects
 }
 
-// objects are the manifests to change: groups that are named, or else the cluster's
-// spec; and with that, if it is to be undone, whatever groups have.
+// objects returns the manifests to change: the named groups, or else the cluster's spec;
+// to undo, all groups as well.
 func (o *installOptions) objects(c *store.Cluster, parsed *cluster.Cluster) ([]store.Object, error) {
 	var objects []store.Object
 	for _, name := range o.groups {

@@ -48,7 +48,7 @@ not name stay.
 	return cmd
 }
 
-// manifestDoc is one document of a manifest and what it is.
+// manifestDoc is one document of a manifest, and where it stands.
 type manifestDoc struct {
 	file string
 	line int
@@ -63,7 +63,8 @@ type manifestDoc struct {
 
 func (d manifestDoc) where() string { return fmt.Sprintf("%s:%d", d.file, d.line) }
 
-// cluster is the name of the cluster that the document belongs to, if it says.
+// cluster returns the name of the cluster that the document belongs to; empty if it does
+// not say.
 func (d manifestDoc) cluster() string {
 	if d.Kind == "Cluster" {
 		return d.Meta.Name
@@ -109,8 +110,8 @@ func runReplace(ctx context.Context, s console.Streams, o replaceOptions) error 
 	return err
 }
 
-// inFile says where in the file a fault is, instead of where in the store it
-// would be.
+// inFile changes the location in an error from the store, where nothing was written yet,
+// to the file.
 func inFile(err error, st store.Store, docs []manifestDoc) error {
 	var fault *cluster.SpecError
 	if !errors.As(err, &fault) {
@@ -167,7 +168,7 @@ func decodeDocument(doc *manifestDoc) error {
 	return nil
 }
 
-// clusterOf finds the one cluster that all documents belong to.
+// clusterOf returns the cluster that all documents belong to.
 func clusterOf(docs []manifestDoc, flag string) (string, error) {
 	name, from := "", ""
 	for _, d := range docs {
@@ -189,7 +190,7 @@ func clusterOf(docs []manifestDoc, flag string) (string, error) {
 	return name, nil
 }
 
-// proposeDocuments puts the documents over what is there, groups first.
+// proposeDocuments proposes to overwrite objects with documents, groups first.
 func proposeDocuments(st store.Store, name string, was *store.Cluster, left []store.Object, docs []manifestDoc, force bool) (statestore.Proposal, error) {
 	p := statestore.Proposal{Store: st, Was: was, Now: was}
 	if was == nil {

@@ -63,7 +63,7 @@ Without --node the token is printed, once.`,
 	return cmd
 }
 
-// loadCluster reads what init left.
+// loadCluster reads the cluster.yaml of a directory that init made.
 func loadCluster(dir string) (clusterFile, error) {
 	var c clusterFile
 	path := filepath.Join(dir, "cluster.yaml")

@@ -53,7 +53,7 @@ nodes join is what muster audit cluster says. It exits 3 when it finds something
 	return cmd
 }
 
-// validation is what validate found.
+// validation is the result of validate.
 type validation struct {
 	Cluster     string    `json:"cluster"`
 	Topology    string    `json:"topology"`
@@ -61,7 +61,7 @@ type validation struct {
 	Findings    []finding `json:"findings"`
 }
 
-// finding is one thing that is wrong.
+// finding is one fault.
 type finding struct {
 	Code string `json:"code"`
 	// Refused: kOps refuses the spec for it. Otherwise kOps accepts it.
@@ -118,7 +118,7 @@ func (v *validation) print(s console.Streams) {
 	}
 }
 
-// specFindings are what the spec's own topology has against it.
+// specFindings are faults of the spec by itself.
 func specFindings(c *store.Cluster, parsed *cluster.Cluster) (all []finding) {
 	r, ok, err := c.Release()
 	var unknown *cluster.SpecError
@@ -137,7 +137,7 @@ func specFindings(c *store.Cluster, parsed *cluster.Cluster) (all []finding) {
 	return all
 }
 
-// etcdFindings: every member of etcd lives in a control-plane group.
+// etcdFindings are members of etcd outside control-plane groups.
 func etcdFindings(c *store.Cluster, parsed *cluster.Cluster) (all []finding) {
 	var doc struct {
 		Spec struct {
@@ -167,7 +167,7 @@ func etcdFindings(c *store.Cluster, parsed *cluster.Cluster) (all []finding) {
 	return all
 }
 
-// completedFindings: what kOps last built is what the spec says now.
+// completedFindings are differences between the spec and what kOps last built.
 func completedFindings(st store.Store, c *store.Cluster, parsed *cluster.Cluster, completed store.Object) []finding {
 	if len(completed.Data) == 0 && completed.Version == store.Absent {
 		return nil // never updated, so there is nothing to differ from

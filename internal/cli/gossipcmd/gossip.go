@@ -74,19 +74,19 @@ func (o *gossipFlags) register(cmd *cobra.Command) {
 	f.StringVar(&o.context, "context", "", "`name` of the kubeconfig's context (default: its current one)")
 }
 
-// gossipScene is what a gossip command works on.
-type gossipScene struct {
+// session is what a gossip command works on.
+type session struct {
 	expect  gossip.Expect
 	sides   []gossip.Side
-	unknown []gossip.Target // addresses whose overlay shows only when they are read
+	unknown []gossip.Target // addresses whose overlay is known only once they answer
 	timeout time.Duration
 	json    bool
 }
 
-// scene reads flags and spec, and looks up names, or pods if the way leads
-// through the API server. No peer has been asked yet.
-func (o *gossipFlags) scene(ctx context.Context, s console.Streams, at []string) (gossipScene, error) {
-	sc := gossipScene{timeout: o.timeout, json: o.output == "json"}
+// session reads flags and spec, and resolves names, or finds pods if the way leads
+// through the API server. It asks no peer.
+func (o *gossipFlags) session(ctx context.Context, s console.Streams, at []string) (session, error) {
+	sc := session{timeout: o.timeout, json: o.output == "json"}
 	if o.output != "" && o.output != "json" {
 		return sc, console.Usagef("-o %q; want json", o.output)
 	}
@@ -100,11 +100,11 @@ func (o *gossipFlags) scene(ctx context.Context, s console.Streams, at []string)
 	if sc.expect, err = o.expect(spec); err != nil {
 		return sc, err
 	}
-	secrets, err := o.secrets(spec)
+	secret, err := o.secret(spec)
 	if err != nil {
 		return sc, err
 	}
-	sc.expect.Secret = len(secrets) > 0
+	sc.expect.Secret = len(secret) > 0
 	at = append(slices.Clone(at), o.at...)
 	var dial visit.Dialer
 	if dial, at, err = o.gateway(ctx, s, at); err != nil {
@@ -121,7 +121,7 @@ func (o *gossipFlags) scene(ctx context.Context, s console.Streams, at []string)
 	}
 	either := gossip.EitherReader{}
 	for _, overlay := range []gossip.Overlay{gossip.Weave, gossip.Memberlist} {
-		side := gossip.NewSide(overlay, found[overlay], secrets, dial)
+		side := gossip.NewSide(overlay, found[overlay], secret, dial)
 		if len(side.At) > 0 {
 			sc.sides = append(sc.sides, side)
 		}
@@ -140,10 +140,10 @@ func (o *gossipFlags) scene(ctx context.Context, s console.Streams, at []string)
 // anyOverlay stands for whichever overlay answers.
 const anyOverlay gossip.Overlay = ""
 
-// lasting is scene for commands that stay connected, and so have to know which
+// lastingSession is session for commands that stay connected, and so must know which
 // overlay they connect to.
-func (o *gossipFlags) lasting(ctx context.Context, s console.Streams, at []string) (gossipScene, error) {
-	sc, err := o.scene(ctx, s, at)
+func (o *gossipFlags) lastingSession(ctx context.Context, s console.Streams, at []string) (session, error) {
+	sc, err := o.session(ctx, s, at)
 	if err == nil && len(sc.unknown) > 0 {
 		err = console.Usagef("%s: port %d is no port of kOps's; say which overlay it is: weave=%s, or --overlay", sc.unknown[0].Addr, sc.unknown[0].Addr.Port(), sc.unknown[0].Addr)
 	}
@@ -197,8 +197,8 @@ func (o *gossipFlags) expect(spec *cluster.Cluster) (gossip.Expect, error) {
 // maxSecret bounds a secret's file, in bytes.
 const maxSecret = 4096
 
-// secrets returns the password of the weave overlay; kops-memberlist has none.
-func (o *gossipFlags) secrets(spec *cluster.Cluster) ([]byte, error) {
+// secret returns the password of the weave overlay; kops-memberlist has none.
+func (o *gossipFlags) secret(spec *cluster.Cluster) ([]byte, error) {
 	if o.secretFile != "" {
 		data, err := secretfile.Read(o.secretFile, maxSecret)
 		if err != nil {
@@ -215,16 +215,15 @@ func (o *gossipFlags) secrets(spec *cluster.Cluster) ([]byte, error) {
 	return nil, nil
 }
 
-// printSilent tells which peers told nothing, while others did.
+// printSilent names the peers that did not answer while others did.
 func printSilent(s console.Streams, failed []gossip.Failure) {
 	for _, f := range failed {
 		fmt.Fprintf(s.Err, "going on without %s: %v\n", f.Addr, f.Err)
 	}
 }
 
-// printNext tells what to do about gossip, on standard error, so that it is in
-// nobody's way.
-func printNext(s console.Streams, o gossipFlags) {
+// printDeprecation says on standard error that gossip ends, and what to type next.
+func printDeprecation(s console.Streams, o gossipFlags) {
 	file := o.file
 	if file == "" {
 		file = "cluster.yaml"

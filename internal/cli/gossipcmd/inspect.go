@@ -49,7 +49,7 @@ exit 3. If an address cannot be read, the others are shown and it exits 1.
 }
 
 func runInspect(ctx context.Context, s console.Streams, o inspectOptions, args []string) error {
-	sc, err := o.scene(ctx, s, args)
+	sc, err := o.session(ctx, s, args)
 	if err != nil {
 		return err
 	}
@@ -79,15 +79,15 @@ func runInspect(ctx context.Context, s console.Streams, o inspectOptions, args [
 	if err != nil {
 		return err
 	}
-	printNext(s, o.gossipFlags)
+	printDeprecation(s, o.gossipFlags)
 	if len(failed) > 0 {
 		return fmt.Errorf("%d of %d addresses told nothing: %w", len(failed), len(targets), failed[0].Err)
 	}
-	return o.judge(r)
+	return o.failOnFindings(r)
 }
 
-// judge is the exit code that the caller asked for.
-func (o inspectOptions) judge(r gossip.Report) error {
+// failOnFindings returns the error that --fail-on-findings asks for.
+func (o inspectOptions) failOnFindings(r gossip.Report) error {
 	if !o.fail {
 		return nil
 	}
@@ -172,7 +172,7 @@ func yesNo(b bool) string {
 	return "no"
 }
 
-// age says how long ago something was written, in the largest unit that fits.
+// age returns how long ago something was written, in the largest unit that fits.
 func age(at *time.Time, now time.Time) string {
 	if at == nil {
 		return "?"

@@ -18,7 +18,7 @@ import (
 	"github.com/muster-dev/muster/internal/portforward"
 )
 
-// locate finds out which overlays run at an address.
+// locate resolves a peer, and adds its address to each overlay that runs there.
 func (o *gossipFlags) locate(ctx context.Context, text string, spec *cluster.Cluster, found map[gossip.Overlay][]netip.AddrPort) error {
 	which, peer, named := strings.Cut(text, "=")
 	if !named {
@@ -53,7 +53,7 @@ func (o *gossipFlags) locate(ctx context.Context, text string, spec *cluster.Clu
 	return nil
 }
 
-// overlaysAt works out which overlays a peer's address stands for.
+// overlaysAt returns the overlays that a peer's address stands for.
 func overlaysAt(which, text string, port uint16, spec *cluster.Cluster) ([]gossip.Overlay, error) {
 	byPort := gossip.OverlayOfPort(port)
 	both := []gossip.Overlay{gossip.Weave, gossip.Memberlist}
@@ -129,8 +129,7 @@ func lookUp(ctx context.Context, text, host string) (netip.Addr, error) {
 	return addrs[0].Unmap(), nil
 }
 
-// gateway is the way through the API server, if one is asked for, and whom to
-// ask through it.
+// gateway returns the dialer through the API server, nil for none, and the peers to ask.
 func (o *gossipFlags) gateway(ctx context.Context, s console.Streams, at []string) (visit.Dialer, []string, error) {
 	switch {
 	case o.via == "" && (o.kubeconfig != "" || o.context != ""):

@@ -124,7 +124,7 @@ func runPublish(ctx context.Context, s console.Streams, o publishOptions, args [
 	if err != nil {
 		return err
 	}
-	sc, err := o.lasting(ctx, s, nil)
+	sc, err := o.lastingSession(ctx, s, nil)
 	if err != nil {
 		return err
 	}
@@ -154,7 +154,7 @@ func runPublish(ctx context.Context, s console.Streams, o publishOptions, args [
 		return err
 	}
 	fmt.Fprintln(s.Err, "holding; Ctrl-C ends it and leaves the value in place")
-	return during(ctx, s, o.duration, sc.json, func(ctx context.Context, emit func(gossip.Event)) error {
+	return streamEvents(ctx, s, o.duration, sc.json, func(ctx context.Context, emit func(gossip.Event)) error {
 		return gossip.Hold(ctx, sc.sides, gossip.Holding{Changes: result.Changes, Check: check, Within: sc.timeout}, emit)
 	})
 }
@@ -167,7 +167,7 @@ func runWithdraw(ctx context.Context, s console.Streams, o publishOptions, args 
 	if len(p.Addrs) > 0 {
 		return console.Usagef("withdraw takes no addresses; to set others use muster gossip publish")
 	}
-	sc, err := o.lasting(ctx, s, nil)
+	sc, err := o.lastingSession(ctx, s, nil)
 	if err != nil {
 		return err
 	}
@@ -189,9 +189,8 @@ func runWithdraw(ctx context.Context, s console.Streams, o publishOptions, args 
 	return sc.write(ctx, s, o, result)
 }
 
-// changes works out what a publication would write, from what the overlays
-// hold now.
-func (sc gossipScene) changes(ctx context.Context, s console.Streams, p gossip.Publication) (publishResult, []gossip.View, error) {
+// changes returns what a publication would write, from what the overlays hold now.
+func (sc session) changes(ctx context.Context, s console.Streams, p gossip.Publication) (publishResult, []gossip.View, error) {
 	r := publishResult{Changes: []gossip.Change{}, Arrivals: []gossip.Arrival{}}
 	views, silent, err := gossip.Look(ctx, sc.sides, sc.timeout)
 	if err != nil {
@@ -211,7 +210,7 @@ func (sc gossipScene) changes(ctx context.Context, s console.Streams, p gossip.P
 	return r, views, nil
 }
 
-func (sc gossipScene) preview(s console.Streams, o publishOptions, r publishResult, views []gossip.View) error {
+func (sc session) preview(s console.Streams, o publishOptions, r publishResult, views []gossip.View) error {
 	if sc.json {
 		if err := console.WriteJSON(s.Out, r); err != nil {
 			return err
@@ -226,7 +225,7 @@ func (sc gossipScene) preview(s console.Streams, o publishOptions, r publishResu
 		}
 		fmt.Fprintf(s.Out, "to %d peers\nnothing was changed; add --yes\n", countTrue(peers))
 	}
-	printNext(s, o.gossipFlags)
+	printDeprecation(s, o.gossipFlags)
 	return nil
 }
 
@@ -239,7 +238,7 @@ func countTrue(m map[string]bool) (n int) {
 	return n
 }
 
-func (sc gossipScene) write(ctx context.Context, s console.Streams, o publishOptions, r publishResult) error {
+func (sc session) write(ctx context.Context, s console.Streams, o publishOptions, r publishResult) error {
 	var err error
 	if len(r.Changes) > 0 {
 		fmt.Fprintf(s.Err, "writing, then asking peers whether it has arrived, for at most %v\n", sc.timeout)
@@ -259,7 +258,7 @@ func (sc gossipScene) write(ctx context.Context, s console.Streams, o publishOpt
 			fmt.Fprintf(s.Out, "%s: %d peers asked have it (%s), of %d known%s\n", a.Overlay, len(a.Have), strings.Join(a.Have, " "), a.Known, silent(a))
 		}
 	}
-	printNext(s, o.gossipFlags)
+	printDeprecation(s, o.gossipFlags)
 	return err
 }
 

@@ -44,33 +44,33 @@ It ends with Ctrl-C (exit 130), or after --for (exit 0).
 }
 
 func runWatch(ctx context.Context, s console.Streams, o watchOptions, args []string) error {
-	sc, err := o.lasting(ctx, s, args)
+	sc, err := o.lastingSession(ctx, s, args)
 	if err != nil {
 		return err
 	}
 	if o.duration < 0 {
 		return console.Usagef("--for %v; want more than 0", o.duration)
 	}
-	// A visit tells faults apart; a leaf would only keep trying.
+	// A visit reports what is wrong; a leaf would only keep trying.
 	_, silent, err := gossip.Look(ctx, sc.sides, sc.timeout)
 	if err != nil {
 		return err
 	}
 	printSilent(s, silent)
-	printNext(s, o.gossipFlags)
-	return during(ctx, s, o.duration, sc.json, func(ctx context.Context, emit func(gossip.Event)) error {
+	printDeprecation(s, o.gossipFlags)
+	return streamEvents(ctx, s, o.duration, sc.json, func(ctx context.Context, emit func(gossip.Event)) error {
 		return gossip.Watch(ctx, sc.sides, sc.timeout, emit)
 	})
 }
 
-// during runs f, which tells of events, for a while, or without end if that is
-// zero. It ends early when nobody reads what is printed any more.
-func during(ctx context.Context, s console.Streams, d time.Duration, asJSON bool, f func(context.Context, func(gossip.Event)) error) error {
+// streamEvents runs f and prints its events, for a duration, or without end if that is
+// zero. It ends early when the reader of the output goes away.
+func streamEvents(ctx context.Context, s console.Streams, d time.Duration, asJSON bool, f func(context.Context, func(gossip.Event)) error) error {
 	limited, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	if d > 0 {
 		var cancel context.CancelFunc
-		limited, cancel = context.WithTimeoutCause(limited, d, errEnough)
+		limited, cancel = context.WithTimeoutCause(limited, d, errTimeOver)
 		defer cancel()
 	}
 	s = s.WhileRead()
@@ -89,11 +89,11 @@ func during(ctx context.Context, s console.Streams, d time.Duration, asJSON bool
 	if err != nil {
 		return err
 	}
-	if cause := context.Cause(limited); !errors.Is(cause, errEnough) {
+	if cause := context.Cause(limited); !errors.Is(cause, errTimeOver) {
 		return cause
 	}
 	return nil
 }
 
-// errEnough ends what was to last for a while.
-var errEnough = errors.New("the time is over")
+// errTimeOver is the cause with which a limited duration ends.
+var errTimeOver = errors.New("the time is over")

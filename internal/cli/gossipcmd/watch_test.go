@@ -25,15 +25,15 @@ func untilDone(ctx context.Context, emit func(gossip.Event)) error {
 
 func TestWatchingEndsWithItsTimeItsReaderOrTheInterrupt(t *testing.T) {
 	var out strings.Builder
-	if err := during(t.Context(), console.Streams{Out: &out}, time.Millisecond, true, untilDone); err != nil || !strings.Contains(out.String(), `"kind":"back"`) {
+	if err := streamEvents(t.Context(), console.Streams{Out: &out}, time.Millisecond, true, untilDone); err != nil || !strings.Contains(out.String(), `"kind":"back"`) {
 		t.Errorf("after its time: %v, having printed %q", err, &out)
 	}
-	if err := during(t.Context(), console.Streams{Out: goneReader{}}, 0, false, untilDone); err == nil || !strings.Contains(err.Error(), "broken pipe") {
+	if err := streamEvents(t.Context(), console.Streams{Out: goneReader{}}, 0, false, untilDone); err == nil || !strings.Contains(err.Error(), "broken pipe") {
 		t.Errorf("without a reader: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := during(ctx, console.Streams{Out: &out}, time.Hour, false, untilDone); !errors.Is(err, context.Canceled) {
+	if err := streamEvents(ctx, console.Streams{Out: &out}, time.Hour, false, untilDone); !errors.Is(err, context.Canceled) {
 		t.Errorf("interrupted: %v", err)
 	}
 }

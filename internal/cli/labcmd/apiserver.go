@@ -7,7 +7,7 @@ import (
 	"github.com/muster-dev/muster/internal/lab"
 )
 
-// apiServerOptions say what serves the API in a lab.
+// apiServerOptions are the flags that say what serves the API in a lab.
 type apiServerOptions struct {
 	kind, program, etcd string
 }
@@ -18,7 +18,7 @@ func (o *apiServerOptions) addTo(f *pflag.FlagSet) {
 	f.StringVar(&o.etcd, "etcd", "", "`path` of etcd (default: $ETCD, then PATH)")
 }
 
-// find returns the programs that were asked for; none for the built-in server.
+// find returns the programs to run; none for the built-in server.
 func (o apiServerOptions) find() (lab.Kubernetes, error) {
 	switch o.kind {
 	case "built-in":

@@ -10,7 +10,7 @@ import (
 	"github.com/muster-dev/muster/internal/report"
 )
 
-// verdict shows the evidence: the verdict first, then why, then the figures.
+// verdict prints the evidence: the verdict first, then why, then the figures.
 func (p *printer) verdict(r report.Rehearsal) {
 	w := p.out
 	if r.Refused != "" {
@@ -34,7 +34,7 @@ func (p *printer) verdict(r report.Rehearsal) {
 	fmt.Fprintln(w, "\nPROGRAMS")
 	for _, prog := range r.Programs {
 		fmt.Fprintf(w, "  %-13s %5.1f MiB  %d modules, %s, %s  (%s)\n", prog.Program, float64(prog.Bytes)/(1<<20),
-			len(prog.Modules), ofWhich(prog.Overlays, "of an overlay"), ofWhich(prog.Clouds, "of cloud SDKs"), prog.Role)
+			len(prog.Modules), countAndName(prog.Overlays, "of an overlay"), countAndName(prog.Clouds, "of cloud SDKs"), prog.Role)
 	}
 	fmt.Fprintln(w, "\nSTEPS")
 	for i, s := range r.Steps {
@@ -49,21 +49,21 @@ func (p *printer) verdict(r report.Rehearsal) {
 	}
 }
 
-// figures shows what was measured on each worker and path.
+// figures prints what was measured on each worker and path.
 func (p *printer) figures(r report.Rehearsal) {
 	fmt.Fprintln(p.out, "\nWORKERS")
 	var table strings.Builder
 	tab := tabwriter.NewWriter(&table, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(tab, "  worker\tpath\tsent\tfailed\tlongest gap\tgossip before\tafter")
 	for _, w := range r.PerNode {
-		name, before, after := w.Name, gossipLeft(w.GossipBefore), gossipLeft(w.GossipAfter)
+		name, before, after := w.Name, gossipCount(w.GossipBefore), gossipCount(w.GossipAfter)
 		for _, f := range w.Paths {
 			fmt.Fprintf(tab, "  %s\t%s\t%d\t%d\t%s\t%s\t%s\n", name, f.Path, f.Sent, f.Failed, gap(f.Longest), before, after)
 			name, before, after = "", "", ""
 		}
 	}
 	tab.Flush()
-	// Blanks at a line's end are a line of their own on a narrow terminal.
+	// Trailing blanks would wrap onto a line of their own on a narrow terminal.
 	for line := range strings.Lines(table.String()) {
 		fmt.Fprintln(p.out, strings.TrimRight(line, " \n"))
 	}
@@ -76,15 +76,15 @@ func gap(d time.Duration) string {
 	return milliseconds(d)
 }
 
-func gossipLeft(g report.Gossip) string {
+func gossipCount(g report.Gossip) string {
 	if !g.Any() {
 		return "none"
 	}
 	return console.Count(len(g.Processes), "process", "processes") + ", " + console.Count(len(g.Ports), "port", "ports")
 }
 
-// ofWhich counts modules and names the first, which -o json names all of.
-func ofWhich(list []string, what string) string {
+// countAndName counts modules, and names one that is alone; -o json names all.
+func countAndName(list []string, what string) string {
 	switch len(list) {
 	case 0:
 		return "none " + what

@@ -68,7 +68,7 @@ func newLabUp(s console.Streams, dir *string) *cobra.Command {
 // shorter.
 const upTimeout = 5 * time.Minute
 
-// check refuses flags that cannot be meant.
+// check refuses flags that make no sense.
 func (o labUpOptions) check() error {
 	switch o.file {
 	case "":
@@ -146,7 +146,7 @@ func labUp(ctx context.Context, s console.Streams, dir string, o labUpOptions) e
 	return err
 }
 
-// labCommand is a command to a lab as it has to be typed.
+// labCommand returns a command on the lab in dir as it has to be typed.
 func labCommand(dir, verb string) string {
 	if dir == labctl.DefaultDir() {
 		return "muster lab " + verb
@@ -161,8 +161,8 @@ func newLabDir(dir string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if len(base) > 50 {
-		return "", console.Usagef("--dir %s: %d characters; a lab keeps Unix sockets in it, which need a path of at most 50", base, len(base))
+	if err := checkPath(base); err != nil {
+		return "", err
 	}
 	if err := os.MkdirAll(base, 0o755); err != nil {
 		return "", console.Usagef("--dir: %w", err)
@@ -188,12 +188,24 @@ func newLabDir(dir string) (string, error) {
 	return base, nil
 }
 
-// labLog is where what runs in the background says what it does.
+// maxPath is the longest path of a lab's directory, in bytes: the system limits those of
+// Unix sockets, which are below it, to about a hundred.
+const maxPath = 50
+
+// checkPath refuses directories whose path is too long for a lab.
+func checkPath(dir string) error {
+	if len(dir) > maxPath {
+		return console.Usagef("--dir %s: %d characters; a lab keeps Unix sockets in it, which need a path of at most %d", dir, len(dir), maxPath)
+	}
+	return nil
+}
+
+// labLog is the log of the supervisor, in the lab's directory.
 const labLog = "lab.log"
 
-// lastLine is the last line of a log, which says why it ends.
+// lastLine returns the last line of a log, which usually says why the program ended.
 func lastLine(file string) string {
-	data, _ := os.ReadFile(file) // where there is none, nothing more can be said
+	data, _ := os.ReadFile(file) // without it there is nothing to add
 	lines := strings.Split(strings.TrimSpace(string(data)), "\n")
 	return lines[len(lines)-1]
 }

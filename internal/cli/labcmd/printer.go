@@ -25,7 +25,7 @@ type printer struct {
 	verbose  bool
 	began    time.Time
 
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards the fields below
 	screen live.Screen
 	api    string // what serves the API
 	number int
@@ -72,8 +72,8 @@ func (p *printer) draw() {
 	})
 }
 
-// audit says what a spec is before anything starts, and from where it goes.
-func (p *printer) audit(cfg rehearse.Config) {
+// intro prints what a spec is and where the rehearsal leads, before anything starts.
+func (p *printer) intro(cfg rehearse.Config) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.api = cfg.API()

@@ -36,7 +36,7 @@ type rehearseOptions struct {
 	verbose   bool
 
 	api        apiServerOptions
-	kubernetes lab.Kubernetes // what api found
+	kubernetes lab.Kubernetes // the programs that api found
 }
 
 // NewRehearse returns muster rehearse.
@@ -202,7 +202,7 @@ func runRehearse(ctx context.Context, s console.Streams, o rehearseOptions, to c
 		return err
 	}
 	if keep {
-		defer os.Remove(base) // does nothing unless nothing came of it
+		defer os.Remove(base) // fails, as it should, unless it is empty
 	} else {
 		defer os.RemoveAll(base)
 	}
@@ -238,14 +238,14 @@ func runRehearse(ctx context.Context, s console.Streams, o rehearseOptions, to c
 	}
 	switch {
 	case anyFailed(all):
-		return errors.New("the rehearsal failed: " + whatBroke(all))
+		return errors.New("the rehearsal failed: " + brokenRules(all))
 	case refused > 0:
 		return console.Refusef("%d of %d refused", refused, len(all))
 	}
 	return nil
 }
 
-// readPlan reads the plan of a cluster that is to be rehearsed.
+// readPlan reads the plan to rehearse, which must be one of the named cluster.
 func (o *rehearseOptions) readPlan(ctx context.Context, s console.Streams, name string) (plan.File, error) {
 	data, err := s.ReadFile(ctx, o.plan)
 	if err != nil {
@@ -264,9 +264,8 @@ func (o *rehearseOptions) readPlan(ctx context.Context, s console.Streams, name 
 	return file, nil
 }
 
-// sameManifest refuses a plan that was made from a manifest alone and not from
-// this one. One that was made from a cluster has the state store's words, which
-// a file need not repeat byte by byte.
+// sameManifest refuses a plan that was made from another manifest. A plan of a cluster
+// was made from the spec in a state store, which a file need not repeat byte by byte.
 func (o *rehearseOptions) sameManifest(f plan.File, manifest []byte) error {
 	isSpec := func(f plan.Fact) bool { return f.What == plan.SpecFact }
 	now := plan.SpecFacts(f.Problem.Cluster, manifest, "")
@@ -280,7 +279,7 @@ func (o *rehearseOptions) sameManifest(f plan.File, manifest []byte) error {
 	return outdated(o.plan, f.Problem.Cluster, plan.Changed(f.Observed[i:i+1], now[j:j+1]))
 }
 
-// outdated is a plan of another moment.
+// outdated is the error about a plan that was made before something changed.
 func outdated(file, name string, changed []string) error {
 	return &plan.FileError{
 		Where: file,
@@ -308,20 +307,20 @@ func rehearseOne(ctx context.Context, o rehearseOptions, to cluster.Topology, s 
 
 		Kubernetes: o.kubernetes,
 	}
-	p.audit(cfg)
+	p.intro(cfg)
 	switch {
 	case o.list():
-		// The lab builds what the workers are given, and no more.
+		// The lab builds only what its workers use.
 		c.API.LoadBalancer = nil
 	case s.plan != nil && c.API.LoadBalancer == nil:
-		// The plan makes one.
+		// The plan creates one.
 		c.API.LoadBalancer = &cluster.LoadBalancer{Class: cluster.LoadBalancerNetwork}
 	}
 	none := report.New(file, c.Name, string(to))
 	if s.refused != nil {
 		return none, console.Refusal{Err: s.refused}
 	}
-	// What the spec says of load balancers, a plan has answered already.
+	// A plan has already decided about load balancers, whatever the spec says.
 	if reasons := rehearse.Refusals(c, to, o.list() || s.plan != nil); len(reasons) > 0 {
 		return none, console.Refusal{Err: errors.New(strings.Join(reasons, "; "))}
 	}
@@ -341,8 +340,7 @@ func rehearseOne(ctx context.Context, o rehearseOptions, to cluster.Topology, s 
 	return rehearse.Run(ctx, cfg)
 }
 
-// workDir returns where the lab lives, and whether it stays. Unix sockets bind
-// the length of the path.
+// workDir returns the directory of the lab, and whether it stays.
 func workDir(dir string) (base string, keep bool, err error) {
 	if dir == "" {
 		base, err = os.MkdirTemp("", "muster-")
@@ -351,8 +349,8 @@ func workDir(dir string) (base string, keep bool, err error) {
 	if base, err = filepath.Abs(dir); err != nil {
 		return "", true, err
 	}
-	if len(base) > 50 {
-		return "", true, console.Usagef("--dir %s: %d characters; a lab keeps Unix sockets in it, which need a path of at most 50", base, len(base))
+	if err := checkPath(base); err != nil {
+		return "", true, err
 	}
 	if entries, err := os.ReadDir(base); err == nil && len(entries) > 0 {
 		return "", true, console.Usagef("--dir %s is not empty; name a directory that is, or is not there yet", base)
@@ -369,8 +367,8 @@ func anyFailed(all []report.Rehearsal) bool {
 	return false
 }
 
-// whatBroke names the rules that did not hold.
-func whatBroke(all []report.Rehearsal) string {
+// brokenRules names the rules that did not hold.
+func brokenRules(all []report.Rehearsal) string {
 	var names []string
 	for _, r := range all {
 		for _, rule := range r.Rules {

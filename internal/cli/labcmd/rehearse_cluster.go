@@ -85,7 +85,7 @@ func rehearseCluster(ctx context.Context, s console.Streams, o rehearseOptions, 
 		o.overlay = string(lab.KopsOverlayOf(seen.Spec))
 	}
 	one := subject{from: flags.State, spec: seen.Spec, plan: &chosen}
-	if !o.list() { // with a list, what runs on workers is muster-agent
+	if !o.list() { // with a list, workers run muster-agent
 		one.boots = bootsOf(seen.Cloud)
 	}
 	switch {
@@ -97,8 +97,8 @@ func rehearseCluster(ctx context.Context, s console.Streams, o rehearseOptions, 
 	return runRehearse(ctx, s, o, chosen.Problem.To, []subject{one})
 }
 
-// choose returns the plan to rehearse: the one that --plan names, if the cluster
-// still is what it was made from, or the one that is found.
+// choose returns the plan to rehearse: that of --plan, if the cluster has not changed
+// since it was made, or else the one that is found.
 func (o *rehearseOptions) choose(ctx context.Context, s console.Streams, problem plan.Problem, facts []plan.Fact) (plan.Plan, error) {
 	if o.plan == "" {
 		return plan.Find(ctx, problem)
@@ -113,7 +113,7 @@ func (o *rehearseOptions) choose(ctx context.Context, s console.Streams, problem
 	return file.Plan, nil
 }
 
-// bootsOf says how the workers of each group that was seen boot.
+// bootsOf returns how the workers of each group boot.
 func bootsOf(o *cloud.Observation) map[string]lab.Boot {
 	boots := make(map[string]lab.Boot)
 	for _, g := range o.Groups {
@@ -129,7 +129,7 @@ func bootsOf(o *cloud.Observation) map[string]lab.Boot {
 				lives = append(lives, bootconfig.Path(i.Boot))
 			}
 		}
-		// Of several the lab shows the one that has most to lose.
+		// If they differ, the lab has the path that is easiest to lose.
 		for _, path := range []cloud.BootPath{cloud.BootName, cloud.BootAddresses, cloud.BootGossip} {
 			if slices.Contains(lives, path) {
 				b.Lives = path

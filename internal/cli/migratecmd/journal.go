@@ -37,7 +37,7 @@ journal whose chain does not hold is not shown but reported.
 			if err := console.CheckOutput(output, "text", "json"); err != nil {
 				return err
 			}
-			if err := f.settle(cmd, args); err != nil {
+			if err := f.resolve(cmd, args); err != nil {
 				return err
 			}
 			st, err := f.Open(cmd.Context(), s)
@@ -76,8 +76,8 @@ func (f *runFlags) entries(ctx context.Context, st store.Store, run string) (rec
 	return r, err
 }
 
-// printJournal shows a line an entry, under the step that it is about, and that
-// under the day and the person.
+// printJournal prints a line for each entry, below its step, and that below its day and
+// person.
 func printJournal(w io.Writer, r reconcile.Record) {
 	fmt.Fprintf(w, "run %s   %s   %s -> %s   %d entries, chain intact\n", r.ID, r.Plan.Problem.Cluster, r.Plan.Problem.From, r.Plan.Problem.To, len(r.Entries))
 	under, step := "", ""
@@ -90,14 +90,14 @@ func printJournal(w io.Writer, r reconcile.Record) {
 			step = e.Step
 			fmt.Fprintf(w, "step %s\n", step)
 		}
-		line := fmt.Sprintf("%5d  %s  %-8s%s", e.Seq, e.Time.Format(time.TimeOnly), e.Kind, saidIn(e))
+		line := fmt.Sprintf("%5d  %s  %-8s%s", e.Seq, e.Time.Format(time.TimeOnly), e.Kind, entryText(e))
 		fmt.Fprintln(w, strings.TrimRight(strings.Join(strings.FieldsFunc(line, unicode.IsControl), " "), " "))
 	}
 }
 
-// saidIn is what an entry says to people, on one line. Evidence may be the console
-// of a machine, and is only counted.
-func saidIn(e journal.Entry) string {
+// entryText is an entry's detail on one line. Evidence may be the console of a machine,
+// and only its lines are counted.
+func entryText(e journal.Entry) string {
 	var d struct {
 		Direction report.Direction `json:"direction"`
 		After     int              `json:"after"`
@@ -124,11 +124,11 @@ func saidIn(e journal.Entry) string {
 			return string(d.Direction)
 		}
 	case journal.Intent:
-		return spoken(e.Action, d.What)
+		return joinNonEmpty(e.Action, d.What)
 	case journal.Gate:
-		return fmt.Sprintf("%-8s", e.Result) + spoken(d.Name, d.Reason)
+		return fmt.Sprintf("%-8s", e.Result) + joinNonEmpty(d.Name, d.Reason)
 	case journal.Outcome:
-		said := spoken(strings.TrimSpace(e.Action+" "+e.Result), d.Error)
+		said := joinNonEmpty(strings.TrimSpace(e.Action+" "+e.Result), d.Error)
 		if d.Evidence != "" {
 			said += fmt.Sprintf("; evidence: %s, in muster report", console.Count(strings.Count(strings.TrimSpace(d.Evidence), "\n")+1, "line", "lines"))
 		}
@@ -137,13 +137,13 @@ func saidIn(e journal.Entry) string {
 		if d.Why == e.Result {
 			d.Why = ""
 		}
-		return spoken(e.Result, d.Why)
+		return joinNonEmpty(e.Result, d.Why)
 	default:
-		return spoken(d.What)
+		return joinNonEmpty(d.What)
 	}
 }
 
-// spoken joins what there is.
-func spoken(parts ...string) string {
+// joinNonEmpty joins the parts that are not empty.
+func joinNonEmpty(parts ...string) string {
 	return strings.Join(slices.DeleteFunc(parts, func(p string) bool { return p == "" }), ": ")
 }

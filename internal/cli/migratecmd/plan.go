@@ -27,7 +27,7 @@ type planOptions struct {
 	createBalancer bool
 	maxAway        int
 	output         string
-	of             string // how another command is told of the same cluster
+	clusterArgs    string // the arguments that name the same cluster in another command
 
 	explain string
 	whyNot  string
@@ -75,7 +75,7 @@ With -f it reads a manifest alone and takes the cluster for what its spec says;
 			if err != nil {
 				return err
 			}
-			o.of = "-f " + file
+			o.clusterArgs = "-f " + file
 			problem := plan.FromSpec(m.Spec, r, ask)
 			return o.answer(cmd.Context(), s, problem, plan.SpecFacts(m.Spec.Name, m.Data, r.String()))
 		},
@@ -128,14 +128,14 @@ func (o *planOptions) ask() (plan.Ask, error) {
 	switch {
 	case o.maxAway < 1:
 		return a, console.Usagef("--max-away %d; want 1 or more", o.maxAway)
-	case countSet(o.explain, o.whyNot, o.diff) > 1:
+	case countNonEmpty(o.explain, o.whyNot, o.diff) > 1:
 		return a, console.Usagef("--explain, --why-not and --diff are three questions; ask one")
 	}
 	_, _, err = o.format()
 	return a, err
 }
 
-func countSet(texts ...string) (n int) {
+func countNonEmpty(texts ...string) (n int) {
 	for _, t := range texts {
 		if t != "" {
 			n++
@@ -144,10 +144,10 @@ func countSet(texts ...string) (n int) {
 	return n
 }
 
-// planFormats are the formats by the ending of a file's name.
+// planFormats are formats by file extension.
 var planFormats = map[string]string{".yaml": "yaml", ".yml": "yaml", ".json": "json", ".html": "html", ".mmd": "mermaid", ".dot": "dot"}
 
-// format says what -o means: a format, and a file if it names one.
+// format reads -o: a format, or a file whose extension is that of one.
 func (o *planOptions) format() (format, file string, err error) {
 	if slices.Contains([]string{"text", "json", "yaml", "html", "mermaid", "dot"}, o.output) {
 		return o.output, "", nil
@@ -158,7 +158,7 @@ func (o *planOptions) format() (format, file string, err error) {
 	return "", "", console.Usagef("-o %q; want text, json, yaml, html, mermaid, dot, or a file that ends in .yaml, .json, .html, .mmd or .dot", o.output)
 }
 
-// answer finds the plan and answers what was asked about it.
+// answer finds the plan, and prints it or what was asked about it.
 func (o *planOptions) answer(ctx context.Context, s console.Streams, p plan.Problem, facts []plan.Fact) error {
 	found, err := plan.Find(ctx, p)
 	if err != nil {
@@ -168,9 +168,9 @@ func (o *planOptions) answer(ctx context.Context, s console.Streams, p plan.Prob
 	file := plan.Seal(found, facts)
 	switch {
 	case o.whyNot != "":
-		return o.judge(ctx, s, file)
+		return o.answerWhyNot(ctx, s, file)
 	case o.diff != "":
-		return o.compare(ctx, s, file)
+		return o.answerDiff(ctx, s, file)
 	case o.explain != "" && found.Refused == nil:
 		step, err := found.Find(o.explain)
 		if err != nil {
@@ -188,14 +188,14 @@ func (o *planOptions) answer(ctx context.Context, s console.Streams, p plan.Prob
 	return nil
 }
 
-// write renders the plan to standard output, or to a file and its text to
-// standard output. A refusal makes no file.
+// write renders the plan to standard output; or to a file, and as text to standard
+// output. A refusal makes no plan file.
 func (o *planOptions) write(s console.Streams, f plan.File, story []string) error {
 	format, path, err := o.format()
 	if err != nil {
 		return err
 	}
-	data, err := drawPlan(f, format, story)
+	data, err := renderPlan(f, format, story)
 	if err != nil {
 		return err
 	}
@@ -214,7 +214,7 @@ func (o *planOptions) write(s console.Streams, f plan.File, story []string) erro
 	}
 	fmt.Fprintf(s.Err, "muster: wrote %s\n", path)
 	if (format == "yaml" || format == "json") && f.Problem.To != cluster.Gossip && len(f.Steps) > 0 {
-		next := "muster rehearse " + o.of + " --plan " + path
+		next := "muster rehearse " + o.clusterArgs + " --plan " + path
 		if f.Problem.Via == plan.Lab {
 			next = "muster reconcile lab --plan " + path + ", with the same --dir as muster lab up"
 		}
@@ -223,7 +223,7 @@ func (o *planOptions) write(s console.Streams, f plan.File, story []string) erro
 	return nil
 }
 
-func drawPlan(f plan.File, format string, story []string) ([]byte, error) {
+func renderPlan(f plan.File, format string, story []string) ([]byte, error) {
 	switch format {
 	case "json":
 		return f.JSON()
@@ -240,8 +240,8 @@ func drawPlan(f plan.File, format string, story []string) ([]byte, error) {
 	}
 }
 
-// judge answers --why-not: as text, or as a drawing with the story in it.
-func (o *planOptions) judge(ctx context.Context, s console.Streams, f plan.File) error {
+// answerWhyNot answers --why-not: as text, or as a drawing with the counterexample in it.
+func (o *planOptions) answerWhyNot(ctx context.Context, s console.Streams, f plan.File) error {
 	idea, err := plan.WhyNot(ctx, f.Plan, o.whyNot)
 	if err != nil {
 		return console.Usagef("--why-not: %w", err)
@@ -266,8 +266,8 @@ func (o *planOptions) judge(ctx context.Context, s console.Streams, f plan.File)
 	return nil
 }
 
-// compare answers --diff.
-func (o *planOptions) compare(ctx context.Context, s console.Streams, f plan.File) error {
+// answerDiff answers --diff.
+func (o *planOptions) answerDiff(ctx context.Context, s console.Streams, f plan.File) error {
 	data, err := s.ReadFile(ctx, o.diff)
 	if err != nil {
 		return console.Usagef("--diff: %w", err)

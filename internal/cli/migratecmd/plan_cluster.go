@@ -40,7 +40,7 @@ The file carries a digest of every observation that the plan was made from.
 			if err != nil {
 				return err
 			}
-			o.of = "cluster " + flags.Args()
+			o.clusterArgs = "cluster " + flags.Args()
 			return o.answer(cmd.Context(), s, problem, facts)
 		},
 	}

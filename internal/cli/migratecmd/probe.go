@@ -24,9 +24,9 @@ type probeOptions struct {
 	interval   time.Duration
 }
 
-// leastPause is between two probes of a path: more often is load, and no better
-// measure.
-const leastPause = 10 * time.Millisecond
+// minInterval is the shortest pause between two probes of a path: a shorter one adds
+// load and measures no better.
+const minInterval = 10 * time.Millisecond
 
 // NewProbe returns muster probe.
 func NewProbe(s console.Streams) *cobra.Command {
@@ -72,8 +72,8 @@ func (o *probeOptions) config(ctx context.Context, s console.Streams) (probe.Con
 		return cfg, console.Usagef("no --ca; a server that is not verified proves nothing")
 	case len(o.targets) == 0:
 		return cfg, console.Usagef("nothing to probe; give --target PATH=ADDRESS:PORT")
-	case o.interval < leastPause:
-		return cfg, console.Usagef("--interval %v; want %v or more", o.interval, leastPause)
+	case o.interval < minInterval:
+		return cfg, console.Usagef("--interval %v; want %v or more", o.interval, minInterval)
 	}
 	pem, err := s.ReadFile(ctx, o.ca)
 	if err != nil {
@@ -112,7 +112,7 @@ func parseTarget(text string) (probe.Target, error) {
 	return t, nil
 }
 
-// runProbe probes until it is interrupted, which is its ordinary end.
+// runProbe probes until it is interrupted, which is how it normally ends.
 func runProbe(ctx context.Context, s console.Streams, cfg probe.Config) error {
 	fmt.Fprintf(s.Err, "muster: probing %s to %s\n", console.Count(len(cfg.Targets), "path", "paths"), cfg.ServerName)
 	if err := probe.Run(ctx, cfg, s.WhileRead().Out); err != nil {

@@ -64,8 +64,8 @@ func (f *runFlags) AddTo(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.dir, "dir", "", "the lab's `directory`, for a plan that is carried out on a lab")
 }
 
-// settle finds out which cluster in which store is meant.
-func (f *runFlags) settle(cmd *cobra.Command, args []string) error {
+// resolve finds out which cluster in which store is meant.
+func (f *runFlags) resolve(cmd *cobra.Command, args []string) error {
 	if f.dir == "" {
 		return f.ParseName(cmd, args)
 	}
@@ -86,7 +86,7 @@ func (f *runFlags) settle(cmd *cobra.Command, args []string) error {
 	return os.MkdirAll(labctl.StoreDir(dir), 0o755)
 }
 
-// again is how to say the same cluster in another command.
+// Args returns the arguments that name the same cluster in another command.
 func (f *runFlags) Args() string {
 	if f.dir != "" {
 		return "--dir " + f.dir
@@ -94,19 +94,19 @@ func (f *runFlags) Args() string {
 	return f.Flags.Args()
 }
 
-// reconcileOptions are the flags of what carries something out.
+// reconcileOptions are the flags of commands that carry something out.
 type reconcileOptions struct {
 	runFlags
 	executorFlags
-	plan        string
-	yes         bool
-	shadow      bool
-	wait        bool
-	output      string
-	verbose     bool
-	execs       []string
-	prometheuss []string
-	missing     error // that --yes would not do without
+	plan       string
+	yes        bool
+	shadow     bool
+	wait       bool
+	output     string
+	verbose    bool
+	execs      []string
+	prometheus []string
+	missing    error // what --yes would need and a dry run does not
 }
 
 func (o *reconcileOptions) addCommon(cmd *cobra.Command) {
@@ -116,7 +116,7 @@ func (o *reconcileOptions) addCommon(cmd *cobra.Command) {
 	f.StringVarP(&o.output, "output", "o", "text", "text or json")
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "every gate gets a line, and what actions say")
 	f.StringArrayVar(&o.execs, "gate-exec", nil, "`NAME=COMMAND`: a gate of your own; exit code 0 passes, 1 fails, anything else is unknown. No shell; may be repeated")
-	f.StringArrayVar(&o.prometheuss, "gate-prometheus", nil, "`NAME=URL|QUERY|CONDITION`: a gate of your own, such as 'errors=http://prom:9090|sum(rate(errors[1m]))|< 0.5'; may be repeated")
+	f.StringArrayVar(&o.prometheus, "gate-prometheus", nil, "`NAME=URL|QUERY|CONDITION`: a gate of your own, such as 'errors=http://prom:9090|sum(rate(errors[1m]))|< 0.5'; may be repeated")
 }
 
 func newReconcileCluster(s console.Streams) *cobra.Command {
@@ -136,7 +136,7 @@ wait ends at a hold or a pause (exit 3).
 
 ` + console.ExitCodes,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := o.settle(cmd, args); err != nil {
+			if err := o.resolve(cmd, args); err != nil {
 				return err
 			}
 			return o.carryOut(cmd, s, report.Forward, "")
@@ -163,7 +163,7 @@ keeps lock and journal in its own directory.
 ` + console.ExitCodes,
 		Args: console.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := o.settle(cmd, args); err != nil {
+			if err := o.resolve(cmd, args); err != nil {
 				return err
 			}
 			return o.carryOut(cmd, s, report.Forward, "")
@@ -195,7 +195,7 @@ it is at.
 
 ` + console.ExitCodes,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := o.settle(cmd, args); err != nil {
+			if err := o.resolve(cmd, args); err != nil {
 				return err
 			}
 			asked, err := o.askToAbort(cmd.Context(), s, why)
@@ -224,11 +224,11 @@ Where no order of steps back keeps every node's way, it is refused (exit 4).
 
 ` + console.ExitCodes,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := o.settle(cmd, args); err != nil {
+			if err := o.resolve(cmd, args); err != nil {
 				return err
 			}
 			if !cmd.Flags().Changed("to") {
-				at, err := o.stand(cmd.Context(), s)
+				at, err := o.runState(cmd.Context(), s)
 				if err != nil {
 					return err
 				}
@@ -246,13 +246,13 @@ Where no order of steps back keeps every node's way, it is refused (exit 4).
 	return cmd
 }
 
-// carryOut goes along a plan in one direction, or shows what that would do.
+// carryOut carries a plan out in one direction, or shows what that would do.
 func (o *reconcileOptions) carryOut(cmd *cobra.Command, s console.Streams, d report.Direction, to string) error {
 	ctx := cmd.Context()
 	if err := console.CheckOutput(o.output, "text", "json"); err != nil {
 		return err
 	}
-	if err := o.check(); err != nil && o.dir == "" { // a lab has paces of its own
+	if err := o.check(); err != nil && o.dir == "" { // a lab has timeouts of its own
 		return err
 	}
 	gates, err := o.gates()
@@ -263,7 +263,7 @@ func (o *reconcileOptions) carryOut(cmd *cobra.Command, s console.Streams, d rep
 	if err != nil {
 		return err
 	}
-	file, err := o.chosen(ctx, s, st)
+	file, err := o.planFile(ctx, s, st)
 	if err != nil {
 		return err
 	}
@@ -273,7 +273,7 @@ func (o *reconcileOptions) carryOut(cmd *cobra.Command, s console.Streams, d rep
 			return err
 		}
 		if done {
-			return o.nothing(s)
+			return o.reportNothing(s)
 		}
 	}
 	cfg := reconcile.Config{
@@ -287,24 +287,24 @@ func (o *reconcileOptions) carryOut(cmd *cobra.Command, s console.Streams, d rep
 		}
 		cfg.To = step.Number
 	}
-	if err := o.equip(ctx, &cfg, st); err != nil {
+	if err := o.configure(ctx, &cfg, st); err != nil {
 		return err
 	}
 	if !o.yes || o.shadow {
 		return o.preview(ctx, s, cfg)
 	}
-	result, err := o.show(ctx, s, cfg)
+	result, err := o.runLive(ctx, s, cfg)
 	if o.output == "json" && result.Ended != "" {
 		err = errors.Join(err, console.WriteJSON(s.Out, result))
 	}
 	if err != nil {
-		return o.explained(err)
+		return o.withAdvice(err)
 	}
-	return o.ended(s, result, cfg)
+	return o.reportEnd(s, result, cfg)
 }
 
-// isDone reports whether a plan has been carried out to its end, which takes
-// nothing but the state store to find out.
+// isDone reports whether a plan has been carried out to its end. Only the state store
+// is asked.
 func (o *reconcileOptions) isDone(ctx context.Context, st store.Store, file plan.File) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, statestore.Timeout)
 	defer cancel()
@@ -319,8 +319,8 @@ func (o *reconcileOptions) isDone(ctx context.Context, st store.Store, file plan
 	return at.Over == reconcile.EndedDone, err
 }
 
-// chosen is the plan of --plan, or the one under way.
-func (o *reconcileOptions) chosen(ctx context.Context, s console.Streams, st store.Store) (plan.File, error) {
+// planFile returns the plan of --plan, or else the one under way.
+func (o *reconcileOptions) planFile(ctx context.Context, s console.Streams, st store.Store) (plan.File, error) {
 	if o.plan != "" {
 		data, err := s.ReadFile(ctx, o.plan)
 		if err != nil {
@@ -332,7 +332,7 @@ func (o *reconcileOptions) chosen(ctx context.Context, s console.Streams, st sto
 	return r.Plan, err
 }
 
-// current is the run under way, or the last.
+// current reads the run under way, or else the last one.
 func (f *runFlags) current(ctx context.Context, st store.Store) (reconcile.Record, error) {
 	ctx, cancel := context.WithTimeout(ctx, statestore.Timeout)
 	defer cancel()
@@ -351,7 +351,7 @@ func (o *reconcileOptions) gates() (all []reconcile.Gate, err error) {
 		}
 		all = append(all, g)
 	}
-	for _, text := range o.prometheuss {
+	for _, text := range o.prometheus {
 		g, err := gate.Prometheus(text)
 		if err != nil {
 			return nil, console.Usagef("--gate-prometheus: %w", err)
@@ -361,7 +361,7 @@ func (o *reconcileOptions) gates() (all []reconcile.Gate, err error) {
 	return all, nil
 }
 
-// owner says who this is, for the lock and the journal.
+// owner names this process and its user, for the lock and the journal.
 func owner() string {
 	name := os.Getenv("USER")
 	if u, err := user.Current(); err == nil {

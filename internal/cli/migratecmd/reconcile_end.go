@@ -13,17 +13,17 @@ import (
 	"github.com/muster-dev/muster/internal/reconcile"
 )
 
-// nothing says that there is nothing to do.
-func (o *reconcileOptions) nothing(s console.Streams) error {
+// reportNothing prints that there is nothing to do.
+func (o *reconcileOptions) reportNothing(s console.Streams) error {
 	r := reconcile.Result{Ended: reconcile.EndedNothing, Why: "the plan has been carried out"}
 	if o.output == "json" {
 		return console.WriteJSON(s.Out, r)
 	}
-	return o.ended(s, r, reconcile.Config{})
+	return o.reportEnd(s, r, reconcile.Config{})
 }
 
-// explained says what a person can do about an error of a run.
-func (o *reconcileOptions) explained(err error) error {
+// withAdvice adds to an error of a run what a person can do about it.
+func (o *reconcileOptions) withAdvice(err error) error {
 	var refused *reconcile.RefusedError
 	var locked *lock.HeldError
 	var lacks *reconcile.LacksError
@@ -32,16 +32,16 @@ func (o *reconcileOptions) explained(err error) error {
 		return console.UsageError{Err: err}
 	case errors.As(err, &refused) && len(refused.Changed) > 0:
 		return fmt.Errorf("%w\n  %s", err, strings.Join(refused.Changed, "\n  "))
-	case errors.As(err, &locked) && gone(locked.State):
-		return fmt.Errorf("%s is %w; %s", o.Name, err, o.isGone())
+	case errors.As(err, &locked) && ownerGone(locked.State):
+		return fmt.Errorf("%s is %w; %s", o.Name, err, o.unlockAdvice())
 	case errors.As(err, &locked):
 		return fmt.Errorf("%s is %w; if that process is gone, wait until then, or: muster reconcile unlock %s --force", o.Name, err, o.Args())
 	}
 	return err
 }
 
-// ended says how a run ended, and makes an exit code of it.
-func (o *reconcileOptions) ended(s console.Streams, r reconcile.Result, cfg reconcile.Config) error {
+// reportEnd prints how a run ended, and returns the error that its exit code comes from.
+func (o *reconcileOptions) reportEnd(s console.Streams, r reconcile.Result, cfg reconcile.Config) error {
 	say := func(format string, args ...any) {
 		if o.output != "json" {
 			fmt.Fprintf(s.Out, format+"\n", args...)
@@ -65,16 +65,16 @@ func (o *reconcileOptions) ended(s console.Streams, r reconcile.Result, cfg reco
 			say("what stands of it stays, steps 1 to %d; back: muster reconcile rollback %s; on: %s", r.Reached, o.Args(), cfg.Plan.Problem.Again(o.Args()))
 		}
 	case reconcile.EndedHolding, reconcile.EndedPaused:
-		// Nothing failed, and it is a person's turn: why says where, and how to let it go on.
-		return console.Findings{Err: fmt.Errorf("%s; then go on with: %s", r.Why, strings.TrimSpace(o.onwards(cfg.Direction)+" "+r.Confirm))}
+		// Nothing failed. It is a person's turn, and why says where and how to let it go on.
+		return console.Findings{Err: fmt.Errorf("%s; then go on with: %s", r.Why, strings.TrimSpace(o.resumeCommand(cfg.Direction)+" "+r.Confirm))}
 	default:
-		// An action that is all of its step is called what the step is.
+		// The only action of a step has the title of the step.
 		_, title, _ := strings.Cut(r.Step, ", ")
 		why, evidence, _ := strings.Cut(strings.TrimPrefix(r.Why, title+": "), "\n")
 		for _, line := range excerpt(evidence) {
 			say("  %s", line)
 		}
-		how := "go on with: " + o.onwards(cfg.Direction)
+		how := "go on with: " + o.resumeCommand(cfg.Direction)
 		if len(r.Changed) > 0 {
 			why += " (" + strings.Join(r.Changed, "; ") + ")"
 			how = "once it is taken back, " + how + "; or give this plan up: muster reconcile abort " + o.Args() + " --yes"
@@ -84,9 +84,9 @@ func (o *reconcileOptions) ended(s console.Streams, r reconcile.Result, cfg reco
 	return nil
 }
 
-// excerpt is what of a stopped action's evidence is shown: how it begins, which says
-// what was judged, and its end, which is that of a machine's console. The journal
-// has all of it.
+// excerpt shortens the evidence of a stopped action: to its beginning, which says what
+// was judged, and its end, the last lines of a machine's console. The journal has all of
+// it.
 func excerpt(evidence string) []string {
 	const begin, end = 4, 16
 	lines := strings.Split(strings.TrimRight(evidence, "\n"), "\n")

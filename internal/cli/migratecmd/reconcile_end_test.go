@@ -31,7 +31,7 @@ func TestALockIsLeftBehindOnlyByAProcessOfThisMachineThatIsNoMore(t *testing.T) 
 		"one that says nothing of that": {"a controller", false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := gone(lock.State{Owner: tt.owner}); got != tt.want {
+			if got := ownerGone(lock.State{Owner: tt.owner}); got != tt.want {
 				t.Errorf("the process of %q is gone: %v, want %v", tt.owner, got, tt.want)
 			}
 		})

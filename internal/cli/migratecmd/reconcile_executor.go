@@ -37,8 +37,8 @@ import (
 	"github.com/muster-dev/muster/internal/vantage"
 )
 
-// executorFlags say with what a plan is carried out. Which of them matter is the
-// plan's: it names its executor.
+// executorFlags configure the executor and the measuring. Which of them matter depends
+// on the plan, which names its executor.
 type executorFlags struct {
 	kops       string
 	kopsBefore string
@@ -70,25 +70,25 @@ func (x *executorFlags) addTo(cmd *cobra.Command) {
 	f.DurationVar(&x.probeEvery, "probe-interval", vantage.DefaultEvery, "pause between two probes of the API on a path; twenty are sent before anything is done")
 }
 
-// check refuses times that cannot be meant.
+// check refuses durations that make no sense.
 func (x *executorFlags) check() error {
 	for _, d := range []struct {
 		flag string
 		is   time.Duration
-		can  bool // be left at 0
+		zero bool // 0 is allowed
 	}{{"interval", x.interval, true}, {"join-timeout", x.join, false}, {"drain-timeout", x.drain, false}, {"apply-timeout", x.apply, false}} {
-		if d.is < 0 || d.is == 0 && !d.can {
+		if d.is < 0 || d.is == 0 && !d.zero {
 			return console.Usagef("--%s %v; want a time such as 90s or 15m", d.flag, d.is)
 		}
 	}
-	if x.probeEvery < leastPause {
-		return console.Usagef("--probe-interval %v; want %v or more", x.probeEvery, leastPause)
+	if x.probeEvery < minInterval {
+		return console.Usagef("--probe-interval %v; want %v or more", x.probeEvery, minInterval)
 	}
 	return nil
 }
 
-// equip chooses what carries a plan out, and what measures meanwhile.
-func (o *reconcileOptions) equip(ctx context.Context, cfg *reconcile.Config, st store.Store) error {
+// configure sets what carries the plan out, and what measures meanwhile.
+func (o *reconcileOptions) configure(ctx context.Context, cfg *reconcile.Config, st store.Store) error {
 	via := cfg.Plan.Problem.Via
 	if (via == plan.Lab) != (o.dir != "") {
 		if via == plan.Lab {
@@ -116,7 +116,7 @@ func (o *reconcileOptions) equip(ctx context.Context, cfg *reconcile.Config, st 
 	if err != nil {
 		return err
 	}
-	r := reality{flags: o.executorFlags, state: o.State, store: st, spec: seen.Spec, before: cfg.Plan.KopsVersion(), provider: provider, problem: cfg.Plan.Problem, dry: !o.yes || o.shadow}
+	r := liveCluster{flags: o.executorFlags, state: o.State, store: st, spec: seen.Spec, before: cfg.Plan.KopsVersion(), provider: provider, problem: cfg.Plan.Problem, dry: !o.yes || o.shadow}
 	if via == plan.Terraform {
 		cfg.Executor = byhand.New(byhand.Config{Problem: cfg.Plan.Problem, Look: r.look, TargetDir: o.targetDir, Confirmed: o.confirmed, Within: o.apply, Every: o.interval})
 	} else if cfg.Executor, o.missing, err = r.kops(ctx); err != nil {
@@ -135,20 +135,20 @@ func stored(ctx context.Context, st store.Store, name string) (*observe.Cluster,
 	return observe.Stored(ctx, st, name)
 }
 
-// reality is a real cluster, and how it is reached.
-type reality struct {
+// liveCluster is a real cluster, and how it is reached.
+type liveCluster struct {
 	flags    executorFlags
 	state    string
 	store    store.Store
 	spec     *cluster.Cluster
-	before   string // the version of the kOps that had updated it when the plan was made
+	before   string // the version of kOps that had updated it when the plan was made
 	provider cloud.Provider
 	problem  plan.Problem
-	dry      bool // nothing is going to be done
+	dry      bool // nothing will be changed
 }
 
-// look reads the cluster as muster plan cluster does.
-func (r reality) look(ctx context.Context) (reconcile.World, error) {
+// look reads the cluster as muster plan cluster does. Its caller sets the deadline.
+func (r liveCluster) look(ctx context.Context) (reconcile.World, error) {
 	seen, err := observe.Stored(ctx, r.store, r.spec.Name)
 	if err != nil {
 		return reconcile.World{}, err
@@ -168,13 +168,13 @@ func (r reality) look(ctx context.Context) (reconcile.World, error) {
 	return w, nil
 }
 
-func (r reality) via() kubeapi.Config {
+func (r liveCluster) via() kubeapi.Config {
 	return kubeapi.Config{Kubeconfig: r.flags.kubeconfig, Context: r.flags.context}
 }
 
-// kops makes the executor that works with the operator's kops. A dry run does
-// without the cluster's API, which only acting needs, and says why it is missing.
-func (r reality) kops(ctx context.Context) (_ *bykops.Executor, missing, err error) {
+// kops makes the executor that works with the operator's kops. A dry run does without
+// the cluster's API; missing is then why it cannot be reached.
+func (r liveCluster) kops(ctx context.Context) (_ *bykops.Executor, missing, err error) {
 	cfg := bykops.Config{
 		Problem: r.problem, Store: r.store, Provider: r.provider, Overlay: bykops.Gossip{Spec: r.spec, Via: r.via()},
 		JoinWithin: r.flags.join, DrainWithin: r.flags.drain, Poll: r.flags.interval,
@@ -208,7 +208,7 @@ func (r reality) kops(ctx context.Context) (_ *bykops.Executor, missing, err err
 	return executor, missing, nil
 }
 
-func (r reality) client() (kubernetes.Interface, error) {
+func (r liveCluster) client() (kubernetes.Interface, error) {
 	api, err := kubeapi.Open(r.via())
 	if err != nil {
 		return nil, err
@@ -216,8 +216,9 @@ func (r reality) client() (kubernetes.Interface, error) {
 	return kubernetes.NewForConfig(api.Rest)
 }
 
-// vantages are the places to measure from; what cannot measure is said.
-func (r reality) vantages(ctx context.Context) (all []reconcile.Vantage, missing []report.Unmeasured) {
+// vantages returns the places to measure from, and those that cannot measure, with
+// reasons.
+func (r liveCluster) vantages(ctx context.Context) (all []reconcile.Vantage, missing []report.Unmeasured) {
 	unmeasured := func(vantage, why string) { missing = append(missing, report.Unmeasured{Vantage: vantage, Why: why}) }
 	server := "api.internal." + r.spec.Name
 	api, err := kubeapi.Open(r.via())
@@ -244,7 +245,7 @@ func (r reality) vantages(ctx context.Context) (all []reconcile.Vantage, missing
 	case err != nil:
 		unmeasured("workers", err.Error())
 	default:
-		args := vantage.Args(server, append([]probe.Target{{Path: probe.ByName, Port: 443}}, near(targets)...), r.flags.probeEvery)
+		args := vantage.Args(server, append([]probe.Target{{Path: probe.ByName, Port: 443}}, workerTargets(targets)...), r.flags.probeEvery)
 		for _, g := range r.spec.GroupsOf(cluster.RoleNode) {
 			all = append(all, vantage.NewWorkers(vantage.Config{Client: client, Group: g.Name, Image: r.flags.probeImage, Args: args}))
 		}
@@ -252,9 +253,9 @@ func (r reality) vantages(ctx context.Context) (all []reconcile.Vantage, missing
 	return all, missing
 }
 
-// near are the targets that a worker reaches the API by: private addresses, or
-// whatever the load balancers have where that is none.
-func near(targets []probe.Target) (all []probe.Target) {
+// workerTargets are the targets that a worker reaches the API by: private addresses, or
+// all addresses of the load balancers if none is private.
+func workerTargets(targets []probe.Target) (all []probe.Target) {
 	for _, t := range targets {
 		if t.Addr.IsValid() {
 			all = append(all, t)
@@ -269,7 +270,7 @@ func near(targets []probe.Target) (all []probe.Target) {
 
 // targets are what the operator's machine may reach the API by: the server of the
 // kubeconfig first, then each address of the load balancers.
-func (r reality) targets(ctx context.Context, config *rest.Config) (*x509.CertPool, []probe.Target, error) {
+func (r liveCluster) targets(ctx context.Context, config *rest.Config) (*x509.CertPool, []probe.Target, error) {
 	if err := rest.LoadTLSFiles(config); err != nil {
 		return nil, nil, err
 	}
@@ -294,7 +295,7 @@ func (r reality) targets(ctx context.Context, config *rest.Config) (*x509.CertPo
 	}
 	for _, lb := range seen.LoadBalancers {
 		for _, a := range lb.Addresses {
-			// Each is a path of its own: one that fails is not hidden by the others.
+			// Each is a path of its own, so that the others do not hide one that fails.
 			path := probe.LoadBalancer
 			if len(lb.Addresses) > 1 {
 				path = probe.Path(fmt.Sprintf("%s %s", probe.LoadBalancer, a))

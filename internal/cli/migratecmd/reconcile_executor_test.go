@@ -47,10 +47,10 @@ func TestWhatNeverAnswersEndsAReconcileBeforeItBegins(t *testing.T) {
 		{"a state store", func(ctx context.Context) error {
 			var o reconcileOptions
 			o.Name = "atlas.k8s.local"
-			return o.equip(ctx, &reconcile.Config{Plan: plan.File{Plan: plan.Plan{Problem: plan.Problem{Via: plan.Kops}}}}, &silent{})
+			return o.configure(ctx, &reconcile.Config{Plan: plan.File{Plan: plan.Plan{Problem: plan.Problem{Via: plan.Kops}}}}, &silent{})
 		}, statestore.Timeout},
 		{"a cloud", func(ctx context.Context) error {
-			_, _, err := reality{provider: &silent{}}.targets(ctx, &rest.Config{Host: "https://192.0.2.1", TLSClientConfig: rest.TLSClientConfig{CAData: []byte(testCA)}})
+			_, _, err := liveCluster{provider: &silent{}}.targets(ctx, &rest.Config{Host: "https://192.0.2.1", TLSClientConfig: rest.TLSClientConfig{CAData: []byte(testCA)}})
 			return err
 		}, statestore.CloudTimeout},
 	}

@@ -15,26 +15,26 @@ import (
 	"github.com/muster-dev/muster/internal/report"
 )
 
-// show carries a plan out and shows it while it lasts.
-func (o *reconcileOptions) show(ctx context.Context, s console.Streams, cfg reconcile.Config) (result reconcile.Result, err error) {
+// runLive carries a plan out, and shows it while it runs.
+func (o *reconcileOptions) runLive(ctx context.Context, s console.Streams, cfg reconcile.Config) (result reconcile.Result, err error) {
 	in, _ := s.In.(*os.File)
 	view := live.New(live.Config{Out: s.Err, In: in, Plan: cfg.Plan, Replaced: replacedBefore(ctx, cfg), Verbose: o.verbose, Keys: runKeys(cfg)})
 	cfg.Progress = view
-	// It is shown to the end, which an interruption does not cut off.
+	// The display lasts until the run has ended, also after an interrupt.
 	showing, end := context.WithCancel(context.WithoutCancel(ctx))
 	var shown sync.WaitGroup
-	shown.Go(func() { _ = view.Run(showing) }) // it only ends with its context
+	shown.Go(func() { _ = view.Run(showing) }) // ends with its context only
 	result, err = reconcile.Run(ctx, cfg)
 	end()
 	shown.Wait()
 	if ctx.Err() != nil && err != nil {
-		fmt.Fprintf(s.Err, "what was under way is tidied up or journalled; go on with: %s\n", o.onwards(cfg.Direction))
+		fmt.Fprintf(s.Err, "what was under way is tidied up or journalled; go on with: %s\n", o.resumeCommand(cfg.Direction))
 	}
 	return result, err
 }
 
-// onwards is the command that goes on with a run.
-func (f *runFlags) onwards(d report.Direction) string {
+// resumeCommand returns the command that continues a run.
+func (f *runFlags) resumeCommand(d report.Direction) string {
 	switch {
 	case d == report.Back || d == report.Abort:
 		return fmt.Sprintf("muster reconcile %s %s --yes", map[report.Direction]string{report.Back: "rollback", report.Abort: "abort"}[d], f.Args())
@@ -45,9 +45,9 @@ func (f *runFlags) onwards(d report.Direction) string {
 	}
 }
 
-// replacedBefore counts the nodes that were replaced on the leg that is gone on
-// with. It is for the eye alone: what cannot be read counts as nothing, and the run
-// itself says why.
+// replacedBefore counts the nodes that were replaced on the leg that is continued. It is
+// for display only: what cannot be read counts as nothing, and the run itself reports
+// the error.
 func replacedBefore(ctx context.Context, cfg reconcile.Config) map[string]int {
 	ctx, cancel := context.WithTimeout(ctx, statestore.Timeout)
 	defer cancel()
@@ -62,8 +62,8 @@ func replacedBefore(ctx context.Context, cfg reconcile.Config) map[string]int {
 	return m.ReplacedOnTheWay(cfg.Direction)
 }
 
-// runKeys are what keys do to a run: what the commands pause, resume and release
-// do, by the person who runs it.
+// runKeys returns what keys do to a run: the same as the commands pause, resume and
+// release.
 func runKeys(cfg reconcile.Config) []live.Key {
 	id := reconcile.RunID(cfg.Plan)
 	name := cfg.Plan.Problem.Cluster
@@ -82,8 +82,8 @@ func runKeys(cfg reconcile.Config) []live.Key {
 			})
 			return said, err
 		}},
-		// A key is pressed by mistake more easily than a command is typed: it releases
-		// the hold that the run is at, and none that it comes to later.
+		// A key is pressed by mistake more easily than a command is typed: it releases the
+		// hold at which the run is now, and never a later one.
 		{Rune: 'h', Does: "release the hold", Holding: true, Do: func(ctx context.Context) (string, error) {
 			record, err := reconcile.Read(ctx, cfg.Store, name, id)
 			if err != nil {

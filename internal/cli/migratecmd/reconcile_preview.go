@@ -48,7 +48,7 @@ func printPreview(w io.Writer, p reconcile.Preview) {
 			if a.Node != "" && !strings.Contains(what, a.Node) {
 				what = a.Node + ": " + what
 			}
-			if what != s.Title { // which says it already
+			if what != s.Title { // which is printed already
 				fmt.Fprintf(w, "       %s\n", what)
 			}
 			for _, g := range a.Gates {

@@ -18,15 +18,15 @@ import (
 	"github.com/muster-dev/muster/internal/report"
 )
 
-// printStatus says where a run stands, and what to type next.
-func printStatus(w io.Writer, at stand, f runFlags) {
+// printStatus prints where a run stands, and what to type next.
+func printStatus(w io.Writer, at runState, f runFlags) {
 	st, p := at.status, at.record.Plan.Problem
 	live := st.Lock.Held(time.Now())
 	verdict := "stopped"
 	switch {
 	case st.Over != "":
 		verdict = st.Over
-	case live && gone(st.Lock):
+	case live && ownerGone(st.Lock):
 		verdict = "killed"
 	case live:
 		verdict = "under way"
@@ -64,11 +64,11 @@ func printStatus(w io.Writer, at stand, f runFlags) {
 		row("abort", "asked for "+c.String())
 	}
 	row("way back", f.wayBack(at))
-	row("go on", f.next(at))
+	row("go on", f.nextCommand(at))
 }
 
-// wayBack says what the plan has proven of a way back from where a run stands.
-func (f *runFlags) wayBack(at stand) string {
+// wayBack returns what the plan has proven about a way back from where a run stands.
+func (f *runFlags) wayBack(at runState) string {
 	st := at.status
 	i := slices.IndexFunc(at.record.Plan.Back, func(w plan.WayBack) bool { return w.After == st.Reached })
 	if i < 0 || st.Leg.Direction == report.Back || st.Over != "" && st.Over != reconcile.EndedAborted {
@@ -88,17 +88,18 @@ func (f *runFlags) wayBack(at stand) string {
 	return fmt.Sprintf("%s; shown, as it is from now on, by: %s", strings.Join(way.Steps, ", "), see)
 }
 
-// next is what to type so that a run goes on; empty where somebody is at it.
-func (f *runFlags) next(at stand) string {
+// nextCommand returns what to type so that a run continues; empty while a process runs
+// it.
+func (f *runFlags) nextCommand(at runState) string {
 	st := at.status
-	onwards := f.onwards(st.Leg.Direction)
+	onwards := f.resumeCommand(st.Leg.Direction)
 	switch {
 	case st.Over == reconcile.EndedAborted:
 		return "by a new plan: " + at.record.Plan.Problem.Again(f.Args())
 	case st.Over != "":
 		return ""
-	case st.Lock.Held(time.Now()) && gone(st.Lock):
-		return f.isGone() + "; then " + onwards
+	case st.Lock.Held(time.Now()) && ownerGone(st.Lock):
+		return f.unlockAdvice() + "; then " + onwards
 	case st.Lock.Held(time.Now()):
 		return ""
 	case st.Control.Abort != nil:
@@ -111,17 +112,17 @@ func (f *runFlags) next(at stand) string {
 	return onwards
 }
 
-// isGone says what to do about a lock that a process has left behind.
-func (f *runFlags) isGone() string {
+// unlockAdvice says what to do about a lock that a process has left behind.
+func (f *runFlags) unlockAdvice() string {
 	return "that process is gone from this machine, so: muster reconcile unlock " + f.Args() + " --force"
 }
 
-// processOf is how a lock names its owner; see [owner].
+// processOf matches the host and process in a lock's owner, as [owner] writes them.
 var processOf = regexp.MustCompile(`@(.+) process ([0-9]+)$`)
 
-// gone reports whether a lock was left behind by a process of this machine that is
-// no more. Of others nobody knows here.
-func gone(l lock.State) bool {
+// ownerGone reports whether a lock was left behind by a process of this machine that no
+// longer runs. Processes of other machines are never reported gone.
+func ownerGone(l lock.State) bool {
 	m := processOf.FindStringSubmatch(l.Owner)
 	if host, err := os.Hostname(); err != nil || m == nil || m[1] != host {
 		return false

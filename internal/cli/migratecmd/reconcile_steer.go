@@ -15,16 +15,16 @@ import (
 	"github.com/muster-dev/muster/internal/store"
 )
 
-// stand is a run and where it stands.
-type stand struct {
+// runState is a run and where it stands.
+type runState struct {
 	store  store.Store
 	status reconcile.Status
 	record reconcile.Record
 }
 
-// stand reads the run under way, or the last.
-func (f *runFlags) stand(ctx context.Context, s console.Streams) (stand, error) {
-	var out stand
+// runState reads the run under way, or else the last one.
+func (f *runFlags) runState(ctx context.Context, s console.Streams) (runState, error) {
+	var out runState
 	var err error
 	if out.store, err = f.Open(ctx, s); err != nil {
 		return out, err
@@ -52,10 +52,10 @@ func newReconcileStatus(s console.Streams) *cobra.Command {
 			if err := console.CheckOutput(output, "text", "json"); err != nil {
 				return err
 			}
-			if err := f.settle(cmd, args); err != nil {
+			if err := f.resolve(cmd, args); err != nil {
 				return err
 			}
-			at, err := f.stand(cmd.Context(), s)
+			at, err := f.runState(cmd.Context(), s)
 			if err != nil {
 				return err
 			}
@@ -80,7 +80,7 @@ type statusOutput struct {
 	Next      *plan.Planned `json:"next,omitempty"`
 }
 
-func statusJSON(at stand) statusOutput {
+func statusJSON(at runState) statusOutput {
 	st := at.status
 	out := statusOutput{Status: st, Direction: string(st.Leg.Direction), Steps: len(st.Leg.Steps), Done: st.Leg.Done}
 	if next, ok := st.Next(); ok {
@@ -89,18 +89,18 @@ func statusJSON(at stand) statusOutput {
 	return out
 }
 
-// steerCommand is a command that says one thing to a run.
-func steerCommand(s console.Streams, use, short string, say func(ctx context.Context, at stand, w reconcile.Word) (string, error)) *cobra.Command {
+// steerCommand returns a command that changes the control object of a run.
+func steerCommand(s console.Streams, use, short string, say func(ctx context.Context, at runState, w reconcile.Word) (string, error)) *cobra.Command {
 	var f runFlags
 	var why string
 	cmd := &cobra.Command{
 		Use:   use,
 		Short: short,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := f.settle(cmd, args); err != nil {
+			if err := f.resolve(cmd, args); err != nil {
 				return err
 			}
-			at, err := f.stand(cmd.Context(), s)
+			at, err := f.runState(cmd.Context(), s)
 			if err != nil {
 				return err
 			}
@@ -116,8 +116,8 @@ func steerCommand(s console.Streams, use, short string, say func(ctx context.Con
 			switch {
 			case !at.status.Lock.Held(time.Now()):
 				said += "; no process is at it now"
-			case gone(at.status.Lock):
-				said += "; " + f.isGone()
+			case ownerGone(at.status.Lock):
+				said += "; " + f.unlockAdvice()
 			}
 			_, err = fmt.Fprintln(s.Out, said)
 			return err
@@ -129,14 +129,14 @@ func steerCommand(s console.Streams, use, short string, say func(ctx context.Con
 }
 
 func newReconcilePause(s console.Streams) *cobra.Command {
-	return steerCommand(s, "pause NAME", "Let a run stop before its next action", func(ctx context.Context, at stand, w reconcile.Word) (string, error) {
+	return steerCommand(s, "pause NAME", "Let a run stop before its next action", func(ctx context.Context, at runState, w reconcile.Word) (string, error) {
 		err := reconcile.Steer(ctx, at.store, at.status.Cluster, at.status.Run, func(c *reconcile.Control) { c.Paused = &w })
 		return "paused: nothing is changed after the action under way", err
 	})
 }
 
 func newReconcileResume(s console.Streams) *cobra.Command {
-	return steerCommand(s, "resume NAME", "Take a pause back, or an abort that has not begun", func(ctx context.Context, at stand, _ reconcile.Word) (string, error) {
+	return steerCommand(s, "resume NAME", "Take a pause back, or an abort that has not begun", func(ctx context.Context, at runState, _ reconcile.Word) (string, error) {
 		said := "resumed"
 		if at.status.Control.Abort != nil {
 			said += ": the abort is taken back"
@@ -147,7 +147,7 @@ func newReconcileResume(s console.Streams) *cobra.Command {
 }
 
 func newReconcileRelease(s console.Streams) *cobra.Command {
-	return steerCommand(s, "release NAME", "Release the hold that a run is at, or comes to next", func(ctx context.Context, at stand, w reconcile.Word) (string, error) {
+	return steerCommand(s, "release NAME", "Release the hold that a run is at, or comes to next", func(ctx context.Context, at runState, w reconcile.Word) (string, error) {
 		step, ok, err := reconcile.ReleaseNext(ctx, at.store, at.status, w)
 		if err != nil {
 			return "", err
@@ -159,15 +159,15 @@ func newReconcileRelease(s console.Streams) *cobra.Command {
 	})
 }
 
-// askToAbort asks a run that another process is at to abort. It returns false if
-// none is.
+// askToAbort asks a run that another process carries out to abort. It returns false if
+// none does.
 func (o *reconcileOptions) askToAbort(ctx context.Context, s console.Streams, why string) (bool, error) {
-	at, err := o.stand(ctx, s)
+	at, err := o.runState(ctx, s)
 	if err != nil || !at.status.Lock.Held(time.Now()) {
 		return false, err
 	}
-	if gone(at.status.Lock) { // who does not live heeds nothing
-		return true, o.explained(&lock.HeldError{State: at.status.Lock})
+	if ownerGone(at.status.Lock) { // nobody is left to ask
+		return true, o.withAdvice(&lock.HeldError{State: at.status.Lock})
 	}
 	if !o.yes {
 		return true, console.Usagef("%s is under way: %s; add --yes to let it abort after the action under way", at.status.Cluster, at.status.Lock)
@@ -194,7 +194,7 @@ out before its next action and stops.
 
 ` + console.ExitCodes,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := f.settle(cmd, args); err != nil {
+			if err := f.resolve(cmd, args); err != nil {
 				return err
 			}
 			st, err := f.Open(cmd.Context(), s)

@@ -21,8 +21,8 @@ import (
 	"github.com/muster-dev/muster/internal/store"
 )
 
-// signedFor is what signatures of reports are for, and for nothing else: the
-// namespace of OpenSSH's signatures.
+// signedFor is the namespace of OpenSSH's signatures that reports are signed in, so that
+// a signature for anything else is not one of a report.
 const signedFor = "muster-report"
 
 // NewReport returns muster report.
@@ -66,7 +66,7 @@ ssh-keygen -Y verify -n ` + signedFor + `.
 
 ` + console.ExitCodes,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := o.settle(cmd, args); err != nil {
+			if err := o.resolve(cmd, args); err != nil {
 				return err
 			}
 			return o.report(cmd.Context(), s)
@@ -80,7 +80,7 @@ ssh-keygen -Y verify -n ` + signedFor + `.
 	return cmd
 }
 
-// format says what -o means: a format, and a file if it names one.
+// format reads -o: a format, or a file whose extension is that of one.
 func (o *reportOptions) format() (format, file string, err error) {
 	if slices.Contains([]string{"text", "json", "html"}, o.output) {
 		return o.output, "", nil
@@ -109,7 +109,7 @@ func (o *reportOptions) report(ctx context.Context, s console.Streams) error {
 	if err != nil {
 		return err
 	}
-	data, err := drawReport(m, format)
+	data, err := renderReport(m, format)
 	if err != nil {
 		return err
 	}
@@ -158,7 +158,7 @@ func (o *reportOptions) migration(ctx context.Context, s console.Streams) (repor
 	return report.Migrate(r.Plan, r.Entries)
 }
 
-func drawReport(m report.Migration, format string) ([]byte, error) {
+func renderReport(m report.Migration, format string) ([]byte, error) {
 	switch format {
 	case "html":
 		return []byte(m.HTML()), nil
@@ -250,7 +250,7 @@ func verifyReport(ctx context.Context, s console.Streams, file, signature, key, 
 	return nil
 }
 
-// readTrusted returns what says whose a key is, if it is trusted.
+// readTrusted returns a function that says whose a key is, if it is trusted.
 func readTrusted(ctx context.Context, s console.Streams, key, signers string) (func(ssh.PublicKey) (who string, ok bool), error) {
 	file := key + signers
 	data, err := s.ReadFile(ctx, file)
