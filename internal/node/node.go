@@ -101,6 +101,7 @@ type service struct {
 	balancer *balance.Balancer              // nil where not configured
 
 	unchecked atomic.Pointer[string] // why there is no checker, where that is a fault
+	anonymous atomic.Pointer[string] // why checks present no certificate, where they should
 }
 
 // New checks the configuration against the machine and prepares a daemon. It

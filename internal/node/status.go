@@ -104,6 +104,9 @@ func (n *Node) Report() Report {
 		if why := service.unchecked.Load(); why != nil {
 			r.Problems = append(r.Problems, "servers of "+v.Name+" are used unchecked: "+*why)
 		}
+		if why := service.anonymous.Load(); why != nil {
+			r.Problems = append(r.Problems, "servers of "+v.Name+" are asked anonymously, and may not say whether they are ready: "+*why)
+		}
 		r.Services = append(r.Services, v)
 	}
 	if n.hosts != nil {
