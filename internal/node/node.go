@@ -90,6 +90,7 @@ type Node struct {
 
 	adopted     chan struct{}                     // closed once there is nothing left to adopt
 	credentials atomic.Pointer[enrol.Credentials] // nil until the node has an identity
+	unenrolled  atomic.Pointer[string]            // why it has none, if it has tried
 	trustable   sync.Once
 	trusted     chan struct{} // closed once the CA's certificate is on disk
 }

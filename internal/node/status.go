@@ -128,7 +128,11 @@ func (n *Node) Report() Report {
 		expires := id.Current().Leaf.NotAfter
 		r.Identity, r.Expires = id.Identity().String(), &expires
 	} else if n.stream != nil {
-		r.Problems = append(r.Problems, "not enrolled yet")
+		problem := "not enrolled yet"
+		if why := n.unenrolled.Load(); why != nil {
+			problem += ": " + *why
+		}
+		r.Problems = append(r.Problems, problem)
 	}
 	if n.overlay != nil {
 		r.Overlay = n.overlay.View()
