@@ -106,6 +106,8 @@ func TestCheckAwaitedSaysWhatADaemonWouldWaitFor(t *testing.T) {
 			want: "ca /nonexistent.crt: no such file or directory; put the CA there"},
 		{name: "a slice's certificate that comes later", edits: []string{"services:\n", "endpointSlice: {certificate: c.crt, key: c.key}\nservices:\n"},
 			want: "c.crt: no such file or directory"},
+		{name: "a service's certificate that comes later", edits: []string{balance, balance + "  certificate: c.crt\n  key: c.key\n"},
+			want: "c.crt: no such file or directory; until it is there, servers are asked anonymously"},
 		{name: "a slice on a node that will have an identity", edits: []string{"services:\n", "endpointSlice: {}\nservices:\n"}},
 		{name: "a slice on a node that is nobody", edits: append(ownCA("api.crt"), "services:\n", "endpointSlice: {}\nservices:\n", discoverySection, ""),
 			want: "endpointSlice: neither certificate nor tokenFile, and the node has no identity of its own"},

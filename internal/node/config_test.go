@@ -123,6 +123,7 @@ func TestParseConfigRefuses(t *testing.T) {
 		{"a worker with nowhere to ask", edit(`servers: ["10.0.0.1:7947"]`, "servers: []"), "discovery.servers: none"},
 		{"a pin that is none", edit("sha256:00", "md5:00"), "caPin"},
 		{"an overlay without a keyring", workerYAML + "overlay: {listen: 10.0.0.9:7946}\n", "overlay.keyring: not set"},
+		{"a certificate without its key", edit("  balance:", "  certificate: a.crt\n  balance:"), `services[0] "api.internal": certificate, key: give both or neither`},
 		{"a slice of an unknown service", workerYAML + "endpointSlice: {service: kops-controller.internal}\n", "not among the services"},
 		{"a slice's certificate without its key", workerYAML + "endpointSlice: {certificate: a.crt}\n", "endpointSlice.certificate, endpointSlice.key: give both or neither"},
 		{"a slice's certificate and token", workerYAML + "endpointSlice: {certificate: a.crt, key: a.key, tokenFile: token}\n", "endpointSlice.certificate, endpointSlice.tokenFile: give one"},

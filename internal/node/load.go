@@ -93,7 +93,7 @@ func machineName(name string, err error) (string, error) {
 func (c *Config) resolve(dir string) {
 	paths := []*string{&c.StateDir, &c.CA, &c.Hosts.Path, &c.Status.Socket}
 	for i := range c.Services {
-		paths = append(paths, &c.Services[i].CA)
+		paths = append(paths, &c.Services[i].CA, &c.Services[i].Certificate, &c.Services[i].Key)
 	}
 	if o := c.Overlay; o != nil {
 		paths = append(paths, &o.Keyring, &o.SeedsFile)

@@ -1,9 +1,11 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -58,5 +60,34 @@ func TestADaemonThatKnowsNothingCountsAsStartedInTime(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// A token that is missing is missing every ten seconds; it is said once, and in the status.
+func TestANodeThatCannotEnrolSaysWhyOnce(t *testing.T) {
+	a := newAwaiting(t)
+	a.remove("token")
+	var log bytes.Buffer
+	n, err := New(a.load(), Options{Program: "muster-agent", Log: slog.New(slog.NewTextHandler(&log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.remember()
+	client, err := n.enrolClient()
+	if err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		ctx, stop := context.WithTimeout(t.Context(), 10*enrolPause)
+		defer stop()
+		if creds := n.enrol(ctx, client); creds != nil {
+			t.Error("enrolled without a token")
+		}
+	})
+	if got := strings.Count(log.String(), "no identity"); got != 1 {
+		t.Errorf("%d lines about it, want 1:\n%s", got, log.String())
+	}
+	if got := strings.Join(n.Report().Problems, "\n"); !strings.Contains(got, "not enrolled yet: ") || !strings.Contains(got, "no enrolment token at ") {
+		t.Errorf("problems are %q", got)
 	}
 }

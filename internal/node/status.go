@@ -104,6 +104,9 @@ func (n *Node) Report() Report {
 		if why := service.unchecked.Load(); why != nil {
 			r.Problems = append(r.Problems, "servers of "+v.Name+" are used unchecked: "+*why)
 		}
+		if why := service.anonymous.Load(); why != nil {
+			r.Problems = append(r.Problems, "servers of "+v.Name+" are asked anonymously, and may not say whether they are ready: "+*why)
+		}
 		r.Services = append(r.Services, v)
 	}
 	if n.hosts != nil {
@@ -125,7 +128,11 @@ func (n *Node) Report() Report {
 		expires := id.Current().Leaf.NotAfter
 		r.Identity, r.Expires = id.Identity().String(), &expires
 	} else if n.stream != nil {
-		r.Problems = append(r.Problems, "not enrolled yet")
+		problem := "not enrolled yet"
+		if why := n.unenrolled.Load(); why != nil {
+			problem += ": " + *why
+		}
+		r.Problems = append(r.Problems, problem)
 	}
 	if n.overlay != nil {
 		r.Overlay = n.overlay.View()

@@ -161,6 +161,9 @@ func (c Config) validateService(at string, s Service) (errs []error) {
 	if _, err := netip.ParseAddr(s.ServerName); err != nil && !serverName.MatchString(s.ServerName) {
 		errs = append(errs, fmt.Errorf("%s: serverName %q; want a name or an address as a certificate has it, such as kubernetes", at, s.ServerName))
 	}
+	if (s.Certificate == "") != (s.Key == "") {
+		errs = append(errs, fmt.Errorf("%s: certificate, key: give both or neither", at))
+	}
 	if s.SRV != "" && !srvName.MatchString(s.SRV) {
 		errs = append(errs, fmt.Errorf("%s: srv %q; want a name such as _https._tcp.api.example.com", at, s.SRV))
 	}
