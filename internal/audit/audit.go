@@ -124,8 +124,8 @@ func (in Input) unobserved() []string {
 	if in.Probes == nil || in.Probes.TLSNames == nil && len(in.Probes.Gaps) == 0 {
 		list = append(list, "serving certificates: seen from inside the network only")
 	}
-	if in.gossips() && (in.Probes == nil || in.Probes.Overlay == nil) {
-		list = append(list, "what the gossip overlay carries: muster gossip inspect, from a node")
+	if in.gossips() && in.Overlay == nil {
+		list = append(list, "what the gossip overlay carries: --gossip takes what muster gossip inspect -o json prints")
 	}
 	switch {
 	case in.Workloads != nil:
@@ -133,8 +133,8 @@ func (in Input) unobserved() []string {
 	case in.gossips():
 		list = append(list, "pods that copied the nodes' hosts file, or call protokube: seen through the cluster's API, with --kubeconfig or --context")
 	}
-	if in.Probes == nil || in.Probes.Hosts == nil {
-		list = append(list, "the nodes' hosts blocks: seen on the nodes only")
+	if in.Hosts == nil {
+		list = append(list, "the nodes' hosts blocks: --hosts takes copies of the files")
 	}
 	return list
 }

@@ -111,9 +111,9 @@ func findingCases(t *testing.T) map[string]struct{ with, without change } {
 		"MU313": {both(hybrid, fromWorkers(3999)), both(gossiping, fromWorkers(3998))},
 		"MU314": {both(hybrid, world(4000)), both(hybrid, world(4001))},
 		"MU315": {world(3988), world(3987)},
-		"MU320": {both(hybrid, func(in *Input) { in.Probes.Overlay["www.example.com"] = []netip.Addr{nowhere} }), hybrid},
-		"MU321": {func(in *Input) { in.Probes.Hosts["i-2"] = map[string][]netip.Addr{"api.internal." + name: {nowhere}} },
-			func(in *Input) { in.Probes.Hosts["i-2"] = map[string][]netip.Addr{"api.internal." + name: {cpAddr}} }},
+		"MU320": {both(hybrid, func(in *Input) { in.Overlay["www.example.com"] = []netip.Addr{nowhere} }), hybrid},
+		"MU321": {func(in *Input) { in.Hosts["i-2"] = map[string][]netip.Addr{"api.internal." + name: {nowhere}} },
+			func(in *Input) { in.Hosts["i-2"] = map[string][]netip.Addr{"api.internal." + name: {cpAddr}} }},
 		"MU322": {func(in *Input) {
 			nodes(in).Template.Boot.APIServerIPs = []string{lbAddr.String(), nowhere.String()}
 		}, none},

@@ -24,11 +24,8 @@ func overlay(in Input, r *Report) {
 		passwords(in, r)
 	}
 	ports(in, r)
-	if in.Probes == nil {
-		return
-	}
 	var foreign []string
-	for name := range in.Probes.Overlay {
+	for name := range in.Overlay {
 		// kOps also publishes spec.masterPublicName, which may be in any domain.
 		public := in.Spec.API.PublicName != "" && strings.EqualFold(strings.TrimSuffix(name, "."), strings.TrimSuffix(in.Spec.API.PublicName, "."))
 		if !cluster.OwnsName(in.Spec.Name, name) && !public {
@@ -150,10 +147,10 @@ func deadAddresses(in Input, r *Report) {
 			alive = append(alive, i.Addr)
 		}
 	}
-	for _, node := range slices.Sorted(maps.Keys(in.Probes.Hosts)) {
+	for _, node := range slices.Sorted(maps.Keys(in.Hosts)) {
 		var dead []string
-		for _, name := range slices.Sorted(maps.Keys(in.Probes.Hosts[node])) {
-			for _, a := range in.Probes.Hosts[node][name] {
+		for _, name := range slices.Sorted(maps.Keys(in.Hosts[node])) {
+			for _, a := range in.Hosts[node][name] {
 				if !a.IsLoopback() && !slices.Contains(alive, a) {
 					dead = append(dead, a.String()+" for "+name)
 				}

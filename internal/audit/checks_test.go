@@ -56,7 +56,7 @@ func TestASecretThatMemberlistIgnoresIsNoPassword(t *testing.T) {
 func TestThePublicNameIsNoForeignName(t *testing.T) {
 	in := healthy()
 	hybrid(&in)
-	in.Probes.Overlay["api.example.com"] = []netip.Addr{cpAddr}
+	in.Overlay["api.example.com"] = []netip.Addr{cpAddr}
 	if !slices.Contains(ids(Run(in, nil)), "MU320") {
 		t.Error("a name that the spec does not have: no MU320")
 	}
@@ -80,7 +80,7 @@ func TestCiliumSeesTheHostsFileWhereKopsMountsIt(t *testing.T) {
 // An address that no observed instance has may be that of one that was not read.
 func TestAddressesAreDeadOnlyIfAllInstancesWereRead(t *testing.T) {
 	in := healthy()
-	in.Probes.Hosts["i-2"] = map[string][]netip.Addr{"api.internal." + name: {nowhere}}
+	in.Hosts["i-2"] = map[string][]netip.Addr{"api.internal." + name: {nowhere}}
 	nodes(&in).Template.Boot.APIServerIPs = []string{lbAddr.String(), nowhere.String()}
 	dead := func() (got []string) {
 		for _, id := range ids(Run(in, nil)) {

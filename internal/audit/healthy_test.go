@@ -91,8 +91,8 @@ func healthy() Input {
 		},
 		Probes: &Probes{
 			TLSNames: map[string][]string{lbAddr.String() + ":3988": {"kops-controller.internal." + name}},
-			Hosts:    map[string]map[string][]netip.Addr{"i-1": {"api.internal." + name: {lbAddr}}},
 		},
+		Hosts: map[string]map[string][]netip.Addr{"i-1": {"api.internal." + name: {lbAddr}}},
 	}
 }
 
@@ -117,7 +117,7 @@ func gossiping(in *Input) {
 	nodes(in).Template.Boot = byGossip()
 	in.Cloud.Roles[1].Policies = map[string]string{workersRole: gossipPolicy}
 	in.Store.Addons = []Addon{{Name: addonDNS}}
-	in.Probes.Overlay = map[string][]netip.Addr{"api.internal." + name: {cpAddr}}
+	in.Overlay = map[string][]netip.Addr{"api.internal." + name: {cpAddr}}
 	in.Cloud.Network.Rules = append(in.Cloud.Network.Rules,
 		cloud.Rule{From: partyWorkers, To: partyControl, Protocol: "tcp", Low: 3999, High: 4000},
 		cloud.Rule{From: partyWorkers, To: partyControl, Protocol: "tcp", Low: 443, High: 443},
@@ -128,7 +128,7 @@ func gossiping(in *Input) {
 func hybrid(in *Input) {
 	in.Spec.DNSType = cluster.DNSPrivate
 	in.Store.Addons = []Addon{{Name: addonDNS}}
-	in.Probes.Overlay = map[string][]netip.Addr{"api.internal." + name: {cpAddr}}
+	in.Overlay = map[string][]netip.Addr{"api.internal." + name: {cpAddr}}
 }
 
 // old turns one worker into a gossiping one of an older generation.

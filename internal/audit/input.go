@@ -26,6 +26,12 @@ type Input struct {
 	Probes *Probes
 	// Workloads are read from the cluster's API.
 	Workloads *Workloads
+	// Overlay holds the addresses that the gossip overlay carries, by name; nil if it
+	// was not read.
+	Overlay map[string][]netip.Addr
+	// Hosts holds the entries of kOps's block in the nodes' /etc/hosts, by instance
+	// ID and name; nil if no node was read.
+	Hosts map[string]map[string][]netip.Addr
 
 	// Strict makes a verdict unknown if any of its links is [Unseen].
 	Strict bool
@@ -66,11 +72,6 @@ type Probes struct {
 	// TLSNames holds the names and addresses in the certificate that each
 	// HOST:PORT served.
 	TLSNames map[string][]string
-	// Overlay holds the records of the gossip overlay; nil if it was not read.
-	Overlay map[string][]netip.Addr
-	// Hosts holds the entries of kOps's block in the nodes' /etc/hosts, by instance
-	// ID and name; nil if no node was read.
-	Hosts map[string]map[string][]netip.Addr
 	// Gaps are the probes without a result.
 	Gaps []cloud.Gap
 }

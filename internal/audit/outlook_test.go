@@ -26,9 +26,9 @@ func reached(to cluster.Topology) change {
 			role.Policies = maps.Clone(role.Policies)
 			role.Policies[role.Name] = workerPolicy
 		}
-		in.Probes.Hosts = nil
+		in.Hosts = nil
 		if to == cluster.None {
-			in.Spec.DNSType, in.Probes.Overlay = cluster.DNSNone, nil
+			in.Spec.DNSType, in.Overlay = cluster.DNSNone, nil
 			in.Store.Addons = []Addon{{Name: addonDNS, Empty: true}}
 			in.Store.NodeConfigs[masters] = NodeConfig{Hash: "y"}
 		}

@@ -29,6 +29,8 @@ type auditOptions struct {
 	strict   bool
 	noProbes bool
 	kube     kubeapi.Config
+	gossip   string
+	hosts    []string // INSTANCE=FILE
 }
 
 func newAuditCluster(s console.Streams) *cobra.Command {
@@ -52,6 +54,9 @@ not seen; --no-probes skips all of this. With --kubeconfig or --context it also 
 pods that have a copy of a node's hosts file and ask for the cluster's names, and for
 pods that call protokube. With -f it judges a manifest alone.
 
+What only nodes can see, files bring: --gossip what muster gossip inspect -o json
+printed, --hosts a copy of a node's /etc/hosts.
+
 What could not be looked at is listed, and never taken as fine. You can accept findings
 in a file, each with a reason and a last day:
 
@@ -70,6 +75,9 @@ exit codes: 0 nothing at or above --fail-on, 3 findings (with --ready-for: not r
 			}
 			if o.file != "" && o.kube != (kubeapi.Config{}) {
 				return console.Usagef("--kubeconfig and --context do not go with -f, which judges a manifest alone")
+			}
+			if o.file != "" && len(o.hosts) > 0 {
+				return console.Usagef("--hosts does not go with -f: which addresses are alive is seen in the cloud")
 			}
 			if o.file == "" {
 				if err := o.ParseName(cmd, args); err != nil {
@@ -90,6 +98,8 @@ exit codes: 0 nothing at or above --fail-on, 3 findings (with --ready-for: not r
 	f.BoolVar(&o.noProbes, "no-probes", false, "resolve no name and connect to no server of the cluster from here")
 	f.StringVar(&o.kube.Kubeconfig, "kubeconfig", "", "look at the cluster's pods as well, by the kubeconfig in this `file`")
 	f.StringVar(&o.kube.Context, "context", "", "or by this context's `name` in it, or in $KUBECONFIG or ~/.kube/config")
+	f.StringVar(&o.gossip, "gossip", "", "`file` with what muster gossip inspect -o json printed, or - for standard input")
+	f.StringArrayVar(&o.hosts, "hosts", nil, "`INSTANCE=FILE`: a copy of the /etc/hosts of the node with this instance ID; may be repeated")
 	f.BoolVar(&o.strict, "strict", false, "take what cannot be seen from here for unknown")
 	return cmd
 }

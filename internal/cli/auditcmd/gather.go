@@ -18,9 +18,22 @@ import (
 // gatherAudit reads what an audit judges. unseen is why something could not be looked at
 // that should have been: the audit goes on without it, and ends in failure.
 func gatherAudit(ctx context.Context, s console.Streams, o auditOptions) (in audit.Input, unseen, err error) {
-	if o.file != "" {
-		return gatherManifest(ctx, s, o)
+	fromNodes, err := o.readNodeFiles(ctx, s) // faults in files are reported before anything is asked
+	if err != nil {
+		return in, nil, err
 	}
+	if o.file != "" {
+		in, err = gatherManifest(ctx, s, o)
+	} else {
+		in, unseen, err = gatherCluster(ctx, s, o)
+	}
+	if err != nil {
+		return in, nil, err
+	}
+	return in, unseen, fromNodes.addTo(&in)
+}
+
+func gatherCluster(ctx context.Context, s console.Streams, o auditOptions) (in audit.Input, unseen, err error) {
 	var api *kubeapi.Client
 	if o.kube != (kubeapi.Config{}) { // a wrong kubeconfig is reported before anything is asked
 		if api, err = kubeapi.Open(o.kube); err != nil {
@@ -57,16 +70,16 @@ func gatherStore(ctx context.Context, s console.Streams, o auditOptions) (in aud
 	return in, nil
 }
 
-func gatherManifest(ctx context.Context, s console.Streams, o auditOptions) (in audit.Input, unseen, err error) {
+func gatherManifest(ctx context.Context, s console.Streams, o auditOptions) (in audit.Input, err error) {
 	m, err := s.ReadManifest(ctx, o.file)
 	if err != nil {
-		return in, nil, err
+		return in, err
 	}
 	if in.Manifest, err = audit.ReadManifest(m.Data); err != nil {
-		return in, nil, console.Usagef("%s: %w", m.Name, err)
+		return in, console.Usagef("%s: %w", m.Name, err)
 	}
 	in.Spec, in.Version = m.Spec, o.version
-	return in, nil, nil
+	return in, nil
 }
 
 // apiTimeout bounds what an audit asks of the cluster's API.
