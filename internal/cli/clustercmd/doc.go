@@ -3,6 +3,6 @@
 // state store, and init and token for clusters that kOps did not make.
 //
 // They ask neither cloud nor nodes: what a cluster really is, package auditcmd shows,
-// and package migratecmd changes it. Nothing is written before it was shown and agreed
-// to.
+// and package migratecmd changes it. Nothing is written to a state store without --yes or
+// a y on the terminal.
 package clustercmd
