@@ -98,8 +98,10 @@ func (n *Node) inHostsBlock() bool {
 	if err != nil {
 		return false // the keeper says why
 	}
+	entries := hosts.Parse(content).Entries
 	return !slices.ContainsFunc(n.cfg.Services, func(s Service) bool {
-		return len(adoptable(content, n.cfg.FullName(s.Name), 1)) == 0
+		name := n.cfg.FullName(s.Name)
+		return !slices.ContainsFunc(entries, func(e hosts.Entry) bool { return slices.Contains(e.Names, name) })
 	})
 }
 

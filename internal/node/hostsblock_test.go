@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -29,6 +30,7 @@ func TestTheBlockOfAnEarlierLifeStaysUntilTheServersAreChecked(t *testing.T) {
 		{"a block, and every server is checked", block, map[netip.AddrPort]endpoint.Health{a: endpoint.Up, b: endpoint.Down}, time.Second},
 		{"a block, and one server is not checked", block, map[netip.AddrPort]endpoint.Health{a: endpoint.Up}, settleAtMost},
 		{"a block, and nothing can be checked", block, nil, settleAtMost},
+		{"a block with loopback addresses, and nothing can be checked", strings.ReplaceAll(block, "10.0.0.1", "127.0.0.9"), nil, settleAtMost},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := t.TempDir()

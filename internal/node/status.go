@@ -84,30 +84,10 @@ func (n *Node) Report() Report {
 		Uptime:  time.Since(n.started).Seconds(),
 		Hosts:   "disabled",
 	}
-	for _, service := range n.services {
-		s := service.cfg
-		set, ok := n.view.get(s.Name)
-		v := ServiceView{
-			Name:     n.cfg.FullName(s.Name),
-			Serving:  set.Endpoints(),
-			Isolated: set.Isolated(),
-			Known:    service.servers(n.view.known(s.Name)),
-		}
-		if !s.Balance.IsZero() {
-			v.Balancer = s.Balance.String()
-		}
-		if !ok {
-			r.Problems = append(r.Problems, "no endpoint known for "+v.Name)
-		} else if set.Isolated() {
-			r.Problems = append(r.Problems, "every known server of "+v.Name+" looks down from here; keeping the last good ones")
-		}
-		if why := service.unchecked.Load(); why != nil {
-			r.Problems = append(r.Problems, "servers of "+v.Name+" are used unchecked: "+*why)
-		}
-		if why := service.anonymous.Load(); why != nil {
-			r.Problems = append(r.Problems, "servers of "+v.Name+" are asked anonymously, and may not say whether they are ready: "+*why)
-		}
+	for _, s := range n.services {
+		v, problems := n.reportService(s)
 		r.Services = append(r.Services, v)
+		r.Problems = append(r.Problems, problems...)
 	}
 	if n.hosts != nil {
 		r.NoteHosts(n.hosts.Status())
@@ -138,6 +118,32 @@ func (n *Node) Report() Report {
 		r.Overlay = n.overlay.View()
 	}
 	return r
+}
+
+// reportService returns the present state of a service, and what is wrong with it.
+func (n *Node) reportService(s *service) (v ServiceView, problems []string) {
+	set, ok := n.view.get(s.cfg.Name)
+	v = ServiceView{
+		Name:     n.cfg.FullName(s.cfg.Name),
+		Serving:  set.Endpoints(),
+		Isolated: set.Isolated(),
+		Known:    s.servers(n.view.known(s.cfg.Name)),
+	}
+	if !s.cfg.Balance.IsZero() {
+		v.Balancer = s.cfg.Balance.String()
+	}
+	if !ok {
+		problems = append(problems, "no endpoint known for "+v.Name)
+	} else if set.Isolated() {
+		problems = append(problems, "every known server of "+v.Name+" looks down from here; keeping the last good ones")
+	}
+	if why := s.unchecked.Load(); why != nil {
+		problems = append(problems, "servers of "+v.Name+" are used unchecked: "+*why)
+	}
+	if why := s.anonymous.Load(); why != nil {
+		problems = append(problems, "servers of "+v.Name+" are asked anonymously, and may not say whether they are ready: "+*why)
+	}
+	return v, problems
 }
 
 // servers adds what is known of endpoints here.

@@ -136,7 +136,7 @@ func nodePage(name, short string, texts ...string) []byte {
 		p.verbatim(text)
 	}
 	p.section("FILES")
-	p.verbatim("/etc/muster/node.yaml   the node's configuration\n/var/lib/muster         identity, last good addresses, journal of the hosts block\n/etc/hosts              has the block")
+	p.verbatim("/etc/muster/node.yaml   the node's configuration\n/var/lib/muster         identity, last good addresses, journal of the hosts block\n/etc/hosts              has the block\n/usr/share/doc/muster-agent   guide (agent.md), every field of node.yaml (node.md), examples")
 	p.section("SEE ALSO")
 	p.text("muster(1), systemd.service(5), hosts(5)")
 	return p.Bytes()
