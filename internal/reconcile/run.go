@@ -98,6 +98,9 @@ func (d *driver) run(ctx context.Context) (Result, error) {
 	if lacking := d.lacks(begun); len(lacking) > 0 {
 		return Result{}, &LacksError{lacking}
 	}
+	if begun, err = d.tidied(ctx, begun, d.Direction, d.To); err != nil {
+		return Result{}, err
+	}
 	if err := d.begin(ctx, begun); err != nil {
 		return Result{}, err
 	}
@@ -112,6 +115,9 @@ func (d *driver) run(ctx context.Context) (Result, error) {
 			if refused := new(RefusedError); errors.As(err, &refused) {
 				return d.end(ctx, Result{Ended: EndedStopped, Why: refused.Why, Changed: refused.Changed}, nil)
 			}
+			break
+		}
+		if begun, err = d.tidied(ctx, begun, report.Abort, 0); err != nil {
 			break
 		}
 		if err = d.begin(ctx, begun); err == nil {
