@@ -31,6 +31,9 @@ func Run(ctx context.Context, cfg Config) (Result, error) {
 	}
 	name := cfg.Plan.Problem.Cluster
 	reason := fmt.Sprintf("plan %s, %s -> %s, %s", RunID(cfg.Plan), cfg.Plan.Problem.From, cfg.Plan.Problem.To, cfg.Direction)
+	if last, err := lock.Inspect(ctx, cfg.Store, LockKey(name)); err == nil && last.Abandoned(time.Now()) {
+		cfg.Progress.Note(fmt.Sprintf("the lock of %s has expired and was not released; seeing for %v whether it is renewed all the same", last.Owner, lock.WatchTime))
+	}
 	held, err := lock.Acquire(ctx, cfg.Store, LockKey(name), cfg.Owner, reason)
 	if err != nil {
 		return Result{}, err
