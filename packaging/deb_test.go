@@ -38,6 +38,7 @@ func build(t *testing.T, name string) deb {
 		"bin/muster", "bin/muster-agent", "bin/muster-peer",
 		"packaging/man/muster.1", "packaging/man/muster-edit.1", "packaging/man/muster-agent.8", "packaging/man/muster-peer.8",
 		"packaging/completion/muster.bash", "packaging/completion/muster.zsh", "packaging/completion/muster.fish",
+		"LICENSE", "docs/agent.md", "docs/node.md", "examples/agent/static.yaml", "packaging/grafana/muster-agent.json",
 	} {
 		path := filepath.Join(dir, f)
 		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(f), 0o600)); err != nil {
@@ -132,7 +133,7 @@ func TestDebianPackages(t *testing.T) {
 	if testing.Short() {
 		t.Skip("SKIPPED: builds nfpm, with -short; make test-packages runs this")
 	}
-	unit := "usr/lib/systemd/system/"
+	unit, doc := "usr/lib/systemd/system/", "usr/share/doc/"
 	for name, tt := range map[string]struct {
 		files     map[string]string
 		conffiles string
@@ -142,13 +143,17 @@ func TestDebianPackages(t *testing.T) {
 			"usr/share/bash-completion/completions/muster":    "0644",
 			"usr/share/zsh/vendor-completions/_muster":        "0644",
 			"usr/share/fish/vendor_completions.d/muster.fish": "0644",
+			doc + "muster/copyright":                          "0644",
 		}},
 		"muster-agent": {files: map[string]string{
 			"usr/bin/muster-agent": "0755", "usr/share/man/man8/muster-agent.8": "0644", unit + "muster-agent.service": "0644", "etc/muster": "0700",
+			doc + "muster-agent/copyright": "0644", doc + "muster-agent/agent.md": "0644", doc + "muster-agent/node.md": "0644",
+			doc + "muster-agent/examples/static.yaml": "0644", doc + "muster-agent/grafana.json": "0644",
 		}},
 		"muster-peer": {files: map[string]string{
 			"usr/bin/muster-peer": "0755", "usr/share/man/man8/muster-peer.8": "0644", "etc/muster": "0700",
 			unit + "muster-peer.service": "0644", unit + "muster-protokube.service": "0644", "etc/default/muster-protokube": "0644",
+			doc + "muster-peer/copyright": "0644", doc + "muster-peer/protokube.service.d/muster.conf": "0644",
 		}, conffiles: "/etc/default/muster-protokube\n"},
 	} {
 		t.Run(name, func(t *testing.T) {

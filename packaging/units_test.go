@@ -48,7 +48,7 @@ var units = map[string]struct{ exec, capabilities, needs string }{
 }
 
 func TestEveryUnitIsTested(t *testing.T) {
-	files, err := filepath.Glob("systemd/*")
+	files, err := filepath.Glob("systemd/*.service")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,6 +110,41 @@ func TestTheHostsFileStaysWritable(t *testing.T) {
 				t.Errorf("%s: ReadOnlyPaths has %q; every one is optional, and none is what the daemon writes", name, p)
 			}
 		}
+	}
+}
+
+// A daemon that is taken over could start programs outside its sandbox through any of
+// these.
+func TestWhatStartsProgramsIsReadOnly(t *testing.T) {
+	for name := range units {
+		u := readUnit(t, name)
+		protected := u.words("Service.ReadOnlyPaths")
+		for _, path := range []string{
+			"/etc/systemd", "/etc/cron.d", "/etc/cron.weekly", "/etc/cron.monthly", "/etc/anacrontab", "/etc/udev", "/etc/modprobe.d", "/etc/ld.so.preload",
+			"/etc/sudoers.d", "/etc/pam.d", "/etc/ssh", "/etc/profile.d", "/etc/bash.bashrc", "/etc/environment", "/etc/default", "/etc/sysconfig",
+			"/etc/logrotate.d", "/etc/NetworkManager", "/etc/apt", "/etc/kubernetes", "/etc/rancher", "/etc/cni", "/etc/containerd", "/etc/crio",
+		} {
+			if !slices.Contains(protected, "-"+path) {
+				t.Errorf("%s: %s is writable", name, path)
+			}
+		}
+		if got := u["Service.UMask"]; !slices.Equal(got, []string{"0077"}) {
+			t.Errorf("%s: UMask %q", name, got)
+		}
+	}
+}
+
+// Type and time-outs of the start are left to kOps, whose nodeup waits for the start.
+func TestProtokubesDropInIsMusterProtokube(t *testing.T) {
+	got, want := readUnit(t, "protokube.service.d/muster.conf"), readUnit(t, "muster-protokube.service")
+	for _, key := range []string{"Unit.Description", "Unit.Documentation", "Unit.Wants", "Unit.After", "Unit.Before", "Unit.ConditionPathExists", "Unit.Conflicts",
+		"Service.Type", "Service.TimeoutStartSec", "Service.Restart", "Install.WantedBy"} {
+		delete(want, key)
+	}
+	want["Service.ExecStart"] = append([]string{""}, want["Service.ExecStart"]...)                                                                       // instead of protokube
+	want["Service.EnvironmentFile"] = slices.DeleteFunc(want["Service.EnvironmentFile"], func(f string) bool { return f == "/etc/sysconfig/protokube" }) // has it
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-muster-protokube.service +muster.conf):\n%s", diff)
 	}
 }
 

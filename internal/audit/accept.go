@@ -2,6 +2,7 @@ package audit
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -10,15 +11,15 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// ReadAcceptances reads a file of decisions to live with findings:
+// ReadAcceptances reads a file of acceptances:
 //
 //	accept:
 //	- id: MU310
-//	  subject: atlas.k8s.local   # left out: whatever it is about
+//	  subject: atlas.k8s.local   # optional; default: any subject
 //	  reason: ports are closed to all but nodes
 //	  until: 2027-03-31
 //
-// Each has a reason and a last day. The error says which entry is wrong.
+// Each needs a reason and a last day (UTC). An error names the entry.
 func ReadAcceptances(data []byte) ([]Acceptance, error) {
 	var file struct {
 		Accept []struct {
@@ -33,9 +34,12 @@ func ReadAcceptances(data []byte) ([]Acceptance, error) {
 	if err := dec.Decode(&file); err != nil && !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("read acceptances: %s", oneLine(err))
 	}
+	if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
+		return nil, errors.New("read acceptances: the file has a second YAML document; put all entries below one accept")
+	}
 	var all []Acceptance
 	for i, a := range file.Accept {
-		where := fmt.Sprintf("acceptance %d (%s)", i+1, orUnknown(a.ID))
+		where := fmt.Sprintf("acceptance %d (%s)", i+1, cmp.Or(a.ID, "unknown"))
 		if _, ok := RuleOf(a.ID); !ok {
 			return nil, fmt.Errorf("%s: no finding has this id; muster explain lists them", where)
 		}

@@ -3,6 +3,7 @@ package audit
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -10,25 +11,25 @@ import (
 	"github.com/muster-dev/muster/internal/cluster"
 )
 
-// Finding is something that should not be as it is.
+// Finding is one violation of a [Rule].
 type Finding struct {
 	ID       string   `json:"id"`
 	Severity Severity `json:"severity"`
-	Subject  string   `json:"subject"`  // what it is about: a group, role, load balancer, or the cluster
-	Observed string   `json:"observed"` // what was seen, one line
+	Subject  string   `json:"subject"`  // a group, role, load balancer, pod owner or field, or the cluster
+	Observed string   `json:"observed"` // one line
 	Title    string   `json:"title"`
 	Why      string   `json:"why"`
 	Link     string   `json:"link"`
 	Next     string   `json:"next"`
-	// Blocks is what it stands in the way of now.
+	// Blocks is the next stage that the finding blocks.
 	Blocks Stage `json:"blocks"`
-	// GoneAfter is the topology after which it is gone by itself, or [Stays].
+	// GoneAfter is the topology whose migration resolves the finding, or [Stays].
 	GoneAfter cluster.Topology `json:"goneAfter"`
-	// Accepted is set if somebody decided to live with it for now.
+	// Accepted is set while an acceptance covers the finding.
 	Accepted *Acceptance `json:"accepted,omitempty"`
 }
 
-// Report is what an audit found.
+// Report is the result of an audit.
 type Report struct {
 	Cluster     string           `json:"cluster"`
 	Topology    cluster.Topology `json:"topology"`
@@ -36,26 +37,26 @@ type Report struct {
 	Cloud       cluster.Cloud    `json:"cloud"`
 	Groups      []Group          `json:"groups"`
 	Findings    []Finding        `json:"findings"` // worst first
-	// Certificates are those that were seen, by HOST:PORT.
+	// Certificates are those that probes read, sorted by address.
 	Certificates []Certificate `json:"certificates"`
-	// Unknown lists what could not be looked at, one line each.
+	// Unknown lists what could not be observed, one line each.
 	Unknown []string `json:"unknown"`
 }
 
-// Certificate is what a server serves.
+// Certificate is the serving certificate of a server.
 type Certificate struct {
 	At    string   `json:"at"`    // HOST:PORT
-	Names []string `json:"names"` // and addresses, as it carries them
+	Names []string `json:"names"` // its DNS names and IP addresses
 }
 
-// Run judges the input. accepted findings stay in the report, marked.
+// Run evaluates the input. Accepted findings stay in the report, marked as such.
 func Run(in Input, accepted []Acceptance) Report {
 	r := Report{
 		Cluster: in.Spec.Name, Topology: in.Topology(), KopsVersion: in.Version, Cloud: in.Spec.Cloud,
-		Groups: in.groups(), Findings: []Finding{}, Certificates: in.certificates(), Unknown: in.unseen(),
+		Groups: in.groups(), Findings: []Finding{}, Certificates: in.certificates(), Unknown: in.unobserved(),
 	}
 	for _, check := range []func(Input, *Report){
-		deadline, migration, permissions, overlay, consumers, supplyChain, joinability,
+		deadline, migration, permissions, overlay, exposure, dependents, supplyChain, joinability,
 	} {
 		check(in, &r)
 	}
@@ -66,15 +67,15 @@ func Run(in Input, accepted []Acceptance) Report {
 			cmp.Compare(a.ID, b.ID), cmp.Compare(a.Subject, b.Subject))
 	})
 	for i := range r.Findings {
-		in.place(&r.Findings[i])
+		in.setOutlook(&r.Findings[i])
 		r.Findings[i].Accepted = accept(r.Findings[i], accepted, in.Now)
 	}
 	return r
 }
 
-// find notes a finding of a kind. Ids are constants of this package, and a test
-// sees that each has a rule.
-func (r *Report) find(id, subject, format string, args ...any) *Finding {
+// addFinding adds a finding with the given rule ID and observation. IDs are
+// constants of this package; a test checks that each has a rule.
+func (r *Report) addFinding(id, subject, format string, args ...any) *Finding {
 	rule, _ := RuleOf(id)
 	r.Findings = append(r.Findings, Finding{
 		ID: id, Severity: rule.Severity, Subject: subject, Observed: fmt.Sprintf(format, args...),
@@ -83,25 +84,26 @@ func (r *Report) find(id, subject, format string, args ...any) *Finding {
 	return &r.Findings[len(r.Findings)-1]
 }
 
-// Open returns the findings at or above a severity that nobody accepted.
+// Open returns the findings of at least the given severity that are not accepted.
 func (r Report) Open(least Severity) []Finding {
 	return slices.DeleteFunc(slices.Clone(r.Findings), func(f Finding) bool {
 		return f.Accepted != nil || !f.Severity.AtLeast(least)
 	})
 }
 
+// certificates returns the certificates that probes read, sorted by address.
 func (in Input) certificates() []Certificate {
 	list := []Certificate{}
 	if in.Probes != nil {
-		for _, at := range sortedKeys(in.Probes.TLSNames) {
+		for _, at := range slices.Sorted(maps.Keys(in.Probes.TLSNames)) {
 			list = append(list, Certificate{at, in.Probes.TLSNames[at]})
 		}
 	}
 	return list
 }
 
-// unseen lists what could not be looked at.
-func (in Input) unseen() []string {
+// unobserved lists what could not be observed.
+func (in Input) unobserved() []string {
 	list := []string{}
 	if in.Version == "" {
 		list = append(list, "kOps version: the state store was not read or does not say")
@@ -109,15 +111,15 @@ func (in Input) unseen() []string {
 	if in.Cloud == nil {
 		list = append(list, "the cloud: instances, templates, load balancers, network rules and permissions")
 	} else {
-		list = append(list, lines(in.Cloud.Gaps)...)
+		list = append(list, gapLines(in.Cloud.Gaps)...)
 	}
 	if in.Store == nil {
 		list = append(list, "the state store: node configurations and add-ons")
 	} else {
-		list = append(list, lines(in.Store.Gaps)...)
+		list = append(list, gapLines(in.Store.Gaps)...)
 	}
 	if in.Probes != nil {
-		list = append(list, lines(in.Probes.Gaps)...)
+		list = append(list, gapLines(in.Probes.Gaps)...)
 	}
 	if in.Probes == nil || in.Probes.TLSNames == nil && len(in.Probes.Gaps) == 0 {
 		list = append(list, "serving certificates: seen from inside the network only")
@@ -127,7 +129,7 @@ func (in Input) unseen() []string {
 	}
 	switch {
 	case in.Workloads != nil:
-		list = append(list, lines(in.Workloads.Gaps)...)
+		list = append(list, gapLines(in.Workloads.Gaps)...)
 	case in.gossips():
 		list = append(list, "pods that copied the nodes' hosts file, or call protokube: seen through the cluster's API, with --kubeconfig or --context")
 	}
@@ -137,8 +139,8 @@ func (in Input) unseen() []string {
 	return list
 }
 
-// lines says gaps of one kind that have one reason on one line.
-func lines(gaps []cloud.Gap) (list []string) {
+// gapLines formats gaps, those of one kind with the same reason on one line.
+func gapLines(gaps []cloud.Gap) (list []string) {
 	type cause struct{ what, why string }
 	at := map[cause]int{}
 	var merged []cloud.Gap
@@ -158,14 +160,15 @@ func lines(gaps []cloud.Gap) (list []string) {
 	return list
 }
 
-// Acceptance is a decision to live with a finding for a while.
+// Acceptance is a decision to tolerate a finding until a given day.
 type Acceptance struct {
 	ID      string    `json:"id"`
-	Subject string    `json:"subject,omitempty"` // empty: whatever it is about
+	Subject string    `json:"subject,omitempty"` // empty: any subject
 	Reason  string    `json:"reason"`
-	Until   time.Time `json:"until"` // the day after the last on which it holds
+	Until   time.Time `json:"until"` // exclusive: midnight UTC after the last day
 }
 
+// accept returns the acceptance that covers a finding now, or nil.
 func accept(f Finding, accepted []Acceptance, now time.Time) *Acceptance {
 	for _, a := range accepted {
 		if a.ID == f.ID && (a.Subject == "" || a.Subject == f.Subject) && now.Before(a.Until) {

@@ -30,7 +30,7 @@ func TestAHealthyClusterHasNoFindings(t *testing.T) {
 	}
 }
 
-// change is what is done to a healthy cluster.
+// change modifies the input of a healthy cluster.
 type change = func(*Input)
 
 func both(changes ...change) change {
@@ -68,19 +68,19 @@ spec: {role: Node, minSize: 1, maxSize: 1, subnets: [a]}
 	return c.Gossip
 }
 
-// findingCases holds, for every finding, a cluster that has it and one, as like
-// it as can be, that does not.
+// findingCases returns, for each rule, a cluster with the finding and a similar one
+// without.
 func findingCases(t *testing.T) map[string]struct{ with, without change } {
 	none := func(*Input) {}
 	secret := secretSpec(t)
 	world := func(port int) change {
 		return func(in *Input) {
-			in.Cloud.Network.Rules = append(in.Cloud.Network.Rules, cloud.Rule{From: cloud.PartyWorld, To: partControl, Protocol: "tcp", Low: port, High: port})
+			in.Cloud.Network.Rules = append(in.Cloud.Network.Rules, cloud.Rule{From: cloud.PartyWorld, To: partyControl, Protocol: "tcp", Low: port, High: port})
 		}
 	}
 	fromWorkers := func(port int) change {
 		return func(in *Input) {
-			in.Cloud.Network.Rules = append(in.Cloud.Network.Rules, cloud.Rule{From: partWorkers, To: partControl, Protocol: "tcp", Low: port, High: port})
+			in.Cloud.Network.Rules = append(in.Cloud.Network.Rules, cloud.Rule{From: partyWorkers, To: partyControl, Protocol: "tcp", Low: port, High: port})
 		}
 	}
 	pods := func(all ...Workload) change {
@@ -93,6 +93,7 @@ func findingCases(t *testing.T) map[string]struct{ with, without change } {
 		"MU101": {hybrid, none},
 		"MU102": {gossiping, hybrid},
 		"MU103": {func(in *Input) { in.Version = "" }, none},
+		"MU104": {both(hybrid, ahead), hybrid},
 		"MU201": {gossiping, hybrid},
 		"MU202": {policy(`{"Statement":{"Effect":"Allow","Action":["ec2:DescribeInstanceTypes","kms:GenerateRandom"],"Resource":"*"}}`), none},
 		"MU203": {both(gossiping, policy(workerPolicy)), gossiping},
@@ -107,8 +108,9 @@ func findingCases(t *testing.T) map[string]struct{ with, without change } {
 		"MU310": {hybrid, both(hybrid, func(in *Input) { in.Spec.Gossip = secret })},
 		"MU311": {hybrid, both(hybrid, func(in *Input) { in.Spec.Gossip = secret })},
 		"MU312": {both(hybrid, func(in *Input) { in.Spec.Gossip = secret }), hybrid},
-		"MU313": {both(hybrid, fromWorkers(3999)), both(gossiping, fromWorkers(3999))},
+		"MU313": {both(hybrid, fromWorkers(3999)), both(gossiping, fromWorkers(3998))},
 		"MU314": {both(hybrid, world(4000)), both(hybrid, world(4001))},
+		"MU315": {world(3988), world(3987)},
 		"MU320": {both(hybrid, func(in *Input) { in.Probes.Overlay["www.example.com"] = []netip.Addr{nowhere} }), hybrid},
 		"MU321": {func(in *Input) { in.Probes.Hosts["i-2"] = map[string][]netip.Addr{"api.internal." + name: {nowhere}} },
 			func(in *Input) { in.Probes.Hosts["i-2"] = map[string][]netip.Addr{"api.internal." + name: {cpAddr}} }},
@@ -118,8 +120,8 @@ func findingCases(t *testing.T) map[string]struct{ with, without change } {
 		"MU323": {func(in *Input) { in.Store.Addons = []Addon{{Name: addonDNS}} }, hybrid},
 		"MU324": {both(hybrid, func(in *Input) { in.Manifest.Cilium = true }), func(in *Input) { in.Manifest.Cilium = true }},
 		"MU325": {both(hybrid, pods(Workload{Namespace: "mon", Owner: "DaemonSet agent", Pods: 2, HostNetwork: true, Names: []string{"api.internal." + name}})),
-			both(hybrid, pods(Workload{Namespace: "mon", Owner: "DaemonSet agent", Pods: 2, HostNetwork: true, SeesHosts: true, Names: []string{"api.internal." + name}}))},
-		"MU326": {func(in *Input) { in.Manifest.Callers = []string{"spec.hooks of the cluster"} }, none},
+			both(hybrid, pods(Workload{Namespace: "mon", Owner: "DaemonSet agent", Pods: 2, HostNetwork: true, MountsHosts: true, Names: []string{"api.internal." + name}}))},
+		"MU326": {func(in *Input) { in.Manifest.ProtokubeRefs = []string{"spec.hooks of the cluster"} }, none},
 		"MU402": {hybrid, none},
 		"MU501": {func(in *Input) {
 			nodes(in).Template.Boot.Servers = []string{"https://kops-controller.internal." + name + ":3988/"}
@@ -227,7 +229,7 @@ func TestWhatThePodsDependOn(t *testing.T) {
 }
 
 func TestGapsWithOneReasonAreOneLine(t *testing.T) {
-	got := lines([]cloud.Gap{
+	got := gapLines([]cloud.Gap{
 		{What: "certificate", Subject: "a:443", Why: "timeout"}, {What: "addresses", Subject: "a", Why: "timeout"},
 		{What: "certificate", Subject: "b:443", Why: "timeout"}, {What: "certificate", Subject: "c:443", Why: "refused"},
 	})
@@ -283,6 +285,7 @@ func TestAnAcceptedFindingStaysAndDoesNotCount(t *testing.T) {
 func TestReadAcceptancesRefusesWhatNobodyCouldMean(t *testing.T) {
 	tests := []struct{ name, data, want string }{
 		{"no yaml", "accept: [", "read acceptances"},
+		{"a second document", "accept: []\n---\naccept: []\n", "second YAML document; put all entries below one accept"},
 		{"unknown field", "accept:\n- {id: MU310, reasn: x}\n", "reasn"},
 		{"unknown id", "accept:\n- {id: MU999, reason: x, until: 2027-01-01}\n", "acceptance 1 (MU999): no finding has this id"},
 		{"no reason", "accept:\n- {id: MU310, until: 2027-01-01}\n", "acceptance 1 (MU310): has no reason"},
@@ -321,7 +324,7 @@ items:
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Manifest{Cilium: true, Terraform: true, Callers: []string{"spec.additionalUserData of group gpu", "spec.hooks of the cluster"}}
+	want := Manifest{Cilium: true, Terraform: true, ProtokubeRefs: []string{"spec.additionalUserData of group gpu", "spec.hooks of the cluster"}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("ReadManifest (-want +got):\n%s", diff)
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/muster-dev/muster/internal/iam"
 )
 
-// deadline: what time does to the cluster.
+// deadline reports what the next kOps releases do to the cluster.
 func deadline(in Input, r *Report) {
 	release, known := in.release()
 	if !known {
@@ -19,78 +19,81 @@ func deadline(in Input, r *Report) {
 		if in.Version != "" {
 			text = fmt.Sprintf("%q; judged by the rules of %s", in.Version, release)
 		}
-		r.find("MU103", in.Spec.Name, "kOps version %s", text)
+		r.addFinding("MU103", in.Spec.Name, "kOps version %s", text)
+	}
+	if in.noneIsAhead() {
+		r.addFinding("MU104", in.Spec.Name, "dns.type is None, and the control plane's node configuration still gossips; judged as %s", in.Topology())
 	}
 	if in.gossips() {
 		d := cluster.Deadline()
 		text := fmt.Sprintf("%s under kOps %s; %s refuses it", in.Topology(), release, d.Refused)
-		r.find("MU101", in.Spec.Name, "%s", text)
+		r.addFinding("MU101", in.Spec.Name, "%s", text)
 	}
 	if in.Topology() == cluster.Gossip && release < cluster.Release136 && in.Spec.Topology(cluster.Release136) == cluster.Hybrid {
-		r.find("MU102", in.Spec.Name, "gossip under kOps %s, hybrid under %s", release, cluster.Release136)
+		r.addFinding("MU102", in.Spec.Name, "gossip under kOps %s, hybrid under %s", release, cluster.Release136)
 	}
 }
 
-// migration: what stands between the cluster and None.
+// migration reports what blocks the move to None.
 func migration(in Input, r *Report) {
 	spec := in.Spec
 	if in.Topology() == cluster.Public || in.Topology() == cluster.Private {
-		return // not ours to move
+		return // Muster does not migrate from hosted DNS
 	}
 	release, _ := in.release()
 	for _, f := range spec.Refusals(cluster.None, max(cluster.Release136, release)) {
 		switch f.Code {
 		case cluster.CodeNoLoadBalancer:
-			r.find("MU602", spec.Name, "%s", f.Why)
+			r.addFinding("MU602", spec.Name, "%s", f.Why)
 		case cluster.CodeLoadBalancerClass:
-			r.find("MU601", spec.Name, "%s: %s", f.Path, f.Why)
+			r.addFinding("MU601", spec.Name, "%s: %s", f.Path, f.Why)
 		case cluster.CodeAPIServerRole:
-			r.find("MU604", f.Path, "%s", f.Why)
-		case cluster.CodeGossipFields: // MU605 says so for every release
+			r.addFinding("MU604", f.Path, "%s", f.Why)
+		case cluster.CodeGossipFields: // reported below as MU605, whatever the release
 		default:
-			r.find("MU607", f.Path, "%s", f.Why)
+			r.addFinding("MU607", f.Path, "%s", f.Why)
 		}
 	}
 	for path, set := range map[string]bool{"spec.gossipConfig": spec.Gossip != nil, "spec.dnsControllerGossipConfig": spec.DNSControllerGossip != nil} {
 		if set {
-			r.find("MU605", path, "%s is set", path)
+			r.addFinding("MU605", path, "%s is set", path)
 		}
 	}
 	if spec.Size(cluster.RoleControlPlane) == 1 {
-		r.find("MU603", spec.Name, "minSize of all control-plane groups together is 1")
+		r.addFinding("MU603", spec.Name, "minSize of all control-plane groups together is 1")
 	}
 	if in.Manifest.Terraform {
-		r.find("MU606", spec.Name, "spec.target.terraform is set")
+		r.addFinding("MU606", spec.Name, "spec.target.terraform is set")
 	}
 	for _, f := range spec.Refusals(cluster.Gossip, cluster.Release136) {
 		if f.Code == cluster.CodeWorkersStripped && in.gossips() {
-			r.find("MU608", spec.Name, "%s", f.Why)
+			r.addFinding("MU608", spec.Name, "%s", f.Why)
 		}
 	}
 	observedBalancers(in, r)
 }
 
-// observedBalancers: what stands in front of the API, where the spec says otherwise.
+// observedBalancers reports classic load balancers that the spec no longer has.
 func observedBalancers(in Input, r *Report) {
 	if in.Cloud == nil || in.Spec.Cloud != cluster.AWS || in.Spec.API.LoadBalancer == nil || in.Spec.API.LoadBalancer.Class != cluster.LoadBalancerNetwork {
 		return
 	}
 	for _, lb := range in.Cloud.LoadBalancers {
 		if lb.Class == classic {
-			f := r.find("MU601", lb.Name, "the spec asks for class Network, and the classic one is still there")
+			f := r.addFinding("MU601", lb.Name, "the spec asks for class Network, and the classic one is still there")
 			f.Severity, f.Blocks = Low, Nothing
 		}
 	}
 }
 
-// permissions: what the roles of workers hold.
+// permissions reports what the roles of workers hold without need, and lack.
 func permissions(in Input, r *Report) {
 	if in.Cloud == nil {
 		return
 	}
 	for _, role := range in.Cloud.Roles {
 		if !slices.Contains(role.Roles, cluster.RoleNode) || slices.Contains(role.Roles, cluster.RoleControlPlane) || role.Kind == cloud.KindToken {
-			continue // secrets are found where they are, in the user-data
+			continue // tokens are in the user-data: see secrets
 		}
 		terms, ok := in.workerTerms(role)
 		if !ok {
@@ -98,7 +101,7 @@ func permissions(in Input, r *Report) {
 		}
 		held, err := iam.CompareRole(in.Spec.Cloud, role, terms)
 		if err != nil {
-			r.find("MU204", role.Name, "%v", err)
+			r.addFinding("MU204", role.Name, "%v", err)
 			continue
 		}
 		policyFindings(in, r, role, terms, held)
@@ -106,22 +109,23 @@ func permissions(in Input, r *Report) {
 	secrets(in, r)
 }
 
-// workerTerms are those of the workers' role under the topology.
+// workerTerms returns the terms under which a role of workers is evaluated. ok is
+// false if there are no needs for them, as with hosted DNS.
 func (in Input) workerTerms(role cloud.Role) (iam.Terms, bool) {
 	release, _ := in.release()
 	t := iam.Terms{Role: cluster.RoleNode, Topology: in.Topology(), Release: release, Cluster: in.Spec.Name, Registry: in.Manifest.Registry}
 	for _, g := range in.Cloud.Groups {
-		for _, b := range append([]*cloud.BootConfig{g.Template.Boot}, bootsOf(g)...) {
+		for _, b := range bootsOf(g) {
 			if b != nil && b.ConfigBase != "" {
 				t.State = strings.TrimPrefix(strings.TrimRight(b.ConfigBase, "/"), "s3://")
 			}
-			// Whoever still gossips needs what gossip needs.
+			// A worker that still gossips needs what gossip needs.
 			if g.Template.Permissions == role.Name && bootconfig.Path(b) == cloud.BootGossip {
-				t.Topology, t.Release = cluster.Gossip, min(t.Release, cluster.Release136)
+				t.Topology = cluster.Gossip
 			}
 		}
 	}
-	if t.Topology == cluster.Gossip && in.Topology() != cluster.Gossip {
+	if t.Topology == cluster.Gossip { // there are no needs for gossip in 1.37
 		t.Release = min(t.Release, cluster.Release136)
 	}
 	if held, err := iam.PoliciesOf(role); err == nil {
@@ -130,9 +134,12 @@ func (in Input) workerTerms(role cloud.Role) (iam.Terms, bool) {
 	return t, t.Check() == nil
 }
 
+// bootsOf returns the boot configurations of a group's template and living instances.
+// An element is nil if it was not read; an instance's is also nil if it is the
+// template's.
 func bootsOf(g cloud.Group) []*cloud.BootConfig {
-	var all []*cloud.BootConfig
-	for _, i := range live(g) {
+	all := []*cloud.BootConfig{g.Template.Boot}
+	for _, i := range g.Living() {
 		all = append(all, i.Boot)
 	}
 	return all
@@ -140,32 +147,33 @@ func bootsOf(g cloud.Group) []*cloud.BootConfig {
 
 const describeInstances = "ec2:DescribeInstances"
 
+// policyFindings reports on one role of workers, given its comparison with its needs.
 func policyFindings(in Input, r *Report, role cloud.Role, terms iam.Terms, held iam.Comparison) {
-	excess, unclear, left := standings(role, held)
+	excess, unclear, unrevoked := splitHoldings(role, held)
 	if in.Spec.Cloud == cluster.AWS {
-		readers(in, r, role)
+		readPermissions(in, r, role)
 	}
 	if len(excess) > 0 {
-		r.find("MU202", role.Name, "%d permissions without need: %s", len(excess), strings.Join(excess, ", ")).GoneAfter = in.narrowed(role, func(rest cloud.Role) bool {
+		r.addFinding("MU202", role.Name, "%d permissions without need: %s", len(excess), strings.Join(excess, ", ")).GoneAfter = in.goneOnceNarrowed(role, func(rest cloud.Role) bool {
 			held, err := iam.CompareRole(in.Spec.Cloud, rest, terms)
-			excess, _, _ := standings(rest, held)
+			excess, _, _ := splitHoldings(rest, held)
 			return err != nil || len(excess) > 0
 		})
 	}
-	if len(left) > 0 {
-		r.find("MU207", role.Name, "%s", strings.Join(left, ", "))
+	if len(unrevoked) > 0 {
+		r.addFinding("MU207", role.Name, "%s", strings.Join(unrevoked, ", "))
 	}
 	if len(unclear) > 0 {
-		r.find("MU204", role.Name, "%s", strings.Join(unclear, ", "))
+		r.addFinding("MU204", role.Name, "%s", strings.Join(unclear, ", "))
 	}
 	why, unread := in.gap("permissions", role.Name)
 	if unread {
-		r.find("MU204", role.Name, "%s", why)
+		r.addFinding("MU204", role.Name, "%s", why)
 	}
 	for _, n := range held.Missing {
 		if len(role.Managed) == 0 && !unread {
-			f := r.find("MU203", role.Name, "%s is missing: %s %s", strings.Join(n.Actions, ", "), n.Caller, n.Why)
-			r.causes(in, f, LinkPermissions)
+			f := r.addFinding("MU203", role.Name, "%s is missing: %s %s", strings.Join(n.Actions, ", "), n.Caller, n.Why)
+			r.blocksIfBroken(in, f, LinkPermissions)
 			if neededLater(terms, n) {
 				f.GoneAfter = Stays
 			}
@@ -173,47 +181,48 @@ func policyFindings(in Input, r *Report, role cloud.Role, terms iam.Terms, held 
 	}
 }
 
-// standings sorts what a role holds besides what it needs: excess, what could not be
-// judged, and what a cloud keeps after kOps has stopped granting it.
-func standings(role cloud.Role, held iam.Comparison) (excess, unclear, left []string) {
+// splitHoldings sorts what a role holds beyond its needs: excess permissions, those
+// that could not be evaluated, and bindings that kOps made and does not revoke.
+func splitHoldings(role cloud.Role, held iam.Comparison) (excess, unclear, unrevoked []string) {
 	for _, h := range held.Holdings {
 		switch {
 		case h.Standing == iam.Unclear:
 			unclear = append(unclear, h.What)
 		case h.Standing == iam.Needed:
 		case role.Kind == cloud.KindBinding && h.Standing == iam.Excess:
-			left = append(left, h.What)
+			unrevoked = append(unrevoked, h.What)
 		default:
 			excess = append(excess, h.What)
 		}
 	}
-	return excess, unclear, left
+	return excess, unclear, unrevoked
 }
 
-// neededLater reports whether workers that no longer gossip need something, too.
+// neededLater reports whether workers still have a need after they leave gossip.
 func neededLater(t iam.Terms, n iam.Need) bool {
 	t.Topology = cluster.None
 	return slices.ContainsFunc(iam.Needs(t), func(later iam.Need) bool { return later.Name == n.Name })
 }
 
-// readers: what a role lets workers read beyond their own cluster's needs.
-func readers(in Input, r *Report, role cloud.Role) {
+// readPermissions reports what workers can read beyond what they need.
+func readPermissions(in Input, r *Report, role cloud.Role) {
 	list := iam.Request{Action: describeInstances, Resource: "*"}
 	if allows(role, list) {
-		r.find("MU201", role.Name, "may list every instance of the account (%s on *)", describeInstances).GoneAfter = in.narrowed(role, func(rest cloud.Role) bool {
+		r.addFinding("MU201", role.Name, "may list every instance of the account (%s on *)", describeInstances).GoneAfter = in.goneOnceNarrowed(role, func(rest cloud.Role) bool {
 			return allows(rest, list)
 		})
 	}
 	if object := storeRead(in, role); object != "" {
-		r.find("MU205", role.Name, "may read %s", object).GoneAfter = in.narrowed(role, func(rest cloud.Role) bool {
+		r.addFinding("MU205", role.Name, "may read %s", object).GoneAfter = in.goneOnceNarrowed(role, func(rest cloud.Role) bool {
 			return storeRead(in, rest) != ""
 		})
 	}
 }
 
-// storeRead returns an object of the state store that a role lets one read.
+// storeRead returns the URL of an object in the state store that a role may read and
+// workers do not need; empty if there is none.
 func storeRead(in Input, role cloud.Role) string {
-	policies, _ := iam.PoliciesOf(role) // readable: it was compared
+	policies, _ := iam.PoliciesOf(role) // CompareRole has parsed them
 	base := ""
 	for _, g := range in.Cloud.Groups {
 		if g.Template.Boot != nil && g.Template.Boot.ConfigBase != "" {
@@ -232,21 +241,21 @@ func storeRead(in Input, role cloud.Role) string {
 	return ""
 }
 
-// secrets: what workers' user-data carries.
+// secrets reports credentials in workers' user-data.
 func secrets(in Input, r *Report) {
 	for _, g := range in.Cloud.Groups {
 		if g.Role == cluster.RoleControlPlane || g.Role == cluster.RoleAPIServer {
 			continue
 		}
 		var names []string
-		for _, b := range append([]*cloud.BootConfig{g.Template.Boot}, bootsOf(g)...) {
+		for _, b := range bootsOf(g) {
 			if b != nil {
 				names = append(names, b.Credentials...)
 			}
 		}
 		slices.Sort(names)
 		if names = slices.Compact(names); len(names) > 0 {
-			r.find("MU206", g.Name, "user-data exports %s", strings.Join(names, ", "))
+			r.addFinding("MU206", g.Name, "user-data exports %s", strings.Join(names, ", "))
 		}
 	}
 }

@@ -1,9 +1,12 @@
 package audit
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/muster-dev/muster/internal/cloud"
@@ -11,10 +14,11 @@ import (
 	"github.com/muster-dev/muster/internal/cluster"
 )
 
-// gossipPorts are those of dns-controller (3993, 3998) and protokube (3999, 4000).
+// gossipPorts are the default ports of dns-controller (3993, 3998) and protokube
+// (3999, 4000).
 var gossipPorts = []int{3993, 3998, 3999, 4000}
 
-// overlay: how well the gossip overlay is kept.
+// overlay reports weaknesses of the gossip overlay, and what is wrong in it.
 func overlay(in Input, r *Report) {
 	if in.gossips() {
 		passwords(in, r)
@@ -25,26 +29,32 @@ func overlay(in Input, r *Report) {
 	}
 	var foreign []string
 	for name := range in.Probes.Overlay {
-		if !cluster.OwnsName(in.Spec.Name, name) {
+		// kOps also publishes spec.masterPublicName, which may be in any domain.
+		public := in.Spec.API.PublicName != "" && strings.EqualFold(strings.TrimSuffix(name, "."), strings.TrimSuffix(in.Spec.API.PublicName, "."))
+		if !cluster.OwnsName(in.Spec.Name, name) && !public {
 			foreign = append(foreign, name)
 		}
 	}
 	if slices.Sort(foreign); len(foreign) > 0 {
-		r.find("MU320", in.Spec.Name, "the overlay carries %s", strings.Join(foreign, ", "))
+		r.addFinding("MU320", in.Spec.Name, "the overlay carries %s", strings.Join(foreign, ", "))
 	}
 	deadAddresses(in, r)
 }
 
+// passwords reports how the overlay's protocols and secrets are configured.
 func passwords(in Input, r *Report) {
 	g := in.Spec.Gossip
-	if g == nil || !g.Secret.Set() {
-		r.find("MU310", in.Spec.Name, "spec.gossipConfig.secret is not set: anyone who reaches port %d can set api.internal", portGossip)
+	switch {
+	case g == nil, !g.Secret.Set():
+		r.addFinding("MU310", in.Spec.Name, "spec.gossipConfig.secret is not set: anyone who reaches port %d can set api.internal", in.gossipPort())
+	case g.Protocol == cluster.ProtocolMemberlist:
+		r.addFinding("MU310", in.Spec.Name, "spec.gossipConfig.protocol is memberlist, which ignores the secret: anyone who reaches port %d can set api.internal", in.gossipPort())
 	}
 	switch {
 	case g == nil, g.Secondary == nil:
-		r.find("MU311", in.Spec.Name, "memberlist is the secondary overlay, as kOps defaults it")
+		r.addFinding("MU311", in.Spec.Name, "memberlist is the secondary overlay, as kOps defaults it")
 	case g.Protocol == cluster.ProtocolMemberlist || g.Secondary.Protocol != cluster.ProtocolMesh && !g.Secondary.ProtocolEmpty:
-		r.find("MU311", in.Spec.Name, "spec.gossipConfig uses memberlist")
+		r.addFinding("MU311", in.Spec.Name, "spec.gossipConfig uses memberlist")
 	}
 	var where []string
 	for path, c := range map[string]*cluster.GossipConfig{"spec.gossipConfig": g, "spec.dnsControllerGossipConfig": in.Spec.DNSControllerGossip} {
@@ -59,44 +69,43 @@ func passwords(in Input, r *Report) {
 		}
 	}
 	if slices.Sort(where); len(where) > 0 {
-		r.find("MU312", in.Spec.Name, "%s is set", strings.Join(where, ", "))
+		r.addFinding("MU312", in.Spec.Name, "%s is set", strings.Join(where, ", "))
 	}
 }
 
-// ports: who reaches the overlay's ports on the control plane without need.
+// ports reports who can reach the overlay's ports on the control plane without
+// needing to.
 func ports(in Input, r *Report) {
 	if in.Cloud == nil {
 		return
 	}
-	// In gossip workers have business with protokube, but none with dns-controller.
-	unneeded := gossipPorts
-	switch in.Topology() {
-	case cluster.Gossip:
-		unneeded = gossipPorts[:2]
-	case cluster.Public, cluster.Private:
-		unneeded = nil
-	}
-	if in.workersGossip() {
-		unneeded = gossipPorts[:2]
-	}
-	if open := openPorts(in, partWorkers, unneeded); len(open) > 0 && in.gossips() {
-		r.find("MU313", in.Spec.Name, "workers reach ports %s of the control plane", join(open))
+	// Gossiping workers write to the overlay by design: closing dns-controller's ports
+	// to them would not keep them out.
+	if open := openPorts(in, partyWorkers, gossipPorts); len(open) > 0 && in.Topology() == cluster.Hybrid && !in.workersGossip() {
+		r.addFinding("MU313", in.Spec.Name, "workers reach ports %s of the control plane", portList(open))
 	}
 	if open := openPorts(in, cloud.PartyWorld, gossipPorts); len(open) > 0 {
-		f := r.find("MU314", in.Spec.Name, "everybody reaches ports %s of the control plane", join(open))
+		f := r.addFinding("MU314", in.Spec.Name, "everybody reaches ports %s of the control plane", portList(open))
 		if !in.gossips() {
 			f.Severity = Medium
 		}
 	}
 }
 
-// workersGossip reports whether a worker that is or may be born gossips.
+// exposure reports whether everybody reaches kops-controller.
+func exposure(in Input, r *Report) {
+	if in.Cloud != nil && in.Cloud.Network.Allows(cloud.PartyWorld, partyControl, "tcp", portConfig) == cloud.Yes {
+		r.addFinding("MU315", in.Spec.Name, "everybody reaches port %d of the control plane", portConfig)
+	}
+}
+
+// workersGossip reports whether any living worker gossips, or the next one would.
 func (in Input) workersGossip() bool {
 	for _, g := range in.Cloud.Groups {
 		if g.Role != cluster.RoleNode {
 			continue
 		}
-		for _, b := range append([]*cloud.BootConfig{g.Template.Boot}, bootsOf(g)...) {
+		for _, b := range bootsOf(g) {
 			if bootconfig.Path(b) == cloud.BootGossip {
 				return true
 			}
@@ -105,40 +114,45 @@ func (in Input) workersGossip() bool {
 	return false
 }
 
+// openPorts returns those of the control plane's TCP ports that a party can reach.
 func openPorts(in Input, from string, ports []int) (open []int) {
 	for _, p := range ports {
-		if in.Cloud.Network.Allows(from, partControl, "tcp", p) == cloud.Yes {
+		if in.Cloud.Network.Allows(from, partyControl, "tcp", p) == cloud.Yes {
 			open = append(open, p)
 		}
 	}
 	return open
 }
 
-func join[T any](list []T) string {
-	texts := make([]string, len(list))
-	for i, v := range list {
-		texts[i] = fmt.Sprint(v)
+func portList(ports []int) string {
+	texts := make([]string, len(ports))
+	for i, p := range ports {
+		texts[i] = strconv.Itoa(p)
 	}
 	return strings.Join(texts, ", ")
 }
 
-// deadAddresses: hosts blocks that lead to no machine of the cluster.
+// deadAddresses reports hosts blocks with addresses that no instance or load balancer
+// has.
 func deadAddresses(in Input, r *Report) {
 	if in.Cloud == nil {
 		return
 	}
 	alive, known := in.balancerAddrs()
 	if !known {
-		return // an unknown address may be the load balancer's
+		return // the address may be a load balancer's
+	}
+	if _, missing := in.instancesUnread(); missing {
+		return // or that of an instance
 	}
 	for _, g := range in.Cloud.Groups {
-		for _, i := range live(g) {
+		for _, i := range g.Living() {
 			alive = append(alive, i.Addr)
 		}
 	}
-	for _, node := range sortedKeys(in.Probes.Hosts) {
+	for _, node := range slices.Sorted(maps.Keys(in.Probes.Hosts)) {
 		var dead []string
-		for _, name := range sortedKeys(in.Probes.Hosts[node]) {
+		for _, name := range slices.Sorted(maps.Keys(in.Probes.Hosts[node])) {
 			for _, a := range in.Probes.Hosts[node][name] {
 				if !a.IsLoopback() && !slices.Contains(alive, a) {
 					dead = append(dead, a.String()+" for "+name)
@@ -146,62 +160,65 @@ func deadAddresses(in Input, r *Report) {
 			}
 		}
 		if len(dead) > 0 {
-			r.find("MU321", node, "the hosts block holds %s, which no machine has", strings.Join(dead, ", ")).GoneAfter = in.replaced(in.roleOf(node))
+			r.addFinding("MU321", node, "the hosts block holds %s, which no machine has", strings.Join(dead, ", ")).GoneAfter = in.goneOnceReplaced(in.roleOf(node))
 		}
 	}
 }
 
-func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
-}
-
-// consumers: who depends on the old pieces.
-func consumers(in Input, r *Report) {
+// dependents reports what depends on parts that a migration removes or changes.
+func dependents(in Input, r *Report) {
 	staticAddresses(in, r)
 	if in.Topology() == cluster.None && in.Store != nil {
 		for _, a := range in.Store.Addons {
 			if a.Name == addonDNS && !a.Empty {
-				r.find("MU323", a.Name, "the bootstrap channel still installs it")
+				r.addFinding("MU323", a.Name, "the bootstrap channel still installs it")
 			}
 		}
 	}
-	if in.gossips() && in.Manifest.Cilium {
-		r.find("MU324", "Cilium", "spec.networking.cilium is set; its pods see the hosts file that was there when they started")
+	if in.gossips() && in.Manifest.Cilium && !in.ciliumMountsHosts() {
+		r.addFinding("MU324", "Cilium", "spec.networking.cilium is set; its pods see the hosts file that was there when they started")
 	}
 	if in.Topology() == cluster.Public || in.Topology() == cluster.Private {
 		return
 	}
-	if len(in.Manifest.Callers) > 0 {
-		r.find("MU326", in.Spec.Name, "%s", strings.Join(in.Manifest.Callers, ", "))
+	if len(in.Manifest.ProtokubeRefs) > 0 {
+		r.addFinding("MU326", in.Spec.Name, "%s", strings.Join(in.Manifest.ProtokubeRefs, ", "))
 	}
 	workloads(in, r)
 }
 
-// workloads: what the pods of the cluster depend on.
+// ciliumMountsHosts reports whether the cluster's kOps mounts /etc/hosts of the node
+// into Cilium's pods. Only 1.35 from 1.35.2 on does; 1.36 does not.
+func (in Input) ciliumMountsHosts() bool {
+	var patch int
+	_, err := fmt.Sscanf(strings.TrimPrefix(in.Version, "v"), "1.35.%d", &patch)
+	return err == nil && patch >= 2
+}
+
+// workloads reports pods that depend on the hosts file or on protokube.
 func workloads(in Input, r *Report) {
 	if in.Workloads == nil {
 		return
 	}
 	for _, w := range in.Workloads.Pods {
-		who := w.Namespace + "/" + w.Owner
-		if w.HostNetwork && !w.SeesHosts && len(w.Names) > 0 && in.gossips() {
-			r.find("MU325", who, "%d pods with their node's network ask for %s and have a copy of its hosts file", w.Pods, strings.Join(w.Names, ", "))
+		subject := w.Namespace + "/" + w.Owner
+		if w.HostNetwork && !w.MountsHosts && len(w.Names) > 0 && in.gossips() {
+			r.addFinding("MU325", subject, "%d pods with their node's network ask for %s and have a copy of its hosts file", w.Pods, strings.Join(w.Names, ", "))
 		}
 		if w.Protokube {
-			r.find("MU326", who, "%d pods name protokube in a command, an argument or their environment", w.Pods)
+			r.addFinding("MU326", subject, "%d pods name protokube in a command, an argument or their environment", w.Pods)
 		}
 	}
 }
 
-// staticAddresses: what nodes were born with must still be the load balancer's.
+// staticAddresses reports addresses in boot configurations that neither a load
+// balancer nor a control-plane node has.
 func staticAddresses(in Input, r *Report) {
 	balancers, known := in.balancerAddrs()
-	if !known || in.Cloud == nil || len(balancers) == 0 {
+	if !known || len(balancers) == 0 {
+		return
+	}
+	if _, missing := in.instancesUnread(); missing {
 		return
 	}
 	for _, i := range in.controlPlane() {
@@ -209,7 +226,7 @@ func staticAddresses(in Input, r *Report) {
 	}
 	for _, g := range in.Cloud.Groups {
 		var stale []string
-		for _, b := range append([]*cloud.BootConfig{g.Template.Boot}, bootsOf(g)...) {
+		for _, b := range bootsOf(g) {
 			if b == nil {
 				continue
 			}
@@ -221,25 +238,26 @@ func staticAddresses(in Input, r *Report) {
 		}
 		slices.Sort(stale)
 		if stale = slices.Compact(stale); len(stale) > 0 {
-			f := r.find("MU322", g.Name, "nodes were or will be born with %s, which is nobody's", strings.Join(stale, ", "))
-			r.causes(in, f, LinkEndpoints)
+			f := r.addFinding("MU322", g.Name, "nodes were or will be born with %s, which is nobody's", strings.Join(stale, ", "))
+			r.blocksIfBroken(in, f, LinkEndpoints)
 		}
 	}
 }
 
-// supplyChain: where protokube runs, as the boot configurations say.
+// supplyChain reports how many nodes run protokube, according to their boot
+// configurations. A node whose configuration is not known counts.
 func supplyChain(in Input, r *Report) {
 	release, _ := in.release()
 	if !in.gossips() || release >= cluster.Release137 {
 		return
 	}
 	if in.Cloud == nil {
-		r.find("MU402", in.Spec.Name, "every node that gossips runs protokube")
+		r.addFinding("MU402", in.Spec.Name, "every node that gossips runs protokube")
 		return
 	}
 	on, all := 0, 0
 	for _, g := range in.Cloud.Groups {
-		for _, i := range live(g) {
+		for _, i := range g.Living() {
 			all++
 			boot := i.Boot
 			if boot == nil {
@@ -251,40 +269,40 @@ func supplyChain(in Input, r *Report) {
 		}
 	}
 	if on > 0 {
-		r.find("MU402", in.Spec.Name, "protokube carries weaveworks/mesh on %d of %d nodes", on, all)
+		r.addFinding("MU402", in.Spec.Name, "protokube carries weaveworks/mesh on %d of %d nodes", on, all)
 	}
 }
 
-// joinability: what the verdicts mean.
+// joinability reports the verdicts that are not [Joins].
 func joinability(in Input, r *Report) {
 	for _, g := range r.Groups {
 		switch g.Joinable {
 		case DoesNotJoin:
-			l := g.first(Broken)
-			r.find("MU501", g.Name, "%s: %s", l.Name, l.Detail)
+			l := g.firstLink(Broken)
+			r.addFinding("MU501", g.Name, "%s: %s", l.Name, l.Detail)
 		case Unknown:
-			if in.Cloud != nil { // else that is said once, for all groups
-				l := g.open()
-				r.find("MU502", g.Name, "%s: %s", l.Name, l.Detail)
+			if in.Cloud != nil { // else every group has the same reason, listed in Unknown
+				l := g.undecidedLink()
+				r.addFinding("MU502", g.Name, "%s: %s", l.Name, l.Detail)
 			}
 		}
 		for _, b := range g.Reboots {
-			who := fmt.Sprintf("%s (%d of version %s)", g.Name, len(b.Instances), orUnknown(b.Version))
+			subject := fmt.Sprintf("%s (%d of version %s)", g.Name, len(b.Instances), cmp.Or(b.Version, "unknown"))
 			switch b.Joinable {
 			case DoesNotJoin:
-				l := b.first(Broken)
-				r.find("MU503", who, "%s: %s", l.Name, l.Detail).GoneAfter = in.replaced(g.Role)
+				l := b.firstLink(Broken)
+				r.addFinding("MU503", subject, "%s: %s", l.Name, l.Detail).GoneAfter = in.goneOnceReplaced(g.Role)
 			case Unknown:
-				l := b.open()
-				r.find("MU504", who, "%s: %s", l.Name, l.Detail).GoneAfter = in.replaced(g.Role)
+				l := b.undecidedLink()
+				r.addFinding("MU504", subject, "%s: %s", l.Name, l.Detail).GoneAfter = in.goneOnceReplaced(g.Role)
 			}
 		}
 	}
-	unhealthy(in, r)
+	unhealthyListeners(in, r)
 }
 
-// unhealthy: listeners that nobody serves.
-func unhealthy(in Input, r *Report) {
+// unhealthyListeners reports listeners without a target that is or may be healthy.
+func unhealthyListeners(in Input, r *Report) {
 	if in.Cloud == nil {
 		return
 	}
@@ -297,9 +315,9 @@ func unhealthy(in Input, r *Report) {
 				if len(l.Targets) > 0 && l.Targets[0].Reason != "" {
 					why = ": " + l.Targets[0].Reason
 				}
-				f := r.find("MU505", lb.Name, "none of %d targets of port %d is healthy%s", len(l.Targets), l.Port, why)
-				if r.causes(in, f, LinkAPI, LinkController); lb.Class == classic || l.Port != portAPI && l.Port != portConfig {
-					f.Blocks = Nothing // nodes do not go that way
+				f := r.addFinding("MU505", lb.Name, "none of %d targets of port %d is healthy%s", len(l.Targets), l.Port, why)
+				if r.blocksIfBroken(in, f, LinkAPI, LinkController); lb.Class == classic || l.Port != portAPI && l.Port != portConfig {
+					f.Blocks = Nothing // nodes do not use it
 				}
 			}
 		}

@@ -1,14 +1,14 @@
-// Package audit answers two questions about a kOps cluster from what was
-// observed of it: would a new node of each group join if it booted now, and
-// would each live node come back from a reboot ([Report.Groups]); and what does
-// the cluster carry that it should not ([Report.Findings]).
+// Package audit evaluates an observed kOps cluster. [Report.Groups] says whether a
+// new node of each group would join if it booted now, and whether each live node
+// would come back from a reboot. [Report.Findings] lists what is wrong with the
+// cluster or blocks its way off gossip.
 //
-// It looks at nothing itself: [Input] holds the spec, the cloud, the state store
-// and the probes as others read them, each of which may be missing. It does not
-// plan a way off gossip, it names what stands in it.
+// It reads nothing itself: [Input] holds the spec, the cloud, the state store and
+// the results of probes, any of which may be missing. It does not plan a
+// migration; package plan does.
 //
-// Invariants: the package is pure (no I/O, no clock); what could not be seen is
-// never taken for fine, but listed; a finding's id means the same for ever; and
-// every finding has a page in docs/findings and two tests, one in which it
-// appears and one in which it does not.
+// Invariants: the package is pure (no I/O, no clock). What could not be observed
+// is listed as unknown and never passes. The ID of a rule never changes its
+// meaning. Every rule has a page in docs/findings, a test that triggers it and one
+// that does not.
 package audit

@@ -34,7 +34,7 @@ const (
 		{"Effect":"Allow","Action":["s3:GetBucketLocation","s3:ListBucket"],"Resource":"arn:aws:s3:::kops-state"}]}`
 )
 
-// healthy is a None cluster of kOps 1.36 in which nothing is to be found.
+// healthy returns a None cluster of kOps 1.36 without findings.
 func healthy() Input {
 	group := func(name string, role cluster.Role, size int) cluster.Group {
 		return cluster.Group{Name: name, Role: role, MinSize: size, MaxSize: size}
@@ -77,8 +77,8 @@ func healthy() Input {
 				Listeners: []cloud.Listener{target(443), target(3988)},
 			}},
 			Network: cloud.Network{Rules: []cloud.Rule{
-				rule(partWorkers, partLB, 443, 443), rule(partWorkers, partLB, 3988, 3988),
-				rule(partLB, partControl, 443, 443), rule(partLB, partControl, 3988, 3988),
+				rule(partyWorkers, partyLB, 443, 443), rule(partyWorkers, partyLB, 3988, 3988),
+				rule(partyLB, partyControl, 443, 443), rule(partyLB, partyControl, 3988, 3988),
 			}},
 			Roles: []cloud.Role{
 				{Name: "masters", Roles: []cluster.Role{cluster.RoleControlPlane}, Kind: cloud.KindPolicy, Policies: map[string]string{"masters": masterPolicy}},
@@ -107,12 +107,11 @@ func byGossip() *cloud.BootConfig {
 	return &cloud.BootConfig{Cluster: name, Group: workers, Role: cluster.RoleNode, ConfigBase: "s3://kops-state/" + name, ConfigHash: "old", KopsVersion: "1.35.2"}
 }
 
-// nodes and cps are the groups to change.
+// nodes and cps return the group of workers and of the control plane, to modify.
 func nodes(in *Input) *cloud.Group { return &in.Cloud.Groups[1] }
 func cps(in *Input) *cloud.Group   { return &in.Cloud.Groups[0] }
 
-// gossiping makes of the healthy cluster one whose control plane and workers
-// gossip, as kOps 1.35 has it.
+// gossiping turns the healthy cluster into a gossip cluster of kOps 1.35.
 func gossiping(in *Input) {
 	in.Version, in.Spec.DNSType = "1.35.2", cluster.DNSPrivate
 	nodes(in).Template.Boot = byGossip()
@@ -120,20 +119,26 @@ func gossiping(in *Input) {
 	in.Store.Addons = []Addon{{Name: addonDNS}}
 	in.Probes.Overlay = map[string][]netip.Addr{"api.internal." + name: {cpAddr}}
 	in.Cloud.Network.Rules = append(in.Cloud.Network.Rules,
-		cloud.Rule{From: partWorkers, To: partControl, Protocol: "tcp", Low: 3999, High: 4000},
-		cloud.Rule{From: partWorkers, To: partControl, Protocol: "tcp", Low: 443, High: 443},
-		cloud.Rule{From: partWorkers, To: partControl, Protocol: "tcp", Low: 3988, High: 3988})
+		cloud.Rule{From: partyWorkers, To: partyControl, Protocol: "tcp", Low: 3999, High: 4000},
+		cloud.Rule{From: partyWorkers, To: partyControl, Protocol: "tcp", Low: 443, High: 443},
+		cloud.Rule{From: partyWorkers, To: partyControl, Protocol: "tcp", Low: 3988, High: 3988})
 }
 
-// hybrid makes of the healthy cluster one whose control plane alone gossips.
+// hybrid turns the healthy cluster into a hybrid one.
 func hybrid(in *Input) {
 	in.Spec.DNSType = cluster.DNSPrivate
 	in.Store.Addons = []Addon{{Name: addonDNS}}
 	in.Probes.Overlay = map[string][]netip.Addr{"api.internal." + name: {cpAddr}}
 }
 
-// old makes a worker of an older generation, which gossips.
+// old turns one worker into a gossiping one of an older generation.
 func old(in *Input) {
 	nodes(in).Instances[0].Generation, nodes(in).Instances[0].Version = cloud.GenerationOld, "6"
 	nodes(in).Instances[0].Boot = byGossip()
+}
+
+// ahead edits the spec of a cluster to None, without an update.
+func ahead(in *Input) {
+	in.Spec.DNSType = cluster.DNSNone
+	in.Store.NodeConfigs[masters] = NodeConfig{Hash: "y", Gossip: true}
 }

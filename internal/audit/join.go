@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -9,7 +10,7 @@ import (
 	"github.com/muster-dev/muster/internal/cluster"
 )
 
-// Joinable is whether a node would join.
+// Joinable is a verdict on whether a node would join.
 type Joinable string
 
 // The verdicts.
@@ -19,11 +20,12 @@ const (
 	Unknown     Joinable = "unknown"
 )
 
-// State is what is known of a link.
+// State is the state of a link.
 type State string
 
-// The states of a link. Undecided means that it decides and could not be read;
-// unseen that it cannot be seen from where the audit runs.
+// The states of a link. Undecided: it could not be read, so the verdict is unknown.
+// Unseen: it cannot be observed from where the audit runs, and counts only with
+// [Input.Strict].
 const (
 	Holds     State = "holds"
 	Broken    State = "broken"
@@ -31,11 +33,11 @@ const (
 	Unseen    State = "unseen"
 )
 
-// Link is one step between a machine's first boot and a node in the cluster.
+// Link is one precondition of a machine's way from boot to a node of the cluster.
 type Link struct {
 	Name   string `json:"link"`
 	State  State  `json:"state"`
-	Detail string `json:"detail"` // what was seen, one line
+	Detail string `json:"detail"` // what was observed, one line
 }
 
 // The links, in the order in which a booting node depends on them.
@@ -53,33 +55,35 @@ const (
 	LinkHandshake   = "handshake"
 )
 
-// Verdict is whether a machine with a boot configuration would join, and why.
+// Verdict says whether a machine with a given boot configuration would join, and
+// why.
 type Verdict struct {
 	Joinable Joinable       `json:"joinable"`
 	Path     cloud.BootPath `json:"path"`
-	// BrokenLink names the first link that does not hold; empty unless the
-	// verdict is does-not-join.
+	// BrokenLink is the name of the first broken link; empty unless Joinable is
+	// [DoesNotJoin].
 	BrokenLink string `json:"brokenLink"`
 	Evidence   []Link `json:"evidence"`
 }
 
-// Group is an instance group's verdicts.
+// Group holds the verdicts on an instance group. The embedded one is on a new node.
 type Group struct {
 	Name string       `json:"name"`
 	Role cluster.Role `json:"role"`
 	Verdict
-	// Reboots are the verdicts for live instances of older generations.
+	// Reboots are the verdicts on live instances of older generations.
 	Reboots []Reboot `json:"reboots,omitempty"`
 }
 
-// Reboot is whether live instances of one generation would come back.
+// Reboot says whether the live instances of one generation would rejoin after a
+// reboot.
 type Reboot struct {
-	Version   string   `json:"version"` // of the template that they were born from; empty if unknown
+	Version   string   `json:"version"` // of their template; empty if unknown
 	Instances []string `json:"instances"`
 	Verdict
 }
 
-// groups judges every group whose nodes join, in the order of the spec, then
+// groups evaluates all groups but bastions: those of the spec in its order, then
 // those that only the cloud has.
 func (in Input) groups() []Group {
 	var all []Group
@@ -101,6 +105,7 @@ func (in Input) groups() []Group {
 	return all
 }
 
+// group evaluates one group.
 func (in Input) group(name string, role cluster.Role) Group {
 	out := Group{Name: name, Role: role}
 	seen, ok := in.observed(name)
@@ -128,13 +133,14 @@ func (in Input) group(name string, role cluster.Role) Group {
 		out.Verdict = in.verdict(chain{group: seen}, seen.Template.Boot, in.template(seen))
 	}
 	for _, r := range generations(seen) {
-		link := Link{LinkTemplate, Holds, fmt.Sprintf("%d live, born from version %s", len(r.Instances), orUnknown(r.Version))}
+		link := Link{LinkTemplate, Holds, fmt.Sprintf("%d live, born from version %s", len(r.Instances), cmp.Or(r.Version, "unknown"))}
 		r.Verdict = in.verdict(chain{group: seen, live: true}, bootOf(seen, r.Instances), link)
 		out.Reboots = append(out.Reboots, r)
 	}
 	return out
 }
 
+// observed returns the group as the cloud has it.
 func (in Input) observed(name string) (cloud.Group, bool) {
 	if in.Cloud == nil {
 		return cloud.Group{}, false
@@ -147,12 +153,12 @@ func (in Input) observed(name string) (cloud.Group, bool) {
 	return cloud.Group{}, false
 }
 
-// generations returns the older generations among a group's live instances, one
-// for each template version and boot configuration.
+// generations returns the older generations of a group's live instances, without
+// verdicts: one for each template version and boot configuration.
 func generations(g cloud.Group) []Reboot {
 	var all []Reboot
 	at := map[string]int{}
-	for _, i := range live(g) {
+	for _, i := range g.Living() {
 		if i.Generation == cloud.GenerationNew {
 			continue
 		}
@@ -171,6 +177,8 @@ func generations(g cloud.Group) []Reboot {
 	return all
 }
 
+// bootOf returns the boot configuration of the first of the instances with the given
+// IDs; nil if it is not known.
 func bootOf(g cloud.Group, ids []string) *cloud.BootConfig {
 	for _, i := range g.Instances {
 		if i.ID == ids[0] {
@@ -180,13 +188,7 @@ func bootOf(g cloud.Group, ids []string) *cloud.BootConfig {
 	return nil
 }
 
-func orUnknown(s string) string {
-	if s == "" {
-		return "unknown"
-	}
-	return s
-}
-
+// template evaluates the link to the template of a group's next instance.
 func (in Input) template(g cloud.Group) Link {
 	if g.Template.ID == "" {
 		why, missing := in.gap("template", g.Name)
@@ -202,7 +204,8 @@ func (in Input) template(g cloud.Group) Link {
 	return Link{LinkTemplate, Holds, detail}
 }
 
-// verdict follows a chain that was begun for one boot configuration of its group.
+// verdict evaluates all links of a boot configuration, of which first has been
+// evaluated already. c holds the group, and whether the instance is live.
 func (in Input) verdict(c chain, boot *cloud.BootConfig, first Link) Verdict {
 	c.in, c.links = in, []Link{first}
 	if boot == nil {
@@ -214,7 +217,7 @@ func (in Input) verdict(c chain, boot *cloud.BootConfig, first Link) Verdict {
 		return conclude(cloud.BootUnknown, c.links, in.Strict)
 	}
 	c.boot, c.path = *boot, bootconfig.Path(boot)
-	if c.path == cloud.BootGossip && c.controlPlane() && in.Topology() == cluster.None {
+	if c.path == cloud.BootGossip && c.controlPlane() && !in.gossips() {
 		c.path = PathStore
 	}
 	c.bootConfiguration()
@@ -228,11 +231,11 @@ func (in Input) verdict(c chain, boot *cloud.BootConfig, first Link) Verdict {
 	return conclude(c.path, c.links, in.Strict)
 }
 
-// PathStore is the path of a control-plane node that does not gossip: it reads
-// the state store and runs its own API server.
+// PathStore is the boot path of a control-plane node that does not gossip: it reads
+// the state store and uses its own API server.
 const PathStore cloud.BootPath = "state-store"
 
-// conclude makes a verdict of a chain.
+// conclude derives a verdict from all links.
 func conclude(path cloud.BootPath, links []Link, strict bool) Verdict {
 	v := Verdict{Joinable: Joins, Path: path, Evidence: links}
 	has := func(s State) bool { return slices.ContainsFunc(links, func(l Link) bool { return l.State == s }) }
@@ -245,7 +248,7 @@ func conclude(path cloud.BootPath, links []Link, strict bool) Verdict {
 	return v
 }
 
-// Link returns the evidence of a link.
+// Link returns the link with a name; zero if it was not evaluated.
 func (v Verdict) Link(name string) Link {
 	for _, l := range v.Evidence {
 		if l.Name == name {
@@ -255,8 +258,8 @@ func (v Verdict) Link(name string) Link {
 	return Link{}
 }
 
-// first returns the first link in a state.
-func (v Verdict) first(s State) Link {
+// firstLink returns the first link in a state.
+func (v Verdict) firstLink(s State) Link {
 	for _, l := range v.Evidence {
 		if l.State == s {
 			return l
@@ -265,10 +268,10 @@ func (v Verdict) first(s State) Link {
 	return Link{}
 }
 
-// open returns the link that keeps a verdict unknown.
-func (v Verdict) open() Link {
-	if l := v.first(Undecided); l.Name != "" {
+// undecidedLink returns the link that makes a verdict unknown.
+func (v Verdict) undecidedLink() Link {
+	if l := v.firstLink(Undecided); l.Name != "" {
 		return l
 	}
-	return v.first(Unseen)
+	return v.firstLink(Unseen)
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/muster-dev/muster/internal/cluster"
 )
 
-// A chain collects the links of one boot.
+// chain evaluates the links of one boot.
 type chain struct {
 	in    Input
 	group cloud.Group
@@ -21,9 +21,9 @@ type chain struct {
 	path  cloud.BootPath
 	links []Link
 
-	// live: it is about a node that there is, and a reboot of it.
+	// live is true for the reboot of an existing node.
 	live bool
-	// direct: the servers are control-plane nodes, and no load balancer is between.
+	// direct is true if the node reaches the control plane without a load balancer.
 	direct bool
 }
 
@@ -31,16 +31,18 @@ func (c *chain) add(name string, state State, format string, args ...any) {
 	c.links = append(c.links, Link{name, state, fmt.Sprintf(format, args...)})
 }
 
-// controlPlane reports whether the node runs an API server of its own.
+// controlPlane reports whether the node runs an API server.
 func (c *chain) controlPlane() bool {
 	return c.group.Role == cluster.RoleControlPlane || c.group.Role == cluster.RoleAPIServer
 }
 
-// asks reports whether the node asks kops-controller for its configuration.
-func (c *chain) asks() bool {
+// usesController reports whether the node gets its configuration from
+// kops-controller.
+func (c *chain) usesController() bool {
 	return c.path == cloud.BootAddresses || c.path == cloud.BootName
 }
 
+// bootConfiguration evaluates whether the boot configuration is the group's.
 func (c *chain) bootConfiguration() {
 	b := c.boot
 	switch {
@@ -57,132 +59,24 @@ func (c *chain) bootConfiguration() {
 	}
 }
 
-// serverAddr returns the address in a server's URL, if it is one.
-func serverAddr(server string) (netip.Addr, bool) {
-	u, err := url.Parse(server)
-	if err != nil {
-		return netip.Addr{}, false
-	}
-	a, err := netip.ParseAddr(u.Hostname())
-	return a, err == nil
-}
-
-func (c *chain) endpoints() {
-	switch c.path {
-	case cloud.BootGossip, PathStore:
-		c.seeds()
-	case cloud.BootAddresses:
-		c.addresses()
-	case cloud.BootName:
-		c.serverNames()
-	}
-}
-
-// seeds: a node that gossips needs a control-plane instance to begin with.
-func (c *chain) seeds() {
-	n := len(c.in.controlPlane())
-	switch {
-	case c.controlPlane():
-		c.add(LinkEndpoints, Holds, "reads %s, and runs its own API server", c.boot.ConfigBase)
-	case n == 0:
-		if why, missing := c.in.gap("instances", ""); missing {
-			c.add(LinkEndpoints, Undecided, "%s", why)
-			return
-		}
-		c.add(LinkEndpoints, Broken, "no control-plane instance runs that could be a seed")
-	case n == 1:
-		c.add(LinkEndpoints, Holds, "gossip: 1 control-plane instance as a seed")
-	default:
-		c.add(LinkEndpoints, Holds, "gossip: %d control-plane instances as seeds", n)
-	}
-}
-
-// addresses: the servers must be where something of this cluster listens. Up to
-// kOps 1.36 a node never goes on to the second server, so the first one decides.
-func (c *chain) addresses() {
-	balancers, known := c.in.balancerAddrs()
-	var nodes []netip.Addr
-	for _, i := range c.in.controlPlane() {
-		nodes = append(nodes, i.Addr)
-	}
-	var strangers []string
-	for i, server := range c.boot.Servers {
-		addr, ok := serverAddr(server)
-		switch {
-		case !ok && i == 0:
-			if state, detail := c.serverName(server); state != Holds {
-				c.add(LinkEndpoints, state, "%s, and a node does not try the second server", detail)
-				return
-			}
-		case !ok: // never asked
-		case slices.Contains(balancers, addr):
-		case slices.Contains(nodes, addr):
-			c.direct = c.direct || i == 0
-		default:
-			if i == 0 {
-				if !known || c.in.Cloud == nil {
-					c.add(LinkEndpoints, Undecided, "%s is no control-plane node, and the load balancer's addresses are not known", addr)
-				} else {
-					c.add(LinkEndpoints, Broken, "the first address, %s, is neither the load balancer's nor a control-plane node's, and a node does not try the second", addr)
-				}
-				return
-			}
-			strangers = append(strangers, addr.String())
-		}
-	}
-	detail := strings.Join(c.boot.Servers, " ")
-	if len(strangers) > 0 {
-		detail += "; nobody's address any more: " + strings.Join(strangers, " ")
-	}
-	c.add(LinkEndpoints, Holds, "%s", detail)
-}
-
-// serverNames: the first server decides, as among addresses.
-func (c *chain) serverNames() {
-	c.direct = c.hosted() // hosted DNS names the control-plane nodes themselves
-	state, detail := c.serverName(c.boot.Servers[0])
-	c.add(LinkEndpoints, state, "%s", detail)
-}
-
-// hosted reports whether hosted DNS carries the cluster's names.
-func (c *chain) hosted() bool {
-	return c.in.Topology() == cluster.Public || c.in.Topology() == cluster.Private
-}
-
-// serverName judges a server that is named: a node that is new can resolve only
-// what hosted DNS carries.
-func (c *chain) serverName(server string) (State, string) {
-	u, err := url.Parse(server)
-	if err != nil || u.Hostname() == "" {
-		return Broken, fmt.Sprintf("%q is no URL of a server", server)
-	}
-	host := u.Hostname()
-	if cluster.OwnsName(c.in.Spec.Name, host) && !c.hosted() {
-		return Broken, fmt.Sprintf("no address, only the name %s, which nothing resolves for a node that is new", host)
-	}
-	switch addrs, asked := c.resolved(host); {
-	case !asked:
-		return Undecided, fmt.Sprintf("whether a new node resolves %s was not asked", host)
-	case len(addrs) == 0:
-		return Broken, host + " does not resolve"
-	}
-	return Holds, server + " resolves"
-}
-
-func (c *chain) resolved(host string) (addrs []netip.Addr, asked bool) {
-	if c.in.Probes == nil {
-		return nil, false
-	}
-	addrs, asked = c.in.Probes.Resolved[host]
-	return addrs, asked
-}
-
-// names: a worker that gossips knows api.internal only while somebody publishes it.
+// names evaluates who publishes api.internal, which a gossiping worker needs.
 func (c *chain) names() {
 	if c.path != cloud.BootGossip || c.controlPlane() {
 		return
 	}
-	if c.in.Topology() == cluster.None && !slices.ContainsFunc(c.in.controlPlane(), func(i cloud.Instance) bool { return i.Generation != cloud.GenerationNew }) {
+	if why, missing := c.in.instancesUnread(); missing && c.in.Topology() == cluster.None {
+		c.add(LinkNames, Undecided, "whether any of the control plane still gossips is not known: %s", why)
+		return
+	}
+	of := func(g cloud.Generation) bool {
+		return slices.ContainsFunc(c.in.controlPlane(), func(i cloud.Instance) bool { return i.Generation == g })
+	}
+	switch {
+	case c.in.Topology() != cluster.None, of(cloud.GenerationOld):
+	case of(cloud.GenerationUnknown):
+		c.add(LinkNames, Undecided, "whether any of the control plane still gossips is not known: nothing says which of its nodes are new")
+		return
+	default:
 		c.add(LinkNames, Broken, "the control plane no longer gossips, so there is nobody to learn api.internal from")
 		return
 	}
@@ -199,7 +93,7 @@ func (c *chain) names() {
 	c.add(LinkNames, Broken, "dns-controller is no longer installed: nobody publishes api.internal")
 }
 
-// network: what the rules let through.
+// network evaluates the network rules on the node's way to the control plane.
 func (c *chain) network() {
 	if c.controlPlane() {
 		return
@@ -211,11 +105,11 @@ func (c *chain) network() {
 	var hops []hop
 	switch {
 	case c.path == cloud.BootGossip:
-		hops = []hop{{partWorkers, partControl, c.gossipPort()}, {partWorkers, partControl, portAPI}, {partWorkers, partControl, portConfig}}
+		hops = []hop{{partyWorkers, partyControl, c.in.gossipPort()}, {partyWorkers, partyControl, portAPI}, {partyWorkers, partyControl, portConfig}}
 	case c.direct:
-		hops = []hop{{partWorkers, partControl, portAPI}, {partWorkers, partControl, portConfig}}
+		hops = []hop{{partyWorkers, partyControl, portAPI}, {partyWorkers, partyControl, portConfig}}
 	default:
-		hops = []hop{{partWorkers, partLB, portAPI}, {partWorkers, partLB, portConfig}, {partLB, partControl, portAPI}, {partLB, partControl, portConfig}}
+		hops = []hop{{partyWorkers, partyLB, portAPI}, {partyWorkers, partyLB, portConfig}, {partyLB, partyControl, portAPI}, {partyLB, partyControl, portConfig}}
 	}
 	if c.in.Cloud == nil {
 		c.add(LinkNetwork, Undecided, "the cloud was not looked at")
@@ -224,7 +118,11 @@ func (c *chain) network() {
 	var open, ports []string
 	for _, h := range hops {
 		text := fmt.Sprintf("%s to %s port %d", h.from, h.to, h.port)
-		switch c.in.Cloud.Network.Allows(h.from, h.to, "tcp", h.port) {
+		allowed := c.in.Cloud.Network.Allows(h.from, h.to, "tcp", h.port)
+		if c.path == cloud.BootGossip && h.port == c.in.gossipPort() && allowed == cloud.No {
+			allowed = c.in.meshDialsWorkers()
+		}
+		switch allowed {
 		case cloud.No:
 			c.add(LinkNetwork, Broken, "no rule lets %s through", text)
 			return
@@ -242,14 +140,24 @@ func (c *chain) network() {
 	c.add(LinkNetwork, Holds, "ports %s", strings.Join(ports, ", "))
 }
 
-func (c *chain) gossipPort() int {
-	if g := c.in.Spec.Gossip; g != nil && g.Listen.Port() != 0 {
-		return int(g.Listen.Port())
+// meshDialsWorkers reports whether the control plane's protokube connects to that of
+// a worker which cannot connect to it: one mesh connection serves both ways. kOps's
+// firewall rules on GCE rely on that. Up to kOps 1.35 a control-plane node uses all
+// instances of the cluster as seeds, since 1.36 only control-plane nodes.
+func (in Input) meshDialsWorkers() cloud.Answer {
+	release, known := in.release()
+	if g := in.Spec.Gossip; known && release >= cluster.Release136 || g != nil && g.Protocol == cluster.ProtocolMemberlist {
+		return cloud.No
 	}
-	return portGossip
+	answer := in.Cloud.Network.Allows(partyControl, partyWorkers, "tcp", in.gossipPort())
+	if answer == cloud.Yes && !known {
+		return cloud.Unknown
+	}
+	return answer
 }
 
-// targets: both services behind the load balancer, each by itself.
+// targets evaluates the API and kops-controller behind the load balancer separately:
+// the health of one says nothing about the other (kops#10139).
 func (c *chain) targets() {
 	if c.controlPlane() {
 		return
@@ -258,7 +166,8 @@ func (c *chain) targets() {
 		c.add(LinkAPI, Unseen, "whether the control-plane nodes' API servers answer is not seen from here")
 		return
 	}
-	if c.in.Cloud == nil || len(c.in.Cloud.LoadBalancers) == 0 {
+	balancers := c.balancers()
+	if len(balancers) == 0 {
 		if why, missing := c.in.gap("load balancers", ""); missing {
 			c.add(LinkAPI, Undecided, "%s", why)
 		} else {
@@ -266,20 +175,50 @@ func (c *chain) targets() {
 		}
 		return
 	}
-	c.target(LinkAPI, portAPI)
-	c.target(LinkController, portConfig)
+	c.target(LinkAPI, portAPI, balancers)
+	c.target(LinkController, portConfig, balancers)
 }
 
-func (c *chain) target(link string, port int) {
+// balancers returns the load balancers that the node connects through: those with
+// the address or name of its first server, or else all but classic ones, which never
+// serve nodes.
+func (c *chain) balancers() []cloud.LoadBalancer {
+	if c.in.Cloud == nil {
+		return nil
+	}
+	host := ""
+	if len(c.boot.Servers) > 0 {
+		if u, err := url.Parse(c.boot.Servers[0]); err == nil {
+			host = u.Hostname()
+		}
+	}
+	addr, _ := netip.ParseAddr(host) // zero for a name; no load balancer has that
+	var at, others []cloud.LoadBalancer
+	for _, lb := range c.in.Cloud.LoadBalancers {
+		switch {
+		case slices.Contains(lb.Addresses, addr), host != "" && strings.EqualFold(lb.DNSName, host):
+			at = append(at, lb)
+		case lb.Class != classic:
+			others = append(others, lb)
+		}
+	}
+	if len(at) > 0 {
+		return at
+	}
+	return others
+}
+
+// target evaluates one port of load balancers, by the one with most healthy targets.
+func (c *chain) target(link string, port int, balancers []cloud.LoadBalancer) {
 	var best *cloud.Listener
 	name := ""
-	for _, lb := range c.in.Cloud.LoadBalancers {
+	for _, lb := range balancers {
 		if l, ok := lb.Listener(port); ok && (best == nil || l.Healthy() > best.Healthy()) {
 			best, name = &l, lb.Name
 		}
 	}
 	if best == nil {
-		for _, lb := range c.in.Cloud.LoadBalancers {
+		for _, lb := range balancers {
 			if why, missing := c.in.gap("listeners", lb.Name); missing {
 				c.add(link, Undecided, "%s", why)
 				return
@@ -288,10 +227,10 @@ func (c *chain) target(link string, port int) {
 		c.add(link, Broken, "no load balancer listens on port %d", port)
 		return
 	}
-	healthy, waiting := best.Healthy(), 0
+	healthy, undecided := best.Healthy(), 0
 	for _, t := range best.Targets {
 		if t.Health == cloud.TargetUnknown || t.Health == cloud.TargetInitial || t.Health == "" {
-			waiting++
+			undecided++
 		}
 	}
 	switch why, missing := c.in.gap("target health", name); {
@@ -301,8 +240,8 @@ func (c *chain) target(link string, port int) {
 		c.add(link, Undecided, "target health: %s", why)
 	case best.Targets == nil:
 		c.add(link, Undecided, "the targets of port %d were not read", port)
-	case waiting > 0:
-		c.add(link, Undecided, "health of %d of %d targets on port %d is not known", waiting, len(best.Targets), port)
+	case undecided > 0:
+		c.add(link, Undecided, "health of %d of %d targets on port %d is not known", undecided, len(best.Targets), port)
 	case len(best.Targets) == 0:
 		c.add(link, Broken, "port %d has no target", port)
 	default:
@@ -310,9 +249,10 @@ func (c *chain) target(link string, port int) {
 	}
 }
 
-// hash: the node configuration on the server must be the one the template pins.
-// Nodes that read the state store compare with more than the stored file. For a
-// node that has joined before it is a risk, and the plan's as well.
+// hash evaluates whether the stored node configuration has the hash that the boot
+// configuration pins. It can be compared only for nodes that use kops-controller;
+// others hash more than the stored file. For a live node a mismatch is not known to
+// be fatal: see [bootconfig.RebootRisk].
 func (c *chain) hash() {
 	if c.in.Store == nil {
 		c.add(LinkHash, Undecided, "the state store was not read")
@@ -331,9 +271,9 @@ func (c *chain) hash() {
 	}
 	next := c.group.Template.Boot
 	switch {
-	case c.live && (c.asks() && config.Hash != c.boot.ConfigHash || next != nil && next.ConfigHash != c.boot.ConfigHash) && c.boot.ConfigHash != "":
+	case c.live && (c.usesController() && config.Hash != c.boot.ConfigHash || next != nil && next.ConfigHash != c.boot.ConfigHash) && c.boot.ConfigHash != "":
 		c.add(LinkHash, Undecided, "%s", bootconfig.RebootRisk)
-	case !c.asks():
+	case !c.usesController():
 		c.add(LinkHash, Holds, "the state store holds it")
 	case c.boot.ConfigHash == "":
 		c.add(LinkHash, Undecided, "the boot configuration pins no hash")

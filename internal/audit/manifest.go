@@ -15,23 +15,24 @@ import (
 	"github.com/muster-dev/muster/internal/cluster"
 )
 
-// Manifest is what a kOps manifest says that bears on leaving gossip but not on
-// how discovery works.
+// Manifest holds fields of a kOps manifest that matter for leaving gossip but not for
+// discovery.
 type Manifest struct {
 	Cilium    bool
-	Terraform bool // spec.target.terraform: the cluster's resources are Terraform's
-	// Registry is spec.iam.allowContainerRegistry: nodes pull from the account's own.
+	Terraform bool // spec.target.terraform: Terraform manages the resources
+	// Registry is spec.iam.allowContainerRegistry: nodes pull from the account's
+	// registry.
 	Registry bool
 	// ServiceAccounts is spec.iam.useServiceAccountExternalPermissions: add-ons have
-	// roles of their own.
+	// their own roles.
 	ServiceAccounts bool
-	// Callers are the places whose scripts name protokube: hooks, files and
-	// user-data of the cluster and its groups.
-	Callers []string
+	// ProtokubeRefs are the fields of the cluster and its groups that mention
+	// protokube: hooks, fileAssets and additionalUserData. Sorted.
+	ProtokubeRefs []string
 }
 
-// ReadManifest reads what the package needs from the manifest that
-// [cluster.Parse] accepts. What it does not expect it ignores.
+// ReadManifest reads a manifest that [cluster.Parse] has accepted. It ignores unknown
+// fields.
 func ReadManifest(data []byte) (m Manifest, err error) {
 	if len(data) > cluster.MaxSpecSize {
 		return m, fmt.Errorf("manifest has %d bytes, over the limit of %d", len(data), cluster.MaxSpecSize)
@@ -41,7 +42,7 @@ func ReadManifest(data []byte) (m Manifest, err error) {
 		var doc document
 		switch err := dec.Decode(&doc); {
 		case errors.Is(err, io.EOF):
-			slices.Sort(m.Callers)
+			slices.Sort(m.ProtokubeRefs)
 			return m, nil
 		case err != nil:
 			return m, fmt.Errorf("read the manifest: %s", oneLine(err))
@@ -87,14 +88,14 @@ func (m *Manifest) add(d document) {
 	for what, nodes := range map[string][]yaml.Node{"hooks": d.Spec.Hooks, "fileAssets": d.Spec.FileAssets, "additionalUserData": d.Spec.UserData} {
 		for i := range nodes {
 			if mentions(&nodes[i], "protokube") {
-				m.Callers = append(m.Callers, "spec."+what+" of "+where)
+				m.ProtokubeRefs = append(m.ProtokubeRefs, "spec."+what+" of "+where)
 				break
 			}
 		}
 	}
 }
 
-// mentions reports whether a text anywhere below a node contains a word.
+// mentions reports whether any scalar in a YAML tree contains a word.
 func mentions(n *yaml.Node, word string) bool {
 	if n.Kind == yaml.ScalarNode && strings.Contains(n.Value, word) {
 		return true
@@ -107,7 +108,7 @@ func mentions(n *yaml.Node, word string) bool {
 	return false
 }
 
-// oneLine is the first fault of a YAML error, without Go's types in it.
+// oneLine returns the first problem of a YAML error, without Go types.
 func oneLine(err error) string {
 	text := strings.TrimPrefix(err.Error(), "yaml: ")
 	var faults *yaml.TypeError
@@ -118,7 +119,8 @@ func oneLine(err error) string {
 	return text
 }
 
-// ReadChannel reads the add-ons of a bootstrap channel.
+// ReadChannel reads the add-ons of a bootstrap channel (bootstrap-channel.yaml in the
+// state store).
 func ReadChannel(data []byte) ([]Addon, error) {
 	var channel struct {
 		Spec struct {

@@ -1,20 +1,21 @@
 package audit
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 )
 
-// Markdown returns the report as a page: verdicts, findings, what was not seen.
+// Markdown returns the report as a page: verdicts, findings, what was not observed.
 func Markdown(r Report) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# Audit of %s\n\n%s, kOps %s, %s\n\n", cell(r.Cluster), r.Topology, cell(orUnknown(r.KopsVersion)), r.Cloud)
+	fmt.Fprintf(&b, "# Audit of %s\n\n%s, kOps %s, %s\n\n", cell(r.Cluster), r.Topology, cell(cmp.Or(r.KopsVersion, "unknown")), r.Cloud)
 	b.WriteString("## Would a new node join?\n\n| group | verdict | how | what decides |\n|---|---|---|---|\n")
 	for _, g := range r.Groups {
 		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", cell(g.Name), g.Joinable, g.Path, cell(g.Deciding()))
 		for _, re := range g.Reboots {
 			fmt.Fprintf(&b, "| %s | after a reboot: %s | %s | %s |\n",
-				cell(fmt.Sprintf("%d of version %s", len(re.Instances), orUnknown(re.Version))), re.Joinable, re.Path, cell(re.Deciding()))
+				cell(fmt.Sprintf("%d of version %s", len(re.Instances), cmp.Or(re.Version, "unknown"))), re.Joinable, re.Path, cell(re.Deciding()))
 		}
 	}
 	b.WriteString("\n## Findings\n\n")
@@ -39,20 +40,20 @@ func Markdown(r Report) string {
 	return b.String()
 }
 
-// cell keeps a text within one cell of a table.
+// cell escapes text for one cell of a table.
 func cell(s string) string {
 	return strings.NewReplacer("|", `\|`, "\n", " ", "<", "&lt;").Replace(s)
 }
 
-// Deciding says in one line what made the verdict: the broken link, the one that
-// is not known, or where the node gets its answers from.
+// Deciding returns in one line what decides the verdict: the broken link, the unknown
+// one, or where a node that joins finds the control plane.
 func (v Verdict) Deciding() string {
 	var l Link
 	switch v.Joinable {
 	case DoesNotJoin:
-		l = v.first(Broken)
+		l = v.firstLink(Broken)
 	case Unknown:
-		l = v.open()
+		l = v.undecidedLink()
 	default:
 		if l = v.Link(LinkEndpoints); l.Name == "" {
 			return "every link holds"

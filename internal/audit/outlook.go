@@ -9,10 +9,10 @@ import (
 	"github.com/muster-dev/muster/internal/iam"
 )
 
-// Stage is something ahead of a cluster that a finding can stand in the way of.
+// Stage is a step on a cluster's way that a finding can block.
 type Stage string
 
-// The stages, in the order in which a cluster meets them.
+// The stages, in the order in which a cluster reaches them.
 const (
 	Nothing   Stage = "nothing"
 	NewNodes  Stage = "new-nodes" // every node that is replaced or added
@@ -21,43 +21,42 @@ const (
 	ToKops137 Stage = "kops-1.37" // the upgrade to kOps 1.37
 )
 
-// String returns the stage as a person reads it.
+// String returns the stage for people, such as "new nodes".
 func (s Stage) String() string {
 	return strings.NewReplacer("-1", " 1", "-", " ", "kops", "kOps").Replace(string(s))
 }
 
-// Stays is in the place of the topology after which a finding is gone, of those that
-// no crossing takes away.
+// Stays is the GoneAfter of findings that no migration resolves.
 const Stays cluster.Topology = "stays"
 
-// crossed returns how far the cluster's nodes have come: what its topology is by its
-// spec, unless workers were born, or would be, that still gossip.
-func (in Input) crossed() cluster.Topology {
+// progress returns the topology that the cluster's nodes have reached: that of the
+// spec, or gossip while any worker gossips or would.
+func (in Input) progress() cluster.Topology {
 	t := in.Topology()
 	switch {
 	case t == cluster.Public, t == cluster.Private:
-		return cluster.None // nobody crosses from hosted DNS
+		return cluster.None // nothing is left to migrate
 	case in.Cloud != nil && in.workersGossip():
 		return cluster.Gossip
 	}
 	return t
 }
 
-// place fills in what a finding blocks, and after what it is gone, where the check
-// that found it left that to the rule.
-func (in Input) place(f *Finding) {
+// setOutlook sets Blocks and GoneAfter of a finding to those of its rule, unless the
+// check has set them.
+func (in Input) setOutlook(f *Finding) {
 	rule, _ := RuleOf(f.ID)
 	if f.Blocks == "" {
-		f.Blocks = in.ahead(rule.Blocks)
+		f.Blocks = in.nextStage(rule.Blocks)
 	}
 	if f.GoneAfter == "" {
 		f.GoneAfter = in.goneAfter(rule.GoneAfter)
 	}
 }
 
-// ahead returns the first stage that the cluster has not behind it.
-func (in Input) ahead(stages []Stage) Stage {
-	at := in.crossed()
+// nextStage returns the first of the stages that is still ahead, or [Nothing].
+func (in Input) nextStage(stages []Stage) Stage {
+	at := in.progress()
 	for _, s := range stages {
 		if s == ToHybrid && at != cluster.Gossip || s == ToNone && at == cluster.None {
 			continue
@@ -67,48 +66,48 @@ func (in Input) ahead(stages []Stage) Stage {
 	return Nothing
 }
 
-// goneAfter returns the topology with which something goes that a topology takes
-// away: it stays if the cluster has that behind it and it is still there.
+// goneAfter returns the topology that will resolve a finding which t resolves in
+// general. If the cluster has reached t and still has the finding, it stays.
 func (in Input) goneAfter(t cluster.Topology) cluster.Topology {
 	order := []cluster.Topology{cluster.Gossip, cluster.Hybrid, cluster.None}
-	if slices.Index(order, in.crossed()) >= slices.Index(order, t) {
+	if slices.Index(order, in.progress()) >= slices.Index(order, t) {
 		return Stays
 	}
-	if in.Topology() == cluster.None || in.Spec.Topology(cluster.Release136) == cluster.Gossip {
-		return cluster.None // its workers have yet to follow their spec, or cannot be hybrid by it
+	if in.Spec.UsesNoneDNS() || in.Spec.Topology(cluster.Release136) == cluster.Gossip {
+		return cluster.None // it will not pass through hybrid
 	}
 	return t
 }
 
-// causes says of a finding whether it is why a new node would not join: whether a
-// chain broke at one of its links. Otherwise it blocks what else its rule names.
-func (r *Report) causes(in Input, f *Finding, links ...string) {
+// blocksIfBroken sets Blocks of a finding: new nodes only if one of the given links
+// is what keeps them from joining, otherwise the rule's other stages.
+func (r *Report) blocksIfBroken(in Input, f *Finding, links ...string) {
 	rule, _ := RuleOf(f.ID)
 	broken := slices.ContainsFunc(r.Groups, func(g Group) bool { return slices.Contains(links, g.BrokenLink) })
-	f.Blocks = in.ahead(slices.DeleteFunc(slices.Clone(rule.Blocks), func(s Stage) bool { return s == NewNodes && !broken }))
+	f.Blocks = in.nextStage(slices.DeleteFunc(slices.Clone(rule.Blocks), func(s Stage) bool { return s == NewNodes && !broken }))
 }
 
-// replaced returns after which topology the live nodes of a group have been replaced.
-func (in Input) replaced(role cluster.Role) cluster.Topology {
+// goneOnceReplaced returns the topology with which the nodes of a role are replaced.
+func (in Input) goneOnceReplaced(role cluster.Role) cluster.Topology {
 	if role == cluster.RoleNode {
 		return in.goneAfter(cluster.Hybrid)
 	}
 	return in.goneAfter(cluster.None)
 }
 
-// roleOf returns the role of a live instance; empty if it is nobody's.
+// roleOf returns the role of a living instance; empty if there is no such instance.
 func (in Input) roleOf(id string) cluster.Role {
 	for _, g := range in.Cloud.Groups {
-		if slices.ContainsFunc(live(g), func(i cloud.Instance) bool { return i.ID == id }) {
+		if slices.ContainsFunc(g.Living(), func(i cloud.Instance) bool { return i.ID == id }) {
 			return g.Role
 		}
 	}
 	return ""
 }
 
-// byHand returns the role without the policies that a crossing rewrites or takes
-// away: kOps's own, and Muster's bridge.
-func (in Input) byHand(role cloud.Role) cloud.Role {
+// manualPolicies returns the role without the policies that a migration rewrites or
+// removes: kOps's own, and Muster's bridge.
+func (in Input) manualPolicies(role cloud.Role) cloud.Role {
 	kept := map[string]string{}
 	for name, text := range role.Policies {
 		own := name == role.Name && strings.HasPrefix(name, "nodes.")
@@ -120,11 +119,11 @@ func (in Input) byHand(role cloud.Role) cloud.Role {
 	return role
 }
 
-// narrowed returns after which topology a role no longer holds what is found in it,
-// given whether it would still be found in what was put there by hand.
-func (in Input) narrowed(role cloud.Role, found func(cloud.Role) bool) cluster.Topology {
-	if in.Spec.Cloud != cluster.AWS || found(in.byHand(role)) {
-		return Stays // elsewhere kOps takes nothing back
+// goneOnceNarrowed returns the topology with which kOps removes the policies that
+// cause a finding. holds reports whether a role has the finding.
+func (in Input) goneOnceNarrowed(role cloud.Role, holds func(cloud.Role) bool) cluster.Topology {
+	if in.Spec.Cloud != cluster.AWS || holds(in.manualPolicies(role)) {
+		return Stays // kOps revokes nothing on other clouds
 	}
 	return in.goneAfter(cluster.Hybrid)
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/muster-dev/muster/internal/cluster"
 )
 
-// reached makes of a cluster what it is after it has crossed to a topology by kOps:
-// its nodes replaced, kOps's own policies rewritten, everything else as it was.
+// reached turns a cluster into what it is after kOps has moved it to a topology: nodes
+// are replaced and kOps's own policies rewritten, everything else is as before.
 func reached(to cluster.Topology) change {
 	return func(in *Input) {
 		if in.Version != "" {
@@ -30,16 +30,17 @@ func reached(to cluster.Topology) change {
 		if to == cluster.None {
 			in.Spec.DNSType, in.Probes.Overlay = cluster.DNSNone, nil
 			in.Store.Addons = []Addon{{Name: addonDNS, Empty: true}}
+			in.Store.NodeConfigs[masters] = NodeConfig{Hash: "y"}
 		}
 	}
 }
 
-// TestWhatIsSaidToGoGoes: a finding of a cluster that gossips, of a hybrid one and of
-// one that is on its way is gone after the topology that it names, and not before; what
-// stays is still there, and in None everything does.
-func TestWhatIsSaidToGoGoes(t *testing.T) {
-	// A crossing gives nodes another birth, and mends what is wrong with it by the way.
-	births := []string{"MU322", "MU501", "MU502"}
+// TestFindingsAreGoneAfterTheirTopology checks GoneAfter against what the cluster has
+// after each move: a finding is gone after that topology and not before, and one that
+// stays is still there. In None all findings stay.
+func TestFindingsAreGoneAfterTheirTopology(t *testing.T) {
+	// reached replaces boot configurations, and so resolves what is wrong with them.
+	boots := []string{"MU322", "MU501", "MU502"}
 	seen := map[string]bool{}
 	for id, c := range findingCases(t) {
 		for start, from := range map[string]change{"gossip": gossiping, "as it is": func(*Input) {}} {
@@ -60,7 +61,7 @@ func TestWhatIsSaidToGoGoes(t *testing.T) {
 				none := slices.Contains(after(reached(cluster.None)), id)
 				hybrid := r.Topology != cluster.None && slices.Contains(after(reached(cluster.Hybrid)), id)
 				switch f := r.Findings[i]; {
-				case in.crossed() == cluster.None:
+				case in.progress() == cluster.None:
 					if f.GoneAfter != Stays {
 						t.Errorf("said to be gone after %s, in a cluster that has nowhere to cross", f.GoneAfter)
 					}
@@ -70,7 +71,7 @@ func TestWhatIsSaidToGoGoes(t *testing.T) {
 					t.Error("said to be gone after none, and there in it")
 				case f.GoneAfter == cluster.None && r.Topology != cluster.None && in.Spec.Topology(cluster.Release136) == cluster.Hybrid && !hybrid:
 					t.Error("said to be gone after none, and gone in hybrid")
-				case f.GoneAfter == Stays && !none && !slices.Contains(births, id):
+				case f.GoneAfter == Stays && !none && !slices.Contains(boots, id):
 					t.Error("said to stay, and gone in none")
 				case f.GoneAfter == "" || f.Blocks == "":
 					t.Errorf("blocks %q, gone after %q", f.Blocks, f.GoneAfter)
@@ -85,7 +86,7 @@ func TestWhatIsSaidToGoGoes(t *testing.T) {
 	}
 }
 
-// TestWhatAFindingBlocksDependsOnFacts: the same finding of clusters that differ.
+// TestWhatAFindingBlocksDependsOnFacts has the same finding in different clusters.
 func TestWhatAFindingBlocksDependsOnFacts(t *testing.T) {
 	const byOther = `{"Statement":{"Effect":"Allow","Action":"ec2:DescribeInstances","Resource":"*"}}`
 	extra := func(name string) change {
@@ -129,9 +130,9 @@ func TestWhatAFindingBlocksDependsOnFacts(t *testing.T) {
 		}), "MU601", Nothing, Stays},
 		{"API servers of their own before None", both(hybrid, group(cluster.RoleAPIServer)), "MU604", ToNone, Stays},
 		{"and in it", group(cluster.RoleAPIServer), "MU604", ToKops137, Stays},
-		{"a script that calls protokube before workers leave it", both(gossiping, func(in *Input) { in.Manifest.Callers = []string{"a hook"} }), "MU326", ToHybrid, Stays},
-		{"before the control plane does", both(hybrid, func(in *Input) { in.Manifest.Callers = []string{"a hook"} }), "MU326", ToNone, Stays},
-		{"and after", func(in *Input) { in.Manifest.Callers = []string{"a hook"} }, "MU326", Nothing, Stays},
+		{"a script that calls protokube before workers leave it", both(gossiping, func(in *Input) { in.Manifest.ProtokubeRefs = []string{"a hook"} }), "MU326", ToHybrid, Stays},
+		{"before the control plane does", both(hybrid, func(in *Input) { in.Manifest.ProtokubeRefs = []string{"a hook"} }), "MU326", ToNone, Stays},
+		{"and after", func(in *Input) { in.Manifest.ProtokubeRefs = []string{"a hook"} }, "MU326", Nothing, Stays},
 		{"an old control-plane node goes last", both(gossiping, func(in *Input) {
 			cps(in).Instances[0].Generation, cps(in).Instances[0].Version = cloud.GenerationOld, "2"
 		}), "MU504", Nothing, cluster.None},
@@ -152,8 +153,8 @@ func TestWhatAFindingBlocksDependsOnFacts(t *testing.T) {
 	}
 }
 
-// TestWhatBlocksAnUpgradeMakesItNotReady: the answer to --ready-for 1.37 and what
-// findings are said to block are one.
+// TestWhatBlocksAnUpgradeMakesItNotReady checks that ReadyFor(1.37) agrees with what
+// findings block.
 func TestWhatBlocksAnUpgradeMakesItNotReady(t *testing.T) {
 	for id, c := range findingCases(t) {
 		in := healthy()

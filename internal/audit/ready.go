@@ -8,38 +8,41 @@ import (
 	"github.com/muster-dev/muster/internal/cluster"
 )
 
-// Readiness is whether a kOps release can be used on the cluster.
+// Readiness says whether a kOps release can update the cluster.
 type Readiness struct {
 	Release cluster.Release `json:"release"`
 	Ready   bool            `json:"ready"`
-	// Becomes is what kOps of the release makes of the cluster, in words.
+	// Becomes describes the cluster after an update by the release.
 	Becomes string `json:"becomes"`
 	// InTheWay is what must change first, one line each.
 	InTheWay []string `json:"inTheWay"`
-	// Unknown is what decides and could not be looked at; it makes Ready false.
+	// Unknown is what could not be observed but matters; it makes Ready false.
 	Unknown []string `json:"unknown"`
 }
 
-// ReadyFor answers the upgrade question alone: does anything break if kOps of
-// the given release updates the cluster now? It knows 1.36 and 1.37.
+// ReadyFor evaluates whether anything breaks if kOps of the given release, 1.36 or
+// 1.37, updates the cluster now. r is the report on the same input.
 func ReadyFor(in Input, r Report, release cluster.Release) Readiness {
 	out := Readiness{Release: release, InTheWay: []string{}, Unknown: []string{}}
 	target := in.Spec.Topology(release)
 	if release >= cluster.Release137 && target == cluster.Gossip {
-		target = cluster.None // what it refuses is the topology itself, said below
-		out.stop("the topology is %s, which kOps %s refuses; move to None with %s first", in.Topology(), release, cluster.Release136)
+		target = cluster.None // so that only other refusals are added below
+		out.block("the topology is %s, which kOps %s refuses; move to None with %s first", in.Topology(), release, cluster.Release136)
 	}
 	out.Becomes = in.becomes(target, release)
+	if in.noneIsAhead() && release >= cluster.Release137 {
+		out.block("the spec says None, and no update has applied it; finish the move with kOps %s first", cluster.Release136)
+	}
 	if current, known := in.release(); known && current > release {
-		out.stop("the cluster is configured by kOps %s already", current)
+		out.block("the cluster is configured by kOps %s already", current)
 	}
 	for _, f := range in.Spec.Refusals(target, release) {
-		out.stop("%s", f)
+		out.block("%s", f)
 	}
 	for _, f := range r.Findings {
 		switch f.ID {
 		case "MU501", "MU503":
-			out.stop("%s: %s (%s)", f.Subject, f.Title, f.Observed)
+			out.block("%s: %s (%s)", f.Subject, f.Title, f.Observed)
 		case "MU502":
 			out.Unknown = append(out.Unknown, f.Subject+": "+f.Observed)
 		}
@@ -53,10 +56,12 @@ func ReadyFor(in Input, r Report, release cluster.Release) Readiness {
 	return out
 }
 
-// becomes says what a release makes of the cluster, where that is not what it is.
+// becomes describes the cluster after an update by the release.
 func (in Input) becomes(target cluster.Topology, release cluster.Release) string {
 	was := in.Topology()
 	switch lb := in.Spec.API.LoadBalancer; {
+	case in.noneIsAhead():
+		return fmt.Sprintf("%s, as its spec says: the update begins the move; muster plan --to none finds an order that loses no node", target)
 	case release >= cluster.Release137 && was != target:
 		return "nothing: it refuses the cluster as it is"
 	case was != target:
@@ -70,12 +75,13 @@ func (in Input) becomes(target cluster.Topology, release cluster.Release) string
 	}
 }
 
-func (r *Readiness) stop(format string, args ...any) {
+func (r *Readiness) block(format string, args ...any) {
 	r.InTheWay = append(r.InTheWay, fmt.Sprintf(format, args...))
 }
 
-// readyCloud: kOps writes the load balancer's addresses into the workers'
-// templates, and where it finds none, a name that nothing resolves.
+// readyCloud checks the cloud for what the release needs. kOps writes the load
+// balancer's addresses into the workers' templates; if it finds none, it writes a name
+// that nothing resolves.
 func (in Input) readyCloud(out *Readiness, target cluster.Topology) {
 	if target == cluster.Hybrid || target == cluster.None {
 		addrs, known := in.balancerAddrs()
@@ -84,16 +90,19 @@ func (in Input) readyCloud(out *Readiness, target cluster.Topology) {
 			if why, missing := in.gap("load balancers", ""); missing {
 				out.Unknown = append(out.Unknown, "load balancers: "+why)
 			} else if in.Spec.API.LoadBalancer != nil {
-				out.stop("the spec asks for a load balancer and the cloud has none: workers would get no address")
+				out.block("the spec asks for a load balancer and the cloud has none: workers would get no address")
 			}
 		case len(addrs) == 0 && !known:
-			out.stop("no address of the load balancer can be found: workers would get a name that nothing resolves")
+			out.block("no address of the load balancer can be found: workers would get a name that nothing resolves")
 		}
 	}
 	if out.Release >= cluster.Release137 {
+		if why, missing := in.instancesUnread(); missing {
+			out.Unknown = append(out.Unknown, "whether nodes of an older generation are left: "+why)
+		}
 		for _, g := range in.Cloud.Groups {
-			if g.Role == cluster.RoleNode && slices.ContainsFunc(live(g), func(i cloud.Instance) bool { return i.Generation != cloud.GenerationNew }) {
-				out.stop("%s still has nodes of an older generation; replace them with kOps %s first", g.Name, cluster.Release136)
+			if g.Role == cluster.RoleNode && slices.ContainsFunc(g.Living(), func(i cloud.Instance) bool { return i.Generation != cloud.GenerationNew }) {
+				out.block("%s still has nodes of an older generation; replace them with kOps %s first", g.Name, cluster.Release136)
 			}
 		}
 	}

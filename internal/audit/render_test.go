@@ -7,12 +7,12 @@ import (
 	"time"
 )
 
-// awkward is a report whose texts want to break out of where they stand.
+// awkward returns a report with texts that need escaping.
 func awkward() Report {
 	in := healthy()
 	old(&in)
 	hybrid(&in)
-	in.Manifest.Callers = []string{"spec.hooks of group a|b\n<script>"}
+	in.Manifest.ProtokubeRefs = []string{"spec.hooks of group a|b\n<script>"}
 	in.Probes.TLSNames = nil
 	return Run(in, []Acceptance{{ID: "MU310", Reason: "ports are closed", Until: time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)}})
 }

@@ -21,14 +21,13 @@ import (
 // samples are clusters as kOps built them; they are not in the repository.
 const samples = "../../../shared/samples"
 
-// sample reads one as the drivers would: spec, cloud and state store, everything
-// healthy.
+// sample returns a sample as the providers would observe it, with everything healthy.
 func sample(t *testing.T, name string) Input {
 	t.Helper()
 	return edited(t, name, nil)
 }
 
-// edited is a sample with something changed in it, before it is read.
+// edited returns a sample that was modified before it was read.
 func edited(t *testing.T, name string, change func(*dump)) Input {
 	t.Helper()
 	spec, err := os.ReadFile(filepath.Join(samples, "specs", name+".yaml"))
@@ -63,7 +62,7 @@ func edited(t *testing.T, name string, change func(*dump)) Input {
 	return in
 }
 
-// dump is what a sample holds.
+// dump is the content of a sample.
 type dump struct {
 	Spec            string `json:"-"` // from the file beside it
 	Cluster         string
@@ -117,7 +116,7 @@ func (d dump) store(t *testing.T) (*Store, string) {
 		case strings.HasSuffix(key, "nodeupconfig.yaml"):
 			sum := sha256.Sum256([]byte(text))
 			group := strings.Split(key, "/")[3]
-			s.NodeConfigs[group] = NodeConfig{Hash: base64.StdEncoding.EncodeToString(sum[:])}
+			s.NodeConfigs[group] = NodeConfig{Hash: base64.StdEncoding.EncodeToString(sum[:]), Gossip: strings.Contains(text, "usesLegacyGossip: true")}
 		case strings.HasSuffix(key, "bootstrap-channel.yaml"):
 			addons, err := ReadChannel([]byte(text))
 			if err != nil {
@@ -233,7 +232,7 @@ func ids(r Report) []string {
 	return slices.Compact(all)
 }
 
-// outlooks says of each kind of finding what it blocks and after what it is gone.
+// outlooks returns ID, Blocks and GoneAfter of all findings, without duplicates.
 func outlooks(r Report) []string {
 	var all []string
 	for _, f := range r.Findings {

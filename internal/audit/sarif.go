@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// SARIF returns the report as SARIF 2.1.0, indented. version is the tool's;
-// accepted findings are results with a suppression, and what could not be looked
-// at are notifications.
+// SARIF returns the report as indented SARIF 2.1.0. version is that of the tool.
+// Accepted findings are results with a suppression; what could not be observed is in
+// the notifications.
 func SARIF(r Report, version string) ([]byte, error) {
 	run := sarifRun{
 		Tool:    sarifTool{Driver: sarifDriver{Name: "muster", Version: version, InformationURI: "https://github.com/muster-dev/muster", Rules: []sarifRule{}}},
@@ -56,7 +56,7 @@ func result(r Report, rules []sarifRule, f Finding) sarifResult {
 	return out
 }
 
-// Last is the last day on which an acceptance holds.
+// Last returns the last day on which the acceptance is valid, as YYYY-MM-DD.
 func (a Acceptance) Last() string { return a.Until.AddDate(0, 0, -1).Format(time.DateOnly) }
 
 func level(s Severity) string {

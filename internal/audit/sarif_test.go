@@ -37,7 +37,7 @@ func TestSARIFIsWhatTheStandardRequires(t *testing.T) {
 	// One finding of every kind, each with its rule, and one accepted.
 	all := awkward()
 	for _, rule := range Rules() {
-		f := all.find(rule.ID, "nodes", "as seen")
+		f := all.addFinding(rule.ID, "nodes", "as seen")
 		f.Blocks, f.GoneAfter = NewNodes, Stays
 	}
 	for name, r := range map[string]Report{"all findings": all, "an awkward report": awkward(), "nothing found": Run(healthy(), nil)} {

@@ -1,10 +1,12 @@
 package audit
 
 import (
+	"cmp"
 	"net"
 	"net/netip"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/muster-dev/muster/internal/cloud"
@@ -12,9 +14,10 @@ import (
 	"github.com/muster-dev/muster/internal/iam"
 )
 
-// certificate: what kops-controller serves must carry the name that the node checks.
+// certificate evaluates whether kops-controller's certificate has the name that the
+// node verifies.
 func (c *chain) certificate() {
-	if !c.asks() || len(c.boot.Servers) == 0 {
+	if !c.usesController() || len(c.boot.Servers) == 0 {
 		if !c.controlPlane() {
 			c.add(LinkHandshake, Unseen, "the exchange with the overlay and kops-controller happens inside the network")
 		}
@@ -22,7 +25,7 @@ func (c *chain) certificate() {
 	}
 	u, err := url.Parse(c.boot.Servers[0])
 	if err != nil {
-		return // the endpoints say so
+		return // the endpoints are broken already
 	}
 	if c.boot.CA == "" && c.boot.CAHash == "" {
 		c.add(LinkCertificate, Broken, "the boot configuration carries no CA, so that no certificate can be trusted")
@@ -32,7 +35,7 @@ func (c *chain) certificate() {
 	if want == "" {
 		want = u.Hostname()
 	}
-	if names, asked := c.served(u); asked {
+	if names, ok := c.servedNames(u); ok {
 		if slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(strings.TrimSuffix(n, "."), want) }) {
 			c.add(LinkCertificate, Holds, "%s carries %s", u.Host, want)
 		} else {
@@ -47,54 +50,66 @@ func (c *chain) certificate() {
 	c.add(LinkCertificate, Unseen, "whether %s serves a certificate for %s is seen inside the network only", u.Host, want)
 }
 
-func (c *chain) served(u *url.URL) (names []string, asked bool) {
+// servedNames returns the names in a server's certificate, if it was probed.
+func (c *chain) servedNames(u *url.URL) (names []string, ok bool) {
 	if c.in.Probes == nil {
 		return nil, false
 	}
-	at := u.Host
-	if u.Port() == "" {
-		at = net.JoinHostPort(u.Hostname(), "443")
+	port := cmp.Or(u.Port(), strconv.Itoa(portAPI))
+	if names, ok = c.in.Probes.TLSNames[net.JoinHostPort(u.Hostname(), port)]; ok {
+		return names, ok
 	}
-	if names, asked = c.in.Probes.TLSNames[at]; asked || c.in.Cloud == nil {
-		return names, asked
-	}
-	// From outside, a load balancer may answer at its name only.
+	// From outside, a load balancer may be reachable by its name only.
 	addr, err := netip.ParseAddr(u.Hostname())
 	for _, lb := range c.in.Cloud.LoadBalancers {
 		if err == nil && lb.DNSName != "" && slices.Contains(lb.Addresses, addr) {
-			names, asked = c.in.Probes.TLSNames[net.JoinHostPort(lb.DNSName, u.Port())]
+			names, ok = c.in.Probes.TLSNames[net.JoinHostPort(lb.DNSName, port)]
 		}
 	}
-	return names, asked
+	return names, ok
 }
 
-// bareAddress: kOps up to 1.35 gives workers addresses to dial and no name to
-// check, and counts on certificates that carry the addresses. Those of a 1.36
-// control plane do not, on clouds where it learns no addresses of its own.
+// bareAddress evaluates the certificate for a node that verifies an address. kOps up
+// to 1.35 gives workers addresses without a server name, and relies on certificates
+// that contain the addresses. A 1.36 control plane is not told its load balancer's
+// addresses on AWS, Azure, GCE and OpenStack, so its certificates lack them.
 func (c *chain) bareAddress(want string) {
-	served := slices.Contains([]cluster.Cloud{cluster.AWS, cluster.Azure, cluster.GCE, cluster.OpenStack}, c.in.Spec.Cloud)
-	newer := false
+	without := slices.Contains([]cluster.Cloud{cluster.AWS, cluster.Azure, cluster.GCE, cluster.OpenStack}, c.in.Spec.Cloud)
+	var generations []cloud.Generation // of control-plane instances, where the template is of 1.36
 	for _, g := range c.in.Cloud.Groups {
 		if g.Role != cluster.RoleControlPlane || g.Template.Boot == nil {
 			continue
 		}
 		r, err := cluster.ParseRelease(g.Template.Boot.KopsVersion)
-		if err == nil && r >= cluster.Release136 && slices.ContainsFunc(live(g), func(i cloud.Instance) bool { return i.Generation == cloud.GenerationNew }) {
-			newer = true
+		if err == nil && r >= cluster.Release136 {
+			for _, i := range g.Living() {
+				generations = append(generations, i.Generation)
+			}
 		}
 	}
-	if served && newer {
+	switch {
+	case without && slices.Contains(generations, cloud.GenerationNew):
 		c.add(LinkCertificate, Broken, "the node checks the address %s itself, and certificates of a kOps 1.36 control plane carry no addresses", want)
+		return
+	case without && slices.Contains(generations, cloud.GenerationUnknown):
+		c.add(LinkCertificate, Undecided, "the node checks the address %s itself, and nothing says whether the control plane is that of kOps 1.36 yet, whose certificates carry no addresses", want)
 		return
 	}
 	c.add(LinkCertificate, Unseen, "whether the certificate carries the address %s is seen inside the network only", want)
 }
 
-// permissions: what this boot path asks of the cloud must still be granted.
+// permissions evaluates whether the node has the permissions that its boot path needs.
 func (c *chain) permissions() {
 	name := c.group.Template.Permissions
 	role, ok := c.in.role(name)
-	if c.in.Spec.Cloud != cluster.AWS {
+	switch {
+	case c.group.Role == cluster.RoleAPIServer:
+		c.add(LinkPermissions, Unseen, "what a node of role %s needs of the cloud is not known to muster", cluster.RoleAPIServer)
+		return
+	case c.controlPlane() && c.in.Spec.Cloud != cluster.AWS:
+		c.add(LinkPermissions, Unseen, "what a control-plane node needs of %s is not known to muster", c.in.Spec.Cloud)
+		return
+	case c.in.Spec.Cloud != cluster.AWS:
 		c.otherPermissions(role, ok)
 		return
 	}
@@ -140,6 +155,7 @@ func (c *chain) permissions() {
 	}
 }
 
+// noRole adds the link for a role that was not read.
 func (c *chain) noRole(name string) {
 	why, missing := c.in.gap("permissions", name)
 	if !missing {
@@ -148,7 +164,7 @@ func (c *chain) noRole(name string) {
 	c.add(LinkPermissions, Undecided, "%s", why)
 }
 
-// terms are those of the boot path, which may be older than the topology.
+// terms returns the terms of the boot path, which may be older than the topology.
 func (c *chain) terms(held []iam.Policy) iam.Terms {
 	release, _ := c.in.release()
 	if r, err := cluster.ParseRelease(c.boot.KopsVersion); err == nil {
@@ -167,25 +183,54 @@ func (c *chain) terms(held []iam.Policy) iam.Terms {
 	return t
 }
 
-// otherPermissions: what workers that gossip need on other clouds, and kOps 1.36
-// takes from them.
+// otherPermissions evaluates what gossiping workers need on clouds other than AWS,
+// and kOps 1.36 removes.
 func (c *chain) otherPermissions(role cloud.Role, known bool) {
 	switch {
-	case c.controlPlane() || c.path != cloud.BootGossip:
+	case c.path != cloud.BootGossip:
 		c.add(LinkPermissions, Holds, "none is needed to reach kops-controller")
 	case c.in.Spec.Cloud == cluster.GCE || c.in.Spec.Cloud == cluster.Azure:
 		if !known {
 			c.noRole(c.group.Template.Permissions)
 			return
 		}
-		if len(role.Bindings) == 0 {
-			c.add(LinkPermissions, Broken, "nothing is bound for the workers, and gossip needs to list instances and read the state store")
-			return
-		}
-		c.add(LinkPermissions, Holds, "%s", strings.Join(role.Bindings, ", "))
-	case len(c.boot.Credentials) == 0:
-		c.add(LinkPermissions, Broken, "the user-data carries no credentials of the cloud, and gossip needs them to list servers")
+		c.bindings(role)
 	default:
-		c.add(LinkPermissions, Holds, "credentials in the user-data: %s", strings.Join(c.boot.Credentials, ", "))
+		c.credentials()
 	}
+}
+
+// bindings evaluates the roles bound for gossiping workers on GCE and Azure.
+func (c *chain) bindings(role cloud.Role) {
+	if len(role.Bindings) == 0 {
+		c.add(LinkPermissions, Broken, "nothing is bound for the workers, and gossip needs to list instances and read the state store")
+		return
+	}
+	all := strings.Join(role.Bindings, ", ")
+	held, err := iam.CompareRole(c.in.Spec.Cloud, role, c.terms(nil))
+	if err != nil {
+		c.add(LinkPermissions, Undecided, "%v", err)
+		return
+	}
+	if !slices.ContainsFunc(held.Holdings, func(h iam.Holding) bool { return h.Caller == "protokube" }) {
+		c.add(LinkPermissions, Undecided, "whether gossip can list instances by %s is not known", all)
+		return
+	}
+	c.add(LinkPermissions, Holds, "%s", all)
+}
+
+// seedCredentials are the prefixes of the environment variables with which protokube
+// lists servers. kOps never sets them for workers on DigitalOcean.
+var seedCredentials = map[cluster.Cloud]string{
+	cluster.DigitalOcean: "DIGITALOCEAN_", cluster.Hetzner: "HCLOUD_", cluster.OpenStack: "OS_", cluster.Scaleway: "SCW_",
+}
+
+// credentials evaluates the secrets in the user-data of gossiping workers.
+func (c *chain) credentials() {
+	prefix := seedCredentials[c.in.Spec.Cloud]
+	if !slices.ContainsFunc(c.boot.Credentials, func(name string) bool { return strings.HasPrefix(name, prefix) }) {
+		c.add(LinkPermissions, Broken, "the user-data carries no credentials of the cloud, and gossip needs them to list servers")
+		return
+	}
+	c.add(LinkPermissions, Holds, "credentials in the user-data: %s", strings.Join(c.boot.Credentials, ", "))
 }

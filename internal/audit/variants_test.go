@@ -14,7 +14,7 @@ import (
 	"github.com/muster-dev/muster/internal/iam"
 )
 
-// replaced returns s with one thing in it replaced, which has to be there.
+// replaced replaces a part of s, which must be there.
 func replaced(t *testing.T, s, old, by string) string {
 	t.Helper()
 	if !strings.Contains(s, old) {
@@ -23,24 +23,24 @@ func replaced(t *testing.T, s, old, by string) string {
 	return strings.ReplaceAll(s, old, by)
 }
 
-// variant is a real cluster with one thing changed in it.
+// variant is a real cluster with one change.
 type variant struct {
 	name   string
 	sample string
-	dump   func(*testing.T, *dump) // as it is stored
-	in     func(*Input)            // as it is seen
+	dump   func(*testing.T, *dump) // changes the sample
+	in     func(*Input)            // changes the observation
 	strict bool
 
 	joinable Joinable // of a new worker
 	broken   string
 	reboot   Joinable // of a worker of the older generation, if there is one
-	finds    []string // besides those of the sample, id and severity
-	loses    []string // ids of the sample's own findings that go away
-	fails    bool     // a finding at or above high is open
+	finds    []string // ID and severity of additional findings
+	loses    []string // IDs of the sample's findings that disappear
+	fails    bool     // whether a finding of at least high is open
 }
 
-// TestRealClustersWithOneThingChanged: what an audit says of a cluster that is as
-// kOps built it but for one fault, or one oddity that is none.
+// TestRealClustersWithOneThingChanged audits clusters as kOps built them with one fault,
+// or with something unusual that is not a fault.
 func TestRealClustersWithOneThingChanged(t *testing.T) {
 	unchanged := map[string]Report{}
 	for _, tt := range variants() {
@@ -88,8 +88,8 @@ func TestRealClustersWithOneThingChanged(t *testing.T) {
 	}
 }
 
-// TestWhatKopsGrantsIsEnough: a need that kOps itself does not grant is a mistake
-// of the table of needs.
+// TestWhatKopsGrantsIsEnough checks the table of needs: a need that kOps itself does not
+// grant is a mistake in it.
 func TestWhatKopsGrantsIsEnough(t *testing.T) {
 	for _, name := range []string{"gossip-1.35", "gossip-1.35-classic-lb", "gossip-1.35-no-lb", "hybrid-1.36", "hybrid-1.36-empty-endpoints", "none-1.36"} {
 		in := sample(t, name)
@@ -114,7 +114,7 @@ func TestWhatKopsGrantsIsEnough(t *testing.T) {
 	}
 }
 
-// difference lists kinds of findings that a report has and another has not.
+// difference returns ID and severity of findings that only the first report has.
 func difference(r, other Report) (only []string) {
 	for _, f := range r.Findings {
 		if !slices.Contains(ids(other), f.ID) {
@@ -159,7 +159,7 @@ func variants() []variant {
 			t.Fatalf("the sample's store holds no %s", suffix)
 		}
 	}
-	// without drops rules to a kind of security group that let a port in.
+	// without removes the rules of security groups that allow a port.
 	without := func(prefix string, port int) func(*testing.T, *dump) {
 		return func(_ *testing.T, d *dump) {
 			for i, g := range d.SecurityGroups {
@@ -175,7 +175,7 @@ func variants() []variant {
 			}
 		}
 	}
-	// lacks takes an action, or all whose names begin so, from the workers' role.
+	// lacks removes the actions with a prefix from the workers' role.
 	lacks := func(prefix string) func(*testing.T, *dump) {
 		return func(t *testing.T, d *dump) {
 			t.Helper()
@@ -254,7 +254,7 @@ func variants() []variant {
 		{name: "the node configuration changed since", sample: n, dump: object("nodes-us-east-1a/nodeupconfig.yaml", "another: one\n"), joinable: DoesNotJoin, broken: LinkHash, finds: lost, fails: true},
 		{name: "no node configuration in the store", sample: n, dump: object("nodes-us-east-1a/nodeupconfig.yaml", ""), joinable: DoesNotJoin, broken: LinkHash, finds: lost, fails: true},
 
-		// Where it leads.
+		// Endpoints.
 		{name: "the first address is nobody's", sample: h, dump: userData(first, "https://172.20.0.9:3988/"), joinable: DoesNotJoin, broken: LinkEndpoints, finds: lost, fails: true},
 		{name: "the second address is nobody's", sample: n, dump: userData(second, "https://172.20.0.9:3988/"), joinable: Joins},
 		{name: "one address of api.internal is dead", sample: n, dump: userData("APIServerIPs:\n- 172.20.0.250", "APIServerIPs:\n- 172.20.0.9"), joinable: Joins, finds: []string{"MU322 high"}, fails: true},
@@ -267,10 +267,10 @@ func variants() []variant {
 			in.Probes = &Probes{Resolved: map[string][]netip.Addr{"boot.example.invalid": nil}}
 		}, joinable: DoesNotJoin, broken: LinkEndpoints, finds: lost, fails: true},
 
-		// The way there.
+		// Network and targets.
 		{name: "nobody may reach 3988 of the control plane", sample: n, dump: without("masters", 3988), joinable: DoesNotJoin, broken: LinkNetwork, finds: lost, fails: true},
 		{name: "workers may not reach the load balancer's 3988", sample: n, dump: without("api-elb", 3988), joinable: DoesNotJoin, broken: LinkNetwork, finds: lost, fails: true},
-		{name: "workers may not reach protokube", sample: g, dump: without("masters", 3999), joinable: DoesNotJoin, broken: LinkNetwork, finds: lost, loses: []string{"MU313"}, fails: true},
+		{name: "workers may not reach protokube", sample: g, dump: without("masters", 3999), joinable: DoesNotJoin, broken: LinkNetwork, finds: lost, fails: true},
 		{name: "nobody listens on 443", sample: n, in: noListener(443), joinable: DoesNotJoin, broken: LinkAPI, finds: lost, fails: true},
 		{name: "nobody listens on 3988", sample: n, in: noListener(3988), joinable: DoesNotJoin, broken: LinkController, finds: lost, fails: true},
 		{name: "3988 is unhealthy, 443 is not", sample: n, in: health(3988, cloud.TargetUnhealthy), joinable: DoesNotJoin, broken: LinkController, finds: []string{"MU501 critical", "MU505 high"}, fails: true},
@@ -288,7 +288,7 @@ func variants() []variant {
 			in.Cloud.Gaps = append(in.Cloud.Gaps, cloud.Gap{What: "target health", Subject: in.Cloud.LoadBalancers[0].Name, Why: "denied"})
 		}, joinable: Unknown, finds: []string{"MU502 high"}, fails: true},
 
-		// Whom it trusts, and what it may.
+		// Certificates and permissions.
 		{name: "the certificate carries another name", sample: n, in: served("api.atlas.k8s.local"), joinable: DoesNotJoin, broken: LinkCertificate, finds: lost, fails: true},
 		{name: "the certificate carries the name, strictly", sample: n, in: served("kops-controller.internal.atlas.k8s.local"), strict: true, joinable: Joins},
 		{name: "nobody saw the certificate, strictly", sample: n, strict: true, joinable: Unknown, finds: []string{"MU502 high"}, fails: true},
@@ -299,18 +299,18 @@ func variants() []variant {
 		// The control plane and the spec.
 		{name: "every control-plane node is stopped, gossip", sample: g, in: stopped, joinable: DoesNotJoin, broken: LinkEndpoints, finds: lost, fails: true},
 		{name: "nobody publishes the names any more", sample: g, dump: object("bootstrap-channel.yaml", "spec: {addons: []}\n"), joinable: DoesNotJoin, broken: LinkNames, finds: lost, fails: true},
-		{name: "kOps 1.34", sample: g, dump: object("kops-version.txt", "1.34.1\n"), joinable: Joins, fails: true},
-		{name: "nobody knows which kOps", sample: g, dump: object("kops-version.txt", ""), joinable: Joins, finds: []string{"MU103 low"}, loses: []string{"MU102"}, fails: true},
+		{name: "kOps 1.34", sample: g, dump: object("kops-version.txt", "1.34.1\n"), joinable: Joins, finds: []string{"MU324 low"}, fails: true},
+		{name: "nobody knows which kOps", sample: g, dump: object("kops-version.txt", ""), joinable: Joins, finds: []string{"MU103 low", "MU324 low"}, loses: []string{"MU102"}, fails: true},
 		{name: "Terraform", sample: n, dump: spec("  topology:", "  target:\n    terraform: {}\n  topology:"), joinable: Joins, finds: []string{"MU606 medium"}},
 		{name: "a group of API servers", sample: h, dump: func(_ *testing.T, d *dump) {
 			d.Spec += "\n---\napiVersion: kops.k8s.io/v1alpha2\nkind: InstanceGroup\nmetadata: {name: api}\nspec: {role: APIServer, minSize: 1, maxSize: 1, subnets: [us-east-1a]}\n"
 		}, joinable: Joins, finds: []string{"MU502 high", "MU604 high"}, fails: true},
 
-		// Old and new side by side.
+		// Older generations.
 		{name: "an old worker after kOps took its permissions", sample: h, in: workers(func(_ *Input, g *cloud.Group) {
 			g.Instances[0].Generation, g.Instances[0].Version = cloud.GenerationOld, "1"
 			g.Instances[0].Boot = &cloud.BootConfig{Cluster: "atlas.k8s.local", Group: g.Name, Role: cluster.RoleNode, ConfigBase: "s3://kops-state/atlas.k8s.local", ConfigHash: "x", KopsVersion: "1.35.2"}
-		}), joinable: Joins, reboot: DoesNotJoin, finds: []string{"MU203 high", "MU503 critical"}, fails: true},
+		}), joinable: Joins, reboot: DoesNotJoin, finds: []string{"MU203 high", "MU503 critical"}, loses: []string{"MU313"}, fails: true},
 		{name: "an old worker of which nothing is known", sample: n, in: workers(func(in *Input, g *cloud.Group) {
 			g.Instances[0].Generation, g.Instances[0].Version = cloud.GenerationUnknown, ""
 			in.Cloud.Gaps = append(in.Cloud.Gaps, cloud.Gap{What: "boot configuration", Subject: "another", Why: "denied"})

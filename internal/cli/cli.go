@@ -1,6 +1,11 @@
-// Package cli is the command line of muster: it reads flags, calls the packages
-// that do the work, prints, and turns errors into exit codes. It decides nothing
-// about clusters.
+// Package cli is muster as a program: the root command, signals, the hidden verbs by
+// which it runs its own processes, exit codes, and what a mistyped command line probably
+// meant. The stories in testdata run all of it.
+//
+// It has no commands but version. Those are in the packages below it whose names end in
+// cmd, in groups that do not import one another; what several groups share is below
+// them, in statestore, planflags and console. None of it decides anything about
+// clusters: commands read flags, call the packages that do the work, and print.
 package cli
 
 import (
@@ -16,6 +21,12 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/muster-dev/muster/internal/cli/auditcmd"
+	"github.com/muster-dev/muster/internal/cli/clustercmd"
+	"github.com/muster-dev/muster/internal/cli/console"
+	"github.com/muster-dev/muster/internal/cli/gossipcmd"
+	"github.com/muster-dev/muster/internal/cli/labcmd"
+	"github.com/muster-dev/muster/internal/cli/migratecmd"
 	"github.com/muster-dev/muster/internal/cluster"
 	"github.com/muster-dev/muster/internal/daemon"
 	"github.com/muster-dev/muster/internal/iam"
@@ -26,6 +37,7 @@ import (
 	"github.com/muster-dev/muster/internal/node"
 	"github.com/muster-dev/muster/internal/plan"
 	"github.com/muster-dev/muster/internal/reconcile"
+	"github.com/muster-dev/muster/internal/store"
 )
 
 // The exit codes of muster.
@@ -39,48 +51,25 @@ const (
 	ExitInterrupted = 130
 )
 
-const exitCodes = "exit codes: 0 done, 1 failed, 2 usage or bad input, 3 findings or drift, 4 refused as unsafe, 5 lock held by another, 130 interrupted"
-
-// refusal is an error that means: asked for something that is not safe.
-type refusal struct{ error }
-
-// findings is an error that means: the work is done, and something was found.
-// What was found is printed already, so its text may be empty.
-type findings struct{ error }
-
-// errFound is findings without a word more.
-var errFound = findings{errors.New("")}
-
-// usageError is an error that the person at the keyboard can mend.
-type usageError struct{ error }
-
-func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
-
-// streams are where a command reads and writes.
-type streams struct {
-	in       io.Reader
-	out, err io.Writer
-}
-
 // Main runs muster and returns its exit code.
 func Main(args []string, in io.Reader, out, errw io.Writer) int {
-	// The lab's own processes come first: they are no commands, and stopping
-	// them is their supervisor's business.
+	// The lab's own processes come first: they are no commands, and their
+	// supervisor stops them.
 	if len(args) > 0 {
 		if code, ok := hidden(args, errw); ok {
 			return code
 		}
 	}
-	// A reader that goes away, such as head, is an error to report and not a
-	// sudden end that would leave a lab's directory behind.
+	// A reader that goes away, such as head, is an error of a write and not a
+	// signal that ends the program and leaves a lab's directory behind.
 	signal.Ignore(syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), interrupts()...)
 	defer stop()
-	return Run(ctx, streams{in, out, errw}, args)
+	return Run(ctx, console.Streams{In: in, Out: out, Err: errw}, args)
 }
 
-// interrupts are the signals that end a command in order. A terminal that goes away,
-// as at the end of an ssh connection, is one, unless nohup or the like said otherwise.
+// interrupts are the signals that end a command in order. SIGHUP, which ends an ssh
+// session, is one, unless nohup or the like ignores it.
 func interrupts() []os.Signal {
 	all := []os.Signal{os.Interrupt, syscall.SIGTERM}
 	if !signal.Ignored(syscall.SIGHUP) {
@@ -90,41 +79,41 @@ func interrupts() []os.Signal {
 }
 
 // Run runs one command until it is done or ctx ends.
-func Run(ctx context.Context, s streams, args []string) int {
-	printed := &output{w: s.out}
-	s.out = printed
+func Run(ctx context.Context, s console.Streams, args []string) int {
+	printed := &console.Output{W: s.Out}
+	s.Out = printed
 	root := newRoot(s)
 	root.SetArgs(args)
-	root.SetIn(s.in)
-	root.SetOut(s.out)
-	root.SetErr(s.err)
+	root.SetIn(s.In)
+	root.SetOut(s.Out)
+	root.SetErr(s.Err)
 	err := root.ExecuteContext(ctx)
 	if err != nil && ctx.Err() != nil {
-		fmt.Fprintln(s.err, "muster: interrupted")
+		fmt.Fprintln(s.Err, "muster: interrupted")
 		return ExitInterrupted
 	}
-	switch unwritten, left := printed.failed(); {
+	switch unwritten, left := printed.Failed(); {
 	case unwritten == nil:
 	case !left:
 		err = lost(err, unwritten)
 	case errors.Is(err, unwritten):
-		err = nil // it lasted as long as somebody read
+		err = nil // a command without an end, whose reader went away
 	}
 	if err == nil {
 		return ExitOK
 	}
 	text := err.Error()
-	if miss := (misspoken{}); errors.As(err, &miss) {
-		text = better(miss, args)
+	if miss := (console.CommandLineError{}); errors.As(err, &miss) {
+		text = withSuggestion(miss, args)
 	}
 	if text != "" {
-		fmt.Fprintln(s.err, "muster: "+strings.TrimPrefix(text, "muster: "))
+		fmt.Fprintln(s.Err, "muster: "+strings.TrimPrefix(text, "muster: "))
 	}
 	return exitCode(err)
 }
 
-// lost is the error of a command whose output could not be written: it has failed,
-// whatever it came to, which is said as well.
+// lost returns the error of a command whose output could not be written: it has failed,
+// whatever its own result, which is kept in the text.
 func lost(err, unwritten error) error {
 	if err == nil || err.Error() == "" || errors.Is(err, unwritten) {
 		return fmt.Errorf("the output is not complete: %w", unwritten)
@@ -132,19 +121,19 @@ func lost(err, unwritten error) error {
 	return fmt.Errorf("%v; and the output is not complete: %w", err, unwritten)
 }
 
-// Commands returns the tree of muster's commands, for whoever describes it, such as
-// manual pages. Running one is [Run]'s work.
+// Commands returns the tree of muster's commands, for manual pages and the like. [Run]
+// runs them.
 func Commands() *cobra.Command {
-	return newRoot(streams{strings.NewReader(""), io.Discard, io.Discard})
+	return newRoot(console.Streams{In: strings.NewReader(""), Out: io.Discard, Err: io.Discard})
 }
 
 // exitCode is the one place where errors become numbers.
 func exitCode(err error) int {
 	var (
-		usage    usageError
-		shape    misspoken
-		refused  refusal
-		found    findings
+		usage    console.UsageError
+		shape    console.CommandLineError
+		refused  console.Refusal
+		found    console.Findings
 		policy   *iam.SyntaxError
 		spec     *cluster.SpecError
 		config   *node.ConfigError
@@ -153,6 +142,7 @@ func exitCode(err error) int {
 		kube     *kubeapi.ConfigError
 		unsafe   *reconcile.RefusedError
 		locked   *lock.HeldError
+		state    *store.Fault
 	)
 	switch {
 	case errors.As(err, &refused), errors.As(err, &unsafe):
@@ -161,14 +151,14 @@ func exitCode(err error) int {
 		return ExitLocked
 	case errors.As(err, &found):
 		return ExitFindings
-	case errors.As(err, &usage), errors.As(err, &shape), errors.As(err, &spec), errors.As(err, &config), errors.As(err, &labUsage), errors.As(err, &planFile), errors.As(err, &policy), errors.As(err, &kube), isStoreFault(err):
+	case errors.As(err, &usage), errors.As(err, &shape), errors.As(err, &spec), errors.As(err, &config), errors.As(err, &labUsage), errors.As(err, &planFile), errors.As(err, &policy), errors.As(err, &kube), errors.As(err, &state):
 		return ExitUsage
 	default:
 		return ExitFailed
 	}
 }
 
-func newRoot(s streams) *cobra.Command {
+func newRoot(s console.Streams) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "muster",
 		Short: "Find a Kubernetes control plane without DNS, and take clusters off gossip",
@@ -181,58 +171,47 @@ way. It touches no cluster.
 
   muster rehearse -f cluster.yaml --to none
 
-` + exitCodes,
+` + console.ExitCodes,
 		Version:       daemon.Version(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return misspokef(cmd, "unknown command %q", args[0])
+				return console.CommandLinef(cmd, "unknown command %q", args[0])
 			}
 			return nil
 		},
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		if args := cmd.Flags().Args(); cmd == root && len(args) > 0 {
-			err = fmt.Errorf("unknown command %q", args[0]) // whose flags are unknown, too
+			err = fmt.Errorf("unknown command %q", args[0]) // and so are its flags
 		}
-		return misspokef(cmd, "%v", err)
+		return console.CommandLinef(cmd, "%v", err)
 	})
-	root.AddCommand(newPlan(s), newReconcile(s), newJournal(s), newRehearse(s), newLab(s), newInit(s), newToken(s), newGossip(s), newIAM(s), newDescribe(s), newAudit(s), newExplain(s),
-		newGet(s), newEdit(s), newReplace(s), newCreate(s), newValidate(s), newExport(s), newInstall(s), newUninstall(s))
-	root.AddCommand(newReport(s), newProbe(s), newVersion(s))
+	root.AddCommand(clustercmd.NewGet(s), clustercmd.NewCreate(s), clustercmd.NewEdit(s), clustercmd.NewReplace(s), clustercmd.NewExport(s), clustercmd.NewValidate(s),
+		clustercmd.NewInit(s), clustercmd.NewToken(s), clustercmd.NewInstall(s), clustercmd.NewUninstall(s))
+	root.AddCommand(auditcmd.NewAudit(s), auditcmd.NewExplain(s), auditcmd.NewDescribe(s), auditcmd.NewIAM(s))
+	root.AddCommand(migratecmd.NewPlan(s), migratecmd.NewReconcile(s), migratecmd.NewJournal(s), migratecmd.NewReport(s), migratecmd.NewProbe(s))
+	root.AddCommand(labcmd.NewLab(s), labcmd.NewRehearse(s))
+	root.AddCommand(gossipcmd.NewGossip(s), newVersion(s))
 	return root
 }
 
-// choices are what a shell offers for a flag's value.
-func choices(cmd *cobra.Command, flag string, values ...string) {
-	// It fails only for a flag that is not there, which a test would see.
-	_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
-}
-
-// newVersion is what people type before they find --version.
-func newVersion(s streams) *cobra.Command {
+// newVersion returns muster version, which people type before they find --version.
+func newVersion(s console.Streams) *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print the version of muster",
-		Args:  noArgs,
+		Args:  console.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintln(s.out, "muster", daemon.Version())
+			_, err := fmt.Fprintln(s.Out, "muster", daemon.Version())
 			return err
 		},
 	}
 }
 
-// noArgs refuses arguments in one line.
-func noArgs(cmd *cobra.Command, args []string) error {
-	if len(args) > 0 {
-		return misspokef(cmd, "%s takes no argument %q", cmd.CommandPath(), args[0])
-	}
-	return nil
-}
-
-// hidden runs the lab's own processes.
+// hidden runs one of the lab's own processes; ok is false if args name none.
 func hidden(args []string, errw io.Writer) (code int, ok bool) {
 	var err error
 	switch args[0] {
@@ -240,8 +219,8 @@ func hidden(args []string, errw io.Writer) (code int, ok bool) {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
 		err = lab.ProcessMain(ctx, args[1:], slog.New(slog.NewTextHandler(errw, nil)))
-	case superviseVerb:
-		err = supervise(args[1:], slog.New(slog.NewTextHandler(errw, nil)))
+	case labcmd.SuperviseVerb:
+		err = labcmd.Supervise(args[1:], slog.New(slog.NewTextHandler(errw, nil)))
 	case netns.HoldVerb:
 		err = netns.HoldMain(args[1:])
 	case netns.EnterVerb:

@@ -103,12 +103,17 @@ type Group struct {
 	Instances []Instance   `json:"instances"`
 }
 
-// Living returns the instances that are running or starting.
+// Living returns the instances that are running or starting. A state that it does not know counts as living.
 func (g Group) Living() []Instance {
 	return slices.DeleteFunc(slices.Clone(g.Instances), func(i Instance) bool {
-		return strings.Contains(i.State, "terminat") || strings.Contains(i.State, "shutting") || strings.Contains(i.State, "stop")
+		return slices.ContainsFunc(goneStates, func(s string) bool { return strings.Contains(i.State, s) })
 	})
 }
+
+// goneStates are parts of the states of machines that do not run and will not start by themselves. Each provider has its
+// own words: shutting-down and warmed:hibernated on AWS, pending_stop on GCE, deallocated on Azure, off on Hetzner, archive
+// on DigitalOcean, shutoff and shelved_offloaded on OpenStack, "stopped in place" on Scaleway.
+var goneStates = []string{"archive", "deallocat", "delet", "hibernat", "off", "paused", "shelved", "shut", "stop", "suspend", "terminat"}
 
 // Template is what an instance of a group is created from.
 type Template struct {

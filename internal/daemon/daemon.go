@@ -20,6 +20,7 @@ import (
 	"time"
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
+	"github.com/coreos/go-systemd/v22/journal"
 
 	"github.com/muster-dev/muster/internal/hosts"
 	"github.com/muster-dev/muster/internal/node"
@@ -31,7 +32,12 @@ const (
 	exitFailed = 1
 	exitUsage  = 2
 	exitDrift  = 3
+	exitUnsafe = 4
+	exitLocked = 5
 )
+
+// cleanupTimeout bounds the wait for a daemon that is about to stop, in cleanup.
+const cleanupTimeout = 3 * time.Second
 
 const usage = `%[1]s finds the control plane of a Kubernetes cluster without DNS.
 
@@ -42,7 +48,7 @@ const usage = `%[1]s finds the control plane of a Kubernetes cluster without DNS
   %[1]s version
 %[2]s
 --config defaults to /etc/muster/node.yaml.
-exit codes: 0 done, 1 failed, 2 usage or bad input, 3 the node has problems
+exit codes: 0 done, 1 failed, 2 usage or bad input, 3 the node has problems, 4 refused as unsafe, 5 lock held by another
 `
 
 // Main runs a node program and returns its exit code. It stops on SIGTERM and
@@ -54,7 +60,8 @@ func Main(name string, newOverlay node.OverlayFactory, args []string, stdout, st
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	printed := &output{Writer: stdout}
-	p := program{name: name, newOverlay: newOverlay, stdout: printed, stderr: stderr}
+	toJournal, err := journal.StderrIsJournalStream()
+	p := program{name: name, newOverlay: newOverlay, stdout: printed, stderr: stderr, toJournal: toJournal && err == nil}
 	code := p.run(ctx, args)
 	if printed.err != nil {
 		return p.fail(exitFailed, fmt.Errorf("the output is not complete: %w", printed.err))
@@ -78,6 +85,7 @@ type program struct {
 	name           string
 	newOverlay     node.OverlayFactory
 	stdout, stderr io.Writer
+	toJournal      bool // systemd's journal reads stderr
 }
 
 func (p program) run(ctx context.Context, args []string) int {
@@ -90,6 +98,7 @@ func (p program) run(ctx context.Context, args []string) int {
 	config := flags.String("config", "/etc/muster/node.yaml", "")
 	output := flags.String("o", "", "")
 	yes := flags.Bool("yes", false, "")
+	version := flags.Bool("version", false, "")
 	err := flags.Parse(args)
 	switch {
 	case errors.Is(err, flag.ErrHelp) || verb == "help":
@@ -101,10 +110,11 @@ func (p program) run(ctx context.Context, args []string) int {
 		return exitOK
 	case err != nil:
 		return p.badUsage("%v", err)
-	case flags.NArg() > 0:
-		return p.badUsage("unexpected argument %q", flags.Arg(0))
-	case *output != "" && *output != "json":
-		return p.badUsage("-o %q; only json", *output)
+	case *version:
+		verb = "version"
+	}
+	if fault := misuse(flags, verb, *output, *yes); fault != "" {
+		return p.badUsage("%s", fault)
 	}
 	switch verb {
 	case "version":
@@ -129,18 +139,39 @@ func (p program) run(ctx context.Context, args []string) int {
 	return p.daemon(ctx, cfg, *config)
 }
 
+// misuse says what of a command line that could be parsed means nothing; "" where all
+// of it does.
+func misuse(flags *flag.FlagSet, verb, output string, yes bool) string {
+	switch {
+	case flags.NArg() > 0:
+		return fmt.Sprintf("unexpected argument %q", flags.Arg(0))
+	case output != "" && output != "json":
+		return fmt.Sprintf("-o %q; only json", output)
+	case output != "" && verb != "status":
+		return "-o is for status"
+	case yes && verb != "cleanup":
+		return "--yes is for cleanup"
+	}
+	return ""
+}
+
 func (p program) badUsage(format string, args ...any) int {
 	return p.fail(exitUsage, fmt.Errorf(format+"; see "+p.name+" --help", args...))
 }
 
 func (p program) fail(code int, err error) int {
-	fmt.Fprintf(p.stderr, "%s: %v\n", p.name, err)
+	prefix := ""
+	if p.toJournal {
+		prefix = fmt.Sprintf("<%d>", priority(slog.LevelError))
+	}
+	fmt.Fprintf(p.stderr, "%s%s: %v\n", prefix, p.name, err)
 	return code
 }
 
 func (p program) options(log *slog.Logger) node.Options {
 	return node.Options{
 		Program:    p.name,
+		Version:    Version(),
 		NewOverlay: p.newOverlay,
 		Log:        log,
 		Notify: func(state string) {
@@ -164,7 +195,7 @@ func (p program) daemon(ctx context.Context, cfg node.Config, path string) int {
 	if os.Getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 2)
 	}
-	n, err := node.New(cfg, p.options(p.logger(cfg.Log)))
+	n, err := node.New(cfg, p.options(newLogger(cfg.Log, p.stderr, p.toJournal)))
 	if err != nil {
 		return p.fail(exitUsage, &node.ConfigError{File: path, Err: err})
 	}
@@ -188,21 +219,38 @@ func (p program) check(cfg node.Config, path string) int {
 	return exitOK
 }
 
+// cleanup takes out the block that a daemon with this configuration has written, and no
+// other: kOps writes its own between the same guards, and its nodes live by it.
 func (p program) cleanup(ctx context.Context, cfg node.Config, yes bool) int {
-	if !yes {
-		return p.fail(exitUsage, fmt.Errorf("cleanup takes the block out of %s, and programs that use its names lose the API; add --yes", cfg.Hosts.Path))
+	path := cfg.Hosts.Path
+	if cfg.Hosts.Disabled {
+		fmt.Fprintf(p.stdout, "hosts.disabled: %s was left alone, and is now; nothing to take out\n", path)
+		return exitOK
 	}
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	if !yes {
+		return p.fail(exitUsage, fmt.Errorf("cleanup takes the block out of %s, and programs that use its names lose the API; add --yes", path))
+	}
+	ctx, cancel := context.WithTimeout(ctx, cleanupTimeout)
 	defer cancel()
-	file, err := hosts.Open(ctx, hosts.Config{Path: cfg.Hosts.Path, StateDir: cfg.StateDir})
+	file, err := hosts.Open(ctx, hosts.Config{Path: path, StateDir: cfg.StateDir})
+	if errors.Is(err, hosts.ErrLocked) {
+		return p.fail(exitLocked, fmt.Errorf("%w; stop the daemon first", err))
+	}
 	if err != nil {
-		return p.fail(exitFailed, fmt.Errorf("%w (is the daemon still running?)", err))
+		return p.fail(exitFailed, err)
 	}
 	defer file.Close()
+	foreign, err := file.Foreign()
+	if err != nil {
+		return p.fail(exitFailed, err)
+	}
+	if foreign {
+		return p.fail(exitUnsafe, fmt.Errorf("the block in %s is another program's, such as kOps's: nothing in %s says that this one wrote it; take it out by hand if no program needs its names", path, cfg.StateDir))
+	}
 	if err := file.Remove(ctx); err != nil {
 		return p.fail(exitFailed, err)
 	}
-	fmt.Fprintln(p.stdout, "removed the block from", cfg.Hosts.Path)
+	fmt.Fprintln(p.stdout, "no block of this program is left in", path)
 	return exitOK
 }
 
@@ -227,14 +275,28 @@ func (p program) status(ctx context.Context, cfg node.Config, output string) int
 	return exitOK
 }
 
-func (p program) logger(cfg node.Log) *slog.Logger {
+// newLogger returns the daemon's log; toJournal says that systemd's journal reads it.
+func newLogger(cfg node.Log, to io.Writer, toJournal bool) *slog.Logger {
 	var level slog.Level
 	_ = level.UnmarshalText([]byte(cfg.Level)) // validated
 	opts := &slog.HandlerOptions{Level: level}
-	if cfg.Format == "json" {
-		return slog.New(slog.NewJSONHandler(p.stderr, opts))
+	lines := &prioritized{to: to}
+	if toJournal {
+		to = lines
 	}
-	return slog.New(slog.NewTextHandler(p.stderr, opts))
+	var handler slog.Handler
+	if cfg.Format == "json" {
+		handler = slog.NewJSONHandler(to, opts)
+	} else {
+		if toJournal {
+			opts.ReplaceAttr = withoutTime
+		}
+		handler = slog.NewTextHandler(to, opts)
+	}
+	if toJournal {
+		handler = journalHandler{handler, lines}
+	}
+	return slog.New(handler)
 }
 
 // version is that of the packages that the program is built for; the linker sets it.

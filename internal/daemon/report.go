@@ -26,7 +26,11 @@ func printReport(w io.Writer, r node.Report, now time.Time) {
 	default:
 		verdict = fmt.Sprintf("%d problems", n)
 	}
-	fmt.Fprintf(w, "%s   %s of %s   %s   up %s   %s\n", r.Node, r.Role, r.Cluster, r.Program,
+	program := r.Program
+	if r.Version != "" {
+		program += " " + r.Version
+	}
+	fmt.Fprintf(w, "%s   %s of %s   %s   up %s   %s\n", r.Node, r.Role, r.Cluster, program,
 		age(time.Duration(r.Uptime)*time.Second), verdict)
 	for _, p := range r.Problems {
 		fmt.Fprintf(w, "  ! %s\n", p)
@@ -49,7 +53,9 @@ func printReport(w io.Writer, r node.Report, now time.Time) {
 	if o := r.Overlay; o != nil {
 		fmt.Fprintf(w, "overlay       %d member(s), %d record(s)\n", len(o.Members), o.Records)
 		for _, reason := range slices.Sorted(maps.Keys(o.Dropped)) {
-			fmt.Fprintf(w, "              %d record(s) not believed: %s\n", o.Dropped[reason], reason)
+			if count := o.Dropped[reason]; count > 0 {
+				fmt.Fprintf(w, "              %d record(s) not believed: %s\n", count, reason)
+			}
 		}
 	}
 }

@@ -11,16 +11,17 @@ import (
 	"github.com/muster-dev/muster/internal/iam"
 )
 
-// decision is a topology and how it was decided.
+// decision is a topology and the reasons for it.
 type decision struct {
 	topology string
 	why      string
 	release  cluster.Release
-	known    bool // release is
+	known    bool // whether release is known
 }
 
-// decide works out the topology: by the kOps that last updated the cluster, or by
-// the templates if the store does not say, or by all releases agreeing.
+// decide determines the topology under the kOps that last updated the cluster. Without
+// a version in the store it uses that of the templates; without either, the topology is
+// known only if it is the same under all releases.
 func decide(f Facts) decision {
 	d := decision{topology: unknown}
 	reasons := []string{"dns.type " + cmp.Or(string(f.Spec.DNSType), "not set")}
@@ -28,7 +29,7 @@ func decide(f Facts) decision {
 		reasons = append([]string{"name ends in .k8s.local"}, reasons...)
 	}
 	if !f.Spec.UsesNoneDNS() && cluster.IsGossipName(f.Spec.Name) {
-		reasons = append(reasons, balancerWords(f.Spec))
+		reasons = append(reasons, balancerText(f.Spec))
 	}
 	version, source := f.KopsVersion, "kOps "+f.KopsVersion
 	if version == "" {
@@ -41,7 +42,7 @@ func decide(f Facts) decision {
 		d.why = strings.Join(append(reasons, source), ", ")
 		return d
 	}
-	// Without a release that is known, what all of them agree on holds.
+	// No known release: it has to be the same under all of them.
 	first := f.Spec.Topology(cluster.Release134)
 	for _, r := range cluster.Releases() {
 		if t := f.Spec.Topology(r); t != first {
@@ -53,7 +54,7 @@ func decide(f Facts) decision {
 	return d
 }
 
-func balancerWords(spec *cluster.Cluster) string {
+func balancerText(spec *cluster.Cluster) string {
 	lb := spec.API.LoadBalancer
 	switch {
 	case lb == nil:
@@ -64,7 +65,8 @@ func balancerWords(spec *cluster.Cluster) string {
 	return "load balancer"
 }
 
-// templatesVersion is the kOps version of all templates, if it is one.
+// templatesVersion returns the kOps version of the templates; empty if they differ or
+// none is known.
 func templatesVersion(o *cloud.Observation) string {
 	if o == nil {
 		return ""
@@ -83,7 +85,8 @@ func templatesVersion(o *cloud.Observation) string {
 	return version
 }
 
-// deadline says how long kOps carries the cluster as it is; empty if for good.
+// deadline returns until when kOps supports the cluster as it is; empty if there is no
+// end.
 func deadline(spec *cluster.Cluster) string {
 	if spec.UsesNoneDNS() || !cluster.IsGossipName(spec.Name) {
 		return ""
@@ -92,30 +95,30 @@ func deadline(spec *cluster.Cluster) string {
 	return fmt.Sprintf("kOps %s refuses gossip clusters; %s is the only bridge", d.Refused, d.Bridge)
 }
 
-// Permission is what a role may do, in a line.
+// Permission is the summary of a role's permissions.
 type Permission struct {
 	Role  string         `json:"role"`
 	Roles []cluster.Role `json:"roles"`
-	// Breadth is narrow if nothing is held that is not needed, broad if something
-	// is, and unknown.
+	// Breadth is narrow if everything that the role has is needed, broad if not, or
+	// unknown.
 	Breadth string `json:"breadth"`
 	Line    string `json:"line"`
-	// Excess are the things held and not needed.
+	// Excess is what the role has without need.
 	Excess []string `json:"excess"`
 }
 
-// permission sets what a role holds against what its nodes need.
+// permission compares what a role has with what its nodes need.
 func permission(r cloud.Role, f Facts, d decision) Permission {
 	out := Permission{Role: r.Name, Roles: r.Roles, Breadth: unknown, Excess: []string{}}
 	terms := iam.Terms{Topology: cluster.Topology(d.topology), Release: d.release, Cluster: f.Spec.Name}
 	if len(r.Roles) > 0 {
 		terms.Role = r.Roles[0]
 	}
-	// An ECR permission is wanted by a field of the spec that is not read here;
-	// to hold it is no excess.
+	// ECR permissions depend on a field of the spec that this package does not read, so
+	// they do not count as excess.
 	terms.Registry = true
 	if !d.known || terms.Check() != nil {
-		out.Line = holds(r) + "; what it needs under this topology is not known"
+		out.Line = holdingsText(r) + "; what it needs under this topology is not known"
 		return out
 	}
 	c, err := iam.CompareRole(f.Spec.Cloud, r, terms)
@@ -140,11 +143,11 @@ func permission(r cloud.Role, f Facts, d decision) Permission {
 	if slices.ContainsFunc(f.Seen.Gaps, func(g cloud.Gap) bool { return g.What == "permissions" && g.Subject == r.Name }) && out.Breadth == "narrow" {
 		out.Breadth = unknown
 	}
-	out.Line = holds(r) + excessWords(out.Excess, unclear)
+	out.Line = holdingsText(r) + excessText(out.Excess, unclear)
 	return out
 }
 
-func holds(r cloud.Role) string {
+func holdingsText(r cloud.Role) string {
 	n := len(r.Policies) + len(r.Managed) + len(r.Bindings)
 	what := map[string]string{cloud.KindPolicy: "policy", cloud.KindBinding: "binding", cloud.KindToken: "token"}[r.Kind]
 	return fmt.Sprintf("%d %s", n, plural(n, what))
@@ -160,7 +163,7 @@ func plural(n int, word string) string {
 	return word + "s"
 }
 
-func excessWords(excess []string, unclear int) string {
+func excessText(excess []string, unclear int) string {
 	var b strings.Builder
 	if len(excess) > 0 {
 		const show = 3

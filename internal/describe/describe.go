@@ -1,13 +1,11 @@
-// Package describe puts together what is known of a cluster, from its spec, the
-// kOps version in its state store and what its cloud shows, and draws it on one
-// screen.
+// Package describe summarizes a cluster from its spec, its state store and its cloud,
+// as JSON and as one screen of text.
 //
-// It looks at nothing itself and decides nothing that it was not told: what was
-// not seen is listed as unknown, beside what was. It plans no change and finds no
-// fault with a cluster; that is for packages plan and audit.
+// It reads nothing itself, and lists as unknown what was not observed. It does not plan
+// changes or evaluate the cluster; packages plan and audit do.
 //
-// Invariants: the package is pure; the screen and the JSON are the same data; no
-// secret is in either.
+// Invariants: the package is pure; the screen and the JSON show the same data; neither
+// contains a secret.
 package describe
 
 import (
@@ -23,29 +21,28 @@ import (
 	"github.com/muster-dev/muster/internal/cluster"
 )
 
-// Facts are what is known of a cluster.
+// Facts are the input of [Describe]. Only Spec is required.
 type Facts struct {
 	Spec *cluster.Cluster
-	// KopsVersion is what the state store says, or empty.
+	// KopsVersion is kops-version.txt of the state store; empty if there is none.
 	KopsVersion string
-	// Seen is what the cloud shows; nil if it could not be asked, and Blind says
-	// why.
+	// Seen is the cloud's state; nil if it could not be observed, and Blind has the
+	// reason.
 	Seen  *cloud.Observation
 	Blind string
-	// NodeConfigs are the configurations in the state store that the nodes of
-	// each group read when they boot, by group. One that is absent was not read.
+	// NodeConfigs are the node configurations in the state store, by group. A missing
+	// one was not read.
 	NodeConfigs map[string]NodeConfig
-	// Gaps are what could not be read besides.
+	// Gaps is what else could not be read.
 	Gaps []cloud.Gap
 }
 
-// NodeConfig is what matters of a group's node configuration.
+// NodeConfig holds what matters of a group's nodeupconfig.yaml.
 type NodeConfig struct {
-	Hash   string // base64 SHA-256, as boot configurations pin it
-	Gossip bool   // usesLegacyGossip
+	Gossip bool // usesLegacyGossip
 }
 
-// Description is a cluster as it is shown.
+// Description is the summary of a cluster.
 type Description struct {
 	Name          string         `json:"name"`
 	Cloud         cluster.Cloud  `json:"cloud"`
@@ -61,13 +58,13 @@ type Description struct {
 	Calls         []cloud.Call   `json:"calls,omitempty"`
 }
 
-// Group is an instance group as it is shown.
+// Group is the summary of an instance group.
 type Group struct {
 	Name        string         `json:"name"`
 	Role        cluster.Role   `json:"role"`
 	BootPath    cloud.BootPath `json:"bootPath"`
-	Leads       string         `json:"leads"`     // where the boot path leads, in words
-	Addresses   []string       `json:"addresses"` // of the servers asked at boot
+	Leads       string         `json:"leads"`     // where the boot path leads, for people
+	Addresses   []string       `json:"addresses"` // of the servers contacted at boot
 	Servers     []string       `json:"servers"`   // their URLs
 	Generations Generations    `json:"generations"`
 	OldPaths    []string       `json:"oldBootPaths,omitempty"` // boot paths of old instances where they differ
@@ -78,17 +75,17 @@ type Group struct {
 	KopsVersion string         `json:"kopsVersion,omitempty"` // of the template
 	Credentials []string       `json:"credentials,omitempty"` // names of variables with secrets
 
-	trouble string // what is wrong with where the boot path leads
+	problem string // why a new node may not join by its boot path; empty if nothing is known
 }
 
-// Generations counts instances.
+// Generations counts instances by [cloud.Generation].
 type Generations struct {
 	New     int `json:"new"`
 	Old     int `json:"old"`
 	Unknown int `json:"unknown"`
 }
 
-// LoadBalancer is a load balancer as it is shown.
+// LoadBalancer is the summary of a load balancer.
 type LoadBalancer struct {
 	Name      string     `json:"name"`
 	Class     string     `json:"class"`
@@ -97,7 +94,7 @@ type LoadBalancer struct {
 	Listeners []Listener `json:"listeners"`
 }
 
-// Listener is a listener as it is shown. Targets is -1 if they could not be read.
+// Listener is the summary of a listener. Targets is -1 if their health is not known.
 type Listener struct {
 	Port    int    `json:"port"`
 	What    string `json:"what"`
@@ -106,13 +103,13 @@ type Listener struct {
 	Targets int    `json:"targets"`
 }
 
-// ownServer is where kOps points the names of the API on nodes that serve it.
+// ownServer is the address of the API's names in /etc/hosts of nodes with an API server.
 const ownServer = "127.0.0.1"
 
-// unknown stands where something could not be told.
+// unknown is the value of text fields that could not be determined.
 const unknown = "unknown"
 
-// Describe puts a description together. Facts.Spec is required.
+// Describe summarizes a cluster.
 func Describe(f Facts) *Description {
 	d := &Description{
 		Name:          f.Spec.Name,
@@ -134,14 +131,14 @@ func Describe(f Facts) *Description {
 	if f.Seen == nil {
 		d.Unknown = append(d.Unknown, cloud.Gap{What: "cloud", Why: cmp.Or(f.Blind, "it was not asked")})
 		for _, g := range f.Spec.Groups {
-			d.Groups = append(d.Groups, unseen(g))
+			d.Groups = append(d.Groups, unobserved(g))
 		}
 		return d
 	}
 	for _, g := range f.Seen.Groups {
 		d.Groups = append(d.Groups, group(g, f, decision))
 	}
-	d.missing(f)
+	d.addMissing(f)
 	for _, lb := range f.Seen.LoadBalancers {
 		d.LoadBalancers = append(d.LoadBalancers, balancer(lb))
 	}
@@ -149,40 +146,41 @@ func Describe(f Facts) *Description {
 		d.Permissions = append(d.Permissions, permission(r, f, decision))
 	}
 	d.Unknown = append(d.Unknown, f.Seen.Gaps...)
-	d.attend(f)
+	d.setAttention(f)
 	return d
 }
 
-// unseen is a group of the spec that the cloud could not be asked about.
-func unseen(g cluster.Group) Group {
+// unobserved returns the summary of a group that is known only from the spec.
+func unobserved(g cluster.Group) Group {
 	return Group{Name: g.Name, Role: g.Role, BootPath: cloud.BootUnknown, Leads: "not seen", Addresses: []string{}, Servers: []string{}, Desired: g.MinSize}
 }
 
-// missing adds the groups of the spec that the cloud does not have.
-func (d *Description) missing(f Facts) {
+// addMissing adds the groups of the spec that the cloud does not have.
+func (d *Description) addMissing(f Facts) {
 	for _, g := range f.Spec.Groups {
 		if !slices.ContainsFunc(d.Groups, func(have Group) bool { return have.Name == g.Name }) {
-			d.Groups = append(d.Groups, unseen(g))
+			d.Groups = append(d.Groups, unobserved(g))
 			d.Unknown = append(d.Unknown, cloud.Gap{What: "group", Subject: g.Name, Why: "the spec has it, the cloud does not show it"})
 		}
 	}
 	slices.SortStableFunc(d.Groups, func(a, b Group) int {
-		return cmp.Or(order(a.Role)-order(b.Role), strings.Compare(a.Name, b.Name))
+		return cmp.Or(roleOrder(a.Role)-roleOrder(b.Role), strings.Compare(a.Name, b.Name))
 	})
 }
 
-// order puts the control plane first.
-func order(r cluster.Role) int {
+// roleOrder sorts roles, the control plane first.
+func roleOrder(r cluster.Role) int {
 	return slices.Index([]cluster.Role{cluster.RoleControlPlane, cluster.RoleAPIServer, cluster.RoleNode, cluster.RoleBastion}, r)
 }
 
+// group returns the summary of an observed group.
 func group(g cloud.Group, f Facts, decision decision) Group {
 	out := Group{
 		Name: g.Name, Role: g.Role, Instances: len(g.Instances), Desired: g.Desired, Template: g.Template.Version,
 		Addresses: []string{}, Servers: []string{},
 	}
 	r := routeOf(g.Role, g.Template.Boot, f, decision)
-	out.BootPath, out.Leads, out.trouble = r.path, r.leads, r.trouble
+	out.BootPath, out.Leads, out.problem = r.path, r.leads, r.problem
 	if b := g.Template.Boot; b != nil {
 		out.KopsVersion, out.Credentials = b.KopsVersion, b.Credentials
 		out.Servers = append(out.Servers, b.Servers...)
@@ -214,18 +212,17 @@ func group(g cloud.Group, f Facts, decision decision) Group {
 	return out
 }
 
-// route is how nodes find the control plane, where that leads, and what is wrong
-// with it, if anything.
+// route is how a node finds the control plane, where that leads, and why that may not
+// work; problem is empty if nothing is known against it.
 type route struct {
 	path    cloud.BootPath
 	leads   string
-	trouble string
+	problem string
 }
 
-// routeOf says where a boot configuration leads. A control-plane node reads the
-// state store under every topology; whether it then gossips is in the node
-// configuration that its boot configuration pins, or else follows from the
-// topology.
+// routeOf returns the route of a boot configuration. A control-plane node reads the
+// state store under every topology. Whether it then gossips is in the node
+// configuration that its boot configuration pins, or follows from the topology.
 func routeOf(role cluster.Role, b *cloud.BootConfig, f Facts, decision decision) route {
 	if role == cluster.RoleBastion {
 		return route{path: cloud.BootUnknown, leads: "a bastion boots without kOps"}
@@ -233,29 +230,37 @@ func routeOf(role cluster.Role, b *cloud.BootConfig, f Facts, decision decision)
 	r := route{path: bootconfig.Path(b)}
 	switch r.path {
 	case cloud.BootGossip:
-		if role == cluster.RoleControlPlane && !gossips(b, f, decision) {
+		if (role == cluster.RoleControlPlane || role == cluster.RoleAPIServer) && !gossips(b, f, decision) {
 			return route{path: cloud.BootAddresses, leads: "state store, then its own API server (" + ownServer + ")"}
 		}
 		r.leads = "state store, then seeds by cloud tag, then gossip"
 		if t := decision.topology; role == cluster.RoleNode && t != string(cluster.Gossip) && t != unknown {
-			r.trouble = "its template still gossips although the topology is " + t + ": a new node boots as an old one"
+			r.problem = "its template still gossips although the topology is " + t + ": a new node boots as an old one"
 		}
 	case cloud.BootAddresses:
 		r.leads = strings.Join(addresses(b), " ")
-		switch owner := ownerOf(addresses(b), f); {
-		case owner != "":
+		switch owner, stale := ownerOf(addresses(b), f); {
+		case len(stale) == 0:
 			r.leads += " (" + owner + ")"
-		case f.Seen == nil || unseenPart(f.Seen.Gaps, "addresses") || unseenPart(f.Seen.Gaps, "load balancers"):
+		case f.Seen == nil, slices.ContainsFunc([]string{"addresses", "load balancers", "instances", "instance groups"}, func(what string) bool { return hasGap(f.Seen.Gaps, what) }):
 			r.leads += " (whose they are was not seen)"
+		case owner != "":
+			r.leads += " (" + owner + "; " + strings.Join(stale, " ") + " of nothing that was seen)"
+			r.problem = "its template leads also to " + strings.Join(stale, ", ") + ", of nothing that was seen"
 		default:
 			r.leads += " (of nothing that was seen)"
-			r.trouble = "its template leads to addresses of nothing that was seen"
+			r.problem = "its template leads to addresses of nothing that was seen"
 		}
 	case cloud.BootName:
-		r.leads = hosts(b)[0] + ", from hosted DNS"
-		if t := decision.topology; t != string(cluster.Public) && t != string(cluster.Private) {
-			r.leads = hosts(b)[0] + ", a name that nothing resolves; no address"
-			r.trouble = "its template holds no address, only a name that nothing resolves: no new node can join"
+		name, t := hosts(b)[0], decision.topology
+		switch {
+		case !cluster.OwnsName(f.Spec.Name, name):
+			r.leads = name + ", which was not looked up"
+		case t == string(cluster.Public), t == string(cluster.Private):
+			r.leads = name + ", from hosted DNS"
+		default:
+			r.leads = name + ", a name that nothing resolves; no address"
+			r.problem = "its template holds no address, only a name that nothing resolves: no new node can join"
 		}
 	default:
 		r.leads = "the boot configuration names neither a server nor the state store"
@@ -266,10 +271,15 @@ func routeOf(role cluster.Role, b *cloud.BootConfig, f Facts, decision decision)
 	return r
 }
 
-// gossips reports whether a control-plane node with this boot configuration
-// joins the overlay.
+// gossips reports whether a control-plane node with this boot configuration joins the
+// overlay. One of the current template does what the stored node configuration says; the
+// hash that it pins cannot be compared with the store's, because nodes that read the
+// state store hash more than the file.
 func gossips(b *cloud.BootConfig, f Facts, decision decision) bool {
-	if c, ok := f.NodeConfigs[b.Group]; ok && c.Hash == b.ConfigHash {
+	current := f.Seen != nil && slices.ContainsFunc(f.Seen.Groups, func(g cloud.Group) bool {
+		return g.Name == b.Group && g.Template.Boot != nil && g.Template.Boot.ConfigHash == b.ConfigHash
+	})
+	if c, ok := f.NodeConfigs[b.Group]; ok && current {
 		return c.Gossip
 	}
 	return cluster.IsGossipName(f.Spec.Name) && decision.topology != string(cluster.None)
@@ -290,39 +300,42 @@ func addresses(b *cloud.BootConfig) []string {
 	return slices.DeleteFunc(hosts(b), func(h string) bool { _, err := netip.ParseAddr(h); return err != nil })
 }
 
-// ownerOf says what answers at addresses, as far as it was seen; else it is empty.
-func ownerOf(addresses []string, f Facts) string {
+// ownerOf returns what has addresses, load balancers, control-plane nodes or both, and
+// the addresses that nothing observed has.
+func ownerOf(addresses []string, f Facts) (owner string, stale []string) {
 	if f.Seen == nil {
-		return ""
+		return "", addresses
 	}
+	var balancers, nodes []netip.Addr
 	for _, lb := range f.Seen.LoadBalancers {
-		if within(addresses, lb.Addresses) {
-			return "load balancer"
-		}
+		balancers = append(balancers, lb.Addresses...)
 	}
-	var control []netip.Addr
 	for _, g := range f.Seen.Groups {
 		if g.Role == cluster.RoleControlPlane {
 			for _, i := range g.Instances {
-				control = append(control, i.Addr)
+				nodes = append(nodes, i.Addr)
 			}
 		}
 	}
-	if within(addresses, control) {
-		return "control-plane nodes"
+	var owners []string
+	for _, text := range addresses {
+		a, _ := netip.ParseAddr(text)
+		switch {
+		case slices.Contains(balancers, a):
+			owners = append(owners, "load balancer")
+		case slices.Contains(nodes, a):
+			owners = append(owners, "control-plane nodes")
+		default:
+			stale = append(stale, text)
+		}
 	}
-	return ""
+	slices.Sort(owners)
+	slices.Reverse(owners) // the load balancer comes first
+	return strings.Join(slices.Compact(owners), ", "), stale
 }
 
-func within(addresses []string, set []netip.Addr) bool {
-	return !slices.ContainsFunc(addresses, func(s string) bool {
-		a, err := netip.ParseAddr(s)
-		return err != nil || !slices.Contains(set, a)
-	})
-}
-
-// purpose names the ports that kOps's load balancers listen at.
-func purpose(port int) string {
+// service returns the service at a port of the API's load balancer.
+func service(port int) string {
 	switch port {
 	case 443, 8443, 6443:
 		return "API"
@@ -338,8 +351,8 @@ func balancer(lb cloud.LoadBalancer) LoadBalancer {
 		out.Addresses = append(out.Addresses, a.String())
 	}
 	for _, l := range lb.Listeners {
-		one := Listener{Port: l.Port, What: purpose(l.Port), Check: l.Check, Healthy: l.Healthy(), Targets: len(l.Targets)}
-		if l.Targets == nil {
+		one := Listener{Port: l.Port, What: service(l.Port), Check: l.Check, Healthy: l.Healthy(), Targets: len(l.Targets)}
+		if l.Targets == nil || one.Healthy == 0 && slices.ContainsFunc(l.Targets, func(t cloud.Target) bool { return t.Health == cloud.TargetUnknown || t.Health == "" }) {
 			one.Targets = -1
 		}
 		out.Listeners = append(out.Listeners, one)
@@ -347,12 +360,12 @@ func balancer(lb cloud.LoadBalancer) LoadBalancer {
 	return out
 }
 
-// attend lists what an operator should see first.
-func (d *Description) attend(f Facts) {
+// setAttention lists what an operator should see first.
+func (d *Description) setAttention(f Facts) {
 	add := func(format string, args ...any) { d.Attention = append(d.Attention, fmt.Sprintf(format, args...)) }
 	for _, g := range d.Groups {
-		if g.trouble != "" {
-			add("%s: %s", g.Name, g.trouble)
+		if g.problem != "" {
+			add("%s: %s", g.Name, g.problem)
 		}
 	}
 	for _, lb := range d.LoadBalancers {

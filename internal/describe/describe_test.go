@@ -1,8 +1,6 @@
 package describe_test
 
 import (
-	"crypto/sha256"
-	"encoding/base64"
 	"encoding/json"
 	"net/netip"
 	"slices"
@@ -22,7 +20,7 @@ const (
 	narrow = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["ec2:DescribeInstanceTypes"],"Resource":"*"}]}`
 )
 
-// facts are those of a hybrid cluster in the middle of a roll.
+// facts returns a hybrid cluster in the middle of a rolling update.
 func facts() describe.Facts {
 	spec := &cluster.Cluster{
 		Name: "lyra.k8s.local", Cloud: cluster.AWS, DNSType: cluster.DNSPrivate,
@@ -44,7 +42,7 @@ func facts() describe.Facts {
 	return describe.Facts{
 		Spec:        spec,
 		KopsVersion: "1.36.2",
-		NodeConfigs: map[string]describe.NodeConfig{"control-plane-a": {Hash: "aGFzaA==", Gossip: true}},
+		NodeConfigs: map[string]describe.NodeConfig{"control-plane-a": {Gossip: true}},
 		Seen: &cloud.Observation{
 			Groups: []cloud.Group{
 				{Name: "control-plane-a", Role: cluster.RoleControlPlane, Desired: 1, Template: cloud.Template{Version: "2", Boot: control},
@@ -179,6 +177,22 @@ func TestWhereABootPathLeads(t *testing.T) {
 		}, 1, cloud.BootName, "hosted DNS", ""},
 		"an address of nothing": {func(f *describe.Facts) { worker(f).Servers = []string{"https://10.9.9.9:3988/"} }, 1,
 			cloud.BootAddresses, "nothing that was seen", "nothing that was seen"},
+		"an address of nothing beside the load balancer's": {func(f *describe.Facts) {
+			worker(f).Servers = []string{"https://10.9.0.250:3988/", "https://10.9.9.9:3988/"}
+		}, 1, cloud.BootAddresses, "(load balancer; 10.9.9.9 of nothing that was seen)", "leads also to 10.9.9.9, of nothing that was seen"},
+		"addresses of both": {func(f *describe.Facts) {
+			worker(f).Servers = []string{"https://10.9.0.1:3988/", "https://10.9.0.250:3988/"}
+		}, 1, cloud.BootAddresses, "(load balancer, control-plane nodes)", ""},
+		"an address while instances were not read": {func(f *describe.Facts) {
+			worker(f).Servers = []string{"https://10.9.9.9:3988/"}
+			f.Seen.Gaps = []cloud.Gap{{What: "instances", Why: "denied"}}
+		}, 1, cloud.BootAddresses, "was not seen", ""},
+		"a name outside the cluster": {func(f *describe.Facts) {
+			worker(f).Servers = []string{"https://lb.example.com:3988/"}
+		}, 1, cloud.BootName, "lb.example.com, which was not looked up", ""},
+		"API servers of a cluster in hosted DNS": {func(f *describe.Facts) {
+			f.Spec.Name, f.NodeConfigs, f.Seen.Groups[0].Role = "lyra.example.com", nil, cluster.RoleAPIServer
+		}, 0, cloud.BootAddresses, "127.0.0.1", ""},
 		"an address while the balancer's were not read": {func(f *describe.Facts) {
 			worker(f).Servers = []string{"https://10.9.9.9:3988/"}
 			f.Seen.Gaps = []cloud.Gap{{What: "addresses", Subject: "api-lyra", Why: "denied"}}
@@ -189,8 +203,9 @@ func TestWhereABootPathLeads(t *testing.T) {
 			worker(f).Servers, worker(f).ConfigBase = nil, "s3://state/lyra.k8s.local"
 		}, 1, cloud.BootGossip, "then gossip", "boots as an old one"},
 		"a control plane that does not gossip": {func(f *describe.Facts) {
-			f.NodeConfigs["control-plane-a"] = describe.NodeConfig{Hash: "aGFzaA=="}
+			f.NodeConfigs["control-plane-a"] = describe.NodeConfig{}
 		}, 0, cloud.BootAddresses, "127.0.0.1", ""},
+		"a control plane that gossips still, though its spec says None": {func(f *describe.Facts) { f.Spec.DNSType = cluster.DNSNone }, 0, cloud.BootGossip, "then gossip", ""},
 		"a control plane of None whose configuration nobody read": {func(f *describe.Facts) {
 			f.Spec.DNSType, f.NodeConfigs = cluster.DNSNone, nil
 		}, 0, cloud.BootAddresses, "127.0.0.1", ""},
@@ -268,16 +283,27 @@ func TestBreadthOfPermissions(t *testing.T) {
 	}
 }
 
-func TestReadNodeConfigPinsTheHash(t *testing.T) {
-	data := []byte("usesLegacyGossip: true\n")
-	sum := sha256.Sum256(data)
-	c, err := describe.ReadNodeConfig(data)
-	if want := (describe.NodeConfig{Hash: base64.StdEncoding.EncodeToString(sum[:]), Gossip: true}); err != nil || c != want {
-		t.Errorf("config %+v, %v; want %+v", c, err, want)
+func TestReadNodeConfig(t *testing.T) {
+	for data, want := range map[string]bool{"usesLegacyGossip: true\n": true, "usesLegacyGossip: false\n": false} {
+		if c, err := describe.ReadNodeConfig([]byte(data)); err != nil || c.Gossip != want {
+			t.Errorf("%q gives %+v, %v; want gossip %v", data, c, err, want)
+		}
 	}
 	for _, bad := range []string{"", "a: [", "usesNoneDNS: true\n"} {
 		if c, err := describe.ReadNodeConfig([]byte(bad)); err == nil {
 			t.Errorf("%q gives %+v", bad, c)
 		}
+	}
+}
+
+func TestTargetsOfUnknownHealthAreNotCalledUnhealthy(t *testing.T) {
+	f := facts()
+	f.Seen.LoadBalancers[0].Listeners[1].Targets[0].Health = cloud.TargetUnknown
+	d := describe.Describe(f)
+	if got := d.LoadBalancers[0].Listeners[1].Targets; got != -1 {
+		t.Errorf("targets %d; want -1, for not known", got)
+	}
+	if slices.ContainsFunc(d.Attention, func(a string) bool { return strings.Contains(a, "3988") }) {
+		t.Errorf("attention %q", d.Attention)
 	}
 }

@@ -21,7 +21,7 @@ func (d *Description) Draw(w io.Writer) error {
 	out.line("")
 	out.table("GROUP\tROLE\tNODES\tNEW\tOLD\tUNKNOWN\tBOOTS BY\tLEADS TO", func(row func(string, ...any)) {
 		for _, g := range d.Groups {
-			row("%s\t%s\t%s\t%d\t%s\t%d\t%s\t%s", g.Name, roleWord(g.Role), nodes(g), g.Generations.New, old(g), g.Generations.Unknown, g.BootPath, g.Leads)
+			row("%s\t%s\t%s\t%d\t%s\t%d\t%s\t%s", g.Name, roleText(g.Role), nodes(g), g.Generations.New, old(g), g.Generations.Unknown, g.BootPath, g.Leads)
 		}
 	})
 	out.balancers(d)
@@ -29,7 +29,7 @@ func (d *Description) Draw(w io.Writer) error {
 		out.line("")
 		out.table("PERMISSIONS\tOF\tBREADTH\t", func(row func(string, ...any)) {
 			for _, p := range d.Permissions {
-				row("%s\t%s\t%s\t%s", p.Role, roleWords(p.Roles), p.Breadth, p.Line)
+				row("%s\t%s\t%s\t%s", p.Role, rolesText(p.Roles), p.Breadth, p.Line)
 			}
 		})
 	}
@@ -43,7 +43,7 @@ func (d *Description) Draw(w io.Writer) error {
 	return out.err
 }
 
-// screen writes lines until one fails.
+// screen writes lines, and remembers the first error.
 type screen struct {
 	w   io.Writer
 	err error
@@ -55,7 +55,7 @@ func (s *screen) line(format string, args ...any) {
 	}
 }
 
-// table writes columns that line up.
+// table writes tab-separated rows as aligned columns.
 func (s *screen) table(head string, rows func(row func(string, ...any))) {
 	var b strings.Builder
 	tw := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
@@ -83,7 +83,7 @@ func (s *screen) list(head string, items []string) {
 func (s *screen) balancers(d *Description) {
 	if len(d.LoadBalancers) == 0 {
 		s.line("")
-		if unseenPart(d.Unknown, "load balancers") || unseenPart(d.Unknown, "cloud") {
+		if hasGap(d.Unknown, "load balancers") || hasGap(d.Unknown, "cloud") {
 			s.line("LOAD BALANCER  unknown")
 		} else {
 			s.line("LOAD BALANCER  none")
@@ -110,7 +110,8 @@ func (s *screen) balancers(d *Description) {
 	}
 }
 
-func unseenPart(gaps []cloud.Gap, what string) bool {
+// hasGap reports whether there is a gap of a kind.
+func hasGap(gaps []cloud.Gap, what string) bool {
 	for _, g := range gaps {
 		if g.What == what {
 			return true
@@ -153,17 +154,17 @@ func old(g Group) string {
 	return fmt.Sprintf("%d (%s)", g.Generations.Old, strings.Join(g.OldPaths, ", "))
 }
 
-func roleWord(r cluster.Role) string {
+func roleText(r cluster.Role) string {
 	if r == "" {
 		return unknown
 	}
 	return string(r)
 }
 
-func roleWords(roles []cluster.Role) string {
+func rolesText(roles []cluster.Role) string {
 	words := make([]string, len(roles))
 	for i, r := range roles {
-		words[i] = roleWord(r)
+		words[i] = roleText(r)
 	}
 	return strings.Join(words, ", ")
 }

@@ -2,7 +2,6 @@ package enrol
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -29,7 +28,3 @@ func replaceFile(path string, data []byte, _ fs.FileMode) error {
 
 // syncDir does nothing: Windows has no such call for directories.
 func syncDir(string) error { return nil }
-
-func tryLock(f *os.File) (bool, error) {
-	return false, fmt.Errorf("lock %s on windows: %w; keep tokens on a control-plane node", f.Name(), errors.ErrUnsupported)
-}

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/muster-dev/muster/internal/flock"
 	"github.com/muster-dev/muster/internal/secretfile"
 )
 
@@ -257,7 +258,7 @@ func (s *TokenStore) lock() (unlock func(), err error) {
 	}
 	deadline := time.Now().Add(lockTimeout)
 	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
-		ok, err := tryLock(f)
+		ok, err := flock.TryLock(f)
 		if ok {
 			return func() { f.Close() }, nil
 		}

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/muster-dev/muster/internal/flock"
 )
 
 // redeemer in the environment makes the test binary redeem one token, as one of
@@ -331,7 +333,7 @@ func TestALockThatIsNeverReleasedIsReported(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer held.Close()
-	if ok, err := tryLock(held); !ok || err != nil {
+	if ok, err := flock.TryLock(held); !ok || err != nil {
 		t.Fatal(ok, err)
 	}
 	inBubble(t, func(t *testing.T) {

@@ -57,7 +57,8 @@ type Config struct {
 	Rise int
 
 	// ClientCertificate returns the certificate to present to servers that request one. Nil presents none: an API
-	// server without anonymous access then answers 401 even while it is not ready, and counts as up.
+	// server without anonymous access then answers 401 even while it is not ready, and counts as up. It is called for
+	// each connection; if set, a server that says 401 is asked over a new one each time.
 	ClientCertificate func(*tls.CertificateRequestInfo) (*tls.Certificate, error)
 
 	// Dial opens a TCP connection; it must return soon after the context ends. Nil means net.Dialer.

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -220,6 +221,46 @@ func TestClientCertificateIsPresented(t *testing.T) {
 	}
 	if got := <-names; got != "node-1" {
 		t.Errorf("presented %q, want node-1", got)
+	}
+}
+
+// Certificates are renewed, and may come after the daemon: the kubelet's does.
+func TestAServerThatDoesNotKnowTheNodeIsShownItsCertificateAgain(t *testing.T) {
+	ca := newAuthority(t)
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		status := http.StatusUnauthorized
+		if len(r.TLS.PeerCertificates) > 0 {
+			status = http.StatusServiceUnavailable
+		}
+		w.WriteHeader(status)
+	}))
+	s.TLS = &tls.Config{Certificates: []tls.Certificate{ca.good()}, ClientAuth: tls.RequestClientCert}
+	s.StartTLS()
+	t.Cleanup(s.Close)
+
+	mine, none := ca.server("node-1", time.Now().Add(time.Hour)), tls.Certificate{}
+	var there atomic.Bool
+	server := addrOf(s.Listener)
+	c := start(t, health.Config{
+		ServerName: serverName,
+		Roots:      ca.pool(),
+		Timeout:    timeout,
+		Interval:   10 * time.Millisecond,
+		ClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			if there.Load() {
+				return &mine, nil
+			}
+			return &none, nil
+		},
+	}, server)
+	if got := verdict(t, c, server); got.Health != endpoint.Up {
+		t.Fatalf("without a certificate: got %s because %q, want up", got.Health, got.Reason)
+	}
+	there.Store(true)
+	for end := time.Now().Add(20 * time.Second); c.Results()[server].Health != endpoint.Draining; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("with a certificate: got %+v, want draining", c.Results()[server])
+		}
 	}
 }
 

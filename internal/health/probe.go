@@ -104,7 +104,9 @@ func (p *prober) probe(ctx context.Context, addr netip.AddrPort, kept *link, lim
 		return o.classifyError(&fault{p.path, err}, limit), nil, 0
 	}
 	o.kind, o.reason = classifyStatus(p.path, status)
-	if !reusable || o.kind != answered {
+	// Who one is, is settled with the connection: a certificate that came or was renewed since is shown on a new one.
+	unknown := status == http.StatusUnauthorized && p.tls.GetClientCertificate != nil
+	if !reusable || unknown || o.kind != answered {
 		l.close()
 		l = nil
 	}

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -120,7 +121,7 @@ func Open(ctx context.Context, cfg Config) (*File, error) {
 
 // open is Open on a given file system. acquire takes the lock; its Config has defaults and is valid.
 func open(cfg Config, fsys fileSystem, acquire func(Config) (io.Closer, error)) (*File, error) {
-	if !lockSupported {
+	if runtime.GOOS == "windows" { // whose renames and modes are not those that writes rely on
 		return nil, fmt.Errorf("own the hosts block: %w on this platform", errors.ErrUnsupported)
 	}
 	cfg = cfg.withDefaults()
@@ -188,6 +189,27 @@ func (f *File) Remove(ctx context.Context) error {
 		return fmt.Errorf("remove the hosts block: %w", err)
 	}
 	return nil
+}
+
+// Foreign reports whether the file has a block of which the state directory knows nothing: one that kOps wrote, or
+// protokube, and that programs of theirs may depend on. A file that is missing has none.
+func (f *File) Foreign() (bool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return false, fmt.Errorf("look for another's hosts block: %w", os.ErrClosed)
+	}
+	if f.last != nil || f.journalPending {
+		return false, nil
+	}
+	content, err := f.read()
+	if isFileMissing(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look for another's hosts block: %w", err)
+	}
+	return len(parseLayout(content, nil).ours) > 0, nil
 }
 
 // Check reports whether the block is no longer byte for byte what was last written, by this process or an earlier

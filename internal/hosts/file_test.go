@@ -397,3 +397,33 @@ func TestAChangeIsLoggedOnce(t *testing.T) {
 		t.Errorf("got log\n%swant one line about the change", buf.String())
 	}
 }
+
+func TestABlockIsForeignUntilItIsWritten(t *testing.T) {
+	kops := GuardBegin + "\n10.0.0.1\tapi.internal.x\n" + GuardEnd + "\n"
+	for _, tt := range []struct {
+		name, content string
+		want          bool
+	}{
+		{"no block", foreign, false},
+		{"one that kOps wrote", foreign + "\n" + kops, true},
+		{"half of one", foreign + GuardBegin + "\n10.0.0.1\tapi.internal.x\n", true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			f := mustOpen(t, newHosts(t, tt.content))
+			if got, err := f.Foreign(); err != nil || got != tt.want {
+				t.Errorf("before it is written: got %v (%v), want %v", got, err, tt.want)
+			}
+			mustWrite(t, f, apiEntries)
+			if got, err := f.Foreign(); err != nil || got {
+				t.Errorf("after it is written: got %v (%v)", got, err)
+			}
+		})
+	}
+	missing := newHosts(t, "")
+	if err := os.Remove(missing.Path); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := mustOpen(t, missing).Foreign(); err != nil || got {
+		t.Errorf("a missing file: got %v (%v)", got, err)
+	}
+}

@@ -11,9 +11,11 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/muster-dev/muster/internal/flock"
 )
 
-// lockPoll is how often a waiting Open tries the lock. It polls because a blocking flock cannot be cancelled.
+// lockPoll is how often a waiting Open tries the lock. It polls because a blocking lock could not be cancelled.
 const lockPoll = 100 * time.Millisecond
 
 // lock is the exclusive right to write the block. The kernel releases it however the process ends, so there are no
@@ -31,9 +33,12 @@ func tryLock(path string) (*lock, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = flock(file)
-	if err == nil {
+	taken, err := flock.TryLock(file)
+	switch {
+	case err == nil && taken:
 		err = sameFile(file, path)
+	case err == nil:
+		err = ErrLocked
 	}
 	if err == nil {
 		// The process id is for people; the lock does not depend on it.

@@ -1,8 +1,8 @@
-// Package live shows the progress of a run. On a terminal a few lines at the bottom are redrawn in place, below the
-// permanent ones: the state of each group, the current action, the gates, the probers' figures, the next step.
-// Elsewhere, in a log or in CI, it prints plain lines, one per event.
+// Package live shows the progress of a run. On a terminal it redraws a few lines at the bottom, below permanent ones:
+// the state of each group, the current action, the gates, what probes measured, the next step. Elsewhere, such as in CI,
+// it prints one plain line per event.
 //
-// It decides nothing: the caller defines what keys do.
+// It decides nothing; the caller defines what keys do.
 //
 // # Invariants
 //
@@ -27,34 +27,34 @@ import (
 
 // Config says what to show and where, and what keys do.
 type Config struct {
-	// Out is where to show it. Required. Lines are redrawn if it is a terminal that can do so.
+	// Out is the output. Required. Lines are redrawn only if it is a terminal that supports it.
 	Out io.Writer
 	// In is read for keys if it is a terminal; nil means no keys.
 	In *os.File
-	// Plan is the plan that is carried out. Required.
+	// Plan is the plan being carried out. Required.
 	Plan plan.File
 	// Replaced is the number of nodes replaced by earlier runs of the plan, by group.
 	Replaced map[string]int
 	// Keys are the keys to read; none are read if empty.
 	Keys []Key
-	// Verbose prints a permanent line for every gate, and not only for those that do not pass.
+	// Verbose prints a permanent line for every gate, not only for those that do not pass.
 	Verbose bool
 }
 
 // Key is a key that does something during a run.
 type Key struct {
-	Rune rune
-	Does string // a word or two, for the last line
-	// Holding says that the key is only useful, and only shown, while the run waits at a hold.
+	Rune rune   // ASCII
+	Does string // one or two words, shown with the key
+	// Holding is true for a key that is shown only while the run waits at a hold.
 	Holding bool
-	// Do carries it out and returns a message to show. It is called with a deadline of 30 s.
+	// Do does it and returns a message to show. Its context has a deadline of 30 s.
 	Do func(ctx context.Context) (message string, err error)
 }
 
 // keyTimeout bounds Key.Do.
 const keyTimeout = 30 * time.Second
 
-// View shows one run. It is a [reconcile.Progress], and safe for concurrent use.
+// View shows one run. It implements [reconcile.Progress] and is safe for concurrent use.
 type View struct {
 	cfg         Config
 	interactive bool // on a terminal; otherwise plain lines
@@ -75,10 +75,10 @@ func New(cfg Config) *View {
 	return v
 }
 
-// redrawInterval is how often lines are redrawn between events, because they show times.
+// redrawInterval is how often lines are redrawn without an event, because they show elapsed time.
 const redrawInterval = 500 * time.Millisecond
 
-// Run reads keys and keeps what is drawn current until ctx ends. It returns nil.
+// Run reads keys and redraws until ctx ends. It always returns nil.
 func (v *View) Run(ctx context.Context) error {
 	if !v.interactive {
 		<-ctx.Done()
@@ -111,8 +111,8 @@ func (v *View) Run(ctx context.Context) error {
 	return nil
 }
 
-// emptyReadDelay is how long to wait after a read without a key. A terminal's own reads time out, but those of one
-// that hung up return at once.
+// emptyReadDelay is the pause after a read without a key. Reads of a terminal time out by themselves, but if it hung up
+// they return at once.
 const emptyReadDelay = 20 * time.Millisecond
 
 // read handles keys until ctx ends. Reads of the terminal time out ten times a second; see rawMode.
@@ -139,14 +139,14 @@ func (v *View) read(ctx context.Context, in io.Reader) {
 }
 
 func (v *View) handleKey(ctx context.Context, k Key) {
-	v.update(func(m *model) { m.pressed = k.Does + " ..." })
+	v.update(func(m *model) { m.keyResult = k.Does + " ..." })
 	ctx, cancel := context.WithTimeout(ctx, keyTimeout)
 	defer cancel()
 	message, err := k.Do(ctx)
 	if err != nil {
 		message = k.Does + ": " + err.Error()
 	}
-	v.update(func(m *model) { m.pressed = message })
+	v.update(func(m *model) { m.keyResult = message })
 }
 
 // update changes the model and redraws it.
@@ -228,11 +228,11 @@ func (v *View) Gate(node string, g report.Gate) {
 }
 
 // Outcome implements [reconcile.Progress].
-func (v *View) Outcome(a reconcile.Action, trouble string) {
-	v.update(func(m *model) { m.endAction(a, trouble) })
+func (v *View) Outcome(a reconcile.Action, problem string) {
+	v.update(func(m *model) { m.endAction(a, problem) })
 	switch {
-	case trouble != "":
-		v.line("            not done: %s: %s", describe(a), trouble)
+	case problem != "":
+		v.line("            not done: %s: %s", describe(a), problem)
 	case a.Replaces > 0:
 		v.line("            done: %s", describe(a))
 	}
@@ -248,7 +248,7 @@ func (v *View) Waiting(what, how string) {
 // Note implements [reconcile.Progress].
 func (v *View) Note(text string) { v.line("            %s", text) }
 
-// plainInterval is how often plain output has a line of figures.
+// plainInterval is how often plain output includes what probes measured.
 const plainInterval = time.Minute
 
 // Measured implements [reconcile.Progress].

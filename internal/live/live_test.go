@@ -34,7 +34,7 @@ func planned() plan.File {
 	}, nil)
 }
 
-// tell plays a run up to its middle.
+// tell sends the events of a run up to its middle.
 func tell(p reconcile.Progress, said string) {
 	f := planned()
 	p.Started(reconcile.Leg{Number: 1, Direction: report.Forward, Steps: f.Steps})
@@ -74,7 +74,7 @@ func TestDrawnLines(t *testing.T) {
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
 		}
-		// At a hold, and only there, the key for it is shown.
+		// The key of a hold is shown only at a hold.
 		v.Waiting("hold before step 2", "release it")
 		lines := v.model.lines(96, 40, time.Now())
 		if got, want := lines[len(lines)-1], " keys   p pause   h release   q quit"; got != want {
@@ -128,7 +128,7 @@ step  2/1  narrow the role
 	}
 }
 
-// A cluster of many groups leaves room for what is done now.
+// A cluster with many groups leaves room for the current action.
 func TestIdleGroupsAreSummarisedWithoutRoom(t *testing.T) {
 	f := planned()
 	f.Problem.Groups = nil
@@ -149,7 +149,7 @@ func TestIdleGroupsAreSummarisedWithoutRoom(t *testing.T) {
 	}
 }
 
-// Whatever is told, and however small the terminal is.
+// The invariants hold for all events and sizes of the terminal.
 func TestNoLineIsWiderThanTheTerminalOrControlsIt(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		v := New(Config{Out: &bytes.Buffer{}, Plan: planned()})
@@ -171,15 +171,15 @@ func TestNoLineIsWiderThanTheTerminalOrControlsIt(t *testing.T) {
 	})
 }
 
-// glass is a terminal of a fixed width, as far as the view uses one.
-type glass struct {
+// fakeTerminal emulates what the view uses of a terminal, at a fixed width.
+type fakeTerminal struct {
 	width    int
 	rows     [][]rune
 	row, col int
 	hidden   bool
 }
 
-func (g *glass) Write(p []byte) (int, error) {
+func (g *fakeTerminal) Write(p []byte) (int, error) {
 	for text := string(p); text != ""; {
 		done := false
 		for sequence, do := range map[string]func(){
@@ -217,13 +217,13 @@ func (g *glass) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (g *glass) at() {
+func (g *fakeTerminal) at() {
 	for len(g.rows) <= g.row {
 		g.rows = append(g.rows, nil)
 	}
 }
 
-func (g *glass) text() []string {
+func (g *fakeTerminal) text() []string {
 	lines := []string{}
 	for _, r := range g.rows {
 		lines = append(lines, strings.TrimRight(string(r), " "))
@@ -234,12 +234,12 @@ func (g *glass) text() []string {
 	return lines
 }
 
-// After any drawing, the terminal shows the lines that stay and below them the
-// last ones that were drawn, and nothing else.
+// After any sequence of calls the terminal shows the permanent lines, below them the lines
+// drawn last, and nothing else.
 func TestTheTerminalShowsPermanentAndDrawnLines(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		width := rapid.IntRange(4, 40).Draw(t, "width")
-		g := &glass{width: width}
+		g := &fakeTerminal{width: width}
 		s := Screen{Out: g, size: func() (int, int) { return width, 100 }}
 		word := rapid.StringMatching(`[a-z]{1,60}`)
 		var stays, drawn []string
@@ -274,7 +274,7 @@ func TestTheTerminalShowsPermanentAndDrawnLines(t *testing.T) {
 	})
 }
 
-// hungUp is a terminal that is gone: every read ends at once.
+// hungUp is a terminal that hung up: every read returns at once.
 type hungUp struct {
 	reads int
 	stop  func()

@@ -14,27 +14,27 @@ import (
 	"github.com/muster-dev/muster/internal/report"
 )
 
-// model is the state of a run as shown. It has no clock and no terminal.
+// model is what is shown of a run. It has neither clock nor terminal.
 type model struct {
 	plan        plan.File
 	leg         reconcile.Leg
 	began       time.Time
 	step        plan.Planned
-	acting      string
+	action      string
 	activeGroup string // the group of the current action
 	said        string
 	gates       []report.Gate // the last few, oldest first
 	groups      []group
-	states      []string // possible states of the cluster, in words
+	states      []string // the possible states of the cluster, as text
 	paths       []report.Availability
 	failures    []int // failed probes in each of the last seconds
 
-	waiting string // what the run waits for; empty if it does not
-	keys    []Key
-	pressed string // result of the last key
+	waiting   string // what the run waits for; empty if it does not wait
+	keys      []Key
+	keyResult string // result of the last key
 }
 
-// group is an instance group as shown.
+// group is what is shown of an instance group.
 type group struct {
 	name     string
 	size     int
@@ -76,11 +76,11 @@ func (m *model) setWorld(w reconcile.World) {
 }
 
 func (m *model) startStep(s plan.Planned) {
-	m.step, m.acting, m.activeGroup, m.said, m.waiting, m.gates = s, "", "", "", "", nil
+	m.step, m.action, m.activeGroup, m.said, m.waiting, m.gates = s, "", "", "", "", nil
 }
 
 func (m *model) startAction(a reconcile.Action) {
-	m.acting, m.activeGroup, m.said, m.waiting, m.gates = describe(a), a.Group, "", "", nil
+	m.action, m.activeGroup, m.said, m.waiting, m.gates = describe(a), a.Group, "", "", nil
 }
 
 func (m *model) gate(g report.Gate) {
@@ -89,16 +89,16 @@ func (m *model) gate(g report.Gate) {
 	}
 }
 
-func (m *model) endAction(a reconcile.Action, trouble string) {
+func (m *model) endAction(a reconcile.Action, problem string) {
 	for i := range m.groups {
-		if trouble == "" && m.groups[i].name == a.Group {
+		if problem == "" && m.groups[i].name == a.Group {
 			m.groups[i].replaced += a.Replaces
 		}
 	}
-	m.acting, m.said = "", ""
+	m.action, m.said = "", ""
 }
 
-// setPaths sets the probers' figures. They are cumulative and come once a second.
+// setPaths sets what probes have measured so far. It is called once a second.
 func (m *model) setPaths(all []report.Availability) {
 	_, before, _ := sumPaths(m.paths)
 	_, now, _ := sumPaths(all)
@@ -117,8 +117,8 @@ func sumPaths(all []report.Availability) (sent, failed int, longest float64) {
 	return sent, failed, longest
 }
 
-// lines returns the lines to draw, each at most width characters and together at most height. If there is no room for
-// all groups, those where nothing happens are summarised.
+// lines returns at most height lines of at most width characters. Without room for all groups, those where nothing
+// happens are summarized.
 func (m *model) lines(width, height int, now time.Time) []string {
 	if len(m.leg.Steps) == 0 {
 		return nil
@@ -163,13 +163,13 @@ func (m *model) groupLines(room int) (lines []string) {
 		slices.SortStableFunc(shown, func(a, b group) int { return cmp.Compare(m.groupRank(a), m.groupRank(b)) })
 		shown = shown[:max(room-1, 0)]
 	}
-	long := 0
+	nameWidth := 0
 	for _, g := range shown {
-		long = max(long, len(g.name))
+		nameWidth = max(nameWidth, len(g.name))
 	}
 	head := "groups"
 	for _, g := range shown {
-		lines = append(lines, row(head, "%s", g.line(long)))
+		lines = append(lines, row(head, "%s", g.line(nameWidth)))
 		head = ""
 	}
 	if left := len(m.groups) - len(shown); left > 0 {
@@ -189,7 +189,7 @@ func (m *model) groupLines(room int) (lines []string) {
 	return lines
 }
 
-// groupRank orders groups: first those where something happens, last those that are done.
+// groupRank sorts groups: those where something happens first, those that are done last.
 func (m *model) groupRank(g group) int {
 	switch {
 	case g.name == m.activeGroup || g.replaced > 0 && g.replaced < g.size:
@@ -211,7 +211,7 @@ func (m *model) worldLines(add func(head, format string, args ...any), width int
 		text = fmt.Sprintf("one of %d, such as: %s", len(m.states), text)
 	}
 	head := row("world", "")
-	// It is a list; break the line after one of its items.
+	// A state is a list: break the line after an item.
 	if cut := strings.LastIndex(text[:min(len(text), max(width-len(head), 0))], "; "); len(head)+len(text) > width && cut > 0 {
 		add("world", "%s", text[:cut+1])
 		add("", "%s", text[cut+2:])
@@ -220,7 +220,7 @@ func (m *model) worldLines(add func(head, format string, args ...any), width int
 	add("world", "%s", text)
 }
 
-// keyLines adds what keys do, and the result of the last one.
+// keyLines adds the keys, and the result of the last one pressed.
 func (m *model) keyLines(add func(head, format string, args ...any)) {
 	var parts []string
 	for _, k := range m.keys {
@@ -231,8 +231,8 @@ func (m *model) keyLines(add func(head, format string, args ...any)) {
 	if len(parts) > 0 {
 		add("keys", "%s", strings.Join(parts, "   "))
 	}
-	if m.pressed != "" {
-		add("", "%s", m.pressed)
+	if m.keyResult != "" {
+		add("", "%s", m.keyResult)
 	}
 }
 
@@ -247,8 +247,8 @@ func (m *model) nowLines(add func(head, format string, args ...any), gates int) 
 	switch {
 	case m.waiting != "":
 		add("now", "WAITS: %s", m.waiting)
-	case m.acting != "":
-		add("now", "%s", m.acting)
+	case m.action != "":
+		add("now", "%s", m.action)
 	default:
 		add("now", "%s", cmp.Or(m.step.Title, "looks at the cluster"))
 	}
@@ -314,9 +314,9 @@ func (m *model) nextText() string {
 	}
 }
 
-// line returns the line of a group, its name padded to long characters.
-func (g group) line(long int) string {
-	parts := []string{fmt.Sprintf("%-*s   %d of %d replaced", long, g.name, g.replaced, g.size)}
+// line returns the line of a group, with its name padded to nameWidth characters.
+func (g group) line(nameWidth int) string {
+	parts := []string{fmt.Sprintf("%-*s   %d of %d replaced", nameWidth, g.name, g.replaced, g.size)}
 	if v := g.facts[bootFact]; v != "" {
 		parts = append(parts, "boots by "+v)
 	}
@@ -326,7 +326,7 @@ func (g group) line(long int) string {
 	return strings.Join(parts, "   ")
 }
 
-// Sparkline renders non-negative numbers as bars; 7 and more are the highest.
+// Sparkline renders non-negative numbers as bars, the highest of which stands for 7 and more.
 func Sparkline(numbers []int) string {
 	bars := []rune("▁▂▃▄▅▆▇█")
 	var b strings.Builder
@@ -343,7 +343,7 @@ func formatMillis(ms float64) string {
 	return fmt.Sprintf("%.0f ms", ms)
 }
 
-// truncate makes text a single line of at most width characters.
+// truncate returns text as one line of at most width characters.
 func truncate(text string, width int) string {
 	r := []rune(sanitize(text))
 	if len(r) <= width {

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// terminal opens a pseudo-terminal: what a person holds, and what a program sees.
+// terminal opens a pseudo-terminal and returns both ends: the person's and the program's.
 func terminal(t *testing.T, columns uint16) (person, program *os.File) {
 	t.Helper()
 	person, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
@@ -97,7 +97,7 @@ func TestKeysAreHandledAndTheTerminalIsRestored(t *testing.T) {
 			if diff := cmp.Diff(before, after); diff != "" {
 				t.Errorf("the terminal is not as it was (-before +after):\n%s", diff)
 			}
-			// Whoever reads the terminal may still be on the way.
+			// The reader may not have received everything yet.
 			for _, want := range []string{"step  1/2  replace the workers", "keys   p pause   h release"} {
 				showed := func() bool {
 					mu.Lock()

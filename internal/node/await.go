@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"time"
@@ -25,6 +26,11 @@ func (c Config) CheckAwaited() error {
 	learns := c.enrols()
 	shared := false // whether a service's servers prove themselves by the node's CA
 	for i, s := range c.Services {
+		if s.Certificate != "" {
+			if _, err := readKeyPair(s.Certificate, s.Key); err != nil {
+				errs = append(errs, fmt.Errorf("%s: certificate %w; until it is there, servers are asked anonymously", s.at(i), err))
+			}
+		}
 		if s.CA == "" {
 			shared = true
 			continue
@@ -50,6 +56,9 @@ func (c Config) CheckAwaited() error {
 	}
 	if s := c.Slice; s != nil {
 		errs = append(errs, s.check())
+		if s.Certificate == "" && s.TokenFile == "" && !learns && !fileExists(filepath.Join(c.StateDir, "node.crt")) {
+			errs = append(errs, errors.New("endpointSlice: neither certificate nor tokenFile, and the node has no identity of its own; API servers show their EndpointSlices to nobody whom they do not know, so give one of them"))
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -73,11 +82,42 @@ func (s *Slice) check() error {
 }
 
 func (s *Slice) keyPair() (*tls.Certificate, error) {
-	pair, err := tls.LoadX509KeyPair(s.Certificate, s.Key)
+	pair, err := readKeyPair(s.Certificate, s.Key)
 	if err != nil {
-		return nil, fmt.Errorf("endpointSlice.certificate: %w", err)
+		return nil, fmt.Errorf("endpointSlice.certificate %w", err)
+	}
+	return pair, nil
+}
+
+// readKeyPair reads a client certificate. Errors begin with a path.
+func readKeyPair(certificate, key string) (*tls.Certificate, error) {
+	pair, err := tls.LoadX509KeyPair(certificate, key)
+	if failed := (*os.PathError)(nil); errors.As(err, &failed) {
+		return nil, fmt.Errorf("%s: %w", failed.Path, failed.Err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", certificate, err)
 	}
 	return &pair, nil
+}
+
+// clientCertificate is what the checks of a service present. One that cannot be read is
+// no reason to take a server for dead: it is asked anonymously, and the status says so.
+func (s *service) clientCertificate(log *slog.Logger) func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+	return func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		pair, err := readKeyPair(s.cfg.Certificate, s.cfg.Key)
+		if err != nil {
+			why := err.Error()
+			if was := s.anonymous.Swap(&why); was == nil || *was != why {
+				log.Warn("servers are asked anonymously", "service", s.cfg.Name, "reason", why)
+			}
+			return new(tls.Certificate), nil
+		}
+		if s.anonymous.Swap(nil) != nil {
+			log.Info("servers are asked with a certificate from now on", "service", s.cfg.Name)
+		}
+		return pair, nil
+	}
 }
 
 // checkToken reports why a node without an identity cannot enrol.
@@ -137,6 +177,9 @@ func (n *Node) awaitRoots(ctx context.Context, s *service) (cfg health.Config, o
 		if err == nil {
 			if s.unchecked.Swap(nil) != nil {
 				n.log.Info("servers are checked from now on", "service", s.cfg.Name)
+			}
+			if s.cfg.Certificate != "" {
+				cfg.ClientCertificate = s.clientCertificate(n.log)
 			}
 			return cfg, true
 		}

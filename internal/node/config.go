@@ -113,6 +113,12 @@ type Service struct {
 	// CA is the file with the CA that the servers' certificates chain to.
 	// Default: the node's CA.
 	CA string `yaml:"ca,omitempty"`
+	// Certificate and Key are files with which the node asks servers whether they are
+	// ready, such as the kubelet's, read at each connection. Without them a server that
+	// lets nobody ask anonymously says 401, ready or not, and counts as up. Default:
+	// ask anonymously.
+	Certificate string `yaml:"certificate,omitempty"`
+	Key         string `yaml:"key,omitempty"`
 	// LoadBalancer are addresses of a load balancer before the servers.
 	LoadBalancer AddrPorts `yaml:"loadBalancer,omitempty"`
 	// Addresses are the servers known when the node was configured.

@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -106,11 +109,21 @@ func TestParseConfigRefuses(t *testing.T) {
 		{"an address without a port", edit(`"10.0.0.1:6443"`, `"10.0.0.1"`), `line 8: services[0].addresses[0]: "10.0.0.1" is not an ADDRESS:PORT`},
 		{"the unspecified address", edit("10.0.0.1:6443", "0.0.0.0:6443"), `"0.0.0.0:6443" is not an ADDRESS:PORT that a server can have`},
 		{"a balancer that others could reach", edit("balance: 127.0.0.1:6443", "balance: 10.0.0.9:6443"), "loopback only"},
+		{"a balancer without a port", edit("balance: 127.0.0.1:6443", "balance: 127.0.0.1:0"), `services[0] "api.internal": balance 127.0.0.1:0: give it a port`},
+		{"a balancer before itself", edit("10.0.0.1:6443", "127.0.0.1:6443"), `services[0] "api.internal": 127.0.0.1:6443 is the balancer of this node itself`},
+		{"a balancer before itself, as IPv6 has it", edit("10.0.0.1:6443", "[::ffff:127.0.0.1]:6443"), "is the balancer of this node itself"},
+		{"two balancers at one address", edit("discovery:", "- name: kops-controller.internal\n  addresses: [\"10.0.0.1:3988\"]\n  balance: 127.0.0.1:6443\ndiscovery:"),
+			`services[1] "kops-controller.internal": balance 127.0.0.1:6443: taken by services[0] "api.internal": balance; choose another port`},
+		{"a balancer where the status is", edit("127.0.0.1:6443", "127.0.0.1:7948"), `balance 127.0.0.1:7948: taken by status.listen`},
+		{"a balancer where the status is, at any address", edit("127.0.0.1:6443", "127.0.0.1:7948") + "status: {listen: \"0.0.0.0:7948\"}\n", `taken by status.listen`},
+		{"neither balancer nor hosts file", edit("  balance: 127.0.0.1:6443\n", "") + "hosts: {disabled: true}\n", "no program would notice the daemon"},
+		{"a server name that no certificate has", edit("  balance:", "  serverName: the API\n  balance:"), `serverName "the API"; want a name or an address`},
 		{"a worker that publishes", edit("  balance:", "  publish: 10.0.0.9:6443\n  balance:"), "only control-plane nodes publish"},
 		{"a worker that serves others", edit("discovery:", "discovery:\n  listen: 10.0.0.9:7947"), "only control-plane nodes serve"},
 		{"a worker with nowhere to ask", edit(`servers: ["10.0.0.1:7947"]`, "servers: []"), "discovery.servers: none"},
 		{"a pin that is none", edit("sha256:00", "md5:00"), "caPin"},
 		{"an overlay without a keyring", workerYAML + "overlay: {listen: 10.0.0.9:7946}\n", "overlay.keyring: not set"},
+		{"a certificate without its key", edit("  balance:", "  certificate: a.crt\n  balance:"), `services[0] "api.internal": certificate, key: give both or neither`},
 		{"a slice of an unknown service", workerYAML + "endpointSlice: {service: kops-controller.internal}\n", "not among the services"},
 		{"a slice's certificate without its key", workerYAML + "endpointSlice: {certificate: a.crt}\n", "endpointSlice.certificate, endpointSlice.key: give both or neither"},
 		{"a slice's certificate and token", workerYAML + "endpointSlice: {certificate: a.crt, key: a.key, tokenFile: token}\n", "endpointSlice.certificate, endpointSlice.tokenFile: give one"},
@@ -126,6 +139,14 @@ func TestParseConfigRefuses(t *testing.T) {
 				t.Errorf("got %v; want %q", err, tt.want)
 			}
 		})
+	}
+}
+
+func TestCertificatesHaveNamesAndAddresses(t *testing.T) {
+	for _, name := range []string{"kubernetes", "API.example.com", "10.0.0.1", `"fd00::1"`} {
+		if _, err := ParseConfig([]byte(strings.Replace(workerYAML, "  balance:", "  serverName: "+name+"\n  balance:", 1))); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 
@@ -209,6 +230,38 @@ func TestTheExamplesForWorkersAreRight(t *testing.T) {
 		if _, err := LoadConfig(file); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+func TestTheReferenceHasEveryField(t *testing.T) {
+	text, err := os.ReadFile("../../docs/node.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []string
+	var collect func(reflect.Type, string)
+	collect = func(typ reflect.Type, at string) {
+		for typ.Kind() == reflect.Pointer || typ.Kind() == reflect.Slice && wanted(typ.Elem()) == "" {
+			typ = typ.Elem()
+		}
+		if typ.Kind() != reflect.Struct || wanted(typ) != "" {
+			want = append(want, at)
+			return
+		}
+		all := fieldsOf(typ)
+		for _, name := range all.names {
+			collect(all.types[name], strings.TrimPrefix(at+"."+name, "."))
+		}
+	}
+	collect(reflect.TypeFor[Config](), "")
+	var got []string
+	for _, row := range regexp.MustCompile("(?m)^\\| `([A-Za-z.]+)` \\|").FindAllSubmatch(text, -1) {
+		got = append(got, string(row[1]))
+	}
+	slices.Sort(want)
+	slices.Sort(got)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("docs/node.md (-the fields +its rows):\n%s", diff)
 	}
 }
 

@@ -95,13 +95,17 @@ func (n *Node) enrol(ctx context.Context, client *enrol.Client) *enrol.Credentia
 		creds, err := enrol.LoadOrEnrol(ctx, n.cfg.StateDir, client, n.cfg.Discovery.TokenFile, n.cfg.Identity())
 		if err == nil {
 			n.credentials.Store(creds)
+			n.unenrolled.Store(nil)
 			n.trustOnce()
 			return creds
 		}
 		if ctx.Err() != nil {
 			return nil
 		}
-		n.log.Error("no identity", "err", err, "retry", enrolPause.String())
+		why := err.Error()
+		if was := n.unenrolled.Swap(&why); was == nil || *was != why {
+			n.log.Error("no identity", "err", err, "retry", enrolPause.String())
+		}
 		select {
 		case <-ctx.Done():
 			return nil

@@ -64,7 +64,7 @@ func (m *memory) adopt(service string, addrs []netip.AddrPort) ([]netip.AddrPort
 	key := service + " adopted"
 	all := m.kept[key]
 	for _, a := range addrs {
-		if !slices.Contains(all, a) && len(all) < maxAdopted {
+		if !slices.Contains(all, a) && len(all) < maxKept {
 			all = append(slices.Clone(all), a)
 		}
 	}
@@ -75,11 +75,13 @@ func (m *memory) adopt(service string, addrs []netip.AddrPort) ([]netip.AddrPort
 	return all, m.save()
 }
 
-// maxAdopted bounds what a hosts file can make the node check. kOps writes an
-// address a zone, or one a control-plane node.
-const maxAdopted = 64
+// maxKept bounds what a hosts file, or DNS, can make the node keep and check. kOps
+// writes an address a zone, or one a control-plane node.
+const maxKept = 64
 
-// keep saves the live servers of every serving set.
+// keep saves the live servers of every serving set. Where there are none, servers that
+// DNS listed and that have proven themselves come before what is kept, so that a node
+// that found its control plane in DNS finds it again without.
 func (m *memory) keep(sets map[string]endpoint.Set) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -88,14 +90,21 @@ func (m *memory) keep(sets map[string]endpoint.Set) error {
 		if set.Isolated() {
 			continue
 		}
-		var live []netip.AddrPort
+		var live, proven []netip.AddrPort
 		for _, e := range set.Endpoints() {
-			if e.Live() {
+			switch {
+			case e.Live():
 				live = append(live, e.Addr)
+			case e.Health == endpoint.Up && slices.Contains(e.Sources, endpoint.DNS) && !slices.Contains(m.kept[name], e.Addr):
+				proven = append(proven, e.Addr)
 			}
 		}
-		if len(live) > 0 && !slices.Equal(live, m.kept[name]) {
+		switch {
+		case len(live) > 0 && !slices.Equal(live, m.kept[name]):
 			m.kept[name] = live
+			changed = true
+		case len(live) == 0 && len(proven) > 0:
+			m.kept[name] = append(proven, m.kept[name]...)[:min(len(proven)+len(m.kept[name]), maxKept)]
 			changed = true
 		}
 	}

@@ -1,7 +1,11 @@
 package node
 
 import (
+	"context"
 	"net/netip"
+	"os"
+	"slices"
+	"time"
 
 	"github.com/muster-dev/muster/internal/endpoint"
 	"github.com/muster-dev/muster/internal/hosts"
@@ -12,6 +16,7 @@ import (
 type hostsBlock struct {
 	view     *view
 	adopted  <-chan struct{}          // until it is closed, the block is another's
+	settled  <-chan struct{}          // until it is closed, the block of an earlier life is worth more
 	services []hostsService           // in the order of the file
 	last     map[string][]hosts.Entry // by service: what the block says
 }
@@ -38,10 +43,12 @@ func (s hostsService) entries(set endpoint.Set) []hosts.Entry {
 // want returns the entries of the block. A service of which this node can reach
 // no server at all keeps its lines: the fault is more likely here.
 func (b *hostsBlock) want() ([]hosts.Entry, <-chan struct{}) {
-	select {
-	case <-b.adopted:
-	default:
-		return nil, b.adopted
+	for _, wait := range []<-chan struct{}{b.adopted, b.settled} {
+		select {
+		case <-wait:
+		default:
+			return nil, wait
+		}
 	}
 	sets, _, changed := b.view.snapshot()
 	var entries []hosts.Entry
@@ -53,4 +60,55 @@ func (b *hostsBlock) want() ([]hosts.Entry, <-chan struct{}) {
 		entries = append(entries, b.last[s.service]...)
 	}
 	return entries, changed
+}
+
+// settleAtMost is how long a block that has the node's names stays as it is while the
+// servers are checked for the first time: longer than it takes to find one dead that
+// does not answer.
+const settleAtMost = 3 * time.Second
+
+// settle waits until it is known of each server whether it is up. A daemon that is
+// started anew would otherwise put servers into the block of which its predecessor
+// knew that they are dead, perhaps as the first.
+func (n *Node) settle(ctx context.Context) error {
+	defer close(n.settled)
+	if !n.inHostsBlock() {
+		return nil // any address is better than none
+	}
+	late := time.NewTimer(settleAtMost)
+	defer late.Stop()
+	for {
+		_, _, changed := n.view.snapshot()
+		if n.allChecked() {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-late.C:
+			return nil
+		case <-changed:
+		}
+	}
+}
+
+// inHostsBlock reports whether the block has an address for every service already.
+func (n *Node) inHostsBlock() bool {
+	content, err := os.ReadFile(n.cfg.Hosts.Path)
+	if err != nil {
+		return false // the keeper says why
+	}
+	return !slices.ContainsFunc(n.cfg.Services, func(s Service) bool {
+		return len(adoptable(content, n.cfg.FullName(s.Name), 1)) == 0
+	})
+}
+
+func (n *Node) allChecked() bool {
+	for _, s := range n.cfg.Services {
+		known := n.view.known(s.Name)
+		if len(known) == 0 || slices.ContainsFunc(known, func(e endpoint.Endpoint) bool { return e.Health == endpoint.Unknown }) {
+			return false
+		}
+	}
+	return true
 }

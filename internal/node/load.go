@@ -38,6 +38,9 @@ const maxConfig = 1 << 20
 // [ConfigError], all of them at once.
 func LoadConfig(path string) (Config, error) {
 	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Config{}, &ConfigError{path, errors.New("cannot read the node's configuration: no such file; write one, or say by --config where it is")}
+	}
 	if err != nil {
 		return Config{}, &ConfigError{path, fmt.Errorf("cannot read the node's configuration: %w", pathless(err))}
 	}
@@ -90,7 +93,7 @@ func machineName(name string, err error) (string, error) {
 func (c *Config) resolve(dir string) {
 	paths := []*string{&c.StateDir, &c.CA, &c.Hosts.Path, &c.Status.Socket}
 	for i := range c.Services {
-		paths = append(paths, &c.Services[i].CA)
+		paths = append(paths, &c.Services[i].CA, &c.Services[i].Certificate, &c.Services[i].Key)
 	}
 	if o := c.Overlay; o != nil {
 		paths = append(paths, &o.Keyring, &o.SeedsFile)

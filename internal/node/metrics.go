@@ -30,6 +30,7 @@ func NewRegistry(report func() Report) *prometheus.Registry {
 type reported func() Report
 
 var (
+	descBuild     = prometheus.NewDesc("muster_build_info", "Always 1; program and version of the daemon.", []string{"program", "version"}, nil)
 	descEndpoints = prometheus.NewDesc("muster_endpoints", "Known endpoints by health.", []string{"service", "health"}, nil)
 	descServing   = prometheus.NewDesc("muster_serving_endpoints", "Endpoints that serve now; never 0 once known.", []string{"service"}, nil)
 	descIsolated  = prometheus.NewDesc("muster_isolated", "1 while every known server looks down from here.", []string{"service"}, nil)
@@ -67,6 +68,9 @@ func (ch samples) counter(d *prometheus.Desc, v float64, labels ...string) {
 // Collect implements prometheus.Collector.
 func (report reported) Collect(out chan<- prometheus.Metric) {
 	ch, r := samples(out), report()
+	if r.Version != "" {
+		ch.gauge(descBuild, 1, r.Program, r.Version)
+	}
 	for _, s := range r.Services {
 		byHealth := make(map[endpoint.Health]int)
 		for _, e := range s.Known {
@@ -114,14 +118,14 @@ func (u unreported) Collect(out chan<- prometheus.Metric) {
 		if s.balancer == nil {
 			continue
 		}
-		stats := s.balancer.Stats()
-		ch.counter(descReset, float64(stats.Failed), s.cfg.Name)
+		stats, name := s.balancer.Stats(), u.node.cfg.FullName(s.cfg.Name)
+		ch.counter(descReset, float64(stats.Failed), name)
 		for _, st := range stats.Servers {
-			ch.counter(descConns, float64(st.Total), s.cfg.Name, st.Addr.String())
-			ch.counter(descDialFails, float64(st.DialFailures), s.cfg.Name, st.Addr.String())
-			ch.gauge(descActive, float64(st.Active), s.cfg.Name, st.Addr.String())
-			ch.counter(descBytes, float64(st.BytesIn), s.cfg.Name, st.Addr.String(), "in")
-			ch.counter(descBytes, float64(st.BytesOut), s.cfg.Name, st.Addr.String(), "out")
+			ch.counter(descConns, float64(st.Total), name, st.Addr.String())
+			ch.counter(descDialFails, float64(st.DialFailures), name, st.Addr.String())
+			ch.gauge(descActive, float64(st.Active), name, st.Addr.String())
+			ch.counter(descBytes, float64(st.BytesIn), name, st.Addr.String(), "in")
+			ch.counter(descBytes, float64(st.BytesOut), name, st.Addr.String(), "out")
 		}
 	}
 }

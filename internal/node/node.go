@@ -54,8 +54,8 @@ type OverlayFactory func(Config, record.Verifier, *slog.Logger) (GossipOverlay, 
 
 // Options are what a program decides about its daemon.
 type Options struct {
-	// Program is the program's name, for logs and status.
-	Program string
+	// Program and Version are the program's, for logs and status.
+	Program, Version string
 	// NewOverlay makes the overlay that the configuration asks for. A program
 	// without one leaves it nil and refuses such configurations.
 	NewOverlay OverlayFactory
@@ -89,7 +89,9 @@ type Node struct {
 	slice    *sliceReader  // nil where not configured
 
 	adopted     chan struct{}                     // closed once there is nothing left to adopt
+	settled     chan struct{}                     // closed once the hosts block may be written
 	credentials atomic.Pointer[enrol.Credentials] // nil until the node has an identity
+	unenrolled  atomic.Pointer[string]            // why it has none, if it has tried
 	trustable   sync.Once
 	trusted     chan struct{} // closed once the CA's certificate is on disk
 }
@@ -101,6 +103,7 @@ type service struct {
 	balancer *balance.Balancer              // nil where not configured
 
 	unchecked atomic.Pointer[string] // why there is no checker, where that is a fault
+	anonymous atomic.Pointer[string] // why checks present no certificate, where they should
 }
 
 // New checks the configuration against the machine and prepares a daemon. It
@@ -125,7 +128,7 @@ func New(cfg Config, opts Options) (*Node, error) {
 	if err := os.MkdirAll(cfg.StateDir, 0o755); err != nil {
 		return nil, fmt.Errorf("stateDir: %w", err)
 	}
-	n := &Node{cfg: cfg, opts: opts, log: opts.Log, view: newView(cfg, opts.Log), trusted: make(chan struct{}), adopted: make(chan struct{})}
+	n := &Node{cfg: cfg, opts: opts, log: opts.Log, view: newView(cfg, opts.Log), trusted: make(chan struct{}), adopted: make(chan struct{}), settled: make(chan struct{})}
 
 	var err error
 	if n.memory, err = openMemory(cfg.StateDir); err != nil {
@@ -142,7 +145,7 @@ func New(cfg Config, opts Options) (*Node, error) {
 		n.slice = &sliceReader{service: s.Service, tokenFile: s.TokenFile, view: n.view, log: n.log}
 	}
 	if !cfg.Hosts.Disabled {
-		block := &hostsBlock{view: n.view, adopted: n.adopted, last: make(map[string][]hosts.Entry)}
+		block := &hostsBlock{view: n.view, adopted: n.adopted, settled: n.settled, last: make(map[string][]hosts.Entry)}
 		for _, s := range cfg.Services {
 			block.services = append(block.services, hostsService{s.Name, fullNames(cfg, s)})
 		}
@@ -190,6 +193,8 @@ func (n *Node) Run(ctx context.Context) error {
 		l.close()
 		return err
 	}
+	n.log.Info("started", "program", n.opts.Program, "version", n.opts.Version, "cluster", n.cfg.Cluster, "node", n.cfg.Node, "role", string(n.cfg.Role))
+	defer n.log.Info("stopped")
 	n.remember()
 
 	// The overlay outlives everything that publishes into it; one that fails
@@ -230,6 +235,7 @@ func (n *Node) runParts(ctx context.Context, l *listeners) error {
 	g.Go(func() error { return n.keepMemory(ctx) })
 	g.Go(func() error { return n.adopt(ctx) })
 	if n.hosts != nil {
+		g.Go(func() error { return n.settle(ctx) })
 		g.Go(func() error { return n.hosts.Run(ctx) })
 	}
 	for _, s := range n.services {

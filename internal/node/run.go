@@ -213,12 +213,19 @@ func (n *Node) ready() (bool, <-chan struct{}) {
 	return ok, changed
 }
 
+// readyAtLatest is when a daemon counts as started though it knows nothing yet. It is
+// less than the TimeoutStartSec of the units, at which systemd would kill it for the
+// network's sake, again and again, and a peer would leave the overlay each time.
+const readyAtLatest = 45 * time.Second
+
 // Announce tells a service manager, by sd_notify(3), that a daemon is ready once
-// ready says so, feeds the watchdog, and announces the stop when ctx ends. ready also
-// returns a channel that is closed when its answer may have changed.
+// ready says so, or after 45 s; feeds the watchdog; and announces the stop when ctx
+// ends. ready also returns a channel that is closed when its answer may have changed.
 func Announce(ctx context.Context, notify func(state string), log *slog.Logger, ready func() (ok bool, changed <-chan struct{})) {
 	defer notify("STOPPING=1")
-	announced := false
+	known, announced := false, false
+	late := time.NewTimer(readyAtLatest)
+	defer late.Stop()
 	var watchdog <-chan time.Time
 	if usec, err := strconv.ParseInt(os.Getenv("WATCHDOG_USEC"), 10, 64); err == nil && usec > 0 {
 		tick := time.NewTicker(time.Duration(usec) * time.Microsecond / 2)
@@ -227,15 +234,24 @@ func Announce(ctx context.Context, notify func(state string), log *slog.Logger, 
 	}
 	for {
 		ok, changed := ready()
-		if ok && !announced {
-			announced = true
+		if ok && !known {
+			known = true
 			log.Info("ready")
+		}
+		if known && !announced {
+			announced = true
 			notify("READY=1")
 		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-changed:
+		case <-late.C:
+			if !announced {
+				announced = true
+				log.Warn("no address known yet; counts as started, so that nothing waits for it any longer", "after", readyAtLatest.String())
+				notify("READY=1")
+			}
 		case <-watchdog:
 			notify("WATCHDOG=1")
 		}

@@ -69,6 +69,8 @@ const (
 	// watchTime is how long the server is asked to keep one watch; a bounded
 	// watch heals by itself whatever got lost on the way.
 	watchTime = 5 * time.Minute
+	// maxRefusal bounds what is read of an error, in bytes.
+	maxRefusal = 16 << 10
 	// maxSlice bounds one list or event, in bytes.
 	maxSlice = 4 << 20
 )
@@ -216,6 +218,19 @@ func (r *sliceReader) take(slices map[string]endpointSlice) {
 	r.view.learn(r.service, endpoint.Slice, addrs)
 }
 
+// refusal is what an API server says about a request that it does not answer: the
+// message of its Status, or whatever it sent.
+func refusal(body []byte) string {
+	var status struct {
+		Message string `json:"message"`
+	}
+	text := strings.TrimSpace(string(body))
+	if json.Unmarshal(body, &status) == nil && status.Message != "" {
+		text = status.Message
+	}
+	return text[:min(len(text), 300)]
+}
+
 func (r *sliceReader) get(ctx context.Context, addr netip.AddrPort, query url.Values) (io.ReadCloser, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+addr.String()+slicePath+"?"+query.Encode(), nil)
 	if err != nil {
@@ -235,8 +250,8 @@ func (r *sliceReader) get(ctx context.Context, addr netip.AddrPort, query url.Va
 	}
 	if resp.StatusCode != http.StatusOK {
 		defer resp.Body.Close()
-		msg, _ := io.ReadAll(io.LimitReader(resp.Body, 300))
-		return nil, errors.New(resp.Status + ": " + strings.TrimSpace(string(msg)))
+		msg, _ := io.ReadAll(io.LimitReader(resp.Body, maxRefusal))
+		return nil, errors.New(resp.Status + ": " + refusal(msg))
 	}
 	return resp.Body, nil
 }

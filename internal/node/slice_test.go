@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/muster-dev/muster/internal/endpoint"
 	"github.com/muster-dev/muster/test/testca"
 )
 
@@ -56,7 +57,7 @@ node: w1
 role: worker
 ca: %s
 stateDir: state
-services: [{name: api.internal, serverName: kubernetes, addresses: ["%s"]}]
+services: [{name: api.internal, serverName: kubernetes, addresses: ["%s"], balance: 127.0.0.1:7443}]
 endpointSlice: {certificate: kubelet.crt, key: kubelet.key}
 hosts: {disabled: true}
 `, testca.CA, server)
@@ -104,6 +105,75 @@ hosts: {disabled: true}
 	}
 }
 
+// An API server that lets nobody ask anonymously says 401 until it knows who asks, and
+// only then that it is not ready.
+func TestServersAreAskedWithACertificateOnceItIsThere(t *testing.T) {
+	dir := t.TempDir()
+	testca.Write(t, dir, "kubernetes")
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		status := http.StatusUnauthorized
+		if len(r.TLS.PeerCertificates) > 0 {
+			status = http.StatusServiceUnavailable
+		}
+		w.WriteHeader(status)
+	}))
+	pair, err := tls.LoadX509KeyPair(filepath.Join(dir, testca.Cert), filepath.Join(dir, testca.Key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequestClientCert}
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	text := fmt.Sprintf(`cluster: home.example
+node: w1
+role: worker
+ca: %s
+stateDir: state
+services: [{name: api.internal, serverName: kubernetes, addresses: ["%s"], certificate: kubelet.crt, key: kubelet.key, balance: 127.0.0.1:7443}]
+hosts: {disabled: true}
+`, testca.CA, server.Listener.Addr())
+	if err := os.WriteFile(filepath.Join(dir, "node.yaml"), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := LoadConfig(filepath.Join(dir, "node.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := New(cfg, Options{Program: "muster-agent"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.remember()
+	ctx, stop := context.WithCancel(t.Context())
+	checks, ok := n.awaitRoots(ctx, n.services[0])
+	if !ok {
+		t.Fatal("no CA")
+	}
+	done := make(chan error)
+	go func() { done <- n.check(ctx, n.services[0], checks) }()
+	defer func() {
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}()
+
+	health := func() endpoint.Health { return n.view.known("api.internal")[0].Health }
+	problems := func() string { return strings.Join(n.Report().Problems, "\n") }
+	eventually(t, "the server counts as up, and the node says why that may be wrong", func() bool {
+		return health() == endpoint.Up && strings.Contains(problems(), "asked anonymously, and may not say whether they are ready: ")
+	})
+	for from, to := range map[string]string{testca.Key: "kubelet.key", testca.Cert: "kubelet.crt"} {
+		if err := os.Rename(filepath.Join(dir, from), filepath.Join(dir, to)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "the server says that it is not ready", func() bool { return health() == endpoint.Draining })
+	if got := problems(); strings.Contains(got, "anonymously") {
+		t.Errorf("still a problem: %q", got)
+	}
+}
+
 func eventually(t *testing.T, what string, is func() bool) {
 	t.Helper()
 	for end := time.Now().Add(20 * time.Second); !is(); time.Sleep(10 * time.Millisecond) {
@@ -130,5 +200,19 @@ func TestAWatchReadsNoEventWithoutEnd(t *testing.T) {
 	err := r.watch(io.MultiReader(strings.NewReader(`{"type": "BOOKMARK"}{`), body), nil)
 	if err == nil || body.read > 2*maxSlice {
 		t.Errorf("got %v after %d bytes", err, body.read)
+	}
+}
+
+func TestARefusalIsToldInTheServersWords(t *testing.T) {
+	for _, tt := range []struct{ name, body, want string }{
+		{"a Status", `{"kind":"Status","apiVersion":"v1","message":"endpointslices is forbidden: User \"w1\" cannot list","code":403}`, `endpointslices is forbidden: User "w1" cannot list`},
+		{"a text", "Unauthorized\n", "Unauthorized"},
+		{"JSON of another kind", `{"error":"no"}`, `{"error":"no"}`},
+		{"nothing", "", ""},
+		{"a long text", strings.Repeat("x", 400), strings.Repeat("x", 300)},
+	} {
+		if got := refusal([]byte(tt.body)); got != tt.want {
+			t.Errorf("%s: got %q, want %q", tt.name, got, tt.want)
+		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,6 +22,7 @@ import (
 // Report is what a node says about itself: the body of /status.
 type Report struct {
 	Program  string        `json:"program"`
+	Version  string        `json:"version,omitempty"`
 	Cluster  string        `json:"cluster"`
 	Node     string        `json:"node"`
 	Role     string        `json:"role"`
@@ -75,6 +77,7 @@ type OverlayView struct {
 func (n *Node) Report() Report {
 	r := Report{
 		Program: n.opts.Program,
+		Version: n.opts.Version,
 		Cluster: n.cfg.Cluster,
 		Node:    n.cfg.Node,
 		Role:    string(n.cfg.Role),
@@ -101,6 +104,9 @@ func (n *Node) Report() Report {
 		if why := service.unchecked.Load(); why != nil {
 			r.Problems = append(r.Problems, "servers of "+v.Name+" are used unchecked: "+*why)
 		}
+		if why := service.anonymous.Load(); why != nil {
+			r.Problems = append(r.Problems, "servers of "+v.Name+" are asked anonymously, and may not say whether they are ready: "+*why)
+		}
 		r.Services = append(r.Services, v)
 	}
 	if n.hosts != nil {
@@ -122,7 +128,11 @@ func (n *Node) Report() Report {
 		expires := id.Current().Leaf.NotAfter
 		r.Identity, r.Expires = id.Identity().String(), &expires
 	} else if n.stream != nil {
-		r.Problems = append(r.Problems, "not enrolled yet")
+		problem := "not enrolled yet"
+		if why := n.unenrolled.Load(); why != nil {
+			problem += ": " + *why
+		}
+		r.Problems = append(r.Problems, problem)
 	}
 	if n.overlay != nil {
 		r.Overlay = n.overlay.View()
@@ -151,6 +161,30 @@ func (s *service) servers(endpoints []endpoint.Endpoint) []Server {
 		server.Connections = open[server.Addr]
 	}
 	return servers
+}
+
+// listed returns r with its lists empty where there is nothing to list: in JSON a reader
+// can go through [], and not through null.
+func (r Report) listed() Report {
+	r.Problems = orEmpty(r.Problems)
+	r.Services = slices.Clone(orEmpty(r.Services))
+	for i := range r.Services {
+		s := &r.Services[i]
+		s.Serving, s.Known = orEmpty(s.Serving), orEmpty(s.Known)
+	}
+	if r.Overlay != nil {
+		o := *r.Overlay
+		o.Members = orEmpty(o.Members)
+		r.Overlay = &o
+	}
+	return r
+}
+
+func orEmpty[E any](s []E) []E {
+	if s == nil {
+		return []E{}
+	}
+	return s
 }
 
 // NoteHosts takes over what the keeper of the hosts block has to say.
@@ -183,7 +217,7 @@ func ServeStatus(ctx context.Context, ln net.Listener, report func() Report, met
 		w.Header().Set("Content-Type", "application/json")
 		enc := json.NewEncoder(w)
 		enc.SetIndent("", "  ")
-		_ = enc.Encode(report()) // the reader went away
+		_ = enc.Encode(report().listed()) // the reader went away
 	})
 	return serve(ctx, &http.Server{Handler: mux}, ln)
 }

@@ -3,6 +3,7 @@ package node
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"regexp"
 	"slices"
 	"strings"
@@ -51,6 +52,7 @@ func (c Config) validate() error {
 		}
 	}
 	errs = append(errs, c.validateDiscovery()...)
+	errs = append(errs, c.validateListeners()...)
 	if s := c.Slice; s != nil {
 		if !slices.ContainsFunc(c.Services, func(of Service) bool { return of.Name == s.Service }) {
 			fault("endpointSlice.service %q is not among the services", s.Service)
@@ -63,6 +65,58 @@ func (c Config) validate() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// validateListeners finds addresses that cannot all be listened on, and balancers that
+// would be of no use.
+func (c Config) validateListeners() (errs []error) {
+	type listener struct {
+		what string
+		addr netip.AddrPort
+	}
+	all := []listener{{"status.listen", c.Status.Listen.AddrPort}}
+	if c.Discovery != nil {
+		all = append(all, listener{"discovery.listen", c.Discovery.Listen.AddrPort})
+	}
+	if c.Overlay != nil {
+		all = append(all, listener{"overlay.listen", c.Overlay.Listen.AddrPort})
+	}
+	balances := false
+	for i, s := range c.Services {
+		if s.Balance.IsZero() {
+			continue
+		}
+		balances = true
+		what := s.at(i) + ": balance"
+		if s.Balance.Port() == 0 {
+			errs = append(errs, fmt.Errorf("%s %s: give it a port, for nobody would find the balancer at one that changes", what, s.Balance))
+		}
+		all = append(all, listener{what, s.Balance.AddrPort})
+		for j, of := range c.Services {
+			if slices.ContainsFunc(slices.Concat(of.LoadBalancer, of.Addresses), func(a netip.AddrPort) bool { return overlap(a, s.Balance.AddrPort) }) {
+				errs = append(errs, fmt.Errorf("%s: %s is the balancer of this node itself, and connections would go round in circles; list servers", of.at(j), s.Balance))
+			}
+		}
+	}
+	for i, l := range all {
+		for _, other := range all[:i] {
+			if overlap(l.addr, other.addr) {
+				errs = append(errs, fmt.Errorf("%s %s: taken by %s; choose another port", l.what, l.addr, other.what))
+			}
+		}
+	}
+	if c.Role == identity.Worker && c.Hosts.Disabled && !balances {
+		errs = append(errs, errors.New("hosts.disabled, and no service has balance: no program would notice the daemon; give one of them"))
+	}
+	return errs
+}
+
+// overlap reports whether two sockets cannot listen at a and b at once.
+func overlap(a, b netip.AddrPort) bool {
+	if !a.IsValid() || !b.IsValid() || a.Port() == 0 || a.Port() != b.Port() {
+		return false
+	}
+	return a.Addr().Unmap() == b.Addr().Unmap() || a.Addr().IsUnspecified() || b.Addr().IsUnspecified()
 }
 
 // at is how errors call the service that is number i of the list.
@@ -89,7 +143,10 @@ func (c Config) validateIdentity() (errs []error) {
 	return errs
 }
 
-var srvName = regexp.MustCompile(`^_[A-Za-z0-9-]+\._tcp(\.[A-Za-z0-9-]+)+\.?$`)
+var (
+	srvName    = regexp.MustCompile(`^_[A-Za-z0-9-]+\._tcp(\.[A-Za-z0-9-]+)+\.?$`)
+	serverName = regexp.MustCompile(`^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$`)
+)
 
 func (c Config) validateService(at string, s Service) (errs []error) {
 	if !strings.HasPrefix(s.Check, "/") {
@@ -100,6 +157,12 @@ func (c Config) validateService(at string, s Service) (errs []error) {
 	}
 	if s.Balance.IsValid() && !s.Balance.Addr().IsLoopback() {
 		errs = append(errs, fmt.Errorf("%s: balance %s: the local balancer listens on loopback only", at, s.Balance))
+	}
+	if _, err := netip.ParseAddr(s.ServerName); err != nil && !serverName.MatchString(s.ServerName) {
+		errs = append(errs, fmt.Errorf("%s: serverName %q; want a name or an address as a certificate has it, such as kubernetes", at, s.ServerName))
+	}
+	if (s.Certificate == "") != (s.Key == "") {
+		errs = append(errs, fmt.Errorf("%s: certificate, key: give both or neither", at))
 	}
 	if s.SRV != "" && !srvName.MatchString(s.SRV) {
 		errs = append(errs, fmt.Errorf("%s: srv %q; want a name such as _https._tcp.api.example.com", at, s.SRV))

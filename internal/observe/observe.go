@@ -157,7 +157,7 @@ func (c *Cluster) Audit() audit.Input {
 	}}
 	for group, data := range c.raw {
 		sum := sha256.Sum256(data)
-		in.Store.NodeConfigs[group] = audit.NodeConfig{Hash: base64.StdEncoding.EncodeToString(sum[:])}
+		in.Store.NodeConfigs[group] = audit.NodeConfig{Hash: base64.StdEncoding.EncodeToString(sum[:]), Gossip: c.Configs[group].Gossip}
 	}
 	// The spec has been parsed; the audit's other fields of the manifest are optional.
 	if m, err := audit.ReadManifest(c.Manifest); err == nil {

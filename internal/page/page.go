@@ -34,25 +34,26 @@ func (p *Page) Put(format string, args ...any) {
 	fmt.Fprintf(p, format, args...)
 }
 
-// Made returns what do puts into a page.
-func Made(do func(p *Page)) Markup {
+// Fragment returns the HTML that do puts into an empty page.
+func Fragment(do func(p *Page)) Markup {
 	var p Page
 	do(&p)
 	return Markup(p.String())
 }
 
-// Begin opens a page; what follows is its body.
+// Begin puts everything up to the page's body.
 func (p *Page) Begin(title string) {
 	p.Put("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n"+
 		"<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\"/>\n<title>%s</title>\n<style>%s</style>\n</head>\n<body>\n",
 		title, Markup(style))
 }
 
-// End closes it.
+// End closes the body and the page.
 func (p *Page) End() { p.Put("</body>\n</html>\n") }
 
-// Table puts a table, whose rows become blocks on narrow screens, each cell with its heading. A heading that begins with >
-// is of a column of numbers, one with = of a column that does not wrap. Without rows nothing is put.
+// Table puts a table. On narrow screens its rows become blocks, each cell with its heading. The prefix > of a heading marks
+// a column of numbers, = one that does not wrap. A row has at most as many cells as there are headings. An empty table is
+// left out.
 func (p *Page) Table(heads []string, rows [][]any) {
 	if len(rows) == 0 {
 		return
@@ -84,13 +85,13 @@ func headClass(head string) (class Markup, name string) {
 	return "", head
 }
 
-// Figure puts a number and its label into a list of class figures. class is empty or bad.
+// Figure puts a number and its label, for a <dl> of class figures. class is empty or "bad".
 func (p *Page) Figure(class, number, of string) {
 	p.Put("<div><dt>%s</dt><dd class=\"%s\">%s</dd></div>\n", of, class, number)
 }
 
-// Lines puts a list of lines below a heading, with class minus for removed and plus for added ones. The heading may be
-// empty; without lines nothing is put.
+// Lines puts a list of lines. class is "minus" for removed lines, "plus" for added ones, or empty. An empty heading or list
+// is left out.
 func (p *Page) Lines(head, class string, lines []string) {
 	if len(lines) == 0 {
 		return
@@ -105,7 +106,7 @@ func (p *Page) Lines(head, class string, lines []string) {
 	p.Put("</ul>\n")
 }
 
-// Tag is a word in the colour of its class: pass, done, fail, stopped, unknown or wait; grey for any other.
+// Tag returns a word in the colour of a class: pass, done, fail, stopped, unknown or wait; grey for any other.
 func Tag(class, word string) Markup {
-	return Made(func(p *Page) { p.Put("<span class=\"tag %s\">%s</span>", class, word) })
+	return Fragment(func(p *Page) { p.Put("<span class=\"tag %s\">%s</span>", class, word) })
 }

@@ -10,7 +10,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// names are the elements of a page, in order.
+// names returns the names of a page's elements in order.
 func names(t interface{ Fatalf(string, ...any) }, text string) (all []string) {
 	dec := xml.NewDecoder(strings.NewReader(strings.TrimPrefix(text, "<!doctype html>\n")))
 	dec.Entity = xml.HTMLEntity
@@ -28,14 +28,14 @@ func names(t interface{ Fatalf(string, ...any) }, text string) (all []string) {
 	}
 }
 
-// drawn is a page in which s is everywhere that text can be.
+// drawn returns a page with s wherever there can be text.
 func drawn(s string) string {
 	var p Page
 	p.Begin(s)
 	p.Figure(s, s, s)
 	p.Table([]string{s, ">" + s, "=" + s}, [][]any{{s, Tag(s, s), 3}})
 	p.Lines(s, s, []string{s})
-	p.Put("<p title=\"%s\">%s</p>", s, Made(func(p *Page) { p.Put("<b>%s</b>", s) }))
+	p.Put("<p title=\"%s\">%s</p>", s, Fragment(func(p *Page) { p.Put("<b>%s</b>", s) }))
 	p.End()
 	return p.String()
 }

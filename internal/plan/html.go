@@ -155,7 +155,7 @@ func (f File) writeBasis(p *page.Page) {
 	p.Put("<h2>Observed</h2>\n")
 	var rows [][]any
 	for _, o := range f.Observed {
-		rows = append(rows, []any{o.Subject, o.What, page.Made(func(p *page.Page) {
+		rows = append(rows, []any{o.Subject, o.What, page.Fragment(func(p *page.Page) {
 			p.Put("%s", o.Value)
 			if len(o.Says) > 0 {
 				p.Put("<details><summary class=\"soft\"> %s</summary>", many(len(o.Says), "line"))

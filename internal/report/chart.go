@@ -12,8 +12,8 @@ const (
 	rowWidth  = 1000
 	rowHeight = 24
 	okHeight  = 5 // height of a cell without failures
-	baseline  = 3 // room below it
-	// minLabelShare is the least share of a chart in which a step's number fits.
+	baseline  = 3 // space below it
+	// minLabelShare is the smallest share of a chart's width in which a step's number fits.
 	minLabelShare = 0.022
 )
 
@@ -47,7 +47,7 @@ func (m Migration) availabilityCharts(p *page.Page) {
 	}
 }
 
-// stepBand draws when each step was.
+// stepBand draws when each step took place.
 func (m Migration) stepBand(p *page.Page) {
 	span := m.span()
 	p.Put("<div class=\"lane\"><span class=\"soft\">steps</span><div class=\"track\">")
@@ -69,8 +69,8 @@ func (m Migration) stepBand(p *page.Page) {
 // pathRow draws one path from one vantage point.
 func (m Migration) pathRow(p *page.Page, name string, a Availability) {
 	span := m.span()
-	says := fmt.Sprintf("%s from %s: %s sent, %s failed, longest gap %s", name, a.Vantage, thousands(a.Sent), thousands(a.Failed), formatMillis(a.Longest))
-	p.Put("<div class=\"lane\"><span>%s</span><div class=\"track\"><svg role=\"img\" aria-label=\"%s\" viewBox=\"0 0 %d %d\" preserveAspectRatio=\"none\">\n", a.Vantage, says, rowWidth, rowHeight)
+	label := fmt.Sprintf("%s from %s: %s sent, %s failed, longest gap %s", name, a.Vantage, thousands(a.Sent), thousands(a.Failed), formatMillis(a.Longest))
+	p.Put("<div class=\"lane\"><span>%s</span><div class=\"track\"><svg role=\"img\" aria-label=\"%s\" viewBox=\"0 0 %d %d\" preserveAspectRatio=\"none\">\n", a.Vantage, label, rowWidth, rowHeight)
 	for _, r := range a.barRuns() {
 		r.draw(p, span)
 	}
@@ -93,7 +93,7 @@ func (m Migration) axis(p *page.Page) {
 // span maps times to fractions of a chart's width.
 type span struct {
 	began time.Time
-	lasts time.Duration
+	took  time.Duration
 }
 
 func (m Migration) span() span {
@@ -101,7 +101,7 @@ func (m Migration) span() span {
 }
 
 func (s span) fraction(t time.Time) float64 {
-	return min(max(float64(t.Sub(s.began))/float64(s.lasts), 0), 1)
+	return min(max(float64(t.Sub(s.began))/float64(s.took), 0), 1)
 }
 
 // barRun is a run of cells drawn as one bar.

@@ -7,36 +7,36 @@ import (
 	"github.com/muster-dev/muster/internal/plan"
 )
 
-// The details of a journal's entries: the driver of a migration writes them, and a migration's report is made from
-// them. They contain no secrets.
+// This file defines the details of a journal's entries. Package reconcile writes them; a migration's report is made
+// from them. They contain no secrets.
 
-// Direction is where a leg of a migration leads.
+// Direction is the direction of a leg of a migration.
 type Direction string
 
 // The directions.
 const (
 	Forward Direction = "forward" // along the plan
 	Back    Direction = "back"    // to where the cluster was after an earlier step
-	Abort   Direction = "abort"   // nowhere: only bridges are taken down
+	Abort   Direction = "abort"   // no further: only bridges are removed
 )
 
 // Begun is the detail of an entry that begins or resumes a run.
 type Begun struct {
 	Plan    string `json:"plan"`    // the plan's full ID
 	Program string `json:"program"` // muster's version
-	// Leg counts from 1 and grows with each change of direction; a run that resumes after a stop has the same leg.
+	// Leg counts from 1 and grows with each change of direction; a run that resumes after a stop continues its leg.
 	// Later entries name their step by [StepKey] among the leg's steps.
 	Leg       int       `json:"leg"`
 	Direction Direction `json:"direction"`
 	// After is the step of the plan after which a leg forward begins, or a leg back ends; 0 is where the plan began.
 	After int `json:"after"`
-	// Steps are the steps of a leg back or of an abort. A leg forward has the plan's.
+	// Steps are the steps of a leg back or of an abort. Those of a leg forward are the plan's.
 	Steps []plan.Planned `json:"steps,omitempty"`
 	// Unmeasured are the vantage points that do not measure, and why.
 	Unmeasured []Unmeasured `json:"unmeasured,omitempty"`
 	// Facts are the state of the cluster at the beginning of the leg.
 	Facts []plan.Fact `json:"facts,omitempty"`
-	// Nodes are the machines alive then; nil if the executor cannot list them.
+	// Nodes are the machines that were alive; nil if the executor cannot list them.
 	Nodes []Machine `json:"nodes,omitempty"`
 }
 
@@ -50,7 +50,7 @@ type Machine struct {
 // kind of step twice.
 func StepKey(s plan.Planned) string { return fmt.Sprintf("%d %s", s.Number, s.ID) }
 
-// Unmeasured is a vantage point that does not measure.
+// Unmeasured is a vantage point that could not measure, and why.
 type Unmeasured struct {
 	Vantage string `json:"vantage"`
 	Why     string `json:"why"`
@@ -68,9 +68,9 @@ type Intent struct {
 // Outcome is the detail of an outcome: of an action, or, in an entry without action, of a whole step.
 type Outcome struct {
 	Error string `json:"error,omitempty"`
-	// Said is the action's messages, one a line.
+	// Said are the action's messages, one line each.
 	Said []string `json:"said,omitempty"`
-	// Evidence is what was found after a failure.
+	// Evidence is what was collected after a failure, such as a machine's console.
 	Evidence string `json:"evidence,omitempty"`
 	// Availability is what was measured since the previous outcome.
 	Availability []Availability `json:"availability,omitempty"`
@@ -81,7 +81,7 @@ type Outcome struct {
 	Born []Machine `json:"born,omitempty"`
 }
 
-// Asked is the detail of a gate's answer.
+// Asked is the detail of a gate's result.
 type Asked struct {
 	Name   string        `json:"name"`
 	Reason string        `json:"reason,omitempty"`

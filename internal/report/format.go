@@ -10,7 +10,7 @@ import (
 	"github.com/muster-dev/muster/internal/probe"
 )
 
-// probes sums up the figures of all paths.
+// probes returns the totals of all paths, and the longest gap in milliseconds.
 func (m Migration) probes() (sent, failed int, longest float64) {
 	for _, a := range m.Availability {
 		sent += a.Sent
@@ -20,7 +20,7 @@ func (m Migration) probes() (sent, failed int, longest float64) {
 	return sent, failed, longest
 }
 
-// byPath groups the figures, which are sorted by path.
+// byPath groups the measurements, which are sorted by path.
 func (m Migration) byPath() (split [][]Availability) {
 	for i, a := range m.Availability {
 		if i == 0 || a.Path != m.Availability[i-1].Path {
@@ -37,7 +37,7 @@ var pathNames = map[probe.Path]string{
 	probe.LocalBalancer: "through the node's own balancer",
 }
 
-// describePath returns the description of a path, and its figures over all vantage points.
+// describePath returns the name of a path and its totals over all vantage points.
 func describePath(paths []Availability) (name, figures string) {
 	var sum Availability
 	for _, a := range paths {
@@ -51,7 +51,7 @@ func describePath(paths []Availability) (name, figures string) {
 	return name, fmt.Sprintf("from %s, %s sent, %s failed, longest gap %s", plural(len(paths), "place"), thousands(sum.Sent), thousands(sum.Failed), formatMillis(sum.Longest))
 }
 
-// statusText returns the verdict in a word, or the status of a migration that is not over or that a person ended.
+// statusText returns the verdict, or the status of a migration that is not over or that a person ended.
 func (m Migration) statusText() string {
 	switch {
 	case m.Status == "returned":
@@ -63,7 +63,7 @@ func (m Migration) statusText() string {
 	}
 }
 
-// statusColour returns the class of the verdict's tag. Ends that a person asked for are no failure.
+// statusColour returns the class of the verdict's tag. That a person ended it is not shown as a failure.
 func (m Migration) statusColour() string {
 	if m.Status == "returned" || m.Status == "aborted" {
 		return string(Unknown)
@@ -71,7 +71,7 @@ func (m Migration) statusColour() string {
 	return string(m.Verdict)
 }
 
-// verdictText returns a sentence that says what the verdict means, and why.
+// verdictText returns what the verdict means and why, as a sentence.
 func (m Migration) verdictText() string {
 	why := ""
 	if m.Why != "" && m.Why != m.Status {
@@ -107,7 +107,7 @@ func (m Migration) verdictText() string {
 	}
 }
 
-// gates counts the answers of gates, and those that passed.
+// gates counts the results of all gates, and those that passed.
 func (m Migration) gates() (passed, all int) {
 	for _, s := range m.Steps {
 		p, n := s.gates()
@@ -152,7 +152,7 @@ func (m Migration) replaced() string {
 	return plural(m.Replacements.Total, "node") + " replaced, " + m.perWorker()
 }
 
-// label identifies a step for people: the plan's steps by number alone.
+// label identifies a step for people: one of the plan by its number, others by direction and number.
 func (s MigrationStep) label() string {
 	if s.Direction == Forward {
 		return fmt.Sprint(s.Number)
@@ -163,7 +163,7 @@ func (s MigrationStep) label() string {
 // key identifies the step in a journal's entries.
 func (s MigrationStep) key() string { return StepKey(plan.Planned{Number: s.Number, ID: s.ID}) }
 
-// gates counts the answers of the step's gates, and those that passed.
+// gates counts the results of the step's gates, and those that passed.
 func (s MigrationStep) gates() (passed, all int) {
 	answers := slices.Clone(s.Needs)
 	for _, a := range s.Actions {
@@ -224,8 +224,8 @@ func (r Run) endText() string {
 	}
 }
 
-// describe returns the way back in words.
-func (r RollbackPoint) describe() string {
+// describe returns the way back as text.
+func (r Rollback) describe() string {
 	switch {
 	case r.None != "":
 		return "none: " + r.None

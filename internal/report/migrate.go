@@ -11,15 +11,15 @@ import (
 	"github.com/muster-dev/muster/internal/plan"
 )
 
-// Migrate makes the report of a plan from the entries of its journal, oldest first. It fails if an entry is of
+// Migrate makes the report of a plan from the entries of its journal, oldest first. It fails if an entry belongs to
 // another plan or cannot be decoded.
 func Migrate(f plan.File, entries []journal.Entry) (Migration, error) {
 	b := builder{file: f, facts: f.Observed, routes: map[pathKey]int{}}
 	b.m = Migration{
 		Format: MigrationFormat, Cluster: f.Problem.Cluster, From: string(f.Problem.From), To: string(f.Problem.To),
 		Via: string(f.Problem.Via), Plan: f.ID,
-		Runs: []Run{}, Steps: []MigrationStep{}, Availability: []Availability{}, Permissions: []Permission{}, Bridges: []Bridge{}, Rollback: []RollbackPoint{}, Said: []Note{},
-		Journal: Chain{Entries: len(entries)},
+		Runs: []Run{}, Steps: []MigrationStep{}, Availability: []Availability{}, Permissions: []Permission{}, Bridges: []Bridge{}, Rollback: []Rollback{}, Said: []Command{},
+		Journal: JournalRef{Entries: len(entries)},
 	}
 	b.m.Replacements.Nodes = []Node{}
 	b.appendSteps(Forward, f.Steps)
@@ -67,7 +67,7 @@ func (b *builder) add(e journal.Entry) error {
 	case journal.Gate:
 		return decodeDetail(e, b.gateAnswered)
 	case journal.Note:
-		return decodeDetail(e, b.remarked)
+		return decodeDetail(e, b.commanded)
 	case journal.Ended:
 		return decodeDetail(e, b.ended)
 	default:
@@ -127,8 +127,8 @@ func (b *builder) step(e journal.Entry) (*MigrationStep, error) {
 	return s, nil
 }
 
-// trackBridge records that a step that puts up a bridge has begun, or that one that takes it down is done. A bridge
-// that was begun may be up.
+// trackBridge records that a step which puts up a bridge has begun, or that one which takes it down is done. As soon
+// as the former has begun, the bridge may be up.
 func (b *builder) trackBridge(s *MigrationStep, e journal.Entry) {
 	steps := b.file.Steps
 	if b.leg.Direction != Forward {
@@ -159,7 +159,7 @@ func (b *builder) action(e journal.Entry) (*MigrationAction, *MigrationStep, err
 	i := slices.IndexFunc(s.Actions, func(a MigrationAction) bool { return a.ID == e.Action })
 	if i < 0 {
 		i = len(s.Actions)
-		s.Actions = append(s.Actions, MigrationAction{ID: e.Action, Began: e.Time, Gates: []Answer{}})
+		s.Actions = append(s.Actions, MigrationAction{ID: e.Action, Began: e.Time, Gates: []GateAnswer{}})
 	}
 	a := &s.Actions[i]
 	a.Ended, a.Took = e.Time, e.Time.Sub(a.Began)
@@ -217,8 +217,9 @@ func (b *builder) outcome(e journal.Entry, d Outcome) error {
 	return nil
 }
 
-// countExchanged counts machines that others replaced: those that went, as many as others came in their group, and
-// that no action counted. A group that shrinks loses some without replacement.
+// countExchanged counts machines that were replaced by something other than an action: for each group the smaller of
+// how many went and how many came, without those that actions have counted. A group that shrinks loses machines without
+// replacement.
 func (b *builder) countExchanged(e journal.Entry, d Outcome) {
 	born := map[string]int{}
 	for _, n := range d.Born {
@@ -241,8 +242,8 @@ func (b *builder) countExchanged(e journal.Entry, d Outcome) {
 	}
 }
 
-// completeStep records that a step is done. After the last step of a way back, the plan's steps that it covered are
-// undone.
+// completeStep is called for each step that is done. After the last one of a rollback, the plan's steps that it
+// covered are marked as taken back.
 func (b *builder) completeStep(at *MigrationStep) {
 	if b.leg.Direction != Back || at != &b.m.Steps[len(b.m.Steps)-1] {
 		return
@@ -255,7 +256,7 @@ func (b *builder) completeStep(at *MigrationStep) {
 }
 
 func (b *builder) gateAnswered(e journal.Entry, d Asked) error {
-	answer := Answer{Gate{Name: d.Name, Verdict: Verdict(e.Result), Reason: d.Reason, Took: d.Took}, e.Time}
+	answer := GateAnswer{Gate{Name: d.Name, Verdict: Verdict(e.Result), Reason: d.Reason, Took: d.Took}, e.Time}
 	if e.Action == "" {
 		s, err := b.step(e)
 		if err == nil {
@@ -270,8 +271,8 @@ func (b *builder) gateAnswered(e journal.Entry, d Asked) error {
 	return err
 }
 
-func (b *builder) remarked(e journal.Entry, d NoteDetail) error {
-	b.m.Said = append(b.m.Said, Note{At: e.Time, By: e.By, What: cmp.Or(d.What, e.Result), Direction: b.leg.Direction, Step: e.Step})
+func (b *builder) commanded(e journal.Entry, d NoteDetail) error {
+	b.m.Said = append(b.m.Said, Command{At: e.Time, By: e.By, What: cmp.Or(d.What, e.Result), Direction: b.leg.Direction, Step: e.Step})
 	return nil
 }
 
@@ -296,7 +297,7 @@ func (b *builder) addAvailability(all []Availability) {
 	}
 }
 
-// finish computes the status, the verdict and the sums.
+// finish computes the status, the verdict and the totals.
 func (b *builder) finish(entries []journal.Entry) {
 	m := &b.m
 	slices.SortFunc(m.Availability, func(a, b Availability) int {
@@ -334,7 +335,7 @@ func (b *builder) finish(entries []journal.Entry) {
 		if w.After > done {
 			continue
 		}
-		r := RollbackPoint{WayBack: w, Titles: []string{}}
+		r := Rollback{WayBack: w, Titles: []string{}}
 		for _, id := range w.Steps {
 			r.Titles = append(r.Titles, b.file.Problem.RollbackTitle(id))
 		}
@@ -347,7 +348,8 @@ func (b *builder) finish(entries []journal.Entry) {
 	m.Permissions = permissions(b.file.Observed, b.facts)
 }
 
-// count sums up the replaced nodes. How often one worker was replaced follows from the size of its group.
+// count computes the totals of replaced nodes. Nodes change their names, so how often a worker was replaced at most is
+// computed from the size of its group.
 func (b *builder) count() {
 	r := &b.m.Replacements
 	r.Total = len(r.Nodes)

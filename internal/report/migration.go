@@ -9,8 +9,8 @@ import (
 // MigrationFormat is the format of a migration's report.
 const MigrationFormat = "muster.dev/report/v1"
 
-// Migration is the evidence of how a plan was carried out: what was planned and done, when, by whom, and what every
-// gate answered.
+// Migration is the evidence of how a plan was carried out: what was planned and done, when, by whom, and the result of
+// every gate.
 type Migration struct {
 	Format  string `json:"format"`
 	Cluster string `json:"cluster"`
@@ -34,12 +34,12 @@ type Migration struct {
 	Replacements Replaced        `json:"replacements"`
 	Availability []Availability  `json:"availability"`
 	// Unmeasured are the vantage points that did not measure.
-	Unmeasured  []Unmeasured    `json:"unmeasured,omitempty"`
-	Permissions []Permission    `json:"permissions"`
-	Bridges     []Bridge        `json:"bridges"`
-	Rollback    []RollbackPoint `json:"rollback"` // for each step of the plan that is done
-	Said        []Note          `json:"said"`
-	Journal     Chain           `json:"journal"`
+	Unmeasured  []Unmeasured `json:"unmeasured,omitempty"`
+	Permissions []Permission `json:"permissions"`
+	Bridges     []Bridge     `json:"bridges"`
+	Rollback    []Rollback   `json:"rollback"` // for each step of the plan that is done
+	Said        []Command    `json:"said"`
+	Journal     JournalRef   `json:"journal"`
 }
 
 // The statuses of a step.
@@ -51,7 +51,7 @@ const (
 	StepTakenBack = "taken back"
 )
 
-// Run is one process's part of a run, until it ended or was killed.
+// Run is the part of a migration that one process carried out, until it ended or was killed.
 type Run struct {
 	Direction Direction `json:"direction"`
 	By        string    `json:"by"`
@@ -59,12 +59,12 @@ type Run struct {
 	Program   string    `json:"program,omitempty"` // muster's version
 	Began     time.Time `json:"began"`
 	Ended     time.Time `json:"ended"`
-	// Result is how it ended; empty if it still runs or was killed.
+	// Result is how it ended; empty if it was killed or is still running.
 	Result string `json:"result,omitempty"`
 	Why    string `json:"why,omitempty"`
 }
 
-// MigrationStep is a step as carried out: of the plan, or of a way back or an abort, which come after the plan's.
+// MigrationStep is a step as carried out: one of the plan, or of a rollback or an abort. Those come after the plan's.
 type MigrationStep struct {
 	Direction    Direction     `json:"direction"`
 	Number       int           `json:"number"` // among those of its direction
@@ -78,12 +78,12 @@ type MigrationStep struct {
 	Began        time.Time     `json:"began,omitzero"`
 	Ended        time.Time     `json:"ended,omitzero"`
 	Took         time.Duration `json:"tookNs"`
-	// Needs are the answers of the gates before it.
-	Needs   []Answer          `json:"needs,omitempty"`
+	// Needs are the results of the gates before it.
+	Needs   []GateAnswer      `json:"needs,omitempty"`
 	Actions []MigrationAction `json:"actions"`
 }
 
-// MigrationAction is an action as carried out, over all attempts.
+// MigrationAction is an action as carried out, all attempts together.
 type MigrationAction struct {
 	ID       string        `json:"id"`
 	What     string        `json:"what"`
@@ -99,11 +99,11 @@ type MigrationAction struct {
 	Began    time.Time     `json:"began"`
 	Ended    time.Time     `json:"ended,omitzero"`
 	Took     time.Duration `json:"tookNs"`
-	Gates    []Answer      `json:"gates"`
+	Gates    []GateAnswer  `json:"gates"`
 }
 
-// Answer is a gate's answer with its time.
-type Answer struct {
+// GateAnswer is the result of a gate at a time.
+type GateAnswer struct {
 	Gate
 	At time.Time `json:"at"`
 }
@@ -128,7 +128,7 @@ type Permission struct {
 	Role   string `json:"role"`
 	Before string `json:"before"` // digest of its policies
 	After  string `json:"after"`
-	// Allowed are its actions and bindings in words, one a line; nil if not recorded.
+	// AllowedBefore and AllowedAfter are its actions and bindings as text, one a line; nil if not recorded.
 	AllowedBefore []string `json:"allowedBefore,omitempty"`
 	AllowedAfter  []string `json:"allowedAfter,omitempty"`
 	// Dropped are the lines that were removed, Gained those that were added.
@@ -139,37 +139,37 @@ type Permission struct {
 // Changed reports whether the role's permissions changed.
 func (p Permission) Changed() bool { return p.Before != p.After }
 
-// Bridge is a bridge of the plan, which is up for a while only.
+// Bridge is a bridge of the plan: something that is in place only while the plan runs.
 type Bridge struct {
 	ID    string    `json:"id"`
 	Title string    `json:"title"`
-	Step  string    `json:"step"` // the step that put it up
+	Step  string    `json:"step"` // the step that put it in place
 	By    string    `json:"by"`
 	Up    time.Time `json:"up"`            // when that step began
-	Down  time.Time `json:"down,omitzero"` // when it was certainly down; zero if it may still be up
-	// TakenDown is the step that took it down.
+	Down  time.Time `json:"down,omitzero"` // when it was removed for certain; zero if it may still be up
+	// TakenDown is the step that removed it.
 	TakenDown string `json:"takenDownIn,omitempty"`
 }
 
-// RollbackPoint is the way back from after a step to where the plan began.
-type RollbackPoint struct {
+// Rollback is the way back from the state after a step to where the plan began.
+type Rollback struct {
 	plan.WayBack
 	Titles []string  `json:"titles"` // of its steps
 	At     time.Time `json:"at"`     // when that step ended
 }
 
-// Note is a person's command to a run.
-type Note struct {
+// Command is what a person told a run to do.
+type Command struct {
 	At   time.Time `json:"at"`
 	By   string    `json:"by"`
 	What string    `json:"what"`
-	// Direction and Step say at which step; empty for the run as a whole.
+	// Direction and Step identify the step; Step is empty for the run as a whole.
 	Direction Direction `json:"direction,omitempty"`
 	Step      string    `json:"step,omitempty"`
 }
 
-// Chain identifies the journal of a report.
-type Chain struct {
+// JournalRef identifies the journal that a report was made from.
+type JournalRef struct {
 	Entries int    `json:"entries"`
 	Head    string `json:"head"` // SHA-256 of the last entry as stored
 }

@@ -230,8 +230,7 @@ func TestMigrateSumsUp(t *testing.T) {
 	}
 }
 
-// The first words are for people: what they asked for is not called a failure, and
-// what is not over is not called unknown.
+// What a person asked for is not shown as a failure, and what is not over not as unknown.
 func TestTheVerdictInWords(t *testing.T) {
 	for status, want := range map[string]string{
 		"done":        "PASS  atlas.k8s.local",
@@ -256,8 +255,8 @@ func TestTheVerdictInWords(t *testing.T) {
 	}
 }
 
-// A bridge is up from when it was begun to be put up until it was taken down, in
-// whatever direction that was.
+// A bridge counts as up from the beginning of its step until it was removed, in whatever
+// direction that was.
 func TestMigrateSaysHowLongBridgesWereUp(t *testing.T) {
 	at := func(entry int) time.Time { return epoch.Add(time.Duration(entry-1) * time.Minute) }
 	bridged := func() plan.File {
@@ -304,7 +303,7 @@ func having(b Bridge, change func(*Bridge)) Bridge {
 	return b
 }
 
-// A run that is gone on with shows what was replaced on its leg, and no more.
+// A resumed run shows only what was replaced on its leg.
 func TestReplacedOnTheWay(t *testing.T) {
 	d := &journalWriter{t: t, by: "ada@host"}
 	d.begun().action(roll, "i-1", Pass).action(roll, "i-2", Fail).ended("stopped", "")
@@ -348,8 +347,8 @@ func TestMigrateRefusesWhatItCannotRead(t *testing.T) {
 	}
 }
 
-// elements counts the elements of a page by name, and fails if it is not
-// well-formed or wants anything from elsewhere.
+// elements counts the elements of a page by name. It fails if the page is not well-formed
+// or loads anything.
 func elements(t interface {
 	Helper()
 	Fatalf(string, ...any)
@@ -377,7 +376,7 @@ func elements(t interface {
 	}
 }
 
-// Whatever was written into the journal, it is text on the page and never markup.
+// Whatever is in the journal is text on the page, never markup.
 func TestTheHTMLPageIsClosedToWhatItShows(t *testing.T) {
 	build := func(t testing.TB, s string) Migration {
 		d := &journalWriter{t: t, by: s}

@@ -30,7 +30,7 @@ func (m Migration) HTML() string {
 	return p.String()
 }
 
-// head renders the verdict, why, and the figures.
+// head renders the verdict, its reason and the key figures.
 func (m Migration) head(p *page.Page) {
 	p.Put("<header>\n<p class=\"soft\">Migration report</p>\n<h1>%s</h1>\n<p>%s &#8594; %s, carried out by %s. %s.</p>\n<p class=\"verdict\">%s %s</p>\n<dl class=\"figures\">\n",
 		m.Cluster, m.From, m.To, m.Via, m.dateRange(), page.Tag(m.statusColour(), m.statusText()), m.verdictText())

@@ -13,7 +13,7 @@ func (m Migration) nodes(p *page.Page) {
 	p.Put("<h2>Nodes replaced</h2>\n<p>%s, %s; %s.</p>\n", plural(r.Workers, "worker"), m.perWorker(), plural(r.ControlPlane, "control-plane node"))
 	var rows [][]any
 	for _, n := range r.Nodes {
-		name := page.Made(func(p *page.Page) {
+		name := page.Fragment(func(p *page.Page) {
 			p.Put("%s", n.Name)
 			if n.Canary {
 				p.Put(" %s", page.Tag("", "canary"))
@@ -24,7 +24,7 @@ func (m Migration) nodes(p *page.Page) {
 	p.Table([]string{"group", "node", "=in step", "=at"}, rows)
 }
 
-// permissions renders what each role may do and what it lost.
+// permissions renders how the permissions of each role changed.
 func (m Migration) permissions(p *page.Page) {
 	p.Put("<h2>Permissions</h2>\n")
 	if len(m.Permissions) == 0 {

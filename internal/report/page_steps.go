@@ -8,7 +8,7 @@ import (
 	"github.com/muster-dev/muster/internal/page"
 )
 
-// steps renders each step, its actions and its gates' answers. Steps that need attention are expanded.
+// steps renders each step with its actions and the results of its gates. Steps that need attention are expanded.
 func (m Migration) steps(p *page.Page) {
 	p.Put("<h2>Steps</h2>\n<ol class=\"steps\">\n")
 	for _, s := range m.Steps {
@@ -24,7 +24,7 @@ func (m Migration) steps(p *page.Page) {
 		if len(s.By) > 0 {
 			p.Put("<p class=\"soft\">%s to %s, by %s.</p>\n", formatTime(s.Began), formatClock(s.Ended), strings.Join(s.By, ", "))
 		}
-		m.remarks(p, s)
+		m.commands(p, s)
 		gateTable(p, "before it", s.Needs)
 		for _, a := range s.Actions {
 			a.render(p)
@@ -46,8 +46,8 @@ func (s MigrationStep) tags() page.Markup {
 	return all
 }
 
-// remarks renders what people said at a step.
-func (m Migration) remarks(p *page.Page, s MigrationStep) {
+// commands renders what people told the run at a step.
+func (m Migration) commands(p *page.Page, s MigrationStep) {
 	for _, r := range m.Said {
 		if r.Direction == s.Direction && r.Step == s.key() {
 			p.Put("<p class=\"soft\">%s, %s: %s.</p>\n", formatClock(r.At), r.By, r.What)
@@ -71,7 +71,7 @@ func (a MigrationAction) render(p *page.Page) {
 }
 
 // gateTable renders a table of gates with their evidence.
-func gateTable(p *page.Page, head string, all []Answer) {
+func gateTable(p *page.Page, head string, all []GateAnswer) {
 	var rows [][]any
 	for _, g := range all {
 		rows = append(rows, []any{page.Tag(string(g.Verdict), string(g.Verdict)), g.Name, g.Reason, formatDuration(g.Took), formatClock(g.At)})
@@ -94,7 +94,7 @@ func statusClass(status string) string {
 
 func formatClock(t time.Time) string { return t.UTC().Format(time.TimeOnly) }
 
-// dateRange returns when the migration was.
+// dateRange returns when the migration took place.
 func (m Migration) dateRange() string {
 	switch {
 	case m.Began.IsZero():

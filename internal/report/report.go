@@ -1,5 +1,8 @@
-// Package report defines and formats the evidence of rehearsals and migrations: what was done, what was measured,
-// which rules held. It measures and judges nothing.
+// Package report defines the evidence of rehearsals and migrations, and formats it as JSON, text and HTML: what was
+// done, what was measured, which rules held. It does not measure anything, and does not decide whether a gate passes.
+//
+// The package is pure: what it renders depends only on its values. Evidence contains no secrets, but may contain
+// consoles of machines, so output is escaped or stripped of control characters.
 package report
 
 import (
@@ -56,7 +59,7 @@ type Gossip struct {
 	Ports     []string `json:"ports"`
 }
 
-// Any reports whether anything gossips.
+// Any reports whether anything on the node gossips.
 func (g Gossip) Any() bool { return len(g.Processes)+len(g.Ports) > 0 }
 
 // Worker is the evidence of one worker.
@@ -119,7 +122,7 @@ type Rehearsal struct {
 	Dir      string        `json:"dir,omitempty"` // where logs and samples are kept
 }
 
-// New returns a Rehearsal without evidence. Its verdict is Fail until it is known to have passed.
+// New returns a rehearsal without evidence. Its verdict is Fail until something else is known.
 func New(file, cluster, to string) Rehearsal {
 	return Rehearsal{
 		File: file, Cluster: cluster, To: to, Verdict: Fail,
@@ -137,8 +140,7 @@ type Result struct {
 	Rehearsals []Rehearsal `json:"rehearsals"`
 }
 
-// Combine sums up rehearsals. The result passes only if there is at least one and all passed: a refusal is not a
-// pass.
+// Combine sums up rehearsals. It passes only if there is at least one and all passed. A refused one has not passed.
 func Combine(all []Rehearsal) Result {
 	r := Result{Verdict: Pass, Rehearsals: all}
 	for _, one := range all {

@@ -1,12 +1,10 @@
-// Package node reads what a machine's Go programs are made of, from the build
-// information that the compiler leaves in them, and says which carry modules
-// that nobody maintains. It works on a running node, on a mounted image and on
-// a single file.
+// Package node reads the build information of a machine's Go programs and reports
+// which contain unmaintained modules. It works on a running node, a mounted image or a
+// single file.
 //
-// It is no vulnerability scanner, and it sees modules only: code that a program
-// vendors under its own name, as kOps does with its fork of memberlist, does not
-// show. It changes nothing, follows no symbolic link, and never leaves the
-// directory that it is given.
+// It is not a vulnerability scanner, and it sees only modules, not code vendored under
+// the program's own path, such as kOps's fork of memberlist. It writes nothing, follows
+// no symbolic links, and never leaves the given directory.
 package node
 
 import (
@@ -21,24 +19,24 @@ import (
 	"strings"
 )
 
-// Report is what a look at a machine found.
+// Report is the result of [Scan].
 type Report struct {
-	// Looked counts the files that were read as programs, Go or not.
+	// Looked is the number of executable files read, Go programs or not.
 	Looked int `json:"looked"`
 	// Programs are Go programs, sorted by path.
 	Programs []Program `json:"programs"`
-	// Unread are files and directories that could not be read, one line each.
+	// Unread lists the files and directories that could not be read, one line each.
 	Unread []string `json:"unread"`
 }
 
 // Program is a Go program.
 type Program struct {
-	Path    string   `json:"path"` // below the directory that was looked at
+	Path    string   `json:"path"` // relative to the scanned directory
 	Package string   `json:"package"`
 	Module  Module   `json:"module"`
 	Go      string   `json:"go"`
-	Modules []Module `json:"modules"` // what it is linked from
-	Running bool     `json:"running"` // a process runs it now
+	Modules []Module `json:"modules"` // its dependencies
+	Running bool     `json:"running"` // a process runs it
 	Dead    []Dead   `json:"unmaintained"`
 }
 
@@ -48,16 +46,15 @@ type Module struct {
 	Version string `json:"version"`
 }
 
-// Dead is a module that nobody maintains, or a version that lacks what later
-// ones have.
+// Dead is an unmaintained module, or a version without security fixes of later ones.
 type Dead struct {
 	Module
 	LastRelease string `json:"lastRelease"` // year and month
 	Why         string `json:"why"`
 }
 
-// unmaintained are the modules of kOps's gossip. A prefix of versions narrows an
-// entry to them.
+// unmaintained are the modules of kOps's gossip. Prefixes of versions restrict an entry
+// to those versions.
 var unmaintained = []struct {
 	path     string
 	versions []string
@@ -70,7 +67,8 @@ var unmaintained = []struct {
 		"maintained, but this version lacks the limits on message sizes of July 2026"},
 }
 
-func deadAmong(modules []Module) (dead []Dead) {
+// findUnmaintained returns the unmaintained ones of modules.
+func findUnmaintained(modules []Module) (dead []Dead) {
 	for _, m := range modules {
 		for _, u := range unmaintained {
 			old := len(u.versions) == 0 || slices.ContainsFunc(u.versions, func(p string) bool { return strings.HasPrefix(m.Version, p) })
@@ -82,10 +80,10 @@ func deadAmong(modules []Module) (dead []Dead) {
 	return dead
 }
 
-// ErrNotGo says that the file is no Go program, or carries no build information.
+// ErrNotGo means that a file is not a Go program, or has no build information.
 var ErrNotGo = errors.New("no Go program with build information")
 
-// ReadFile reads one program.
+// ReadFile reads one program. The error is of kind [ErrNotGo] if it is not one.
 func ReadFile(path string) (Program, error) {
 	info, err := buildinfo.ReadFile(path)
 	if err != nil {
@@ -101,29 +99,29 @@ func program(path string, info *buildinfo.BuildInfo) Program {
 	p := Program{Path: path, Package: info.Path, Module: Module{info.Main.Path, info.Main.Version}, Go: info.GoVersion, Modules: []Module{}}
 	for _, d := range info.Deps {
 		m := Module{d.Path, d.Version}
-		// A replacement by a directory is most often the same code, patched.
+		// A local replacement is most often the same code, patched.
 		if d.Replace != nil && !strings.HasPrefix(d.Replace.Path, ".") && !filepath.IsAbs(d.Replace.Path) {
 			m = Module{d.Replace.Path, d.Replace.Version}
 		}
 		p.Modules = append(p.Modules, m)
 	}
-	// A program may itself be what is unmaintained.
-	p.Dead = deadAmong(append([]Module{p.Module}, p.Modules...))
+	// The program itself may be unmaintained.
+	p.Dead = findUnmaintained(append([]Module{p.Module}, p.Modules...))
 	return p
 }
 
-// skipped are directories of the kernel, below any root.
-var skipped = []string{"proc", "sys", "dev"}
+// kernelDirs are directories of the kernel, below any root.
+var kernelDirs = []string{"proc", "sys", "dev"}
 
-// Scan looks at every executable file below a directory until ctx ends. seen, if
-// not nil, is told each file's path before it is read. It fails only if the
-// directory itself cannot be read.
+// Scan reads all executable files below a directory. seen, if not nil, is called with
+// the path of each file before it is read. It fails only if the directory itself cannot
+// be opened, or when ctx ends.
 func Scan(ctx context.Context, root string, seen func(path string)) (Report, error) {
 	dir, err := os.OpenRoot(root)
 	if err != nil {
 		return Report{}, fmt.Errorf("look at %s: %w", root, err)
 	}
-	defer func() { _ = dir.Close() }() // it was only read
+	defer func() { _ = dir.Close() }() // read only
 	r := Report{Programs: []Program{}, Unread: []string{}}
 	running := processes(root)
 	err = fs.WalkDir(dir.FS(), ".", func(path string, d fs.DirEntry, err error) error {
@@ -133,7 +131,7 @@ func Scan(ctx context.Context, root string, seen func(path string)) (Report, err
 		case err != nil:
 			r.Unread = append(r.Unread, fmt.Sprintf("%s: %v", path, err))
 			return nil
-		case d.IsDir() && slices.Contains(skipped, path):
+		case d.IsDir() && slices.Contains(kernelDirs, path):
 			return fs.SkipDir
 		case !d.Type().IsRegular():
 			return nil
@@ -145,7 +143,7 @@ func Scan(ctx context.Context, root string, seen func(path string)) (Report, err
 		if seen != nil {
 			seen(path)
 		}
-		r.look(dir, path, running)
+		r.read(dir, path, running)
 		return nil
 	})
 	if err != nil {
@@ -155,8 +153,9 @@ func Scan(ctx context.Context, root string, seen func(path string)) (Report, err
 	return r, nil
 }
 
-// look reads one file through the directory, so that it is below it.
-func (r *Report) look(dir *os.Root, path string, running map[string]bool) {
+// read adds one file. It is opened through the root, which keeps out links that lead
+// out of it.
+func (r *Report) read(dir *os.Root, path string, running map[string]bool) {
 	f, err := dir.Open(path)
 	if err != nil {
 		r.Unread = append(r.Unread, err.Error())
@@ -169,12 +168,12 @@ func (r *Report) look(dir *os.Root, path string, running map[string]bool) {
 		return // a script, or a program of another language
 	}
 	p := program(path, info)
-	p.Running = running[filepath.Join(dir.Name(), path)]
+	p.Running = running[path]
 	r.Programs = append(r.Programs, p)
 }
 
-// processes returns the programs that run now, by absolute path, if the
-// directory is this machine's own root; an image runs nothing.
+// processes returns the paths of running programs, relative to the root. They are
+// empty unless root is this machine's.
 func processes(root string) map[string]bool {
 	running := map[string]bool{}
 	if abs, err := filepath.Abs(root); err != nil || abs != "/" {
@@ -182,8 +181,8 @@ func processes(root string) map[string]bool {
 	}
 	links, _ := filepath.Glob("/proc/[0-9]*/exe")
 	for _, l := range links {
-		if exe, err := os.Readlink(l); err == nil { // others' processes are not ours to see
-			running[strings.TrimSuffix(exe, " (deleted)")] = true
+		if exe, err := os.Readlink(l); err == nil { // not allowed for processes of other users
+			running[strings.TrimPrefix(strings.TrimSuffix(exe, " (deleted)"), "/")] = true
 		}
 	}
 	return running

@@ -16,8 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// protokube builds a program that is linked from the mesh as far as its build
-// information goes.
+// protokube builds a program whose build information contains the mesh.
 func protokube(t *testing.T, to string) {
 	t.Helper()
 	src := t.TempDir()
@@ -132,6 +131,19 @@ func TestReadFileTellsWhyThereIsNoAnswer(t *testing.T) {
 	p, err := ReadFile(self)
 	if err != nil || p.Module.Path == "" || len(p.Dead) != 0 {
 		t.Errorf("ReadFile of this test = %+v, %v", p, err)
+	}
+}
+
+func TestProgramsRunOnThisMachineOnly(t *testing.T) {
+	self, err := os.Readlink("/proc/self/exe")
+	if err != nil {
+		t.Skipf("SKIPPED: this system has no /proc: %v", err)
+	}
+	t.Chdir("/")
+	for root, want := range map[string]bool{"/": true, ".": true, t.TempDir(): false} {
+		if got := processes(root)[strings.TrimPrefix(self, "/")]; got != want {
+			t.Errorf("this test runs below %s: %v; want %v", root, got, want)
+		}
 	}
 }
 

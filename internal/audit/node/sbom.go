@@ -7,9 +7,8 @@ import (
 	"github.com/CycloneDX/cyclonedx-go"
 )
 
-// SBOM returns a CycloneDX bill of materials in JSON: each program, and below it
-// the modules that it is linked from. tool is the version of the writer. The
-// same report gives the same bytes.
+// SBOM returns a CycloneDX 1.6 bill of materials in JSON: all programs with their
+// modules as dependencies. tool is Muster's version. The output is deterministic.
 func SBOM(r Report, tool string) ([]byte, error) {
 	bom := cyclonedx.NewBOM()
 	bom.Metadata = &cyclonedx.Metadata{Tools: &cyclonedx.ToolsChoice{Components: &[]cyclonedx.Component{

@@ -1,11 +1,10 @@
-// Package probe asks the network what an audit cannot read anywhere: whether the
-// names that nodes boot by resolve, and which names the certificates of the boot
-// servers and load balancers carry.
+// Package probe asks the network what no API can tell an audit: whether the names in
+// boot configurations resolve, and which names are in the certificates of boot servers
+// and load balancers.
 //
-// It runs on the operator's machine, which is not where the nodes are: that
-// something does not answer from there says nothing, and is noted as not seen. It
-// trusts no certificate, sends nothing after the handshake, and judges nothing;
-// package audit does.
+// It runs on the operator's machine, not on a node, so the lack of an answer proves
+// nothing and is a gap. It trusts no certificate, sends nothing after the handshake,
+// and evaluates nothing; package audit does.
 package probe
 
 import (
@@ -28,22 +27,22 @@ import (
 	"github.com/muster-dev/muster/internal/cluster"
 )
 
-// Config says how to ask. The zero value asks the machine's own network.
+// Config configures probes. The zero value uses the machine's network.
 type Config struct {
-	// Timeout bounds each question. Zero means 2 s; what takes longer is noted
-	// as not seen.
+	// Timeout bounds each probe; zero means 2 s. A probe that takes longer is a gap.
 	Timeout time.Duration
-	// Resolve looks up a name; nil asks the machine's resolver.
+	// Resolve looks up a name; nil uses the machine's resolver.
 	Resolve func(ctx context.Context, host string) ([]netip.Addr, error)
-	// Dial connects to HOST:PORT; nil dials it.
+	// Dial connects to HOST:PORT; nil uses [net.Dialer].
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
-// limit bounds how many questions are open at a time.
+// limit bounds concurrent probes.
 const limit = 16
 
-// Run asks what the input leaves open, and returns the answers. It does not fail:
-// questions without an answer are the Gaps, and those that ctx cuts short too.
+// Run probes the names and servers of the input's boot configurations and load
+// balancers. It does not fail: probes without a result, those that ctx ends included,
+// are gaps.
 func Run(ctx context.Context, in audit.Input, c Config) audit.Probes {
 	if c.Timeout == 0 {
 		c.Timeout = 2 * time.Second
@@ -56,22 +55,22 @@ func Run(ctx context.Context, in audit.Input, c Config) audit.Probes {
 	if c.Dial == nil {
 		c.Dial = (&net.Dialer{}).DialContext
 	}
-	r := run{Config: c, in: in}
+	p := prober{Config: c, in: in}
 	names, servers := questions(in)
 	var g errgroup.Group
 	g.SetLimit(limit)
 	for _, host := range names {
-		g.Go(func() error { r.name(ctx, host); return nil })
+		g.Go(func() error { p.name(ctx, host); return nil })
 	}
 	for _, s := range servers {
-		g.Go(func() error { r.certificate(ctx, s); return nil })
+		g.Go(func() error { p.certificate(ctx, s); return nil })
 	}
-	_ = g.Wait() // no question fails the rest
-	slices.SortFunc(r.out.Gaps, func(a, b cloud.Gap) int { return strings.Compare(a.String(), b.String()) })
-	return r.out
+	_ = g.Wait() // failures are gaps
+	slices.SortFunc(p.out.Gaps, func(a, b cloud.Gap) int { return strings.Compare(a.String(), b.String()) })
+	return p.out
 }
 
-type run struct {
+type prober struct {
 	Config
 	in audit.Input
 
@@ -79,71 +78,72 @@ type run struct {
 	out audit.Probes
 }
 
-func (r *run) gap(what, subject, why string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.out.Gaps = append(r.out.Gaps, cloud.Gap{What: what, Subject: subject, Why: why})
+func (p *prober) gap(what, subject, why string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.out.Gaps = append(p.out.Gaps, cloud.Gap{What: what, Subject: subject, Why: why})
 }
 
-// name resolves a name of a boot path. That it does not exist is an answer,
-// unless only the cluster's own network can resolve it.
-func (r *run) name(ctx context.Context, host string) {
-	ctx, cancel := context.WithTimeout(ctx, r.Timeout)
+// name resolves a name of a boot configuration. That it does not exist is a result,
+// unless it may be in a private zone.
+func (p *prober) name(ctx context.Context, host string) {
+	ctx, cancel := context.WithTimeout(ctx, p.Timeout)
 	defer cancel()
-	addrs, err := r.Resolve(ctx, host)
+	addrs, err := p.Resolve(ctx, host)
 	var dns *net.DNSError
 	switch {
 	case err == nil:
-	case errors.As(err, &dns) && dns.IsNotFound && r.in.Topology() != cluster.Private:
+	case errors.As(err, &dns) && dns.IsNotFound && p.in.Topology() != cluster.Private:
 		addrs = nil
 	default:
-		r.gap("name", host, "does not resolve from here: "+err.Error())
+		p.gap("name", host, "does not resolve from here: "+err.Error())
 		return
 	}
 	for i, a := range addrs {
 		addrs[i] = a.Unmap()
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.out.Resolved == nil {
-		r.out.Resolved = map[string][]netip.Addr{}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.out.Resolved == nil {
+		p.out.Resolved = map[string][]netip.Addr{}
 	}
-	r.out.Resolved[host] = addrs
+	p.out.Resolved[host] = addrs
 }
 
-// errSeen ends a handshake once the certificate is read.
+// errSeen ends a handshake after the certificate was read.
 var errSeen = errors.New("certificate seen")
 
-// certificate reads the names in what a server serves. A private address, and a
-// name that may stand for one, may lead to somebody else's machine from here: what
-// is served there counts only if it carries a name of the cluster.
-func (r *run) certificate(ctx context.Context, s server) {
-	ctx, cancel := context.WithTimeout(ctx, r.Timeout)
+// certificate reads the names in a server's certificate. From here a private address,
+// or a name that resolves to one, may be a machine of another network: unless the
+// certificate has a name of the cluster, it is a gap.
+func (p *prober) certificate(ctx context.Context, s server) {
+	ctx, cancel := context.WithTimeout(ctx, p.Timeout)
 	defer cancel()
-	names, err := r.handshake(ctx, s)
+	names, err := p.handshake(ctx, s)
 	if err != nil {
 		var op *net.OpError
 		if errors.As(err, &op) {
 			err = op.Err // the address is the subject
 		}
-		r.gap("serving certificate", s.at, err.Error())
+		p.gap("serving certificate", s.addr, err.Error())
 		return
 	}
-	ours := slices.ContainsFunc(names, func(n string) bool { return within(r.in.Spec.Name, n) })
-	if !ours && !public(s.at) {
-		r.gap("serving certificate", s.at, fmt.Sprintf("what answers from here carries %s, and no name of the cluster", some(names)))
+	ours := slices.ContainsFunc(names, func(n string) bool { return belowDomain(p.in.Spec.Name, n) })
+	if !ours && !isPublic(s.addr) {
+		p.gap("serving certificate", s.addr, fmt.Sprintf("what answers from here carries %s, and no name of the cluster", summarize(names)))
 		return
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.out.TLSNames == nil {
-		r.out.TLSNames = map[string][]string{}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.out.TLSNames == nil {
+		p.out.TLSNames = map[string][]string{}
 	}
-	r.out.TLSNames[s.at] = names
+	p.out.TLSNames[s.addr] = names
 }
 
-func (r *run) handshake(ctx context.Context, s server) ([]string, error) {
-	conn, err := r.Dial(ctx, "tcp", s.at)
+// handshake returns the DNS names and addresses in the certificate of a server.
+func (p *prober) handshake(ctx context.Context, s server) ([]string, error) {
+	conn, err := p.Dial(ctx, "tcp", s.addr)
 	if err != nil {
 		return nil, err
 	}
@@ -151,7 +151,7 @@ func (r *run) handshake(ctx context.Context, s server) ([]string, error) {
 	var leaf *x509.Certificate
 	err = tls.Client(conn, &tls.Config{
 		ServerName: s.name,
-		// The names are read, not trusted: nothing is sent to whoever this is.
+		// The names are only read, and nothing is sent.
 		InsecureSkipVerify: true,
 		VerifyConnection: func(state tls.ConnectionState) error {
 			leaf = state.PeerCertificates[0]
@@ -168,19 +168,19 @@ func (r *run) handshake(ctx context.Context, s server) ([]string, error) {
 	return names, nil
 }
 
-// public reports whether HOST:PORT has an address that means the same everywhere.
-func public(at string) bool {
+// isPublic reports whether HOST is an address that is not private.
+func isPublic(at string) bool {
 	a, err := netip.ParseAddrPort(at)
 	return err == nil && a.Addr().IsGlobalUnicast() && !a.Addr().IsPrivate()
 }
 
-// within reports whether a host is below a domain.
-func within(domain, host string) bool {
+// belowDomain reports whether a host is below a domain.
+func belowDomain(domain, host string) bool {
 	return strings.HasSuffix(strings.ToLower(strings.TrimSuffix(host, ".")), "."+strings.ToLower(domain))
 }
 
-// some names the first few.
-func some(names []string) string {
+// summarize lists the first two names and counts the others.
+func summarize(names []string) string {
 	const few = 2
 	switch {
 	case len(names) == 0:

@@ -28,8 +28,8 @@ import (
 
 const name = "atlas.k8s.local"
 
-// serve starts a TLS server whose certificate, which nobody signed but itself,
-// carries names. It wants one from the client, as some API servers do.
+// serve starts a TLS server with a self-signed certificate for names. It requests a client
+// certificate, as some API servers do.
 func serve(t *testing.T, names ...string) (address string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -49,7 +49,7 @@ func serve(t *testing.T, names ...string) (address string) {
 	return s.Listener.Addr().String()
 }
 
-// network leads addresses to servers of the test. Everything else is refused.
+// network maps addresses to servers of the test and refuses all others.
 func network(to map[string]string) Config {
 	return Config{
 		Timeout: 2 * time.Second,
@@ -111,6 +111,9 @@ func TestRun(t *testing.T) {
 			map[string]string{"lb.example.com:443": ours},
 			audit.Probes{TLSNames: map[string][]string{"lb.example.com:443": {"kops-controller.internal." + name, "10.9.0.1"}}},
 			[]string{"10.9.0.250:3988", "10.9.0.250:443", "lb.example.com:3988"}},
+		{"and at none where it has no listener",
+			withBalancer(cloud.LoadBalancer{Addresses: []netip.Addr{netip.MustParseAddr("10.9.0.250")}, Listeners: []cloud.Listener{{Port: 443}}}),
+			nil, audit.Probes{}, []string{"10.9.0.250:443"}},
 		{"a name that exists nowhere is an answer", input("https://gone.example.com:3988/"), nil,
 			audit.Probes{Resolved: map[string][]netip.Addr{"gone.example.com": nil}}, []string{"gone.example.com:3988"}},
 		{"a name that a private zone may have is not", private, nil, audit.Probes{}, []string{"gone.example.com", "gone.example.com:3988"}},
@@ -140,7 +143,7 @@ func TestRun(t *testing.T) {
 	}
 }
 
-// A server that takes the connection and says nothing, and a resolver that hangs.
+// A server that accepts a connection and sends nothing, and a resolver that hangs.
 func TestQuestionsEndAtTheirDeadline(t *testing.T) {
 	c := Config{
 		Timeout: 20 * time.Millisecond,

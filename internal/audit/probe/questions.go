@@ -13,24 +13,25 @@ import (
 	"github.com/muster-dev/muster/internal/cluster"
 )
 
-// server is one to shake hands with.
+// server is a server whose certificate is read.
 type server struct {
-	at   string // HOST:PORT
-	name string // what the node checks, to ask for; empty where nothing is known
+	addr string // HOST:PORT
+	name string // the server name that a node verifies, for SNI; empty if unknown
 }
 
 // The ports of the API and of kops-controller.
 var ports = []int{443, 3988}
 
-// questions lists the names and servers to ask, each once, in order: the servers
-// of every boot configuration, and the load balancers at both ports.
+// questions returns the names to resolve and the servers to connect to, without
+// duplicates, sorted: the servers of all boot configurations, and both ports of the
+// load balancers.
 func questions(in audit.Input) (names []string, servers []server) {
 	if in.Cloud == nil {
 		return nil, nil
 	}
 	hosted := in.Topology() == cluster.Public || in.Topology() == cluster.Private
-	// What exists only inside a gossip cluster is nothing to ask a resolver.
-	known := func(host string) bool { return hosted || !within(in.Spec.Name, host) }
+	// A resolver does not know the names of a gossip cluster.
+	known := func(host string) bool { return hosted || !belowDomain(in.Spec.Name, host) }
 	for _, b := range boots(in.Cloud) {
 		for _, s := range b.Servers {
 			u, err := url.Parse(s)
@@ -63,22 +64,25 @@ func questions(in audit.Input) (names []string, servers []server) {
 		}
 		for _, host := range hosts {
 			for _, port := range ports {
-				servers = append(servers, server{at: net.JoinHostPort(host, strconv.Itoa(port))})
+				if _, ok := lb.Listener(port); !ok && len(lb.Listeners) > 0 {
+					continue // a connection would fail, which is no gap
+				}
+				servers = append(servers, server{addr: net.JoinHostPort(host, strconv.Itoa(port))})
 			}
 		}
 	}
 	slices.Sort(names)
-	// Of two that differ in the name only, the one with a name stays.
+	// Of two with the same address, keep the one with a name.
 	slices.SortFunc(servers, func(a, b server) int {
-		if c := strings.Compare(a.at, b.at); c != 0 {
+		if c := strings.Compare(a.addr, b.addr); c != 0 {
 			return c
 		}
 		return strings.Compare(b.name, a.name)
 	})
-	return slices.Compact(names), slices.CompactFunc(servers, func(a, b server) bool { return a.at == b.at })
+	return slices.Compact(names), slices.CompactFunc(servers, func(a, b server) bool { return a.addr == b.addr })
 }
 
-// boots are the boot configurations of templates and live instances.
+// boots returns the boot configurations of templates and instances.
 func boots(o *cloud.Observation) (all []cloud.BootConfig) {
 	for _, g := range o.Groups {
 		if g.Template.Boot != nil {

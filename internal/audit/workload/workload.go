@@ -1,11 +1,11 @@
-// Package workload looks in a cluster's API for what an audit cannot see from
-// outside: pods with their node's network that have a copy of its hosts file
-// and ask for the cluster's own names, and whatever calls protokube.
+// Package workload reads from a cluster's API which pods depend on the nodes' hosts
+// files or on protokube: pods in the host network with a copy of /etc/hosts that use
+// the cluster's own names, and pods that mention protokube.
 //
-// It reads pods, and the ConfigMaps that those with their node's network name;
-// it changes nothing, and judges nothing: package audit does. What a program in
-// a pod reads from elsewhere, such as a kubeconfig on the node's disk or in a
-// Secret, it cannot see. Values of the environment are searched and not kept.
+// It reads pods, and the ConfigMaps of those in the host network. It writes nothing
+// and evaluates nothing; package audit does. It does not see what a program reads from
+// elsewhere, such as a kubeconfig on the node's disk or in a Secret. Values of
+// environment variables are searched but not kept.
 package workload
 
 import (
@@ -24,20 +24,21 @@ import (
 )
 
 const (
-	pageSize   = "500"
-	maxPage    = 64 << 20 // bytes of a page of pods
-	maxConfig  = 4 << 20  // bytes of a ConfigMap
-	maxConfigs = 500      // ConfigMaps that are read
-	atOnce     = 8        // ConfigMaps that are read at a time
+	pageSize        = "500"
+	maxPage         = 64 << 20 // bytes of a page of pods
+	maxConfig       = 4 << 20  // bytes of a ConfigMap
+	maxConfigs      = 500      // ConfigMaps that are read
+	concurrentReads = 8        // ConfigMaps read at a time
 )
 
-// API is asked for JSON at a path. kubeapi.Client is one.
+// API gets JSON from the API server: path is relative to its URL, limit the most bytes
+// that are read. kubeapi.Client implements it.
 type API interface {
 	Get(ctx context.Context, path string, query url.Values, limit int64, answer any) error
 }
 
-// Read looks through the pods of a cluster of a name. It fails if they cannot be
-// listed; a ConfigMap that cannot be read is a gap.
+// Read returns the workloads of the named cluster. It fails if pods cannot be listed; a
+// ConfigMap that cannot be read is a gap.
 func Read(ctx context.Context, api API, cluster string) (*audit.Workloads, error) {
 	var pods []pod
 	query := url.Values{"limit": {pageSize}, "fieldSelector": {"status.phase=Running"}}
@@ -61,13 +62,13 @@ func Read(ctx context.Context, api API, cluster string) (*audit.Workloads, error
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	return &audit.Workloads{Pods: scan(pods, configs, cluster), Gaps: gaps}, nil
+	return &audit.Workloads{Pods: workloads(pods, configs, cluster), Gaps: gaps}, nil
 }
 
-// configRef names a ConfigMap.
+// configRef identifies a ConfigMap.
 type configRef struct{ namespace, name string }
 
-// readConfigs reads the ConfigMaps of pods with their node's network.
+// readConfigs reads the ConfigMaps of pods in the host network.
 func readConfigs(ctx context.Context, api API, pods []pod) (texts map[configRef]string, gaps []cloud.Gap) {
 	var refs []configRef
 	for _, p := range pods {
@@ -85,26 +86,26 @@ func readConfigs(ctx context.Context, api API, pods []pod) (texts map[configRef]
 		refs = refs[:maxConfigs]
 	}
 	found := make([]string, len(refs))
-	faults := make([]error, len(refs))
+	errs := make([]error, len(refs))
 	var g errgroup.Group
-	g.SetLimit(atOnce)
+	g.SetLimit(concurrentReads)
 	for i, ref := range refs {
 		g.Go(func() error {
 			var config struct {
 				Data map[string]string `json:"data"`
 			}
-			faults[i] = api.Get(ctx, path.Join("api/v1/namespaces", ref.namespace, "configmaps", ref.name), nil, maxConfig, &config)
+			errs[i] = api.Get(ctx, path.Join("api/v1/namespaces", ref.namespace, "configmaps", ref.name), nil, maxConfig, &config)
 			for _, text := range config.Data {
 				found[i] += text + "\n"
 			}
 			return nil
 		})
 	}
-	_ = g.Wait() // no ConfigMap fails the rest
+	_ = g.Wait() // errors are in errs
 	texts = map[configRef]string{}
 	for i, ref := range refs {
-		if faults[i] != nil {
-			gaps = append(gaps, cloud.Gap{What: "ConfigMap", Subject: ref.namespace + "/" + ref.name, Why: faults[i].Error()})
+		if errs[i] != nil {
+			gaps = append(gaps, cloud.Gap{What: "ConfigMap", Subject: ref.namespace + "/" + ref.name, Why: errs[i].Error()})
 			continue
 		}
 		texts[ref] = found[i]
@@ -112,14 +113,15 @@ func readConfigs(ctx context.Context, api API, pods []pod) (texts map[configRef]
 	return texts, gaps
 }
 
-// scan finds the pods that matter. Pods of one owner that are alike are one.
-func scan(pods []pod, configs map[configRef]string, cluster string) []audit.Workload {
+// workloads returns the pods that matter, those of one owner with the same properties
+// as one.
+func workloads(pods []pod, configs map[configRef]string, cluster string) []audit.Workload {
 	found := []audit.Workload{}
 	at := map[string]int{}
 	for _, p := range pods {
 		w := audit.Workload{
-			Namespace: p.Metadata.Namespace, Owner: p.owner(), HostNetwork: p.Spec.HostNetwork, SeesHosts: p.mountsHosts(),
-			Names: p.names(cluster, configs), Protokube: p.says("protokube"),
+			Namespace: p.Metadata.Namespace, Owner: p.owner(), HostNetwork: p.Spec.HostNetwork, MountsHosts: p.mountsHosts(),
+			Names: p.names(cluster, configs), Protokube: p.mentions("protokube"),
 		}
 		if len(w.Names) == 0 && !w.Protokube {
 			continue
@@ -139,8 +141,8 @@ func scan(pods []pod, configs map[configRef]string, cluster string) []audit.Work
 	return found
 }
 
-// pod is what matters of a pod. Its containers are kept as they are: a name may
-// stand in a command, an argument or a value of the environment.
+// pod holds the fields of a pod that matter. Containers are decoded later, because one
+// that cannot be decoded must not fail the whole page.
 type pod struct {
 	Metadata struct {
 		Name      string `json:"name"`
@@ -173,7 +175,7 @@ type pod struct {
 	} `json:"spec"`
 }
 
-// container is what is looked for in a container besides texts.
+// container holds the fields of a container that matter.
 type container struct {
 	Command []string `json:"command"`
 	Args    []string `json:"args"`
@@ -196,10 +198,12 @@ type container struct {
 	} `json:"volumeMounts"`
 }
 
-// containers decodes the containers. One that is no container says nothing.
-func (p pod) containers() []container {
-	var all []container
-	for _, raw := range slices.Concat(p.Spec.Init, p.Spec.Containers) {
+// containers decodes init containers and containers, without those that cannot be
+// decoded.
+func (p pod) containers() []container { return decode(slices.Concat(p.Spec.Init, p.Spec.Containers)) }
+
+func decode(containers []json.RawMessage) (all []container) {
+	for _, raw := range containers {
 		var c container
 		if json.Unmarshal(raw, &c) == nil {
 			all = append(all, c)
@@ -208,8 +212,8 @@ func (p pod) containers() []container {
 	return all
 }
 
-// owner names what made the pod: a DaemonSet or the like, without the part of a
-// ReplicaSet's name that changes with each rollout.
+// owner returns kind and name of the pod's controller. Instead of a ReplicaSet, whose
+// name changes with each rollout, it is the Deployment.
 func (p pod) owner() string {
 	if len(p.Metadata.Owners) == 0 {
 		return "pod " + p.Metadata.Name
@@ -226,7 +230,7 @@ func (p pod) owner() string {
 	return o.Kind + " " + o.Name
 }
 
-// configs lists the ConfigMaps of the pod.
+// configs returns the names of the pod's ConfigMaps, sorted, without kube-root-ca.crt.
 func (p pod) configs() (names []string) {
 	for _, v := range p.Spec.Volumes {
 		if v.ConfigMap != nil {
@@ -252,8 +256,8 @@ func (p pod) configs() (names []string) {
 	return slices.DeleteFunc(slices.Compact(names), func(n string) bool { return n == "" || n == "kube-root-ca.crt" })
 }
 
-// says reports whether a command, argument or value of a container holds a text.
-func (p pod) says(text string) bool {
+// mentions reports whether a command, argument or environment variable contains text.
+func (p pod) mentions(text string) bool {
 	return slices.ContainsFunc(p.containers(), func(c container) bool {
 		holds := func(s string) bool { return strings.Contains(s, text) }
 		if slices.ContainsFunc(c.Command, holds) || slices.ContainsFunc(c.Args, holds) {
@@ -268,11 +272,11 @@ func (p pod) says(text string) bool {
 	})
 }
 
-// names lists which of the cluster's names the pod asks for.
+// names returns the names of the cluster that the pod's configuration contains.
 func (p pod) names(cluster string, configs map[configRef]string) (names []string) {
 	for _, short := range []string{"api.internal.", "kops-controller.internal."} {
 		name := short + cluster
-		if p.says(name) || p.Spec.HostNetwork && slices.ContainsFunc(p.configs(), func(c string) bool {
+		if p.mentions(name) || p.Spec.HostNetwork && slices.ContainsFunc(p.configs(), func(c string) bool {
 			return strings.Contains(configs[configRef{p.Metadata.Namespace, c}], name)
 		}) {
 			names = append(names, name)
@@ -281,8 +285,8 @@ func (p pod) names(cluster string, configs map[configRef]string) (names []string
 	return names
 }
 
-// mountsHosts reports whether every container sees the node's hosts file itself.
-// One that does not has a copy, made when it started.
+// mountsHosts reports whether every container, init containers aside, mounts the
+// node's /etc/hosts. Any other has a copy from when it started.
 func (p pod) mountsHosts() bool {
 	from := map[string]string{}
 	for _, v := range p.Spec.Volumes {
@@ -290,14 +294,7 @@ func (p pod) mountsHosts() bool {
 			from[v.Name] = path.Clean(v.HostPath.Path)
 		}
 	}
-	var running []container
-	for _, raw := range p.Spec.Containers {
-		var c container
-		if json.Unmarshal(raw, &c) == nil {
-			running = append(running, c)
-		}
-	}
-	return !slices.ContainsFunc(running, func(c container) bool {
+	return !slices.ContainsFunc(decode(p.Spec.Containers), func(c container) bool {
 		for _, m := range c.Mounts {
 			if from[m.Name] == "/etc/hosts" && path.Clean(m.Path) == "/etc/hosts" || from[m.Name] == "/etc" && path.Clean(m.Path) == "/etc" {
 				return false

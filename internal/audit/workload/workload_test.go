@@ -13,7 +13,7 @@ import (
 	"github.com/muster-dev/muster/internal/audit"
 )
 
-// fakeAPI answers with JSON by path; a page of pods by where it goes on.
+// fakeAPI returns JSON by path, and pages of pods by their continue token.
 type fakeAPI map[string]string
 
 func (f fakeAPI) Get(_ context.Context, path string, query url.Values, _ int64, answer any) error {
@@ -65,7 +65,7 @@ func TestPodsThatAskForTheClustersNames(t *testing.T) {
 	want := []audit.Workload{
 		{Namespace: "gpu", Owner: "pod gpu", Pods: 1, Protokube: true},
 		{Namespace: "kube-system", Owner: "Deployment cni", Pods: 1, HostNetwork: true, Names: internal},
-		{Namespace: "kube-system", Owner: "static pod kube-proxy", Pods: 1, HostNetwork: true, SeesHosts: true, Names: internal},
+		{Namespace: "kube-system", Owner: "static pod kube-proxy", Pods: 1, HostNetwork: true, MountsHosts: true, Names: internal},
 		{Namespace: "mon", Owner: "DaemonSet agent", Pods: 2, HostNetwork: true, Names: internal},
 		{Namespace: "mon", Owner: "pod inside", Pods: 1, Names: internal},
 		{Namespace: "mon", Owner: "pod two", Pods: 1, HostNetwork: true, Names: controller},
@@ -98,7 +98,7 @@ func FuzzScan(f *testing.F) {
 		if json.Unmarshal(data, &page) != nil {
 			return
 		}
-		for _, w := range scan(page.Items, nil, name) {
+		for _, w := range workloads(page.Items, nil, name) {
 			if len(w.Names) == 0 && !w.Protokube {
 				t.Errorf("%+v says nothing of interest", w)
 			}

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/muster-dev/muster/internal/flock"
 )
 
 const (
@@ -64,15 +66,15 @@ type transaction struct {
 
 // view calls fn while nobody writes.
 func (s *store) view(ctx context.Context, fn func(*transaction) error) error {
-	return s.locked(ctx, shared, fn)
+	return s.locked(ctx, flock.TryRLock, fn)
 }
 
 // update calls fn while nobody else reads or writes. What it wrote before an error stays.
 func (s *store) update(ctx context.Context, fn func(*transaction) error) error {
-	return s.locked(ctx, exclusive, fn)
+	return s.locked(ctx, flock.TryLock, fn)
 }
 
-func (s *store) locked(ctx context.Context, mode lockMode, fn func(*transaction) error) error {
+func (s *store) locked(ctx context.Context, lock func(*os.File) (bool, error), fn func(*transaction) error) error {
 	ctx, cancel := context.WithTimeout(ctx, lockTimeout)
 	defer cancel()
 	file, err := os.OpenFile(filepath.Join(s.dir, lockFile), os.O_RDWR|os.O_CREATE, 0o600)
@@ -81,9 +83,9 @@ func (s *store) locked(ctx context.Context, mode lockMode, fn func(*transaction)
 	}
 	defer file.Close() // which unlocks
 	for {
-		taken, err := tryLock(file, mode)
+		taken, err := lock(file)
 		if err != nil {
-			return fmt.Errorf("lock %s: %w", file.Name(), err)
+			return err
 		}
 		if taken {
 			return fn(&transaction{dir: s.dir, now: time.Now()})

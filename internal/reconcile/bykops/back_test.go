@@ -55,9 +55,7 @@ func (w *watched) Looked(reconcile.World) {
 	in := seen.Audit()
 	in.Now = time.Now()
 	for _, g := range audit.Run(in, nil).Groups {
-		// The audit takes a spec's word for who gossips, before any update, too.
-		early := g.BrokenLink == audit.LinkNames && seen.Configs["control-plane-a"].Gossip
-		if g.Role == cluster.RoleNode && g.Joinable != audit.Joins && !early && w.lost == "" {
+		if g.Role == cluster.RoleNode && g.Joinable != audit.Joins && w.lost == "" {
 			w.lost = fmt.Sprintf("a new node of %s: %s: %s", g.Name, g.Joinable, g.Deciding())
 			w.add("  LOST %s", w.lost)
 		}

@@ -23,6 +23,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/muster-dev/muster/internal/flock"
 	"github.com/muster-dev/muster/internal/store"
 )
 
@@ -245,7 +246,7 @@ func (s *Store) withLock(ctx context.Context, verb, key string, do func(*os.Root
 		}
 		defer lock.Close()
 		for {
-			ok, err := tryLock(lock)
+			ok, err := flock.TryLock(lock)
 			if err != nil {
 				return fmt.Errorf("lock %s: %w", filepath.Join(s.dir, lockName), err)
 			}

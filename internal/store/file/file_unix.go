@@ -40,19 +40,3 @@ func syncDir(root *os.Root, dir string) error {
 	}
 	return nil
 }
-
-// tryLock takes an exclusive lock on f without waiting. The lock belongs to the open file and ends with it, however the
-// process ends.
-func tryLock(f *os.File) (bool, error) {
-	for {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		switch {
-		case err == nil:
-			return true, nil
-		case errors.Is(err, unix.EWOULDBLOCK):
-			return false, nil
-		case !errors.Is(err, unix.EINTR):
-			return false, err
-		}
-	}
-}

@@ -34,12 +34,3 @@ func replace(dir *os.Root, name string, data []byte) error {
 
 // syncDir does nothing: Windows has no such call for directories.
 func syncDir(*os.Root, string) error { return nil }
-
-// tryLock takes an exclusive lock on f without waiting. The lock ends with the process.
-func tryLock(f *os.File) (bool, error) {
-	err := windows.LockFileEx(windows.Handle(f.Fd()), windows.LOCKFILE_EXCLUSIVE_LOCK|windows.LOCKFILE_FAIL_IMMEDIATELY, 0, 1, 0, new(windows.Overlapped))
-	if errors.Is(err, windows.ERROR_LOCK_VIOLATION) {
-		return false, nil
-	}
-	return err == nil, err
-}

@@ -1,8 +1,0 @@
-//go:build !unix
-
-package cli
-
-import "os/exec"
-
-// detach does nothing where there are no sessions; labs run on Linux only.
-func detach(*exec.Cmd) {}
