@@ -7,7 +7,8 @@
 //
 // A lock that its owner does not renew expires. The token makes that safe: the next owner gets a greater one, and
 // everything written under the lock carries it (see package journal), so that a suspended owner cannot go on. The object
-// stays when the lock is released, because the token must not start over.
+// stays when the lock is released, because the token must not start over. Clocks need not agree: a lock that looks expired
+// is taken only once nobody has renewed it for a while.
 package lock
 
 import (
@@ -47,9 +48,18 @@ func (s State) String() string {
 }
 
 // HeldError says that another owner holds the lock.
-type HeldError struct{ State State }
+type HeldError struct {
+	State State
+	// Skewed: by this machine's clock the lock had expired, and yet it is renewed.
+	Skewed bool
+}
 
-func (e *HeldError) Error() string { return "locked by " + e.State.String() }
+func (e *HeldError) Error() string {
+	if e.Skewed {
+		return "locked by " + e.State.String() + "; it is renewed although it has expired by this machine's clock: see which of the two clocks is wrong"
+	}
+	return "locked by " + e.State.String()
+}
 
 // ErrLost says that the lock expired or was broken while it was held.
 var ErrLost = errors.New("the lock was lost")
@@ -63,7 +73,18 @@ type Lock struct {
 	version store.Version
 }
 
-// Acquire takes the lock at key, or returns a [*HeldError]. It does not wait.
+// WatchTime is how long a lock that has expired without being released is watched before it is taken. Clocks differ, and
+// a holder that lives renews it within that time.
+const WatchTime = Term/3 + 10*time.Second
+
+// watchInterval is how often a lock that is watched is read.
+const watchInterval = 5 * time.Second
+
+// Abandoned reports whether the lock has expired without being released, by the given time: [Acquire] watches it first.
+func (s State) Abandoned(now time.Time) bool { return s.Token > 0 && !s.Released && !s.Held(now) }
+
+// Acquire takes the lock at key, or returns a [*HeldError]. It waits only for [WatchTime], and that where the lock has
+// expired without being released.
 func Acquire(ctx context.Context, s store.Store, key, owner, reason string) (*Lock, error) {
 	state, version, err := read(ctx, s, key)
 	if err != nil {
@@ -71,7 +92,13 @@ func Acquire(ctx context.Context, s store.Store, key, owner, reason string) (*Lo
 	}
 	now := time.Now().UTC()
 	if state.Held(now) {
-		return nil, &HeldError{state}
+		return nil, &HeldError{State: state}
+	}
+	if state.Abandoned(now) {
+		if state, version, err = watch(ctx, s, key, state, version); err != nil {
+			return nil, err
+		}
+		now = time.Now().UTC()
 	}
 	l := &Lock{store: s, key: key, version: version, state: State{
 		Owner: owner, Reason: reason, Since: now, Expires: now.Add(Term), Token: state.Token + 1,
@@ -80,12 +107,34 @@ func Acquire(ctx context.Context, s store.Store, key, owner, reason string) (*Lo
 		if errors.Is(err, store.ErrConflict) {
 			// Another owner was faster; name it.
 			if state, _, readErr := read(ctx, s, key); readErr == nil && state.Held(now) {
-				return nil, &HeldError{state}
+				return nil, &HeldError{State: state}
 			}
 		}
 		return nil, fmt.Errorf("take lock %s: %w", key, err)
 	}
 	return l, nil
+}
+
+// watch watches a lock that has expired by this machine's clock. It returns the lock as it is once nobody has renewed it
+// for WatchTime, or somebody has released it.
+func watch(ctx context.Context, s store.Store, key string, was State, at store.Version) (State, store.Version, error) {
+	for began := time.Now(); time.Since(began) < WatchTime; {
+		select {
+		case <-time.After(watchInterval):
+		case <-ctx.Done():
+			return was, at, ctx.Err()
+		}
+		is, version, err := read(ctx, s, key)
+		switch {
+		case err != nil:
+			return was, at, err
+		case is.Released:
+			return is, version, nil
+		case !is.Expires.Equal(was.Expires) || is.Token != was.Token:
+			return is, version, &HeldError{State: is, Skewed: !is.Held(time.Now())}
+		}
+	}
+	return was, at, nil
 }
 
 // Inspect returns the state of the lock at key; the zero State if there is none.
@@ -98,7 +147,7 @@ func Inspect(ctx context.Context, s store.Store, key string) (State, error) {
 // next renewal, or at its next write under the token.
 func Break(ctx context.Context, s store.Store, key string) (State, error) {
 	state, version, err := read(ctx, s, key)
-	if err != nil || !state.Held(time.Now()) {
+	if now := time.Now(); err != nil || !state.Held(now) && !state.Abandoned(now) {
 		return state, err
 	}
 	previous := state

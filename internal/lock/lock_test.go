@@ -2,7 +2,9 @@ package lock
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -213,5 +215,58 @@ func TestAnObjectThatIsNotALockIsLeftAlone(t *testing.T) {
 	}
 	if _, err := Break(t.Context(), s, key); err == nil {
 		t.Error("Break overwrote an object that is no lock")
+	}
+}
+
+// behind is a holder whose clock is five minutes behind ours: by ours its lock has always expired.
+type behind struct {
+	store   store.Store
+	version store.Version
+}
+
+func (b *behind) write(t *testing.T, released bool) {
+	t.Helper()
+	data, err := json.Marshal(State{Owner: "ann@laptop", Reason: "a plan", Since: time.Now().Add(-time.Hour), Expires: time.Now().Add(Term - 5*time.Minute), Token: 7, Released: released})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b.version, err = b.store.Put(context.Background(), "lock", data, b.version); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestALockIsNotTakenFromAHolderWhoseClockIsBehind(t *testing.T) {
+	for name, test := range map[string]struct {
+		next func(t *testing.T, b *behind) // after a third of a term; nil: it is dead
+		held bool
+		took time.Duration
+	}{
+		"one that renews it":       {func(t *testing.T, b *behind) { b.write(t, false) }, true, Term / 3},
+		"one that releases it":     {func(t *testing.T, b *behind) { b.write(t, true) }, false, Term / 3},
+		"one that is no more":      {nil, false, WatchTime},
+		"one that has released it": {nil, false, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := &behind{store: &mem.Store{}}
+				b.write(t, test.took == 0)
+				began := time.Now()
+				if test.next != nil {
+					timer := time.AfterFunc(Term/3, func() { test.next(t, b) })
+					defer timer.Stop()
+				}
+				l, err := Acquire(t.Context(), b.store, "lock", "bob@desk", "another plan")
+				var held *HeldError
+				switch {
+				case test.held && (!errors.As(err, &held) || !held.Skewed || !strings.Contains(err.Error(), "locked by ann@laptop") || !strings.Contains(err.Error(), "which of the two clocks is wrong")):
+					t.Errorf("%v; want that ann has it, and that the clocks differ", err)
+				case !test.held && (err != nil || l.Token() != 8):
+					t.Errorf("%v; want it taken with the next token", err)
+				}
+				if took := time.Since(began); took < test.took || took > test.took+watchInterval {
+					t.Errorf("it took %v, want %v", took, test.took)
+				}
+			})
+		})
 	}
 }

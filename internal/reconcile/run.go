@@ -31,6 +31,9 @@ func Run(ctx context.Context, cfg Config) (Result, error) {
 	}
 	name := cfg.Plan.Problem.Cluster
 	reason := fmt.Sprintf("plan %s, %s -> %s, %s", RunID(cfg.Plan), cfg.Plan.Problem.From, cfg.Plan.Problem.To, cfg.Direction)
+	if last, err := lock.Inspect(ctx, cfg.Store, LockKey(name)); err == nil && last.Abandoned(time.Now()) {
+		cfg.Progress.Note(fmt.Sprintf("the lock of %s has expired and was not released; seeing for %v whether it is renewed all the same", last.Owner, lock.WatchTime))
+	}
 	held, err := lock.Acquire(ctx, cfg.Store, LockKey(name), cfg.Owner, reason)
 	if err != nil {
 		return Result{}, err
@@ -98,6 +101,9 @@ func (d *driver) run(ctx context.Context) (Result, error) {
 	if lacking := d.lacks(begun); len(lacking) > 0 {
 		return Result{}, &LacksError{lacking}
 	}
+	if begun, err = d.tidied(ctx, begun, d.Direction, d.To); err != nil {
+		return Result{}, err
+	}
 	if err := d.begin(ctx, begun); err != nil {
 		return Result{}, err
 	}
@@ -112,6 +118,9 @@ func (d *driver) run(ctx context.Context) (Result, error) {
 			if refused := new(RefusedError); errors.As(err, &refused) {
 				return d.end(ctx, Result{Ended: EndedStopped, Why: refused.Why, Changed: refused.Changed}, nil)
 			}
+			break
+		}
+		if begun, err = d.tidied(ctx, begun, report.Abort, 0); err != nil {
 			break
 		}
 		if err = d.begin(ctx, begun); err == nil {

@@ -93,14 +93,7 @@ const maxRounds = 3
 // because the cluster changes: the autoscaler adds a node, a node dies. Actions that
 // were begun and are no longer left come first, so that their gates are checked.
 func (d *driver) nextAction(ctx context.Context, s plan.Planned, looked map[string]bool) (Action, bool, error) {
-	left, err := retry(ctx, func(ctx context.Context) ([]Action, error) {
-		left, err := d.Executor.Actions(ctx, s)
-		if err != nil {
-			return nil, err
-		}
-		unverified, err := d.unverified(ctx, s, left)
-		return append(unverified, left...), err
-	})
+	left, err := retry(ctx, func(ctx context.Context) ([]Action, error) { return d.actions(ctx, s) })
 	if err != nil {
 		return Action{}, false, fmt.Errorf("lay out step %d, %s: %w", s.Number, s.ID, err)
 	}
@@ -110,6 +103,17 @@ func (d *driver) nextAction(ctx context.Context, s plan.Planned, looked map[stri
 		}
 	}
 	return Action{}, false, nil
+}
+
+// actions returns a step's actions that were begun and are no longer left, and then
+// those that are left.
+func (d *driver) actions(ctx context.Context, s plan.Planned) ([]Action, error) {
+	left, err := d.Executor.Actions(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	unverified, err := d.unverified(ctx, s, left)
+	return append(unverified, left...), err
 }
 
 // unverified returns the step's actions that were begun and are no longer left to do,

@@ -208,7 +208,7 @@ out before its next action and stops.
 			switch {
 			case err != nil:
 				return err
-			case !is.Held(time.Now()):
+			case !is.Held(time.Now()) && !(force && is.Abandoned(time.Now())):
 				_, err = fmt.Fprintf(s.Out, "%s is not locked\n", f.Name)
 				return err
 			case !force:

@@ -35,7 +35,13 @@ func (e *Executor) rollControlPlane(ctx context.Context, w world, s plan.Planned
 		}
 	}
 	for _, g := range w.groups(cluster.RoleControlPlane) {
-		for _, i := range outdated(g) {
+		// One that never joined, such as from a template that was replaced while it
+		// booted, keeps all others from being replaced.
+		left, err := e.unregisteredFirst(ctx, g, outdated(g))
+		if err != nil {
+			return nil, err
+		}
+		for _, i := range left {
 			all = append(all, e.controlPlaneReplacement(g, i, rollout{back: s.Back}))
 		}
 	}
@@ -46,7 +52,7 @@ func (e *Executor) controlPlaneReplacement(g cloud.Group, i cloud.Instance, p ro
 	return reconcile.Action{
 		ID: "replace/" + i.ID, Group: g.Name, Node: i.ID, Replaces: 1,
 		What:  fmt.Sprintf("replace control-plane node %s of %s", i.ID, g.Name) + p.replaceReason(g, i),
-		Limit: e.DrainWithin + controlPlaneTimeout + 10*time.Minute,
+		Limit: e.DrainWithin + controlPlaneTimeout + 10*time.Minute + 2*e.JoinWithin,
 		Do: func(ctx context.Context, say func(string)) error {
 			return e.replaceControlPlane(ctx, g.Name, i.ID, say)
 		},
@@ -79,8 +85,8 @@ func (e *Executor) replaceControlPlane(ctx context.Context, group, id string, sa
 		say(id + " is gone; its group has started another")
 		return nil
 	}
-	if v, why := e.checkControlPlane(ctx, w, id); v != report.Pass {
-		return fmt.Errorf("the other control-plane nodes do not all work, so %s stays: %s", id, why)
+	if err := e.othersWork(ctx, id, say); err != nil {
+		return err
 	}
 	if w.size(cluster.RoleControlPlane) > 1 {
 		say("taking " + id + " out of the load balancer")
@@ -93,8 +99,40 @@ func (e *Executor) replaceControlPlane(ctx context.Context, group, id string, sa
 	if err := e.drain(ctx, nodeName(members[at]), say); err != nil {
 		return err
 	}
+	// Half an hour may have passed, in which another may have died. This one still
+	// counts for the quorum of etcd until it ends.
+	if err := e.othersWork(ctx, id, say); err != nil {
+		return err
+	}
 	say("ending " + id)
 	return e.Machines.Terminate(ctx, id)
+}
+
+// othersWork waits until all control-plane nodes but one work: a run before this one may
+// have been killed while one of them was joining.
+func (e *Executor) othersWork(ctx context.Context, id string, say func(string)) error {
+	waiting, cancel := context.WithTimeout(ctx, e.JoinWithin)
+	defer cancel()
+	reported := ""
+	err := e.wait(waiting, "see whether the other control-plane nodes work", func(ctx context.Context) (string, error) {
+		seen, _, err := e.observe(ctx)
+		if err != nil {
+			return "", err
+		}
+		v, why := e.checkControlPlane(ctx, world{Cluster: seen}, id)
+		if v == report.Pass {
+			return "", nil
+		}
+		if why != reported {
+			say(why)
+			reported = why
+		}
+		return why, nil
+	})
+	if err != nil {
+		return fmt.Errorf("%s stays: %w", id, err)
+	}
+	return nil
 }
 
 func (w world) size(role cluster.Role) (n int) {

@@ -60,7 +60,8 @@ func (e *Executor) prove(ctx context.Context, w world, s plan.Planned) ([]reconc
 	}
 	return []reconcile.Action{{
 		ID: "prove", What: s.Title, Limit: 10 * time.Minute,
-		Do: func(ctx context.Context, say func(string)) error { return e.proveGroups(ctx, addrs, say) },
+		Do:    func(ctx context.Context, say func(string)) error { return e.proveGroups(ctx, addrs, say) },
+		Abort: func(ctx context.Context) (string, error) { return "", e.removeProbes(ctx) },
 		Gates: []reconcile.Gate{e.verdictGate("a worker of each group reached both ports", time.Minute, func(ctx context.Context, w world) (report.Verdict, string) {
 			ok, err := e.proven(ctx, w.Cluster)
 			switch {
@@ -151,6 +152,30 @@ func (e *Executor) proveFrom(ctx context.Context, node *corev1.Node, addrs []net
 // pauseImage is pulled by nodes that have no pause image.
 const pauseImage = "registry.k8s.io/pause:3.10"
 
+// removeProbes removes the pods that a killed process has left behind.
+func (e *Executor) removeProbes(ctx context.Context) error {
+	if e.Kube == nil {
+		return nil
+	}
+	pods := e.Kube.CoreV1().Pods(metav1.NamespaceSystem)
+	left, err := pods.List(ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/managed-by=muster"})
+	if err != nil {
+		return fmt.Errorf("list the probes: %w", err)
+	}
+	for _, p := range left.Items {
+		if !strings.HasPrefix(p.Name, probePrefix) {
+			continue
+		}
+		if err := pods.Delete(ctx, p.Name, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
+			return fmt.Errorf("remove probe %s: %w", p.Name, err)
+		}
+	}
+	return nil
+}
+
+// probePrefix begins the names of the pods that probe.
+const probePrefix = "muster-prove-"
+
 func probePod(node *corev1.Node, addrs []netip.Addr) *corev1.Pod {
 	image := pauseImage
 	for _, i := range node.Status.Images {
@@ -162,7 +187,7 @@ func probePod(node *corev1.Node, addrs []netip.Addr) *corev1.Pod {
 	}
 	grace, deadline := int64(0), int64(600)
 	pod := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Name: "muster-prove-" + node.Name, Labels: map[string]string{"app.kubernetes.io/managed-by": "muster"}},
+		ObjectMeta: metav1.ObjectMeta{Name: probePrefix + node.Name, Labels: map[string]string{"app.kubernetes.io/managed-by": "muster"}},
 		Spec: corev1.PodSpec{
 			NodeName: node.Name, HostNetwork: true, RestartPolicy: corev1.RestartPolicyNever,
 			TerminationGracePeriodSeconds: &grace, ActiveDeadlineSeconds: &deadline,

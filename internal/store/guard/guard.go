@@ -161,14 +161,14 @@ func (s *Store) probe(ctx context.Context, key string) (trusted bool, err error)
 	}()
 	first, err := s.Store.Put(ctx, key, []byte("1"), store.Absent)
 	if err != nil {
-		return false, inconclusive(err)
+		return false, s.inconclusivePut(ctx, key, "1", err)
 	}
 	if _, err = s.Store.Put(ctx, key, []byte("2"), store.Absent); !errors.Is(err, store.ErrConflict) {
 		return false, inconclusive(err)
 	}
 	second, err := s.Store.Put(ctx, key, []byte("2"), first)
 	if err != nil {
-		return false, inconclusive(err)
+		return false, s.inconclusivePut(ctx, key, "2", err)
 	}
 	if _, err = s.Store.Put(ctx, key, []byte("3"), first); !errors.Is(err, store.ErrConflict) {
 		return false, inconclusive(err)
@@ -176,7 +176,28 @@ func (s *Store) probe(ctx context.Context, key string) (trusted bool, err error)
 	if err = s.Store.Delete(ctx, key, first); !errors.Is(err, store.ErrConflict) {
 		return false, inconclusive(err)
 	}
-	return true, inconclusive(s.Store.Delete(ctx, key, second))
+	err = s.Store.Delete(ctx, key, second)
+	if errors.Is(err, store.ErrNotFound) {
+		err = nil // the answer to an earlier attempt was lost
+	}
+	return err == nil, inconclusive(err)
+}
+
+// inconclusivePut is [inconclusive] for a write that nobody else can conflict with. If the object holds what was written,
+// the driver repeated a write whose answer was lost: a server that honours preconditions answers just so. To take it for
+// one that does not would let this writer overwrite others, who do not wait for tickets.
+func (s *Store) inconclusivePut(ctx context.Context, key, wrote string, err error) error {
+	if !errors.Is(err, store.ErrConflict) {
+		return inconclusive(err)
+	}
+	o, readErr := s.Store.Get(ctx, key)
+	switch {
+	case readErr == nil && string(o.Data) == wrote:
+		return fmt.Errorf("the answer to a write was lost: %w", store.ErrTransient)
+	case readErr != nil && !errors.Is(readErr, store.ErrNotFound):
+		return readErr
+	}
+	return nil
 }
 
 // inconclusive returns errors that tell nothing about preconditions, and nil for those that do: a conflict where there can

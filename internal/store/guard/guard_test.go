@@ -273,3 +273,35 @@ func TestAWriterThatGivesUpDeletesItsTicket(t *testing.T) {
 		}
 	})
 }
+
+// lossy is a server that honours preconditions; the answer to its n-th write is lost, and the repeated one conflicts.
+type lossy struct {
+	store.Store
+	lose int
+}
+
+func (l *lossy) Put(ctx context.Context, key string, data []byte, old store.Version) (store.Version, error) {
+	if l.lose--; l.lose == 0 {
+		if _, err := l.Store.Put(ctx, key, data, old); err != nil {
+			return "", err
+		}
+	}
+	return l.Store.Put(ctx, key, data, old)
+}
+
+func TestALostAnswerDoesNotMakeAServerOneThatIgnoresPreconditions(t *testing.T) {
+	for lose := 1; lose <= 4; lose++ {
+		inner := &lossy{Store: &mem.Store{}, lose: lose}
+		s := guard.New(inner, guard.Config{Notice: func(text string) { t.Errorf("answer %d is lost: %s", lose, text) }})
+		for try := range 2 {
+			if _, err := s.Put(t.Context(), "a/config", nil, store.Any); err == nil {
+				break
+			} else if !errors.Is(err, store.ErrTransient) || try > 0 {
+				t.Errorf("answer %d is lost: %v; want one that says to try again", lose, err)
+			}
+		}
+		if keys, err := inner.List(t.Context(), ""); err != nil || !slices.Equal(keys, []string{"a/config"}) {
+			t.Errorf("answer %d is lost: left %q, %v", lose, keys, err)
+		}
+	}
+}

@@ -38,7 +38,7 @@ func (p FakeAWS) UndoSurge(ctx context.Context, group string, old, remove []stri
 		for _, id := range remove {
 			s.remove(id)
 		}
-		s.fill(group)
+		s.fill(s.Groups[s.group(group)].Name) // which is told by its ID
 		return gone
 	})
 }
