@@ -31,16 +31,29 @@ type Finding struct {
 
 // Report is the result of an audit.
 type Report struct {
-	Cluster     string           `json:"cluster"`
-	Topology    cluster.Topology `json:"topology"`
-	KopsVersion string           `json:"kopsVersion"` // empty if unknown
-	Cloud       cluster.Cloud    `json:"cloud"`
-	Groups      []Group          `json:"groups"`
-	Findings    []Finding        `json:"findings"` // worst first
+	Cluster  string           `json:"cluster"`
+	Topology cluster.Topology `json:"topology"`
+	// TopologyBefore136 is what it is if a kOps before 1.36 configured the cluster, where
+	// that is something else and the version is not known.
+	TopologyBefore136 cluster.Topology `json:"topologyBefore136,omitempty"`
+	KopsVersion       string           `json:"kopsVersion"` // empty if unknown
+	Cloud             cluster.Cloud    `json:"cloud"`
+	Groups            []Group          `json:"groups"`
+	Findings          []Finding        `json:"findings"` // worst first
 	// Certificates are those that probes read, sorted by address.
 	Certificates []Certificate `json:"certificates"`
 	// Unknown lists what could not be observed, one line each.
 	Unknown []string `json:"unknown"`
+}
+
+// TopologyText returns the topology, both where the version decides which of two it is.
+func (r Report) TopologyText() string { return topologyText(r.Topology, r.TopologyBefore136) }
+
+func topologyText(now, before136 cluster.Topology) string {
+	if before136 == "" {
+		return string(now)
+	}
+	return fmt.Sprintf("%s, or %s if its kOps is older than 1.36", now, before136)
 }
 
 // Certificate is the serving certificate of a server.
@@ -52,7 +65,7 @@ type Certificate struct {
 // Run evaluates the input. Accepted findings stay in the report, marked as such.
 func Run(in Input, accepted []Acceptance) Report {
 	r := Report{
-		Cluster: in.Spec.Name, Topology: in.Topology(), KopsVersion: in.Version, Cloud: in.Spec.Cloud,
+		Cluster: in.Spec.Name, Topology: in.Topology(), TopologyBefore136: in.topologyBefore136(), KopsVersion: in.Version, Cloud: in.Spec.Cloud,
 		Groups: in.groups(), Findings: []Finding{}, Certificates: in.certificates(), Unknown: in.unobserved(),
 	}
 	for _, check := range []func(Input, *Report){

@@ -124,6 +124,15 @@ func (in Input) Topology() cluster.Topology {
 	return in.Spec.Topology(r)
 }
 
+// topologyBefore136 returns the topology if a kOps before 1.36 last updated the cluster,
+// where that is another and the version is not known; otherwise "".
+func (in Input) topologyBefore136() cluster.Topology {
+	if t := in.Spec.Topology(cluster.Release135); in.Version == "" && !in.noneIsAhead() && t != in.Topology() {
+		return t
+	}
+	return ""
+}
+
 // noneIsAhead reports whether the spec says None, and the node configuration of the
 // control plane still gossips: kOps writes it anew in the first step of the move.
 func (in Input) noneIsAhead() bool {

@@ -9,7 +9,7 @@ import (
 // Markdown returns the report as a page: verdicts, findings, what was not observed.
 func Markdown(r Report) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# Audit of %s\n\n%s, kOps %s, %s\n\n", cell(r.Cluster), r.Topology, cell(cmp.Or(r.KopsVersion, "unknown")), r.Cloud)
+	fmt.Fprintf(&b, "# Audit of %s\n\n%s, kOps %s, %s\n\n", cell(r.Cluster), r.TopologyText(), cell(cmp.Or(r.KopsVersion, "unknown")), r.Cloud)
 	b.WriteString("## Would a new node join?\n\n| group | verdict | how | what decides |\n|---|---|---|---|\n")
 	for _, g := range r.Groups {
 		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", cell(g.Name), g.Joinable, g.Path, cell(g.Deciding()))

@@ -27,7 +27,7 @@ func ReadyFor(in Input, r Report, release cluster.Release) Readiness {
 	target := in.Spec.Topology(release)
 	if release >= cluster.Release137 && target == cluster.Gossip {
 		target = cluster.None // so that only other refusals are added below
-		out.block("the topology is %s, which kOps %s refuses; move to None with %s first", in.Topology(), release, cluster.Release136)
+		out.block("the topology is %s, which kOps %s refuses; move to None with %s first", topologyText(in.Topology(), in.topologyBefore136()), release, cluster.Release136)
 	}
 	out.Becomes = in.becomes(target, release)
 	if in.noneIsAhead() && release >= cluster.Release137 {
@@ -35,6 +35,9 @@ func ReadyFor(in Input, r Report, release cluster.Release) Readiness {
 	}
 	if current, known := in.release(); known && current > release {
 		out.block("the cluster is configured by kOps %s already", current)
+	}
+	if before := in.topologyBefore136(); before != "" && release == cluster.Release136 {
+		out.Unknown = append(out.Unknown, fmt.Sprintf("the kOps that configured it: if it is older than 1.36, the cluster is %s and the update changes it; --kops-version says which it is", before))
 	}
 	for _, f := range in.Spec.Refusals(target, release) {
 		out.block("%s", f)
@@ -59,6 +62,9 @@ func ReadyFor(in Input, r Report, release cluster.Release) Readiness {
 // becomes describes the cluster after an update by the release.
 func (in Input) becomes(target cluster.Topology, release cluster.Release) string {
 	was := in.Topology()
+	if before := in.topologyBefore136(); before != "" && release == cluster.Release136 {
+		was = before // a change that might be one
+	}
 	switch lb := in.Spec.API.LoadBalancer; {
 	case in.noneIsAhead():
 		return fmt.Sprintf("%s, as its spec says: the update begins the move; muster plan --to none finds an order that loses no node", target)

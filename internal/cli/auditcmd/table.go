@@ -13,7 +13,7 @@ import (
 // auditTable prints the verdicts first, then findings, then what was not seen.
 func auditTable(s console.Streams, r audit.Report, o auditOptions) error {
 	var page bytes.Buffer
-	fmt.Fprintf(&page, "%s   %s   kOps %s   %s\n", r.Cluster, r.Topology, cmp.Or(r.KopsVersion, "unknown"), r.Cloud)
+	fmt.Fprintf(&page, "%s   %s   kOps %s   %s\n", r.Cluster, r.TopologyText(), cmp.Or(r.KopsVersion, "unknown"), r.Cloud)
 	fmt.Fprintf(&page, "\nWOULD A NEW NODE JOIN?   %s\n", joinSummary(r))
 	console.FoldRows(&page, verdictRows(r.Groups))
 	fmt.Fprintf(&page, "\nFINDINGS   %s\n", countSeverities(r))

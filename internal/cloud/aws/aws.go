@@ -29,6 +29,7 @@ import (
 	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancing"
 	elbv2 "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
+	"github.com/aws/smithy-go/logging"
 	"github.com/aws/smithy-go/middleware"
 
 	"github.com/muster-dev/muster/internal/cloud"
@@ -154,6 +155,7 @@ func (c Config) load(ctx context.Context) (aws.Config, error) {
 		config.WithRetryer(func() aws.Retryer { return c.retryer() }),
 		config.WithAPIOptions([]func(*middleware.Stack) error{recordAttempts}),
 		config.WithHTTPClient(awshttp.NewBuildableClient().WithTimeout(attemptTimeout)),
+		config.WithLogger(logging.Nop{}), // it would write to standard error; faults are returned
 	}
 	if c.Region != "" {
 		options = append(options, config.WithRegion(c.Region))

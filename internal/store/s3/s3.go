@@ -23,6 +23,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/smithy-go/logging"
 
 	"github.com/muster-dev/muster/internal/store"
 )
@@ -84,6 +85,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	load := []func(*config.LoadOptions) error{
 		config.WithRetryer(func() aws.Retryer { return retryer() }),
 		config.WithHTTPClient(awshttp.NewBuildableClient().WithTimeout(requestTimeout)),
+		config.WithLogger(logging.Nop{}), // it would write to standard error; faults are returned
 	}
 	if c.Region != "" {
 		load = append(load, config.WithRegion(c.Region))
