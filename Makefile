@@ -138,9 +138,10 @@ packages: build ## .deb and .rpm of each program for this processor into bin/pac
 test-packages: ## builds the Debian packages and reads them
 	$(GOTEST) -count=1 -timeout 10m -run '^TestDebianPackages$$' ./packaging
 
-lint: ## gofmt and golangci-lint, which vets
+lint: ## gofmt and golangci-lint, which vets; and that the browser's module has what reports import
 	@test -z "$$(gofmt -l cmd internal packaging test)" || { gofmt -l cmd internal packaging test; echo 'gofmt: run gofmt -w on these'; exit 1; }
 	go tool -modfile=tools/go.mod golangci-lint run
+	cd test/browser && go vet ./...
 
 bench: build ## time to the last hosts block, CPU and memory per peer
 	@MUSTER_BIN=$(CURDIR)/bin go test -count=1 -timeout 30m -run '^TestBench' -v ./test/bench | grep -E '^ *bench |^(FAIL|panic|ok|---)'
