@@ -29,7 +29,7 @@ func stopped(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 3 || len(args) > 4 {
 		ts.Fatalf("usage: stopped MANIFEST STATE STEPS [VIA]")
 	}
-	var ask plan.Ask
+	var ask plan.Options
 	if len(args) == 4 {
 		ask.Via = plan.Executor(args[3])
 	}
@@ -50,7 +50,7 @@ func stopped(ts *testscript.TestScript, neg bool, args []string) {
 
 // begun finds the plan of a manifest, puts it into a state store as that of a run,
 // and returns what writes into the run's journal.
-func begun(ts *testscript.TestScript, manifest, state, by string, ask plan.Ask) (plan.File, func(journal.Entry, any)) {
+func begun(ts *testscript.TestScript, manifest, state, by string, ask plan.Options) (plan.File, func(journal.Entry, any)) {
 	ctx := context.Background()
 	c, err := cluster.Parse(manifest, []byte(ts.ReadFile(manifest)))
 	ts.Check(err)

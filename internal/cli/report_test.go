@@ -23,7 +23,7 @@ func migrated(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: migrated MANIFEST STATE")
 	}
-	file, write := begun(ts, args[0], args[1], "ada@laptop", plan.Ask{})
+	file, write := begun(ts, args[0], args[1], "ada@laptop", plan.Options{})
 	ts.Setenv("RUN", reconcile.RunID(file))
 	write(journal.Entry{Kind: journal.Begun}, report.Begun{Plan: file.ID, Program: "1.0.0", Leg: 1, Direction: report.Forward})
 	for _, s := range file.Steps {

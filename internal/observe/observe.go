@@ -182,7 +182,7 @@ func (c *Cluster) Controller() cloud.Answer {
 
 // Problem returns the planning problem and the facts that it is based on. An unknown version of kOps is an error of kind
 // [cloud.ErrUsage].
-func (c *Cluster) Problem(ask plan.Ask) (plan.Problem, []plan.Fact, error) {
+func (c *Cluster) Problem(ask plan.Options) (plan.Problem, []plan.Fact, error) {
 	if c.Cloud == nil {
 		return plan.Problem{}, nil, fmt.Errorf("plan %s: its machines could not be seen: %s; plan -f takes its spec's word for a first look", c.Spec.Name, c.Blind)
 	}

@@ -11,8 +11,8 @@ import (
 	"github.com/muster-dev/muster/internal/cluster"
 )
 
-// Ask holds the options of a plan. The zero value of a field is its default.
-type Ask struct {
+// Options are what a plan is made for. The zero value of a field is its default.
+type Options struct {
 	To             cluster.Topology // default: None
 	Via            Executor         // default: Kops
 	Endpoints      Endpoints        // default: Balancer
@@ -32,7 +32,7 @@ type Stored struct {
 }
 
 // problem returns the part of the problem that follows from spec and options alone.
-func (a Ask) problem(c *cluster.Cluster, r cluster.Release) Problem {
+func (a Options) problem(c *cluster.Cluster, r cluster.Release) Problem {
 	p := Problem{
 		Cluster: c.Name, Cloud: c.Cloud, From: c.Topology(r),
 		To: a.To, Via: a.Via, Endpoints: a.Endpoints, NoBridge: a.NoBridge, MaxAway: a.MaxAway,
@@ -78,7 +78,7 @@ func (p *Problem) blockers(c *cluster.Cluster, r cluster.Release) (all []string)
 
 // FromSpec returns the problem of a cluster that is assumed to be as its spec says:
 // for the lab, and for a first estimate.
-func FromSpec(c *cluster.Cluster, r cluster.Release, a Ask) Problem {
+func FromSpec(c *cluster.Cluster, r cluster.Release, a Options) Problem {
 	p := a.problem(c, r)
 	lb := c.API.LoadBalancer
 	s := State{
@@ -125,7 +125,7 @@ type branch struct {
 
 // FromObservation returns the problem of a cluster as it was observed. What could
 // not be observed becomes several starts.
-func FromObservation(c *cluster.Cluster, r cluster.Release, stored Stored, o *cloud.Observation, a Ask) (Problem, error) {
+func FromObservation(c *cluster.Cluster, r cluster.Release, stored Stored, o *cloud.Observation, a Options) (Problem, error) {
 	p := a.problem(c, r)
 	w := &observer{p: &p, o: o, stored: stored}
 	w.state.None = c.UsesNoneDNS()

@@ -200,7 +200,7 @@ func TestFromObservation(t *testing.T) {
 			if test.change != nil {
 				test.change(o, &stored)
 			}
-			p, err := FromObservation(lyraSpec(t, test.spec...), cluster.Release135, stored, o, Ask{})
+			p, err := FromObservation(lyraSpec(t, test.spec...), cluster.Release135, stored, o, Options{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -237,13 +237,13 @@ func TestAReleaseWithoutGossipHasNoPlanForIt(t *testing.T) {
 	for name, test := range map[string]struct {
 		spec []string
 		r    cluster.Release
-		ask  Ask
+		ask  Options
 		want string // prefix of the reason; empty for a plan
 	}{
-		"a cluster that gossips":           {nil, cluster.Release137, Ask{}, "lyra.k8s.local gossips, and kOps 1.37 refuses gossip clusters; plan for the release that configured its nodes (plan -f: --kops-version 1.36), and go back to 1.36 if a newer one has touched it"},
-		"a cluster that is to gossip":      {asNone, cluster.Release137, Ask{To: cluster.Gossip}, "kOps 1.37 refuses gossip clusters, hybrid ones too; only under kOps 1.36 can this one become gossip"},
-		"a cluster that is none and stays": {asNone, cluster.Release137, Ask{}, ""},
-		"the release before":               {nil, cluster.Release136, Ask{}, ""},
+		"a cluster that gossips":           {nil, cluster.Release137, Options{}, "lyra.k8s.local gossips, and kOps 1.37 refuses gossip clusters; plan for the release that configured its nodes (plan -f: --kops-version 1.36), and go back to 1.36 if a newer one has touched it"},
+		"a cluster that is to gossip":      {asNone, cluster.Release137, Options{To: cluster.Gossip}, "kOps 1.37 refuses gossip clusters, hybrid ones too; only under kOps 1.36 can this one become gossip"},
+		"a cluster that is none and stays": {asNone, cluster.Release137, Options{}, ""},
+		"the release before":               {nil, cluster.Release136, Options{}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			pl, err := Find(t.Context(), FromSpec(lyraSpec(t, test.spec...), test.r, test.ask))
@@ -264,7 +264,7 @@ func TestAReleaseWithoutGossipHasNoPlanForIt(t *testing.T) {
 func TestWhatCannotBePlannedForSaysWhy(t *testing.T) {
 	o, stored := lyraSeen()
 	o.Groups[0].Instances = nil
-	if _, err := FromObservation(lyraSpec(t), cluster.Release135, stored, o, Ask{}); err == nil || !strings.Contains(err.Error(), "no control-plane node was observed") {
+	if _, err := FromObservation(lyraSpec(t), cluster.Release135, stored, o, Options{}); err == nil || !strings.Contains(err.Error(), "no control-plane node was observed") {
 		t.Errorf("error %v, want that no control-plane node was observed", err)
 	}
 
@@ -277,12 +277,12 @@ func TestWhatCannotBePlannedForSaysWhy(t *testing.T) {
 		o.Groups = append(o.Groups, g)
 	}
 	o.Gaps = []cloud.Gap{{What: "boot configuration", Subject: "nodesx", Why: "denied"}}
-	if p, err := FromObservation(lyraSpec(t), cluster.Release135, Stored{}, o, Ask{}); err == nil && len(p.Starts) > maxStarts {
+	if p, err := FromObservation(lyraSpec(t), cluster.Release135, Stored{}, o, Options{}); err == nil && len(p.Starts) > maxStarts {
 		t.Errorf("%d starts without an error", len(p.Starts))
 	}
 
 	spec := lyraSpec(t, "metadata: {name: nodes}", "metadata: {name: extra}\nspec: {role: APIServer, minSize: 1, maxSize: 1, subnets: [a]}\n---\napiVersion: kops.k8s.io/v1alpha2\nkind: InstanceGroup\nmetadata: {name: nodes}")
-	pl, err := Find(t.Context(), FromSpec(spec, cluster.Release135, Ask{}))
+	pl, err := Find(t.Context(), FromSpec(spec, cluster.Release135, Options{}))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -87,7 +87,7 @@ func TestAClassicLoadBalancerWithoutTargetsServesNobody(t *testing.T) {
 			for i := range o.LoadBalancers {
 				o.LoadBalancers[i].Listeners = []cloud.Listener{{Port: 443, Targets: tt.targets}}
 			}
-			p, err := FromObservation(c, r, s.stored(), o, Ask{})
+			p, err := FromObservation(c, r, s.stored(), o, Options{})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -13,14 +13,14 @@ import (
 func TestAPlanNamesItsRisk(t *testing.T) {
 	for _, tt := range []struct {
 		name string
-		ask  Ask
+		ask  Options
 		want bool
 	}{
-		{"via kOps", Ask{}, true},
-		{"via Terraform", Ask{Via: Terraform}, true},
-		{"to hybrid", Ask{To: cluster.Hybrid}, true},
-		{"in a lab, where nothing pins a hash", Ask{Via: Lab}, false},
-		{"nothing to do", Ask{To: cluster.Gossip}, false},
+		{"via kOps", Options{}, true},
+		{"via Terraform", Options{Via: Terraform}, true},
+		{"to hybrid", Options{To: cluster.Hybrid}, true},
+		{"in a lab, where nothing pins a hash", Options{Via: Lab}, false},
+		{"nothing to do", Options{To: cluster.Gossip}, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			found, err := Find(t.Context(), FromSpec(lyraSpec(t), cluster.Release135, tt.ask))

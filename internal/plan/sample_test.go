@@ -157,23 +157,23 @@ func (s sample) observation(t *testing.T) *cloud.Observation {
 func TestEachSampleHasAPlanOrTheRightRefusal(t *testing.T) {
 	for _, test := range []struct {
 		sample string
-		ask    Ask
+		ask    Options
 		want   string // steps, or "refused: " and how the reason begins
 		max    int    // replacements per worker
 	}{
-		{"gossip-1.35", Ask{}, "expose prove publish add-policy set-none update-workers canary roll-workers withdraw remove-policy update-control-plane roll-control-plane remove-dns-controller close-ports scrub", 1},
-		{"gossip-1.35", Ask{NoBridge: true}, "expose prove update-workers-held canary roll-workers set-none update-workers canary roll-workers update-control-plane roll-control-plane remove-dns-controller close-ports scrub", 2},
-		{"gossip-1.35", Ask{To: cluster.Hybrid}, "expose prove add-policy update-workers canary roll-workers remove-policy", 1},
-		{"gossip-1.35-classic-lb", Ask{}, "make-balancer expose prove publish add-policy set-none update-workers canary roll-workers withdraw remove-policy update-control-plane roll-control-plane remove-dns-controller close-ports drop-classic scrub", 1},
-		{"gossip-1.35-classic-lb", Ask{Endpoints: Addresses}, "make-balancer hold-addresses serve prove add-policy set-none add-agent update-workers canary roll-workers remove-policy update-control-plane roll-control-plane remove-dns-controller close-ports drop-classic scrub", 1},
-		{"gossip-1.35-no-lb", Ask{}, "refused: there is no load balancer that could serve nodes, and none may be made", 0},
-		{"gossip-1.35-no-lb", Ask{Endpoints: Addresses}, "hold-addresses serve prove add-policy set-none add-agent update-workers canary roll-workers remove-policy update-control-plane roll-control-plane remove-dns-controller close-ports scrub", 1},
-		{"gossip-1.35-no-lb", Ask{CreateBalancer: true}, "make-balancer expose prove publish add-policy set-none update-workers canary roll-workers withdraw remove-policy update-control-plane roll-control-plane remove-dns-controller close-ports scrub", 1},
-		{"hybrid-1.36", Ask{}, "prove set-none update-workers canary roll-workers update-control-plane roll-control-plane remove-dns-controller close-ports scrub", 1},
-		{"hybrid-1.36", Ask{To: cluster.Hybrid}, "", 0},
-		{"hybrid-1.36", Ask{To: cluster.Gossip}, "refused: gossip would let workers do more in the cloud than they may now", 0},
-		{"hybrid-1.36-empty-endpoints", Ask{}, "prove set-none update-workers canary roll-workers update-control-plane roll-control-plane remove-dns-controller close-ports scrub", 1},
-		{"none-1.36", Ask{}, "", 0},
+		{"gossip-1.35", Options{}, "expose prove publish add-policy set-none update-workers canary roll-workers withdraw remove-policy update-control-plane roll-control-plane remove-dns-controller close-ports scrub", 1},
+		{"gossip-1.35", Options{NoBridge: true}, "expose prove update-workers-held canary roll-workers set-none update-workers canary roll-workers update-control-plane roll-control-plane remove-dns-controller close-ports scrub", 2},
+		{"gossip-1.35", Options{To: cluster.Hybrid}, "expose prove add-policy update-workers canary roll-workers remove-policy", 1},
+		{"gossip-1.35-classic-lb", Options{}, "make-balancer expose prove publish add-policy set-none update-workers canary roll-workers withdraw remove-policy update-control-plane roll-control-plane remove-dns-controller close-ports drop-classic scrub", 1},
+		{"gossip-1.35-classic-lb", Options{Endpoints: Addresses}, "make-balancer hold-addresses serve prove add-policy set-none add-agent update-workers canary roll-workers remove-policy update-control-plane roll-control-plane remove-dns-controller close-ports drop-classic scrub", 1},
+		{"gossip-1.35-no-lb", Options{}, "refused: there is no load balancer that could serve nodes, and none may be made", 0},
+		{"gossip-1.35-no-lb", Options{Endpoints: Addresses}, "hold-addresses serve prove add-policy set-none add-agent update-workers canary roll-workers remove-policy update-control-plane roll-control-plane remove-dns-controller close-ports scrub", 1},
+		{"gossip-1.35-no-lb", Options{CreateBalancer: true}, "make-balancer expose prove publish add-policy set-none update-workers canary roll-workers withdraw remove-policy update-control-plane roll-control-plane remove-dns-controller close-ports scrub", 1},
+		{"hybrid-1.36", Options{}, "prove set-none update-workers canary roll-workers update-control-plane roll-control-plane remove-dns-controller close-ports scrub", 1},
+		{"hybrid-1.36", Options{To: cluster.Hybrid}, "", 0},
+		{"hybrid-1.36", Options{To: cluster.Gossip}, "refused: gossip would let workers do more in the cloud than they may now", 0},
+		{"hybrid-1.36-empty-endpoints", Options{}, "prove set-none update-workers canary roll-workers update-control-plane roll-control-plane remove-dns-controller close-ports scrub", 1},
+		{"none-1.36", Options{}, "", 0},
 	} {
 		t.Run(test.sample+" "+string(test.ask.To)+string(test.ask.Endpoints), func(t *testing.T) {
 			s := readSample(t, test.sample)
@@ -209,7 +209,7 @@ func TestNoPlanTakesThePeoplesLastAddress(t *testing.T) {
 		for _, endpoints := range []Endpoints{Balancer, Addresses} {
 			for _, via := range Executors() {
 				t.Run(fmt.Sprintf("%s %s via %s", name, endpoints, via), func(t *testing.T) {
-					p, err := FromObservation(c, r, s.stored(), s.observation(t), Ask{Endpoints: endpoints, Via: via})
+					p, err := FromObservation(c, r, s.stored(), s.observation(t), Options{Endpoints: endpoints, Via: via})
 					if err != nil {
 						t.Fatal(err)
 					}

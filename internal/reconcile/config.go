@@ -136,10 +136,10 @@ func (e *RefusedError) Error() string {
 	return e.Why + "; " + e.Next
 }
 
-// LacksError reports what the executor lacks to complete a leg. Nothing was done.
-type LacksError struct{ What []string }
+// MissingError reports what the executor lacks to complete a leg. Nothing was done.
+type MissingError struct{ What []string }
 
-func (e *LacksError) Error() string { return strings.Join(e.What, "; ") }
+func (e *MissingError) Error() string { return strings.Join(e.What, "; ") }
 
 const defaultPoll = 5 * time.Second
 

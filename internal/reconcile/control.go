@@ -16,22 +16,22 @@ import (
 // between actions. Writing it takes no lock.
 type Control struct {
 	// Paused stops the run before the next action; nil if it is not paused.
-	Paused *Word `json:"paused,omitempty"`
+	Paused *Request `json:"paused,omitempty"`
 	// Abort makes the run take its bridges down and end.
-	Abort *Word `json:"abort,omitempty"`
+	Abort *Request `json:"abort,omitempty"`
 	// Released are the holds that have been released.
 	Released []Release `json:"released,omitempty"`
 }
 
-// Word is one person's request.
-type Word struct {
+// Request says who asked for something, when and why.
+type Request struct {
 	By  string    `json:"by"`
 	At  time.Time `json:"at"`
 	Why string    `json:"why,omitempty"`
 }
 
 // String returns who made the request and why.
-func (w Word) String() string {
+func (w Request) String() string {
 	if w.Why == "" {
 		return "by " + w.By
 	}
@@ -42,7 +42,7 @@ func (w Word) String() string {
 type Release struct {
 	Leg  int    `json:"leg"`
 	Step string `json:"step"` // its [report.StepKey]
-	Word
+	Request
 }
 
 // released returns a hold's release, if it has one.
@@ -54,9 +54,9 @@ func (c Control) released(leg int, step string) (Release, bool) {
 	return c.Released[i], true
 }
 
-// Steer updates a run's control with compare-and-swap, so that concurrent requests
+// UpdateControl updates a run's control with compare-and-swap, so that concurrent requests
 // are kept. change may be called more than once.
-func Steer(ctx context.Context, s store.Store, cluster, id string, change func(*Control)) error {
+func UpdateControl(ctx context.Context, s store.Store, cluster, id string, change func(*Control)) error {
 	key := runKey(cluster, id, "control")
 	_, err := store.Update(ctx, s, key, func(old []byte) ([]byte, error) {
 		c, err := parseControl(key, old)
@@ -75,15 +75,15 @@ func Steer(ctx context.Context, s store.Store, cluster, id string, change func(*
 
 // ReleaseNext releases the hold that a run is at or will reach next. It returns the
 // step's key, and false if no hold is left.
-func ReleaseNext(ctx context.Context, s store.Store, st Status, w Word) (string, bool, error) {
+func ReleaseNext(ctx context.Context, s store.Store, st Status, w Request) (string, bool, error) {
 	for _, step := range st.Leg.Steps[st.Leg.Done:] {
 		if !step.Hold || st.Begun && step.Number == st.Leg.Steps[st.Leg.Done].Number {
 			continue
 		}
 		key := report.StepKey(step)
-		err := Steer(ctx, s, st.Cluster, st.Run, func(c *Control) {
+		err := UpdateControl(ctx, s, st.Cluster, st.Run, func(c *Control) {
 			if _, ok := c.released(st.Leg.Number, key); !ok {
-				c.Released = append(c.Released, Release{Leg: st.Leg.Number, Step: key, Word: w})
+				c.Released = append(c.Released, Release{Leg: st.Leg.Number, Step: key, Request: w})
 			}
 		})
 		return key, true, err

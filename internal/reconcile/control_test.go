@@ -23,7 +23,7 @@ import (
 // say steers the scene's run.
 func (s *scene) say(t testing.TB, change func(*Control)) {
 	t.Helper()
-	if err := Steer(context.Background(), s.store, "atlas.k8s.local", RunID(s.plan), change); err != nil {
+	if err := UpdateControl(context.Background(), s.store, "atlas.k8s.local", RunID(s.plan), change); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -35,7 +35,7 @@ func TestAPauseStopsBeforeTheNextActionAndAResumeGoesOn(t *testing.T) {
 		s.during("roll-workers", func(a *Action) {
 			do := a.Do
 			a.Do = func(ctx context.Context, say func(string)) error {
-				s.say(t, func(c *Control) { c.Paused = &Word{By: "bob", Why: "an incident"} })
+				s.say(t, func(c *Control) { c.Paused = &Request{By: "bob", Why: "an incident"} })
 				return do(ctx, say)
 			}
 		})
@@ -87,7 +87,7 @@ func TestARunThatWaitsContinuesOnceItIsReleasedOrResumed(t *testing.T) {
 			if !st.Lock.Held(time.Now()) {
 				t.Fatal("the lock ran out while it waited")
 			}
-			if _, ok, err := ReleaseNext(t.Context(), s.store, st, Word{By: "ann"}); err != nil || !ok {
+			if _, ok, err := ReleaseNext(t.Context(), s.store, st, Request{By: "ann"}); err != nil || !ok {
 				t.Fatalf("release: %v, %v", ok, err)
 			}
 			holds++
@@ -105,7 +105,7 @@ func TestAnAbortTakesBridgesDownAndEndsTheRun(t *testing.T) {
 					do := a.Do
 					a.Do = func(ctx context.Context, say func(string)) error {
 						if live {
-							s.say(t, func(c *Control) { c.Abort = &Word{By: "bob"} })
+							s.say(t, func(c *Control) { c.Abort = &Request{By: "bob"} })
 							return do(ctx, say)
 						}
 						return errors.New("no answer")
@@ -237,7 +237,7 @@ func TestADryRunChangesNothingAndSaysWhatWouldBeDone(t *testing.T) {
 			a.Abort = func(context.Context) (string, error) { t.Error("a dry run tidied up"); return "", nil }
 		}
 		s.cfg.Store = unwritable{s.store, t}
-		p, err := Look(t.Context(), s.cfg, false)
+		p, err := DryRun(t.Context(), s.cfg, false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -247,7 +247,7 @@ func TestADryRunChangesNothingAndSaysWhatWouldBeDone(t *testing.T) {
 		if a := p.Steps[0].Actions; len(a) != 1 || a[0].ID != "expose" || a[0].Gates[0].Verdict != "" {
 			t.Errorf("the first step's actions are %+v", a)
 		}
-		p, err = Look(t.Context(), s.cfg, true)
+		p, err = DryRun(t.Context(), s.cfg, true)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -255,7 +255,7 @@ func TestADryRunChangesNothingAndSaysWhatWouldBeDone(t *testing.T) {
 			t.Errorf("in shadow the gate answers %+v", g)
 		}
 		s.backend.t.Edits++
-		if p, err = Look(t.Context(), s.cfg, false); err != nil || p.Refused == "" || len(p.Changed) != 1 {
+		if p, err = DryRun(t.Context(), s.cfg, false); err != nil || p.Refused == "" || len(p.Changed) != 1 {
 			t.Errorf("of a cluster that changed: %+v, %v", p, err)
 		}
 	})

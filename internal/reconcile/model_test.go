@@ -66,7 +66,7 @@ func TestARunOfAnotherModelIsSeenAndLeftToTheMusterThatBeganIt(t *testing.T) {
 			if _, err := Run(t.Context(), cfg); !errors.As(err, &fault) || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "finish it with muster 1.4.0") {
 				t.Errorf("%s: %v; want a fault of the plan", name, err)
 			}
-			if _, err := Look(t.Context(), cfg, true); !errors.As(err, &fault) {
+			if _, err := DryRun(t.Context(), cfg, true); !errors.As(err, &fault) {
 				t.Errorf("%s, previewed: %v; want a fault of the plan", name, err)
 			}
 		}

@@ -106,7 +106,7 @@ func TestARunThatWaitsContinuesOnceAPersonHasActed(t *testing.T) {
 				want := EndedDone
 				if abort {
 					want = EndedAborted
-					s.say(t, func(c *Control) { c.Abort = &Word{By: "bob"} })
+					s.say(t, func(c *Control) { c.Abort = &Request{By: "bob"} })
 				} else {
 					do()
 				}

@@ -57,10 +57,10 @@ type PreviewAction struct {
 	Gates []report.Gate `json:"gates"`
 }
 
-// Look returns what a run would do, and does none of it: it reads the state store
+// DryRun returns what a run would do, and does none of it: it reads the state store
 // and the cluster, takes no lock and writes nothing. With shadow it also checks each
 // gate once.
-func Look(ctx context.Context, cfg Config, shadow bool) (Preview, error) {
+func DryRun(ctx context.Context, cfg Config, shadow bool) (Preview, error) {
 	if err := cfg.validate(); err != nil {
 		return Preview{}, err
 	}

@@ -21,7 +21,7 @@ import (
 // blocks until the plan is done, something stops it, or ctx ends.
 //
 // A gate that does not pass is reported in the Result, not as an error. Errors are:
-// bad input, a [*lock.HeldError], a [*RefusedError], a [*LacksError], an unreachable
+// bad input, a [*lock.HeldError], a [*RefusedError], a [*MissingError], an unreachable
 // state store, the loss of the lock ([lock.ErrLost], [journal.ErrFenced]), and ctx's
 // own. Once the lock is lost nothing more is done, not even cleanup: somebody else
 // may hold it.
@@ -99,7 +99,7 @@ func (d *driver) run(ctx context.Context) (Result, error) {
 		return Result{}, err
 	}
 	if lacking := d.lacks(begun); len(lacking) > 0 {
-		return Result{}, &LacksError{lacking}
+		return Result{}, &MissingError{lacking}
 	}
 	if begun, err = d.tidied(ctx, begun, d.Direction, d.To); err != nil {
 		return Result{}, err
@@ -305,7 +305,7 @@ func (d *driver) begin(ctx context.Context, b report.Begun) error {
 	}
 	d.Progress.Started(d.at.leg)
 	if b.Direction == report.Abort {
-		return Steer(ctx, d.Store, d.cluster, d.id, func(c *Control) { c.Abort = nil })
+		return UpdateControl(ctx, d.Store, d.cluster, d.id, func(c *Control) { c.Abort = nil })
 	}
 	return nil
 }

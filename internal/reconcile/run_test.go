@@ -62,10 +62,10 @@ func (s *scene) position(t testing.TB) position {
 // release releases every hold of the plan.
 func (s *scene) release(t testing.TB) {
 	t.Helper()
-	err := Steer(context.Background(), s.store, "atlas.k8s.local", RunID(s.plan), func(c *Control) {
+	err := UpdateControl(context.Background(), s.store, "atlas.k8s.local", RunID(s.plan), func(c *Control) {
 		for leg := 1; leg < 9; leg++ {
 			for _, step := range s.plan.Steps {
-				c.Released = append(c.Released, Release{Leg: leg, Step: report.StepKey(step), Word: Word{By: "ann"}})
+				c.Released = append(c.Released, Release{Leg: leg, Step: report.StepKey(step), Request: Request{By: "ann"}})
 			}
 		}
 	})
@@ -136,7 +136,7 @@ func TestARunStopsAtAHoldAndGoesOnOnceItIsReleased(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			step, ok, err := ReleaseNext(t.Context(), s.store, st, Word{By: "ann"})
+			step, ok, err := ReleaseNext(t.Context(), s.store, st, Request{By: "ann"})
 			if err != nil || !ok {
 				t.Fatalf("release: %v, %v", ok, err)
 			}

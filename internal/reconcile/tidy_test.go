@@ -46,7 +46,7 @@ func TestAnotherDirectionTidiesUpAfterWhatAKilledRunHasBegun(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := killedDuring(t, test.step)
 				s.cfg.Direction = test.to
-				if _, err := Look(t.Context(), s.cfg, false); err != nil || len(s.executor.aborted) > 0 {
+				if _, err := DryRun(t.Context(), s.cfg, false); err != nil || len(s.executor.aborted) > 0 {
 					t.Errorf("a dry run tidied up %q, %v", s.executor.aborted, err)
 				}
 				if r := s.run(t); r.Ended != test.ended {

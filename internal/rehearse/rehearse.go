@@ -73,7 +73,7 @@ func choosePlan(ctx context.Context, cfg Config) (plan.Plan, error) {
 	case cfg.Start() != cluster.Gossip:
 		return plan.Plan{}, nil // nothing to do
 	}
-	ask := plan.Ask{To: cfg.To, Via: plan.Lab, Endpoints: plan.Balancer}
+	ask := plan.Options{To: cfg.To, Via: plan.Lab, Endpoints: plan.Balancer}
 	if cfg.Cluster.API.LoadBalancer == nil {
 		ask.Endpoints = plan.Addresses
 	}

@@ -57,7 +57,7 @@ func Plan(t *testing.T, manifest string) plan.File {
 	if err != nil {
 		t.Fatal(err)
 	}
-	result, err := plan.Find(t.Context(), plan.FromSpec(spec, cluster.Release135, plan.Ask{Via: plan.Lab}))
+	result, err := plan.Find(t.Context(), plan.FromSpec(spec, cluster.Release135, plan.Options{Via: plan.Lab}))
 	if err != nil || result.Refused != nil {
 		t.Fatalf("no plan: %v, %v", err, result.Refused)
 	}
@@ -118,7 +118,7 @@ func Drive(t *testing.T, ctx context.Context, cfg reconcile.Config) (reconcile.R
 		if err != nil {
 			return result, err
 		}
-		release := reconcile.Word{By: "test", At: time.Now()}
+		release := reconcile.Request{By: "test", At: time.Now()}
 		if _, ok, err := reconcile.ReleaseNext(ctx, cfg.Store, st, release); err != nil || !ok {
 			t.Fatalf("held at %s, and no hold to release: %v", result.Step, err)
 		}

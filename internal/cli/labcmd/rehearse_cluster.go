@@ -68,7 +68,7 @@ func rehearseCluster(ctx context.Context, s console.Streams, o rehearseOptions, 
 	if err != nil {
 		return err
 	}
-	ask := plan.Ask{To: to, Via: executor, Endpoints: plan.Endpoints(o.endpoints), MaxAway: 1}
+	ask := plan.Options{To: to, Via: executor, Endpoints: plan.Endpoints(o.endpoints), MaxAway: 1}
 	seen, err := flags.Observe(ctx, s, statestore.CloudTimeout)
 	if err != nil {
 		return err

@@ -113,8 +113,8 @@ func ideaHelp() string {
 }
 
 // ask checks the flags.
-func (o *planOptions) ask() (plan.Ask, error) {
-	a := plan.Ask{To: cluster.Topology(o.to), NoBridge: o.noBridge, CreateBalancer: o.createBalancer, MaxAway: o.maxAway}
+func (o *planOptions) ask() (plan.Options, error) {
+	a := plan.Options{To: cluster.Topology(o.to), NoBridge: o.noBridge, CreateBalancer: o.createBalancer, MaxAway: o.maxAway}
 	if !slices.Contains([]cluster.Topology{cluster.Hybrid, cluster.None, cluster.Gossip}, a.To) {
 		return a, console.Usagef("--to %q; want hybrid, none or gossip", o.to)
 	}

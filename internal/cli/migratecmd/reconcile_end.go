@@ -26,7 +26,7 @@ func (o *reconcileOptions) reportNothing(s console.Streams) error {
 func (o *reconcileOptions) withAdvice(err error) error {
 	var refused *reconcile.RefusedError
 	var locked *lock.HeldError
-	var lacks *reconcile.LacksError
+	var lacks *reconcile.MissingError
 	switch {
 	case errors.As(err, &lacks):
 		return console.UsageError{Err: err}
@@ -106,7 +106,7 @@ const previewLimit = 10 * time.Minute
 func (o *reconcileOptions) preview(ctx context.Context, s console.Streams, cfg reconcile.Config) error {
 	ctx, cancel := context.WithTimeout(ctx, previewLimit)
 	defer cancel()
-	p, err := reconcile.Look(ctx, cfg, o.shadow)
+	p, err := reconcile.DryRun(ctx, cfg, o.shadow)
 	if err != nil {
 		return err
 	}

@@ -157,7 +157,7 @@ func (r liveCluster) look(ctx context.Context) (reconcile.World, error) {
 		return reconcile.World{}, err
 	}
 	p := r.problem
-	now, facts, err := seen.Problem(plan.Ask{To: p.To, Via: p.Via, Endpoints: p.Endpoints, NoBridge: p.NoBridge, CreateBalancer: p.CreateBalancer, MaxAway: p.MaxAway})
+	now, facts, err := seen.Problem(plan.Options{To: p.To, Via: p.Via, Endpoints: p.Endpoints, NoBridge: p.NoBridge, CreateBalancer: p.CreateBalancer, MaxAway: p.MaxAway})
 	if err != nil {
 		return reconcile.World{}, err
 	}

@@ -67,13 +67,13 @@ func replacedBefore(ctx context.Context, cfg reconcile.Config) map[string]int {
 func runKeys(cfg reconcile.Config) []live.Key {
 	id := reconcile.RunID(cfg.Plan)
 	name := cfg.Plan.Problem.Cluster
-	word := func() reconcile.Word {
-		return reconcile.Word{By: cfg.Owner, At: time.Now().UTC().Truncate(time.Second), Why: "at the keyboard"}
+	request := func() reconcile.Request {
+		return reconcile.Request{By: cfg.Owner, At: time.Now().UTC().Truncate(time.Second), Why: "at the keyboard"}
 	}
 	return []live.Key{
 		{Rune: 'p', Does: "pause / go on", Do: func(ctx context.Context) (said string, err error) {
-			w := word()
-			err = reconcile.Steer(ctx, cfg.Store, name, id, func(c *reconcile.Control) {
+			w := request()
+			err = reconcile.UpdateControl(ctx, cfg.Store, name, id, func(c *reconcile.Control) {
 				if c.Paused != nil {
 					c.Paused, said = nil, "goes on"
 					return
@@ -96,7 +96,7 @@ func runKeys(cfg reconcile.Config) []live.Key {
 			if next, ok := status.Next(); !ok || !next.Hold || status.Begun {
 				return "no hold is waited at; muster reconcile release lets a run pass the next one", nil
 			}
-			step, ok, err := reconcile.ReleaseNext(ctx, cfg.Store, status, word())
+			step, ok, err := reconcile.ReleaseNext(ctx, cfg.Store, status, request())
 			switch {
 			case err != nil:
 				return "", err

@@ -90,7 +90,7 @@ func statusJSON(at runState) statusOutput {
 }
 
 // steerCommand returns a command that changes the control object of a run.
-func steerCommand(s console.Streams, use, short string, say func(ctx context.Context, at runState, w reconcile.Word) (string, error)) *cobra.Command {
+func steerCommand(s console.Streams, use, short string, say func(ctx context.Context, at runState, w reconcile.Request) (string, error)) *cobra.Command {
 	var f runFlags
 	var why string
 	cmd := &cobra.Command{
@@ -109,7 +109,7 @@ func steerCommand(s console.Streams, use, short string, say func(ctx context.Con
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), statestore.Timeout)
 			defer cancel()
-			said, err := say(ctx, at, reconcile.Word{By: owner(), At: time.Now().UTC().Truncate(time.Second), Why: why})
+			said, err := say(ctx, at, reconcile.Request{By: owner(), At: time.Now().UTC().Truncate(time.Second), Why: why})
 			if err != nil {
 				return err
 			}
@@ -129,25 +129,25 @@ func steerCommand(s console.Streams, use, short string, say func(ctx context.Con
 }
 
 func newReconcilePause(s console.Streams) *cobra.Command {
-	return steerCommand(s, "pause NAME", "Let a run stop before its next action", func(ctx context.Context, at runState, w reconcile.Word) (string, error) {
-		err := reconcile.Steer(ctx, at.store, at.status.Cluster, at.status.Run, func(c *reconcile.Control) { c.Paused = &w })
+	return steerCommand(s, "pause NAME", "Let a run stop before its next action", func(ctx context.Context, at runState, w reconcile.Request) (string, error) {
+		err := reconcile.UpdateControl(ctx, at.store, at.status.Cluster, at.status.Run, func(c *reconcile.Control) { c.Paused = &w })
 		return "paused: nothing is changed after the action under way", err
 	})
 }
 
 func newReconcileResume(s console.Streams) *cobra.Command {
-	return steerCommand(s, "resume NAME", "Take a pause back, or an abort that has not begun", func(ctx context.Context, at runState, _ reconcile.Word) (string, error) {
+	return steerCommand(s, "resume NAME", "Take a pause back, or an abort that has not begun", func(ctx context.Context, at runState, _ reconcile.Request) (string, error) {
 		said := "resumed"
 		if at.status.Control.Abort != nil {
 			said += ": the abort is taken back"
 		}
-		err := reconcile.Steer(ctx, at.store, at.status.Cluster, at.status.Run, func(c *reconcile.Control) { c.Paused, c.Abort = nil, nil })
+		err := reconcile.UpdateControl(ctx, at.store, at.status.Cluster, at.status.Run, func(c *reconcile.Control) { c.Paused, c.Abort = nil, nil })
 		return said, err
 	})
 }
 
 func newReconcileRelease(s console.Streams) *cobra.Command {
-	return steerCommand(s, "release NAME", "Release the hold that a run is at, or comes to next", func(ctx context.Context, at runState, w reconcile.Word) (string, error) {
+	return steerCommand(s, "release NAME", "Release the hold that a run is at, or comes to next", func(ctx context.Context, at runState, w reconcile.Request) (string, error) {
 		step, ok, err := reconcile.ReleaseNext(ctx, at.store, at.status, w)
 		if err != nil {
 			return "", err
@@ -172,10 +172,10 @@ func (o *reconcileOptions) askToAbort(ctx context.Context, s console.Streams, wh
 	if !o.yes {
 		return true, console.Usagef("%s is under way: %s; add --yes to let it abort after the action under way", at.status.Cluster, at.status.Lock)
 	}
-	w := reconcile.Word{By: owner(), At: time.Now().UTC().Truncate(time.Second), Why: why}
+	w := reconcile.Request{By: owner(), At: time.Now().UTC().Truncate(time.Second), Why: why}
 	ctx, cancel := context.WithTimeout(ctx, statestore.Timeout)
 	defer cancel()
-	if err := reconcile.Steer(ctx, at.store, at.status.Cluster, at.status.Run, func(c *reconcile.Control) { c.Abort = &w }); err != nil {
+	if err := reconcile.UpdateControl(ctx, at.store, at.status.Cluster, at.status.Run, func(c *reconcile.Control) { c.Abort = &w }); err != nil {
 		return true, err
 	}
 	_, err = fmt.Fprintf(s.Out, "asked: %s aborts after the action under way\n", at.status.Lock.Owner)

@@ -67,7 +67,7 @@ func Look(ctx context.Context, s console.Streams, spec *cluster.Cluster, timeout
 }
 
 // Problem states what to plan for, and which facts that rests on.
-func Problem(seen *observe.Cluster, ask plan.Ask) (plan.Problem, []plan.Fact, error) {
+func Problem(seen *observe.Cluster, ask plan.Options) (plan.Problem, []plan.Fact, error) {
 	problem, facts, err := seen.Problem(ask)
 	if errors.Is(err, cloud.ErrUsage) {
 		err = console.UsageError{Err: err}

@@ -29,7 +29,7 @@ func found(t *testing.T) plan.Plan {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pl, err := plan.Find(t.Context(), plan.FromSpec(c, cluster.Release135, plan.Ask{Via: plan.Terraform}))
+	pl, err := plan.Find(t.Context(), plan.FromSpec(c, cluster.Release135, plan.Options{Via: plan.Terraform}))
 	if err != nil || pl.Refused != nil || len(pl.Steps) == 0 {
 		t.Fatalf("no plan: %v, %v", err, pl.Refused)
 	}

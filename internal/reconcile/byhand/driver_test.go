@@ -83,7 +83,7 @@ func TestAMigrationAppliedByAPersonIsCompletedAndReported(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if _, ok, err := reconcile.ReleaseNext(t.Context(), &st, status, reconcile.Word{By: "bob@desk", At: time.Now()}); !ok || err != nil {
+				if _, ok, err := reconcile.ReleaseNext(t.Context(), &st, status, reconcile.Request{By: "bob@desk", At: time.Now()}); !ok || err != nil {
 					t.Fatalf("no hold to release: %v", err)
 				}
 				continue

@@ -179,9 +179,9 @@ func (e *Executor) observe(ctx context.Context) (seen *observe.Cluster, bridged 
 
 // ask returns the question that the plan answered, so that the current observation is
 // described in the same terms.
-func (e *Executor) ask() plan.Ask {
+func (e *Executor) ask() plan.Options {
 	p := e.Problem
-	return plan.Ask{To: p.To, Via: p.Via, Endpoints: p.Endpoints, NoBridge: p.NoBridge, CreateBalancer: p.CreateBalancer, MaxAway: p.MaxAway}
+	return plan.Options{To: p.To, Via: p.Via, Endpoints: p.Endpoints, NoBridge: p.NoBridge, CreateBalancer: p.CreateBalancer, MaxAway: p.MaxAway}
 }
 
 // Look implements [reconcile.Executor].

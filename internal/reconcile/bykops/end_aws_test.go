@@ -41,7 +41,7 @@ func (s *scene) checkEnd(f plan.File, told *story) {
 			s.t.Errorf("%s was replaced %d times", node, n)
 		}
 	}
-	problem, _, err := seen.Problem(plan.Ask{To: f.Problem.To})
+	problem, _, err := seen.Problem(plan.Options{To: f.Problem.To})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -141,7 +141,7 @@ func TestAWSFromNoneBackToGossip(t *testing.T) {
 			}
 		}
 	}
-	problem, _, err := seen.Problem(plan.Ask{To: cluster.Gossip})
+	problem, _, err := seen.Problem(plan.Options{To: cluster.Gossip})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -101,10 +101,10 @@ func scenery(t *testing.T, st store.Store, kube *kubetest.Server, p kopstest.Fak
 // release lets a plan's run pass every hold, on any leg.
 func (s *scene) release(f plan.File) {
 	s.t.Helper()
-	err := reconcile.Steer(s.t.Context(), s.store, s.name, reconcile.RunID(f), func(c *reconcile.Control) {
+	err := reconcile.UpdateControl(s.t.Context(), s.store, s.name, reconcile.RunID(f), func(c *reconcile.Control) {
 		for leg := 1; leg < 9; leg++ {
 			for _, step := range f.Steps {
-				c.Released = append(c.Released, reconcile.Release{Leg: leg, Step: report.StepKey(step), Word: reconcile.Word{By: "test"}})
+				c.Released = append(c.Released, reconcile.Release{Leg: leg, Step: report.StepKey(step), Request: reconcile.Request{By: "test"}})
 			}
 		}
 	})

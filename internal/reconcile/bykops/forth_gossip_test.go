@@ -16,7 +16,7 @@ import (
 )
 
 // givenUp carries a plan out as far as one of its steps and aborts it.
-func (s *scene) givenUp(a plan.Ask, after string) {
+func (s *scene) givenUp(a plan.Options, after string) {
 	s.t.Helper()
 	f := s.planFor(a)
 	s.release(f)
@@ -32,13 +32,13 @@ func (s *scene) givenUp(a plan.Ask, after string) {
 // the same.
 func TestAPlanToGossipIsCarriedOut(t *testing.T) {
 	for name, from := range map[string]struct {
-		ask   plan.Ask
+		ask   plan.Options
 		after string
 		want  string
 	}{
-		"from half-way to hybrid":                     {plan.Ask{To: cluster.Hybrid, NoBridge: true}, "canary", "restore-workers roll-workers"},
-		"from hybrid, as long as workers may look up": {plan.Ask{NoBridge: true}, "roll-workers", "restore-workers canary roll-workers"},
-		"from a spec that alone asks for None":        {plan.Ask{}, "set-none", "unset-none"},
+		"from half-way to hybrid":                     {plan.Options{To: cluster.Hybrid, NoBridge: true}, "canary", "restore-workers roll-workers"},
+		"from hybrid, as long as workers may look up": {plan.Options{NoBridge: true}, "roll-workers", "restore-workers canary roll-workers"},
+		"from a spec that alone asks for None":        {plan.Options{}, "set-none", "unset-none"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -116,10 +116,10 @@ func TestALegThatLacksAKopsIsNotBegun(t *testing.T) {
 		for direction, want := range map[report.Direction]string{report.Forward: "no kops binary was named", report.Back: "name its binary with --kops-before"} {
 			c := reconcile.Config{Plan: f, Store: s.store, Owner: "test", Direction: direction, Executor: without}
 			_, err := reconcile.Run(t.Context(), c)
-			if lacks := new(reconcile.LacksError); !errors.As(err, &lacks) || !strings.Contains(err.Error(), want) {
+			if lacks := new(reconcile.MissingError); !errors.As(err, &lacks) || !strings.Contains(err.Error(), want) {
 				t.Errorf("%s: %v; want ...%s...", direction, err, want)
 			}
-			p, err := reconcile.Look(t.Context(), c, false)
+			p, err := reconcile.DryRun(t.Context(), c, false)
 			if err != nil || len(p.Lacks) != 1 || !strings.Contains(p.Lacks[0], want) {
 				t.Errorf("%s, without --yes: %q, %v; want ...%s...", direction, p.Lacks, err, want)
 			}

@@ -210,7 +210,7 @@ func running(g cloud.Group) (ids []string) {
 // problem is that of a plan from here to hybrid.
 func (s *scene) problem() plan.File {
 	s.t.Helper()
-	p, facts, err := s.see().Problem(plan.Ask{To: "hybrid"})
+	p, facts, err := s.see().Problem(plan.Options{To: "hybrid"})
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -36,7 +36,7 @@ func (s *scene) toCanaries() plan.File {
 // previewBack is what a rollback would do, without --yes.
 func (s *scene) previewBack(f plan.File) reconcile.Preview {
 	s.t.Helper()
-	p, err := reconcile.Look(s.t.Context(), reconcile.Config{Plan: f, Store: s.store, Owner: "test", Direction: report.Back, Executor: s.executor(f, nil)}, false)
+	p, err := reconcile.DryRun(s.t.Context(), reconcile.Config{Plan: f, Store: s.store, Owner: "test", Direction: report.Back, Executor: s.executor(f, nil)}, false)
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -145,10 +145,10 @@ func (s *scene) see() *observe.Cluster {
 // plan finds a plan for the cluster as it is.
 func (s *scene) plan(to cluster.Topology) plan.File {
 	s.t.Helper()
-	return s.planFor(plan.Ask{To: to, CreateBalancer: s.create})
+	return s.planFor(plan.Options{To: to, CreateBalancer: s.create})
 }
 
-func (s *scene) planFor(a plan.Ask) plan.File {
+func (s *scene) planFor(a plan.Options) plan.File {
 	s.t.Helper()
 	problem, facts, err := s.see().Problem(a)
 	if err != nil {
@@ -212,7 +212,7 @@ func (s *scene) run(f plan.File, e *bykops.Executor) (reconcile.Result, *story) 
 		if err != nil {
 			s.t.Fatal(err)
 		}
-		if _, released, err := reconcile.ReleaseNext(ctx, s.store, st, reconcile.Word{By: "test"}); err != nil || !released {
+		if _, released, err := reconcile.ReleaseNext(ctx, s.store, st, reconcile.Request{By: "test"}); err != nil || !released {
 			s.t.Fatalf("release the hold: %v %v", released, err)
 		}
 	}
