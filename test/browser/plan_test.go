@@ -24,7 +24,7 @@ func found(t *testing.T) plan.File {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f, err := plan.Find(t.Context(), plan.FromSpec(spec, cluster.Release135, plan.Ask{To: cluster.None, Via: plan.Kops, Endpoints: plan.Balancer}))
+	f, err := plan.Find(t.Context(), plan.FromSpec(spec, cluster.Release135, plan.Options{To: cluster.None, Via: plan.Kops, Endpoints: plan.Balancer}))
 	if err != nil {
 		t.Fatal(err)
 	}
