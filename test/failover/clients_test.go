@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -75,8 +76,24 @@ type report struct {
 	Fault     string `json:"fault"`     // of a failed new one
 }
 
-// since is that time; new connections count from After.
-type since struct{ Moment, After time.Time }
+// since is that time; new connections count from After, but for those that were under way when one of the Faults was made
+// later: the server that they have may be the one that fails. One that has been under way for longer than inFlight counts.
+type since struct {
+	Moment, After time.Time
+	Faults        []fault
+}
+
+// fault is the time in which a fault was made.
+type fault struct{ Began, Done time.Time }
+
+// inFlight is how long a new connection is under way at the most while nothing is wrong.
+const inFlight = 500 * time.Millisecond
+
+func (s since) counts(t dialResult) bool {
+	return !t.began.Before(s.After) && !slices.ContainsFunc(s.Faults, func(f fault) bool {
+		return t.began.After(f.Began.Add(-inFlight)) && t.began.Before(f.Done) && t.began.Add(t.took).After(f.Began)
+	})
+}
 
 // newClients parses ADDRESS CA NUMBER. Clients resume TLS 1.2 sessions, which takes as many flights as TLS 1.3 without the
 // public-key operations: clients and servers share the machine with the balancer that is measured.
@@ -179,14 +196,14 @@ func (c *clients) report(s since) (r report) {
 		if end := t.began.Add(t.took).Sub(s.Moment).Milliseconds(); t.err == "" && end >= 0 && (r.FirstNew < 0 || end < r.FirstNew) {
 			r.FirstNew = end
 		}
-		if t.began.Before(s.After) {
+		if !s.counts(t) {
 			continue
 		}
 		r.New++
 		r.Slowest = max(r.Slowest, t.took.Milliseconds())
 		if t.err != "" {
 			r.FailedNew++
-			r.Fault = t.err
+			r.Fault = fmt.Sprintf("%s, begun %s after the moment, after %s", t.err, t.began.Sub(s.Moment).Round(time.Millisecond), t.took.Round(time.Millisecond))
 		}
 	}
 	return r

@@ -259,7 +259,7 @@ func (r row) run(w *world) {
 		r.back(w)
 		moment = time.Now()
 	}
-	got := w.recovery(since{moment, time.Now()})
+	got := w.recovery(since{Moment: moment, After: time.Now()})
 	printResult(r.name, got, r.back != nil)
 	if got.FailedNew > 0 {
 		fail := w.t.Errorf
@@ -317,21 +317,23 @@ func alternatingOutages(w *world) {
 	defer cancel()
 	began := time.Now()
 	var worst report
+	var faults []fault
 	for i := range 3 {
 		moment := time.Now()
 		w.cut(w.servers[i].Name)
+		faults = append(faults, fault{moment, time.Now()})
 		if i > 0 {
 			time.Sleep(overlap)
 			w.restore(w.servers[i-1].Name)
 		}
-		got := w.recovery(since{moment, time.Now()})
+		got := w.recovery(since{Moment: moment, After: time.Now()})
 		worst.Recovery = max(worst.Recovery, got.Recovery)
 		for time.Since(moment) < away && ctx.Err() == nil {
 			time.Sleep(100 * time.Millisecond)
 		}
 	}
 	w.restore(w.servers[2].Name)
-	all := w.recovery(since{began, began})
+	all := w.recovery(since{Moment: began, After: began, Faults: faults})
 	worst.FailedNew = all.FailedNew
 	printResult("k3s-11349-alternating-outages", worst, false)
 	if worst.FailedNew > 0 {

@@ -264,7 +264,7 @@ func (w *world) waitHealthy(timeout time.Duration) {
 	for time.Since(began) < timeout {
 		second := time.Now()
 		time.Sleep(time.Second)
-		if r, err = w.report(since{second, second}); err == nil && r.Unusable == 0 && r.New > 0 && r.FailedNew == 0 && r.Recovery <= 0 {
+		if r, err = w.report(since{Moment: second, After: second}); err == nil && r.Unusable == 0 && r.New > 0 && r.FailedNew == 0 && r.Recovery <= 0 {
 			return
 		}
 	}
